@@ -1,0 +1,27 @@
+"""The form in which every image set reaches training."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Labelled images in a training and a held-out part.
+
+    Attributes:
+        name: what :func:`airmoe.data.load_images` was asked for.
+        train_images: uint8, (T, C, H, W).
+        train_labels: int64, (T,), indices into ``class_names``.
+        test_images: uint8, (T', C, H, W), never seen in training.
+        test_labels: int64, (T',).
+        class_names: one name per class.
+    """
+
+    name: str
+    train_images: NDArray[np.uint8]
+    train_labels: NDArray[np.int64]
+    test_images: NDArray[np.uint8]
+    test_labels: NDArray[np.int64]
+    class_names: tuple[str, ...]

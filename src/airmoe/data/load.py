@@ -1,0 +1,44 @@
+"""Image sets by name."""
+
+from pathlib import Path
+
+from airmoe.data.cifar import load_cifar10
+from airmoe.data.digits import load_digits
+from airmoe.data.download import Progress
+from airmoe.data.folder import load_folder
+from airmoe.data.image_set import ImageSet
+from airmoe.errors import InvalidInputError
+
+_FOLDER = "folder:"
+
+
+def load_images(name: str, *, data_dir: Path | None = None, progress: Progress | None = None) -> ImageSet:
+    """Load a labelled image set; the split into training and held-out images never depends on a seed.
+
+    * ``"digits"``: scikit-learn's 1,797 handwritten digits, 1x32x32, 450 held out. Needs scikit-learn.
+    * ``"cifar10"``: CIFAR-10 in its official binary layout, 3x32x32, 10,000 held out. Looked for in
+      ``data_dir``, in ``$AIRMOE_DATA`` and in the cache (``$XDG_CACHE_HOME/airmoe`` or ``~/.cache/airmoe``),
+      in each directly or under ``cifar-10-batches-bin/``; else downloaded into the cache (170 MB).
+    * ``"folder:PATH"``: PATH holds one folder of images per class, or ``train/`` and ``test/`` with one per
+      class each. Without those two, 20 % of every class is held out (at least one image). Images become 32x32
+      with 3 channels, or 1 if every one is greyscale.
+
+    Args:
+        name: one of the above.
+        data_dir: the first folder to look for CIFAR-10 in.
+        progress: called with (bytes done, bytes in all) during a download; 0 in all if that is not known.
+
+    Returns:
+        The images as uint8 (T, C, 32, 32), their labels as int64 (T,).
+
+    Raises:
+        InvalidInputError: the name is none of these, or ``data_dir`` is not a folder.
+        DataError: files are missing, damaged, or cannot be downloaded.
+    """
+    if name == "digits":
+        return load_digits()
+    if name == "cifar10":
+        return load_cifar10(data_dir, progress)
+    if name.startswith(_FOLDER) and name != _FOLDER:
+        return load_folder(name, Path(name.removeprefix(_FOLDER)).expanduser())
+    raise InvalidInputError("dataset", name, "digits, cifar10 or folder:PATH")

@@ -1,0 +1,91 @@
+"""How the images of a set fall on clients."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from airmoe.errors import InvalidInputError
+
+_PURPOSE = 101  # sets these draws apart from all others that are derived from the same seed
+
+
+def partition(
+    labels: NDArray[np.integer], clients: int, scheme: str, *, seed: int
+) -> list[NDArray[np.int64]]:
+    """Give every image to exactly one client.
+
+    * ``"iid"``: a random permutation, cut into equal parts.
+    * ``"ring"``: with n clients and c classes, n <= c, the classes are cut into n arcs,
+      A_i = {j : j n // c = i}, and client i holds A_i and A_(i+1 mod n); with n = c these are the classes
+      i and i+1 mod c. Every class has two holders. With n > c, client i holds the classes i mod c and
+      i+1 mod c. The images of a class are permuted at random and cut into equal parts for its holders.
+
+    Equal parts differ by one image at most. The draws come from ``numpy.random.default_rng([seed, 101])``,
+    where 101 stands for partitions.
+
+    Args:
+        labels: integer, (T,). The classes are the distinct labels, in order.
+        clients: how many; at least 1 for ``"iid"`` and 2 for ``"ring"``.
+        scheme: ``"iid"`` or ``"ring"``.
+        seed: not negative.
+
+    Returns:
+        For each client the indices of its images: int64, sorted.
+
+    Raises:
+        InvalidInputError: an argument is none of the above, there are more clients than images, or a class
+            has fewer images than holders.
+    """
+    labels_T = np.asarray(labels)
+    if labels_T.ndim != 1 or labels_T.dtype.kind not in "iu":
+        raise InvalidInputError("labels", f"{labels_T.dtype}{labels_T.shape}", "integers of shape (T,)")
+    if scheme not in _SCHEMES:
+        raise InvalidInputError("scheme", scheme, " or ".join(_SCHEMES))
+    if seed < 0:
+        raise InvalidInputError("seed", seed, "a number that is not negative")
+    fewest_clients, divide = _SCHEMES[scheme]
+    if not fewest_clients <= clients <= len(labels_T):
+        raise InvalidInputError(
+            "clients",
+            clients,
+            f"{fewest_clients} to {len(labels_T)} (the number of images) for scheme {scheme!r}",
+        )
+    return divide(labels_T, clients, np.random.default_rng([seed, _PURPOSE]))
+
+
+def _iid(labels_T: NDArray[np.integer], clients: int, random: np.random.Generator) -> list[NDArray[np.int64]]:
+    return [np.sort(part) for part in np.array_split(random.permutation(len(labels_T)), clients)]
+
+
+def _ring(
+    labels_T: NDArray[np.integer], clients: int, random: np.random.Generator
+) -> list[NDArray[np.int64]]:
+    classes_C = np.unique(labels_T)
+    parts: list[list[NDArray[np.int64]]] = [[] for _ in range(clients)]
+    for label, holders in zip(classes_C, _ring_holders(clients, len(classes_C)), strict=True):
+        of_class = np.flatnonzero(labels_T == label)
+        if len(of_class) < len(holders):
+            raise InvalidInputError(
+                "clients",
+                clients,
+                f"as many images as holders in every class, but class {label} has {len(of_class)} images "
+                f"for {len(holders)} holders",
+            )
+        for holder, part in zip(
+            holders, np.array_split(random.permutation(of_class), len(holders)), strict=True
+        ):
+            parts[holder].append(part)
+    return [np.sort(np.concatenate(of_client)) for of_client in parts]
+
+
+def _ring_holders(clients: int, classes: int) -> list[list[int]]:
+    """For each class the clients that hold it."""
+    if clients <= classes:
+        arcs = [j * clients // classes for j in range(classes)]
+        return [sorted({arc, (arc - 1) % clients}) for arc in arcs]
+    return [[i for i in range(clients) if j in (i % classes, (i + 1) % classes)] for j in range(classes)]
+
+
+_Divide = Callable[[NDArray[np.integer], int, np.random.Generator], list[NDArray[np.int64]]]
+_SCHEMES: dict[str, tuple[int, _Divide]] = {"iid": (1, _iid), "ring": (2, _ring)}

@@ -1,0 +1,27 @@
+"""A split into training and held-out images that is the same on every machine and for every seed."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+_FIXED_SEED = 0
+
+
+def held_out_split(
+    labels_T: NDArray[np.int64], held_out_C: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Hold out ``held_out_C[c]`` images of each class c.
+
+    Args:
+        labels_T: int64, (T,), 0 to C-1.
+        held_out_C: int64, (C,), at most the images of each class.
+
+    Returns:
+        The indices to train on and those held out, each int64 and sorted.
+    """
+    # Shuffled, because files that lie side by side are often alike (one writer, one video).
+    shuffled_T = np.random.default_rng(_FIXED_SEED).permutation(len(labels_T))
+    is_held_out_T = np.zeros(len(labels_T), dtype=np.bool_)
+    for label, held_out in enumerate(held_out_C):
+        of_class = shuffled_T[labels_T[shuffled_T] == label]
+        is_held_out_T[of_class[:held_out]] = True
+    return np.flatnonzero(~is_held_out_T).astype(np.int64), np.flatnonzero(is_held_out_T).astype(np.int64)

@@ -1,0 +1,70 @@
+"""Every exception that airmoe raises on purpose.
+
+AirmoeError
+├── InvalidInputError      an argument, a configuration value or an option is wrong (also a ValueError)
+├── DataError              a data set or an image is missing, truncated or has the wrong hash
+├── RunFolderError         a checkpoint, manifest or model file of a run is missing, damaged or of another run
+├── TrainingDivergedError  a loss is no longer finite
+└── MeshError              something between nodes went wrong
+    ├── FrameError         a message is corrupt, oversized or of another protocol version
+    ├── AddressError       an address is malformed, not loopback, or already in use
+    ├── RefusedError       a node answered that it will not serve the request (wrong model, overloaded, too late)
+    ├── NoNodeReachableError  no node of the mesh was found before the deadline
+    └── NoExpertReachedError  no expert answered and the source has none of its own
+
+The command line prints the message of any of these as one line and exits with status 2.
+"""
+
+
+class AirmoeError(Exception):
+    """Base class of everything that airmoe raises on purpose."""
+
+
+class InvalidInputError(AirmoeError, ValueError):
+    """A value from the caller is wrong.
+
+    Args:
+        name: the argument, key or option.
+        value: what was given (a short form of it for arrays).
+        expected: what would have been right, as a phrase.
+    """
+
+    def __init__(self, name: str, value: object, expected: str) -> None:
+        self.name, self.value, self.expected = name, value, expected
+        super().__init__(f"{name} is {value!r}; expected {expected}")
+
+
+class DataError(AirmoeError):
+    """A data set or an image is missing, truncated, unreadable or has the wrong hash."""
+
+
+class RunFolderError(AirmoeError):
+    """A file of a run folder is missing, damaged, or belongs to another run."""
+
+
+class TrainingDivergedError(AirmoeError):
+    """A training loss is no longer finite."""
+
+
+class MeshError(AirmoeError):
+    """Something between the nodes of a mesh went wrong."""
+
+
+class FrameError(MeshError):
+    """A message is corrupt, oversized, or of another protocol version."""
+
+
+class AddressError(MeshError):
+    """An address is malformed, not allowed, or already in use."""
+
+
+class RefusedError(MeshError):
+    """A node answered that it will not serve the request."""
+
+
+class NoNodeReachableError(MeshError):
+    """No node of the mesh was found before the deadline."""
+
+
+class NoExpertReachedError(MeshError):
+    """No expert answered in time and the source holds none of its own."""

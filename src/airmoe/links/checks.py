@@ -1,0 +1,79 @@
+"""Checks of what a caller hands in, each raising `InvalidInputError` with the first offending value."""
+
+import math
+import operator
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from airmoe.errors import InvalidInputError
+
+
+def integer_at_least(name: str, value: object, minimum: int) -> int:
+    """Return `value` as an int; refuse what is no integer (a bool is none) or is below `minimum`."""
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool | np.bool_) or number < minimum:
+        raise InvalidInputError(name, value, f"an integer of at least {minimum}")
+    return number
+
+
+def number_within(name: str, value: object, low: float, high: float) -> float:
+    """Return `value` as a float; refuse what is no number or lies outside [low, high]."""
+    if isinstance(value, int | float | np.number) and not isinstance(value, bool):
+        number = float(value)
+        if low <= number <= high:
+            return number
+    raise InvalidInputError(name, value, f"a number from {low:g} to {high:g}")
+
+
+def positive_number(name: str, value: object) -> float:
+    """Return `value` as a float; refuse what is no number, not finite, or not above zero."""
+    if isinstance(value, int | float | np.number) and not isinstance(value, bool):
+        number = float(value)
+        if math.isfinite(number) and number > 0:
+            return number
+    raise InvalidInputError(name, value, "a finite number above 0")
+
+
+def real_array(name: str, value: ArrayLike) -> NDArray[np.float64]:
+    """Return `value` as a float64 array; refuse ragged lists, text, complex numbers and objects."""
+    array = _array(name, value, "an array of real numbers")
+    if array.dtype.kind not in "fiub":
+        raise InvalidInputError(name, array.dtype.name, "an array of real numbers")
+    return array.astype(np.float64, copy=False)
+
+
+def indices(name: str, value: ArrayLike, low: int, high: int) -> NDArray[np.int64]:
+    """Return `value` as an int64 array; refuse what is no integer or lies outside [low, high]."""
+    array = _array(name, value, "an array of integers")
+    if array.size == 0 and not np.issubdtype(array.dtype, np.integer):
+        array = array.astype(np.int64)  # an empty list has no type of its own
+    if array.dtype.kind not in "iu":
+        raise InvalidInputError(name, array.dtype.name, "an array of integers")
+    refuse_where(name, array, (array < low) | (array > high), f"an integer from {low} to {high}")
+    return array.astype(np.int64, copy=False)
+
+
+def refuse_where(name: str, array: NDArray[Any], wrong: NDArray[np.bool_], expected: str) -> None:
+    """Raise for the first entry of `array` that `wrong` marks, naming its index and value."""
+    if wrong.any():
+        index = np.unravel_index(int(np.argmax(wrong)), array.shape)
+        place = f"[{', '.join(str(i) for i in index)}]" if index else ""
+        raise InvalidInputError(f"{name}{place}", array[index].item(), expected)
+
+
+def refuse_shape(name: str, array: NDArray[Any], shape: tuple[int, ...], letters: str) -> None:
+    """Raise unless `array` has `shape`; `letters` says what the axes are, e.g. "(T, E)"."""
+    if array.shape != shape:
+        raise InvalidInputError(f"shape of {name}", array.shape, f"{letters} = {shape}")
+
+
+def _array(name: str, value: ArrayLike, expected: str) -> NDArray[Any]:
+    try:
+        return np.asarray(value)
+    except ValueError:
+        raise InvalidInputError(name, type(value).__name__, expected) from None

@@ -1,0 +1,64 @@
+"""The OFDMA radio: what a channel gain is worth in bit/s and what a bit costs in joules."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from airmoe.links.checks import integer_at_least, positive_number
+
+
+@dataclass(frozen=True)
+class Ofdma:
+    """An OFDMA radio in which a link transmits with a fixed power on one subcarrier (`spec/scheduling.md`).
+
+    The defaults are ours: the noise is -174 dBm/Hz over 1 MHz.
+
+    Args:
+        subcarriers: M, how many subcarriers (resource blocks in practice) there are.
+        subcarrier_hz: B0, the bandwidth of one subcarrier, Hz.
+        power_w: P0, the transmit power per subcarrier, W.
+        noise_w: N0, the noise power on one subcarrier (a density times B0), W.
+
+    Raises:
+        InvalidInputError: a value is not a finite number above 0, or `subcarriers` is not an integer.
+    """
+
+    subcarriers: int = 128
+    subcarrier_hz: float = 1e6
+    power_w: float = 1e-2
+    noise_w: float = 3.98e-15
+
+    def __post_init__(self) -> None:
+        integer_at_least("subcarriers", self.subcarriers, 1)
+        for name in ("subcarrier_hz", "power_w", "noise_w"):
+            positive_number(name, getattr(self, name))
+
+    @property
+    def snr_per_gain(self) -> float:
+        """P0 / N0: the linear SNR of a link whose power gain is 1."""
+        return self.power_w / self.noise_w
+
+    def rate_bps(self, gain: ArrayLike) -> NDArray[np.float64]:
+        """Return the Shannon rate r = B0 log2(1 + H P0 / N0) of each gain.
+
+        Args:
+            gain: H >= 0, channel power gain on one subcarrier, linear, any shape.
+
+        Returns:
+            float64 of the same shape, bit/s.
+        """
+        snr = np.asarray(gain, dtype=np.float64) * self.snr_per_gain
+        return np.asarray(self.subcarrier_hz / np.log(2) * np.log1p(snr))
+
+    def energy_per_bit_j(self, gain: ArrayLike) -> NDArray[np.float64]:
+        """Return P0 / r, the energy that one bit costs, of each gain; inf where the gain is 0.
+
+        Args:
+            gain: H >= 0, channel power gain on one subcarrier, linear, any shape.
+
+        Returns:
+            float64 of the same shape, J per bit.
+        """
+        with np.errstate(divide="ignore", over="ignore"):
+            return np.asarray(self.power_w / self.rate_bps(gain))

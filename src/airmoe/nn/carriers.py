@@ -1,0 +1,60 @@
+"""Simulated carriers: experts in this process, with or without a radio to pay for.
+
+Shape suffixes: T items, E experts, N nodes, P (item, expert) pairs sorted by expert.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from airmoe.links import Links
+from airmoe.scheduling import IdealPrice, Slot
+from airmoe.scheduling.dispatch import Delivery
+
+
+class LocalCarrier:
+    """Experts in this process; a transfer costs nothing and nothing is lost."""
+
+    def price_j(self, payload_T: Tensor, slot: Slot) -> NDArray[np.float64]:
+        """Return zeros (T, E)."""
+        return np.zeros((len(slot.source_T), len(slot.placement_E)))
+
+    def carry(
+        self,
+        payload_T: Tensor,
+        item_P: NDArray[np.int64],
+        expert_P: NDArray[np.int64],
+        slot: Slot,
+        experts: Sequence[nn.Module],
+        deadline_s: float = 0.0,
+    ) -> Delivery[Tensor]:
+        """Run each expert once on all of its items; everything arrives."""
+        used, first = np.unique(expert_P, return_index=True)
+        items = torch.from_numpy(item_P).to(payload_T.device)
+        outputs = [
+            experts[expert](payload_T[group])
+            for expert, group in zip(used, torch.tensor_split(items, first[1:].tolist()), strict=True)
+        ]
+        return Delivery(item_P, expert_P, torch.cat(outputs))
+
+
+class IdealRadioCarrier(LocalCarrier):
+    """Experts in this process behind links that carry bits at the Shannon rate, without error.
+
+    Each directed link has one subcarrier of its own. A payload costs s0 P0 / r joules, s0 its bits.
+
+    Args:
+        links: the links as they are.
+        subcarrier_NN: the subcarrier of each link; by default the least-energy assignment for equal loads.
+    """
+
+    def __init__(self, links: Links, subcarrier_NN: NDArray[np.int64] | None = None) -> None:
+        self._price = IdealPrice(links, subcarrier_NN)
+
+    def price_j(self, payload_T: Tensor, slot: Slot) -> NDArray[np.float64]:
+        """Return (T, E) joules, 0 for an expert at the item's own node."""
+        bits = payload_T[0].numel() * payload_T.element_size() * 8
+        return self._price(bits, slot)

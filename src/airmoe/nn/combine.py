@@ -1,0 +1,41 @@
+"""Mix the outputs that arrived, weighted by the gate's scores.
+
+Shape suffixes: T items, E experts, P (item, expert) pairs, C outputs.
+"""
+
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Normalise = Literal["chosen", "none"]
+
+
+def mixing_weights(scores_TE: Tensor, arrived_TE: Tensor, normalise: Normalise) -> Tensor:
+    """Return (T, E): scores of what arrived, zero elsewhere.
+
+    "chosen" makes each row sum to 1 (equal shares where the scores that arrived are all zero). "none" leaves
+    the scores as they are: with one expert per item the renormalised weight is 1 whatever the gate says, and
+    the gate would learn nothing.
+    """
+    weights_TE = scores_TE * arrived_TE
+    if normalise == "none":
+        return weights_TE
+    total_T1 = weights_TE.sum(dim=-1, keepdim=True)
+    equal_TE = arrived_TE / arrived_TE.sum(dim=-1, keepdim=True)
+    return torch.where(total_T1 > 0, weights_TE / total_T1.clamp_min(torch.finfo(total_T1.dtype).tiny), equal_TE)
+
+
+def combine(
+    weights_TE: Tensor,
+    item_P: NDArray[np.int64],
+    expert_P: NDArray[np.int64],
+    output_PC: Tensor,
+) -> Tensor:
+    """Return (T, C): for each item the sum of its outputs times their weights; gradients reach both."""
+    item = torch.from_numpy(item_P).to(output_PC.device)
+    weight_P = weights_TE[item, torch.from_numpy(expert_P).to(output_PC.device)]
+    total_TC = output_PC.new_zeros(len(weights_TE), *output_PC.shape[1:])
+    return total_TC.index_add(0, item, weight_P[:, None] * output_PC)

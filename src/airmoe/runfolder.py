@@ -1,0 +1,143 @@
+"""The run folder: what training writes and serving reads.
+
+    config.toml  run.json  metrics.jsonl  figures/  report.html
+    shared/extractor.{safetensors,onnx}  shared/gate.{safetensors,onnx}
+    clients/<id>/expert.{safetensors,onnx}  clients/<id>/manifest.json
+
+A manifest names the SHA-256 of every file that its client runs, so that a damaged file is never served.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from airmoe.errors import RunFolderError
+from airmoe.files import replaced_file
+
+MANIFEST = "manifest.json"
+Count = Annotated[int, Field(ge=1, le=1 << 20)]
+Index = Annotated[int, Field(ge=0, le=1 << 20)]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class InputSpec(_Record):
+    """The images that the extractor takes: (channels, height, width), float32 in [0, 1]."""
+
+    channels: Literal[1, 3]
+    height: Annotated[int, Field(ge=1, le=4096)]
+    width: Annotated[int, Field(ge=1, le=4096)]
+
+
+class RadioSpec(_Record):
+    """The simulated radio of a run: Rayleigh block fading, slot 0 of stream ``seed``; see ``links``."""
+
+    mean_snr_db: float
+    subcarriers: Count
+    subcarrier_hz: Annotated[float, Field(gt=0)]
+    power_w: Annotated[float, Field(gt=0)]
+    seed: Index
+
+
+class Manifest(_Record):
+    """What one client serves and runs.
+
+    Attributes:
+        mesh: name of the mesh.
+        model_hash: 16 hex digits over the shared weights; nodes of different models never meet.
+        layer: MoE layer of the expert.
+        client: number of the client, which is its node.
+        expert: number of its expert.
+        experts: number of all experts; expert e lives on node e.
+        features: width of the features.
+        classes: names of the classes.
+        holds: classes in the client's own data.
+        input: images that the extractor takes.
+        radio: the simulated radio.
+        sha256: file name, relative to the client's folder, to SHA-256.
+    """
+
+    format: Literal["airmoe manifest 1"] = "airmoe manifest 1"
+    mesh: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
+    model_hash: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+    layer: Index = 0
+    client: Index
+    expert: Index
+    experts: Count
+    features: Count
+    classes: Annotated[list[str], Field(min_length=2)]
+    holds: list[Index]
+    input: InputSpec
+    radio: RadioSpec
+    sha256: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]]
+
+
+EXPERT_ONNX = "expert.onnx"
+EXTRACTOR_ONNX = "../../shared/extractor.onnx"
+GATE_ONNX = "../../shared/gate.onnx"
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_manifest(client_folder: Path, manifest: Manifest) -> None:
+    """Write ``manifest.json`` into a client's folder, atomically."""
+    with replaced_file(client_folder / MANIFEST) as temporary:
+        temporary.write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def read_manifest(client_folder: Path) -> Manifest:
+    """Return the manifest of a client's folder.
+
+    Raises:
+        RunFolderError: it is missing or damaged.
+    """
+    path = client_folder / MANIFEST
+    try:
+        return Manifest.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise RunFolderError(f"{path} does not exist; expected a client's folder of a run") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "manifest"
+        raise RunFolderError(f"{path} is damaged: {key}: {first['msg']}") from None
+    except (OSError, ValueError) as error:
+        raise RunFolderError(f"{path} is damaged: {error}") from None
+
+
+def checked_file(client_folder: Path, manifest: Manifest, name: str) -> Path:
+    """Return the path of a file that the manifest names, after comparing its SHA-256.
+
+    Raises:
+        RunFolderError: the file is missing, not named by the manifest, or not what the manifest says.
+    """
+    path = client_folder / name
+    try:
+        actual = sha256_of(path)
+    except OSError as error:
+        raise RunFolderError(f"{path} cannot be read: {error.strerror}") from None
+    if actual != manifest.sha256.get(name):
+        raise RunFolderError(
+            f"{path} is damaged: SHA-256 {actual}; the manifest expects {manifest.sha256.get(name)}"
+        )
+    return path
+
+
+def client_folders(run_folder: Path) -> list[Path]:
+    """Return the clients' folders of a run, in client order.
+
+    Raises:
+        RunFolderError: there are none.
+    """
+    folders = sorted((run_folder / "clients").glob("*/"))
+    if not folders:
+        raise RunFolderError(f"{run_folder} holds no clients/<id>/ folders; expected a run folder")
+    return folders

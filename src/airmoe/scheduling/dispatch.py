@@ -1,0 +1,145 @@
+"""Route a batch, carry it, and route again around whatever was lost: the loop that simulation and mesh share.
+
+Shape suffixes: T items, E experts, P (item, expert) pairs sorted by expert.
+"""
+
+import time
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from airmoe.errors import NoExpertReachedError
+from airmoe.scheduling.policy import Policy, Slot
+
+Payload = TypeVar("Payload", contravariant=True)
+Output = TypeVar("Output", covariant=True)
+
+
+@dataclass(frozen=True)
+class Delivery(Generic[Output]):
+    """The outputs that came back from one round of transfers; what did not arrive is not listed.
+
+    Attributes:
+        item_P: int64, the item of each pair that arrived.
+        expert_P: int64, its expert, ascending.
+        output_P: the experts' outputs, first axis P, any array type.
+    """
+
+    item_P: NDArray[np.int64]
+    expert_P: NDArray[np.int64]
+    output_P: Output
+
+
+class Carrier(Protocol[Payload, Output]):
+    """Brings payloads to experts and their outputs back, and prices a transfer in joules."""
+
+    def price_j(self, payload_T: Payload, slot: Slot) -> NDArray[np.float64]:
+        """Return (T, E): joules to have each item served by each expert; inf where it cannot be reached."""
+        ...
+
+    def carry(
+        self,
+        payload_T: Payload,
+        item_P: NDArray[np.int64],
+        expert_P: NDArray[np.int64],
+        slot: Slot,
+        experts: Any,
+        deadline_s: float,
+    ) -> Delivery[Output]:
+        """Have ``experts`` serve the pairs within ``deadline_s`` seconds; return those that arrived."""
+        ...
+
+
+@dataclass(frozen=True)
+class Dispatched(Generic[Output]):
+    """What became of a batch.
+
+    Attributes:
+        deliveries: the outputs, one entry per round of transfers.
+        arrived_TE: bool, the pairs whose output arrived.
+        requested_TE: bool, the pairs that were asked for, lost ones included.
+        energy_j_T: float64, joules spent on each item, lost transfers included.
+        rerouted_T: bool, items routed again because an expert was lost.
+        degraded_T: bool, items that only the source's own expert answered, as the last resort.
+    """
+
+    deliveries: list[Delivery[Output]]
+    arrived_TE: NDArray[np.bool_]
+    requested_TE: NDArray[np.bool_]
+    energy_j_T: NDArray[np.float64]
+    rerouted_T: NDArray[np.bool_]
+    degraded_T: NDArray[np.bool_]
+
+
+def dispatch(
+    payload_T: Payload,
+    scores_TE: NDArray[np.float64],
+    policy: Policy,
+    carrier: Carrier[Payload, Output],
+    slot: Slot,
+    experts: Any,
+    *,
+    deadline_s: float = 2.0,
+) -> Dispatched[Output]:
+    """Route a batch, carry it, and while time is left route items again without the experts that were lost.
+
+    One attempt may take half of the time that is left, so that a frozen node leaves time for another. An item
+    for which nothing arrived is answered by its source's own expert and marked degraded.
+
+    Args:
+        payload_T: what the experts get, first axis T, any array type the carrier takes.
+        scores_TE: float64, gate scores >= 0.
+        policy: decides who serves what.
+        carrier: transfers and prices.
+        slot: where items rest and experts live, and the observed links.
+        experts: what the carrier needs to reach the experts (modules, or nothing for a mesh).
+        deadline_s: seconds for everything.
+
+    Raises:
+        NoExpertReachedError: an item got no answer and its source holds no expert.
+    """
+    end = time.monotonic() + deadline_s
+    price_j_TE = carrier.price_j(payload_T, slot)
+    arrived_TE = np.zeros(scores_TE.shape, dtype=np.bool_)
+    requested_TE = np.zeros_like(arrived_TE)
+    energy_j_T = np.zeros(len(scores_TE))
+    rerouted_T = np.zeros(len(scores_TE), dtype=np.bool_)
+    deliveries: list[Delivery[Output]] = []
+
+    def carry(wanted_TE: NDArray[np.bool_], limit_s: float) -> None:
+        expert_P, item_P = np.nonzero(wanted_TE.T)
+        delivery = carrier.carry(payload_T, item_P, expert_P, slot, experts, limit_s)
+        requested_TE[item_P, expert_P] = True
+        arrived_TE[delivery.item_P, delivery.expert_P] = True
+        deliveries.append(delivery)
+
+    open_T = np.arange(len(scores_TE))
+    while open_T.size and (left_s := end - time.monotonic()) > 0:
+        routing = policy.route(
+            scores_TE[open_T], price_j_TE[open_T], replace(slot, source_T=slot.source_T[open_T])
+        )
+        wanted_TE = np.zeros_like(arrived_TE)
+        wanted_TE[open_T] = routing.mask_TE
+        wanted_TE &= ~arrived_TE
+        if not wanted_TE.any():
+            break
+        energy_j_T += np.where(wanted_TE, price_j_TE, 0.0).sum(axis=1)
+        carry(wanted_TE, left_s / 2)
+        lost_TE = wanted_TE & ~arrived_TE
+        price_j_TE[:, lost_TE.any(axis=0)] = np.inf
+        open_T = np.flatnonzero(lost_TE.any(axis=1))
+        rerouted_T[open_T] = True
+
+    degraded_T = ~arrived_TE.any(axis=1)
+    own_TE = (slot.placement_E == slot.source_T[:, None]) & degraded_T[:, None]
+    if own_TE.any():
+        carry(own_TE, max(end - time.monotonic(), 0.0))
+    unanswered_T = np.flatnonzero(~arrived_TE.any(axis=1))
+    if unanswered_T.size:
+        raise NoExpertReachedError(
+            f"item {unanswered_T[0]} at node {slot.source_T[unanswered_T[0]]}: no expert answered within "
+            f"{deadline_s} s, and the node holds no expert of its own"
+        )
+    return Dispatched(deliveries, arrived_TE, requested_TE, energy_j_T, rerouted_T, degraded_T)

@@ -1,0 +1,144 @@
+"""Policies that decide at the source, from its own items alone.
+
+Shape suffixes: T items, E experts.
+"""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from airmoe.links.checks import integer_at_least, number_within
+from airmoe.randomness import stream
+from airmoe.scheduling.policy import Routing, Slot, check_inputs, routing_of
+from airmoe.scheduling.selection import select_experts
+
+
+@dataclass(frozen=True)
+class TopK:
+    """The k best scores among the reachable experts; ties go to the lower index; energy is ignored."""
+
+    k: int
+    joint: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        integer_at_least("k", self.k, 1)
+
+    @property
+    def name(self) -> str:
+        """E.g. "topk:2"."""
+        return f"topk:{self.k}"
+
+    def route(self, scores_TE: ArrayLike, price_j_TE: ArrayLike, slot: Slot) -> Routing:
+        """Choose; see `Policy.route`."""
+        scores, price = check_inputs(scores_TE, price_j_TE, slot)
+        return routing_of(_smallest(-scores, np.isfinite(price), self.k), price)
+
+
+@dataclass(frozen=True)
+class RandomK:
+    """k experts drawn uniformly among the reachable ones; each call goes on where the last one stopped."""
+
+    k: int
+    seed: int = 0
+    joint: ClassVar[bool] = False
+    _stream: np.random.Generator = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        integer_at_least("k", self.k, 1)
+        integer_at_least("seed", self.seed, 0)
+        object.__setattr__(self, "_stream", stream(self.seed, "random policy"))
+
+    @property
+    def name(self) -> str:
+        """E.g. "random:1"."""
+        return f"random:{self.k}"
+
+    def route(self, scores_TE: ArrayLike, price_j_TE: ArrayLike, slot: Slot) -> Routing:
+        """Choose; see `Policy.route`."""
+        _, price = check_inputs(scores_TE, price_j_TE, slot)
+        return routing_of(_smallest(self._stream.random(price.shape), np.isfinite(price), self.k), price)
+
+
+@dataclass(frozen=True)
+class Local:
+    """The experts at the item's own node, and no other; a node without any gets an empty, infeasible row."""
+
+    joint: ClassVar[bool] = False
+
+    @property
+    def name(self) -> str:
+        """Always "local"."""
+        return "local"
+
+    def route(self, scores_TE: ArrayLike, price_j_TE: ArrayLike, slot: Slot) -> Routing:
+        """Choose; see `Policy.route`."""
+        _, price = check_inputs(scores_TE, price_j_TE, slot)
+        at_home_TE = slot.source_T[:, np.newaxis] == slot.placement_E[np.newaxis, :]
+        return routing_of(at_home_TE & np.isfinite(price), price)
+
+
+@dataclass(frozen=True)
+class All:
+    """Every reachable expert."""
+
+    joint: ClassVar[bool] = False
+
+    @property
+    def name(self) -> str:
+        """Always "all"."""
+        return "all"
+
+    def route(self, scores_TE: ArrayLike, price_j_TE: ArrayLike, slot: Slot) -> Routing:
+        """Choose; see `Policy.route`."""
+        _, price = check_inputs(scores_TE, price_j_TE, slot)
+        return routing_of(np.isfinite(price), price)
+
+
+@dataclass(frozen=True)
+class Des:
+    """Dynamic expert selection: the cheapest experts whose scores suffice, solved exactly (`select_experts`).
+
+    Chosen scores must sum to at least q = z * importance^layer, so that deeper layers ask for less.
+
+    Args:
+        importance: gamma0, from 0 to 1.
+        max_experts: D, the most experts an item may get.
+        z: the requirement before the layer's importance, from 0 to 1.
+    """
+
+    importance: float = 0.5
+    max_experts: int = 2
+    z: float = 1.0
+    joint: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        number_within("importance", self.importance, 0, 1)
+        integer_at_least("max_experts", self.max_experts, 1)
+        number_within("z", self.z, 0, 1)
+
+    @property
+    def name(self) -> str:
+        """E.g. "des:0.5:2", or "des:0.5:2:0.8" where z is not 1."""
+        fields = ["des", _shortest(self.importance), str(self.max_experts)]
+        return ":".join(fields if self.z == 1 else [*fields, _shortest(self.z)])
+
+    def route(self, scores_TE: ArrayLike, price_j_TE: ArrayLike, slot: Slot) -> Routing:
+        """Choose; see `Policy.route`."""
+        scores, price = check_inputs(scores_TE, price_j_TE, slot)
+        threshold = self.z * self.importance**slot.layer
+        selection = select_experts(scores, price, threshold, self.max_experts)
+        return Routing(selection.mask, selection.energy_j, selection.feasible)
+
+
+def _smallest(key_TE: NDArray[np.float64], reachable_TE: NDArray[np.bool_], k: int) -> NDArray[np.bool_]:
+    """Return a mask of the k smallest keys of each row among the reachable, ties to the lower index."""
+    first_TK = np.argsort(np.where(reachable_TE, key_TE, np.inf), axis=1, kind="stable")[:, :k]
+    mask_TE = np.zeros(key_TE.shape, dtype=np.bool_)
+    np.put_along_axis(mask_TE, first_TK, True, axis=1)
+    return mask_TE & reachable_TE
+
+
+def _shortest(number: float) -> str:
+    return repr(float(number)).removesuffix(".0")

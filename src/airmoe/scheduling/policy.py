@@ -1,0 +1,122 @@
+"""What a policy is given and what it returns.
+
+Shape suffixes: T items, E experts, N nodes.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from airmoe.links import Links
+from airmoe.links.checks import indices, integer_at_least, real_array, refuse_shape, refuse_where
+
+_LARGEST_NODE = np.iinfo(np.int64).max
+
+
+@dataclass(frozen=True, eq=False)
+class Slot:
+    """What a policy may look at besides scores and prices.
+
+    Args:
+        source_T: int64, the node that holds each item.
+        placement_E: int64, the node of each expert.
+        links: the links as observed, if the policy may see them.
+        layer: the MoE layer, counted from 1.
+
+    Raises:
+        InvalidInputError: an array that is not one-dimensional, a node that does not exist, a layer below 1.
+    """
+
+    source_T: NDArray[np.int64]
+    placement_E: NDArray[np.int64]
+    links: Links | None = None
+    layer: int = 1
+
+    def __post_init__(self) -> None:
+        last_node = _LARGEST_NODE if self.links is None else self.links.nodes - 1
+        for name in ("source_T", "placement_E"):
+            node = indices(name, getattr(self, name), 0, last_node)
+            refuse_shape(name, node, (node.size,), "one dimension")
+            object.__setattr__(self, name, node)
+        integer_at_least("layer", self.layer, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Routing:
+    """Which experts get each item, and what that costs.
+
+    Attributes:
+        mask_TE: bool, True where the expert gets the item.
+        energy_j_T: float64, J, the sum of the chosen experts' prices; 0 where none was chosen, inf where no
+            expert could be reached.
+        feasible_T: bool, False where the policy's own rule could not be met (an empty row is never feasible).
+        subcarrier_NN: int64, the subcarrier of each link (-1 none), set by joint policies only.
+    """
+
+    mask_TE: NDArray[np.bool_]
+    energy_j_T: NDArray[np.float64]
+    feasible_T: NDArray[np.bool_]
+    subcarrier_NN: NDArray[np.int64] | None = None
+
+
+class Policy(Protocol):
+    """A rule that decides which experts get each item. It never weighs their outputs."""
+
+    @property
+    def name(self) -> str:
+        """The policy as `make_policy` reads it, e.g. "topk:2"."""
+
+    @property
+    def joint(self) -> bool:
+        """True if it decides for all sources at once and allocates subcarriers too."""
+
+    def route(self, scores_TE: ArrayLike, price_j_TE: ArrayLike, slot: Slot) -> Routing:
+        """Choose experts.
+
+        Args:
+            scores_TE: gate scores, finite, >= 0.
+            price_j_TE: J to have an expert answer an item, >= 0; inf is unreachable and never chosen.
+            slot: where items and experts are, and what else may be looked at.
+
+        Raises:
+            InvalidInputError: an array of the wrong shape or with a value that is not allowed.
+        """
+
+
+def check_scores(name: str, scores: ArrayLike) -> NDArray[np.float64]:
+    """Return gate scores (T, E) as float64; refuse another shape, no expert, and what is not >= 0."""
+    scores_TE = real_array(name, scores)
+    items = scores_TE.shape[0] if scores_TE.ndim else 0
+    experts = max(scores_TE.shape[-1], 1) if scores_TE.ndim else 1
+    refuse_shape(name, scores_TE, (items, experts), "(T, E)")
+    refuse_where(name, scores_TE, ~(np.isfinite(scores_TE) & (scores_TE >= 0)), "finite and >= 0")
+    return scores_TE
+
+
+def check_prices(name: str, prices: ArrayLike, shape: tuple[int, int]) -> NDArray[np.float64]:
+    """Return prices as float64 of `shape` (T, E); refuse another shape and what is not >= 0 or inf."""
+    price_TE = real_array(name, prices)
+    refuse_shape(name, price_TE, shape, "(T, E)")
+    refuse_where(name, price_TE, ~(price_TE >= 0), ">= 0, or inf for an unreachable expert")
+    return price_TE
+
+
+def check_inputs(
+    scores_TE: ArrayLike, price_j_TE: ArrayLike, slot: Slot
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return scores and prices as float64 (T, E) after the checks that `Policy.route` promises."""
+    scores = check_scores("scores_TE", scores_TE)
+    items, experts = scores.shape
+    price = check_prices("price_j_TE", price_j_TE, (items, experts))
+    refuse_shape("slot.source_T", slot.source_T, (items,), "(T,)")
+    refuse_shape("slot.placement_E", slot.placement_E, (experts,), "(E,)")
+    return scores, price
+
+
+def routing_of(mask_TE: NDArray[np.bool_], price_j_TE: NDArray[np.float64]) -> Routing:
+    """Return the routing of a rule that is met wherever any expert was chosen."""
+    energy_j_T = np.where(mask_TE, price_j_TE, 0.0).sum(axis=1)
+    energy_j_T[~np.isfinite(price_j_TE).any(axis=1)] = np.inf
+    return Routing(mask_TE, energy_j_T, np.any(mask_TE, axis=1))

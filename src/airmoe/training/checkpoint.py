@@ -1,0 +1,83 @@
+"""Checkpoints: one safetensors file per stage, replaced atomically after every round."""
+
+import json
+from pathlib import Path
+
+import safetensors
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from airmoe.errors import RunFolderError
+from airmoe.files import replaced_file
+
+Row = dict[str, str | int | float]
+"""One line of metrics.jsonl."""
+
+_FORMAT = "airmoe checkpoint 1"
+
+
+class Checkpoint:
+    """The checkpoints of one run.
+
+    Args:
+        folder: where the files lie; made when needed.
+        fingerprint: identifies the configuration; a checkpoint of another one is refused.
+    """
+
+    def __init__(self, folder: Path, fingerprint: str) -> None:
+        self._folder, self._fingerprint = folder, fingerprint
+
+    def save(
+        self, stage: str, state: dict[str, Tensor], memories: dict[int, dict[str, Tensor]], rows: list[Row]
+    ) -> None:
+        """Replace the checkpoint of a stage.
+
+        Args:
+            stage: its name.
+            state: the global weights.
+            memories: for each client what it must remember.
+            rows: all metrics of the stage so far, one per round.
+        """
+        tensors = {f"state/{name}": tensor.contiguous() for name, tensor in state.items()}
+        for client, memory in memories.items():
+            tensors |= {f"memory/{client}/{name}": tensor.contiguous() for name, tensor in memory.items()}
+        metadata = {"format": _FORMAT, "fingerprint": self._fingerprint, "rows": json.dumps(rows)}
+        with replaced_file(self._path(stage)) as temporary:
+            save_file(tensors, temporary, metadata)
+
+    def load(self, stage: str) -> tuple[dict[str, Tensor], dict[int, dict[str, Tensor]], list[Row]] | None:
+        """Return what :meth:`save` was given last for this stage, or None if there is no checkpoint.
+
+        Raises:
+            RunFolderError: the file is damaged, or belongs to another configuration.
+        """
+        path = self._path(stage)
+        if not path.exists():
+            return None
+        state: dict[str, Tensor] = {}
+        memories: dict[int, dict[str, Tensor]] = {}
+        try:
+            with safetensors.safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                for key in file.keys():  # noqa: SIM118 (safe_open is not a mapping)
+                    kind, _, name = key.partition("/")
+                    if kind == "state":
+                        state[name] = file.get_tensor(key)
+                    else:
+                        client, _, name = name.partition("/")
+                        memories.setdefault(int(client), {})[name] = file.get_tensor(key)
+            rows: list[Row] = json.loads(metadata.get("rows", ""))
+        except (SafetensorError, ValueError, OSError) as error:
+            raise RunFolderError(
+                f"checkpoint {path} is damaged ({error}); remove it to begin the stage anew"
+            ) from None
+        if metadata.get("format") != _FORMAT or metadata.get("fingerprint") != self._fingerprint:
+            raise RunFolderError(
+                f"checkpoint {path} belongs to another configuration or version; "
+                "resume with the same configuration, or train into another folder"
+            )
+        return state, memories, rows
+
+    def _path(self, stage: str) -> Path:
+        return self._folder / f"{stage}.safetensors"

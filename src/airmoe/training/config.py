@@ -1,0 +1,140 @@
+"""The settings of a run: TOML read into pydantic models, unknown keys are errors. Defaults marked ours in the docs."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from airmoe.errors import InvalidInputError
+
+Positive = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Section(BaseModel):
+    """A part of a configuration; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataSettings(Section):
+    """Which images, and how they fall on clients."""
+
+    name: str = "digits"
+    clients: Positive = 10
+    partition: Literal["ring", "iid"] = "ring"
+
+
+class ModelSettings(Section):
+    """The networks."""
+
+    backbone: str = "lenet5"
+    norm: Literal["group", "none"] = "group"
+    expert_hidden: Positive = 256
+
+
+class SgdSettings(Section):
+    """Plain SGD with momentum, begun anew at every client and round."""
+
+    rounds: Positive
+    local_epochs: Positive = 1
+    batch_size: Positive = 32
+    learning_rate: Rate = 0.02
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+
+
+class FeatureSettings(SgdSettings):
+    """Stage 1, FedCE: federated averaging of the feature extractor and a temporary linear head."""
+
+    rounds: Positive = 80
+
+
+class ExpertSettings(Section):
+    """Stage 2: each client trains its own expert on its own data, the feature extractor fixed."""
+
+    epochs: Positive = 20
+    batch_size: Positive = 32
+    learning_rate: Rate = 0.02
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+
+
+class GateSettings(SgdSettings):
+    """Stage 3, FedGate: federated averaging of the gate, everything else fixed.
+
+    Each round a client asks, for each of its images, the ``query_k`` experts its gate likes best and one more
+    drawn at random; what they answer is kept for later rounds.
+    """
+
+    rounds: Positive = 60
+    learning_rate: Rate = 0.1
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    query_k: Positive = 1
+    balance: Annotated[float, Field(ge=0)] = 1e-2
+    proximal: Annotated[float, Field(ge=0)] = 1e-2
+
+
+class LinkSettings(Section):
+    """The simulated radio between the clients: Rayleigh block fading on OFDMA subcarriers."""
+
+    mean_snr_db: Annotated[float, Field(allow_inf_nan=False)] = 10.0
+    subcarriers: Positive = 128
+    subcarrier_hz: Rate = 1e6
+    power_w: Rate = 1e-2
+
+
+class RunConfig(Section):
+    """A whole federated run."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    mesh: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")] = "lab"
+    data: DataSettings = DataSettings()
+    model: ModelSettings = ModelSettings()
+    features: FeatureSettings = FeatureSettings()
+    experts: ExpertSettings = ExpertSettings()
+    gate: GateSettings = GateSettings()
+    links: LinkSettings = LinkSettings()
+
+
+def parse_config(text: str, origin: str) -> RunConfig:
+    """Return the configuration in a TOML text; ``origin`` names it in errors.
+
+    Raises:
+        InvalidInputError: not TOML, an unknown key, or a value out of range.
+    """
+    try:
+        return RunConfig.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidInputError(origin, str(error), "valid TOML") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        expected = "a known key" if first["type"] == "extra_forbidden" else first["msg"]
+        raise InvalidInputError(f"{origin}: {key}", first["input"], expected) from None
+
+
+def load_config(path: Path) -> RunConfig:
+    """Return the configuration in a TOML file; see :func:`parse_config`."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInputError("config", str(path), f"a readable TOML file ({error})") from None
+    return parse_config(text, path.name)
+
+
+def dump_config(config: RunConfig) -> str:
+    """Return a configuration as TOML that :func:`parse_config` reads back to the same."""
+    sections = config.model_dump()
+    lines = [f"{key} = {_toml(value)}" for key, value in sections.items() if not isinstance(value, dict)]
+    for name, section in sections.items():
+        if isinstance(section, dict):
+            lines += ["", f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in section.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: str | float) -> str:
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
+    return repr(value)

@@ -1,0 +1,38 @@
+"""How good answers are.
+
+Shape suffixes: T items, C classes, E experts.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+BATCH = 500
+
+
+def macro_f1(labels_T: NDArray[np.int64], answers_T: NDArray[np.int64], classes: int) -> float:
+    """Return the mean over all classes of the F1 score, in [0, 1]; a class that is never right counts 0."""
+    return float(class_f1(labels_T, answers_T, classes).mean())
+
+
+def class_f1(labels_T: NDArray[np.int64], answers_T: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
+    """Return the F1 score of each class (C,), in [0, 1]."""
+    from sklearn.metrics import f1_score
+
+    return np.asarray(
+        f1_score(labels_T, answers_T, labels=np.arange(classes), average=None, zero_division=0.0), np.float64
+    )
+
+
+def outputs_in_batches(network: nn.Module, inputs_T: Tensor) -> Tensor:
+    """Return a network's outputs in evaluation mode without gradients, computed in batches of bounded memory."""
+    network.eval()
+    with torch.no_grad():
+        return torch.cat([network(batch) for batch in inputs_T.split(BATCH)])
+
+
+def routed_answers(scores_TE: Tensor, probability_TEC: Tensor) -> NDArray[np.int64]:
+    """Return (T,), the class named by each item's best-scored expert (top-1 routing)."""
+    best_T = scores_TE.argmax(dim=1)
+    return probability_TEC[torch.arange(len(best_T)), best_T].argmax(dim=1).numpy()

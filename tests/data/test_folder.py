@@ -1,0 +1,160 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from airmoe.data import ImageSet, load_images
+from airmoe.errors import DataError
+
+RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+
+
+def _write(folder: Path, count: int, colour: tuple[int, int, int] | int = RED, suffix: str = ".png") -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(count):
+        mode = "L" if isinstance(colour, int) else "RGB"
+        Image.new(mode, (40 + i, 20), colour).save(folder / f"{i:02}{suffix}")
+
+
+def _load(folder: Path) -> ImageSet:
+    return load_images(f"folder:{folder}")
+
+
+def _failure(folder: Path) -> str:
+    with pytest.raises(DataError) as caught:
+        _load(folder)
+    return str(caught.value)
+
+
+def test_classes_are_the_folders_in_order_of_name(tmp_path: Path) -> None:
+    _write(tmp_path / "zebra", 5, RED)
+    _write(tmp_path / "ant", 5, GREEN)
+    images = _load(tmp_path)
+    assert images.class_names == ("ant", "zebra")
+    assert images.name == f"folder:{tmp_path}"
+    for image, label in zip(images.train_images, images.train_labels, strict=True):
+        assert (image[1 if label == 0 else 0] == 255).all()
+
+
+def test_images_become_uint8_rgb_of_32_by_32(tmp_path: Path) -> None:
+    _write(tmp_path / "a", 5)
+    _write(tmp_path / "b", 5)
+    images = _load(tmp_path)
+    assert images.train_images.shape == (8, 3, 32, 32)
+    assert images.test_images.shape == (2, 3, 32, 32)
+    assert images.train_images.dtype == np.uint8
+    assert images.train_labels.dtype == images.test_labels.dtype == np.int64
+
+
+def test_only_greyscale_images_become_one_channel(tmp_path: Path) -> None:
+    _write(tmp_path / "a", 2, 30)
+    _write(tmp_path / "b", 2, 200)
+    images = _load(tmp_path)
+    assert images.train_images.shape == (2, 1, 32, 32)
+    assert images.train_images[:, 0, 0, 0].tolist() == [30, 200]
+
+
+def test_one_image_in_colour_makes_all_of_them_rgb(tmp_path: Path) -> None:
+    _write(tmp_path / "a", 2, 30)
+    _write(tmp_path / "b", 2, RED)
+    assert _load(tmp_path).train_images.shape == (2, 3, 32, 32)
+
+
+@pytest.mark.parametrize(("count", "held_out"), [(2, 1), (5, 1), (10, 2), (23, 5)])
+def test_a_fifth_of_each_class_is_held_out_and_at_least_one(
+    tmp_path: Path, count: int, held_out: int
+) -> None:
+    _write(tmp_path / "a", count)
+    _write(tmp_path / "b", 5)
+    images = _load(tmp_path)
+    assert np.bincount(images.test_labels).tolist() == [held_out, 1]
+    assert np.bincount(images.train_labels).tolist() == [count - held_out, 4]
+
+
+def test_no_image_is_both_trained_on_and_held_out(tmp_path: Path) -> None:
+    for name, first in (("a", 0), ("b", 20)):
+        for i in range(20):
+            _write(tmp_path / name, 0)
+            Image.new("L", (32, 32), first + i).save(tmp_path / name / f"{i}.png")
+    images = _load(tmp_path)
+    shades = [*images.train_images[:, 0, 0, 0].tolist(), *images.test_images[:, 0, 0, 0].tolist()]
+    assert sorted(shades) == list(range(40))
+
+
+def test_the_split_is_the_same_every_time(tmp_path: Path) -> None:
+    for i in range(20):
+        for name in "ab":
+            _write(tmp_path / name, 0)
+            Image.new("L", (32, 32), i).save(tmp_path / name / f"{i}.png")
+    assert (_load(tmp_path).test_images == _load(tmp_path).test_images).all()
+
+
+def test_train_and_test_folders_are_the_split(tmp_path: Path) -> None:
+    for name in "ab":
+        _write(tmp_path / "train" / name, 3, RED)
+        _write(tmp_path / "test" / name, 1, BLUE)
+    images = _load(tmp_path)
+    assert images.class_names == ("a", "b")
+    assert images.train_labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert images.test_labels.tolist() == [0, 1]
+    assert (images.test_images[:, 2] == 255).all()
+    assert (images.train_images[:, 0] == 255).all()
+
+
+def test_train_and_test_with_different_classes_are_refused(tmp_path: Path) -> None:
+    for name in ("train/a", "train/b", "test/a", "test/c"):
+        _write(tmp_path / name, 1)
+    assert "only one of them has b, c" in _failure(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".JPEG", ".png", ".bmp", ".webp", ".gif", ".tiff", ".ppm"])
+def test_common_formats_are_read(tmp_path: Path, suffix: str) -> None:
+    _write(tmp_path / "a", 2, suffix=suffix)
+    _write(tmp_path / "b", 2)
+    assert _load(tmp_path).train_images.shape == (2, 3, 32, 32)
+
+
+def test_other_files_and_hidden_ones_are_passed_over(tmp_path: Path) -> None:
+    _write(tmp_path / "a", 2)
+    _write(tmp_path / "b", 2)
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "README.txt").touch()
+    (tmp_path / "a" / "notes.txt").touch()
+    (tmp_path / "a" / "._00.png").write_bytes(b"what a Mac leaves behind")
+    images = _load(tmp_path)
+    assert images.class_names == ("a", "b")
+    assert len(images.train_labels) + len(images.test_labels) == 4
+
+
+def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
+    _write(tmp_path / "a", 2)
+    _write(tmp_path / "b", 2)
+    (tmp_path / "b" / "01.png").write_bytes(b"no image")
+    assert _failure(tmp_path).startswith(f"{tmp_path / 'b' / '01.png'}: cannot be read as an image")
+
+
+def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    assert _failure(tmp_path / "none").startswith(f"{tmp_path / 'none'}: cannot be listed (No such file")
+
+
+def test_a_folder_of_images_without_classes_is_refused(tmp_path: Path) -> None:
+    _write(tmp_path, 3)
+    assert _failure(tmp_path).startswith(f"{tmp_path}: holds 0 class folders; expected at least 2")
+
+
+def test_a_single_class_is_refused(tmp_path: Path) -> None:
+    _write(tmp_path / "a", 3)
+    assert _failure(tmp_path).startswith(f"{tmp_path}: holds 1 class folders; expected at least 2")
+
+
+def test_an_empty_class_is_named(tmp_path: Path) -> None:
+    _write(tmp_path / "a", 3)
+    (tmp_path / "b").mkdir()
+    assert _failure(tmp_path).startswith(f"{tmp_path / 'b'}: holds no images")
+
+
+def test_a_class_of_one_image_cannot_be_split(tmp_path: Path) -> None:
+    _write(tmp_path / "a", 3)
+    _write(tmp_path / "b", 1)
+    assert _failure(tmp_path).startswith(f"{tmp_path / 'b'}: holds 1 image; expected at least 2")

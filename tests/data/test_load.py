@@ -1,0 +1,18 @@
+import subprocess
+import sys
+
+import pytest
+
+from airmoe.data import load_images
+from airmoe.errors import InvalidInputError
+
+
+@pytest.mark.parametrize("name", ["mnist", "", "folder:", "Digits"])
+def test_an_unknown_name_is_refused_with_the_known_ones(name: str) -> None:
+    with pytest.raises(InvalidInputError, match=r"dataset is .*; expected digits, cifar10 or folder:PATH"):
+        load_images(name)
+
+
+def test_importing_the_package_loads_neither_torch_nor_scikit_learn() -> None:
+    code = "import sys, airmoe.data; sys.exit(bool({'torch', 'sklearn'} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0

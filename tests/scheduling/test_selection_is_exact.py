@@ -1,0 +1,203 @@
+"""Expert selection against independent oracles, and properties that hold for any exact solution."""
+
+import itertools
+import time
+from collections.abc import Callable
+
+import hypothesis.extra.numpy as hnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.optimize import Bounds, LinearConstraint, milp
+
+from airmoe.scheduling import select_experts
+
+from .instances import Instances, reference, strongly_correlated, subset_sum, with_ties
+
+Family = Callable[[np.random.Generator, int, int, int], Instances]
+Floats = NDArray[np.float64]
+
+
+def least_energy(scores_E: Floats, energy_E: Floats, threshold: float, max_experts: int) -> float | None:
+    """Try all sets; None if no set of reachable experts suffices."""
+    reachable = np.flatnonzero(np.isfinite(energy_E))
+    costs = [
+        energy_E[list(experts)].sum()
+        for size in range(1, max_experts + 1)
+        for experts in itertools.combinations(reachable, size)
+        if scores_E[list(experts)].sum() >= threshold - 1e-9
+    ]
+    return min(costs, default=None)
+
+
+@pytest.mark.parametrize("family", [reference, with_ties, strongly_correlated, subset_sum])
+@pytest.mark.parametrize("max_experts", [1, 2, 3, 4, 5])
+def test_energy_is_that_of_the_best_of_all_sets(family: Family, max_experts: int) -> None:
+    rng = np.random.default_rng(max_experts)
+    for experts in (1, 2, 3, 5, 8):
+        scores_TE, energy_TE, threshold_T = family(rng, 20, experts, max_experts)
+        selection = select_experts(scores_TE, energy_TE, threshold_T, max_experts)
+        for item in range(20):
+            best = least_energy(scores_TE[item], energy_TE[item], threshold_T[item], max_experts)
+            assert selection.feasible[item] == (best is not None)
+            if best is not None:
+                assert selection.energy_j[item] == pytest.approx(best, rel=1e-9)
+
+
+@pytest.mark.parametrize("family", [reference, with_ties, strongly_correlated])
+@pytest.mark.parametrize("max_experts", [1, 2, 3, 6])
+def test_the_set_returned_is_within_the_rules_and_costs_what_is_said(
+    family: Family, max_experts: int
+) -> None:
+    scores_TE, energy_TE, threshold_T = family(np.random.default_rng(9), 300, 16, max_experts)
+    selection = select_experts(scores_TE, energy_TE, threshold_T, max_experts)
+    size_T = selection.mask.sum(axis=1)
+    assert size_T.max() <= max_experts
+    assert size_T.min() >= 1
+    assert np.isfinite(energy_TE[selection.mask]).all()
+    spent_T = np.where(selection.mask, energy_TE, 0.0).sum(axis=1)
+    np.testing.assert_allclose(selection.energy_j, spent_T, rtol=1e-12)
+    sum_T = np.where(selection.mask, scores_TE, 0.0).sum(axis=1)
+    np.testing.assert_array_equal(selection.feasible, sum_T >= threshold_T - 1e-9 - 1e-15)
+
+
+def milp_energy(scores_E: Floats, energy_E: Floats, threshold: float, max_experts: int) -> float:
+    """Solve P1 with HiGHS, whose absolute gap of 1e-6 asks for energies near 1; recompute the energy."""
+    rows = LinearConstraint(
+        np.vstack([scores_E, np.ones_like(scores_E)]), [threshold, 1], [np.inf, max_experts]
+    )
+    bounds, integers = Bounds(0, 1), np.ones_like(scores_E)
+    solution = milp(energy_E / energy_E.mean(), constraints=rows, bounds=bounds, integrality=integers)
+    return float(energy_E[solution.x > 0.5].sum())
+
+
+@pytest.mark.parametrize(("experts", "max_experts"), [(12, 3), (16, 5), (24, 4), (32, 2), (32, 6)])
+def test_energy_is_no_more_than_that_of_an_integer_program_solver(experts: int, max_experts: int) -> None:
+    scores_TE, energy_TE, threshold_T = reference(np.random.default_rng(experts), 15, experts, max_experts)
+    selection = select_experts(scores_TE, energy_TE, threshold_T, max_experts)
+    assert selection.feasible.all()
+    for item in range(15):
+        oracle = milp_energy(scores_TE[item], energy_TE[item], threshold_T[item], max_experts)
+        # The solver may miss the threshold by 1e-7, so ours may be dearer by what that is worth, never more.
+        assert selection.energy_j[item] <= oracle * (1 + 1e-9) + 1e-9
+        assert selection.energy_j[item] >= oracle * (1 - 1e-5)
+
+
+@pytest.mark.parametrize("family", [strongly_correlated, subset_sum])
+def test_hard_instances_agree_with_meeting_in_the_middle(family: Family) -> None:
+    """All sets of 14 experts by their sums: an oracle without bounds, at sizes where bounds matter."""
+    member_SE = (np.arange(2**14)[:, np.newaxis] >> np.arange(14)) & 1
+    size_S = member_SE.sum(axis=1)
+    scores_TE, energy_TE, threshold_T = family(np.random.default_rng(4), 20, 14, 6)
+    selection = select_experts(scores_TE, energy_TE, threshold_T, 6)
+    for item in range(20):
+        enough_S = (member_SE @ scores_TE[item] >= threshold_T[item] - 1e-9) & (size_S >= 1) & (size_S <= 6)
+        best = (member_SE @ energy_TE[item])[enough_S].min()
+        assert selection.energy_j[item] == pytest.approx(best, rel=1e-9)
+
+
+def test_an_item_takes_well_under_a_millisecond_up_to_16_experts() -> None:
+    scores_TE, energy_TE, threshold_T = reference(np.random.default_rng(5), 2000, 16, 8)
+    select_experts(scores_TE[:1], energy_TE[:1], 0.5, 8)  # compiled before the clock starts
+    start = time.perf_counter()
+    selection = select_experts(scores_TE, energy_TE, threshold_T, 8)
+    assert time.perf_counter() - start < 2000 * 1e-4
+    assert np.median(selection.search_nodes) < 100  # of 39,202 sets
+
+
+def test_bounds_are_not_fooled_by_energies_of_very_different_sizes() -> None:
+    rng = np.random.default_rng(6)
+    scores_TE = rng.dirichlet(np.ones(8), 200)
+    energy_TE = 10.0 ** rng.uniform(-15, 6, (200, 8))
+    selection = select_experts(scores_TE, energy_TE, 0.6, 4)
+    for item in range(200):
+        best = least_energy(scores_TE[item], energy_TE[item], 0.6, 4)
+        assert best is None or selection.energy_j[item] == pytest.approx(best, rel=1e-9)
+
+
+# Few distinct values make ties, zeros and unreachable experts common.
+SCORES = st.one_of(st.sampled_from([0.0, 0.125, 0.25, 0.5]), st.floats(0, 1))
+ENERGIES = st.one_of(st.sampled_from([0.0, 1.0, 2.0, np.inf]), st.floats(1e-9, 1e3))
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> tuple[Floats, Floats, float, int]:
+    experts = draw(st.integers(1, 9))
+    scores_TE = draw(hnp.arrays(np.float64, (1, experts), elements=SCORES))
+    energy_TE = draw(hnp.arrays(np.float64, (1, experts), elements=ENERGIES))
+    return scores_TE, energy_TE, draw(st.floats(0, 1)), draw(st.integers(1, 6))
+
+
+@settings(deadline=None, max_examples=150)
+@given(problems())
+def test_energy_is_least_whatever_the_instance(problem: tuple[Floats, Floats, float, int]) -> None:
+    scores_TE, energy_TE, threshold, max_experts = problem
+    selection = select_experts(*problem)
+    best = least_energy(scores_TE[0], energy_TE[0], threshold, max_experts)
+    if best is not None:
+        assert selection.feasible[0]
+        assert selection.energy_j[0] == pytest.approx(best, rel=1e-9)
+
+
+@settings(deadline=None, max_examples=150)
+@given(problems(), st.data())
+def test_dearer_experts_never_lower_the_energy(
+    problem: tuple[Floats, Floats, float, int], data: st.DataObject
+) -> None:
+    scores_TE, energy_TE, threshold, max_experts = problem
+    added_TE = data.draw(hnp.arrays(np.float64, energy_TE.shape, elements=ENERGIES))
+    before = select_experts(*problem)
+    after = select_experts(scores_TE, energy_TE + added_TE, threshold, max_experts)
+    if after.feasible[0]:
+        assert before.feasible[0]
+        assert after.energy_j[0] >= before.energy_j[0] * (1 - 1e-9)
+
+
+@settings(deadline=None, max_examples=150)
+@given(problems(), st.data())
+def test_relabelling_the_experts_changes_neither_energy_nor_search(
+    problem: tuple[Floats, Floats, float, int], data: st.DataObject
+) -> None:
+    scores_TE, energy_TE, threshold, max_experts = problem
+    order_E = np.array(data.draw(st.permutations(range(scores_TE.shape[1]))))
+    before = select_experts(*problem)
+    after = select_experts(scores_TE[:, order_E], energy_TE[:, order_E], threshold, max_experts)
+    assert after.energy_j[0] == before.energy_j[0]
+    assert after.feasible[0] == before.feasible[0]
+    assert after.search_nodes[0] == before.search_nodes[0]
+
+
+@settings(deadline=None, max_examples=150)
+@given(problems(), st.floats(0, 1))
+def test_raising_the_threshold_never_lowers_the_energy(
+    problem: tuple[Floats, Floats, float, int], raised: float
+) -> None:
+    scores_TE, energy_TE, threshold, max_experts = problem
+    low, high = sorted([threshold, raised])
+    asked_less = select_experts(scores_TE, energy_TE, low, max_experts)
+    asked_more = select_experts(scores_TE, energy_TE, high, max_experts)
+    if asked_more.feasible[0]:
+        assert asked_less.feasible[0]
+        assert asked_more.energy_j[0] >= asked_less.energy_j[0] * (1 - 1e-9)
+
+
+@settings(deadline=None, max_examples=150)
+@given(problems())
+def test_allowing_more_experts_never_raises_the_energy(problem: tuple[Floats, Floats, float, int]) -> None:
+    scores_TE, energy_TE, threshold, max_experts = problem
+    few = select_experts(*problem)
+    more = select_experts(scores_TE, energy_TE, threshold, max_experts + 1)
+    if few.feasible[0]:
+        assert more.feasible[0]
+        assert more.energy_j[0] <= few.energy_j[0] * (1 + 1e-9)
+
+
+def test_the_same_input_gives_the_same_set_alone_and_in_a_batch() -> None:
+    scores_TE, energy_TE, threshold_T = with_ties(np.random.default_rng(7), 100, 12, 4)
+    batch = select_experts(scores_TE, energy_TE, threshold_T, 4)
+    for item in range(100):
+        row = slice(item, item + 1)
+        alone = select_experts(scores_TE[row], energy_TE[row], threshold_T[row], 4)
+        np.testing.assert_array_equal(alone.mask, batch.mask[row])
