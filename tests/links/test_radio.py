@@ -42,5 +42,5 @@ def test_a_quantity_must_be_finite_and_positive(name: str, value: object) -> Non
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, "8", True])
 def test_subcarriers_must_be_a_positive_integer(value: object) -> None:
-    with pytest.raises(InvalidInputError, match="subcarriers is .*; expected an integer of at least 1"):
+    with pytest.raises(InvalidInputError, match=r"subcarriers is .*; expected an integer of at least 1"):
         Ofdma(subcarriers=value)  # type: ignore[arg-type]

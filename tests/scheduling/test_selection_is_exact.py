@@ -80,14 +80,13 @@ def test_energy_is_no_more_than_that_of_an_integer_program_solver(experts: int, 
     assert selection.feasible.all()
     for item in range(15):
         oracle = milp_energy(scores_TE[item], energy_TE[item], threshold_T[item], max_experts)
-        # The solver may miss the threshold by 1e-7, so ours may be dearer by what that is worth, never more.
-        assert selection.energy_j[item] <= oracle * (1 + 1e-9) + 1e-9
-        assert selection.energy_j[item] >= oracle * (1 - 1e-5)
+        assert selection.energy_j[item] <= oracle + 1e-9
+        assert selection.energy_j[item] >= oracle * (1 - 1e-5)  # the solver stops within its gap
 
 
 @pytest.mark.parametrize("family", [strongly_correlated, subset_sum])
-def test_hard_instances_agree_with_meeting_in_the_middle(family: Family) -> None:
-    """All sets of 14 experts by their sums: an oracle without bounds, at sizes where bounds matter."""
+def test_hard_instances_agree_with_a_list_of_all_sets(family: Family) -> None:
+    """All sets of 14 experts at once: an oracle without bounds, at a size where bounds matter."""
     member_SE = (np.arange(2**14)[:, np.newaxis] >> np.arange(14)) & 1
     size_S = member_SE.sum(axis=1)
     scores_TE, energy_TE, threshold_T = family(np.random.default_rng(4), 20, 14, 6)

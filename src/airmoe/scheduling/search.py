@@ -4,7 +4,7 @@ P1 of `spec/scheduling.md`, a covering knapsack with a cardinality row. Serial a
 first put into an order that does not depend on the labels of its experts (score descending, then energy
 ascending), so relabelling experts changes neither the energy nor the nodes visited.
 
-Shape suffixes: T items, E experts, K candidates (the reachable experts of an item, so ordered), D max_experts.
+Shape suffixes: T items, E experts, K candidates (reachable experts of an item, so ordered), D max_experts.
 Within a row: `score_K` is t capped at the need, `energy_K` is e, `chosen_D` holds indices of candidates.
 """
 

@@ -1,0 +1,187 @@
+"""A client of the mesh: extracts features, routes, asks experts, mixes what they answer.
+
+Shape suffixes: T items, E experts, C channels or classes, H height, W width, P (item, expert) pairs.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import zenoh
+from numpy.typing import NDArray
+
+from airmoe.errors import InvalidInputError, NoNodeReachableError
+from airmoe.links import Links, Ofdma, RayleighFading
+from airmoe.mesh.carrier import MeshCarrier
+from airmoe.mesh.frame import WireType
+from airmoe.mesh.networks import OnnxNetwork
+from airmoe.mesh.session import open_session
+from airmoe.runfolder import EXPERT_ONNX, EXTRACTOR_ONNX, GATE_ONNX, RadioSpec, checked_file, read_manifest
+from airmoe.scheduling import Policy, Slot, TopK
+from airmoe.scheduling.dispatch import Delivery, Dispatched, dispatch
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What the mesh answered to a batch of images.
+
+    Attributes:
+        probability_TC: float32, class probabilities.
+        scores_TE: float64, the gate's scores.
+        dispatched: which experts were asked, which answered, joules, what was routed again or degraded.
+        sent_bytes: bytes of all requests, as framed.
+        received_bytes: bytes of all replies, as framed.
+        elapsed_s: seconds from images to answers.
+    """
+
+    probability_TC: NDArray[np.float32]
+    scores_TE: NDArray[np.float64]
+    dispatched: Dispatched[NDArray[np.float32]]
+    sent_bytes: int
+    received_bytes: int
+    elapsed_s: float
+
+
+def simulated_links(radio: RadioSpec, nodes: int) -> Links:
+    """Return the links of a run's simulated radio: slot 0 of its Rayleigh fading."""
+    ofdma = Ofdma(
+        subcarriers=radio.subcarriers, subcarrier_hz=radio.subcarrier_hz, power_w=radio.power_w
+    )
+    return RayleighFading(nodes, ofdma, radio.mean_snr_db, radio.seed).at(0)
+
+
+class MeshClient:
+    """Asks a mesh on behalf of one client, whose extractor, gate and own expert run in this process.
+
+    Args:
+        client_folder: ``clients/<id>`` of a run, with ``shared/`` beside ``clients/``.
+        connect: addresses of one or more nodes; the others are learnt from them.
+        policy: default top-1.
+        links: simulated links that price transfers; default those of the run.
+        wire_type: "float32", "float16" or "bfloat16" on the wire.
+        session: an open session to use instead of opening one; it is left open.
+
+    Raises:
+        RunFolderError: a file of the folder is missing or damaged.
+        AddressError: an address is malformed or not loopback.
+    """
+
+    def __init__(
+        self,
+        client_folder: Path,
+        connect: Sequence[str] = (),
+        *,
+        policy: Policy | None = None,
+        links: Links | None = None,
+        wire_type: WireType = "float32",
+        session: zenoh.Session | None = None,
+    ) -> None:
+        self.manifest = manifest = read_manifest(client_folder)
+        self.policy: Policy = policy or TopK(1)
+        self._extractor, self._gate, own_expert = (
+            OnnxNetwork(checked_file(client_folder, manifest, name))
+            for name in (EXTRACTOR_ONNX, GATE_ONNX, EXPERT_ONNX)
+        )
+        links = links or simulated_links(manifest.radio, manifest.experts)
+        self._links, self._connect = links, connect
+        self._own_session = open_session(connect=connect) if session is None else None
+        self.carrier = MeshCarrier(
+            session or self._own_session, manifest, own_expert, links, wire_type  # type: ignore[arg-type]
+        )
+
+    def __enter__(self) -> "MeshClient":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the mesh."""
+        self.carrier.close()
+        if self._own_session is not None:
+            self._own_session.close()
+
+    def wait_for_nodes(self, experts: int = 1, timeout_s: float = 5.0) -> int:
+        """Wait until at least so many experts are alive; return how many are.
+
+        Raises:
+            NoNodeReachableError: fewer were found in time.
+        """
+        found = self.carrier.wait_alive(experts, timeout_s)
+        if found < experts:
+            manifest = self.manifest
+            raise NoNodeReachableError(
+                f"found {found} nodes of mesh {manifest.mesh!r}, model {manifest.model_hash}, "
+                f"at {', '.join(self._connect) or 'the session'} within {timeout_s} s; expected {experts}"
+            )
+        return found
+
+    def predict(
+        self, images_TCHW: NDArray[np.uint8] | NDArray[np.float32], *, deadline_s: float = 2.0
+    ) -> Answer:
+        """Classify images, asking other nodes as the policy decides.
+
+        Args:
+            images_TCHW: uint8, or float32 in [0, 1], of the size in the manifest; T >= 1.
+            deadline_s: seconds for everything.
+
+        Raises:
+            InvalidInputError: wrong shape or dtype, values that are not finite or out of range.
+        """
+        begin = time.monotonic()
+        sent, received = self.carrier.sent_bytes, self.carrier.received_bytes
+        features_TF = self._extractor(self._as_pixels(images_TCHW))
+        scores_TE = self._gate(features_TF).astype(np.float64)
+        source_T = np.full(len(features_TF), self.manifest.client, np.int64)
+        slot = Slot(source_T, np.arange(self.manifest.experts), self._links.observed)
+        remaining_s = deadline_s - (time.monotonic() - begin)
+        dispatched = dispatch(
+            features_TF, scores_TE, self.policy, self.carrier, slot, None, deadline_s=remaining_s
+        )
+        return Answer(
+            mix(scores_TE, dispatched.arrived_TE, dispatched.deliveries),
+            scores_TE,
+            dispatched,
+            self.carrier.sent_bytes - sent,
+            self.carrier.received_bytes - received,
+            time.monotonic() - begin,
+        )
+
+    def _as_pixels(self, images_TCHW: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float32]:
+        spec = self.manifest.input
+        shape = (spec.channels, spec.height, spec.width)
+        if images_TCHW.ndim != 4 or images_TCHW.shape[1:] != shape or not len(images_TCHW):
+            raise InvalidInputError("images", images_TCHW.shape, f"shape (T, {', '.join(map(str, shape))}), T >= 1")
+        if images_TCHW.dtype == np.uint8:
+            return images_TCHW.astype(np.float32) / np.float32(255)
+        if images_TCHW.dtype != np.float32:
+            raise InvalidInputError("images", str(images_TCHW.dtype), "uint8, or float32 in [0, 1]")
+        if not ((images_TCHW >= 0) & (images_TCHW <= 1)).all():
+            raise InvalidInputError("images", "a value outside [0, 1] or NaN", "float32 in [0, 1]")
+        return images_TCHW  # type: ignore[return-value]
+
+
+def mix(
+    scores_TE: NDArray[np.float64],
+    arrived_TE: NDArray[np.bool_],
+    deliveries: Sequence[Delivery[NDArray[np.float32]]],
+) -> NDArray[np.float32]:
+    """Return (T, C): the outputs that arrived, weighted by their scores made to sum to 1 over each row.
+
+    Equal shares where all scores that arrived are zero. The same as ``airmoe.nn.combine`` with
+    ``normalise="chosen"``, without PyTorch.
+    """
+    weights_TE = np.where(arrived_TE, scores_TE, 0.0)
+    weights_TE = np.where(weights_TE.any(axis=1, keepdims=True), weights_TE, arrived_TE)
+    weights_TE /= weights_TE.sum(axis=1, keepdims=True)
+    item_P = np.concatenate([delivery.item_P for delivery in deliveries])
+    expert_P = np.concatenate([delivery.expert_P for delivery in deliveries])
+    output_PC = np.concatenate([delivery.output_P for delivery in deliveries])
+    by_item = np.argsort(item_P, kind="stable")
+    weighted_PC = weights_TE[item_P, expert_P].astype(np.float32)[by_item, None] * output_PC[by_item]
+    return np.add.reduceat(weighted_PC, np.searchsorted(item_P[by_item], np.arange(len(scores_TE))))

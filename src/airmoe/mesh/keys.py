@@ -1,0 +1,11 @@
+"""Names of experts on the mesh: airmoe/<mesh>/<model hash>/<layer>/<expert>."""
+
+
+def expert_key(mesh: str, model_hash: str, layer: int, expert: int) -> str:
+    """Return the key that one expert is served under."""
+    return f"{layer_key(mesh, model_hash, layer)}/{expert}"
+
+
+def layer_key(mesh: str, model_hash: str, layer: int) -> str:
+    """Return the prefix of all experts of one layer."""
+    return f"airmoe/{mesh}/{model_hash}/{layer}"

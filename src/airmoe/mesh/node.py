@@ -1,0 +1,130 @@
+"""A node: serves one client's expert to the mesh from a single worker behind a bounded queue.
+
+Shape suffixes: T items, F features, C classes.
+"""
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import zenoh
+
+from airmoe.errors import FrameError, MeshError, RefusedError
+from airmoe.mesh.frame import MAX_BODY_BYTES, Frame, decode, encode
+from airmoe.mesh.keys import expert_key
+from airmoe.mesh.networks import OnnxNetwork
+from airmoe.mesh.session import open_session
+from airmoe.runfolder import EXPERT_ONNX, checked_file, read_manifest
+
+_log = logging.getLogger("airmoe.mesh")
+
+QUEUE_LIMIT = 64
+MAX_FRAME_BYTES = MAX_BODY_BYTES + 256
+
+
+class Node:
+    """Serves the expert in a client's folder until closed.
+
+    A request that finds the queue full is refused at once, one that waited longer than its sender does is
+    dropped, and one that is corrupt, or for another model, is refused with the reason. None stops the node.
+
+    Args:
+        client_folder: ``clients/<id>`` of a run.
+        listen: loopback address to listen on, ``HOST:PORT``.
+        connect: addresses of other nodes; whoever is connected to one learns of the others.
+
+    Raises:
+        RunFolderError: a file of the folder is missing or damaged.
+        AddressError: an address is malformed, not loopback, or in use.
+    """
+
+    def __init__(self, client_folder: Path, listen: str, connect: Sequence[str] = ()) -> None:
+        self.manifest = read_manifest(client_folder)
+        self._expert = OnnxNetwork(checked_file(client_folder, self.manifest, EXPERT_ONNX))
+        self._key = expert_key(
+            self.manifest.mesh, self.manifest.model_hash, self.manifest.layer, self.manifest.expert
+        )
+        self._requests: queue.Queue[tuple[zenoh.Query, float] | None] = queue.Queue(QUEUE_LIMIT)
+        self._worker = threading.Thread(target=self._work, name="airmoe expert", daemon=True)
+        self._session = open_session(listen, connect)
+        self._worker.start()
+        self._queryable = self._session.declare_queryable(self._key, self._accept)
+        self._token = self._session.liveliness().declare_token(self._key)
+
+    def __enter__(self) -> "Node":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the mesh; requests already accepted are answered first."""
+        self._token.undeclare()
+        self._queryable.undeclare()
+        self._requests.put(None)
+        self._worker.join()
+        self._session.close()
+
+    def _accept(self, query: zenoh.Query) -> None:
+        try:
+            self._requests.put_nowait((query, time.monotonic()))
+        except queue.Full:
+            _refuse(query, f"overloaded: {QUEUE_LIMIT} requests are waiting")
+
+    def _work(self) -> None:
+        while (request := self._requests.get()) is not None:
+            query, arrived = request
+            try:
+                reply = self._answer(query, time.monotonic() - arrived)
+                query.reply(self._key, reply)
+                query.drop()
+            except (MeshError, zenoh.ZError) as error:
+                _refuse(query, str(error))
+            except Exception as error:  # one bad request must not end the service
+                _log.exception("a request failed")
+                _refuse(query, f"internal error: {type(error).__name__}")
+
+    def _answer(self, query: zenoh.Query, waited_s: float) -> bytes:
+        payload = query.payload
+        if payload is None or len(payload) > MAX_FRAME_BYTES:
+            size = "no payload" if payload is None else f"{len(payload)} bytes"
+            raise FrameError(f"the request has {size}; expected a frame of at most {MAX_FRAME_BYTES} bytes")
+        request = decode(payload.to_bytes())
+        if waited_s * 1000 > request.remaining_ms:
+            raise RefusedError(f"too late: waited {waited_s:.3f} s of {request.remaining_ms} ms")
+        wanted = (self.manifest.model_hash, self.manifest.layer, self.manifest.expert)
+        if (asked := (request.model_hash, request.layer, request.expert)) != wanted:
+            raise RefusedError(f"the request is for (model, layer, expert) {asked}; this node serves {wanted}")
+        if request.is_reply or request.array.shape[1:] != (self.manifest.features,):
+            raise FrameError(
+                f"the request's array has shape {request.array.shape}; "
+                f"expected (T, {self.manifest.features}) features"
+            )
+        if not np.isfinite(request.array).all():
+            raise FrameError("the request's array is not finite; expected finite features")
+        probability_TC = self._expert(request.array)
+        return encode(
+            Frame(
+                probability_TC,
+                request.request_id,
+                request.model_hash,
+                request.layer,
+                request.expert,
+                0,
+                request.wire_type,
+                is_reply=True,
+            )
+        )
+
+
+def _refuse(query: zenoh.Query, reason: str) -> None:
+    _log.warning("refused a request: %s", reason)
+    query.reply_err(reason.encode())
+    query.drop()
