@@ -8,7 +8,7 @@ AirmoeError
 └── MeshError              something between nodes went wrong
     ├── FrameError         a message is corrupt, oversized or of another protocol version
     ├── AddressError       an address is malformed, not loopback, or already in use
-    ├── RefusedError       a node answered that it will not serve the request (wrong model, overloaded, too late)
+    ├── RefusedError       a node answered that it will not serve (wrong model, overloaded, too late)
     ├── NoNodeReachableError  no node of the mesh was found before the deadline
     └── NoExpertReachedError  no expert answered and the source has none of its own
 

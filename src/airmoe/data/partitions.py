@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from airmoe.errors import InvalidInputError
-
-_PURPOSE = 101  # sets these draws apart from all others that are derived from the same seed
+from airmoe.randomness import stream
 
 
 def partition(
@@ -21,8 +20,8 @@ def partition(
       i and i+1 mod c. Every class has two holders. With n > c, client i holds the classes i mod c and
       i+1 mod c. The images of a class are permuted at random and cut into equal parts for its holders.
 
-    Equal parts differ by one image at most. The draws come from ``numpy.random.default_rng([seed, 101])``,
-    where 101 stands for partitions.
+    Equal parts differ by one image at most. The draws come from
+    :func:`airmoe.randomness.stream`, purpose "partition".
 
     Args:
         labels: integer, (T,). The classes are the distinct labels, in order.
@@ -51,7 +50,7 @@ def partition(
             clients,
             f"{fewest_clients} to {len(labels_T)} (the number of images) for scheme {scheme!r}",
         )
-    return divide(labels_T, clients, np.random.default_rng([seed, _PURPOSE]))
+    return divide(labels_T, clients, stream(seed, "partition"))
 
 
 def _iid(labels_T: NDArray[np.integer], clients: int, random: np.random.Generator) -> list[NDArray[np.int64]]:

@@ -161,7 +161,7 @@ class MeshCarrier:
         self.sent_bytes += len(frame)
         self._session.get(
             expert_key(manifest.mesh, manifest.model_hash, manifest.layer, expert),
-            zenoh.handlers.Callback(
+            zenoh.handlers.Callback[zenoh.Reply](
                 lambda reply: replies.put((expert, reply)), lambda: replies.put((expert, None))
             ),
             payload=frame,

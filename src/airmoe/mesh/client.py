@@ -47,9 +47,7 @@ class Answer:
 
 def simulated_links(radio: RadioSpec, nodes: int) -> Links:
     """Return the links of a run's simulated radio: slot 0 of its Rayleigh fading."""
-    ofdma = Ofdma(
-        subcarriers=radio.subcarriers, subcarrier_hz=radio.subcarrier_hz, power_w=radio.power_w
-    )
+    ofdma = Ofdma(subcarriers=radio.subcarriers, subcarrier_hz=radio.subcarrier_hz, power_w=radio.power_w)
     return RayleighFading(nodes, ofdma, radio.mean_snr_db, radio.seed).at(0)
 
 
@@ -87,10 +85,9 @@ class MeshClient:
         )
         links = links or simulated_links(manifest.radio, manifest.experts)
         self._links, self._connect = links, connect
-        self._own_session = open_session(connect=connect) if session is None else None
-        self.carrier = MeshCarrier(
-            session or self._own_session, manifest, own_expert, links, wire_type  # type: ignore[arg-type]
-        )
+        self._session = open_session(connect=connect) if session is None else session
+        self._opened = session is None
+        self.carrier = MeshCarrier(self._session, manifest, own_expert, links, wire_type)
 
     def __enter__(self) -> "MeshClient":
         return self
@@ -103,8 +100,8 @@ class MeshClient:
     def close(self) -> None:
         """Leave the mesh."""
         self.carrier.close()
-        if self._own_session is not None:
-            self._own_session.close()
+        if self._opened:
+            self._session.close()
 
     def wait_for_nodes(self, experts: int = 1, timeout_s: float = 5.0) -> int:
         """Wait until at least so many experts are alive; return how many are.
@@ -156,7 +153,9 @@ class MeshClient:
         spec = self.manifest.input
         shape = (spec.channels, spec.height, spec.width)
         if images_TCHW.ndim != 4 or images_TCHW.shape[1:] != shape or not len(images_TCHW):
-            raise InvalidInputError("images", images_TCHW.shape, f"shape (T, {', '.join(map(str, shape))}), T >= 1")
+            raise InvalidInputError(
+                "images", images_TCHW.shape, f"shape (T, {', '.join(map(str, shape))}), T >= 1"
+            )
         if images_TCHW.dtype == np.uint8:
             return images_TCHW.astype(np.float32) / np.float32(255)
         if images_TCHW.dtype != np.float32:

@@ -101,7 +101,9 @@ class Node:
             raise RefusedError(f"too late: waited {waited_s:.3f} s of {request.remaining_ms} ms")
         wanted = (self.manifest.model_hash, self.manifest.layer, self.manifest.expert)
         if (asked := (request.model_hash, request.layer, request.expert)) != wanted:
-            raise RefusedError(f"the request is for (model, layer, expert) {asked}; this node serves {wanted}")
+            raise RefusedError(
+                f"the request is for (model, layer, expert) {asked}; this node serves {wanted}"
+            )
         if request.is_reply or request.array.shape[1:] != (self.manifest.features,):
             raise FrameError(
                 f"the request's array has shape {request.array.shape}; "

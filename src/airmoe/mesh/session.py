@@ -41,7 +41,7 @@ def parse_address(address: str) -> tuple[str, int]:
 
 
 def open_session(listen: str | None = None, connect: Sequence[str] = ()) -> zenoh.Session:
-    """Open a session that retries its connections for as long as it lives and learns of other peers by gossip.
+    """Open a session that keeps retrying its connections and learns of other peers by gossip.
 
     Args:
         listen: address to listen on, ``HOST:PORT``; None to only connect.

@@ -25,7 +25,9 @@ def mixing_weights(scores_TE: Tensor, arrived_TE: Tensor, normalise: Normalise) 
         return weights_TE
     total_T1 = weights_TE.sum(dim=-1, keepdim=True)
     equal_TE = arrived_TE / arrived_TE.sum(dim=-1, keepdim=True)
-    return torch.where(total_T1 > 0, weights_TE / total_T1.clamp_min(torch.finfo(total_T1.dtype).tiny), equal_TE)
+    return torch.where(
+        total_T1 > 0, weights_TE / total_T1.clamp_min(torch.finfo(total_T1.dtype).tiny), equal_TE
+    )
 
 
 def combine(

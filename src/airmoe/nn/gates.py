@@ -55,8 +55,8 @@ class LinearGate(nn.Module):
 def pool(payload_T: Tensor) -> Tensor:
     """Return (T, F), what a gate sees of a payload.
 
-    A vector stays as it is, a map (T, C, H, W) is averaged over its area, of a token grid (T, L, F) the first,
-    the class token, is taken.
+    A vector stays as it is, a map (T, C, H, W) is averaged over its area, and of a token grid (T, L, F) the
+    first, the class token, is taken.
     """
     if payload_T.ndim == 4:
         return payload_T.mean(dim=(2, 3))
@@ -75,7 +75,7 @@ def topk_mask(scores_TE: Tensor, k: int) -> Tensor:
 
 
 def balance_loss(scores_TE: Tensor) -> Tensor:
-    """Return the squared coefficient of variation of the batch mean of the scores; 0 when all experts share alike.
+    """Return CV^2, var / mean^2, of the batch mean of the scores; 0 when all experts share alike.
 
     It acts on the mean over the batch only: each single item may be as decided as it likes.
     """

@@ -22,7 +22,7 @@ from airmoe.scheduling.dispatch import Carrier, Delivery, Dispatched, dispatch
 
 @dataclass(frozen=True)
 class MoeOutput:
-    """The mixed outputs ``y_TC``, the gate's ``scores_TE``, and (not while training) what the transfers did."""
+    """The mixed outputs, the gate's scores, and (not while training) what the transfers did."""
 
     y_TC: Tensor
     scores_TE: Tensor

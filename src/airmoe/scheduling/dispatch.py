@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from airmoe.errors import NoExpertReachedError
 from airmoe.scheduling.policy import Policy, Slot
 
-Payload = TypeVar("Payload", contravariant=True)
-Output = TypeVar("Output", covariant=True)
+Payload_contra = TypeVar("Payload_contra", contravariant=True)
+Output_co = TypeVar("Output_co", covariant=True)
 
 
 @dataclass(frozen=True)
-class Delivery(Generic[Output]):
+class Delivery(Generic[Output_co]):
     """The outputs that came back from one round of transfers; what did not arrive is not listed.
 
     Attributes:
@@ -29,31 +29,31 @@ class Delivery(Generic[Output]):
 
     item_P: NDArray[np.int64]
     expert_P: NDArray[np.int64]
-    output_P: Output
+    output_P: Output_co
 
 
-class Carrier(Protocol[Payload, Output]):
+class Carrier(Protocol[Payload_contra, Output_co]):
     """Brings payloads to experts and their outputs back, and prices a transfer in joules."""
 
-    def price_j(self, payload_T: Payload, slot: Slot) -> NDArray[np.float64]:
+    def price_j(self, payload_T: Payload_contra, slot: Slot) -> NDArray[np.float64]:
         """Return (T, E): joules to have each item served by each expert; inf where it cannot be reached."""
         ...
 
     def carry(
         self,
-        payload_T: Payload,
+        payload_T: Payload_contra,
         item_P: NDArray[np.int64],
         expert_P: NDArray[np.int64],
         slot: Slot,
         experts: Any,
         deadline_s: float,
-    ) -> Delivery[Output]:
+    ) -> Delivery[Output_co]:
         """Have ``experts`` serve the pairs within ``deadline_s`` seconds; return those that arrived."""
         ...
 
 
 @dataclass(frozen=True)
-class Dispatched(Generic[Output]):
+class Dispatched(Generic[Output_co]):
     """What became of a batch.
 
     Attributes:
@@ -65,7 +65,7 @@ class Dispatched(Generic[Output]):
         degraded_T: bool, items that only the source's own expert answered, as the last resort.
     """
 
-    deliveries: list[Delivery[Output]]
+    deliveries: list[Delivery[Output_co]]
     arrived_TE: NDArray[np.bool_]
     requested_TE: NDArray[np.bool_]
     energy_j_T: NDArray[np.float64]
@@ -74,15 +74,15 @@ class Dispatched(Generic[Output]):
 
 
 def dispatch(
-    payload_T: Payload,
+    payload_T: Payload_contra,
     scores_TE: NDArray[np.float64],
     policy: Policy,
-    carrier: Carrier[Payload, Output],
+    carrier: Carrier[Payload_contra, Output_co],
     slot: Slot,
     experts: Any,
     *,
     deadline_s: float = 2.0,
-) -> Dispatched[Output]:
+) -> Dispatched[Output_co]:
     """Route a batch, carry it, and while time is left route items again without the experts that were lost.
 
     One attempt may take half of the time that is left, so that a frozen node leaves time for another. An item
@@ -106,7 +106,7 @@ def dispatch(
     requested_TE = np.zeros_like(arrived_TE)
     energy_j_T = np.zeros(len(scores_TE))
     rerouted_T = np.zeros(len(scores_TE), dtype=np.bool_)
-    deliveries: list[Delivery[Output]] = []
+    deliveries: list[Delivery[Output_co]] = []
 
     def carry(wanted_TE: NDArray[np.bool_], limit_s: float) -> None:
         expert_P, item_P = np.nonzero(wanted_TE.T)
@@ -132,11 +132,11 @@ def dispatch(
         open_T = np.flatnonzero(lost_TE.any(axis=1))
         rerouted_T[open_T] = True
 
-    degraded_T = ~arrived_TE.any(axis=1)
+    degraded_T = ~np.any(arrived_TE, axis=1)
     own_TE = (slot.placement_E == slot.source_T[:, None]) & degraded_T[:, None]
     if own_TE.any():
         carry(own_TE, max(end - time.monotonic(), 0.0))
-    unanswered_T = np.flatnonzero(~arrived_TE.any(axis=1))
+    unanswered_T = np.flatnonzero(~np.any(arrived_TE, axis=1))
     if unanswered_T.size:
         raise NoExpertReachedError(
             f"item {unanswered_T[0]} at node {slot.source_T[unanswered_T[0]]}: no expert answered within "

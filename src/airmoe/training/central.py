@@ -1,4 +1,4 @@
-"""Baselines that the networked MoE is held against: one FedAvg network, and a mixture trained on all data at once.
+"""Baselines to hold the networked MoE against: one FedAvg network, and a mixture trained on all data at once.
 
 Shape suffixes: T items, C channels, H height, W width.
 """
@@ -11,8 +11,8 @@ from airmoe.nn import MixtureOfExperts, balance_loss, build_model
 from airmoe.randomness import stream, torch_seed
 from airmoe.training.checkpoint import Row
 from airmoe.training.config import RunConfig
-from airmoe.training.federated import ClientData, Report, as_pixels, initial_network, train_features
 from airmoe.training.features import Network
+from airmoe.training.federated import ClientData, Report, as_pixels, initial_network, train_features
 
 BALANCE = 1e-2
 

@@ -1,4 +1,4 @@
-"""The settings of a run: TOML read into pydantic models, unknown keys are errors. Defaults marked ours in the docs."""
+"""The settings of a run: TOML read into pydantic models; unknown keys are errors."""
 
 import tomllib
 from pathlib import Path

@@ -26,7 +26,7 @@ def class_f1(labels_T: NDArray[np.int64], answers_T: NDArray[np.int64], classes:
 
 
 def outputs_in_batches(network: nn.Module, inputs_T: Tensor) -> Tensor:
-    """Return a network's outputs in evaluation mode without gradients, computed in batches of bounded memory."""
+    """Return a network's outputs in evaluation mode, without gradients, in batches of bounded memory."""
     network.eval()
     with torch.no_grad():
         return torch.cat([network(batch) for batch in inputs_T.split(BATCH)])

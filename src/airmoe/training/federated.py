@@ -93,7 +93,9 @@ def initial_network(config: RunConfig, channels: int, head: Callable[[int], nn.M
         return Network(extractor, head(extractor.features))
 
 
-def train_stages(config: RunConfig, data: ClientData, checkpoint: Checkpoint | None, report: Report) -> NetworkedMoe:
+def train_stages(
+    config: RunConfig, data: ClientData, checkpoint: Checkpoint | None, report: Report
+) -> NetworkedMoe:
     """Run the three stages.
 
     Args:
@@ -116,7 +118,12 @@ def train_stages(config: RunConfig, data: ClientData, checkpoint: Checkpoint | N
 
 
 def train_features(
-    stage: str, config: RunConfig, network: Network, data: ClientData, checkpoint: Checkpoint | None, report: Report
+    stage: str,
+    config: RunConfig,
+    network: Network,
+    data: ClientData,
+    checkpoint: Checkpoint | None,
+    report: Report,
 ) -> list[Row]:
     """Stage 1: train ``network`` in place by FedCE over all clients; return the metrics rows."""
     clients = [

@@ -84,7 +84,10 @@ class FedGateClient:
         anchor = [parameter.detach().clone() for parameter in self._gate.linear.parameters()]
         settings = self._settings
         optimiser = torch.optim.SGD(
-            self._gate.linear.parameters(), lr=settings.learning_rate, momentum=settings.momentum, foreach=True
+            self._gate.linear.parameters(),
+            lr=settings.learning_rate,
+            momentum=settings.momentum,
+            foreach=True,
         )
         total = torch.zeros(())
         for _ in range(settings.local_epochs):
