@@ -2,6 +2,7 @@
 
 AirmoeError
 ├── InvalidInputError      an argument, a configuration value or an option is wrong (also a ValueError)
+├── MissingExtraError      the command needs packages of an extra that is not installed
 ├── DataError              a data set or an image is missing, truncated or has the wrong hash
 ├── RunFolderError         a checkpoint, manifest or model file of a run is missing, damaged or of another run
 ├── TrainingDivergedError  a loss is no longer finite
@@ -32,6 +33,10 @@ class InvalidInputError(AirmoeError, ValueError):
     def __init__(self, name: str, value: object, expected: str) -> None:
         self.name, self.value, self.expected = name, value, expected
         super().__init__(f"{name} is {value!r}; expected {expected}")
+
+
+class MissingExtraError(AirmoeError):
+    """Packages of an extra are not installed."""
 
 
 class DataError(AirmoeError):

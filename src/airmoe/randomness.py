@@ -20,5 +20,5 @@ def stream(seed: int, purpose: str, *indices: int) -> np.random.Generator:
 
 
 def torch_seed(seed: int, purpose: str, *indices: int) -> int:
-    """Return a 63-bit seed for ``torch.manual_seed`` from the same coordinates as :func:`stream`."""
+    """Return a 63-bit seed for ``torch.manual_seed`` from the same coordinates as `stream`."""
     return int(stream(seed, purpose, *indices).integers(2**63))

@@ -50,7 +50,7 @@ class Manifest(_Record):
     Attributes:
         mesh: name of the mesh.
         model_hash: 16 hex digits over the shared weights; nodes of different models never meet.
-        layer: MoE layer of the expert.
+        layer: MoE layer of the expert, counted from 1.
         client: number of the client, which is its node.
         expert: number of its expert.
         experts: number of all experts; expert e lives on node e.
@@ -65,7 +65,7 @@ class Manifest(_Record):
     format: Literal["airmoe manifest 1"] = "airmoe manifest 1"
     mesh: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
     model_hash: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
-    layer: Index = 0
+    layer: Count = 1
     client: Index
     expert: Index
     experts: Count
@@ -137,7 +137,8 @@ def client_folders(run_folder: Path) -> list[Path]:
     Raises:
         RunFolderError: there are none.
     """
-    folders = sorted((run_folder / "clients").glob("*/"))
+    folders = [folder for folder in (run_folder / "clients").glob("*/") if folder.name.isdecimal()]
+    folders.sort(key=lambda folder: int(folder.name))
     if not folders:
         raise RunFolderError(f"{run_folder} holds no clients/<id>/ folders; expected a run folder")
     return folders

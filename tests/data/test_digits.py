@@ -5,7 +5,7 @@ import pytest
 from sklearn import datasets
 
 from airmoe.data import ImageSet, load_images
-from airmoe.errors import DataError
+from airmoe.errors import MissingExtraError
 
 
 @pytest.fixture(scope="module")
@@ -60,5 +60,5 @@ def test_the_split_is_the_same_every_time(digits: ImageSet) -> None:
 
 def test_without_scikit_learn_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn", None)
-    with pytest.raises(DataError, match=r"scikit-learn: pip install 'airmoe\[train\]'"):
+    with pytest.raises(MissingExtraError, match=r"scikit-learn: pip install 'airmoe\[train\]'"):
         load_images("digits")

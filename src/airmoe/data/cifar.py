@@ -34,7 +34,7 @@ def load_cifar10(data_dir: Path | None, progress: Progress | None) -> ImageSet:
 
     Args:
         data_dir: the first folder to look in, before ``$AIRMOE_DATA`` and the cache.
-        progress: as :func:`airmoe.data.load_images`.
+        progress: as `airmoe.data.load_images`.
 
     Raises:
         InvalidInputError: ``data_dir`` is not a folder.

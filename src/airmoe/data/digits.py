@@ -6,7 +6,7 @@ from PIL import Image
 
 from airmoe.data.image_set import ImageSet
 from airmoe.data.split import held_out_split
-from airmoe.errors import DataError
+from airmoe.errors import MissingExtraError
 
 _HELD_OUT = 450
 _SIDE = 32
@@ -17,12 +17,12 @@ def load_digits() -> ImageSet:
     """Load 1,797 digits as uint8 1x32x32, 450 of them held out in proportion to the classes.
 
     Raises:
-        DataError: scikit-learn is not installed.
+        MissingExtraError: scikit-learn is not installed.
     """
     try:
         from sklearn import datasets
     except ImportError as error:
-        raise DataError("digits come with scikit-learn: pip install 'airmoe[train]'") from error
+        raise MissingExtraError("digits come with scikit-learn: pip install 'airmoe[train]'") from error
     digits = datasets.load_digits()
     labels_T = digits.target.astype(np.int64)
     images_TCHW = np.stack([_enlarge(image_HW) for image_HW in digits.images])[:, np.newaxis]

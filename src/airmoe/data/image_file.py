@@ -53,7 +53,7 @@ def is_greyscale(path: Path) -> bool:
     """Tell whether an image file has no colour channels, from its header.
 
     Raises:
-        DataError: as :func:`read_image`.
+        DataError: as `read_image`.
     """
     with _opened(path) as image:
         return image.mode in {"1", "L", "LA", "F"} or image.mode.startswith("I")

@@ -11,7 +11,7 @@ class ImageSet:
     """Labelled images in a training and a held-out part.
 
     Attributes:
-        name: what :func:`airmoe.data.load_images` was asked for.
+        name: what `airmoe.data.load_images` was asked for.
         train_images: uint8, (T, C, H, W).
         train_labels: int64, (T,), indices into ``class_names``.
         test_images: uint8, (T', C, H, W), never seen in training.

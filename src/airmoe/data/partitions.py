@@ -21,7 +21,7 @@ def partition(
       i+1 mod c. The images of a class are permuted at random and cut into equal parts for its holders.
 
     Equal parts differ by one image at most. The draws come from
-    :func:`airmoe.randomness.stream`, purpose "partition".
+    `airmoe.randomness.stream`, purpose "partition".
 
     Args:
         labels: integer, (T,). The classes are the distinct labels, in order.

@@ -10,7 +10,7 @@ from airmoe.links.checks import integer_at_least, positive_number
 
 @dataclass(frozen=True)
 class Ofdma:
-    """An OFDMA radio in which a link transmits with a fixed power on one subcarrier (`spec/scheduling.md`).
+    """An OFDMA radio in which a link transmits with a fixed power on one subcarrier (arXiv 2503.13421).
 
     The defaults are ours: the noise is -174 dBm/Hz over 1 MHz.
 

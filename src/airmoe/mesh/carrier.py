@@ -22,7 +22,7 @@ from airmoe.mesh.frame import BYTES_PER_VALUE, Frame, WireType, decode, encode
 from airmoe.mesh.keys import expert_key, layer_key
 from airmoe.mesh.session import LEASE_MS
 from airmoe.runfolder import Manifest
-from airmoe.scheduling import IdealPrice, Slot
+from airmoe.scheduling import IdealPrice, Price, Slot
 from airmoe.scheduling.dispatch import Delivery
 
 _log = logging.getLogger("airmoe.mesh")
@@ -41,7 +41,7 @@ class MeshCarrier:
         session: an open Zenoh session.
         manifest: of the client that asks.
         own_expert: runs the client's own expert.
-        links: the simulated links that price the transfers.
+        links: the simulated links that price the transfers, as they are and as observed.
         wire_type: how values travel; the price counts its bits.
     """
 
@@ -55,10 +55,12 @@ class MeshCarrier:
     ) -> None:
         self.sent_bytes = self.received_bytes = 0
         self._session, self._manifest, self._own_expert = session, manifest, own_expert
+        self.links: Links | None = links
         self._price, self._wire_type = IdealPrice(links), wire_type
         self._request_ids = itertools.count(secrets.randbits(48))
         self._silent_until_s: dict[int, float] = {}
         self._alive: set[int] = set()
+        self._expert_named = {str(expert): expert for expert in range(manifest.experts)}
         self._changed = threading.Condition()
         self._subscriber = session.liveliness().declare_subscriber(
             f"{layer_key(manifest.mesh, manifest.model_hash, manifest.layer)}/*",
@@ -82,15 +84,15 @@ class MeshCarrier:
             self._changed.wait_for(lambda: len(self._alive) >= experts, timeout_s)
             return len(self._alive)
 
-    def price_j(self, payload_T: NDArray[np.float32], slot: Slot) -> NDArray[np.float64]:
-        """Return (T, E) joules over the simulated links, inf for experts that cannot be asked now."""
-        price_j_TE = self._price(payload_T[0].size * BYTES_PER_VALUE[self._wire_type] * 8, slot)
+    def price_j(self, payload_T: NDArray[np.float32], slot: Slot) -> Price:
+        """Return (T, E) joules over the simulated links, quoted inf for experts that cannot be asked now."""
+        price = self._price(payload_T[0].size * BYTES_PER_VALUE[self._wire_type] * 8, slot)
         now, alive = time.monotonic(), self.alive
-        for expert in range(price_j_TE.shape[1]):
+        for expert in range(self._manifest.experts):
             silent = self._silent_until_s.get(expert, 0.0) > now
             if expert != self._manifest.expert and (silent or expert not in alive):
-                price_j_TE[:, expert] = np.inf
-        return price_j_TE
+                price.quoted_j_TE[:, expert] = np.inf
+        return price
 
     def carry(
         self,
@@ -159,15 +161,25 @@ class MeshCarrier:
             )
         )
         self.sent_bytes += len(frame)
-        self._session.get(
-            expert_key(manifest.mesh, manifest.model_hash, manifest.layer, expert),
-            zenoh.handlers.Callback[zenoh.Reply](
-                lambda reply: replies.put((expert, reply)), lambda: replies.put((expert, None))
-            ),
-            payload=frame,
-            timeout=max(deadline_s, 0.001),
-            congestion_control=zenoh.CongestionControl.BLOCK,
-        )
+
+        def send() -> None:
+            try:
+                self._session.get(
+                    expert_key(manifest.mesh, manifest.model_hash, manifest.layer, expert),
+                    zenoh.handlers.Callback(arrived, lambda: replies.put((expert, None))),
+                    payload=frame,
+                    timeout=deadline_s + SILENCE_S,  # ours comes first, so that silence is told from refusal
+                    congestion_control=zenoh.CongestionControl.BLOCK,
+                )
+            except zenoh.ZError as error:
+                _log.warning("expert %d cannot be asked: %s", expert, error)
+                replies.put((expert, None))
+
+        def arrived(reply: zenoh.Reply) -> None:
+            replies.put((expert, reply))
+
+        # A frozen node stops reading, and a large send to it then blocks for seconds: never on this thread.
+        threading.Thread(target=send, name=f"airmoe request to {expert}").start()
 
     def _read(
         self, reply: zenoh.Reply, expert: int, request_id: int | None, rows: int
@@ -180,7 +192,8 @@ class MeshCarrier:
         self.received_bytes += len(data)
         try:
             frame = decode(data)
-            if not frame.is_reply or frame.request_id != request_id or frame.expert != expert:
+            answered = (frame.is_reply, frame.request_id, frame.expert, frame.model_hash)
+            if answered != (True, request_id, expert, self._manifest.model_hash):
                 raise FrameError("it answers another request")
             if frame.array.shape != (rows, len(self._manifest.classes)):
                 raise FrameError(
@@ -195,12 +208,13 @@ class MeshCarrier:
 
     def _on_liveliness(self, sample: zenoh.Sample) -> None:
         name = str(sample.key_expr).rpartition("/")[2]
-        if not name.isdecimal() or int(name) >= self._manifest.experts:
+        expert = self._expert_named.get(name)
+        if expert is None:
             return
         with self._changed:
             if sample.kind == zenoh.SampleKind.PUT:
-                self._alive.add(int(name))
-                self._silent_until_s.pop(int(name), None)
+                self._alive.add(expert)
+                self._silent_until_s.pop(expert, None)
             else:
-                self._alive.discard(int(name))
+                self._alive.discard(expert)
             self._changed.notify_all()

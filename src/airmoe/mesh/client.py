@@ -4,7 +4,7 @@ Shape suffixes: T items, E experts, C channels or classes, H height, W width, P 
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -15,13 +15,16 @@ from numpy.typing import NDArray
 
 from airmoe.errors import InvalidInputError, NoNodeReachableError
 from airmoe.links import Links, Ofdma, RayleighFading
+from airmoe.links.checks import number_within
 from airmoe.mesh.carrier import MeshCarrier
-from airmoe.mesh.frame import WireType
+from airmoe.mesh.frame import MAX_BODY_BYTES, WireType
 from airmoe.mesh.networks import OnnxNetwork
 from airmoe.mesh.session import open_session
 from airmoe.runfolder import EXPERT_ONNX, EXTRACTOR_ONNX, GATE_ONNX, RadioSpec, checked_file, read_manifest
 from airmoe.scheduling import Policy, Slot, TopK
 from airmoe.scheduling.dispatch import Delivery, Dispatched, dispatch
+
+LONGEST_DEADLINE_S = 3600.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +57,8 @@ def simulated_links(radio: RadioSpec, nodes: int) -> Links:
 class MeshClient:
     """Asks a mesh on behalf of one client, whose extractor, gate and own expert run in this process.
 
+    ``policy`` and ``gate`` (features (T, F) to scores (T, E)) are plain attributes: set others at any time.
+
     Args:
         client_folder: ``clients/<id>`` of a run, with ``shared/`` beside ``clients/``.
         connect: addresses of one or more nodes; the others are learnt from them.
@@ -79,12 +84,18 @@ class MeshClient:
     ) -> None:
         self.manifest = manifest = read_manifest(client_folder)
         self.policy: Policy = policy or TopK(1)
-        self._extractor, self._gate, own_expert = (
-            OnnxNetwork(checked_file(client_folder, manifest, name))
-            for name in (EXTRACTOR_ONNX, GATE_ONNX, EXPERT_ONNX)
+        extractor, gate, own_expert = (
+            OnnxNetwork(checked_file(client_folder, manifest, name), item_shape)
+            for name, item_shape in (
+                (EXTRACTOR_ONNX, (manifest.input.channels, manifest.input.height, manifest.input.width)),
+                (GATE_ONNX, (manifest.features,)),
+                (EXPERT_ONNX, (manifest.features,)),
+            )
         )
+        self._extractor = extractor
+        self.gate: Callable[[NDArray[np.float32]], NDArray[np.float32]] = gate
         links = links or simulated_links(manifest.radio, manifest.experts)
-        self._links, self._connect = links, connect
+        self._observed, self._connect = links.observed, connect
         self._session = open_session(connect=connect) if session is None else session
         self._opened = session is None
         self.carrier = MeshCarrier(self._session, manifest, own_expert, links, wire_type)
@@ -125,17 +136,20 @@ class MeshClient:
 
         Args:
             images_TCHW: uint8, or float32 in [0, 1], of the size in the manifest; T >= 1.
-            deadline_s: seconds for everything.
+            deadline_s: seconds for everything, 0 to 3600.
 
         Raises:
-            InvalidInputError: wrong shape or dtype, values that are not finite or out of range.
+            InvalidInputError: wrong shape or dtype, values that are not finite or out of range, or more
+                images than fit in one message.
         """
         begin = time.monotonic()
+        number_within("deadline_s", deadline_s, 0, LONGEST_DEADLINE_S)
         sent, received = self.carrier.sent_bytes, self.carrier.received_bytes
         features_TF = self._extractor(self._as_pixels(images_TCHW))
-        scores_TE = self._gate(features_TF).astype(np.float64)
+        scores_TE = self.gate(features_TF).astype(np.float64)
         source_T = np.full(len(features_TF), self.manifest.client, np.int64)
-        slot = Slot(source_T, np.arange(self.manifest.experts), self._links.observed)
+        placement_E = np.arange(self.manifest.experts)
+        slot = Slot(source_T, placement_E, self._observed, self.manifest.layer)
         remaining_s = deadline_s - (time.monotonic() - begin)
         dispatched = dispatch(
             features_TF, scores_TE, self.policy, self.carrier, slot, None, deadline_s=remaining_s
@@ -156,6 +170,8 @@ class MeshClient:
             raise InvalidInputError(
                 "images", images_TCHW.shape, f"shape (T, {', '.join(map(str, shape))}), T >= 1"
             )
+        if len(images_TCHW) > (most := MAX_BODY_BYTES // (4 * self.manifest.features)):
+            raise InvalidInputError("images", images_TCHW.shape, f"at most {most} images at once")
         if images_TCHW.dtype == np.uint8:
             return images_TCHW.astype(np.float32) / np.float32(255)
         if images_TCHW.dtype != np.float32:

@@ -61,7 +61,7 @@ def encode(frame: Frame) -> bytes:
 
     Raises:
         InvalidInputError: unknown wire type.
-        FrameError: the array is too large or has too many dimensions.
+        FrameError: the array is too large or has too many dimensions, or a header field is out of range.
     """
     if frame.wire_type not in _CODES:
         raise InvalidInputError("wire_type", frame.wire_type, f"one of {', '.join(_CODES)}")
@@ -70,21 +70,16 @@ def encode(frame: Frame) -> bytes:
         raise FrameError(f"the body has {len(body)} bytes; expected at most {MAX_BODY_BYTES}")
     if frame.array.ndim > MAX_DIMENSIONS:
         raise FrameError(f"the array has {frame.array.ndim} dimensions; expected at most {MAX_DIMENSIONS}")
-    return b"".join(
-        (
-            _HEAD.pack(MAGIC, VERSION, REPLY * frame.is_reply, _CODES[frame.wire_type], frame.array.ndim),
-            struct.pack(f"<{frame.array.ndim}I", *frame.array.shape),
-            _TAIL.pack(
-                frame.request_id,
-                bytes.fromhex(frame.model_hash),
-                frame.layer,
-                frame.expert,
-                frame.remaining_ms,
-                len(body),
-            ),
-            body,
+    try:
+        head = _HEAD.pack(MAGIC, VERSION, REPLY * frame.is_reply, _CODES[frame.wire_type], frame.array.ndim)
+        shape = struct.pack(f"<{frame.array.ndim}I", *frame.array.shape)
+        model_hash = bytes.fromhex(frame.model_hash)
+        tail = _TAIL.pack(
+            frame.request_id, model_hash, frame.layer, frame.expert, frame.remaining_ms, len(body)
         )
-    )
+    except (struct.error, ValueError) as error:
+        raise FrameError(f"a field of the frame's header is out of range: {error}") from None
+    return head + shape + tail + body
 
 
 def decode(data: bytes) -> Frame:
@@ -119,8 +114,12 @@ def decode(data: bytes) -> Frame:
             f"the frame's body has {len(body)} bytes, its header says {length}, its shape {shape} needs "
             f"{expected}; expected these to agree, at most {MAX_BODY_BYTES}"
         )
+    try:
+        array = _from_wire(body, wire_type).reshape(shape)
+    except ValueError:  # no bytes, but sides too long for any array: (0, 2**32 - 1, 2**32 - 1)
+        raise FrameError(f"the frame has shape {shape}; expected one that fits in memory") from None
     return Frame(
-        _from_wire(body, wire_type).reshape(shape),
+        array,
         request_id,
         model_hash.hex(),
         layer,
@@ -137,7 +136,8 @@ def _to_wire(array: NDArray[np.float32], wire_type: WireType) -> bytes:
         # Round to nearest even; NaN keeps its upper half, so that it stays NaN.
         rounded = (bits + (0x7FFF + ((bits >> 16) & 1))) >> 16
         return np.where(np.isnan(array), (bits >> 16) | 0x40, rounded).astype("<u2").tobytes()
-    return np.ascontiguousarray(array, "<f4" if wire_type == "float32" else "<f2").tobytes()
+    with np.errstate(over="ignore", invalid="ignore"):  # IEEE 754: too large for float16 becomes infinite
+        return np.ascontiguousarray(array, "<f4" if wire_type == "float32" else "<f2").tobytes()
 
 
 def _from_wire(body: memoryview, wire_type: WireType) -> NDArray[np.float32]:

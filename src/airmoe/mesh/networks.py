@@ -14,12 +14,13 @@ class OnnxNetwork:
 
     Args:
         path: the ONNX file, checked by the caller.
+        item_shape: the shape of one item, as the manifest says.
 
     Raises:
-        RunFolderError: ONNX Runtime cannot read it.
+        RunFolderError: ONNX Runtime cannot read it, or it takes items of another shape.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, item_shape: tuple[int, ...]) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         try:
@@ -28,7 +29,9 @@ class OnnxNetwork:
             )
         except Exception as error:  # ONNX Runtime's own exceptions share no base class
             raise RunFolderError(f"{path} is not a readable ONNX network: {error}") from None
-        self.item_shape = tuple(self._session.get_inputs()[0].shape[1:])
+        actual = tuple(self._session.get_inputs()[0].shape[1:])
+        if actual != item_shape:
+            raise RunFolderError(f"{path} takes items of shape {actual}; the manifest says {item_shape}")
 
     def __call__(self, array_T: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the outputs for inputs whose first axis is T."""

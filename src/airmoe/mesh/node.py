@@ -45,7 +45,9 @@ class Node:
 
     def __init__(self, client_folder: Path, listen: str, connect: Sequence[str] = ()) -> None:
         self.manifest = read_manifest(client_folder)
-        self._expert = OnnxNetwork(checked_file(client_folder, self.manifest, EXPERT_ONNX))
+        self._expert = OnnxNetwork(
+            checked_file(client_folder, self.manifest, EXPERT_ONNX), (self.manifest.features,)
+        )
         self._key = expert_key(
             self.manifest.mesh, self.manifest.model_hash, self.manifest.layer, self.manifest.expert
         )
@@ -128,5 +130,8 @@ class Node:
 
 def _refuse(query: zenoh.Query, reason: str) -> None:
     _log.warning("refused a request: %s", reason)
-    query.reply_err(reason.encode())
-    query.drop()
+    try:
+        query.reply_err(reason.encode())
+        query.drop()
+    except zenoh.ZError as error:  # whoever asked is gone
+        _log.warning("the refusal could not be sent: %s", error)

@@ -64,6 +64,8 @@ def open_session(listen: str | None = None, connect: Sequence[str] = ()) -> zeno
         "scouting/gossip/enabled": True,
         "transport/shared_memory/enabled": False,
         "transport/link/tx/lease": LEASE_MS,
+        # A send to a node that stopped reading holds up the whole session until this closes its link.
+        "transport/link/tx/queue/congestion_control/block/wait_before_close": LEASE_MS * 1000,
     }.items():
         config.insert_json5(key, json.dumps(value))
     try:

@@ -1,5 +1,7 @@
 """Networks by name."""
 
+from typing import get_args
+
 from airmoe.errors import InvalidInputError
 from airmoe.nn.backbones import LeNet5Extractor, MlpExpert, Norm
 from airmoe.nn.gates import LinearGate
@@ -17,10 +19,14 @@ def build_extractor(backbone: str, channels: int, norm: Norm = "group") -> LeNet
         norm: "group" or "none".
 
     Raises:
-        InvalidInputError: unknown backbone.
+        InvalidInputError: unknown backbone or norm, or a number of channels that is neither 1 nor 3.
     """
     if backbone not in BACKBONES:
         raise InvalidInputError("backbone", backbone, f"one of {', '.join(BACKBONES)}")
+    if norm not in get_args(Norm):
+        raise InvalidInputError("norm", norm, f"one of {', '.join(get_args(Norm))}")
+    if channels not in (1, 3):
+        raise InvalidInputError("channels", channels, "1 or 3")
     return BACKBONES[backbone](channels, norm)
 
 
@@ -46,10 +52,15 @@ def build_model(
         training_k: experts per item while training.
 
     Raises:
-        InvalidInputError: unknown backbone, or fewer than one expert.
+        InvalidInputError: unknown backbone or norm, or a number that is out of range.
     """
-    if experts < 1:
-        raise InvalidInputError("experts", experts, "at least 1")
+    for name, value, least in (
+        ("classes", classes, 2),
+        ("experts", experts, 1),
+        ("expert_hidden", expert_hidden, 1),
+    ):
+        if value < least:
+            raise InvalidInputError(name, value, f"at least {least}")
     extractor = build_extractor(backbone, channels, norm)
     return MixtureOfExperts(
         extractor,

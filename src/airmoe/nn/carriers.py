@@ -11,16 +11,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from airmoe.links import Links
-from airmoe.scheduling import IdealPrice, Slot
+from airmoe.scheduling import IdealPrice, Price, Slot
 from airmoe.scheduling.dispatch import Delivery
 
 
 class LocalCarrier:
     """Experts in this process; a transfer costs nothing and nothing is lost."""
 
-    def price_j(self, payload_T: Tensor, slot: Slot) -> NDArray[np.float64]:
+    links: Links | None = None
+
+    def price_j(self, payload_T: Tensor, slot: Slot) -> Price:
         """Return zeros (T, E)."""
-        return np.zeros((len(slot.source_T), len(slot.placement_E)))
+        shape = len(slot.source_T), len(slot.placement_E)
+        return Price(np.zeros(shape), np.zeros(shape))
 
     def carry(
         self,
@@ -44,17 +47,19 @@ class LocalCarrier:
 class IdealRadioCarrier(LocalCarrier):
     """Experts in this process behind links that carry bits at the Shannon rate, without error.
 
-    Each directed link has one subcarrier of its own. A payload costs s0 P0 / r joules, s0 its bits.
+    Each directed link has one subcarrier of its own. A payload costs s0 P0 / r joules, s0 its bits and
+    32 more for its norm.
 
     Args:
-        links: the links as they are.
+        links: the links, as they are and as observed.
         subcarrier_NN: the subcarrier of each link; by default the least-energy assignment for equal loads.
     """
 
     def __init__(self, links: Links, subcarrier_NN: NDArray[np.int64] | None = None) -> None:
+        self.links = links
         self._price = IdealPrice(links, subcarrier_NN)
 
-    def price_j(self, payload_T: Tensor, slot: Slot) -> NDArray[np.float64]:
+    def price_j(self, payload_T: Tensor, slot: Slot) -> Price:
         """Return (T, E) joules, 0 for an expert at the item's own node."""
         bits = payload_T[0].numel() * payload_T.element_size() * 8
         return self._price(bits, slot)

@@ -25,9 +25,8 @@ def mixing_weights(scores_TE: Tensor, arrived_TE: Tensor, normalise: Normalise) 
         return weights_TE
     total_T1 = weights_TE.sum(dim=-1, keepdim=True)
     equal_TE = arrived_TE / arrived_TE.sum(dim=-1, keepdim=True)
-    return torch.where(
-        total_T1 > 0, weights_TE / total_T1.clamp_min(torch.finfo(total_T1.dtype).tiny), equal_TE
-    )
+    # Not clamp_min: a total may be smaller than the smallest normal number.
+    return torch.where(total_T1 > 0, weights_TE / torch.where(total_T1 > 0, total_T1, 1.0), equal_TE)
 
 
 def combine(
@@ -36,8 +35,12 @@ def combine(
     expert_P: NDArray[np.int64],
     output_PC: Tensor,
 ) -> Tensor:
-    """Return (T, C): for each item the sum of its outputs times their weights; gradients reach both."""
+    """Return (T, C): for each item the sum of its outputs times their weights; gradients reach both.
+
+    Outputs may have any shape behind P, for example (P, tokens, width).
+    """
     item = torch.from_numpy(item_P).to(output_PC.device)
     weight_P = weights_TE[item, torch.from_numpy(expert_P).to(output_PC.device)]
+    weight_P1 = weight_P.reshape(-1, *[1] * (output_PC.ndim - 1))
     total_TC = output_PC.new_zeros(len(weights_TE), *output_PC.shape[1:])
-    return total_TC.index_add(0, item, weight_P[:, None] * output_PC)
+    return total_TC.index_add(0, item, weight_P1 * output_PC)

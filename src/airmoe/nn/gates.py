@@ -68,7 +68,7 @@ def pool(payload_T: Tensor) -> Tensor:
 def topk_mask(scores_TE: Tensor, k: int) -> Tensor:
     """Return bool (T, E), the k best scores of each row, ties to the lower index.
 
-    The same rule as :class:`airmoe.scheduling.TopK`, on the scores' own device, for training.
+    The same rule as `airmoe.scheduling.TopK`, on the scores' own device, for training.
     """
     best_Tk = torch.argsort(scores_TE, dim=-1, descending=True, stable=True)[:, :k]
     return torch.zeros_like(scores_TE, dtype=torch.bool).scatter_(-1, best_Tk, True)

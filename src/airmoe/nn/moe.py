@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from airmoe.errors import InvalidInputError
-from airmoe.links import Links
 from airmoe.nn.carriers import LocalCarrier
 from airmoe.nn.combine import Normalise, combine, mixing_weights
 from airmoe.nn.gates import pool, topk_mask
@@ -38,12 +37,15 @@ class MixtureOfExperts(nn.Module):
 
     Args:
         extractor: inputs to payload, first axis T.
-        gate: pooled payload (T, F), SNR (T, E) in dB to :class:`~airmoe.nn.gates.GateOutput`.
+        gate: pooled payload (T, F), SNR (T, E) in dB to `airmoe.nn.gates.GateOutput`.
         experts: each maps payload rows to outputs (P, C).
         policy: default top-1.
         carrier: default all experts in this process.
         placement_E: the node of each expert; default expert e on node e.
         training_k: experts per item while training.
+
+    Raises:
+        InvalidInputError: ``training_k`` or the length of ``placement_E`` does not fit the experts.
     """
 
     def __init__(
@@ -64,22 +66,31 @@ class MixtureOfExperts(nn.Module):
         self.policy: Policy = policy or TopK(1)
         self.carrier: Carrier[Tensor, Tensor] = carrier or LocalCarrier()
         self.placement_E = np.arange(len(experts)) if placement_E is None else placement_E
+        if self.placement_E.shape != (len(experts),):
+            raise InvalidInputError(
+                "placement_E", self.placement_E.shape, f"a node for each of {len(experts)} experts"
+            )
         self.training_k = training_k
 
     def forward(
         self,
         inputs_T: Tensor,
         source_T: NDArray[np.int64] | None = None,
-        links: Links | None = None,
     ) -> MoeOutput:
-        """Return the mixture's answers.
+        """Return the mixture's answers. The gate and the policy see the carrier's links as observed.
 
         Args:
             inputs_T: what the extractor takes, first axis T.
             source_T: int64, the node where each item rests; default node 0.
-            links: the links of this moment; the gate and the policy see ``links.observed``.
+
+        Raises:
+            InvalidInputError: no items, or ``source_T`` does not fit.
+            NoExpertReachedError: in evaluation, an item got no answer.
         """
+        if not len(inputs_T):
+            raise InvalidInputError("inputs_T", tuple(inputs_T.shape), "at least one item")
         source_T = np.zeros(len(inputs_T), dtype=np.int64) if source_T is None else source_T
+        links = self.carrier.links
         slot = Slot(source_T, self.placement_E, links.observed if links else None)
         payload_T = self.extractor(inputs_T)
         snr_db_TE = None

@@ -7,7 +7,7 @@ from airmoe.scheduling.allocation import allocate_subcarriers
 from airmoe.scheduling.parsing import make_policy
 from airmoe.scheduling.policies import All, Des, Local, RandomK, TopK
 from airmoe.scheduling.policy import Policy, Routing, Slot
-from airmoe.scheduling.pricing import IdealPrice
+from airmoe.scheduling.pricing import IdealPrice, Price
 from airmoe.scheduling.selection import Selection, select_experts
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "IdealPrice",
     "Local",
     "Policy",
+    "Price",
     "RandomK",
     "Routing",
     "Selection",

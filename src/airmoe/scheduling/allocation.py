@@ -15,7 +15,7 @@ def allocate_subcarriers(links: Links, load_NN: ArrayLike | None = None) -> NDAr
     """Give every directed link a subcarrier of its own, for the least energy.
 
     Minimises sum_ij load_ij P0 / r_ij^(m) over all assignments in which no two links share a subcarrier
-    (Kuhn-Munkres; P2 of `spec/scheduling.md` with the selection fixed).
+    (Kuhn-Munkres; P2 of arXiv 2503.13421 with the selection fixed).
 
     Args:
         links: the links as the scheduler sees them.

@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from airmoe.errors import NoExpertReachedError
+from airmoe.links import Links
 from airmoe.scheduling.policy import Policy, Slot
+from airmoe.scheduling.pricing import Price
 
 Payload_contra = TypeVar("Payload_contra", contravariant=True)
 Output_co = TypeVar("Output_co", covariant=True)
@@ -35,8 +37,13 @@ class Delivery(Generic[Output_co]):
 class Carrier(Protocol[Payload_contra, Output_co]):
     """Brings payloads to experts and their outputs back, and prices a transfer in joules."""
 
-    def price_j(self, payload_T: Payload_contra, slot: Slot) -> NDArray[np.float64]:
-        """Return (T, E): joules to have each item served by each expert; inf where it cannot be reached."""
+    @property
+    def links(self) -> Links | None:
+        """The links that it carries over, if it has any; gates and policies see them as observed."""
+        ...
+
+    def price_j(self, payload_T: Payload_contra, slot: Slot) -> Price:
+        """Return the price in joules of having each item served by each expert."""
         ...
 
     def carry(
@@ -101,7 +108,7 @@ def dispatch(
         NoExpertReachedError: an item got no answer and its source holds no expert.
     """
     end = time.monotonic() + deadline_s
-    price_j_TE = carrier.price_j(payload_T, slot)
+    quoted_j_TE, charged_j_TE = carrier.price_j(payload_T, slot)
     arrived_TE = np.zeros(scores_TE.shape, dtype=np.bool_)
     requested_TE = np.zeros_like(arrived_TE)
     energy_j_T = np.zeros(len(scores_TE))
@@ -118,19 +125,20 @@ def dispatch(
     open_T = np.arange(len(scores_TE))
     while open_T.size and (left_s := end - time.monotonic()) > 0:
         routing = policy.route(
-            scores_TE[open_T], price_j_TE[open_T], replace(slot, source_T=slot.source_T[open_T])
+            scores_TE[open_T], quoted_j_TE[open_T], replace(slot, source_T=slot.source_T[open_T])
         )
         wanted_TE = np.zeros_like(arrived_TE)
         wanted_TE[open_T] = routing.mask_TE
         wanted_TE &= ~arrived_TE
         if not wanted_TE.any():
             break
-        energy_j_T += np.where(wanted_TE, price_j_TE, 0.0).sum(axis=1)
+        energy_j_T += np.where(wanted_TE, charged_j_TE, 0.0).sum(axis=1)
+        rerouted_T |= requested_TE.any(axis=1) & wanted_TE.any(axis=1)
         carry(wanted_TE, left_s / 2)
         lost_TE = wanted_TE & ~arrived_TE
-        price_j_TE[:, lost_TE.any(axis=0)] = np.inf
+        quoted_j_TE[:, lost_TE.any(axis=0)] = np.inf
+        quoted_j_TE[arrived_TE] = 0.0  # what has arrived costs nothing more
         open_T = np.flatnonzero(lost_TE.any(axis=1))
-        rerouted_T[open_T] = True
 
     degraded_T = ~np.any(arrived_TE, axis=1)
     own_TE = (slot.placement_E == slot.source_T[:, None]) & degraded_T[:, None]

@@ -1,6 +1,6 @@
 """The compiled search behind `select_experts`: enumeration up to two experts, branch and bound beyond.
 
-P1 of `spec/scheduling.md`, a covering knapsack with a cardinality row. Serial and deterministic. Every row is
+P1 of arXiv 2503.13421, a covering knapsack with a cardinality row. Serial and deterministic. Every row is
 first put into an order that does not depend on the labels of its experts (score descending, then energy
 ascending), so relabelling experts changes neither the energy nor the nodes visited.
 

@@ -40,7 +40,7 @@ class Selection:
 def select_experts(
     scores: ArrayLike, energy: ArrayLike, threshold: ArrayLike = 0.5, max_experts: int = 2
 ) -> Selection:
-    """Choose for each item the cheapest experts whose scores suffice: P1 of `spec/scheduling.md`.
+    """Choose for each item the cheapest experts whose scores suffice: P1 of arXiv 2503.13421.
 
     Minimises sum_j x_j e_j subject to sum_j x_j t_j >= q - 1e-9, sum_j x_j <= D and x binary, to a relative
     1e-9 in energy. At least one expert is chosen. Where the D best reachable scores sum to less than q, those

@@ -3,10 +3,13 @@
 Shape suffixes: T items, C channels, H height, W width.
 """
 
+import math
+
 import torch
 from torch import nn
 
 from airmoe.data import ImageSet
+from airmoe.errors import TrainingDivergedError
 from airmoe.nn import MixtureOfExperts, balance_loss, build_model
 from airmoe.randomness import stream, torch_seed
 from airmoe.training.checkpoint import Row
@@ -43,6 +46,9 @@ def train_central_moe(config: RunConfig, images: ImageSet, epochs: int, report: 
         images: all of the data.
         epochs: passes over it.
         report: called with a row per epoch.
+
+    Raises:
+        TrainingDivergedError: the loss is not finite.
     """
     settings, seed = config.features, config.seed
     pixels_TCHW = as_pixels(images.train_images)
@@ -73,5 +79,7 @@ def train_central_moe(config: RunConfig, images: ImageSet, epochs: int, report: 
             loss.backward()
             optimiser.step()
             total += float(nll.detach()) * len(batch)
+        if not math.isfinite(total):
+            raise TrainingDivergedError(f"central MoE: the loss is {total} in epoch {epoch + 1} of {epochs}")
         report({"stage": "central MoE", "round": epoch + 1, "loss": total / len(labels_T)})
     return model.eval()

@@ -1,5 +1,6 @@
 """Checkpoints: one safetensors file per stage, replaced atomically after every round."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -42,12 +43,17 @@ class Checkpoint:
         tensors = {f"state/{name}": tensor.contiguous() for name, tensor in state.items()}
         for client, memory in memories.items():
             tensors |= {f"memory/{client}/{name}": tensor.contiguous() for name, tensor in memory.items()}
-        metadata = {"format": _FORMAT, "fingerprint": self._fingerprint, "rows": json.dumps(rows)}
+        metadata = {
+            "format": _FORMAT,
+            "fingerprint": self._fingerprint,
+            "rows": json.dumps(rows),
+            "sha256": _digest(tensors),
+        }
         with replaced_file(self._path(stage)) as temporary:
             save_file(tensors, temporary, metadata)
 
     def load(self, stage: str) -> tuple[dict[str, Tensor], dict[int, dict[str, Tensor]], list[Row]] | None:
-        """Return what :meth:`save` was given last for this stage, or None if there is no checkpoint.
+        """Return what `save` was given last for this stage, or None if there is no checkpoint.
 
         Raises:
             RunFolderError: the file is damaged, or belongs to another configuration.
@@ -60,14 +66,17 @@ class Checkpoint:
         try:
             with safetensors.safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
-                for key in file.keys():  # noqa: SIM118 (safe_open is not a mapping)
-                    kind, _, name = key.partition("/")
-                    if kind == "state":
-                        state[name] = file.get_tensor(key)
-                    else:
-                        client, _, name = name.partition("/")
-                        memories.setdefault(int(client), {})[name] = file.get_tensor(key)
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
+            if metadata.get("sha256") != _digest(tensors):
+                raise ValueError("its SHA-256 is not the one it names")
             rows: list[Row] = json.loads(metadata.get("rows", ""))
+            for key, tensor in tensors.items():
+                kind, _, name = key.partition("/")
+                if kind == "state":
+                    state[name] = tensor
+                else:
+                    client, _, name = name.partition("/")
+                    memories.setdefault(int(client), {})[name] = tensor
         except (SafetensorError, ValueError, OSError) as error:
             raise RunFolderError(
                 f"checkpoint {path} is damaged ({error}); remove it to begin the stage anew"
@@ -81,3 +90,11 @@ class Checkpoint:
 
     def _path(self, stage: str) -> Path:
         return self._folder / f"{stage}.safetensors"
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].numpy().data)
+    return digest.hexdigest()

@@ -1,5 +1,6 @@
 """The settings of a run: TOML read into pydantic models; unknown keys are errors."""
 
+import json
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,12 +11,13 @@ from airmoe.errors import InvalidInputError
 
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Section(BaseModel):
-    """A part of a configuration; unknown keys are errors."""
+    """A part of a configuration; unknown keys are errors, and so are values of another type."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class DataSettings(Section):
@@ -68,18 +70,19 @@ class GateSettings(SgdSettings):
     """
 
     rounds: Positive = 60
-    learning_rate: Rate = 0.1
+    learning_rate: Rate = 0.2
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
     query_k: Positive = 1
-    balance: Annotated[float, Field(ge=0)] = 1e-2
-    proximal: Annotated[float, Field(ge=0)] = 1e-2
+    expert_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    balance: Weight = 1e-2
+    proximal: Weight = 1e-2
 
 
 class LinkSettings(Section):
     """The simulated radio between the clients: Rayleigh block fading on OFDMA subcarriers."""
 
-    mean_snr_db: Annotated[float, Field(allow_inf_nan=False)] = 10.0
-    subcarriers: Positive = 128
+    mean_snr_db: Annotated[float, Field(ge=-300, le=300)] = 10.0
+    subcarriers: Annotated[int, Field(ge=1, le=1 << 20)] = 128
     subcarrier_hz: Rate = 1e6
     power_w: Rate = 1e-2
 
@@ -87,7 +90,7 @@ class LinkSettings(Section):
 class RunConfig(Section):
     """A whole federated run."""
 
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, le=1 << 20)] = 0  # as far as RadioSpec goes
     mesh: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")] = "lab"
     data: DataSettings = DataSettings()
     model: ModelSettings = ModelSettings()
@@ -115,7 +118,7 @@ def parse_config(text: str, origin: str) -> RunConfig:
 
 
 def load_config(path: Path) -> RunConfig:
-    """Return the configuration in a TOML file; see :func:`parse_config`."""
+    """Return the configuration in a TOML file; see `parse_config`."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -124,7 +127,7 @@ def load_config(path: Path) -> RunConfig:
 
 
 def dump_config(config: RunConfig) -> str:
-    """Return a configuration as TOML that :func:`parse_config` reads back to the same."""
+    """Return a configuration as TOML that `parse_config` reads back to the same."""
     sections = config.model_dump()
     lines = [f"{key} = {_toml(value)}" for key, value in sections.items() if not isinstance(value, dict)]
     for name, section in sections.items():
@@ -135,6 +138,6 @@ def dump_config(config: RunConfig) -> str:
 
 def _toml(value: str | float) -> str:
     if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{escaped}"'
+        # JSON escapes as TOML does, but for the delete character.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     return repr(value)

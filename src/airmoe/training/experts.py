@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from airmoe.errors import TrainingDivergedError
 from airmoe.nn import MlpExpert
 from airmoe.randomness import stream, torch_seed
 from airmoe.training.config import ExpertSettings
@@ -34,6 +35,9 @@ def train_expert(
         settings: of the stage.
         seed: the run's seed.
         client: the client's number.
+
+    Raises:
+        TrainingDivergedError: a weight is not finite.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch_seed(seed, "expert weights", client))
@@ -50,4 +54,6 @@ def train_expert(
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
+    if not all(bool(parameter.isfinite().all()) for parameter in expert.parameters()):
+        raise TrainingDivergedError(f"experts: a weight of client {client}'s expert is not finite")
     return expert.eval()

@@ -44,7 +44,7 @@ def export_onnx(module: nn.Module, example_T: Tensor, path: Path) -> None:
     """Write a module as ONNX with a free batch axis, and check its outputs on ``example_T``.
 
     Raises:
-        RunFolderError: ONNX Runtime and PyTorch differ by more than :data:`TOLERANCE`.
+        RunFolderError: ONNX Runtime and PyTorch differ by more than `TOLERANCE`.
     """
     module = module.eval()
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it lists every torchvision operator it lacks

@@ -240,12 +240,16 @@ def train_run(
         report: called with each metrics row.
 
     Raises:
-        InvalidInputError: ``out`` exists, or the split cannot serve that many clients.
-        RunFolderError: something to resume is missing, damaged, or of another configuration.
-        TrainingDivergedError: a loss is not finite; the last good checkpoint stays in ``out``.partial.
+        InvalidInputError: ``out`` exists, or the split or the radio cannot serve that many clients.
+        RunFolderError: something to resume is missing, damaged, or of another configuration or data set.
+        TrainingDivergedError: a loss or weight is not finite; the last good checkpoint stays behind.
     """
     if out.exists():
         raise InvalidInputError("out", str(out), "a folder that does not exist yet")
+    links = config.data.clients * (config.data.clients - 1)
+    if config.links.subcarriers < links:
+        expected = f"at least {links}, one for each link between {config.data.clients} clients"
+        raise InvalidInputError("links.subcarriers", config.links.subcarriers, expected)
     data = split_among_clients(config, images)
     partial = out.with_name(out.name + ".partial")
     if resume and not partial.exists():
@@ -255,7 +259,9 @@ def train_run(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # small networks: more threads cost more than they bring
     try:
-        trained = train_stages(config, data, Checkpoint(partial / "checkpoint", _fingerprint(config)), report)
+        trained = train_stages(
+            config, data, Checkpoint(partial / "checkpoint", _fingerprint(config, images)), report
+        )
         for leftover in ("shared", "clients"):
             shutil.rmtree(partial / leftover, ignore_errors=True)
         export_run(
@@ -278,8 +284,11 @@ def train_run(
     return trained
 
 
-def _fingerprint(config: RunConfig) -> str:
-    return hashlib.sha256(dump_config(config).encode()).hexdigest()
+def _fingerprint(config: RunConfig, images: ImageSet) -> str:
+    digest = hashlib.sha256(dump_config(config).encode())
+    for array in (images.train_images, images.train_labels, images.test_images, images.test_labels):
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def _provenance(config: RunConfig) -> dict[str, object]:

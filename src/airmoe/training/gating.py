@@ -2,14 +2,17 @@
 
 The loss at client i, over the experts j whose answers it knows:
 
-    -log sum_j G_j p_j(y) + balance * CV^2(batch mean of G) + proximal * ||W - Wbar||^2 / 2
+    -log(sum_j G_j p_j(y) / sum_j G_j) + balance * CV^2(batch mean of G) + proximal * ||W - Wbar||^2 / 2
+
+Expert dropout (ours): in every step each known pair is left out with a small probability. Without it the gate
+learns who is best but not who is second best, and when a node dies its images go astray.
 
 Expert outputs on local data do not change while the gate learns, so each (image, expert) pair is fetched once
 ("features out, probabilities back") and kept. Which pairs to fetch is asked of the gate anew each round.
 
 The paper's exact rule for FedGate is not public; this reading averages the whole gate.
 
-Shape suffixes: T items, E experts, F features, C classes.
+Shape suffixes: T items, B items of a batch, E experts, F features, C classes.
 """
 
 from collections.abc import Callable, Sequence
@@ -94,7 +97,9 @@ class FedGateClient:
             order = torch.from_numpy(random.permutation(len(self._labels)))
             for batch in order.split(settings.batch_size):
                 scores_TE, _ = self._gate(self._features[batch])
-                nll = -(scores_TE * self._true_class_TE[batch]).sum(dim=-1).clamp_min(1e-12).log().mean()
+                present_TE = self._present(self._known_TE[batch], random)
+                right_T = (scores_TE * self._true_class_TE[batch] * present_TE).sum(dim=-1)
+                nll = -(right_T / (scores_TE * present_TE).sum(dim=-1)).clamp_min(1e-12).log().mean()
                 drift = sum(
                     (parameter - start).square().sum()
                     for parameter, start in zip(self._gate.linear.parameters(), anchor, strict=True)
@@ -113,7 +118,7 @@ class FedGateClient:
         return {"known": self._known_TE.to(torch.uint8), "true_class": self._true_class_TE}
 
     def remember(self, memory: State) -> None:
-        """Take back what :meth:`memory` returned."""
+        """Take back what `memory` returned."""
         self._known_TE = memory["known"].bool()
         self._true_class_TE = memory["true_class"].clone()
 
@@ -124,6 +129,11 @@ class FedGateClient:
         explored_T = torch.from_numpy(random.integers(scores_TE.shape[1], size=len(scores_TE)))
         wanted_TE[torch.arange(len(scores_TE)), explored_T] = True
         return wanted_TE & ~self._known_TE
+
+    def _present(self, known_BE: Tensor, random: np.random.Generator) -> Tensor:
+        """Drop known pairs at random, but not all of an item."""
+        kept_BE = known_BE & torch.from_numpy(random.random(known_BE.shape) >= self._settings.expert_dropout)
+        return torch.where(kept_BE.any(dim=1, keepdim=True), kept_BE, known_BE)
 
     def _fetch(self, wanted_TE: Tensor) -> int:
         remote_bytes = 0

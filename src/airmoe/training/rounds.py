@@ -1,8 +1,9 @@
 """Federated rounds in one process: broadcast, local update, average. The clients know nothing of this loop.
 
-A client is anything with ``update`` (see :class:`Client`); another engine can call the same clients.
+A client is anything with ``update`` (see `Client`); another engine can call the same clients.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -41,7 +42,7 @@ class Client(Protocol):
         ...
 
     def remember(self, memory: State) -> None:
-        """Take back what :meth:`memory` returned."""
+        """Take back what `memory` returned."""
         ...
 
 
@@ -87,9 +88,10 @@ def federate(
         report: called with each new row.
 
     Raises:
-        TrainingDivergedError: a client's loss is not finite; the last checkpoint is the last good one.
+        TrainingDivergedError: a loss or weight is not finite; the last checkpoint is the last good one.
     """
-    current, rows = dict(state), list[Row]()
+    # Copies: clients may train in place the very tensors that they were given as the initial state.
+    current, rows = {name: tensor.clone() for name, tensor in state.items()}, list[Row]()
     if checkpoint is not None and (saved := checkpoint.load(stage)) is not None:
         current, memories, rows = saved
         for index, client in enumerate(clients):
@@ -99,8 +101,10 @@ def federate(
         exchanged = sum(nbytes(current) + nbytes(u.state) + u.query_bytes for u in updates)
         current = average_states(updates)
         loss = sum(u.loss * u.samples for u in updates) / sum(u.samples for u in updates)
-        if not torch.isfinite(torch.tensor(loss)):
+        if not math.isfinite(loss):
             raise TrainingDivergedError(f"{stage}: the loss is {loss} in round {round_ + 1} of {rounds}")
+        if not all(bool(tensor.isfinite().all()) for tensor in current.values()):
+            raise TrainingDivergedError(f"{stage}: a weight is not finite in round {round_ + 1} of {rounds}")
         row: Row = {"stage": stage, "round": round_ + 1, "loss": loss, "bytes": exchanged}
         if evaluate is not None and ((round_ + 1) % evaluate_every == 0 or round_ + 1 == rounds):
             row.update(evaluate(current))

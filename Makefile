@@ -1,0 +1,48 @@
+# make demo   train, serve, ask, kill two nodes, report (about two minutes; sets everything up first)
+# make test   the tests
+# make check  linters and types
+# make bench  benchmarks
+# make docs   the documentation, into site/
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+# On Linux the plain PyTorch wheel brings CUDA libraries; README.md says how to get the CPU build.
+TORCH ?= torch==2.13.0
+
+.PHONY: demo test check bench docs clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.train
+	$(RUN) -m airmoe.cli demo $(ARGS)
+
+test: $(VENV)/.dev
+	$(RUN) -m pytest $(ARGS)
+
+check: $(VENV)/.dev
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+bench: $(VENV)/.dev
+	$(RUN) benchmarks/federated_round.py
+	$(RUN) benchmarks/mesh_query.py
+
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
+
+$(VENV)/.train: pyproject.toml
+	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet "$(TORCH)" --editable ".[train]"
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.train
+	$(RUN) -m pip install --quiet "$(TORCH)" --editable ".[train,dev]"
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.dev
+	$(RUN) -m pip install --quiet "$(TORCH)" --editable ".[train,dev,docs]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) site .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,83 @@
+"""The demonstration over several seeds: mean and spread of its figures.
+
+    python benchmarks/demo_seeds.py --seeds 0 1 2
+    python benchmarks/demo_seeds.py --seeds 0 --data cifar10 --data-dir DIR
+
+Each seed is one ``airmoe demo``, about two minutes on two cores for digits.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--data", default="digits")
+    parser.add_argument("--data-dir")
+    arguments = parser.parse_args()
+    runs = []
+    for seed in arguments.seeds:
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder) / "run"
+            command = [sys.executable, "-m", "airmoe.cli", "demo", "--data", arguments.data]
+            command += ["--seed", str(seed), "--out", str(out)]
+            if arguments.data_dir:
+                command += ["--data-dir", arguments.data_dir]
+            print(f"seed {seed} ...", flush=True)
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            runs.append(json.loads((out / "results.json").read_text(encoding="utf-8")))
+    print_methods(runs)
+    print_kills(runs)
+
+
+def print_methods(runs: list[dict[str, Any]]) -> None:
+    columns = {
+        "macro-F1": ("macro_f1", 1.0, 3),
+        "local pairs, %": ("local_share", 100.0, 1),
+        "of own classes, %": ("local_share_own_classes", 100.0, 1),
+        "bytes": ("bytes_per_query", 1.0, 0),
+        "µJ": ("joules_per_query", 1e6, 1),
+        "p50 ms": ("latency_p50_ms", 1.0, 2),
+        "p99 ms": ("latency_p99_ms", 1.0, 2),
+    }
+    print("| method | " + " | ".join(columns) + " |")
+    print("|---|" + "---:|" * len(columns))
+    for methods in zip(*(run["methods"] for run in runs), strict=True):
+        cells = [
+            "-" if methods[0][key] is None else spread([method[key] * scale for method in methods], digits)
+            for key, scale, digits in columns.values()
+        ]
+        print(f"| {methods[0]['name']} | " + " | ".join(cells) + " |")
+
+
+def print_kills(runs: list[dict[str, Any]]) -> None:
+    kills = [run["kills"] for run in runs]
+    print("\ntwo nodes killed, seed by seed:")
+    for kill in kills:
+        print(
+            f"  nodes {kill['victims']}: F1 {kill['f1_before']:.3f} -> {kill['f1_after']:.3f}, "
+            f"{kill['failed_queries']} of {kill['queries']} failed, {kill['rerouted']} routed again, "
+            f"{kill['degraded']} degraded"
+        )
+    print("seconds:", spread([sum(run["seconds"].values()) for run in runs], 0))
+    print("GB over all processes:", spread([run["memory_mb"] / 1000 for run in runs], 2))
+    print("MB of the largest node:", spread([max(run["nodes"]["memory_mb"]) for run in runs], 0))
+    print("largest difference mesh - simulation:", max(run["mesh_minus_simulation"] for run in runs))
+
+
+def spread(values: list[float], digits: int) -> str:
+    mean = f"{statistics.mean(values):,.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
+
+
+if __name__ == "__main__":
+    main()

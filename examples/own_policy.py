@@ -1,0 +1,32 @@
+"""A policy of your own: any class with `name`, `joint` and `route` can decide who serves what.
+
+This one takes the cheapest expert whose score is at least half of the best, and is held against top-1.
+"""
+
+import numpy as np
+import torch
+
+from airmoe.links import Ofdma, RayleighFading
+from airmoe.nn import IdealRadioCarrier, build_model
+from airmoe.scheduling import Routing, TopK
+
+
+class CheapestGood:
+    """The cheapest reachable expert whose score is at least half of the best reachable one."""
+
+    name, joint = "cheapest-good", False
+
+    def route(self, scores_TE, price_j_TE, slot):
+        score_TE = np.where(np.isfinite(price_j_TE), scores_TE, -1.0)
+        cost_TE = np.where(score_TE >= score_TE.max(axis=1, keepdims=True) / 2, price_j_TE, np.inf)
+        mask_TE = np.eye(cost_TE.shape[1], dtype=bool)[cost_TE.argmin(axis=1)] & np.isfinite(cost_TE)
+        return Routing(mask_TE, cost_TE.min(axis=1), mask_TE.any(axis=1))
+
+
+torch.manual_seed(0)
+model = build_model("lenet5", classes=10, experts=4, channels=1).eval()
+torch.nn.init.normal_(model.gate.linear.weight, std=0.05)  # in place of training
+model.carrier = IdealRadioCarrier(RayleighFading(nodes=4, radio=Ofdma(subcarriers=16)).at(0))
+images_TCHW, source_T = torch.rand(64, 1, 32, 32), np.arange(64) % 4
+for model.policy in (TopK(1), CheapestGood()):
+    print(f"{model.policy.name}: {model(images_TCHW, source_T).dispatched.energy_j_T.sum():.4e} J")

@@ -1,0 +1,273 @@
+"""The command line: parse, call, print. Heavy packages are imported by the command that needs them."""
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+
+import typer
+from rich.console import Console
+
+from airmoe.errors import AirmoeError, MissingExtraError
+
+if TYPE_CHECKING:
+    from airmoe.data import ImageSet
+    from airmoe.training import RunConfig
+    from airmoe.training.checkpoint import Row
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Train and run a mixture of experts whose experts live on different devices joined by a network.",
+)
+console = Console()
+
+DISCOVERY_S = 1.0
+"""How long `predict` waits for the remaining nodes once it has found one."""
+
+UNAUTHENTICATED = "unauthenticated: anyone on this machine may ask; loopback only until mutual TLS is there"
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the official CIFAR-10 binary files. [$AIRMOE_DATA, then the cache]"),
+]
+Connect = Annotated[
+    list[str], typer.Option(help="HOST:PORT of a node; it knows the others. May be repeated.")
+]
+
+
+@app.command()
+def demo(
+    data: Annotated[
+        str, typer.Option(help="digits, cifar10, or folder:PATH with a directory per class.")
+    ] = "digits",
+    data_dir: DataDir = None,
+    config: Annotated[Path | None, typer.Option(help="TOML settings instead of those for --data.")] = None,
+    clients: Annotated[int | None, typer.Option(help="Number of clients, at least 3.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    ask: Annotated[int, typer.Option(help="Held-out images that each client asks.")] = 450,
+    central_epochs: Annotated[int, typer.Option(help="Epochs of the centrally trained baseline.")] = 20,
+    out: Annotated[Path | None, typer.Option(help="Run folder to make. [runs/demo-DATA-TIME]")] = None,
+) -> None:
+    """Train, serve, ask, kill two nodes, report: the whole system in one command.
+
+    Ten clients train a networked mixture of experts without sharing an image, ten processes serve the
+    experts, every client asks held-out images, and two nodes are killed while it does. Ends with a table and
+    report.html.
+    """
+    _require_training()
+    from airmoe.report import methods_table
+    from airmoe.report.progress import ProgressBars
+    from airmoe.studies.demo import run_demo
+
+    settings = _demo_settings(data, config, clients, seed)
+    images = _load(settings.data.name, data_dir)
+    name = settings.data.name.partition(":")[0]
+    out = out or Path("runs") / f"demo-{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    begin = time.monotonic()
+    with ProgressBars(console) as say:
+        results = run_demo(settings, images, out, central_epochs=central_epochs, ask_images=ask, say=say)
+    console.print(methods_table(results))
+    kills = results["kills"]
+    console.print(
+        f"Nodes {kills['victims'][0]} and {kills['victims'][1]} killed during {kills['queries']:,} queries: "
+        f"{kills['failed_queries']} failed, {kills['rerouted']} routed again, {kills['degraded']} degraded; "
+        f"macro-F1 of classes with a holder {kills['f1_before']:.3f} -> {kills['f1_after']:.3f}."
+    )
+    console.print(
+        f"{time.monotonic() - begin:.0f} s, {results['memory_mb'] / 1000:.2f} GB over all processes."
+    )
+    console.print(f"Open {out / 'report.html'}", soft_wrap=True)
+
+
+@app.command()
+def train(
+    config: Annotated[
+        Path | None, typer.Option(help="TOML settings. [those of the digits demonstration]")
+    ] = None,
+    data_dir: DataDir = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of everything random, instead of the settings'.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Run folder to make.")] = Path("runs/train"),
+    resume: Annotated[bool, typer.Option(help="Go on with an interrupted run of the same settings.")] = False,
+) -> None:
+    """Train a networked mixture of experts in three federated stages and export it for serving.
+
+    A checkpoint is kept in OUT.partial after every round; --resume ends at the same weights.
+    """
+    _require_training()
+    from airmoe.report.progress import ProgressBars
+    from airmoe.training import train_run
+
+    settings = _demo_settings("digits", config, None, seed)
+    images = _load(settings.data.name, data_dir)
+    steps = settings.features.rounds + settings.data.clients + settings.gate.rounds
+    with ProgressBars(console) as say:
+        done = 0
+
+        def report(row: "Row") -> None:
+            nonlocal done
+            done += 1
+            score = f" macro-F1 {row['macro_f1']:.3f}" if "macro_f1" in row else ""
+            say("train", done, steps, f"{row['stage']}{score}")
+
+        try:
+            trained = train_run(settings, images, out, resume=resume, report=report)
+        except KeyboardInterrupt:
+            console.print(f"Interrupted. Go on with: airmoe train --resume --out {out}", soft_wrap=True)
+            raise
+    console.print(f"macro-F1 of top-1 routing on held-out images: {trained.rows[-1]['macro_f1']:.3f}")
+    console.print(
+        f"Run folder: {out}. Serve client 0 with: airmoe serve {out / 'clients' / '00'}", soft_wrap=True
+    )
+
+
+@app.command()
+def serve(
+    client_folder: Annotated[Path, typer.Argument(help="clients/<id> of a run folder.")],
+    listen: Annotated[str, typer.Option(help="Loopback HOST:PORT to listen on.")] = "127.0.0.1:7447",
+    connect: Connect = [],  # noqa: B006 (Typer copies it)
+    exit_with_parent: Annotated[
+        bool, typer.Option(help="End when standard input closes, for processes started by another.")
+    ] = False,
+) -> None:
+    """Serve one client's expert to the mesh until interrupted. Needs no PyTorch."""
+    from airmoe.mesh import Node
+
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    if exit_with_parent:
+        threading.Thread(target=_set_at_end_of_input, args=(stop,), daemon=True).start()
+    with Node(client_folder, listen, connect) as node:
+        manifest = node.manifest
+        holds = ", ".join(manifest.classes[label] for label in manifest.holds)
+        print(f"serving expert {manifest.expert} ({holds}) of mesh {manifest.mesh} on {listen}", flush=True)
+        print(UNAUTHENTICATED, flush=True)
+        stop.wait()
+
+
+@app.command()
+def predict(
+    image: Annotated[Path, typer.Argument(help="An image file.")],
+    client: Annotated[Path, typer.Option(help="clients/<id> of the client that asks.")],
+    connect: Connect,
+    policy: Annotated[
+        str, typer.Option(help="topk:K, des:IMPORTANCE:MAX_EXPERTS, random:K, all or local.")
+    ] = "topk:1",
+    wire_type: Annotated[
+        Literal["float32", "float16", "bfloat16"], typer.Option(help="How values travel.")
+    ] = "float32",
+    deadline: Annotated[float, typer.Option(help="Seconds for the answer.")] = 2.0,
+    seed: Annotated[int, typer.Option(help="Seed of random policies.")] = 0,
+) -> None:
+    """Ask a running mesh what an image shows, who answered, for how many joules. Needs no PyTorch."""
+    import numpy as np
+
+    from airmoe.data import read_image
+    from airmoe.mesh import MeshClient
+    from airmoe.scheduling import make_policy
+
+    with MeshClient(client, connect, policy=make_policy(policy, seed), wire_type=wire_type) as asker:
+        spec = asker.manifest.input
+        pixels = read_image(image, spec.channels, spec.height, spec.width)
+        asker.wait_for_nodes()
+        found = asker.carrier.wait_alive(asker.manifest.experts, DISCOVERY_S)
+        answer = asker.predict(pixels[None], deadline_s=deadline)
+    for label in np.argsort(-answer.probability_TC[0])[:3]:
+        console.print(f"{answer.probability_TC[0, label]:6.1%}  {asker.manifest.classes[label]}")
+    dispatched = answer.dispatched
+    experts = [
+        f"{expert} ({'here' if expert == asker.manifest.expert else 'remote'}, "
+        f"score {answer.scores_TE[0, expert]:.2f})"
+        for expert in np.flatnonzero(dispatched.arrived_TE[0])
+    ]
+    degraded = " (degraded: nobody else answered)" if dispatched.degraded_T[0] else ""
+    console.print(f"answered by expert {', '.join(experts)}{degraded}")
+    console.print(f"{found} of {asker.manifest.experts} experts are alive")
+    console.print(
+        f"{dispatched.energy_j_T[0] * 1e6:.1f} µJ over simulated links, "
+        f"{answer.sent_bytes + answer.received_bytes} bytes, {answer.elapsed_s * 1e3:.1f} ms"
+    )
+    console.print(UNAUTHENTICATED, style="dim")
+
+
+def main() -> None:
+    """Run the command line; whatever the user got wrong is one line and exit status 2."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("airmoe").setLevel(logging.INFO)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        status = app(standalone_mode=False)
+    except AirmoeError as error:
+        _fail(str(error))
+    except typer.TyperException as error:
+        _fail(error.format_message())
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(130)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"airmoe: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _demo_settings(data: str, config: Path | None, clients: int | None, seed: int | None) -> "RunConfig":
+    from importlib.resources import files
+
+    from airmoe.training import load_config, parse_config
+    from airmoe.training.config import RunConfig
+
+    if config is not None:
+        settings = load_config(config)
+    else:
+        name = "cifar10.toml" if data == "cifar10" else "digits.toml"
+        settings = parse_config(files("airmoe.studies").joinpath(name).read_text(encoding="utf-8"), name)
+        settings = settings.model_copy(update={"data": settings.data.model_copy(update={"name": data})})
+    changes: dict[str, object] = {}
+    if clients is not None:
+        changes["data"] = settings.data.model_copy(update={"clients": clients})
+    if seed is not None:
+        changes["seed"] = seed
+    return RunConfig.model_validate(settings.model_copy(update=changes).model_dump())
+
+
+def _load(name: str, data_dir: Path | None) -> "ImageSet":
+    from airmoe.data import load_images
+    from airmoe.report.progress import ProgressBars
+
+    with ProgressBars(console) as say:
+        return load_images(name, data_dir=data_dir, progress=lambda done, total: say("download", done, total))
+
+
+def _require_training() -> None:
+    from importlib.util import find_spec
+
+    needed = ("torch", "onnx", "onnxscript", "safetensors", "sklearn", "matplotlib")
+    missing = [name for name in needed if not find_spec(name)]
+    if missing:
+        raise MissingExtraError(
+            f"this command needs {', '.join(missing)}; install with: pip install 'airmoe[train]'"
+        )
+
+
+def _set_at_end_of_input(stop: threading.Event) -> None:
+    while os.read(0, 4096):
+        pass
+    stop.set()
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Studies: one command each, from settings to figures."""

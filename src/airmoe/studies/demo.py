@@ -1,0 +1,286 @@
+"""The whole path once: train federally, export, serve from separate processes, ask, kill two nodes, report.
+
+Shape suffixes: T items, F features, E experts, C channels, H height, W width.
+"""
+
+import contextlib
+import json
+import resource
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from airmoe.data import ImageSet
+from airmoe.errors import InvalidInputError, MeshError
+from airmoe.files import replaced_file
+from airmoe.mesh import MeshClient, open_session, simulated_links
+from airmoe.nn import LocalCarrier, MixtureOfExperts
+from airmoe.randomness import stream
+from airmoe.report import write_report
+from airmoe.runfolder import client_folders
+from airmoe.scheduling import All, Des, Local, Policy, RandomK, TopK
+from airmoe.studies.fleet import NodeFleet
+from airmoe.studies.kills import kill_two
+from airmoe.studies.simulated import ask_one_network, ask_simulated
+from airmoe.studies.trials import Trial, ask
+from airmoe.training import RunConfig, split_among_clients, train_central_moe, train_fedavg_network, train_run
+from airmoe.training.checkpoint import Row
+from airmoe.training.federated import ClientData, as_pixels, radio_of
+
+SAME_ANSWERS = 1e-5
+"""Largest difference allowed between the mesh and the same mixture in one process."""
+
+ROUTED = "networked MoE, top-1"
+LEAST_ENERGY = "networked MoE, DES"
+AVERAGED = "all experts averaged"
+IMPORTANCES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+"""Importance factors of the simulated curve of F1 against energy."""
+
+Say = Callable[[str, int, int], None]
+"""(what is being done, steps done, steps in all)."""
+
+
+def mesh_methods(seed: int) -> dict[str, Policy]:
+    """Return the methods that the mesh compares, by name."""
+    return {
+        ROUTED: TopK(1),
+        "networked MoE, top-2": TopK(2),
+        LEAST_ENERGY: Des(0.3, 2),
+        AVERAGED: All(),
+        "random routing": RandomK(1, seed),
+        "local expert only": Local(),
+    }
+
+
+def run_demo(
+    config: RunConfig, images: ImageSet, out: Path, *, central_epochs: int, ask_images: int, say: Say
+) -> dict[str, Any]:
+    """Run the demonstration and write its run folder; return what ``results.json`` holds.
+
+    Args:
+        config: the federated run.
+        images: the data.
+        out: run folder to make; nothing is left of it if the demonstration fails.
+        central_epochs: passes over the data for the centrally trained baseline.
+        ask_images: held-out images that every client asks; a seeded draw if there are more.
+        say: told about progress.
+
+    Raises:
+        InvalidInputError: ``out`` exists, or the settings do not fit the data.
+        MeshError: a node does not start, or the mesh answers other than the same mixture in one process.
+    """
+    if config.data.clients < 3:
+        raise InvalidInputError("clients", config.data.clients, "at least 3: two nodes are killed")
+    if ask_images < 1:
+        raise InvalidInputError("ask", ask_images, "at least 1 image")
+    if out.exists():
+        raise InvalidInputError("out", str(out), "a folder that does not exist yet")
+    data = split_among_clients(config, images)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as scratch:
+        run = Path(scratch) / "run"
+        results = _demonstrate(config, images, data, run, central_epochs, ask_images, say)
+        with replaced_file(run / "results.json") as temporary:
+            temporary.write_text(json.dumps(results) + "\n", encoding="utf-8")
+        write_report(results, run)
+        run.rename(out)
+    return results
+
+
+def _demonstrate(
+    config: RunConfig,
+    images: ImageSet,
+    data: ClientData,
+    run: Path,
+    central_epochs: int,
+    ask_images: int,
+    say: Say,
+) -> dict[str, Any]:
+    torch.set_num_threads(1)
+    clock = _Clock()
+    steps = config.features.rounds + config.data.clients + config.gate.rounds
+    with clock.step("train the networked MoE"):
+        trained = train_run(config, images, run, report=_counted(say, "train the networked MoE", steps))
+    with clock.step("train one FedAvg network"):
+        fedavg, fedavg_rows = train_fedavg_network(
+            config, data, _counted(say, "train one FedAvg network", config.features.rounds)
+        )
+    with clock.step("train a central MoE"):
+        central = train_central_moe(
+            config, images, central_epochs, _counted(say, "train a central MoE", central_epochs)
+        )
+
+    asked = stream(config.seed, "asked images").permutation(len(images.test_labels))[:ask_images]
+    images_TCHW, labels_T = images.test_images[asked], images.test_labels[asked]
+    _save_samples(images_TCHW, labels_T, images.class_names, run / "samples")
+
+    trials: dict[str, Trial] = {}
+    with contextlib.ExitStack() as open_:
+        with clock.step("start the nodes"):
+            fleet = open_.enter_context(NodeFleet(client_folders(run)))
+            clients = _connect(run, fleet, open_)
+        difference = largest_difference(clients, trained.model, images_TCHW)
+        if not difference <= SAME_ANSWERS:
+            raise MeshError(
+                f"the mesh and the same mixture in one process differ by {difference}; "
+                f"expected at most {SAME_ANSWERS}"
+            )
+        with clock.step("ask the mesh"):
+            for name, policy in mesh_methods(config.seed).items():
+                gates = [client.gate for client in clients]
+                for client in clients:
+                    client.policy = policy
+                    if name == AVERAGED:
+                        client.gate = _equal_scores(config.data.clients)
+                report = _each_query(say, f"ask: {name}", len(labels_T) * len(clients))
+                trials[name] = ask(clients, images_TCHW, labels_T, after_query=report)
+                for client, gate in zip(clients, gates, strict=True):
+                    client.gate = gate
+        memory_mb = fleet.memory_mb()
+        with clock.step("kill two nodes"):
+            for client in clients:
+                client.policy = TopK(1)
+            report = _each_query(say, "ask while two nodes die", len(labels_T) * (len(clients) - 2))
+            kills = kill_two(
+                clients, fleet, trials[ROUTED], images_TCHW, labels_T, data.holds, config.seed, report
+            )
+
+    pixels_TCHW, classes = as_pixels(images_TCHW), len(images.class_names)
+    links = simulated_links(radio_of(config), config.data.clients)
+
+    def simulated(model: MixtureOfExperts, policy: Policy) -> Trial:
+        return ask_simulated(model, policy, links, pixels_TCHW, labels_T, config.data.clients)
+
+    through = dict.fromkeys(trials, "mesh")
+    trials["one FedAvg network"] = ask_one_network(fedavg, pixels_TCHW, labels_T, config.data.clients)
+    trials["centrally trained MoE"] = simulated(central, TopK(1))
+    return {
+        "format": "airmoe demo 1",
+        "data": {
+            "name": images.name,
+            "train_images": len(images.train_labels),
+            "held_out_images": len(images.test_labels),
+            "asked_images": len(labels_T),
+            "classes": list(images.class_names),
+            "holds": data.holds,
+        },
+        "config": config.model_dump(),
+        "central_epochs": central_epochs,
+        "methods": [
+            {"name": name, "through": through.get(name, "simulation")} | trial.summary(classes, data.holds)
+            for name, trial in trials.items()
+        ],
+        "asked_by_client": {name: trials[name].asked_NE().tolist() for name in (ROUTED, LEAST_ENERGY)},
+        "des_sweep": [
+            {"importance": importance}
+            | simulated(trained.model, Des(importance, 2)).summary(classes, data.holds)
+            for importance in IMPORTANCES
+        ],
+        "curves": _curves([*trained.rows, *fedavg_rows]),
+        "training_bytes_per_client": _bytes_per_client([*trained.rows, *fedavg_rows], config.data.clients),
+        "mesh_minus_simulation": difference,
+        "kills": kills,
+        "nodes": {"memory_mb": memory_mb, "all_serving_s": max(fleet.start_s)},
+        "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6 + sum(memory_mb),
+        "seconds": clock.seconds,
+    }
+
+
+def _connect(run: Path, fleet: NodeFleet, open_: contextlib.ExitStack) -> list[MeshClient]:
+    session = open_session(connect=fleet.addresses)
+    open_.callback(session.close)
+    clients = [
+        open_.enter_context(MeshClient(folder, fleet.addresses, session=session))
+        for folder in client_folders(run)
+    ]
+    for client in clients:
+        client.wait_for_nodes(len(clients), timeout_s=20.0)
+    return clients
+
+
+def largest_difference(
+    clients: Sequence[MeshClient], model: MixtureOfExperts, images_TCHW: NDArray[np.uint8], batch: int = 45
+) -> float:
+    """Return the largest difference between class probabilities from the mesh and from one process.
+
+    Each client asks batches of the images in turn, top-1 and top-2; the same mixture answers them with the
+    local carrier.
+    """
+    model.carrier, worst = LocalCarrier(), 0.0
+    for index, start in enumerate(range(0, len(images_TCHW), batch)):
+        client = clients[index % len(clients)]
+        part = images_TCHW[start : start + batch]
+        for policy in (TopK(1), TopK(2)):
+            client.policy = model.policy = policy
+            with torch.no_grad():
+                expected = model(as_pixels(part)).y_TC.numpy()
+            worst = max(worst, float(np.abs(client.predict(part).probability_TC - expected).max()))
+    return worst
+
+
+def _equal_scores(experts: int) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    return lambda features_TF: np.full((len(features_TF), experts), 1 / experts, np.float32)
+
+
+def _save_samples(
+    images_TCHW: NDArray[np.uint8], labels_T: NDArray[np.int64], class_names: Sequence[str], folder: Path
+) -> None:
+    """Save one held-out image of each class, to try ``airmoe predict`` on."""
+    folder.mkdir()
+    for label in np.unique(labels_T):
+        image_CHW = images_TCHW[np.flatnonzero(labels_T == label)[0]]
+        pixels = image_CHW[0] if len(image_CHW) == 1 else image_CHW.transpose(1, 2, 0)
+        name = "".join(letter if letter.isalnum() else "-" for letter in class_names[label])
+        Image.fromarray(pixels).save(folder / f"{name}.png")
+
+
+def _curves(rows: Sequence[Row]) -> dict[str, list[list[float]]]:
+    """Return for each stage the (round, macro-F1) points that were measured."""
+    curves: dict[str, list[list[float]]] = {}
+    for row in rows:
+        if "macro_f1" in row:
+            curves.setdefault(str(row["stage"]), []).append([float(row["round"]), float(row["macro_f1"])])
+    return curves
+
+
+def _bytes_per_client(rows: Sequence[Row], clients: int) -> dict[str, float]:
+    """Return for each stage the bytes that one client sent and received over all rounds, on average."""
+    total: dict[str, float] = {}
+    for row in rows:
+        total[str(row["stage"])] = total.get(str(row["stage"]), 0.0) + float(row["bytes"]) / clients
+    return total
+
+
+class _Clock:
+    """Seconds of each step, in order."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def step(self, name: str) -> Any:
+        begin = time.monotonic()
+        yield
+        self.seconds[name] = time.monotonic() - begin
+
+
+def _counted(say: Say, what: str, steps: int) -> Callable[[Row], None]:
+    done = 0
+
+    def report(row: Row) -> None:
+        nonlocal done
+        done += 1
+        say(what, done, steps)
+
+    return report
+
+
+def _each_query(say: Say, what: str, queries: int) -> Callable[[int], None]:
+    return lambda done: say(what, done, queries)

@@ -1,0 +1,133 @@
+"""Node processes on this machine: one ``airmoe serve`` per client folder; none outlives this process."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+from airmoe.errors import MeshError
+
+READY = "serving expert"
+"""A node prints a line that begins so once it serves."""
+
+
+class NodeFleet:
+    """The nodes of a run, each a process of its own, on free loopback ports.
+
+    Every node holds a pipe from this process and ends when the pipe closes, so none outlives it, not even
+    after SIGKILL.
+
+    Args:
+        folders: the clients' folders, in client order.
+        start_timeout_s: seconds for all nodes to serve.
+
+    Raises:
+        MeshError: a node ended or did not serve in time; its output is in the message.
+    """
+
+    def __init__(self, folders: Sequence[Path], start_timeout_s: float = 60.0) -> None:
+        self.addresses = [f"127.0.0.1:{port}" for port in _free_ports(len(folders))]
+        self.start_s = [0.0] * len(folders)
+        self._processes: list[subprocess.Popen[str]] = []
+        begin = time.monotonic()
+        try:
+            for folder, address in zip(folders, self.addresses, strict=True):
+                command = [sys.executable, "-m", "airmoe.cli", "serve", str(folder), "--listen", address]
+                command += ["--exit-with-parent"]
+                if address != self.addresses[0]:
+                    command += ["--connect", self.addresses[0]]
+                self._processes.append(
+                    subprocess.Popen(
+                        command,
+                        stdin=subprocess.PIPE,
+                        stdout=subprocess.PIPE,
+                        stderr=subprocess.STDOUT,
+                        text=True,
+                        start_new_session=True,  # Ctrl-C is for the parent, which closes the pipes
+                    )
+                )
+            for node in range(len(folders)):
+                self._wait_until_ready(node, begin + start_timeout_s)
+                self.start_s[node] = time.monotonic() - begin
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> "NodeFleet":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def kill(self, node: int) -> None:
+        """End a node with SIGKILL: it says goodbye to nobody."""
+        os.kill(self._processes[node].pid, signal.SIGKILL)
+
+    def memory_mb(self) -> list[float]:
+        """Return the peak resident memory of each node in MB (10^6 bytes); 0 for nodes that are gone."""
+        peaks = []
+        for process in self._processes:
+            peak_kib = 0
+            with contextlib.suppress(OSError):
+                status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
+                peak_kib = int(status.partition("VmHWM:")[2].split(maxsplit=1)[0])
+            peaks.append(peak_kib * 1024 / 1e6)
+        return peaks
+
+    def close(self) -> None:
+        """Close the pipes, wait for the nodes to leave, and kill those that do not."""
+        for process in self._processes:
+            if process.stdin is not None:
+                with contextlib.suppress(OSError):
+                    process.stdin.close()
+        for process in self._processes:
+            try:
+                process.wait(timeout=5.0)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
+
+    def _wait_until_ready(self, node: int, deadline_s: float) -> None:
+        process, said = self._processes[node], list[str]()
+        assert process.stdout is not None
+        overdue = threading.Timer(max(deadline_s - time.monotonic(), 0.0), process.kill)
+        overdue.start()
+        try:
+            for line in process.stdout:
+                said.append(line.rstrip())
+                if line.startswith(READY):
+                    # Keep reading, or a full pipe would block the node.
+                    threading.Thread(target=_drain, args=(process,), daemon=True).start()
+                    return
+        finally:
+            overdue.cancel()
+        raise MeshError(f"node {node} did not start: {' / '.join(said) or 'it said nothing'}")
+
+
+def _drain(process: subprocess.Popen[str]) -> None:
+    assert process.stdout is not None
+    with contextlib.suppress(ValueError, OSError):
+        for _ in process.stdout:
+            pass
+
+
+def _free_ports(count: int) -> list[int]:
+    probes = [socket.socket() for _ in range(count)]
+    try:
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()

@@ -1,0 +1,39 @@
+"""Gates and policies that send items where a test wants them, and waiting for what comes in its own time."""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from airmoe.mesh import MeshClient
+from airmoe.scheduling import All, Routing, Slot
+
+
+def prefer(client: MeshClient, *scores: float) -> None:
+    """Make the client's gate give every item these scores."""
+    client.gate = lambda features_TF: np.tile(np.array(scores, np.float32), (len(features_TF), 1))
+
+
+class Others:
+    """Every reachable expert but the source's own: a policy that leaves the last resort to the mesh."""
+
+    name, joint = "others", False
+
+    def route(self, scores_TE: ArrayLike, price_j_TE: ArrayLike, slot: Slot) -> Routing:
+        price = np.array(price_j_TE)
+        price[slot.source_T[:, None] == slot.placement_E] = np.inf
+        return All().route(scores_TE, price, slot)
+
+
+def counts(mask_TE: NDArray[np.bool_]) -> list[int]:
+    """How many items each expert has."""
+    return [int(count) for count in mask_TE.sum(axis=0)]
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 8.0) -> None:
+    """Wait for something that gives no event."""
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.01)

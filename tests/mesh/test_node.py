@@ -1,0 +1,283 @@
+"""A node serves its expert, refuses with a reason what it should not serve, and goes on serving."""
+
+import json
+import shutil
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zenoh
+from numpy.typing import NDArray
+
+from airmoe.errors import AddressError, RunFolderError
+from airmoe.mesh import Node, open_session
+from airmoe.mesh.frame import MAX_BODY_BYTES, Frame, WireType, decode, encode
+from airmoe.mesh.keys import expert_key, layer_key
+from airmoe.mesh.networks import OnnxNetwork
+from airmoe.mesh.node import QUEUE_LIMIT
+from airmoe.runfolder import MANIFEST, Manifest, read_manifest
+from tests.mesh.ports import free_address
+from tests.mesh.processes import NodeProcess, node_processes
+
+DEADLINE_S = 10.0
+
+
+class Asker:
+    """A bare session that asks the node of client 0."""
+
+    def __init__(self, manifest: Manifest, session: zenoh.Session) -> None:
+        self.session = session
+        self.key = expert_key(manifest.mesh, manifest.model_hash, manifest.layer, manifest.expert)
+        features_TF = np.random.default_rng(1).random((5, manifest.features), np.float32)
+        self.request = Frame(features_TF, 42, manifest.model_hash, manifest.layer, manifest.expert, 5000)
+
+    def get(self, payload: bytes | None, key: str | None = None) -> zenoh.Reply:
+        (reply,) = self.session.get(key or self.key, payload=payload, timeout=DEADLINE_S)
+        return reply
+
+    def answer(self, request: Frame, key: str | None = None) -> Frame:
+        reply = self.get(encode(request), key)
+        assert reply.ok is not None
+        return decode(reply.ok.payload.to_bytes())
+
+    def refusal(self, payload: bytes | None) -> str:
+        reply = self.get(payload)
+        assert reply.err is not None
+        return reply.err.payload.to_bytes().decode()
+
+
+def wait_for_token(session: zenoh.Session, manifest: Manifest) -> None:
+    key = layer_key(manifest.mesh, manifest.model_hash, manifest.layer)
+    subscriber = session.liveliness().declare_subscriber(f"{key}/*", history=True)
+    subscriber.recv()
+    subscriber.undeclare()
+
+
+@pytest.fixture(scope="module")
+def asker(folders: list[Path], manifest: Manifest) -> Iterator[Asker]:
+    address = free_address()
+    with Node(folders[0], address), open_session(connect=[address]) as session:
+        wait_for_token(session, manifest)
+        yield Asker(manifest, session)
+
+
+@pytest.fixture
+def expected(folders: list[Path], asker: Asker) -> NDArray[np.float32]:
+    return OnnxNetwork(folders[0] / "expert.onnx", (400,))(asker.request.array)
+
+
+def test_a_node_answers_what_its_expert_computes(asker: Asker, expected: NDArray[np.float32]) -> None:
+    reply = asker.answer(asker.request)
+    np.testing.assert_array_equal(reply.array, expected)
+    assert reply.is_reply
+    assert (reply.request_id, reply.model_hash) == (42, asker.request.model_hash)
+
+
+@pytest.mark.parametrize("wire_type", ["float16", "bfloat16"])
+def test_a_node_answers_in_the_type_it_was_asked_in(
+    asker: Asker, expected: NDArray[np.float32], wire_type: WireType
+) -> None:
+    reply = asker.answer(replace(asker.request, wire_type=wire_type))
+    assert reply.wire_type == wire_type
+    np.testing.assert_allclose(reply.array, expected, atol=0.05)
+
+
+def test_a_question_to_all_experts_reaches_the_node_too(
+    asker: Asker, manifest: Manifest, expected: NDArray[np.float32]
+) -> None:
+    everyone = f"{layer_key(manifest.mesh, manifest.model_hash, manifest.layer)}/*"
+    np.testing.assert_array_equal(asker.answer(asker.request, everyone).array, expected)
+
+
+def test_no_items_get_no_answers(asker: Asker) -> None:
+    assert asker.answer(replace(asker.request, array=np.empty((0, 400), np.float32))).array.shape == (0, 10)
+
+
+NAN = np.full((1, 400), np.nan, np.float32)
+INFINITE = np.full((1, 400), np.inf, np.float32)
+REFUSED = {
+    "no payload": (lambda request: None, "the request has no payload"),
+    "no frame": (lambda request: b"GET / HTTP/1.1\r\n\r\n" * 9, "begins with b'GET '"),
+    "truncated": (lambda request: encode(request)[:-1], "expected these to agree"),
+    "oversized": (lambda request: bytes(MAX_BODY_BYTES + 1000), "the request has 67109864 bytes; expected"),
+    "another model": (
+        lambda request: encode(replace(request, model_hash="f" * 16)),
+        "('ffffffffffffffff', 0, 0); this node serves",
+    ),
+    "another layer": (lambda request: encode(replace(request, layer=1)), "1, 0); this node serves"),
+    "another expert": (lambda request: encode(replace(request, expert=1)), "0, 1); this node serves"),
+    "too wide": (
+        lambda request: encode(replace(request, array=np.zeros((2, 401), np.float32))),
+        "shape (2, 401); expected (T, 400)",
+    ),
+    "one dimension": (
+        lambda request: encode(replace(request, array=np.zeros(400, np.float32))),
+        "shape (400,); expected (T, 400)",
+    ),
+    "no dimension": (
+        lambda request: encode(replace(request, array=np.zeros((), np.float32))),
+        "shape (); expected (T, 400)",
+    ),
+    "NaN": (lambda request: encode(replace(request, array=NAN)), "not finite"),
+    "infinite": (lambda request: encode(replace(request, array=INFINITE)), "not finite"),
+    "a reply": (lambda request: encode(replace(request, is_reply=True)), "expected (T, 400)"),
+    "too late": (lambda request: encode(replace(request, remaining_ms=0)), "too late: waited 0.0"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_bad_request_is_refused_with_the_reason_and_the_next_one_is_served(
+    asker: Asker, expected: NDArray[np.float32], case: str
+) -> None:
+    make, reason = REFUSED[case]
+    assert reason in asker.refusal(make(asker.request))
+    np.testing.assert_array_equal(asker.answer(asker.request).array, expected)
+
+
+def test_a_full_queue_refuses_as_overloaded_and_drains(asker: Asker, expected: NDArray[np.float32]) -> None:
+    long_work = encode(replace(asker.request, array=np.zeros((40_000, 400), np.float32), remaining_ms=60_000))
+    short_work = encode(replace(asker.request, remaining_ms=60_000))
+    pending = [
+        asker.session.get(
+            asker.key,
+            payload=payload,
+            timeout=60.0,
+            congestion_control=zenoh.CongestionControl.BLOCK,
+        )
+        for payload in [long_work] + [short_work] * (4 * QUEUE_LIMIT)
+    ]
+    replies = [reply for replies in pending for reply in replies]
+    assert len(replies) == len(pending), "every request is answered or refused"
+    refusals = [reply.err.payload.to_bytes().decode() for reply in replies if reply.err is not None]
+    assert set(refusals) == {f"overloaded: {QUEUE_LIMIT} requests are waiting"}
+    assert len(replies) - len(refusals) >= QUEUE_LIMIT, "what was accepted is answered"
+    np.testing.assert_array_equal(asker.answer(asker.request).array, expected)
+
+
+def test_a_node_outlives_whoever_asked(folders: list[Path], manifest: Manifest, address: str) -> None:
+    with Node(folders[0], address):
+        with open_session(connect=[address]) as session:
+            wait_for_token(session, manifest)
+            asker = Asker(manifest, session)
+            bad = encode(replace(asker.request, array=NAN))
+            pending = [session.get(asker.key, payload=bad) for _ in range(50)]
+        del pending
+        with open_session(connect=[address]) as session:
+            wait_for_token(session, manifest)
+            assert Asker(manifest, session).answer(asker.request).request_id == 42
+
+
+def test_two_nodes_on_one_port(folders: list[Path], address: str) -> None:
+    with (
+        Node(folders[0], address),
+        pytest.raises(AddressError, match=f"^cannot listen on {address}: Address already in use$"),
+    ):
+        Node(folders[1], address)
+
+
+def test_a_closed_node_frees_its_port_and_leaves_the_mesh(
+    folders: list[Path], manifest: Manifest, address: str
+) -> None:
+    node = Node(folders[0], address)
+    with open_session(free_address(), [address]) as session:
+        key = layer_key(manifest.mesh, manifest.model_hash, manifest.layer)
+        tokens = session.liveliness().declare_subscriber(f"{key}/*", history=True)
+        assert tokens.recv().kind == zenoh.SampleKind.PUT
+        node.close()
+        assert tokens.recv().kind == zenoh.SampleKind.DELETE
+    with socket.create_server(("127.0.0.1", int(address.rpartition(":")[2]))):
+        pass
+
+
+def test_a_node_does_not_listen_off_this_machine(folders: list[Path]) -> None:
+    with pytest.raises(AddressError, match="expected a loopback address"):
+        Node(folders[0], "0.0.0.0:7447")
+
+
+def damage(folder: Path, what: str) -> None:
+    expert, manifest = folder / "expert.onnx", folder / MANIFEST
+    fields = json.loads(manifest.read_text())
+    match what:
+        case "no folder":
+            shutil.rmtree(folder)
+        case "no manifest":
+            manifest.unlink()
+        case "no expert":
+            expert.unlink()
+        case "one bit of the expert":
+            data = bytearray(expert.read_bytes())
+            data[len(data) // 2] ^= 1
+            expert.write_bytes(data)
+        case "half a manifest":
+            manifest.write_text(manifest.read_text()[:200])
+        case "binary manifest":
+            manifest.write_bytes(b"\xff\xfe\x00")
+        case "unknown key":
+            manifest.write_text(json.dumps(fields | {"extra": 1}))
+        case "model hash":
+            manifest.write_text(json.dumps(fields | {"model_hash": "../../etc"}))
+        case "features":
+            manifest.write_text(json.dumps(fields | {"features": 401}))
+        case "expert not hashed":
+            fields["sha256"].pop("expert.onnx")
+            manifest.write_text(json.dumps(fields))
+
+
+@pytest.mark.parametrize(
+    ("what", "named"),
+    [
+        ("no folder", "manifest.json does not exist"),
+        ("no manifest", "manifest.json does not exist"),
+        ("no expert", "expert.onnx cannot be read"),
+        ("one bit of the expert", "expert.onnx is damaged: SHA-256"),
+        ("half a manifest", "manifest.json is damaged"),
+        ("binary manifest", "manifest.json is damaged"),
+        ("unknown key", "extra"),
+        ("model hash", "model_hash"),
+        ("features", "expert.onnx takes items of shape"),
+        ("expert not hashed", "expert.onnx is damaged"),
+    ],
+)
+def test_a_damaged_folder_is_not_served(own_copy: Path, address: str, what: str, named: str) -> None:
+    damage(own_copy, what)
+    with pytest.raises(RunFolderError) as raised:
+        Node(own_copy, address)
+    assert named in str(raised.value)
+    assert str(own_copy) in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_node_needs_no_more_than_its_own_files(own_copy: Path, address: str) -> None:
+    shutil.rmtree(own_copy.parent.parent / "shared")
+    with Node(own_copy, address) as node:
+        assert node.manifest == read_manifest(own_copy)
+
+
+@pytest.fixture(scope="module")
+def process(folders: list[Path], manifest: Manifest) -> Iterator[NodeProcess]:
+    with node_processes(folders[:1], [free_address()]) as (process,):
+        with open_session(connect=[process.address]) as session:
+            wait_for_token(session, manifest)
+            asker = Asker(manifest, session)
+            for _ in range(20):
+                asker.answer(replace(asker.request, array=np.zeros((64, 400), np.float32)))
+        yield process
+
+
+@pytest.mark.parametrize("module", ["torch", "numba", "scipy.optimize", "onnx", "sklearn", "matplotlib"])
+def test_a_serving_process_does_without(process: NodeProcess, module: str) -> None:
+    assert process.ask(f"{module!r} in sys.modules") == "False"
+
+
+def test_a_serving_process_stays_below_120_mb(process: NodeProcess) -> None:
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    (peak_kb,) = (int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+    assert peak_kb < 120_000
+
+
+def test_a_serving_process_ends_in_order(folders: list[Path], address: str) -> None:
+    with node_processes(folders[:1], [address]) as (process,):
+        assert process.stop() == 0

@@ -1,0 +1,115 @@
+"""Addresses: loopback only, well formed, free."""
+
+import socket
+
+import pytest
+
+from airmoe.errors import AddressError
+from airmoe.mesh import open_session, parse_address
+from tests.mesh.ports import free_address
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("127.0.0.1:7447", ("127.0.0.1", 7447)),
+        ("127.8.9.1:1", ("127.8.9.1", 1)),
+        ("localhost:65535", ("127.0.0.1", 65535)),
+        ("[::1]:7447", ("::1", 7447)),
+    ],
+)
+def test_a_loopback_address_is_host_and_port(address: str, expected: tuple[str, int]) -> None:
+    assert parse_address(address) == expected
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "7447",
+        ":7447",
+        "127.0.0.1",
+        "127.0.0.1:",
+        "127.0.0.1:0",
+        "127.0.0.1:65536",
+        "127.0.0.1:-1",
+        "127.0.0.1:7447/x",
+        "127.0.0.1:http",
+        "127.0.0.1: 7447",
+        "[]:7447",
+    ],
+)
+def test_a_malformed_address_is_named(address: str) -> None:
+    with pytest.raises(AddressError) as raised:
+        parse_address(address)
+    assert repr(address) in str(raised.value)
+    assert "expected HOST:PORT" in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "0.0.0.0:7447",
+        "192.168.1.5:7447",
+        "[::]:7447",
+        "[fe80::1]:7447",
+        "example.com:7447",
+        "127.1:7447",
+        "127.0.0.1#iface=eth0:7447",
+        "tcp/127.0.0.1:7447",
+    ],
+)
+def test_an_address_off_this_machine_is_refused(address: str) -> None:
+    with pytest.raises(AddressError) as raised:
+        parse_address(address)
+    assert repr(address) in str(raised.value)
+    assert "expected a loopback address" in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_session_does_not_listen_off_this_machine() -> None:
+    with pytest.raises(AddressError, match="'0.0.0.0:7447'"):
+        open_session("0.0.0.0:7447")
+
+
+def test_a_session_does_not_connect_off_this_machine() -> None:
+    with pytest.raises(AddressError, match="'192.168.1.5:7447'"):
+        open_session(connect=["192.168.1.5:7447"])
+
+
+def test_a_port_in_use_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(AddressError, match=f"^cannot listen on {address}: Address already in use$"):
+            open_session(address)
+
+
+def test_a_session_accepts_connections_where_it_listens() -> None:
+    address = free_address()
+    with open_session(address), socket.create_connection(parse_address(address), timeout=2):
+        pass
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 loopback")
+def test_a_session_listens_on_ipv6_loopback() -> None:
+    with socket.socket(socket.AF_INET6) as probe:
+        probe.bind(("::1", 0))
+        port = probe.getsockname()[1]
+    with open_session(f"[::1]:{port}"), socket.create_connection(("::1", port), timeout=2):
+        pass
+
+
+def test_a_closed_session_frees_its_port() -> None:
+    address = free_address()
+    open_session(address).close()
+    open_session(address).close()
