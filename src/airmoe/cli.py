@@ -208,6 +208,8 @@ def main() -> None:
         status = app(standalone_mode=False)
     except AirmoeError as error:
         _fail(str(error))
+    except OSError as error:
+        _fail(f"{error.filename or 'a file'}: {error.strerror or error}; expected to be able to use it")
     except typer.TyperException as error:
         _fail(error.format_message())
     except (KeyboardInterrupt, typer.Abort):
@@ -224,7 +226,7 @@ def _demo_settings(data: str, config: Path | None, clients: int | None, seed: in
     from importlib.resources import files
 
     from airmoe.training import load_config, parse_config
-    from airmoe.training.config import RunConfig
+    from airmoe.training.config import dump_config
 
     if config is not None:
         settings = load_config(config)
@@ -237,7 +239,7 @@ def _demo_settings(data: str, config: Path | None, clients: int | None, seed: in
         changes["data"] = settings.data.model_copy(update={"clients": clients})
     if seed is not None:
         changes["seed"] = seed
-    return RunConfig.model_validate(settings.model_copy(update=changes).model_dump())
+    return parse_config(dump_config(settings.model_copy(update=changes)), "options")
 
 
 def _load(name: str, data_dir: Path | None) -> "ImageSet":

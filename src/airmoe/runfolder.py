@@ -20,6 +20,7 @@ from airmoe.files import replaced_file
 MANIFEST = "manifest.json"
 Count = Annotated[int, Field(ge=1, le=1 << 20)]
 Index = Annotated[int, Field(ge=0, le=1 << 20)]
+Seed = Annotated[int, Field(ge=0, lt=1 << 63)]
 
 
 class _Record(BaseModel):
@@ -41,7 +42,7 @@ class RadioSpec(_Record):
     subcarriers: Count
     subcarrier_hz: Annotated[float, Field(gt=0)]
     power_w: Annotated[float, Field(gt=0)]
-    seed: Index
+    seed: Seed
 
 
 class Manifest(_Record):
@@ -109,7 +110,7 @@ def read_manifest(client_folder: Path) -> Manifest:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "manifest"
         raise RunFolderError(f"{path} is damaged: {key}: {first['msg']}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunFolderError(f"{path} is damaged: {error}") from None
 
 

@@ -14,7 +14,7 @@ from airmoe.runfolder import Manifest
 from airmoe.scheduling import All, TopK
 from tests.mesh.impostor import Impostor, honest, reply_to
 from tests.mesh.ports import free_address
-from tests.mesh.steering import counts, prefer
+from tests.mesh.steering import counts, prefer, wait_until
 
 
 @pytest.fixture
@@ -142,6 +142,20 @@ def test_a_peer_that_never_answers_is_not_asked_again_soon(
             assert counts(answer.dispatched.arrived_TE) == [0, 0, 64, 0]
         assert answer.elapsed_s < 0.25
     assert len(impostor.requests) == 1
+
+
+def test_a_silent_expert_that_starts_anew_is_asked_at_once(
+    folders: list[Path], manifest: Manifest, seed: str, address: str, images: NDArray[np.uint8]
+) -> None:
+    with MeshClient(folders[0], [seed], policy=TopK(1)) as client:
+        prefer(client, 0.1, 0.6, 0.3, 0.0)
+        with Impostor(manifest, [1], lambda request: None, address, seed):
+            client.wait_for_nodes(2)
+            client.predict(images, deadline_s=0.2)
+        wait_until(lambda: client.carrier.alive == {2})
+        with Node(folders[1], free_address(), [seed]):
+            client.wait_for_nodes(2)
+            assert counts(client.predict(images).dispatched.arrived_TE) == [0, 64, 0, 0]
 
 
 def test_tokens_with_odd_names_are_not_experts(folders: list[Path], manifest: Manifest, address: str) -> None:

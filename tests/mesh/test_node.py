@@ -105,10 +105,10 @@ REFUSED = {
     "oversized": (lambda request: bytes(MAX_BODY_BYTES + 1000), "the request has 67109864 bytes; expected"),
     "another model": (
         lambda request: encode(replace(request, model_hash="f" * 16)),
-        "('ffffffffffffffff', 0, 0); this node serves",
+        "('ffffffffffffffff', ",
     ),
-    "another layer": (lambda request: encode(replace(request, layer=1)), "1, 0); this node serves"),
-    "another expert": (lambda request: encode(replace(request, expert=1)), "0, 1); this node serves"),
+    "another layer": (lambda request: encode(replace(request, layer=9)), "9, 0); this node serves"),
+    "another expert": (lambda request: encode(replace(request, expert=7)), ", 7); this node serves"),
     "too wide": (
         lambda request: encode(replace(request, array=np.zeros((2, 401), np.float32))),
         "shape (2, 401); expected (T, 400)",

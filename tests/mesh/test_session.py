@@ -78,12 +78,12 @@ def test_an_address_off_this_machine_is_refused(address: str) -> None:
 
 
 def test_a_session_does_not_listen_off_this_machine() -> None:
-    with pytest.raises(AddressError, match="'0.0.0.0:7447'"):
+    with pytest.raises(AddressError, match=r"'0\.0\.0\.0:7447'"):
         open_session("0.0.0.0:7447")
 
 
 def test_a_session_does_not_connect_off_this_machine() -> None:
-    with pytest.raises(AddressError, match="'192.168.1.5:7447'"):
+    with pytest.raises(AddressError, match=r"'192\.168\.1\.5:7447'"):
         open_session(connect=["192.168.1.5:7447"])
 
 

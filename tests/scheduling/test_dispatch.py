@@ -103,6 +103,24 @@ def test_the_policy_decides_who_stands_in_not_a_fixed_rule() -> None:
     assert arrived(dispatched) == [0, 2]
 
 
+def test_what_has_arrived_costs_nothing_more_when_the_policy_decides_again() -> None:
+    # Without expert 0, {2, 3} is cheapest at full price (4.0 J against 4.1 J); but 1 has been paid for.
+    carrier = LossyCarrier(np.array([1.0, 2.0, 2.1, 1.9]), dead={0})
+    dispatched = send(carrier, Des(importance=0.5, max_experts=2), np.array([[0.25, 0.25, 0.3, 0.2]]))
+    assert carrier.calls == [[(0, 0), (0, 1)], [(0, 2)]]
+    assert dispatched.energy_j_T.tolist() == pytest.approx([1.0 + 2.0 + 2.1])
+
+
+def test_the_policy_decides_on_quotes_and_charges_are_what_is_paid() -> None:
+    class Misjudging(LossyCarrier):
+        def price_j(self, payload_T: NDArray[np.float64], slot: Slot) -> Price:
+            return Price(np.array([[9.0, 1.0, 1.0, 1.0]]), np.array([[1.0, 20.0, 30.0, 40.0]]))
+
+    dispatched = send(Misjudging(PRICE_J), Des(importance=0.5, max_experts=2))
+    assert arrived(dispatched) == [1, 2]
+    assert dispatched.energy_j_T.tolist() == [50.0]
+
+
 def test_energy_counts_lost_transfers_too() -> None:
     assert send(LossyCarrier(PRICE_J, dead={0, 1}), TopK(1)).energy_j_T.tolist() == [1.0 + 2.0 + 4.0]
 

@@ -44,7 +44,7 @@ def test_values_replace_defaults_and_leave_the_others() -> None:
         ('[data]\npartition = "rnig"', "data.partition", "'rnig'"),
         ('[model]\nnorm = "batch"', "model.norm", "'batch'"),
         ("seed = -1", "seed", "-1"),
-        ("seed = 1048577", "seed", "1048577"),
+        ("seed = 9223372036854775808", "seed", "9223372036854775808"),
         ('mesh = "Lab"', "mesh", "'Lab'"),
         ("[features]\nrounds = 0", "features.rounds", "0"),
         ("[features]\nlearning_rate = 0", "features.learning_rate", "0"),

@@ -44,7 +44,8 @@ class ProgressBars:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bars.stop()
+        if self._console.is_terminal:
+            self._bars.stop()
 
     def __call__(self, activity: str, done: int, total: int, note: str = "") -> None:
         """Show that ``done`` of ``total`` steps of an activity are done."""

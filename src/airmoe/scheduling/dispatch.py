@@ -109,6 +109,7 @@ def dispatch(
     """
     end = time.monotonic() + deadline_s
     quoted_j_TE, charged_j_TE = carrier.price_j(payload_T, slot)
+    quoted_j_TE = quoted_j_TE.copy()
     arrived_TE = np.zeros(scores_TE.shape, dtype=np.bool_)
     requested_TE = np.zeros_like(arrived_TE)
     energy_j_T = np.zeros(len(scores_TE))

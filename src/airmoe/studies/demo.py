@@ -37,6 +37,9 @@ from airmoe.training.federated import ClientData, as_pixels, radio_of
 SAME_ANSWERS = 1e-5
 """Largest difference allowed between the mesh and the same mixture in one process."""
 
+FEWEST_QUERIES = 100
+"""With fewer queries while two nodes die, none would be left to judge the time after."""
+
 ROUTED = "networked MoE, top-1"
 LEAST_ENERGY = "networked MoE, DES"
 AVERAGED = "all experts averaged"
@@ -78,8 +81,12 @@ def run_demo(
     """
     if config.data.clients < 3:
         raise InvalidInputError("clients", config.data.clients, "at least 3: two nodes are killed")
-    if ask_images < 1:
-        raise InvalidInputError("ask", ask_images, "at least 1 image")
+    if central_epochs < 1:
+        raise InvalidInputError("central_epochs", central_epochs, "at least 1")
+    survivors = config.data.clients - 2
+    if min(ask_images, len(images.test_labels)) * survivors < FEWEST_QUERIES:
+        expected = f"at least {-(-FEWEST_QUERIES // survivors)} of {len(images.test_labels)} held-out images"
+        raise InvalidInputError("ask", ask_images, f"{expected}: {FEWEST_QUERIES} queries while nodes die")
     if out.exists():
         raise InvalidInputError("out", str(out), "a folder that does not exist yet")
     data = split_among_clients(config, images)

@@ -77,7 +77,7 @@ class NodeFleet:
         peaks = []
         for process in self._processes:
             peak_kib = 0
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, IndexError):  # no such process, or one that only has ended
                 status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
                 peak_kib = int(status.partition("VmHWM:")[2].split(maxsplit=1)[0])
             peaks.append(peak_kib * 1024 / 1e6)

@@ -4,6 +4,7 @@ Shape suffixes: Q queries (one image each), N clients, E experts, C classes.
 """
 
 import itertools
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -110,7 +111,7 @@ def ask(
         together: the clients ask at the same time, each one query after the other; else they take turns.
         after_query: called with the number of queries done so far.
     """
-    done = itertools.count(1)
+    done, stopped = itertools.count(1), threading.Event()
 
     def query(client: int, step: int) -> _Query:
         image = (step + client * len(labels_T) // len(clients)) % len(labels_T)
@@ -120,11 +121,14 @@ def ask(
         return _Query(begin_s, clients[client].manifest.client, int(labels_T[image]), answer)
 
     def queries_of(client: int) -> list[_Query]:
-        return [query(client, step) for step in range(len(labels_T))]
+        return [query(client, step) for step in range(len(labels_T)) if not stopped.is_set()]
 
     if together:
         with ThreadPoolExecutor(len(clients)) as pool:
-            queries = list(itertools.chain.from_iterable(pool.map(queries_of, range(len(clients)))))
+            try:
+                queries = list(itertools.chain.from_iterable(pool.map(queries_of, range(len(clients)))))
+            finally:
+                stopped.set()  # Ctrl-C, or the error of one client, ends what the others ask
         queries.sort(key=lambda query: query.begin_s)
     else:
         queries = [query(client, step) for step in range(len(labels_T)) for client in range(len(clients))]

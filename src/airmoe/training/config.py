@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from airmoe.errors import InvalidInputError
+from airmoe.runfolder import Seed
 
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -90,7 +91,7 @@ class LinkSettings(Section):
 class RunConfig(Section):
     """A whole federated run."""
 
-    seed: Annotated[int, Field(ge=0, le=1 << 20)] = 0  # as far as RadioSpec goes
+    seed: Seed = 0
     mesh: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")] = "lab"
     data: DataSettings = DataSettings()
     model: ModelSettings = ModelSettings()

@@ -96,15 +96,15 @@ class FedGateClient:
         for _ in range(settings.local_epochs):
             order = torch.from_numpy(random.permutation(len(self._labels)))
             for batch in order.split(settings.batch_size):
-                scores_TE, _ = self._gate(self._features[batch])
-                present_TE = self._present(self._known_TE[batch], random)
-                right_T = (scores_TE * self._true_class_TE[batch] * present_TE).sum(dim=-1)
-                nll = -(right_T / (scores_TE * present_TE).sum(dim=-1)).clamp_min(1e-12).log().mean()
+                scores_BE, logits_BE = self._gate(self._features[batch])
+                absent_BE = ~self._present(self._known_TE[batch], random)
+                weights_BE = torch.softmax(logits_BE.masked_fill(absent_BE, -torch.inf), dim=-1)
+                nll = -(weights_BE * self._true_class_TE[batch]).sum(dim=-1).clamp_min(1e-12).log().mean()
                 drift = sum(
                     (parameter - start).square().sum()
                     for parameter, start in zip(self._gate.linear.parameters(), anchor, strict=True)
                 )
-                loss = nll + settings.balance * balance_loss(scores_TE) + settings.proximal * drift / 2
+                loss = nll + settings.balance * balance_loss(scores_BE) + settings.proximal * drift / 2
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()

@@ -1,0 +1,169 @@
+"""``airmoe demo``: the whole system in one command, as a user runs it."""
+
+import re
+import tomllib
+from html.parser import HTMLParser
+
+import pytest
+
+from tests.system.commands import all_under
+from tests.system.conftest import Demonstration
+
+CLIENTS = 5
+ROUTED = ["networked MoE, top-1", "networked MoE, top-2", "networked MoE, DES"]
+REMOTE = [*ROUTED, "all experts averaged", "random routing"]
+METHODS = [*REMOTE, "local expert only", "one FedAvg network", "centrally trained MoE"]
+
+
+def test_it_succeeds_and_says_nothing_of_errors(demonstration: Demonstration) -> None:
+    assert demonstration.process.returncode == 0, demonstration.process.stderr
+    assert "Traceback" not in demonstration.process.stderr
+
+
+def test_no_process_is_left(demonstration: Demonstration) -> None:
+    assert demonstration.processes_left == {}
+
+
+def test_the_run_folder_holds_what_the_design_says_and_nothing_else(demonstration: Demonstration) -> None:
+    figures = ["answers-around-kills", "f1-against-energy", "training-curves", "who-asks-whom"]
+    expected = {
+        *("config.toml", "metrics.jsonl", "report.html", "results.json", "run.json"),
+        *(f"shared/{name}.{kind}" for name in ("extractor", "gate") for kind in ("onnx", "safetensors")),
+        *(
+            f"clients/{client:02}/{name}"
+            for client in range(CLIENTS)
+            for name in ("expert.onnx", "expert.safetensors", "manifest.json")
+        ),
+        *(f"figures/{name}.svg" for name in figures),
+        *(f"samples/{digit}.png" for digit in range(10)),
+    }
+    assert {name for name, content in all_under(demonstration.out).items() if content is not None} == expected
+
+
+def test_beside_the_run_folder_nothing_is_left(demonstration: Demonstration) -> None:
+    assert [path.name for path in demonstration.out.parent.iterdir()] == ["run"]
+
+
+def test_the_settings_it_ran_with_are_in_the_run_folder(demonstration: Demonstration) -> None:
+    written = tomllib.loads((demonstration.out / "config.toml").read_text(encoding="utf-8"))
+    assert written["data"]["clients"] == CLIENTS
+    assert written["features"]["rounds"] == 20
+    assert demonstration.results["config"] == written
+
+
+def test_all_methods_are_compared_side_by_side(demonstration: Demonstration) -> None:
+    assert [method["name"] for method in demonstration.results["methods"]] == METHODS
+
+
+def test_every_client_asks_every_chosen_image_by_every_method(demonstration: Demonstration) -> None:
+    assert {method["queries"] for method in demonstration.results["methods"]} == {CLIENTS * 40}
+
+
+@pytest.mark.parametrize("name", ROUTED)
+def test_the_networked_mixture_beats_what_knows_less(demonstration: Demonstration, name: str) -> None:
+    networked = demonstration.method(name)["macro_f1"]
+    assert networked > demonstration.method("local expert only")["macro_f1"] + 0.3
+    assert networked > demonstration.method("random routing")["macro_f1"] + 0.3
+
+
+def test_the_mesh_answers_as_the_same_mixture_in_one_process(demonstration: Demonstration) -> None:
+    assert 0 <= demonstration.results["mesh_minus_simulation"] <= 1e-5
+
+
+@pytest.mark.parametrize("name", REMOTE)
+def test_asking_others_costs_bytes_joules_and_time(demonstration: Demonstration, name: str) -> None:
+    method = demonstration.method(name)
+    assert method["through"] == "mesh"
+    assert method["bytes_per_query"] > 0
+    assert method["joules_per_query"] > 0
+    assert 0 < method["latency_p50_ms"] <= method["latency_p99_ms"]
+    assert 0 < method["local_share"] < 1
+
+
+@pytest.mark.parametrize("name", ["local expert only", "one FedAvg network"])
+def test_what_stays_at_home_costs_nothing(demonstration: Demonstration, name: str) -> None:
+    method = demonstration.method(name)
+    assert (method["bytes_per_query"], method["joules_per_query"], method["local_share"]) == (0, 0, 1)
+
+
+def test_more_experts_per_image_cost_more(demonstration: Demonstration) -> None:
+    one, two, five = (demonstration.method(name) for name in (*ROUTED[:2], "all experts averaged"))
+    assert [method["experts_per_query"] for method in (one, two, five)] == [1, 2, CLIENTS]
+    assert one["joules_per_query"] < two["joules_per_query"] < five["joules_per_query"]
+    assert one["bytes_per_query"] < two["bytes_per_query"] < five["bytes_per_query"]
+
+
+def test_least_energy_selection_spends_less_when_less_is_asked_of_it(demonstration: Demonstration) -> None:
+    joules = [point["joules_per_query"] for point in demonstration.results["des_sweep"]]
+    assert len(joules) >= 5
+    assert joules == sorted(joules)
+
+
+def test_who_asked_whom_adds_up(demonstration: Demonstration) -> None:
+    asked = demonstration.results["asked_by_client"]["networked MoE, top-1"]
+    assert [sum(row) for row in asked] == [40] * CLIENTS
+    local = sum(asked[client][client] for client in range(CLIENTS)) / (40 * CLIENTS)
+    assert local == pytest.approx(demonstration.method("networked MoE, top-1")["local_share"])
+
+
+def test_two_different_nodes_die_and_no_query_fails(demonstration: Demonstration) -> None:
+    kills = demonstration.results["kills"]
+    assert len(set(kills["victims"])) == 2
+    assert set(kills["victims"]) < set(range(CLIENTS))
+    assert kills["queries"] == 40 * (CLIENTS - 2) == len(kills["stream"]["latency_ms"])
+    assert kills["failed_queries"] == 0
+    assert 0 < kills["killed_at_query"][0] < kills["killed_at_query"][1] < kills["queries"]
+
+
+def test_an_ideal_link_leaves_no_class_without_holder_unless_the_split_forces_it(
+    demonstration: Demonstration,
+) -> None:
+    holds, kills = demonstration.results["data"]["holds"], demonstration.results["kills"]
+    survivors = [set(held) for client, held in enumerate(holds) if client not in kills["victims"]]
+    assert kills["classes_with_a_holder"] == sorted(set().union(*survivors))
+
+
+def test_a_node_fits_a_small_board(demonstration: Demonstration) -> None:
+    memory_mb = demonstration.results["nodes"]["memory_mb"]
+    assert len(memory_mb) == CLIENTS
+    assert 20 < min(memory_mb) <= max(memory_mb) < 120
+
+
+def test_the_table_and_the_place_of_the_report_are_printed(demonstration: Demonstration) -> None:
+    said = demonstration.process.stdout
+    for method in demonstration.results["methods"]:
+        (row,) = [line for line in said.splitlines() if f" {method['name']} " in line]
+        assert f"{method['macro_f1']:.3f}" in row
+    assert said.splitlines()[-1] == f"Open {demonstration.out / 'report.html'}"
+    assert re.search(r"Nodes \d and \d killed during 120 queries: 0 failed", said)
+
+
+class References(HTMLParser):
+    """Collects every place outside itself that a page names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        named = {"src", "href", "srcset", "data", "poster", "action", "background"}
+        self.found += [value or "" for name, value in attrs if name in named]
+        if tag in {"script", "iframe", "link", "object", "embed", "base"}:
+            self.found.append(tag)
+
+
+def test_the_report_is_one_file_that_names_nothing_outside_itself(demonstration: Demonstration) -> None:
+    parser = References()
+    parser.feed(demonstration.page)
+    assert len(parser.found) == 4
+    assert all(reference.startswith("data:image/svg+xml;base64,") for reference in parser.found)
+    assert not re.search(r"https?:|file:|url\(|@import", re.sub(r'src="data:[^"]*"', "", demonstration.page))
+
+
+def test_the_report_shows_the_figures_that_were_measured(demonstration: Demonstration) -> None:
+    for method in demonstration.results["methods"]:
+        row = re.search(rf"<tr><td>{re.escape(method['name'])}</td>.*?</tr>", demonstration.page)
+        assert row is not None
+        assert f"<td>{method['macro_f1']:.3f}</td>" in row[0]
+        assert f"<td>{method['bytes_per_query']:,.0f}</td>" in row[0]
+    assert "$" not in demonstration.page
