@@ -10,9 +10,9 @@ A manifest names the SHA-256 of every file that its client runs, so that a damag
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from airmoe.errors import RunFolderError
 from airmoe.files import replaced_file
@@ -66,7 +66,7 @@ class Manifest(_Record):
     format: Literal["airmoe manifest 1"] = "airmoe manifest 1"
     mesh: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
     model_hash: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
-    layer: Count = 1
+    layer: Annotated[int, Field(ge=1, le=(1 << 16) - 1)] = 1
     client: Index
     expert: Index
     experts: Count
@@ -76,6 +76,17 @@ class Manifest(_Record):
     input: InputSpec
     radio: RadioSpec
     sha256: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]]
+
+    @model_validator(mode="after")
+    def _numbers_exist(self) -> Self:
+        for name, value, limit in (
+            ("client", self.client, self.experts),
+            ("expert", self.expert, self.experts),
+            ("holds", max(self.holds, default=0), len(self.classes)),
+        ):
+            if value >= limit:
+                raise ValueError(f"{name} is {value}; expected less than {limit}")
+        return self
 
 
 EXPERT_ONNX = "expert.onnx"

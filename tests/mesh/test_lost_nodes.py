@@ -146,6 +146,7 @@ def test_with_all_other_nodes_gone_the_own_expert_answers(
         node.kill()
     answer = client.predict(images)
     assert counts(answer.dispatched.arrived_TE) == [64, 0, 0, 0]
+    assert answer.dispatched.degraded_T.tolist() == (answer.scores_TE.argmax(axis=1) != 0).tolist()
     np.testing.assert_allclose(
         answer.probability_TC, own_answer(client, folders[0], images), atol=1e-6, rtol=0
     )

@@ -99,7 +99,7 @@ def test_no_items_get_no_answers(asker: Asker) -> None:
 NAN = np.full((1, 400), np.nan, np.float32)
 INFINITE = np.full((1, 400), np.inf, np.float32)
 REFUSED = {
-    "no payload": (lambda request: None, "the request has no payload"),
+    "no payload": (lambda request: None, "the request has 0 bytes"),
     "no frame": (lambda request: b"GET / HTTP/1.1\r\n\r\n" * 9, "begins with b'GET '"),
     "truncated": (lambda request: encode(request)[:-1], "expected these to agree"),
     "oversized": (lambda request: bytes(MAX_BODY_BYTES + 1000), "the request has 67109864 bytes; expected"),
@@ -152,8 +152,17 @@ def test_a_full_queue_refuses_as_overloaded_and_drains(asker: Asker, expected: N
     replies = [reply for replies in pending for reply in replies]
     assert len(replies) == len(pending), "every request is answered or refused"
     refusals = [reply.err.payload.to_bytes().decode() for reply in replies if reply.err is not None]
-    assert set(refusals) == {f"overloaded: {QUEUE_LIMIT} requests are waiting"}
+    assert set(refusals) == {"overloaded: too many requests are waiting"}
     assert len(replies) - len(refusals) >= QUEUE_LIMIT, "what was accepted is answered"
+    np.testing.assert_array_equal(asker.answer(asker.request).array, expected)
+
+
+def test_requests_of_too_many_bytes_together_are_refused_as_overloaded(
+    asker: Asker, expected: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airmoe.mesh.node.MAX_WAITING_BYTES", 2 * len(encode(asker.request)) - 1)
+    large = encode(replace(asker.request, array=np.tile(asker.request.array, (2, 1))))
+    assert asker.refusal(large) == "overloaded: too many requests are waiting"
     np.testing.assert_array_equal(asker.answer(asker.request).array, expected)
 
 

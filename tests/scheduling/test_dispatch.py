@@ -158,6 +158,20 @@ def test_the_own_expert_answers_as_a_last_resort_and_is_marked() -> None:
     assert dispatched.deliveries[-1].output_P.tolist() == [4.0]
 
 
+def test_an_own_expert_that_the_policy_is_left_with_is_a_last_resort_too() -> None:
+    favourite_own, favourite_other = [0.1, 0.1, 0.1, 0.7], [0.7, 0.1, 0.1, 0.1]
+    scores_TE = np.array([favourite_own, favourite_other])
+    dispatched = send(LossyCarrier(PRICE_J, dead={0, 1, 2}), TopK(1), scores_TE, source=3)
+    assert dispatched.arrived_TE.tolist() == [[False, False, False, True]] * 2
+    assert dispatched.degraded_T.tolist() == [False, True]
+
+
+def test_an_own_expert_that_stands_in_while_others_could_is_not_degraded() -> None:
+    dispatched = send(LossyCarrier(PRICE_J, dead={0}), TopK(1), np.array([[0.5, 0.1, 0.1, 0.3]]), source=3)
+    assert arrived(dispatched) == [3]
+    assert not dispatched.degraded_T.any()
+
+
 def test_without_time_only_the_own_expert_is_asked() -> None:
     carrier = LossyCarrier(PRICE_J)
     dispatched = send(carrier, TopK(1), source=2, deadline_s=0.0)

@@ -10,13 +10,16 @@ import pytest
 
 from tests.system.commands import ended, processes_about
 
+ASKED = 34
+"""Images that each client of the demonstration asks."""
+
 DEMO_SETTINGS = """
 [data]
 clients = 5
 [features]
-rounds = 20
+rounds = 14
 [gate]
-rounds = 15
+rounds = 12
 """
 TINY_SETTINGS = """
 [data]
@@ -53,10 +56,10 @@ class Demonstration:
 
 @pytest.fixture(scope="session")
 def demonstration(tmp_path_factory: pytest.TempPathFactory) -> Demonstration:
-    """A whole demonstration: 5 clients, 40 images asked by each."""
+    """A whole demonstration: 5 clients, some images asked by each."""
     folder = tmp_path_factory.mktemp("demonstration")
     (folder / "settings.toml").write_text(DEMO_SETTINGS, encoding="utf-8")
-    options = ["--config", folder / "settings.toml", "--ask", 40, "--central-epochs", 3]
+    options = ["--config", folder / "settings.toml", "--ask", ASKED, "--central-epochs", 2]
     process = ended("demo", *options, "--out", folder / "out" / "run", timeout_s=180)
     return Demonstration(process, folder / "out" / "run", processes_about(folder))
 

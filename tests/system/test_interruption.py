@@ -1,6 +1,8 @@
 """Ctrl-C and SIGKILL: nothing half-written stays, no process is orphaned, training can be taken up again."""
 
 import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,23 +18,17 @@ def wait_until_asking(demo: Command) -> None:
     demo.wait_for_line("ask: networked MoE, top-1")
 
 
-def wait_until_asking_together(demo: Command) -> None:
-    demo.wait_for_line("ask: local expert only")
-
-
 @pytest.mark.parametrize(
-    ("wait", "central_epochs", "clients"),
+    ("wait", "central_epochs"),
     [
-        pytest.param(wait_until_training, 5000, 3, id="while it trains"),
-        pytest.param(wait_until_asking, 1, 3, id="while it asks"),
-        pytest.param(wait_until_asking_together, 1, 8, id="while clients ask together and nodes die"),
+        pytest.param(wait_until_training, 5000, id="while it trains"),
+        pytest.param(wait_until_asking, 1, id="while it asks"),
     ],
 )
 def test_interrupting_the_demonstration_leaves_nothing(
-    tmp_path: Path, tiny_settings: Path, wait: object, central_epochs: int, clients: int
+    tmp_path: Path, tiny_settings: Path, wait: Callable[[Command], None], central_epochs: int
 ) -> None:
-    assert callable(wait)
-    options = ["--config", tiny_settings, "--clients", clients, "--central-epochs", central_epochs]
+    options = ["--config", tiny_settings, "--central-epochs", central_epochs]
     with running("demo", *options, "--out", tmp_path / "run") as demo:
         wait(demo)
         assert processes_about(tmp_path)
@@ -58,11 +54,12 @@ def test_killing_the_demonstration_takes_its_nodes_along(tmp_path: Path, tiny_se
 
 def test_training_that_was_interrupted_ends_at_the_same_bytes(tmp_path: Path, tiny_settings: Path) -> None:
     settings = tiny_settings.with_name("longer.toml")
-    settings.write_text(tiny_settings.read_text().replace("rounds = 2", "rounds = 25"), encoding="utf-8")
+    settings.write_text(tiny_settings.read_text().replace("rounds = 2", "rounds = 8"), encoding="utf-8")
     checkpoint = tmp_path / "resumed.partial" / "checkpoint" / "features.safetensors"
     with running("train", "--config", settings, "--out", tmp_path / "resumed") as train:
         while not checkpoint.exists():
             assert processes_about(tmp_path), train.wait(5)
+            time.sleep(0.01)
         train.send(signal.SIGINT)
         assert train.wait(5) == 130
         assert f"airmoe train --resume --out {tmp_path / 'resumed'}" in train.output

@@ -83,7 +83,6 @@ class MeshClient:
         session: zenoh.Session | None = None,
     ) -> None:
         self.manifest = manifest = read_manifest(client_folder)
-        self.policy: Policy = policy or TopK(1)
         extractor, gate, own_expert = (
             OnnxNetwork(checked_file(client_folder, manifest, name), item_shape)
             for name, item_shape in (
@@ -98,6 +97,8 @@ class MeshClient:
         self._observed, self._connect = links.observed, connect
         self._session = open_session(connect=connect) if session is None else session
         self._opened = session is None
+        self._slot_of_one = Slot(np.array([manifest.client]), np.arange(manifest.experts), links.observed)
+        self.policy = policy or TopK(1)
         self.carrier = MeshCarrier(self._session, manifest, own_expert, links, wire_type)
 
     def __enter__(self) -> "MeshClient":
@@ -107,6 +108,18 @@ class MeshClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def policy(self) -> Policy:
+        """Who decides which experts answer."""
+        return self._policy
+
+    @policy.setter
+    def policy(self, policy: Policy) -> None:
+        # Decide once now: a policy that compiles must not do so while a query waits.
+        nothing_1E = np.zeros((1, self.manifest.experts))
+        policy.route(nothing_1E, nothing_1E, self._slot_of_one)
+        self._policy = policy
 
     def close(self) -> None:
         """Leave the mesh."""

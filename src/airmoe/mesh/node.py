@@ -25,13 +25,14 @@ _log = logging.getLogger("airmoe.mesh")
 
 QUEUE_LIMIT = 64
 MAX_FRAME_BYTES = MAX_BODY_BYTES + 256
+MAX_WAITING_BYTES = 4 * MAX_FRAME_BYTES
 
 
 class Node:
     """Serves the expert in a client's folder until closed.
 
-    A request that finds the queue full is refused at once, one that waited longer than its sender does is
-    dropped, and one that is corrupt, or for another model, is refused with the reason. None stops the node.
+    A request that finds the queue full (of requests or of bytes), that waited longer than its sender does,
+    that is corrupt, or for another model, is refused with the reason. None stops the node.
 
     Args:
         client_folder: ``clients/<id>`` of a run.
@@ -51,7 +52,9 @@ class Node:
         self._key = expert_key(
             self.manifest.mesh, self.manifest.model_hash, self.manifest.layer, self.manifest.expert
         )
-        self._requests: queue.Queue[tuple[zenoh.Query, float] | None] = queue.Queue(QUEUE_LIMIT)
+        self._waiting_bytes = 0
+        self._counting = threading.Lock()
+        self._requests: queue.Queue[tuple[zenoh.Query, int, float] | None] = queue.Queue(QUEUE_LIMIT)
         self._worker = threading.Thread(target=self._work, name="airmoe expert", daemon=True)
         self._session = open_session(listen, connect)
         self._worker.start()
@@ -75,14 +78,25 @@ class Node:
         self._session.close()
 
     def _accept(self, query: zenoh.Query) -> None:
-        try:
-            self._requests.put_nowait((query, time.monotonic()))
-        except queue.Full:
-            _refuse(query, f"overloaded: {QUEUE_LIMIT} requests are waiting")
+        size = 0 if query.payload is None else len(query.payload)
+        if not 0 < size <= MAX_FRAME_BYTES:
+            _refuse(
+                query, f"the request has {size} bytes; expected a frame of at most {MAX_FRAME_BYTES} bytes"
+            )
+        elif not self._enqueue(query, size):
+            _refuse(query, "overloaded: too many requests are waiting")
+
+    def _enqueue(self, query: zenoh.Query, size: int) -> bool:
+        with self._counting:
+            if self._requests.full() or self._waiting_bytes + size > MAX_WAITING_BYTES:
+                return False
+            self._waiting_bytes += size
+            self._requests.put_nowait((query, size, time.monotonic()))
+            return True
 
     def _work(self) -> None:
         while (request := self._requests.get()) is not None:
-            query, arrived = request
+            query, size, arrived = request
             try:
                 reply = self._answer(query, time.monotonic() - arrived)
                 query.reply(self._key, reply)
@@ -92,13 +106,12 @@ class Node:
             except Exception as error:  # one bad request must not end the service
                 _log.exception("a request failed")
                 _refuse(query, f"internal error: {type(error).__name__}")
+            with self._counting:
+                self._waiting_bytes -= size
 
     def _answer(self, query: zenoh.Query, waited_s: float) -> bytes:
-        payload = query.payload
-        if payload is None or len(payload) > MAX_FRAME_BYTES:
-            size = "no payload" if payload is None else f"{len(payload)} bytes"
-            raise FrameError(f"the request has {size}; expected a frame of at most {MAX_FRAME_BYTES} bytes")
-        request = decode(payload.to_bytes())
+        assert query.payload is not None  # see _accept
+        request = decode(query.payload.to_bytes())
         if waited_s * 1000 > request.remaining_ms:
             raise RefusedError(f"too late: waited {waited_s:.3f} s of {request.remaining_ms} ms")
         wanted = (self.manifest.model_hash, self.manifest.layer, self.manifest.expert)

@@ -69,7 +69,8 @@ class Dispatched(Generic[Output_co]):
         requested_TE: bool, the pairs that were asked for, lost ones included.
         energy_j_T: float64, joules spent on each item, lost transfers included.
         rerouted_T: bool, items routed again because an expert was lost.
-        degraded_T: bool, items that only the source's own expert answered, as the last resort.
+        degraded_T: bool, items that the source's own expert answered as the last resort: the policy would
+            have asked others, but none of them could be reached in time.
     """
 
     deliveries: list[Delivery[Output_co]]
@@ -141,10 +142,16 @@ def dispatch(
         quoted_j_TE[arrived_TE] = 0.0  # what has arrived costs nothing more
         open_T = np.flatnonzero(lost_TE.any(axis=1))
 
+    own_TE = slot.placement_E == slot.source_T[:, None]
     degraded_T = ~np.any(arrived_TE, axis=1)
-    own_TE = (slot.placement_E == slot.source_T[:, None]) & degraded_T[:, None]
-    if own_TE.any():
-        carry(own_TE, max(end - time.monotonic(), 0.0))
+    if (last_resort_TE := own_TE & degraded_T[:, None]).any():
+        carry(last_resort_TE, max(end - time.monotonic(), 0.0))
+    cut_off_T = np.flatnonzero(~np.any(np.isfinite(quoted_j_TE) & ~own_TE, axis=1))
+    if cut_off_T.size:  # what the policy chose from the own expert alone; what would it have chosen from all?
+        intended = policy.route(
+            scores_TE[cut_off_T], charged_j_TE[cut_off_T], replace(slot, source_T=slot.source_T[cut_off_T])
+        )
+        degraded_T[cut_off_T] |= np.any(intended.mask_TE & ~own_TE[cut_off_T], axis=1)
     unanswered_T = np.flatnonzero(~np.any(arrived_TE, axis=1))
     if unanswered_T.size:
         raise NoExpertReachedError(

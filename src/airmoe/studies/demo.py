@@ -8,7 +8,7 @@ import json
 import resource
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +90,7 @@ def run_demo(
     if out.exists():
         raise InvalidInputError("out", str(out), "a folder that does not exist yet")
     data = split_among_clients(config, images)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as scratch:
+    with _parent_of(out) as parent, tempfile.TemporaryDirectory(dir=parent, prefix=f".{out.name}.") as scratch:
         run = Path(scratch) / "run"
         results = _demonstrate(config, images, data, run, central_epochs, ask_images, say)
         with replaced_file(run / "results.json") as temporary:
@@ -99,6 +98,19 @@ def run_demo(
         write_report(results, run)
         run.rename(out)
     return results
+
+
+@contextlib.contextmanager
+def _parent_of(out: Path) -> Iterator[Path]:
+    """Make the folders above ``out``; those that are still empty at the end are removed again."""
+    made = [folder for folder in out.parents if not folder.exists()]
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        yield out.parent
+    finally:
+        for folder in made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
 def _demonstrate(

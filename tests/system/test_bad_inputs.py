@@ -1,0 +1,155 @@
+"""Whatever a user gets wrong: one line that names the value and what is expected, status 2, nothing written."""
+
+import re
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.mesh.ports import free_address
+from tests.system.commands import all_under, ended
+
+NOWHERE = free_address()
+ASK = ["--client", "run/clients/00", "--connect", NOWHERE]
+CIFAR = ["--data", "cifar10", "--data-dir"]
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """A command that cannot work, and what its one line must say."""
+
+    arguments: list[str]
+    said: list[str]
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+WRONG = {
+    "unknown command": Wrong(["fly"], ["'fly'"]),
+    "unknown option": Wrong(["demo", "--clint", "9"], ["--clint", "--clients"]),
+    "missing option": Wrong(["predict", "zero.png", "--client", "run/clients/00"], ["--connect"]),
+    "no number": Wrong(["demo", "--clients", "ten"], ["--clients", "integer"]),
+    "unknown data set": Wrong(["demo", "--data", "mnist"], ["'mnist'", "digits, cifar10 or folder:PATH"]),
+    "too few clients to kill two": Wrong(["demo", "--clients", "2"], ["clients is 2", "at least 3"]),
+    "no clients": Wrong(["demo", "--clients", "0"], ["clients is 0", "greater than or equal to 1"]),
+    "more clients than images": Wrong(["demo", "--clients", "5000"], ["clients is 5000", "2 to 1347"]),
+    "more links than subcarriers": Wrong(["demo", "--clients", "12"], ["subcarriers is 128", "at least 132"]),
+    "negative seed": Wrong(["train", "--seed", "-1"], ["seed is -1", "greater than or equal to 0"]),
+    "too few questions": Wrong(["demo", "--ask", "5"], ["ask is 5", "at least 13 of 450"]),
+    "no epochs": Wrong(["demo", "--central-epochs", "0"], ["central_epochs is 0", "at least 1"]),
+    "unknown key": Wrong(["demo", "--config", "key.toml"], ["key.toml: data.clientz is 3", "a known key"]),
+    "no TOML": Wrong(["train", "--config", "broken.toml"], ["broken.toml", "valid TOML"]),
+    "no settings file": Wrong(["demo", "--config", "no.toml"], ["'no.toml'", "a readable TOML file"]),
+    "run folder exists": Wrong(["demo", "--out", "run"], ["out is 'run'", "does not exist yet"]),
+    "run folder under a file": Wrong(["demo", "--out", "zero.png/run"], ["zero.png", "expected"]),
+    "nothing to resume": Wrong(["train", "--resume", "--out", "new"], ["new.partial", "nothing to resume"]),
+    "no data folder": Wrong(["demo", *CIFAR, "nowhere"], ["data_dir is 'nowhere'", "an existing folder"]),
+    "no CIFAR-10 and no network": Wrong(
+        ["demo", *CIFAR, "empty"],
+        ["cannot be downloaded", "data_batch_1.bin", "--data-dir"],
+        {"https_proxy": f"http://{NOWHERE}", "no_proxy": ""},
+    ),
+    "truncated CIFAR-10": Wrong(["demo", *CIFAR, "cut"], ["data_batch_1.bin: has 1000 bytes", "30730000"]),
+    "no image file": Wrong(["predict", "no.png", *ASK], ["no.png: no such file"]),
+    "unreadable image": Wrong(["predict", "text.png", *ASK], ["text.png: cannot be read as an image"]),
+    "no node reachable": Wrong(
+        ["predict", "zero.png", *ASK], [f"found 0 nodes of mesh 'lab', model", NOWHERE]
+    ),
+    "unknown policy": Wrong(["predict", "zero.png", *ASK, "--policy", "best"], ["'best'", "topk:K"]),
+    "unknown wire type": Wrong(["predict", "zero.png", *ASK, "--wire-type", "int8"], ["'int8'", "float16"]),
+    "no client folder": Wrong(["serve", "run/clients/77"], ["run/clients/77/manifest.json does not exist"]),
+    "damaged manifest": Wrong(["serve", "harmed/clients/00"], ["manifest.json is damaged"]),
+    "damaged expert": Wrong(["serve", "harmed/clients/01"], ["expert.onnx is damaged", "expects"]),
+    "not loopback": Wrong(
+        ["serve", "run/clients/00", "--listen", "0.0.0.0:7447"],
+        ["'0.0.0.0:7447'", "expected a loopback address"],
+    ),
+    "no address": Wrong(["serve", "run/clients/00", "--listen", "7447"], ["'7447'", "expected HOST:PORT"]),
+    "peer not loopback": Wrong(
+        ["serve", "run/clients/00", "--listen", NOWHERE, "--connect", "192.0.2.1:7447"],
+        ["'192.0.2.1:7447'", "expected a loopback address"],
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, run_folder: Path) -> Path:
+    """A folder with everything that the commands name."""
+    place = tmp_path_factory.mktemp("bad_inputs")
+    shutil.copytree(run_folder, place / "run")
+    shutil.copytree(run_folder, place / "harmed")
+    manifest = place / "harmed" / "clients" / "00" / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes()[:-50])
+    with (place / "harmed" / "clients" / "01" / "expert.onnx").open("rb+") as expert:
+        expert.seek(200)
+        expert.write(b"\0\0\0\0")
+    Image.fromarray(np.zeros((32, 32), np.uint8)).save(place / "zero.png")
+    (place / "text.png").write_text("not an image", encoding="utf-8")
+    (place / "key.toml").write_text("[data]\nclientz = 3\n", encoding="utf-8")
+    (place / "broken.toml").write_text("[data\n", encoding="utf-8")
+    (place / "empty").mkdir()
+    (place / "cut").mkdir()
+    (place / "cut" / "batches.meta.txt").write_text("a b c d e f g h i j", encoding="utf-8")
+    (place / "cut" / "data_batch_1.bin").write_bytes(bytes(1000))
+    return place
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """Every wrong command, run in the same folder, and what the folder held before and after all of them."""
+
+    ended: dict[str, subprocess.CompletedProcess[str]]
+    before: dict[str, bytes | None]
+    after: dict[str, bytes | None]
+
+
+@pytest.fixture(scope="module")
+def outcomes(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
+    before = all_under(place)
+    cache = {"XDG_CACHE_HOME": str(tmp_path_factory.mktemp("cache")), "AIRMOE_DATA": ""}
+
+    def run(wrong: Wrong) -> subprocess.CompletedProcess[str]:
+        return ended(*wrong.arguments, cwd=place, environment=cache | wrong.environment)
+
+    with ThreadPoolExecutor(3) as pool:  # most of the time is start-up
+        done: dict[str, Future[subprocess.CompletedProcess[str]]]
+        done = {name: pool.submit(run, wrong) for name, wrong in WRONG.items()}
+    return Outcomes({name: future.result() for name, future in done.items()}, before, all_under(place))
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_it_is_one_line_that_names_the_value_and_what_is_expected(outcomes: Outcomes, name: str) -> None:
+    said = outcomes.ended[name].stderr
+    assert re.fullmatch(r"airmoe: [^\n]+\n", said), said
+    for words in WRONG[name].said:
+        assert words in said
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_the_exit_status_is_2(outcomes: Outcomes, name: str) -> None:
+    assert outcomes.ended[name].returncode == 2
+
+
+def test_nothing_is_written_and_nothing_changed(outcomes: Outcomes) -> None:
+    assert outcomes.after.keys() == outcomes.before.keys()
+    assert outcomes.after == outcomes.before
+
+
+@pytest.fixture
+def address_in_use() -> Iterator[str]:
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        yield f"127.0.0.1:{busy.getsockname()[1]}"
+
+
+def test_a_port_in_use_is_named(run_folder: Path, address_in_use: str) -> None:
+    refused = ended("serve", run_folder / "clients" / "00", "--listen", address_in_use)
+    assert refused.returncode == 2
+    assert refused.stderr == f"airmoe: cannot listen on {address_in_use}: Address already in use\n"

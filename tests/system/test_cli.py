@@ -1,0 +1,152 @@
+"""``airmoe serve`` and ``airmoe predict`` as a user of a small board runs them: without PyTorch."""
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from airmoe.data import ImageSet
+from airmoe.runfolder import client_folders
+from tests.mesh.ports import free_address
+from tests.system.commands import AIRMOE_WITHOUT_TORCH, Command, ended, running
+
+UNAUTHENTICATED = "unauthenticated: anyone on this machine may ask"
+
+
+@pytest.fixture(scope="module")
+def zero(tmp_path_factory: pytest.TempPathFactory, digits: ImageSet) -> Path:
+    """A held-out 0 as an image file."""
+    image_HW = digits.test_images[digits.test_labels == 0][0, 0]
+    path = tmp_path_factory.mktemp("image") / "zero.png"
+    Image.fromarray(image_HW).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def mesh(run_folder: Path) -> Iterator[list[str]]:
+    """Addresses of nodes 0 and 3, the two that hold 0s, in processes that cannot import torch."""
+    folders, addresses = client_folders(run_folder), [free_address(), free_address()]
+    with ExitStack() as open_:
+        for folder, address in zip((folders[0], folders[3]), addresses, strict=True):
+            options = ["--listen", address, "--connect", addresses[0]][: 2 if address == addresses[0] else 4]
+            node = open_.enter_context(running("serve", folder, *options, program=AIRMOE_WITHOUT_TORCH))
+            node.wait_for_line("serving expert")
+        yield addresses
+
+
+@pytest.fixture(scope="module")
+def prediction(run_folder: Path, mesh: list[str], zero: Path) -> subprocess.CompletedProcess[str]:
+    """What client 1 is told, who never saw a 0."""
+    client = client_folders(run_folder)[1]
+    connect = [word for address in mesh for word in ("--connect", address)]
+    return ended("predict", zero, "--client", client, *connect, program=AIRMOE_WITHOUT_TORCH)
+
+
+def test_predict_succeeds_without_torch(prediction: subprocess.CompletedProcess[str]) -> None:
+    assert (prediction.returncode, prediction.stderr) == (0, "")
+
+
+def test_predict_prints_the_right_class_first(prediction: subprocess.CompletedProcess[str]) -> None:
+    classes = re.findall(r"^ *([\d.]+)%  (\d)$", prediction.stdout, re.MULTILINE)
+    assert len(classes) == 3
+    assert classes[0][1] == "0"
+    shares = [float(share) for share, _ in classes]
+    assert shares == sorted(shares, reverse=True)
+
+
+def test_predict_prints_the_remote_expert_that_answered(
+    prediction: subprocess.CompletedProcess[str],
+) -> None:
+    assert re.search(
+        r"^answered by expert [03] \(remote, score [01]\.\d\d\)$", prediction.stdout, re.MULTILINE
+    )
+
+
+def test_predict_prints_joules_bytes_and_milliseconds(prediction: subprocess.CompletedProcess[str]) -> None:
+    spent = re.search(
+        r"^([\d.]+) µJ over simulated links, (\d+) bytes, ([\d.]+) ms$", prediction.stdout, re.M
+    )
+    assert spent is not None
+    assert all(float(figure) > 0 for figure in spent.groups())
+
+
+def test_predict_says_that_the_mesh_is_unauthenticated(prediction: subprocess.CompletedProcess[str]) -> None:
+    assert UNAUTHENTICATED in prediction.stdout
+
+
+def test_predict_by_the_own_expert_sends_nothing(run_folder: Path, mesh: list[str], zero: Path) -> None:
+    client = client_folders(run_folder)[0]
+    told = ended("predict", zero, "--client", client, "--connect", mesh[0], "--policy", "local")
+    assert "answered by expert 0 (here, " in told.stdout
+    assert "0.0 µJ over simulated links, 0 bytes" in told.stdout
+
+
+def test_predict_asks_as_many_experts_as_the_policy_says(
+    run_folder: Path, mesh: list[str], zero: Path
+) -> None:
+    client = client_folders(run_folder)[0]
+    told = ended("predict", zero, "--client", client, "--connect", mesh[0], "--policy", "topk:2")
+    (answered,) = [line for line in told.stdout.splitlines() if line.startswith("answered by")]
+    assert answered.count("score") == 2
+
+
+@pytest.fixture
+def lone_node(run_folder: Path) -> Iterator[Command]:
+    """A node that was started a moment ago."""
+    folder = client_folders(run_folder)[2]
+    with running("serve", folder, "--listen", free_address(), program=AIRMOE_WITHOUT_TORCH) as node:
+        yield node
+
+
+def test_a_node_serves_soon_after_its_start(
+    lone_node: Command, record_property: Callable[[str, object], None]
+) -> None:
+    begin = time.monotonic()
+    lone_node.wait_for_line("serving expert")
+    seconds = time.monotonic() - begin
+    record_property("seconds until a node serves", round(seconds, 2))  # 2 s where nothing else runs
+    assert seconds < 10
+
+
+def test_a_node_says_what_it_serves_and_that_nobody_is_authenticated(lone_node: Command) -> None:
+    assert re.match(
+        r"serving expert 2 \(5, 6, 7, 8, 9\) of mesh lab on 127\.0\.0\.1:\d+$",
+        lone_node.wait_for_line("serving expert"),
+    )
+    lone_node.wait_for_line(UNAUTHENTICATED)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_node_ends_in_order_when_interrupted(lone_node: Command, number: signal.Signals) -> None:
+    lone_node.wait_for_line(UNAUTHENTICATED)
+    lone_node.send(number)
+    assert lone_node.wait(2) in {0, 130}
+    assert "Traceback" not in lone_node.output
+
+
+def test_a_node_told_to_ends_with_its_parent(run_folder: Path) -> None:
+    address = free_address()
+    options = ["serve", client_folders(run_folder)[2], "--listen", address, "--exit-with-parent"]
+    with running(*options) as node:  # its standard input is at its end
+        assert node.wait(10) == 0
+        assert node.output.startswith("serving expert 2")
+
+
+def test_every_command_explains_itself() -> None:
+    for command in ("demo", "train", "serve", "predict"):
+        explained = ended(command, "--help")
+        assert explained.returncode == 0
+        assert "--help" in explained.stdout
+    assert {"demo", "train", "serve", "predict"} <= set(ended("--help").stdout.split())
+
+
+def test_scheduling_is_imported_without_torch() -> None:
+    script = "import sys, airmoe.scheduling; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], timeout=60, check=False).returncode == 0
