@@ -160,8 +160,8 @@ def test_a_full_queue_refuses_as_overloaded_and_drains(asker: Asker, expected: N
 def test_requests_of_too_many_bytes_together_are_refused_as_overloaded(
     asker: Asker, expected: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airmoe.mesh.node.MAX_WAITING_BYTES", 2 * len(encode(asker.request)) - 1)
     large = encode(replace(asker.request, array=np.tile(asker.request.array, (2, 1))))
+    monkeypatch.setattr("airmoe.mesh.node.MAX_WAITING_BYTES", len(large) - 1)
     assert asker.refusal(large) == "overloaded: too many requests are waiting"
     np.testing.assert_array_equal(asker.answer(asker.request).array, expected)
 

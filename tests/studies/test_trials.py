@@ -128,7 +128,9 @@ def test_asking_together_gives_the_answers_of_taking_turns(
 ) -> None:
     images, labels = digits.test_images[:12], digits.test_labels[:12]
     both = [ask(clients, images, labels, together=together) for together in (False, True)]
-    rows = [sorted(zip(t.client_Q, t.label_Q, t.answer_Q, t.energy_j_Q, t.bytes_Q, strict=True)) for t in both]
+    rows = [
+        sorted(zip(t.client_Q, t.label_Q, t.answer_Q, t.energy_j_Q, t.bytes_Q, strict=True)) for t in both
+    ]
     assert rows[0] == rows[1]
 
 

@@ -1,4 +1,4 @@
-"""Whatever a user gets wrong: one line that names the value and what is expected, status 2, nothing written."""
+"""What a user gets wrong: one line naming the value and what is expected, status 2, nothing written."""
 
 import re
 import shutil
@@ -59,7 +59,7 @@ WRONG = {
     "no image file": Wrong(["predict", "no.png", *ASK], ["no.png: no such file"]),
     "unreadable image": Wrong(["predict", "text.png", *ASK], ["text.png: cannot be read as an image"]),
     "no node reachable": Wrong(
-        ["predict", "zero.png", *ASK], [f"found 0 nodes of mesh 'lab', model", NOWHERE]
+        ["predict", "zero.png", *ASK], ["found 0 nodes of mesh 'lab', model", NOWHERE]
     ),
     "unknown policy": Wrong(["predict", "zero.png", *ASK, "--policy", "best"], ["'best'", "topk:K"]),
     "unknown wire type": Wrong(["predict", "zero.png", *ASK, "--wire-type", "int8"], ["'int8'", "float16"]),

@@ -90,7 +90,10 @@ def run_demo(
     if out.exists():
         raise InvalidInputError("out", str(out), "a folder that does not exist yet")
     data = split_among_clients(config, images)
-    with _parent_of(out) as parent, tempfile.TemporaryDirectory(dir=parent, prefix=f".{out.name}.") as scratch:
+    with (
+        _parent_of(out) as parent,
+        tempfile.TemporaryDirectory(dir=parent, prefix=f".{out.name}.") as scratch,
+    ):
         run = Path(scratch) / "run"
         results = _demonstrate(config, images, data, run, central_epochs, ask_images, say)
         with replaced_file(run / "results.json") as temporary:

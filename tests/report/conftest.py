@@ -1,0 +1,91 @@
+"""The results of a small demonstration that never was: every figure has a different value."""
+
+from typing import Any
+
+import pytest
+
+METHODS = {
+    # name: macro-F1, µJ, bytes, local share, measured
+    "networked MoE, top-1": (0.951, 17.9, 1392, 0.21, True),
+    "networked MoE, top-2": (0.953, 36.0, 2784, 0.22, True),
+    "networked MoE, DES": (0.949, 16.2, 1279, 0.36, True),
+    "all experts averaged": (0.944, 90.0, 6960, 0.25, True),
+    "random routing": (0.388, 18.6, 1436, 0.18, True),
+    "local expert only": (0.235, 0.0, 0, 1.0, True),
+    "one FedAvg network": (0.922, 0.0, 0, 1.0, False),
+    "centrally trained MoE": (0.975, 17.5, 1312, 0.24, False),
+}
+
+
+def method(
+    name: str, f1: float, microjoules: float, bytes_: int, local: float, measured: bool
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "through": "mesh" if measured else "simulation",
+        "macro_f1": f1,
+        "local_share": local,
+        "local_share_own_classes": local / 2,
+        "experts_per_query": 1.25,
+        "bytes_per_query": float(bytes_),
+        "joules_per_query": microjoules * 1e-6,
+        "latency_p50_ms": 1.97 if measured else None,
+        "latency_p99_ms": 9.85 if measured else None,
+        "rerouted_share": 0.0,
+        "degraded_share": 0.005,
+        "queries": 480,
+    }
+
+
+@pytest.fixture
+def results() -> dict[str, Any]:
+    """What ``results.json`` of 4 clients would hold."""
+    queries = 240
+    return {
+        "data": {
+            "name": "folder:<birds & bees>",
+            "train_images": 1347,
+            "held_out_images": 450,
+            "asked_images": 120,
+            "classes": ["bee", "bird", "hive", "nest"],
+        },
+        "config": {"seed": 7, "data": {"clients": 4, "partition": "ring"}},
+        "methods": [method(name, *figures) for name, figures in METHODS.items()],
+        "asked_by_client": {
+            name: [[30, 10, 40, 40], [40, 30, 10, 40], [40, 40, 30, 10], [10, 40, 40, 30]]
+            for name in ("networked MoE, top-1", "networked MoE, DES")
+        },
+        "des_sweep": [
+            {
+                "importance": importance,
+                "macro_f1": 0.9 + importance / 20,
+                "joules_per_query": importance * 3e-5,
+            }
+            for importance in (0.1, 0.5, 0.95)
+        ],
+        "curves": {
+            stage: [[1.0, 0.2], [2.0, 0.6], [3.0, 0.9]] for stage in ("features", "gate", "fedavg network")
+        },
+        "training_bytes_per_client": {"features": 1234567.0, "gate": 4321.0},
+        "mesh_minus_simulation": 2e-7,
+        "kills": {
+            "victims": [1, 3],
+            "killed_at_query": [24, 48],
+            "queries": queries,
+            "failed_queries": 0,
+            "rerouted": 2,
+            "degraded": 1,
+            "f1_before": 0.951,
+            "f1_after": 0.912,
+            "slowest_ms": 1501.0,
+            "stream": {
+                "latency_ms": [2 + query % 7 / 10 for query in range(queries)],
+                "correct": [int(query % 20 != 0) for query in range(queries)],
+                "rerouted": [25, 49],
+                "degraded": [50],
+            },
+        },
+        "nodes": {"memory_mb": [71.0, 70.5, 73.2, 71.9], "all_serving_s": 1.4},
+        "memory_mb": 1230.0,
+        "seconds": {"train the networked MoE": 4.0, "kill two nodes": 0.2},
+    }

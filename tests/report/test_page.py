@@ -1,0 +1,133 @@
+"""The report: one file, opened offline in a real browser."""
+
+import base64
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airmoe.report import write_report
+
+chromium = pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium on PATH")
+
+
+@pytest.fixture
+def page(tmp_path: Path, results: dict[str, Any]) -> str:
+    write_report(results, tmp_path / "run")
+    return (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+
+
+def test_it_writes_the_page_and_the_figures(tmp_path: Path, page: str) -> None:
+    files = [p.relative_to(tmp_path / "run").as_posix() for p in (tmp_path / "run").rglob("*") if p.is_file()]
+    assert sorted(files) == [
+        "figures/answers-around-kills.svg",
+        "figures/f1-against-energy.svg",
+        "figures/training-curves.svg",
+        "figures/who-asks-whom.svg",
+        "report.html",
+    ]
+
+
+def test_the_same_results_give_the_same_page(tmp_path: Path, page: str, results: dict[str, Any]) -> None:
+    write_report(results, tmp_path / "again")
+    assert (tmp_path / "again" / "report.html").read_text(encoding="utf-8") == page
+
+
+def test_the_figures_in_the_page_are_the_files_beside_it(tmp_path: Path, page: str) -> None:
+    inside = {
+        base64.b64decode(data) for data in re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', page)
+    }
+    assert inside == {path.read_bytes() for path in (tmp_path / "run" / "figures").iterdir()}
+
+
+def test_every_place_of_the_template_is_filled(page: str) -> None:
+    assert "$" not in page
+
+
+def test_names_are_text_and_never_markup(page: str) -> None:
+    assert "folder:&lt;birds &amp; bees&gt;" in page
+    assert "<birds" not in page
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "<b>0.951</b><span>macro-F1 of the networked MoE",
+        "<b>0.235</b><span>if each client used its own expert only",
+        "<b>1.97 ms</b>",
+        "p99 9.85 ms; 17.9 µJ",
+        "<b>0</b><span>of 240 queries failed while nodes 1 and 3 were killed; 1 degraded",
+        "differ by at most\n    2e-07",
+        "0.951 before, 0.912 after",
+        "<td>train the networked MoE</td><td>4.0 s</td>",
+        "<td>features</td><td>1,234,567 bytes</td>",
+        "A node process takes 73 MB at most",
+        "120 of 450 held-out images",
+    ],
+)
+def test_the_page_says_what_was_measured(page: str, words: str) -> None:
+    assert words in page
+
+
+MEASURE = """
+<script>
+addEventListener("load", () => {
+  const wide = [...document.images].map(image => image.complete ? image.naturalWidth : 0);
+  const root = document.documentElement;
+  document.title = "images " + wide.join(",") + " page " + root.scrollWidth + " of " + root.clientWidth;
+});
+</script>
+"""
+
+
+def seen_in_browser(page: str, folder: Path, width: int) -> tuple[list[int], int, int]:
+    """Natural widths of the images, width of the content, and width of the window, in CSS pixels.
+
+    The page is shown in a frame, because a headless window is never narrower than 500 pixels.
+    """
+    (folder / "page.html").write_text(page.replace("</body>", MEASURE + "</body>"), encoding="utf-8")
+    frame = (
+        f'<!doctype html><iframe src="page.html" width="{width}" height="900" style="border:0"></iframe><script>'
+        'addEventListener("load", () => { document.title = document.querySelector("iframe")'
+        ".contentDocument.title; });</script>"
+    )
+    (folder / "frame.html").write_text(frame, encoding="utf-8")
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+    options += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    options += ["--disable-dev-shm-usage", "--allow-file-access-from-files", "--window-size=1400,1000"]
+    options += [f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=5000", "--dump-dom"]
+    browser = subprocess.Popen(
+        ["chromium", *options, (folder / "frame.html").as_uri()],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        dom, _ = browser.communicate(timeout=60)
+    finally:
+        browser.kill()
+        browser.communicate()
+    title = re.search(r"<title>images ([\d,]*) page (\d+) of (\d+)</title>", dom)
+    assert title is not None, dom[:2000]
+    return [int(wide) for wide in title[1].split(",")], int(title[2]), int(title[3])
+
+
+@chromium
+@pytest.mark.parametrize("width", [1120, 400])
+def test_in_a_browser_all_images_load_and_nothing_overflows(tmp_path: Path, page: str, width: int) -> None:
+    images, content, window = seen_in_browser(page, tmp_path, width)
+    assert len(images) == 4
+    assert min(images) > 300
+    assert width - 20 <= window <= width  # less a scroll bar
+    assert content <= window
+
+
+@chromium
+def test_the_browser_would_notice_a_broken_image_and_an_overflow(tmp_path: Path, page: str) -> None:
+    broken = page.replace("base64,PD94", "base64,AAAA", 1).replace("<h1>", '<h1 style="width:1500px">', 1)
+    images, content, window = seen_in_browser(broken, tmp_path, 1120)
+    assert images.count(0) == 1
+    assert content > window

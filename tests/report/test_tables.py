@@ -1,0 +1,63 @@
+"""The table of methods, in the terminal and in the page."""
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from airmoe.report import methods_table
+from airmoe.report.tables import methods_html
+
+
+def printed(results: dict[str, Any], width: int) -> list[str]:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(methods_table(results))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().splitlines()
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("│").split("│")]
+
+
+def test_a_row_shows_the_figures_of_its_method(results: dict[str, Any]) -> None:
+    rows = [cells(line) for line in printed(results, 120) if line.startswith("│")]
+    assert rows[0] == ["networked MoE, top-1", "0.951", "21%", "1,392", "17.9", "1.97", "9.85", "0.5%"]
+
+
+def test_there_is_a_row_per_method_in_the_order_of_the_results(results: dict[str, Any]) -> None:
+    rows = [cells(line)[0] for line in printed(results, 120) if line.startswith("│")]
+    assert rows == [method["name"] for method in results["methods"]]
+
+
+def test_what_was_not_measured_is_a_dash(results: dict[str, Any]) -> None:
+    (row,) = [cells(line) for line in printed(results, 120) if "one FedAvg network" in line]
+    assert row[5:7] == ["-", "-"]
+
+
+def test_the_table_fits_a_terminal_of_80_columns_and_loses_no_figure(results: dict[str, Any]) -> None:
+    lines = printed(results, 80)
+    assert max(map(len, lines)) <= 80
+    assert "…" not in "".join(lines)
+    for figure in ("0.951", "2,784", "90.0"):
+        assert sum(figure in line for line in lines) == 1
+
+
+def test_the_units_are_in_the_head(results: dict[str, Any]) -> None:
+    head = "".join(printed(results, 120)[:3])
+    for title in ("F1", "bytes", "µJ", "p50 ms", "p99 ms"):
+        assert title in head
+
+
+def test_the_table_of_the_page_says_where_each_method_was_measured(results: dict[str, Any]) -> None:
+    html = methods_html(results)
+    assert html.count("<tr>") == 1 + len(results["methods"])
+    assert html.count("<td>mesh</td>") == 6
+    assert html.count("<td>simulation</td>") == 2
+
+
+@pytest.mark.parametrize("name", ["<b>bold</b>", "a & b"])
+def test_names_are_text_and_never_markup(results: dict[str, Any], name: str) -> None:
+    results["methods"][0]["name"] = name
+    assert name not in methods_html(results)
