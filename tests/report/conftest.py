@@ -39,6 +39,11 @@ def method(
 
 @pytest.fixture
 def results() -> dict[str, Any]:
+    """The results, for a test to change."""
+    return made_up_results()
+
+
+def made_up_results() -> dict[str, Any]:
     """What ``results.json`` of 4 clients would hold."""
     queries = 240
     return {

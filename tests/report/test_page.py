@@ -5,23 +5,29 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from airmoe.report import write_report
+from tests.report.conftest import made_up_results
 
 chromium = pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium on PATH")
 
 
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report") / "run"
+    write_report(made_up_results(), folder)
+    return folder
+
+
 @pytest.fixture
-def page(tmp_path: Path, results: dict[str, Any]) -> str:
-    write_report(results, tmp_path / "run")
-    return (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+def page(run: Path) -> str:
+    return (run / "report.html").read_text(encoding="utf-8")
 
 
-def test_it_writes_the_page_and_the_figures(tmp_path: Path, page: str) -> None:
-    files = [p.relative_to(tmp_path / "run").as_posix() for p in (tmp_path / "run").rglob("*") if p.is_file()]
+def test_it_writes_the_page_and_the_figures(run: Path) -> None:
+    files = [p.relative_to(run).as_posix() for p in run.rglob("*") if p.is_file()]
     assert sorted(files) == [
         "figures/answers-around-kills.svg",
         "figures/f1-against-energy.svg",
@@ -31,16 +37,16 @@ def test_it_writes_the_page_and_the_figures(tmp_path: Path, page: str) -> None:
     ]
 
 
-def test_the_same_results_give_the_same_page(tmp_path: Path, page: str, results: dict[str, Any]) -> None:
-    write_report(results, tmp_path / "again")
+def test_the_same_results_give_the_same_page(tmp_path: Path, page: str) -> None:
+    write_report(made_up_results(), tmp_path / "again")
     assert (tmp_path / "again" / "report.html").read_text(encoding="utf-8") == page
 
 
-def test_the_figures_in_the_page_are_the_files_beside_it(tmp_path: Path, page: str) -> None:
+def test_the_figures_in_the_page_are_the_files_beside_it(run: Path, page: str) -> None:
     inside = {
         base64.b64decode(data) for data in re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', page)
     }
-    assert inside == {path.read_bytes() for path in (tmp_path / "run" / "figures").iterdir()}
+    assert inside == {path.read_bytes() for path in (run / "figures").iterdir()}
 
 
 def test_every_place_of_the_template_is_filled(page: str) -> None:
@@ -90,8 +96,8 @@ def seen_in_browser(page: str, folder: Path, width: int) -> tuple[list[int], int
     """
     (folder / "page.html").write_text(page.replace("</body>", MEASURE + "</body>"), encoding="utf-8")
     frame = (
-        f'<!doctype html><iframe src="page.html" width="{width}" height="900" style="border:0"></iframe><script>'
-        'addEventListener("load", () => { document.title = document.querySelector("iframe")'
+        f'<!doctype html><iframe src="page.html" width="{width}" height="900" style="border:0"></iframe>'
+        '<script>addEventListener("load", () => { document.title = document.querySelector("iframe")'
         ".contentDocument.title; });</script>"
     )
     (folder / "frame.html").write_text(frame, encoding="utf-8")

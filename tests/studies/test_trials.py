@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import ArrayLike
 
 from airmoe.data import ImageSet
 from airmoe.mesh import MeshClient, open_session
 from airmoe.runfolder import client_folders
+from airmoe.scheduling import Routing, Slot, TopK
 from airmoe.studies.fleet import NodeFleet
 from airmoe.studies.trials import Trial, ask
 
@@ -152,19 +154,30 @@ def test_the_radio_is_charged_exactly_when_another_node_is_asked(
     assert (trial.energy_j_Q > 0).tolist() == away_Q.tolist() == (trial.bytes_Q > 0).tolist()
 
 
-def test_asking_together_ends_for_all_when_it_is_broken_off(
+class Fails:
+    """Chooses the best expert until it is broken, then raises."""
+
+    name, joint, broken = "fails", False, False
+
+    def route(self, scores_TE: ArrayLike, price_j_TE: ArrayLike, slot: Slot) -> Routing:
+        if self.broken:
+            raise RuntimeError("no policy")
+        return TopK(1).route(scores_TE, price_j_TE, slot)
+
+
+def test_asking_together_ends_for_all_when_one_client_cannot_go_on(
     clients: list[MeshClient], digits: ImageSet
 ) -> None:
     done: list[int] = []
-
-    def break_off(query: int) -> None:
-        done.append(query)
-        if query == 10:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        ask(clients, digits.test_images, digits.test_labels, together=True, after_query=break_off)
-    assert len(done) < 10 + 100 < 4 * len(digits.test_labels)
+    last, policy, fails = clients[-1], clients[-1].policy, Fails()
+    last.policy = fails
+    fails.broken = True
+    try:
+        with pytest.raises(RuntimeError, match="no policy"):
+            ask(clients, digits.test_images, digits.test_labels, together=True, after_query=done.append)
+    finally:
+        last.policy = policy
+    assert len(done) < len(digits.test_labels)
 
 
 def test_each_client_is_summarised_under_its_own_number(clients: list[MeshClient], digits: ImageSet) -> None:

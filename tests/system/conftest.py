@@ -10,7 +10,7 @@ import pytest
 
 from tests.system.commands import ended, processes_about
 
-ASKED = 34
+ASKED = 40
 """Images that each client of the demonstration asks."""
 
 DEMO_SETTINGS = """

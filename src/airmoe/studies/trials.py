@@ -121,14 +121,18 @@ def ask(
         return _Query(begin_s, clients[client].manifest.client, int(labels_T[image]), answer)
 
     def queries_of(client: int) -> list[_Query]:
-        return [query(client, step) for step in range(len(labels_T)) if not stopped.is_set()]
+        try:
+            return [query(client, step) for step in range(len(labels_T)) if not stopped.is_set()]
+        except BaseException:
+            stopped.set()
+            raise
 
     if together:
         with ThreadPoolExecutor(len(clients)) as pool:
             try:
                 queries = list(itertools.chain.from_iterable(pool.map(queries_of, range(len(clients)))))
             finally:
-                stopped.set()  # Ctrl-C, or the error of one client, ends what the others ask
+                stopped.set()  # after Ctrl-C nobody asks on
         queries.sort(key=lambda query: query.begin_s)
     else:
         queries = [query(client, step) for step in range(len(labels_T)) for client in range(len(clients))]
