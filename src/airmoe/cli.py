@@ -26,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Train and run a mixture of experts whose experts live on different devices joined by a network.",
 )
-console = Console()
+console = Console(markup=False)  # file and class names are no markup
 
 DISCOVERY_S = 1.0
 """How long `predict` waits for the remaining nodes once it has found one."""
@@ -37,6 +37,15 @@ DataDir = Annotated[
     Path | None,
     typer.Option(help="Folder of the official CIFAR-10 binary files. [$AIRMOE_DATA, then the cache]"),
 ]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        help="digits, cifar10, or folder:PATH with a directory per class. [digits, or the settings']"
+    ),
+]
+Settings = Annotated[Path | None, typer.Option(help="TOML settings. [those of the demonstration]")]
+Clients = Annotated[int | None, typer.Option(help="Number of clients.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of everything random.")]
 Connect = Annotated[
     list[str], typer.Option(help="HOST:PORT of a node; it knows the others. May be repeated.")
 ]
@@ -44,15 +53,16 @@ Connect = Annotated[
 
 @app.command()
 def demo(
-    data: Annotated[
-        str, typer.Option(help="digits, cifar10, or folder:PATH with a directory per class.")
-    ] = "digits",
+    data: Data = None,
     data_dir: DataDir = None,
-    config: Annotated[Path | None, typer.Option(help="TOML settings instead of those for --data.")] = None,
-    clients: Annotated[int | None, typer.Option(help="Number of clients, at least 3.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    config: Settings = None,
+    clients: Clients = None,
+    seed: Seed = None,
     ask: Annotated[int, typer.Option(help="Held-out images that each client asks.")] = 450,
-    central_epochs: Annotated[int, typer.Option(help="Epochs of the centrally trained baseline.")] = 20,
+    central_epochs: Annotated[
+        int | None,
+        typer.Option(help="Epochs of the centrally trained baseline. [rounds of stage 1; 20 for cifar10]"),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder to make. [runs/demo-DATA-TIME]")] = None,
 ) -> None:
     """Train, serve, ask, kill two nodes, report: the whole system in one command.
@@ -66,17 +76,25 @@ def demo(
     from airmoe.report.progress import ProgressBars
     from airmoe.studies.demo import run_demo
 
-    settings = _demo_settings(data, config, clients, seed)
-    images = _load(settings.data.name, data_dir)
+    settings = _settings(data, config, clients, seed)
+    if central_epochs is None:
+        central_epochs = 20 if settings.data.name == "cifar10" else settings.features.rounds
     name = settings.data.name.partition(":")[0]
     out = out or Path("runs") / f"demo-{name}-{datetime.now():%Y%m%d-%H%M%S}"
     begin = time.monotonic()
     with ProgressBars(console) as say:
-        results = run_demo(settings, images, out, central_epochs=central_epochs, ask_images=ask, say=say)
+        results = run_demo(
+            settings,
+            lambda: _load(settings.data.name, data_dir),
+            out,
+            central_epochs=central_epochs,
+            ask_images=ask,
+            say=say,
+        )
     console.print(methods_table(results))
     kills = results["kills"]
     console.print(
-        f"Nodes {kills['victims'][0]} and {kills['victims'][1]} killed during {kills['queries']:,} queries: "
+        f"Nodes {kills['victims'][0]} and {kills['victims'][1]} died during {kills['queries']:,} queries: "
         f"{kills['failed_queries']} failed, {kills['rerouted']} routed again, {kills['degraded']} degraded; "
         f"macro-F1 of classes with a holder {kills['f1_before']:.3f} -> {kills['f1_after']:.3f}."
     )
@@ -88,13 +106,11 @@ def demo(
 
 @app.command()
 def train(
-    config: Annotated[
-        Path | None, typer.Option(help="TOML settings. [those of the digits demonstration]")
-    ] = None,
+    data: Data = None,
     data_dir: DataDir = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Seed of everything random, instead of the settings'.")
-    ] = None,
+    config: Settings = None,
+    clients: Clients = None,
+    seed: Seed = None,
     out: Annotated[Path, typer.Option(help="Run folder to make.")] = Path("runs/train"),
     resume: Annotated[bool, typer.Option(help="Go on with an interrupted run of the same settings.")] = False,
 ) -> None:
@@ -106,7 +122,7 @@ def train(
     from airmoe.report.progress import ProgressBars
     from airmoe.training import train_run
 
-    settings = _demo_settings("digits", config, None, seed)
+    settings = _settings(data, config, clients, seed)
     images = _load(settings.data.name, data_dir)
     steps = settings.features.rounds + settings.data.clients + settings.gate.rounds
     with ProgressBars(console) as say:
@@ -179,7 +195,8 @@ def predict(
         spec = asker.manifest.input
         pixels = read_image(image, spec.channels, spec.height, spec.width)
         asker.wait_for_nodes()
-        found = asker.carrier.wait_alive(asker.manifest.experts, DISCOVERY_S)
+        asker.carrier.wait_alive(asker.manifest.experts, DISCOVERY_S)
+        alive = asker.carrier.alive | {asker.manifest.expert}
         answer = asker.predict(pixels[None], deadline_s=deadline)
     for label in np.argsort(-answer.probability_TC[0])[:3]:
         console.print(f"{answer.probability_TC[0, label]:6.1%}  {asker.manifest.classes[label]}")
@@ -191,7 +208,7 @@ def predict(
     ]
     degraded = " (degraded: nobody else answered)" if dispatched.degraded_T[0] else ""
     console.print(f"answered by expert {', '.join(experts)}{degraded}")
-    console.print(f"{found} of {asker.manifest.experts} experts are alive")
+    console.print(f"{len(alive)} of {asker.manifest.experts} experts can be asked")
     console.print(
         f"{dispatched.energy_j_T[0] * 1e6:.1f} µJ over simulated links, "
         f"{answer.sent_bytes + answer.received_bytes} bytes, {answer.elapsed_s * 1e3:.1f} ms"
@@ -211,6 +228,8 @@ def main() -> None:
     except OSError as error:
         _fail(f"{error.filename or 'a file'}: {error.strerror or error}; expected to be able to use it")
     except typer.TyperException as error:
+        if not error.format_message():  # no command: the help was printed instead
+            sys.exit(2)
         _fail(error.format_message())
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)
@@ -222,7 +241,8 @@ def _fail(message: str) -> NoReturn:
     sys.exit(2)
 
 
-def _demo_settings(data: str, config: Path | None, clients: int | None, seed: int | None) -> "RunConfig":
+def _settings(data: str | None, config: Path | None, clients: int | None, seed: int | None) -> "RunConfig":
+    """Return the settings of a file, or those of the demonstration, with what the options say instead."""
     from importlib.resources import files
 
     from airmoe.training import load_config, parse_config
@@ -233,10 +253,14 @@ def _demo_settings(data: str, config: Path | None, clients: int | None, seed: in
     else:
         name = "cifar10.toml" if data == "cifar10" else "digits.toml"
         settings = parse_config(files("airmoe.studies").joinpath(name).read_text(encoding="utf-8"), name)
-        settings = settings.model_copy(update={"data": settings.data.model_copy(update={"name": data})})
-    changes: dict[str, object] = {}
-    if clients is not None:
-        changes["data"] = settings.data.model_copy(update={"clients": clients})
+    options = {"name": data, "clients": clients}
+    split = settings.data.model_copy(
+        update={key: value for key, value in options.items() if value is not None}
+    )
+    changes: dict[str, object] = {"data": split}
+    if clients is not None:  # every link needs a subcarrier of its own
+        enough = max(settings.links.subcarriers, clients * (clients - 1))
+        changes["links"] = settings.links.model_copy(update={"subcarriers": enough})
     if seed is not None:
         changes["seed"] = seed
     return parse_config(dump_config(settings.model_copy(update=changes)), "options")

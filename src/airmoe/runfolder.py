@@ -18,6 +18,9 @@ from airmoe.errors import RunFolderError
 from airmoe.files import replaced_file
 
 MANIFEST = "manifest.json"
+MOST_GAINS = 1 << 26
+"""Channel gains that a client will hold in memory: 512 MiB."""
+
 Count = Annotated[int, Field(ge=1, le=1 << 20)]
 Index = Annotated[int, Field(ge=0, le=1 << 20)]
 Seed = Annotated[int, Field(ge=0, lt=1 << 63)]
@@ -79,13 +82,16 @@ class Manifest(_Record):
 
     @model_validator(mode="after")
     def _numbers_exist(self) -> Self:
+        gains = self.experts**2 * self.radio.subcarriers
         for name, value, limit in (
             ("client", self.client, self.experts),
-            ("expert", self.expert, self.experts),
             ("holds", max(self.holds, default=0), len(self.classes)),
+            ("experts^2 x subcarriers", gains, MOST_GAINS + 1),
         ):
             if value >= limit:
                 raise ValueError(f"{name} is {value}; expected less than {limit}")
+        if self.expert != self.client:
+            raise ValueError(f"expert is {self.expert}; expected {self.client}, the client's number")
         return self
 
 

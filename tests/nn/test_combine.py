@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airmoe.mesh import client
 from airmoe.mesh.client import mix
 from airmoe.nn import combine, mixing_weights
 from airmoe.scheduling.dispatch import Delivery
@@ -115,7 +116,7 @@ def test_the_mesh_client_mixes_as_torch_does_and_as_the_definition_says(
     deliveries = [
         Delivery(item_P[round_P == r], expert_P[round_P == r], output_PC[round_P == r]) for r in range(rounds)
     ]
-    mixed_TC = mix(scores_TE, arrived_TE, deliveries)
+    mixed_TC = mix(client.mixing_weights(scores_TE, arrived_TE), deliveries)
 
     weights_TE = mixing_weights(torch.from_numpy(scores_TE), torch.from_numpy(arrived_TE), "chosen")
     torch_TC = sum(

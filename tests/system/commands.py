@@ -32,6 +32,10 @@ class Command:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
     def wait_for_line(self, beginning: str, timeout_s: float = 60.0) -> str:
         """Return the next line that begins so; the test fails if there is none in time."""
         assert self._process.stdout is not None

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from airmoe.errors import InvalidInputError
+from airmoe.links.checks import integer_at_least
 from airmoe.randomness import stream
 
 
@@ -41,8 +42,8 @@ def partition(
         raise InvalidInputError("labels", f"{labels_T.dtype}{labels_T.shape}", "integers of shape (T,)")
     if scheme not in _SCHEMES:
         raise InvalidInputError("scheme", scheme, " or ".join(_SCHEMES))
-    if seed < 0:
-        raise InvalidInputError("seed", seed, "a number that is not negative")
+    integer_at_least("seed", seed, 0)
+    integer_at_least("clients", clients, 1)
     fewest_clients, divide = _SCHEMES[scheme]
     if not fewest_clients <= clients <= len(labels_T):
         raise InvalidInputError(

@@ -27,6 +27,9 @@ from airmoe.scheduling.dispatch import Delivery
 
 _log = logging.getLogger("airmoe.mesh")
 
+MAX_REASON_BYTES = 200
+BUFFERED_BYTES = 32 << 10
+
 SILENCE_S = LEASE_MS / 1000
 """An expert that let a request time out is not asked again for this long; by then a dead node is known."""
 
@@ -62,6 +65,7 @@ class MeshCarrier:
         self._alive: set[int] = set()
         self._expert_named = {str(expert): expert for expert in range(manifest.experts)}
         self._changed = threading.Condition()
+        self._watching = True
         self._subscriber = session.liveliness().declare_subscriber(
             f"{layer_key(manifest.mesh, manifest.model_hash, manifest.layer)}/*",
             self._on_liveliness,
@@ -70,7 +74,9 @@ class MeshCarrier:
 
     def close(self) -> None:
         """Stop watching the mesh; the session stays open."""
-        self._subscriber.undeclare()
+        if self._watching:
+            self._subscriber.undeclare()
+        self._watching = False
 
     @property
     def alive(self) -> frozenset[int]:
@@ -178,15 +184,19 @@ class MeshCarrier:
         def arrived(reply: zenoh.Reply) -> None:
             replies.put((expert, reply))
 
-        # A frozen node stops reading, and a large send to it then blocks for seconds: never on this thread.
-        threading.Thread(target=send, name=f"airmoe request to {expert}").start()
+        # A frozen node stops reading, and a large send to it then blocks for seconds: never on this thread. What
+        # fits into the buffers between two nodes does not block, and a thread would cost more than the sending.
+        if len(frame) <= BUFFERED_BYTES:
+            send()
+        else:
+            threading.Thread(target=send, name=f"airmoe request to {expert}").start()
 
     def _read(
         self, reply: zenoh.Reply, expert: int, request_id: int | None, rows: int
     ) -> NDArray[np.float32] | None:
         if reply.ok is None:
-            reason = reply.err.payload.to_bytes().decode(errors="replace") if reply.err else "no reason given"
-            _log.warning("expert %d refused: %s", expert, reason)
+            reason = reply.err.payload.to_bytes()[:MAX_REASON_BYTES] if reply.err else b"no reason given"
+            _log.warning("expert %d refused: %r", expert, reason.decode(errors="replace"))
             return None
         data = reply.ok.payload.to_bytes()
         self.received_bytes += len(data)

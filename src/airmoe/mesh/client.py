@@ -17,7 +17,7 @@ from airmoe.errors import InvalidInputError, NoNodeReachableError
 from airmoe.links import Links, Ofdma, RayleighFading
 from airmoe.links.checks import number_within
 from airmoe.mesh.carrier import MeshCarrier
-from airmoe.mesh.frame import MAX_BODY_BYTES, WireType
+from airmoe.mesh.frame import BYTES_PER_VALUE, MAX_BODY_BYTES, WireType
 from airmoe.mesh.networks import OnnxNetwork
 from airmoe.mesh.session import open_session
 from airmoe.runfolder import EXPERT_ONNX, EXTRACTOR_ONNX, GATE_ONNX, RadioSpec, checked_file, read_manifest
@@ -34,6 +34,7 @@ class Answer:
     Attributes:
         probability_TC: float32, class probabilities.
         scores_TE: float64, the gate's scores.
+        weights_TE: float64, the weight of each output in the answer; a row sums to 1.
         dispatched: which experts were asked, which answered, joules, what was routed again or degraded.
         sent_bytes: bytes of all requests, as framed.
         received_bytes: bytes of all replies, as framed.
@@ -42,6 +43,7 @@ class Answer:
 
     probability_TC: NDArray[np.float32]
     scores_TE: NDArray[np.float64]
+    weights_TE: NDArray[np.float64]
     dispatched: Dispatched[NDArray[np.float32]]
     sent_bytes: int
     received_bytes: int
@@ -70,6 +72,7 @@ class MeshClient:
     Raises:
         RunFolderError: a file of the folder is missing or damaged.
         AddressError: an address is malformed or not loopback.
+        InvalidInputError: unknown wire type.
     """
 
     def __init__(
@@ -82,13 +85,16 @@ class MeshClient:
         wire_type: WireType = "float32",
         session: zenoh.Session | None = None,
     ) -> None:
+        if wire_type not in BYTES_PER_VALUE:
+            raise InvalidInputError("wire_type", wire_type, f"one of {', '.join(BYTES_PER_VALUE)}")
         self.manifest = manifest = read_manifest(client_folder)
+        spec = manifest.input
         extractor, gate, own_expert = (
-            OnnxNetwork(checked_file(client_folder, manifest, name), item_shape)
-            for name, item_shape in (
-                (EXTRACTOR_ONNX, (manifest.input.channels, manifest.input.height, manifest.input.width)),
-                (GATE_ONNX, (manifest.features,)),
-                (EXPERT_ONNX, (manifest.features,)),
+            OnnxNetwork(checked_file(client_folder, manifest, name), item_shape, width)
+            for name, item_shape, width in (
+                (EXTRACTOR_ONNX, (spec.channels, spec.height, spec.width), manifest.features),
+                (GATE_ONNX, (manifest.features,), manifest.experts),
+                (EXPERT_ONNX, (manifest.features,), len(manifest.classes)),
             )
         )
         self._extractor = extractor
@@ -122,9 +128,9 @@ class MeshClient:
         self._policy = policy
 
     def close(self) -> None:
-        """Leave the mesh."""
+        """Leave the mesh. Closing twice does no harm."""
         self.carrier.close()
-        if self._opened:
+        if self._opened and not self._session.is_closed():
             self._session.close()
 
     def wait_for_nodes(self, experts: int = 1, timeout_s: float = 5.0) -> int:
@@ -167,9 +173,11 @@ class MeshClient:
         dispatched = dispatch(
             features_TF, scores_TE, self.policy, self.carrier, slot, None, deadline_s=remaining_s
         )
+        weights_TE = mixing_weights(scores_TE, dispatched.arrived_TE)
         return Answer(
-            mix(scores_TE, dispatched.arrived_TE, dispatched.deliveries),
+            mix(weights_TE, dispatched.deliveries),
             scores_TE,
+            weights_TE,
             dispatched,
             self.carrier.sent_bytes - sent,
             self.carrier.received_bytes - received,
@@ -194,22 +202,24 @@ class MeshClient:
         return images_TCHW  # type: ignore[return-value]
 
 
-def mix(
-    scores_TE: NDArray[np.float64],
-    arrived_TE: NDArray[np.bool_],
-    deliveries: Sequence[Delivery[NDArray[np.float32]]],
-) -> NDArray[np.float32]:
-    """Return (T, C): the outputs that arrived, weighted by their scores made to sum to 1 over each row.
+def mixing_weights(scores_TE: NDArray[np.float64], arrived_TE: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return (T, E): scores of what arrived, made to sum to 1 over each row; zero elsewhere.
 
-    Equal shares where all scores that arrived are zero. The same as ``airmoe.nn.combine`` with
+    Equal shares where all scores that arrived are zero. The same as ``airmoe.nn.mixing_weights`` with
     ``normalise="chosen"``, without PyTorch.
     """
     weights_TE = np.where(arrived_TE, scores_TE, 0.0)
     weights_TE = np.where(weights_TE.any(axis=1, keepdims=True), weights_TE, arrived_TE)
-    weights_TE /= weights_TE.sum(axis=1, keepdims=True)
+    return np.asarray(weights_TE / weights_TE.sum(axis=1, keepdims=True))
+
+
+def mix(
+    weights_TE: NDArray[np.float64], deliveries: Sequence[Delivery[NDArray[np.float32]]]
+) -> NDArray[np.float32]:
+    """Return (T, C): for each item the sum of its outputs times their weights, as ``airmoe.nn.combine``."""
     item_P = np.concatenate([delivery.item_P for delivery in deliveries])
     expert_P = np.concatenate([delivery.expert_P for delivery in deliveries])
     output_PC = np.concatenate([delivery.output_P for delivery in deliveries])
     by_item = np.argsort(item_P, kind="stable")
     weighted_PC = weights_TE[item_P, expert_P].astype(np.float32)[by_item, None] * output_PC[by_item]
-    return np.add.reduceat(weighted_PC, np.searchsorted(item_P[by_item], np.arange(len(scores_TE))))
+    return np.add.reduceat(weighted_PC, np.searchsorted(item_P[by_item], np.arange(len(weights_TE))))

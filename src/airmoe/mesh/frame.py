@@ -21,6 +21,7 @@ VERSION = 1
 REPLY = 1
 MAX_DIMENSIONS = 8
 MAX_BODY_BYTES = 64 << 20
+MAX_FRAME_BYTES = MAX_BODY_BYTES + 256
 
 WireType = Literal["float32", "float16", "bfloat16"]
 _CODES: dict[WireType, int] = {"float32": 0, "float16": 1, "bfloat16": 2}
@@ -86,7 +87,7 @@ def decode(data: bytes) -> Frame:
     """Return the frame in ``data``; the array is new memory, always float32.
 
     Raises:
-        FrameError: anything about it is wrong; nothing larger than ``data`` is ever allocated.
+        FrameError: anything about it is wrong; no memory is taken before shape and length agree.
     """
     if len(data) < _HEAD.size:
         raise FrameError(f"the frame has {len(data)} bytes; expected at least {_HEAD.size}")

@@ -14,13 +14,14 @@ class OnnxNetwork:
 
     Args:
         path: the ONNX file, checked by the caller.
-        item_shape: the shape of one item, as the manifest says.
+        item_shape: the shape of one input item, as the manifest says.
+        width: the width of one output item, as the manifest says.
 
     Raises:
-        RunFolderError: ONNX Runtime cannot read it, or it takes items of another shape.
+        RunFolderError: ONNX Runtime cannot read it, or its inputs or outputs have another shape.
     """
 
-    def __init__(self, path: Path, item_shape: tuple[int, ...]) -> None:
+    def __init__(self, path: Path, item_shape: tuple[int, ...], width: int) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         try:
@@ -29,9 +30,13 @@ class OnnxNetwork:
             )
         except Exception as error:  # ONNX Runtime's own exceptions share no base class
             raise RunFolderError(f"{path} is not a readable ONNX network: {error}") from None
-        actual = tuple(self._session.get_inputs()[0].shape[1:])
-        if actual != item_shape:
-            raise RunFolderError(f"{path} takes items of shape {actual}; the manifest says {item_shape}")
+        (takes,), (gives,) = self._session.get_inputs(), self._session.get_outputs()
+        for what, actual, expected in (
+            ("takes", tuple(takes.shape[1:]), item_shape),
+            ("gives", tuple(gives.shape[1:]), (width,)),
+        ):
+            if actual != expected:
+                raise RunFolderError(f"{path} {what} items of shape {actual}; the manifest says {expected}")
 
     def __call__(self, array_T: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the outputs for inputs whose first axis is T."""

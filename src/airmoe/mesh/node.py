@@ -15,7 +15,7 @@ import numpy as np
 import zenoh
 
 from airmoe.errors import FrameError, MeshError, RefusedError
-from airmoe.mesh.frame import MAX_BODY_BYTES, Frame, decode, encode
+from airmoe.mesh.frame import MAX_FRAME_BYTES, Frame, decode, encode
 from airmoe.mesh.keys import expert_key
 from airmoe.mesh.networks import OnnxNetwork
 from airmoe.mesh.session import open_session
@@ -24,7 +24,6 @@ from airmoe.runfolder import EXPERT_ONNX, checked_file, read_manifest
 _log = logging.getLogger("airmoe.mesh")
 
 QUEUE_LIMIT = 64
-MAX_FRAME_BYTES = MAX_BODY_BYTES + 256
 MAX_WAITING_BYTES = 4 * MAX_FRAME_BYTES
 
 
@@ -47,7 +46,9 @@ class Node:
     def __init__(self, client_folder: Path, listen: str, connect: Sequence[str] = ()) -> None:
         self.manifest = read_manifest(client_folder)
         self._expert = OnnxNetwork(
-            checked_file(client_folder, self.manifest, EXPERT_ONNX), (self.manifest.features,)
+            checked_file(client_folder, self.manifest, EXPERT_ONNX),
+            (self.manifest.features,),
+            len(self.manifest.classes),
         )
         self._key = expert_key(
             self.manifest.mesh, self.manifest.model_hash, self.manifest.layer, self.manifest.expert
@@ -70,7 +71,9 @@ class Node:
         self.close()
 
     def close(self) -> None:
-        """Leave the mesh; requests already accepted are answered first."""
+        """Leave the mesh; requests already accepted are answered first. Closing twice does no harm."""
+        if self._session.is_closed():
+            return
         self._token.undeclare()
         self._queryable.undeclare()
         self._requests.put(None)

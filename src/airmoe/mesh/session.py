@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 import zenoh
 
-from airmoe.errors import AddressError
+from airmoe.errors import AddressError, InvalidInputError
+from airmoe.mesh.frame import MAX_FRAME_BYTES
 
 LEASE_MS = 1500
 """A node that says nothing for this long is taken for dead."""
@@ -50,6 +51,8 @@ def open_session(listen: str | None = None, connect: Sequence[str] = ()) -> zeno
     Raises:
         AddressError: an address is malformed, not loopback, or in use.
     """
+    if isinstance(connect, str):
+        raise InvalidInputError("connect", connect, "a list of addresses")
     if listen is not None:
         _refuse_used(listen)
     config = zenoh.Config()
@@ -64,6 +67,7 @@ def open_session(listen: str | None = None, connect: Sequence[str] = ()) -> zeno
         "scouting/gossip/enabled": True,
         "transport/shared_memory/enabled": False,
         "transport/link/tx/lease": LEASE_MS,
+        "transport/link/rx/max_message_size": 2 * MAX_FRAME_BYTES,  # with room for Zenoh's own headers
         # A send to a node that stopped reading holds up the whole session until this closes its link.
         "transport/link/tx/queue/congestion_control/block/wait_before_close": LEASE_MS * 1000,
     }.items():

@@ -144,11 +144,14 @@ def answers_around_kills(results: dict[str, Any], window: int = 100) -> str:
         bottom.set_ylabel(f"accuracy, last {window}")
         bottom.set_xlabel("query")
         for axes in (top, bottom):
-            for query, victim in zip(kills["killed_at_query"], kills["victims"], strict=True):
+            struck = zip(
+                kills["struck_at_query"], kills["victims"], ("killed", "frozen, then killed"), strict=True
+            )
+            for query, victim, how in struck:
                 axes.axvline(query, color=ALARM, linewidth=1, linestyle="--")
                 if axes is bottom:
                     axes.annotate(
-                        f"node {victim} killed",
+                        f"node {victim} {how}",
                         (query, 0.04),
                         xycoords=("data", "axes fraction"),
                         xytext=(4, 0),

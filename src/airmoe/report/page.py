@@ -62,6 +62,8 @@ def _page(results: dict[str, Any], images: dict[str, str]) -> str:
         degraded=kills["degraded"],
         f1_before=f"{kills['f1_before']:.3f}",
         f1_after=f"{kills['f1_after']:.3f}",
+        rounds=config["features"]["rounds"],
+        central_epochs=results["central_epochs"],
         slowest=f"{kills['slowest_ms']:.0f}",
         node_memory=f"{max(results['nodes']['memory_mb']):.0f}",
         nodes_serving=f"{results['nodes']['all_serving_s']:.1f}",

@@ -20,6 +20,7 @@ COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
 
 PAGE_COLUMNS = COLUMNS | {
     "local, own classes": lambda method: f"{method['local_share_own_classes']:.0%}",
+    "local, by weight": lambda method: f"{method['local_weight']:.0%}",
     "experts": lambda method: f"{method['experts_per_query']:.2f}",
     "measured in": lambda method: method["through"],
 }

@@ -131,7 +131,7 @@ def dispatch(
         )
         wanted_TE = np.zeros_like(arrived_TE)
         wanted_TE[open_T] = routing.mask_TE
-        wanted_TE &= ~arrived_TE
+        wanted_TE &= ~arrived_TE & np.isfinite(quoted_j_TE)
         if not wanted_TE.any():
             break
         energy_j_T += np.where(wanted_TE, charged_j_TE, 0.0).sum(axis=1)

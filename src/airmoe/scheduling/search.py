@@ -29,7 +29,11 @@ MAX_DUAL_STEPS = 50
 
 
 def _compiled(function: Kernel) -> Kernel:
-    return cast(Kernel, njit(cache=True, nogil=True, error_model="numpy")(function))
+    try:
+        kernel = njit(cache=True, nogil=True, error_model="numpy")(function)
+    except RuntimeError:  # neither this folder nor the user's cache can be written: compile in each process
+        kernel = njit(nogil=True, error_model="numpy")(function)
+    return cast(Kernel, kernel)
 
 
 @_compiled

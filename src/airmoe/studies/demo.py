@@ -63,13 +63,19 @@ def mesh_methods(seed: int) -> dict[str, Policy]:
 
 
 def run_demo(
-    config: RunConfig, images: ImageSet, out: Path, *, central_epochs: int, ask_images: int, say: Say
+    config: RunConfig,
+    load: Callable[[], ImageSet],
+    out: Path,
+    *,
+    central_epochs: int,
+    ask_images: int,
+    say: Say,
 ) -> dict[str, Any]:
     """Run the demonstration and write its run folder; return what ``results.json`` holds.
 
     Args:
         config: the federated run.
-        images: the data.
+        load: returns the data; called once the other arguments have been checked.
         out: run folder to make; nothing is left of it if the demonstration fails.
         central_epochs: passes over the data for the centrally trained baseline.
         ask_images: held-out images that every client asks; a seeded draw if there are more.
@@ -83,19 +89,25 @@ def run_demo(
         raise InvalidInputError("clients", config.data.clients, "at least 3: two nodes are killed")
     if central_epochs < 1:
         raise InvalidInputError("central_epochs", central_epochs, "at least 1")
+    if out.exists():
+        raise InvalidInputError("out", str(out), "a folder that does not exist yet")
+    images = load()
     survivors = config.data.clients - 2
     if min(ask_images, len(images.test_labels)) * survivors < FEWEST_QUERIES:
         expected = f"at least {-(-FEWEST_QUERIES // survivors)} of {len(images.test_labels)} held-out images"
         raise InvalidInputError("ask", ask_images, f"{expected}: {FEWEST_QUERIES} queries while nodes die")
-    if out.exists():
-        raise InvalidInputError("out", str(out), "a folder that does not exist yet")
     data = split_among_clients(config, images)
     with (
         _parent_of(out) as parent,
         tempfile.TemporaryDirectory(dir=parent, prefix=f".{out.name}.") as scratch,
     ):
         run = Path(scratch) / "run"
-        results = _demonstrate(config, images, data, run, central_epochs, ask_images, say)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # small networks: more threads cost more than they bring
+        try:
+            results = _demonstrate(config, images, data, run, central_epochs, ask_images, say)
+        finally:
+            torch.set_num_threads(threads)
         with replaced_file(run / "results.json") as temporary:
             temporary.write_text(json.dumps(results) + "\n", encoding="utf-8")
         write_report(results, run)
@@ -125,7 +137,6 @@ def _demonstrate(
     ask_images: int,
     say: Say,
 ) -> dict[str, Any]:
-    torch.set_num_threads(1)
     clock = _Clock()
     steps = config.features.rounds + config.data.clients + config.gate.rounds
     with clock.step("train the networked MoE"):
@@ -169,7 +180,9 @@ def _demonstrate(
         with clock.step("kill two nodes"):
             for client in clients:
                 client.policy = TopK(1)
-            report = _each_query(say, "ask while two nodes die", len(labels_T) * (len(clients) - 2))
+            report = _each_query(
+                say, "ask while two nodes die, and after", 2 * len(labels_T) * (len(clients) - 2)
+            )
             kills = kill_two(
                 clients, fleet, trials[ROUTED], images_TCHW, labels_T, data.holds, config.seed, report
             )

@@ -68,6 +68,10 @@ class NodeFleet:
     ) -> None:
         self.close()
 
+    def freeze(self, node: int) -> None:
+        """Stop a node with SIGSTOP: its connections stay open and it answers nothing."""
+        os.kill(self._processes[node].pid, signal.SIGSTOP)
+
     def kill(self, node: int) -> None:
         """End a node with SIGKILL: it says goodbye to nobody."""
         os.kill(self._processes[node].pid, signal.SIGKILL)

@@ -1,9 +1,10 @@
-"""Two nodes die by SIGKILL while queries run: what the answers look like around it.
+"""Two nodes die while queries run: what the answers look like around it.
 
 Shape suffixes: Q queries, T items, N clients, C classes.
 """
 
 import itertools
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,8 +16,8 @@ from airmoe.randomness import stream
 from airmoe.studies.fleet import NodeFleet
 from airmoe.studies.trials import Trial, ask
 
-SETTLING = 50
-"""Queries after the second kill that do not count for F1: they began before it or while it was noticed."""
+FROZEN_S = 1.0
+"""How long the second victim hangs before it is killed."""
 
 
 def choose_victims(holds: Sequence[Sequence[int]], seed: int) -> tuple[int, int]:
@@ -43,11 +44,11 @@ def kill_two(
     seed: int,
     progress: Callable[[int], None],
 ) -> dict[str, Any]:
-    """Have the surviving clients ask all images at the same time while two nodes are killed.
+    """Have the surviving clients ask all images at the same time while two nodes die; return what happened.
 
-    Return figures and the stream of answers. The first node dies a tenth of the way, the second at a fifth.
-    F1 after the kills counts the queries sent after the second; both F1 figures are means over the surviving
-    clients and the classes that still have a holder.
+    The first is ended with SIGKILL a tenth of the way. The second freezes (SIGSTOP) at a fifth, as a box that
+    hangs, and is ended with SIGKILL a second later. When both are dead, the same clients ask all images once
+    more. F1 before and after are means over these clients and the classes that still have a holder.
 
     Args:
         clients: all clients, their policy set.
@@ -62,36 +63,41 @@ def kill_two(
     victims = choose_victims(holds, seed)
     survivors = [client for client in clients if client.manifest.client not in victims]
     queries = len(survivors) * len(labels_T)
-    kill_at = dict(zip((queries // 10, queries // 5), victims, strict=True))
+    killed_at, frozen_at = queries // 10, queries // 5
+    end_second = threading.Timer(FROZEN_S, fleet.kill, (victims[1],))
 
     def after_query(done: int) -> None:
-        if done in kill_at:
-            fleet.kill(kill_at[done])
+        if done == killed_at:
+            fleet.kill(victims[0])
+        elif done == frozen_at:
+            fleet.freeze(victims[1])
+            end_second.start()
         progress(done)
 
-    answers = ask(survivors, images_TCHW, labels_T, together=True, after_query=after_query)
+    during = ask(survivors, images_TCHW, labels_T, together=True, after_query=after_query)
+    end_second.join()
+    after = ask(
+        survivors, images_TCHW, labels_T, together=True, after_query=lambda done: progress(queries + done)
+    )
     classes = len(clients[0].manifest.classes)
     held = sorted(set().union(*(held for client, held in enumerate(holds) if client not in victims)))
-    settled_Q = np.arange(queries) > max(kill_at) + SETTLING
-    asked_before_Q = ~np.isin(before.client_Q, victims)
-    f1_before = before.of(asked_before_Q).f1_NC(classes)[:, held].mean()
-    f1_after = answers.of(settled_Q).f1_NC(classes)[:, held].mean()
-    correct_Q = answers.label_Q == answers.answer_Q
+    lived = before.of(~np.isin(before.client_Q, victims))
+    both = (during, after)
     return {
         "victims": list(victims),
-        "killed_at_query": list(kill_at),
+        "struck_at_query": [killed_at, frozen_at],
         "classes_with_a_holder": held,
-        "f1_before": float(f1_before),
-        "f1_after": float(f1_after),
-        "queries": queries,
-        "failed_queries": queries - len(answers.answer_Q),
-        "rerouted": int(answers.rerouted_Q.sum()),
-        "degraded": int(answers.degraded_Q.sum()),
-        "slowest_ms": float(answers.latency_s_Q.max() * 1e3),
+        "f1_before": float(np.nanmean(lived.f1_NC(classes)[:, held])),
+        "f1_after": float(np.nanmean(after.f1_NC(classes)[:, held])),
+        "queries": 2 * queries,
+        "failed_queries": int(sum((trial.answer_Q < 0).sum() for trial in both)),
+        "rerouted": int(sum(trial.rerouted_Q.sum() for trial in both)),
+        "degraded": int(sum(trial.degraded_Q.sum() for trial in both)),
+        "slowest_ms": float(max(trial.latency_s_Q.max() for trial in both) * 1e3),
         "stream": {
-            "latency_ms": np.round(answers.latency_s_Q * 1e3, 3).tolist(),
-            "correct": correct_Q.astype(int).tolist(),
-            "rerouted": np.flatnonzero(answers.rerouted_Q).tolist(),
-            "degraded": np.flatnonzero(answers.degraded_Q).tolist(),
+            "latency_ms": np.round(during.latency_s_Q * 1e3, 3).tolist(),
+            "correct": (during.label_Q == during.answer_Q).astype(int).tolist(),
+            "rerouted": np.flatnonzero(during.rerouted_Q).tolist(),
+            "degraded": np.flatnonzero(during.degraded_Q).tolist(),
         },
     }

@@ -3,12 +3,14 @@
 Shape suffixes: Q queries (one image each), T items, E experts, C channels or classes, H height, W width.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from airmoe.links import Links
-from airmoe.nn import IdealRadioCarrier, MixtureOfExperts
+from airmoe.nn import IdealRadioCarrier, MixtureOfExperts, mixing_weights
 from airmoe.scheduling import Policy
 from airmoe.studies.trials import Trial
 from airmoe.training.evaluation import outputs_in_batches
@@ -39,30 +41,29 @@ def ask_simulated(
     """
     model.eval()
     model.carrier, model.policy = IdealRadioCarrier(links), policy
-    answers, requests, energies = [], [], []
+    answers, requests, energies, own_weights = [], [], [], []
     for client in range(clients):
         with torch.no_grad():
             output = model(images_TCHW, np.full(len(labels_T), client))
         assert output.dispatched is not None
+        arrived_TE = torch.from_numpy(output.dispatched.arrived_TE)
         answers.append(output.y_TC.argmax(dim=1).numpy())
         requests.append(output.dispatched.requested_TE)
         energies.append(output.dispatched.energy_j_T)
-    client_Q = np.repeat(np.arange(clients), len(labels_T))
+        own_weights.append(mixing_weights(output.scores_TE, arrived_TE, "chosen")[:, client].numpy())
     requested_QE = np.concatenate(requests)
+    client_Q = np.repeat(np.arange(clients), len(labels_T))
     remote_Q = requested_QE.sum(axis=1) - requested_QE[np.arange(len(client_Q)), client_Q]
     with torch.no_grad():
         features = model.extractor(images_TCHW[:1]).numel()
-    classes = output.y_TC.shape[1]
-    return Trial(
-        client_Q,
-        np.tile(labels_T, clients),
-        np.concatenate(answers),
-        requested_QE,
-        np.concatenate(energies),
-        remote_Q * (features + classes) * BYTES_PER_VALUE,
-        np.full(len(client_Q), np.nan),
-        np.zeros(len(client_Q), np.bool_),
-        np.zeros(len(client_Q), np.bool_),
+    return _untimed(
+        labels_T,
+        clients,
+        answer_Q=np.concatenate(answers),
+        requested_QE=requested_QE,
+        own_weight_Q=np.concatenate(own_weights),
+        energy_j_Q=np.concatenate(energies),
+        bytes_Q=remote_Q * (features + output.y_TC.shape[1]) * BYTES_PER_VALUE,
     )
 
 
@@ -71,16 +72,27 @@ def ask_one_network(
 ) -> Trial:
     """Have every client answer all images with its own copy of one network: nothing is sent."""
     answer_T = outputs_in_batches(network, images_TCHW).argmax(dim=1).numpy()
-    client_Q = np.repeat(np.arange(clients), len(labels_T))
-    nothing_Q = np.zeros(len(client_Q))
+    queries = clients * len(labels_T)
+    return _untimed(
+        labels_T,
+        clients,
+        answer_Q=np.tile(answer_T, clients),
+        requested_QE=np.repeat(np.eye(clients, dtype=np.bool_), len(labels_T), axis=0),
+        own_weight_Q=np.ones(queries),
+        energy_j_Q=np.zeros(queries),
+        bytes_Q=np.zeros(queries, np.int64),
+    )
+
+
+def _untimed(labels_T: NDArray[np.int64], clients: int, **figures: NDArray[Any]) -> Trial:
+    """Return the trial of every client asking all images in order, with nothing timed and nothing lost."""
+    queries = clients * len(labels_T)
     return Trial(
-        client_Q,
-        np.tile(labels_T, clients),
-        np.tile(answer_T, clients),
-        np.eye(clients, dtype=np.bool_)[client_Q],
-        nothing_Q,
-        nothing_Q.astype(np.int64),
-        np.full(len(client_Q), np.nan),
-        nothing_Q.astype(np.bool_),
-        nothing_Q.astype(np.bool_),
+        client_Q=np.repeat(np.arange(clients), len(labels_T)),
+        image_Q=np.tile(np.arange(len(labels_T)), clients),
+        label_Q=np.tile(labels_T, clients),
+        latency_s_Q=np.full(queries, np.nan),
+        rerouted_Q=np.zeros(queries, np.bool_),
+        degraded_Q=np.zeros(queries, np.bool_),
+        **figures,
     )

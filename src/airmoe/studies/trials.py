@@ -4,6 +4,7 @@ Shape suffixes: Q queries (one image each), N clients, E experts, C classes.
 """
 
 import itertools
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -14,8 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from airmoe.errors import MeshError
 from airmoe.mesh import Answer, MeshClient
 from airmoe.training.evaluation import class_f1
+
+_log = logging.getLogger("airmoe.studies")
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,9 +28,11 @@ class Trial:
 
     Attributes:
         client_Q: int64, who asked.
-        label_Q: int64, the true class.
-        answer_Q: int64, the class answered.
-        requested_QE: bool, the experts asked.
+        image_Q: int64, which image.
+        label_Q: int64, its true class.
+        answer_Q: int64, the class answered; -1 where the query failed.
+        requested_QE: bool, the experts asked, whether they answered or not.
+        own_weight_Q: float64, the weight of the client's own expert in the answer, in [0, 1].
         energy_j_Q: float64, joules.
         bytes_Q: int64, bytes of requests and replies as framed.
         latency_s_Q: float64, seconds; NaN where nothing was timed.
@@ -35,9 +41,11 @@ class Trial:
     """
 
     client_Q: NDArray[np.int64]
+    image_Q: NDArray[np.int64]
     label_Q: NDArray[np.int64]
     answer_Q: NDArray[np.int64]
     requested_QE: NDArray[np.bool_]
+    own_weight_Q: NDArray[np.float64]
     energy_j_Q: NDArray[np.float64]
     bytes_Q: NDArray[np.int64]
     latency_s_Q: NDArray[np.float64]
@@ -49,7 +57,7 @@ class Trial:
         return Trial(**{field.name: getattr(self, field.name)[chosen_Q] for field in fields(self)})
 
     def f1_NC(self, classes: int) -> NDArray[np.float64]:
-        """Return the F1 score of each class for each client that asked, in the order of their numbers."""
+        """Return each class's F1 score for each client that asked; NaN for classes it did not ask about."""
         return np.stack(
             [
                 class_f1(self.label_Q[own], self.answer_Q[own], classes)
@@ -65,7 +73,7 @@ class Trial:
         return asked
 
     def local_share(self, of_Q: NDArray[np.bool_] | None = None) -> float:
-        """Return the share of (image, expert) pairs served by the asking client's own expert, in [0, 1]."""
+        """Return the share of the (image, expert) pairs asked for that are the client's own, in [0, 1]."""
         of_Q = np.ones(len(self.client_Q), np.bool_) if of_Q is None else of_Q
         own_Q = self.requested_QE[np.arange(len(self.client_Q)), self.client_Q]
         return float(own_Q[of_Q].sum() / max(self.requested_QE[of_Q].sum(), 1))
@@ -75,12 +83,14 @@ class Trial:
         own_class_Q = np.array(
             [label in holds[client] for client, label in zip(self.client_Q, self.label_Q, strict=True)]
         )
+        f1_N = np.nanmean(self.f1_NC(classes), axis=1)
         timed = self.latency_s_Q[~np.isnan(self.latency_s_Q)] * 1e3
         return {
-            "macro_f1": float(self.f1_NC(classes).mean()),
-            "macro_f1_by_client": self.f1_NC(classes).mean(axis=1).tolist(),
+            "macro_f1": float(np.nanmean(f1_N)),
+            "macro_f1_by_client": f1_N.tolist(),
             "local_share": self.local_share(),
             "local_share_own_classes": self.local_share(own_class_Q),
+            "local_weight": float(self.own_weight_Q.mean()),
             "experts_per_query": float(self.requested_QE.sum(axis=1).mean()),
             "bytes_per_query": float(self.bytes_Q.mean()),
             "joules_per_query": float(self.energy_j_Q.mean()),
@@ -88,6 +98,7 @@ class Trial:
             "latency_p99_ms": float(np.percentile(timed, 99)) if timed.size else None,
             "rerouted_share": float(self.rerouted_Q.mean()),
             "degraded_share": float(self.degraded_Q.mean()),
+            "failed_queries": int((self.answer_Q < 0).sum()),
             "queries": len(self.client_Q),
         }
 
@@ -116,9 +127,14 @@ def ask(
     def query(client: int, step: int) -> _Query:
         image = (step + client * len(labels_T) // len(clients)) % len(labels_T)
         begin_s = time.monotonic()
-        answer = clients[client].predict(images_TCHW[image][None])
+        answer: Answer | None = None
+        try:
+            answer = clients[client].predict(images_TCHW[image][None])
+        except MeshError as error:
+            _log.warning("a query failed: %s", error)
         after_query(next(done))
-        return _Query(begin_s, clients[client].manifest.client, int(labels_T[image]), answer)
+        elapsed_s = time.monotonic() - begin_s
+        return _Query(begin_s, elapsed_s, clients[client].manifest.client, image, answer)
 
     def queries_of(client: int) -> list[_Query]:
         try:
@@ -136,22 +152,40 @@ def ask(
         queries.sort(key=lambda query: query.begin_s)
     else:
         queries = [query(client, step) for step in range(len(labels_T)) for client in range(len(clients))]
-    answers = [query.answer for query in queries]
-    return Trial(
-        np.array([query.client for query in queries]),
-        np.array([query.label for query in queries]),
-        np.array([answer.probability_TC[0].argmax() for answer in answers]),
-        np.concatenate([answer.dispatched.requested_TE for answer in answers]),
-        np.concatenate([answer.dispatched.energy_j_T for answer in answers]),
-        np.array([answer.sent_bytes + answer.received_bytes for answer in answers]),
-        np.array([answer.elapsed_s for answer in answers]),
-        np.concatenate([answer.dispatched.rerouted_T for answer in answers]),
-        np.concatenate([answer.dispatched.degraded_T for answer in answers]),
-    )
+    return _trial(queries, labels_T, clients[0].manifest.experts)
 
 
 class _Query(NamedTuple):
     begin_s: float
+    elapsed_s: float
     client: int
-    label: int
-    answer: Answer
+    image: int
+    answer: Answer | None
+
+
+def _trial(queries: Sequence[_Query], labels_T: NDArray[np.int64], experts: int) -> Trial:
+    trial = Trial(
+        client_Q=np.array([query.client for query in queries]),
+        image_Q=np.array([query.image for query in queries]),
+        label_Q=labels_T[[query.image for query in queries]],
+        answer_Q=np.full(len(queries), -1),
+        requested_QE=np.zeros((len(queries), experts), np.bool_),
+        own_weight_Q=np.zeros(len(queries)),
+        energy_j_Q=np.zeros(len(queries)),
+        bytes_Q=np.zeros(len(queries), np.int64),
+        latency_s_Q=np.array([query.elapsed_s for query in queries]),
+        rerouted_Q=np.zeros(len(queries), np.bool_),
+        degraded_Q=np.zeros(len(queries), np.bool_),
+    )
+    for row, query in enumerate(queries):
+        if query.answer is None:
+            continue
+        dispatched = query.answer.dispatched
+        trial.answer_Q[row] = query.answer.probability_TC[0].argmax()
+        trial.requested_QE[row] = dispatched.requested_TE[0]
+        trial.own_weight_Q[row] = query.answer.weights_TE[0, query.client]
+        trial.energy_j_Q[row] = dispatched.energy_j_T[0]
+        trial.bytes_Q[row] = query.answer.sent_bytes + query.answer.received_bytes
+        trial.rerouted_Q[row] = dispatched.rerouted_T[0]
+        trial.degraded_Q[row] = dispatched.degraded_T[0]
+    return trial

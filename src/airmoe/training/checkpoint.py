@@ -47,8 +47,8 @@ class Checkpoint:
             "format": _FORMAT,
             "fingerprint": self._fingerprint,
             "rows": json.dumps(rows),
-            "sha256": _digest(tensors),
         }
+        metadata["sha256"] = _digest(stage, metadata, tensors)
         with replaced_file(self._path(stage)) as temporary:
             save_file(tensors, temporary, metadata)
 
@@ -67,7 +67,7 @@ class Checkpoint:
             with safetensors.safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
-            if metadata.get("sha256") != _digest(tensors):
+            if metadata.pop("sha256", None) != _digest(stage, metadata, tensors):
                 raise ValueError("its SHA-256 is not the one it names")
             rows: list[Row] = json.loads(metadata.get("rows", ""))
             for key, tensor in tensors.items():
@@ -92,9 +92,10 @@ class Checkpoint:
         return self._folder / f"{stage}.safetensors"
 
 
-def _digest(tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(name.encode())
+def _digest(stage: str, metadata: dict[str, str], tensors: dict[str, Tensor]) -> str:
+    names = sorted(tensors)
+    shapes = [(name, str(tensors[name].dtype), list(tensors[name].shape)) for name in names]
+    digest = hashlib.sha256(json.dumps([stage, sorted(metadata.items()), shapes]).encode())
+    for name in names:
         digest.update(tensors[name].numpy().data)
     return digest.hexdigest()

@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from airmoe.errors import InvalidInputError
 from airmoe.runfolder import Seed
 
-Positive = Annotated[int, Field(ge=1)]
-Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[int, Field(ge=1, le=10**6)]
+LearningRate = Annotated[float, Field(gt=0, le=1000)]
+Weight = Annotated[float, Field(ge=0, le=10**6)]
 
 
 class Section(BaseModel):
@@ -25,7 +25,7 @@ class DataSettings(Section):
     """Which images, and how they fall on clients."""
 
     name: str = "digits"
-    clients: Positive = 10
+    clients: Annotated[int, Field(ge=1, le=1000)] = 10
     partition: Literal["ring", "iid"] = "ring"
 
 
@@ -34,7 +34,7 @@ class ModelSettings(Section):
 
     backbone: str = "lenet5"
     norm: Literal["group", "none"] = "group"
-    expert_hidden: Positive = 256
+    expert_hidden: Annotated[int, Field(ge=1, le=1 << 16)] = 256
 
 
 class SgdSettings(Section):
@@ -43,7 +43,7 @@ class SgdSettings(Section):
     rounds: Positive
     local_epochs: Positive = 1
     batch_size: Positive = 32
-    learning_rate: Rate = 0.02
+    learning_rate: LearningRate = 0.02
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
 
 
@@ -58,7 +58,7 @@ class ExpertSettings(Section):
 
     epochs: Positive = 20
     batch_size: Positive = 32
-    learning_rate: Rate = 0.02
+    learning_rate: LearningRate = 0.02
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
 
@@ -71,7 +71,7 @@ class GateSettings(SgdSettings):
     """
 
     rounds: Positive = 60
-    learning_rate: Rate = 0.2
+    learning_rate: LearningRate = 0.2
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
     query_k: Positive = 1
     expert_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
@@ -84,8 +84,8 @@ class LinkSettings(Section):
 
     mean_snr_db: Annotated[float, Field(ge=-300, le=300)] = 10.0
     subcarriers: Annotated[int, Field(ge=1, le=1 << 20)] = 128
-    subcarrier_hz: Rate = 1e6
-    power_w: Rate = 1e-2
+    subcarrier_hz: Annotated[float, Field(ge=1, le=1e12)] = 1e6
+    power_w: Annotated[float, Field(ge=1e-12, le=1e6)] = 1e-2
 
 
 class RunConfig(Section):
@@ -109,13 +109,14 @@ def parse_config(text: str, origin: str) -> RunConfig:
     """
     try:
         return RunConfig.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise InvalidInputError(origin, str(error), "valid TOML") from None
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        expected = "a known key" if first["type"] == "extra_forbidden" else first["msg"]
+        unknown = first["type"] == "extra_forbidden"
+        expected = "a known key" if unknown else first["msg"].removeprefix("Input should be ")
         raise InvalidInputError(f"{origin}: {key}", first["input"], expected) from None
+    except (ValueError, RecursionError) as error:  # not TOML, or nested or long beyond what Python reads
+        raise InvalidInputError(origin, str(error), "valid TOML") from None
 
 
 def load_config(path: Path) -> RunConfig:

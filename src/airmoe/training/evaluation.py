@@ -12,17 +12,19 @@ BATCH = 500
 
 
 def macro_f1(labels_T: NDArray[np.int64], answers_T: NDArray[np.int64], classes: int) -> float:
-    """Return the mean over all classes of the F1 score, in [0, 1]; a class that is never right counts 0."""
-    return float(class_f1(labels_T, answers_T, classes).mean())
+    """Return the mean F1 score over the classes that occur in ``labels_T``, in [0, 1]."""
+    return float(np.nanmean(class_f1(labels_T, answers_T, classes)))
 
 
 def class_f1(labels_T: NDArray[np.int64], answers_T: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
-    """Return the F1 score of each class (C,), in [0, 1]."""
+    """Return each class's F1 score (C,), in [0, 1]; NaN for classes that do not occur in ``labels_T``."""
     from sklearn.metrics import f1_score
 
-    return np.asarray(
+    score_C = np.asarray(
         f1_score(labels_T, answers_T, labels=np.arange(classes), average=None, zero_division=0.0), np.float64
     )
+    score_C[~np.isin(np.arange(classes), labels_T)] = np.nan
+    return score_C
 
 
 def outputs_in_batches(network: nn.Module, inputs_T: Tensor) -> Tensor:

@@ -62,7 +62,9 @@ def export_onnx(module: nn.Module, example_T: Tensor, path: Path) -> None:
             verbose=False,
         )
         expected = module(example_T).numpy()
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     (actual,) = session.run(None, {"input": example_T.numpy()})
     difference = float(np.abs(actual - expected).max())
     if not difference <= TOLERANCE:
