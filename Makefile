@@ -26,7 +26,8 @@ check: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(RUN) benchmarks/federated_round.py
-	$(RUN) benchmarks/mesh_query.py
+	test -d runs/bench || $(RUN) -m airmoe.cli train --out runs/bench
+	$(RUN) benchmarks/node_process.py runs/bench
 
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict

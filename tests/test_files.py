@@ -1,10 +1,10 @@
-"""Files and folders are whole or absent."""
+"""Files are whole or absent."""
 
 from pathlib import Path
 
 import pytest
 
-from airmoe.files import new_folder, replaced_file
+from airmoe.files import replaced_file
 
 
 class Failure(Exception):
@@ -49,28 +49,3 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: t
         raise error
     assert path.read_text() == "old"
     assert names(tmp_path) == ["file.txt"]
-
-
-def test_a_folder_appears_when_it_is_whole(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "folder"
-    with new_folder(path) as temporary:
-        (temporary / "file.txt").write_text("x")
-        assert not path.exists()
-    assert (path / "file.txt").read_text() == "x"
-    assert names(path.parent) == ["folder"]
-    assert path.stat().st_mode & 0o777 == 0o755
-
-
-@pytest.mark.parametrize("error", [Failure, KeyboardInterrupt])
-def test_a_failure_leaves_no_folder(tmp_path: Path, error: type[BaseException]) -> None:
-    with pytest.raises(error), new_folder(tmp_path / "folder") as temporary:  # noqa: PT012
-        (temporary / "file.txt").write_text("half")
-        raise error
-    assert names(tmp_path) == []
-
-
-def test_a_folder_that_exists_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(FileExistsError), new_folder(tmp_path / "folder"):
-        pytest.fail("the block must not run")
-    assert names(tmp_path) == ["folder"]

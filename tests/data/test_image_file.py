@@ -76,7 +76,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_no_image(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="cannot be read as an image"):
+    with pytest.raises(DataError, match="not a regular file"):
         read_image(tmp_path, 3, 32, 32)
 
 

@@ -135,6 +135,12 @@ def test_too_few_clients_are_refused(scheme: str, clients: int, fewest: int) -> 
         partition(np.arange(20) % 2, clients, scheme, seed=0)
 
 
+@pytest.mark.parametrize("clients", [2.5, "2", True, None])
+def test_a_number_of_clients_that_is_no_integer_is_refused(clients: object) -> None:
+    with pytest.raises(InvalidInputError, match=f"clients is {clients!r}; expected 1 to 20"):
+        partition(np.arange(20) % 2, clients, "iid", seed=0)
+
+
 @pytest.mark.parametrize("scheme", ["iid", "ring"])
 def test_more_clients_than_images_are_refused(scheme: str) -> None:
     with pytest.raises(InvalidInputError, match=r"clients is 21; expected . to 20 \(the number of images\)"):

@@ -66,7 +66,7 @@ def asker(folders: list[Path], manifest: Manifest) -> Iterator[Asker]:
 
 @pytest.fixture
 def expected(folders: list[Path], asker: Asker) -> NDArray[np.float32]:
-    return OnnxNetwork(folders[0] / "expert.onnx", (400,))(asker.request.array)
+    return OnnxNetwork(folders[0] / "expert.onnx", (400,), 10)(asker.request.array)
 
 
 def test_a_node_answers_what_its_expert_computes(asker: Asker, expected: NDArray[np.float32]) -> None:

@@ -26,6 +26,7 @@ def method(
         "macro_f1": f1,
         "local_share": local,
         "local_share_own_classes": local / 2,
+        "local_weight": local / 3,
         "experts_per_query": 1.25,
         "bytes_per_query": float(bytes_),
         "joules_per_query": microjoules * 1e-6,
@@ -54,7 +55,12 @@ def made_up_results() -> dict[str, Any]:
             "asked_images": 120,
             "classes": ["bee", "bird", "hive", "nest"],
         },
-        "config": {"seed": 7, "data": {"clients": 4, "partition": "ring"}},
+        "config": {
+            "seed": 7,
+            "data": {"clients": 4, "partition": "ring"},
+            "features": {"rounds": 61},
+        },
+        "central_epochs": 59,
         "methods": [method(name, *figures) for name, figures in METHODS.items()],
         "asked_by_client": {
             name: [[30, 10, 40, 40], [40, 30, 10, 40], [40, 40, 30, 10], [10, 40, 40, 30]]
@@ -75,7 +81,7 @@ def made_up_results() -> dict[str, Any]:
         "mesh_minus_simulation": 2e-7,
         "kills": {
             "victims": [1, 3],
-            "killed_at_query": [24, 48],
+            "struck_at_query": [24, 48],
             "queries": queries,
             "failed_queries": 0,
             "rerouted": 2,

@@ -51,7 +51,7 @@ def test_another_f1_gives_another_figure(results: dict[str, Any]) -> None:
 def test_the_kills_are_marked_and_their_victims_named(results: dict[str, Any]) -> None:
     shown = words(answers_around_kills(results))
     assert "node 1 killed" in shown
-    assert "node 3 killed" in shown
+    assert "node 3 frozen, then killed" in shown
 
 
 def test_queries_routed_again_and_degraded_are_counted(results: dict[str, Any]) -> None:
@@ -64,7 +64,7 @@ def test_the_fewest_queries_of_a_demonstration_can_be_drawn(results: dict[str, A
     from airmoe.studies.demo import FEWEST_QUERIES
 
     stream = results["kills"]["stream"]
-    results["kills"]["killed_at_query"] = [FEWEST_QUERIES // 10, FEWEST_QUERIES // 5]
+    results["kills"]["struck_at_query"] = [FEWEST_QUERIES // 10, FEWEST_QUERIES // 5]
     stream["latency_ms"] = stream["latency_ms"][:FEWEST_QUERIES]
     stream["correct"] = stream["correct"][:FEWEST_QUERIES]
     ET.fromstring(answers_around_kills(results))

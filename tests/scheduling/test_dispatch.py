@@ -172,6 +172,19 @@ def test_an_own_expert_that_stands_in_while_others_could_is_not_degraded() -> No
     assert not dispatched.degraded_T.any()
 
 
+def test_a_policy_cannot_ask_experts_that_are_out_of_reach() -> None:
+    class Stubborn(TopK):
+        """Asks the best experts whether they can be reached or not."""
+
+        def route(self, scores_TE: Any, price_j_TE: Any, slot: Slot) -> Any:
+            return super().route(scores_TE, np.zeros_like(price_j_TE), slot)
+
+    carrier = LossyCarrier(PRICE_J, dead={0, 1, 2})
+    dispatched = send(carrier, Stubborn(1), source=3)
+    assert carrier.calls == [[(0, 0)], [(0, 3)]]
+    assert dispatched.degraded_T.tolist() == [True]
+
+
 def test_without_time_only_the_own_expert_is_asked() -> None:
     carrier = LossyCarrier(PRICE_J)
     dispatched = send(carrier, TopK(1), source=2, deadline_s=0.0)

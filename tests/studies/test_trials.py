@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import ArrayLike
 
 from airmoe.data import ImageSet
+from airmoe.errors import NoExpertReachedError
 from airmoe.mesh import MeshClient, open_session
 from airmoe.runfolder import client_folders
 from airmoe.scheduling import Routing, Slot, TopK
@@ -27,9 +28,11 @@ def trial() -> Trial:
     """Clients 0 and 2 ask four images of classes 0, 0, 1, 1 each; there are three experts."""
     return Trial(
         client_Q=np.array([0, 0, 0, 0, 2, 2, 2, 2]),
+        image_Q=np.array([0, 1, 2, 3, 0, 1, 2, 3]),
         label_Q=np.array([0, 0, 1, 1, 0, 0, 1, 1]),
         answer_Q=np.array([0, 0, 1, 1, 0, 0, 0, 1]),
         requested_QE=bools("100", "100", "010", "011", "001", "001", "010", "110"),
+        own_weight_Q=np.array([1.0, 1, 0, 0, 1, 1, 0, 0]),
         energy_j_Q=np.array([0.0, 0, 1, 2, 0, 0, 1, 4]),
         bytes_Q=np.array([0, 0, 100, 200, 0, 0, 100, 400]),
         latency_s_Q=np.array([0.001, 0.001, 0.003, 0.003, 0.001, 0.001, 0.003, np.nan]),
@@ -63,8 +66,9 @@ def test_f1_is_that_of_each_client_and_class(trial: Trial) -> None:
     assert trial.f1_NC(classes=2) == pytest.approx(np.array([[1, 1], [0.8, 2 / 3]]))
 
 
-def test_a_class_that_nobody_names_has_f1_zero(trial: Trial) -> None:
-    assert trial.f1_NC(classes=3)[:, 2].tolist() == [0, 0]
+def test_a_class_that_nobody_asked_about_has_no_f1(trial: Trial) -> None:
+    assert np.isnan(trial.f1_NC(classes=3)[:, 2]).all()
+    assert trial.summary(3, HOLDS)["macro_f1"] == trial.summary(2, HOLDS)["macro_f1"]
 
 
 def test_the_chosen_queries_keep_their_figures(trial: Trial) -> None:
@@ -81,6 +85,7 @@ def test_the_summary_is_made_of_means_over_queries_and_f1_over_clients(trial: Tr
         "macro_f1_by_client": pytest.approx([1, (0.8 + 2 / 3) / 2]),
         "local_share": 0.4,
         "local_share_own_classes": 2 / 5,  # client 0 asks about 0s: 2 of 2 pairs; client 2 about 1s: 0 of 3
+        "local_weight": 4 / 8,
         "experts_per_query": 10 / 8,
         "bytes_per_query": 100,
         "joules_per_query": 1,
@@ -88,6 +93,7 @@ def test_the_summary_is_made_of_means_over_queries_and_f1_over_clients(trial: Tr
         "latency_p99_ms": pytest.approx(3),
         "rerouted_share": 1 / 8,
         "degraded_share": 1 / 8,
+        "failed_queries": 0,
         "queries": 8,
     }
 
@@ -178,6 +184,22 @@ def test_asking_together_ends_for_all_when_one_client_cannot_go_on(
     finally:
         last.policy = policy
     assert len(done) < len(digits.test_labels)
+
+
+def test_a_query_that_fails_is_counted_and_the_others_go_on(
+    clients: list[MeshClient], digits: ImageSet
+) -> None:
+    def broken(features_TF: np.ndarray) -> np.ndarray:
+        raise NoExpertReachedError("nobody")
+
+    last, gate = clients[-1], clients[-1].gate
+    last.gate = broken
+    try:
+        trial = ask(clients, digits.test_images[:6], digits.test_labels[:6])
+    finally:
+        last.gate = gate
+    assert np.flatnonzero(trial.answer_Q < 0).tolist() == np.flatnonzero(trial.client_Q == 3).tolist()
+    assert trial.summary(10, [[]] * 4)["failed_queries"] == 6
 
 
 def test_each_client_is_summarised_under_its_own_number(clients: list[MeshClient], digits: ImageSet) -> None:

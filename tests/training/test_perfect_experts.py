@@ -113,9 +113,9 @@ def test_a_perfect_gate_that_is_blind_to_the_client_is_half_local_on_own_classes
     assert local_share(output, SOURCE_T, EVERYWHERE_T) == pytest.approx(0.10, abs=0.01)
 
 
-def test_a_class_that_is_never_right_counts_zero() -> None:
-    np.testing.assert_allclose(class_f1(np.array([0, 0, 1]), np.array([0, 1, 0]), 3), [0.5, 0.0, 0.0])
-    assert macro_f1(np.array([0, 0, 1]), np.array([0, 1, 0]), 3) == pytest.approx(0.5 / 3)
+def test_a_class_that_is_never_right_counts_zero_and_one_that_never_occurs_not_at_all() -> None:
+    np.testing.assert_allclose(class_f1(np.array([0, 0, 1]), np.array([0, 1, 0]), 3), [0.5, 0.0, np.nan])
+    assert macro_f1(np.array([0, 0, 1]), np.array([0, 1, 0]), 3) == pytest.approx(0.5 / 2)
 
 
 def test_top_1_answers_are_those_of_the_best_scored_expert() -> None:

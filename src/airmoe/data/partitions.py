@@ -43,9 +43,8 @@ def partition(
     if scheme not in _SCHEMES:
         raise InvalidInputError("scheme", scheme, " or ".join(_SCHEMES))
     integer_at_least("seed", seed, 0)
-    integer_at_least("clients", clients, 1)
     fewest_clients, divide = _SCHEMES[scheme]
-    if not fewest_clients <= clients <= len(labels_T):
+    if type(clients) is not int or not fewest_clients <= clients <= len(labels_T):
         raise InvalidInputError(
             "clients",
             clients,

@@ -184,8 +184,8 @@ class MeshCarrier:
         def arrived(reply: zenoh.Reply) -> None:
             replies.put((expert, reply))
 
-        # A frozen node stops reading, and a large send to it then blocks for seconds: never on this thread. What
-        # fits into the buffers between two nodes does not block, and a thread would cost more than the sending.
+        # A frozen node stops reading, and a large send to it then blocks for seconds: never on this thread.
+        # What fits into the buffers between two nodes does not block, and a thread costs more than sending.
         if len(frame) <= BUFFERED_BYTES:
             send()
         else:

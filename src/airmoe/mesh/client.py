@@ -122,7 +122,7 @@ class MeshClient:
 
     @policy.setter
     def policy(self, policy: Policy) -> None:
-        # Decide once now: a policy that compiles must not do so while a query waits.
+        """Let another policy decide; it decides once now, lest it compile while a query waits."""
         nothing_1E = np.zeros((1, self.manifest.experts))
         policy.route(nothing_1E, nothing_1E, self._slot_of_one)
         self._policy = policy

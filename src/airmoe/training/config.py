@@ -11,7 +11,7 @@ from airmoe.errors import InvalidInputError
 from airmoe.runfolder import Seed
 
 Positive = Annotated[int, Field(ge=1, le=10**6)]
-LearningRate = Annotated[float, Field(gt=0, le=1000)]
+LearningRate = Annotated[float, Field(gt=0, le=1e30)]
 Weight = Annotated[float, Field(ge=0, le=10**6)]
 
 
