@@ -2,7 +2,7 @@
 
     python benchmarks/node_process.py RUN_FOLDER [--starts 10]
 
-Starts ``airmoe serve`` of the run's first client alone, again and again, and reads VmHWM from /proc. Beside it,
+Starts ``airmoe serve`` of the run's first client alone, again and again, and reads VmHWM. Beside it,
 in turns, an interpreter that only imports NumPy, ONNX Runtime and Zenoh: what no node can go below.
 """
 

@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 INK, MUTED, GRID = "#1f2933", "#66727f", "#e4e8ec"
 ACCENT, SECOND, WARM, ALARM = "#0b7285", "#5f3dc4", "#e8590c", "#c92a2a"
 
-NEAR_F1 = 0.08
+NEAR_F1 = 0.04
 """Methods this close to the best are shown again in the close-up."""
 
 _STYLE: Any = {
@@ -56,25 +56,25 @@ def f1_against_energy(results: dict[str, Any]) -> str:
                 marker=".",
                 linewidth=1.5,
                 zorder=2,
+                label="DES, importance 0.1 to 0.95" if axes is close else None,
             )
-            for method in methods:
-                colour = WARM if method["name"].startswith("networked") else MUTED
-                axes.scatter(_microjoules(method), method["macro_f1"], s=36, color=colour, zorder=3)
             axes.set_xlabel("energy per query, µJ")
         for method in methods:
-            if method not in near:
+            colour = WARM if method["name"].startswith("networked") else MUTED
+            where = _microjoules(method), method["macro_f1"]
+            whole.scatter(*where, s=36, color=colour, zorder=3)
+            if method in near:
+                marker = "os^Dv<>P"[near.index(method) % 8]
+                close.scatter(*where, s=60, marker=marker, color=colour, zorder=3, label=method["name"])
+            else:
                 _label(whole, method, method["name"], MUTED, (6, 4))
         whole.set_ylim(0, 1.05)
         whole.set_ylabel("macro-F1, mean over clients")
         whole.set_title("all methods")
-        for place, method in enumerate(sorted(near, key=_microjoules)):
-            networked = method["name"].startswith("networked")
-            _label(close, method, method["name"], INK if networked else MUTED, (7, (-13, 7)[place % 2]))
-        for point in (sweep[0], sweep[-1]):
-            _label(close, point, f"importance {point['importance']:g}", ACCENT, (-4, -14))
+        whole.margins(x=0.25)
         close.set_ylim(best - NEAR_F1, best + NEAR_F1 / 8)
-        close.set_xlim(right=max(_microjoules(point) for point in [*near, *sweep]) * 1.35)
-        close.set_title("the best, closer up; the curve is DES")
+        close.set_title("the best, closer up")
+        close.legend(loc="lower right", fontsize=8.5)
         return _svg(figure)
 
 
@@ -147,12 +147,12 @@ def answers_around_kills(results: dict[str, Any], window: int = 100) -> str:
             struck = zip(
                 kills["struck_at_query"], kills["victims"], ("killed", "frozen, then killed"), strict=True
             )
-            for query, victim, how in struck:
+            for row, (query, victim, how) in enumerate(struck):
                 axes.axvline(query, color=ALARM, linewidth=1, linestyle="--")
                 if axes is bottom:
                     axes.annotate(
                         f"node {victim} {how}",
-                        (query, 0.04),
+                        (query, 0.04 + 0.14 * row),
                         xycoords=("data", "axes fraction"),
                         xytext=(4, 0),
                         textcoords="offset points",

@@ -19,8 +19,8 @@ COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
 """Title and cell of each column; bytes, µJ and ms are per query of one image."""
 
 PAGE_COLUMNS = COLUMNS | {
-    "local, own classes": lambda method: f"{method['local_share_own_classes']:.0%}",
-    "local, by weight": lambda method: f"{method['local_weight']:.0%}",
+    "own classes": lambda method: f"{method['local_share_own_classes']:.0%}",
+    "by weight": lambda method: f"{method['local_weight']:.0%}",
     "experts": lambda method: f"{method['experts_per_query']:.2f}",
     "measured in": lambda method: method["through"],
 }
