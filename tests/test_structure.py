@@ -120,7 +120,7 @@ def parts_that_load_torch(source: Path) -> list[str]:
             check=False,
         )
         assert ended.returncode == 0, ended.stderr
-        file, loaded = ended.stdout.split()
+        file, loaded = ended.stdout.strip().rsplit(" ", 1)
         assert Path(file).is_relative_to(source), f"{file} was imported instead of {source}"
         if loaded == "True":
             wrong.append(f"{part}: importing it loads torch")
