@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 import typer
 from rich.console import Console
 
-from airmoe.errors import AirmoeError, MissingExtraError
+from airmoe.errors import AirmoeError, InvalidInputError, MissingExtraError
 
 if TYPE_CHECKING:
     from airmoe.data import ImageSet
@@ -270,6 +270,8 @@ def _load(name: str, data_dir: Path | None) -> "ImageSet":
     from airmoe.data import load_images
     from airmoe.report.progress import ProgressBars
 
+    if data_dir is not None and name != "cifar10":
+        raise InvalidInputError("data-dir", str(data_dir), f"no folder: {name} reads none")
     with ProgressBars(console) as say:
         return load_images(name, data_dir=data_dir, progress=lambda done, total: say("download", done, total))
 

@@ -52,6 +52,7 @@ WRONG = {
         ["cannot be downloaded", "data_batch_1.bin", "--data-dir"],
         {"https_proxy": f"http://{NOWHERE}", "no_proxy": ""},
     ),
+    "folder that is not read": Wrong(["demo", "--data-dir", "empty"], ["data-dir is 'empty'", "digits"]),
     "truncated CIFAR-10": Wrong(["demo", *CIFAR, "cut"], ["data_batch_1.bin: has 1000 bytes", "30730000"]),
     "no image file": Wrong(["predict", "no.png", *ASK], ["no.png: no such file"]),
     "unreadable image": Wrong(["predict", "text.png", *ASK], ["text.png: cannot be read as an image"]),
