@@ -49,8 +49,6 @@ def _page(results: dict[str, Any], images: dict[str, str]) -> str:
         f1_local=f"{local['macro_f1']:.3f}",
         f1_fedavg=f"{fedavg['macro_f1']:.3f}",
         f1_central=f"{central['macro_f1']:.3f}",
-        local_share=f"{routed['local_share']:.0%}",
-        local_share_own=f"{routed['local_share_own_classes']:.0%}",
         p50=f"{routed['latency_p50_ms']:.2f}",
         p99=f"{routed['latency_p99_ms']:.2f}",
         microjoules=f"{routed['joules_per_query'] * 1e6:.1f}",
