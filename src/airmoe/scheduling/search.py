@@ -1,4 +1,6 @@
-"""The compiled search behind `select_experts`: enumeration up to two experts, branch and bound beyond.
+"""The quick compiled search behind `select_experts`: enumeration up to two experts, branch and bound beyond.
+
+A row that takes more nodes than it is given is left to `hard_search`, with the best set met so far.
 
 P1 of arXiv 2503.13421, a covering knapsack with a cardinality row. Serial and deterministic. Every row is
 first put into an order that does not depend on the labels of its experts (score descending, then energy
@@ -8,48 +10,40 @@ Shape suffixes: T items, E experts, K candidates (reachable experts of an item, 
 Within a row: `score_K` is t capped at the need, `energy_K` is e, `chosen_D` holds indices of candidates.
 """
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
-
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from airmoe.scheduling.compilation import compiled
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 Flags = NDArray[np.bool_]
-Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 # A set is only worth finding if it is cheaper by more than this; exact means to a relative 1e-9.
-RELATIVE_GAIN = 1e-10
+RELATIVE_GAIN = 9e-10
 # Bounds on the rounding of a reduced-cost sum, relative to the size of its terms.
 ROUNDING = 1e-14
 # The dual is piecewise linear with few pieces; it usually needs 5 to 10 steps. Any multiplier is valid.
 MAX_DUAL_STEPS = 50
 
 
-def _compiled(function: Kernel) -> Kernel:
-    try:
-        kernel = njit(cache=True, nogil=True, error_model="numpy")(function)
-    except RuntimeError:  # neither this folder nor the user's cache can be written: compile in each process
-        kernel = njit(nogil=True, error_model="numpy")(function)
-    return cast(Kernel, kernel)
-
-
-@_compiled
+@compiled
 def select_rows(
     scores_TE: Floats,
     energy_TE: Floats,
     need_T: Floats,
     max_experts: int,
+    most_nodes: int,
     mask_TE: Flags,
     energy_T: Floats,
     feasible_T: Flags,
     nodes_T: Indices,
+    proven_T: Flags,
 ) -> None:
-    """Solve P1 for every row; the last four arrays are written (`mask_TE` must be all False).
+    """Solve P1 for every row; the last five arrays are written (`mask_TE` must be all False).
 
-    `need_T` is the threshold less the tolerance.
+    `need_T` is the threshold less the tolerance. A row is not proven if its search would take more than
+    `most_nodes` nodes.
     """
     items, experts = scores_TE.shape
     expert_K = np.empty(experts, np.int64)
@@ -60,10 +54,15 @@ def select_rows(
         need = need_T[item]
         candidates = _sort_reachable(scores_TE[item], energy_TE[item], need, expert_K, score_K, energy_K)
         if candidates == 0:
-            energy_T[item], feasible_T[item], nodes_T[item] = np.inf, False, 0
+            energy_T[item], feasible_T[item], nodes_T[item], proven_T[item] = np.inf, False, 0, True
             continue
-        size, feasible, nodes = _solve(
-            score_K[:candidates], energy_K[:candidates], need, min(max_experts, candidates), chosen_D
+        size, feasible, nodes, proven_T[item] = _solve(
+            score_K[:candidates],
+            energy_K[:candidates],
+            need,
+            min(max_experts, candidates),
+            most_nodes,
+            chosen_D,
         )
         for position in chosen_D[:size]:
             mask_TE[item, expert_K[position]] = True
@@ -74,7 +73,7 @@ def select_rows(
         energy_T[item], feasible_T[item], nodes_T[item] = total, feasible, nodes
 
 
-@_compiled
+@compiled
 def _sort_reachable(
     scores_E: Floats, energy_E: Floats, need: float, expert_K: Indices, score_K: Floats, energy_K: Floats
 ) -> int:
@@ -101,25 +100,29 @@ def _sort_reachable(
     return count
 
 
-@_compiled
+@compiled
 def _solve(
-    score_K: Floats, energy_K: Floats, need: float, most: int, chosen_D: Indices
-) -> tuple[int, bool, int]:
-    """Write the cheapest sufficient set into `chosen_D`; return its size, whether it suffices, and nodes."""
+    score_K: Floats, energy_K: Floats, need: float, most: int, most_nodes: int, chosen_D: Indices
+) -> tuple[int, bool, int, bool]:
+    """Write the cheapest sufficient set into `chosen_D`.
+
+    Returns:
+        its size, whether it suffices, the nodes visited, and whether it is proven to be the cheapest.
+    """
     if need <= 0.0:
         chosen_D[0] = np.argmin(energy_K)
-        return 1, True, energy_K.size
+        return 1, True, energy_K.size, True
     chosen_D[:most] = np.arange(most)  # the best scores: the fallback, and the first incumbent
     if score_K[:most].sum() < need:
-        return most, False, 1
+        return most, False, 1, True
     if most <= 2:
         size, nodes = _enumerate(score_K, energy_K, need, most, chosen_D)
-    else:
-        size, nodes = _branch_and_bound(score_K, energy_K, need, most, chosen_D)
-    return size, True, nodes
+        return size, True, nodes, True
+    size, nodes, proven = _branch_and_bound(score_K, energy_K, need, most, most_nodes, chosen_D)
+    return size, True, nodes, proven
 
 
-@_compiled
+@compiled
 def _enumerate(
     score_K: Floats, energy_K: Floats, need: float, most: int, chosen_D: Indices
 ) -> tuple[int, int]:
@@ -144,11 +147,11 @@ def _enumerate(
     return size, nodes
 
 
-@_compiled
+@compiled
 def _branch_and_bound(
-    score_K: Floats, energy_K: Floats, need: float, most: int, chosen_D: Indices
-) -> tuple[int, int]:
-    """Improve the incumbent in `chosen_D` to the optimum; return its size and the nodes visited.
+    score_K: Floats, energy_K: Floats, need: float, most: int, most_nodes: int, chosen_D: Indices
+) -> tuple[int, int, bool]:
+    """Improve the incumbent in `chosen_D`; return its size, the nodes visited, and whether it is optimal.
 
     Candidates are taken by ascending reduced cost e - lambda t. Where a set still falls short it needs at
     least one more of the candidates left, so the r cheapest left (the first for sure, the others while they
@@ -171,8 +174,11 @@ def _branch_and_bound(
     taken_D = np.empty(most, np.int64)
     score_D, energy_D, reduced_D = np.zeros(most + 1), np.zeros(most + 1), np.zeros(most + 1)
     limit = best * (1.0 - RELATIVE_GAIN)
-    depth, position, nodes, improved = 0, 0, 1, False
+    depth, position, nodes, improved, proven = 0, 0, 1, False, True
     while best > 0.0:
+        if nodes >= most_nodes:
+            proven = False
+            break
         left = most - depth
         open_ = position < count and left > 0
         if open_:
@@ -201,10 +207,10 @@ def _branch_and_bound(
         position = taken_D[depth] + 1
     for place in range(size):
         chosen_D[place] = kept_K[order_K[chosen_D[place]]] if improved else kept_K[chosen_D[place]]
-    return size, nodes
+    return size, nodes, proven
 
 
-@_compiled
+@compiled
 def _undominated(energy_K: Floats, most: int) -> Indices:
     """Return the candidates worth keeping: drop one if `most` others cost no more and score no less."""
     kept_K = np.empty(energy_K.size, np.int64)
@@ -220,7 +226,7 @@ def _undominated(energy_K: Floats, most: int) -> Indices:
     return kept_K[:count]
 
 
-@_compiled
+@compiled
 def _dual(
     score_K: Floats, energy_K: Floats, need: float, most: int, chosen_D: Indices
 ) -> tuple[int, float, float, Indices]:
@@ -262,7 +268,7 @@ def _dual(
     return size, best, multiplier, order_K
 
 
-@_compiled
+@compiled
 def _sort_by(key_K: Floats, order_K: Indices) -> None:
     """Sort the candidates in `order_K` by ascending key: by insertion, since they are nearly in order."""
     for sorted_ in range(1, order_K.size):
@@ -274,7 +280,7 @@ def _sort_by(key_K: Floats, order_K: Indices) -> None:
         order_K[place] = candidate
 
 
-@_compiled
+@compiled
 def _exchange(
     score_K: Floats, energy_K: Floats, need: float, most: int, chosen_D: Indices, size: int, best: float
 ) -> tuple[int, float]:
@@ -310,7 +316,7 @@ def _exchange(
             best += energy_K[chosen_D[place]]
 
 
-@_compiled
+@compiled
 def _largest_left(score_K: Floats, most: int) -> Floats:
     """Return (K + 1, D + 1): the sum of the d largest scores from each candidate on."""
     count = score_K.size
