@@ -98,11 +98,15 @@ def test_an_expert_that_costs_nothing_does_not_displace_the_rule() -> None:
     assert selection.mask[0, [0, 2]].all()
 
 
-def test_energy_may_be_shared_by_all_items_or_each_items_own() -> None:
-    scores = np.random.default_rng(1).dirichlet(np.ones(4), 3)
-    energy_E = np.array([4.0, 3.0, 2.0, 1.0])
-    shared, own = select_experts(scores, energy_E), select_experts(scores, np.tile(energy_E, (3, 1)))
+@pytest.mark.parametrize("max_experts", CAPS)
+def test_energy_may_be_shared_by_all_items_or_each_items_own(max_experts: int) -> None:
+    scores = np.random.default_rng(1).dirichlet(np.ones(6), 30)
+    energy_E = np.array([4.0, 3.0, 2.0, 1.0, INF, 2.5])
+    shared = select_experts(scores, energy_E, 0.7, max_experts)
+    own = select_experts(scores, np.tile(energy_E, (30, 1)), 0.7, max_experts)
     np.testing.assert_array_equal(shared.mask, own.mask)
+    np.testing.assert_array_equal(shared.energy_j, own.energy_j)
+    np.testing.assert_array_equal(shared.search_nodes, own.search_nodes)
 
 
 def test_threshold_may_be_each_items_own() -> None:
@@ -119,6 +123,15 @@ def test_results_have_the_promised_types_and_prove_their_optimum(max_experts: in
     assert (selection.search_nodes.shape, selection.search_nodes.dtype) == ((5,), np.int64)
     assert (selection.search_nodes >= 1).all()
     assert selection.gap_j.tolist() == [0.0] * 5
+
+
+@pytest.mark.parametrize("max_experts", CAPS)
+def test_a_budget_changes_nothing_where_it_is_not_spent(max_experts: int) -> None:
+    scores, energy = np.random.default_rng(3).dirichlet(np.ones(8), 40), np.arange(1.0, 9.0)
+    expected = select_experts(scores, energy, 0.6, max_experts)
+    within = select_experts(scores, energy, 0.6, max_experts, node_budget=299)
+    np.testing.assert_array_equal(within.mask, expected.mask)
+    assert within.gap_j.tolist() == [0.0] * 40
 
 
 @pytest.mark.parametrize("max_experts", CAPS)
@@ -164,6 +177,10 @@ def test_arrays_in_any_memory_order_are_taken() -> None:
         ({"max_experts": 0}, "max_experts is 0; expected an integer of at least 1"),
         ({"max_experts": 2.0}, r"max_experts is 2\.0"),
         ({"max_experts": True}, "max_experts is True"),
+        ({"node_budget": 0}, "node_budget is 0; expected an integer of at least 1"),
+        ({"node_budget": -1}, "node_budget is -1"),
+        ({"node_budget": 1.5}, r"node_budget is 1\.5"),
+        ({"node_budget": True}, "node_budget is True"),
     ],
 )
 def test_a_wrong_argument_is_named_with_its_value_and_what_is_expected(

@@ -1,0 +1,128 @@
+"""JESA's block coordinate descent: experts for given subcarriers, subcarriers for given experts, in turn.
+
+Shape suffixes: T items, E experts, M subcarriers, L scheduled links, P (item, link) pairs.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from airmoe.scheduling.allocation import assign_subcarriers
+from airmoe.scheduling.layer import Floats, Indices, Layer
+from airmoe.scheduling.selection import Selection, cheapest_sets
+
+IDLE_LOAD = 1e-6
+"""What a link without items counts in the assignment, in items: an expert dropped once can return."""
+
+FALLS = 1e-12
+"""The energy falls if it does so by more than this, relative."""
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """A selection and an allocation that belong together.
+
+    Attributes:
+        column_L: the subcarrier of each scheduled link, -1 for none.
+        selection: the cheapest sets of experts under this allocation.
+        rounds: how often both were solved.
+        falling_j: energy after each round.
+    """
+
+    column_L: Indices
+    selection: Selection
+    rounds: int
+    falling_j: tuple[float, ...]
+
+    @property
+    def rank(self) -> tuple[int, float]:
+        """Less is better: first fewer items whose threshold is missed, then less energy."""
+        return rank_of(self.selection)
+
+
+def rank_of(selection: Selection) -> tuple[int, float]:
+    """Return how many items miss their threshold, and the energy of all that are served, in J."""
+    energy_j = selection.energy_j
+    if not selection.feasible.all():
+        energy_j = energy_j[np.isfinite(energy_j)]
+    return int((~selection.feasible).sum()), float(energy_j.sum())
+
+
+def descend(layer: Layer, load_L: Floats) -> Schedule:
+    """Allocate for these loads, select, allocate for what was selected, and so on while the energy falls."""
+    best: Schedule | None = None
+    falling_j: list[float] = []
+    while True:
+        column_L = _assign(layer, load_L)
+        selection = layer.select(price_of(layer, column_L, np.full(column_L.size, np.inf)))
+        rank = rank_of(selection)
+        if best is not None and not _better(rank, best.rank):
+            return best
+        falling_j.append(rank[1])
+        best = Schedule(column_L, selection, len(falling_j), tuple(falling_j))
+        if (column_L >= 0).all():
+            load_L = layer.load_L(selection.mask)
+        else:  # a link that was left out might be worth having
+            load_L = fitting_load(layer, price_of(layer, column_L, layer.best_price_L))
+
+
+def price_of(layer: Layer, column_L: Indices, without_L: Floats) -> Floats:
+    """Return the links' prices per bit under an allocation, `without_L` where a link has no subcarrier."""
+    price_L = np.take_along_axis(layer.price_LM, np.maximum(column_L, 0)[:, np.newaxis], axis=1)[:, 0]
+    return np.where(column_L >= 0, price_L, without_L)
+
+
+def _better(rank: tuple[int, float], than: tuple[int, float]) -> bool:
+    return rank[0] < than[0] or (rank[0] == than[0] and rank[1] < than[1] * (1 - FALLS))
+
+
+def _assign(layer: Layer, load_L: Floats) -> Indices:
+    """Assign subcarriers to all links, idle ones at a tiny load; to those that fit, if there are too few."""
+    links, subcarriers = layer.price_LM.shape
+    weight_L = np.maximum(load_L, IDLE_LOAD * layer.bits_T.mean())
+    if links <= subcarriers:
+        return assign_subcarriers(layer.price_LM, weight_L)
+    first_L = np.lexsort((layer.best_price_L, load_L == 0))[:subcarriers]  # active ones, then the cheapest
+    column_L = np.full(links, -1, dtype=np.int64)
+    column_L[first_L] = assign_subcarriers(layer.price_LM[first_L], weight_L[first_L])
+    return column_L
+
+
+def fitting_load(layer: Layer, price_L: Floats) -> Floats:
+    """Return the loads of a selection that needs no more links than there are subcarriers.
+
+    While it needs more, the links whose items are served most cheaply without them are closed.
+    """
+    price_L = price_L.copy()
+    while True:
+        selection = layer.select(price_L)
+        load_L = layer.load_L(selection.mask)
+        excess = int((load_L > 0).sum()) - layer.price_LM.shape[1]
+        if excess <= 0:
+            return load_L
+        regret_L = _regret(layer, price_L, selection)
+        closed_L = np.argsort(np.where(load_L > 0, regret_L, np.inf), kind="stable")
+        price_L[closed_L[: max(1, excess // 4)]] = np.inf
+
+
+def _regret(layer: Layer, price_L: Floats, selection: Selection) -> Floats:
+    """Return how much dearer each link's items would be served without it; a missed threshold is dearest."""
+    energy_TE = layer.energy_TE(price_L)
+    number_NN = np.full((layer.nodes, layer.nodes), -1)
+    number_NN[layer.link_NN] = np.arange(price_L.size)
+    item_P, expert_P = np.nonzero(selection.mask)
+    link_P = number_NN[layer.source_T[item_P], layer.placement_E[expert_P]]
+    item_P, link_P = item_P[link_P >= 0], link_P[link_P >= 0]
+    node_P = np.nonzero(layer.link_NN)[1][link_P]
+    without_PE = np.where(layer.placement_E == node_P[:, np.newaxis], np.inf, energy_TE[item_P])
+    other = cheapest_sets(layer.scores_TE[item_P], without_PE, layer.threshold_T[item_P], layer.max_experts)
+    missed_j = 1e3 * selection.energy_j[np.isfinite(selection.energy_j)].sum()
+    lost_P = selection.feasible[item_P] & ~other.feasible
+    energy_P = np.where(np.isfinite(other.energy_j), other.energy_j, 0.0)
+    regret_P = energy_P - selection.energy_j[item_P] + missed_j * lost_P
+    regret_L = np.bincount(link_P, weights=regret_P, minlength=price_L.size)
+    if layer.charge_return:
+        by_NN = np.zeros((layer.nodes, layer.nodes))
+        by_NN[layer.link_NN] = regret_L
+        regret_L = (by_NN + by_NN.T)[layer.link_NN]
+    return regret_L
