@@ -7,6 +7,17 @@ import pytest
 from airmoe.data import ImageSet, load_images
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="run the tests that take minutes, too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--long"):
+        for item in items:
+            if "long" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="takes minutes: runs with --long"))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     """Small networks: more threads cost more than they bring, and a busy machine makes it far worse."""

@@ -81,10 +81,30 @@ def test_a_single_node_has_no_links() -> None:
     assert allocate_subcarriers(Links.from_snr(0.0, RADIO, nodes=1)).tolist() == [[-1]]
 
 
-def test_too_few_subcarriers_are_refused_with_the_number_needed() -> None:
-    links = Links.from_snr(0.0, Ofdma(subcarriers=11), nodes=4)
-    with pytest.raises(InvalidInputError, match="subcarriers is 11; expected at least 12"):
-        allocate_subcarriers(links)
+def test_with_too_few_subcarriers_the_links_that_are_missed_least_go_without() -> None:
+    links = RayleighFading(3, Ofdma(subcarriers=4), seed=2).at(0)
+    load_NN = np.array([[0, 9, 1], [8, 0, 0], [7, 6, 0]])
+    subcarrier_NN = allocate_subcarriers(links, load_NN)
+    assert sorted(subcarrier_NN[subcarrier_NN >= 0]) == [0, 1, 2, 3]
+    assert subcarrier_NN[0, 2] == subcarrier_NN[1, 2] == -1
+
+
+def test_going_without_counts_as_the_worst_subcarrier_of_all() -> None:
+    links = RayleighFading(3, Ofdma(subcarriers=4), seed=3).at(0)
+    load_NN = np.random.default_rng(3).uniform(1, 2, (3, 3))
+    worst = max(links.radio.energy_per_bit_j(links.gain_NNM[link]).max() for link in LINKS_OF_3)
+
+    def counted(subcarrier_NN: np.ndarray) -> float:
+        energy_NN = np.minimum(links.energy_per_bit_j(subcarrier_NN), worst)
+        return float(sum(load_NN[link] * energy_NN[link] for link in LINKS_OF_3))
+
+    best = np.inf
+    for served in itertools.permutations(range(6), 4):
+        subcarrier_NN = np.full((3, 3), -1)
+        for subcarrier, link in enumerate(served):
+            subcarrier_NN[LINKS_OF_3[link]] = subcarrier
+        best = min(best, counted(subcarrier_NN))
+    assert counted(allocate_subcarriers(links, load_NN)) == pytest.approx(best, rel=1e-12)
 
 
 @pytest.mark.parametrize("value", [-1.0, np.nan, np.inf])

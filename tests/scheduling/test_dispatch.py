@@ -30,7 +30,10 @@ class LossyCarrier:
 
     links = None
 
-    def price_j(self, payload_T: NDArray[np.float64], slot: Slot) -> Price:
+    def payload_bits(self, payload_T: NDArray[np.float64]) -> int:
+        return 32
+
+    def price_j(self, slot: Slot, subcarrier_NN: NDArray[np.int64] | None = None) -> Price:
         local_TE = slot.source_T[:, None] == slot.placement_E
         return Price(np.where(local_TE, 0.0, self.price_E), np.where(local_TE, 0.0, self.price_E))
 
@@ -113,7 +116,7 @@ def test_what_has_arrived_costs_nothing_more_when_the_policy_decides_again() -> 
 
 def test_the_policy_decides_on_quotes_and_charges_are_what_is_paid() -> None:
     class Misjudging(LossyCarrier):
-        def price_j(self, payload_T: NDArray[np.float64], slot: Slot) -> Price:
+        def price_j(self, slot: Slot, subcarrier_NN: NDArray[np.int64] | None = None) -> Price:
             return Price(np.array([[9.0, 1.0, 1.0, 1.0]]), np.array([[1.0, 20.0, 30.0, 40.0]]))
 
     dispatched = send(Misjudging(PRICE_J), Des(importance=0.5, max_experts=2))

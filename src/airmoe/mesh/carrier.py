@@ -22,7 +22,7 @@ from airmoe.mesh.frame import BYTES_PER_VALUE, Frame, WireType, decode, encode
 from airmoe.mesh.keys import expert_key, layer_key
 from airmoe.mesh.session import LEASE_MS
 from airmoe.runfolder import Manifest
-from airmoe.scheduling import IdealPrice, Price, Slot
+from airmoe.scheduling import NORM_BITS, IdealPrice, Price, Slot
 from airmoe.scheduling.dispatch import Delivery
 
 _log = logging.getLogger("airmoe.mesh")
@@ -90,9 +90,13 @@ class MeshCarrier:
             self._changed.wait_for(lambda: len(self._alive) >= experts, timeout_s)
             return len(self._alive)
 
-    def price_j(self, payload_T: NDArray[np.float32], slot: Slot) -> Price:
+    def payload_bits(self, payload_T: NDArray[np.float32]) -> int:
+        """Return the bits of an item's payload on the wire and of its norm."""
+        return int(payload_T[0].size) * BYTES_PER_VALUE[self._wire_type] * 8 + NORM_BITS
+
+    def price_j(self, slot: Slot, subcarrier_NN: NDArray[np.int64] | None = None) -> Price:
         """Return (T, E) joules over the simulated links, quoted inf for experts that cannot be asked now."""
-        price = self._price(payload_T[0].size * BYTES_PER_VALUE[self._wire_type] * 8, slot)
+        price = self._price(slot, subcarrier_NN)
         now, alive = time.monotonic(), self.alive
         for expert in range(self._manifest.experts):
             silent = self._silent_until_s.get(expert, 0.0) > now

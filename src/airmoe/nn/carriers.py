@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from airmoe.links import Links
-from airmoe.scheduling import IdealPrice, Price, Slot
+from airmoe.scheduling import NORM_BITS, IdealPrice, Price, Slot
 from airmoe.scheduling.dispatch import Delivery
 
 
@@ -20,7 +20,11 @@ class LocalCarrier:
 
     links: Links | None = None
 
-    def price_j(self, payload_T: Tensor, slot: Slot) -> Price:
+    def payload_bits(self, payload_T: Tensor) -> int:
+        """Return 0: nothing travels."""
+        return 0
+
+    def price_j(self, slot: Slot, subcarrier_NN: NDArray[np.int64] | None = None) -> Price:
         """Return zeros (T, E)."""
         shape = len(slot.source_T), len(slot.placement_E)
         return Price(np.zeros(shape), np.zeros(shape))
@@ -47,19 +51,23 @@ class LocalCarrier:
 class IdealRadioCarrier(LocalCarrier):
     """Experts in this process behind links that carry bits at the Shannon rate, without error.
 
-    Each directed link has one subcarrier of its own. A payload costs s0 P0 / r joules, s0 its bits and
-    32 more for its norm.
+    Each directed link has one subcarrier of its own, or none where there are too few. A payload costs
+    s0 P0 / r joules, s0 its bits and 32 more for its norm.
 
     Args:
         links: the links, as they are and as observed.
-        subcarrier_NN: the subcarrier of each link; by default the least-energy assignment for equal loads.
+        subcarrier_NN: the subcarrier of each link while no joint policy decides on them; by default the
+            least-energy assignment for equal loads.
     """
 
     def __init__(self, links: Links, subcarrier_NN: NDArray[np.int64] | None = None) -> None:
         self.links = links
         self._price = IdealPrice(links, subcarrier_NN)
 
-    def price_j(self, payload_T: Tensor, slot: Slot) -> Price:
+    def payload_bits(self, payload_T: Tensor) -> int:
+        """Return the bits of an item's payload and of its norm."""
+        return payload_T[0].numel() * payload_T.element_size() * 8 + NORM_BITS
+
+    def price_j(self, slot: Slot, subcarrier_NN: NDArray[np.int64] | None = None) -> Price:
         """Return (T, E) joules, 0 for an expert at the item's own node."""
-        bits = payload_T[0].numel() * payload_T.element_size() * 8
-        return self._price(bits, slot)
+        return self._price(slot, subcarrier_NN)

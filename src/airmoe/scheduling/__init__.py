@@ -4,17 +4,26 @@ NumPy in, NumPy out. Nothing here imports PyTorch; Numba and SciPy are loaded by
 """
 
 from airmoe.scheduling.allocation import allocate_subcarriers
+from airmoe.scheduling.joint import Plan, schedule_layer
+from airmoe.scheduling.joint_policies import Homogeneous, Jesa, LowerBound
 from airmoe.scheduling.parsing import make_policy
-from airmoe.scheduling.policies import All, Des, Local, RandomK, TopK
-from airmoe.scheduling.policy import Policy, Routing, Slot
-from airmoe.scheduling.pricing import IdealPrice, Price
+from airmoe.scheduling.policies import All, Cheapest, Des, Local, RandomK, TopK, Wlr
+from airmoe.scheduling.policy import JointPolicy, Policy, Routing, Slot
+from airmoe.scheduling.pricing import NORM_BITS, IdealPrice, Price
 from airmoe.scheduling.selection import Selection, select_experts
 
 __all__ = [
+    "NORM_BITS",
     "All",
+    "Cheapest",
     "Des",
+    "Homogeneous",
     "IdealPrice",
+    "Jesa",
+    "JointPolicy",
     "Local",
+    "LowerBound",
+    "Plan",
     "Policy",
     "Price",
     "RandomK",
@@ -22,7 +31,9 @@ __all__ = [
     "Selection",
     "Slot",
     "TopK",
+    "Wlr",
     "allocate_subcarriers",
     "make_policy",
+    "schedule_layer",
     "select_experts",
 ]

@@ -79,7 +79,7 @@ def _better(rank: tuple[int, float], than: tuple[int, float]) -> bool:
 def _assign(layer: Layer, load_L: Floats) -> Indices:
     """Assign subcarriers to all links, idle ones at a tiny load; to those that fit, if there are too few."""
     links, subcarriers = layer.price_LM.shape
-    weight_L = np.maximum(load_L, IDLE_LOAD * layer.bits_T.mean())
+    weight_L = np.maximum(load_L, IDLE_LOAD * layer.bits_T.mean()) if links else load_L
     if links <= subcarriers:
         return assign_subcarriers(layer.price_LM, weight_L)
     first_L = np.lexsort((layer.best_price_L, load_L == 0))[:subcarriers]  # active ones, then the cheapest
@@ -101,28 +101,19 @@ def fitting_load(layer: Layer, price_L: Floats) -> Floats:
         if excess <= 0:
             return load_L
         regret_L = _regret(layer, price_L, selection)
-        closed_L = np.argsort(np.where(load_L > 0, regret_L, np.inf), kind="stable")
-        price_L[closed_L[: max(1, excess // 4)]] = np.inf
+        least_L = np.argsort(np.where(load_L > 0, regret_L, np.inf), kind="stable")
+        price_L[least_L[: max(1, excess // 4)]] = np.inf
 
 
 def _regret(layer: Layer, price_L: Floats, selection: Selection) -> Floats:
     """Return how much dearer each link's items would be served without it; a missed threshold is dearest."""
     energy_TE = layer.energy_TE(price_L)
-    number_NN = np.full((layer.nodes, layer.nodes), -1)
-    number_NN[layer.link_NN] = np.arange(price_L.size)
-    item_P, expert_P = np.nonzero(selection.mask)
-    link_P = number_NN[layer.source_T[item_P], layer.placement_E[expert_P]]
-    item_P, link_P = item_P[link_P >= 0], link_P[link_P >= 0]
-    node_P = np.nonzero(layer.link_NN)[1][link_P]
-    without_PE = np.where(layer.placement_E == node_P[:, np.newaxis], np.inf, energy_TE[item_P])
+    remote_TE = layer.source_T[:, np.newaxis] != layer.placement_E
+    item_P, expert_P = np.nonzero(selection.mask & remote_TE)
+    without_PE = energy_TE[item_P]
+    without_PE[layer.placement_E == layer.placement_E[expert_P, np.newaxis]] = np.inf
     other = cheapest_sets(layer.scores_TE[item_P], without_PE, layer.threshold_T[item_P], layer.max_experts)
-    missed_j = 1e3 * selection.energy_j[np.isfinite(selection.energy_j)].sum()
+    missed_j = 1e3 * rank_of(selection)[1]
     lost_P = selection.feasible[item_P] & ~other.feasible
-    energy_P = np.where(np.isfinite(other.energy_j), other.energy_j, 0.0)
-    regret_P = energy_P - selection.energy_j[item_P] + missed_j * lost_P
-    regret_L = np.bincount(link_P, weights=regret_P, minlength=price_L.size)
-    if layer.charge_return:
-        by_NN = np.zeros((layer.nodes, layer.nodes))
-        by_NN[layer.link_NN] = regret_L
-        regret_L = (by_NN + by_NN.T)[layer.link_NN]
-    return regret_L
+    energy_j_P = np.where(np.isfinite(other.energy_j), other.energy_j, 0.0)
+    return layer.sum_L(item_P, expert_P, energy_j_P - selection.energy_j[item_P] + missed_j * lost_P)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from airmoe.errors import NoExpertReachedError
 from airmoe.links import Links
-from airmoe.scheduling.policy import Policy, Slot
+from airmoe.scheduling.policy import JointPolicy, Policy, Slot
 from airmoe.scheduling.pricing import Price
 
 Payload_contra = TypeVar("Payload_contra", contravariant=True)
@@ -42,8 +42,15 @@ class Carrier(Protocol[Payload_contra, Output_co]):
         """The links that it carries over, if it has any; gates and policies see them as observed."""
         ...
 
-    def price_j(self, payload_T: Payload_contra, slot: Slot) -> Price:
-        """Return the price in joules of having each item served by each expert."""
+    def payload_bits(self, payload_T: Payload_contra) -> int:
+        """Return the bits that one item is charged on its way; every item of a batch has as many."""
+        ...
+
+    def price_j(self, slot: Slot, subcarrier_NN: NDArray[np.int64] | None = None) -> Price:
+        """Return the price in joules of having each item served by each expert, bits as the slot has them.
+
+        ``subcarrier_NN`` is what a joint policy decided on; left out, the carrier's own allocation stands.
+        """
         ...
 
     def carry(
@@ -71,6 +78,7 @@ class Dispatched(Generic[Output_co]):
         rerouted_T: bool, items routed again because an expert was lost.
         degraded_T: bool, items that the source's own expert answered as the last resort: the policy would
             have asked others, but none of them could be reached in time.
+        decided_by: name of the policy that decided first.
     """
 
     deliveries: list[Delivery[Output_co]]
@@ -79,6 +87,7 @@ class Dispatched(Generic[Output_co]):
     energy_j_T: NDArray[np.float64]
     rerouted_T: NDArray[np.bool_]
     degraded_T: NDArray[np.bool_]
+    decided_by: str
 
 
 def dispatch(
@@ -94,7 +103,8 @@ def dispatch(
     """Route a batch, carry it, and while time is left route items again without the experts that were lost.
 
     One attempt may take half of the time that is left, so that a frozen node leaves time for another. An item
-    for which nothing arrived is answered by its source's own expert and marked degraded.
+    for which nothing arrived is answered by its source's own expert and marked degraded. What a joint policy
+    decided is routed again by its fallback, at the source and over the subcarriers that were allocated.
 
     Args:
         payload_T: what the experts get, first axis T, any array type the carrier takes.
@@ -109,8 +119,11 @@ def dispatch(
         NoExpertReachedError: an item got no answer and its source holds no expert.
     """
     end = time.monotonic() + deadline_s
-    quoted_j_TE, charged_j_TE = carrier.price_j(payload_T, slot)
+    slot = replace(slot, bits_T=np.full(len(scores_TE), float(carrier.payload_bits(payload_T))))
+    quoted_j_TE, charged_j_TE = carrier.price_j(slot)
     quoted_j_TE = quoted_j_TE.copy()
+    decider, decided_by = policy, policy.name
+    alone = policy.fallback if isinstance(policy, JointPolicy) else policy
     arrived_TE = np.zeros(scores_TE.shape, dtype=np.bool_)
     requested_TE = np.zeros_like(arrived_TE)
     energy_j_T = np.zeros(len(scores_TE))
@@ -126,9 +139,14 @@ def dispatch(
 
     open_T = np.arange(len(scores_TE))
     while open_T.size and (left_s := end - time.monotonic()) > 0:
-        routing = policy.route(
-            scores_TE[open_T], quoted_j_TE[open_T], replace(slot, source_T=slot.source_T[open_T])
-        )
+        routing = decider.route(scores_TE[open_T], quoted_j_TE[open_T], slot.of_items(open_T))
+        if routing.subcarrier_NN is not None:
+            price = carrier.price_j(slot, routing.subcarrier_NN)
+            quoted_j_TE = np.where(np.isfinite(quoted_j_TE), price.quoted_j_TE, np.inf)
+            charged_j_TE = price.charged_j_TE
+        if decider is policy:
+            decided_by = routing.decided_by or policy.name
+        decider = alone
         wanted_TE = np.zeros_like(arrived_TE)
         wanted_TE[open_T] = routing.mask_TE
         wanted_TE &= ~arrived_TE & np.isfinite(quoted_j_TE)
@@ -148,14 +166,16 @@ def dispatch(
         carry(last_resort_TE, max(end - time.monotonic(), 0.0))
     cut_off_T = np.flatnonzero(~np.any(np.isfinite(quoted_j_TE) & ~own_TE, axis=1))
     if cut_off_T.size:  # what the policy chose from the own expert alone; what would it have chosen from all?
-        intended = policy.route(
-            scores_TE[cut_off_T], charged_j_TE[cut_off_T], replace(slot, source_T=slot.source_T[cut_off_T])
-        )
+        intended = alone.route(scores_TE[cut_off_T], charged_j_TE[cut_off_T], slot.of_items(cut_off_T))
         degraded_T[cut_off_T] |= np.any(intended.mask_TE & ~own_TE[cut_off_T], axis=1)
+    _refuse_unanswered(arrived_TE, slot, deadline_s)
+    return Dispatched(deliveries, arrived_TE, requested_TE, energy_j_T, rerouted_T, degraded_T, decided_by)
+
+
+def _refuse_unanswered(arrived_TE: NDArray[np.bool_], slot: Slot, deadline_s: float) -> None:
     unanswered_T = np.flatnonzero(~np.any(arrived_TE, axis=1))
     if unanswered_T.size:
         raise NoExpertReachedError(
             f"item {unanswered_T[0]} at node {slot.source_T[unanswered_T[0]]}: no expert answered within "
             f"{deadline_s} s, and the node holds no expert of its own"
         )
-    return Dispatched(deliveries, arrived_TE, requested_TE, energy_j_T, rerouted_T, degraded_T)

@@ -62,12 +62,12 @@ class Layer:
     @cached_property
     def price_LM(self) -> Floats:
         """J per bit of each scheduled link on each subcarrier, inf without gain."""
-        return self.price_NNM[self.link_NN]
+        return np.asarray(self.price_NNM[self.link_NN])
 
     @cached_property
     def best_price_L(self) -> Floats:
         """J per bit of each scheduled link on its best subcarrier."""
-        return self.price_LM.min(axis=1)
+        return np.asarray(self.price_LM.min(axis=1))
 
     def energy_TE(self, price_L: Floats) -> Floats:
         """Return J to have each item served by each expert, at these prices per bit of the links."""
@@ -92,9 +92,13 @@ class Layer:
 
     def bits_L(self, item_P: Indices, expert_P: Indices) -> Floats:
         """Return the bits that these pairs put on each scheduled link."""
+        return self.sum_L(item_P, expert_P, self.bits_T[item_P])
+
+    def sum_L(self, item_P: Indices, expert_P: Indices, value_P: Floats) -> Floats:
+        """Return the sum of the values of all pairs that use each scheduled link."""
         link_P = self.source_T[item_P] * self.nodes + self.placement_E[expert_P]
-        bits = np.bincount(link_P, weights=self.bits_T[item_P], minlength=self.nodes**2)
-        bits_NN = bits.reshape(self.nodes, self.nodes)
+        value_NN = np.bincount(link_P, weights=value_P, minlength=self.nodes**2)
+        value_NN = value_NN.reshape(self.nodes, self.nodes)
         if self.charge_return:
-            bits_NN = bits_NN + bits_NN.T
-        return np.asarray(bits_NN[self.link_NN])
+            value_NN = value_NN + value_NN.T
+        return np.asarray(value_NN[self.link_NN])

@@ -1,39 +1,51 @@
 """Policies by name, as the command line and configuration files give them."""
 
+from collections.abc import Callable
+from functools import partial
+
 from airmoe.errors import InvalidInputError
-from airmoe.scheduling.policies import All, Des, Local, RandomK, TopK
+from airmoe.scheduling.joint_policies import Homogeneous, Jesa, LowerBound
+from airmoe.scheduling.policies import All, Cheapest, Des, Local, RandomK, TopK, Wlr
 from airmoe.scheduling.policy import Policy
 
-_FORMS = "topk:K, random:K, local, all, or des:IMPORTANCE:MAX_EXPERTS[:Z], e.g. topk:2 or des:0.5:2"
+POLICY_FORMS = (
+    "topk:K, random:K, cheapest:K, local, all, wlr:THETA, des:IMPORTANCE:MAX_EXPERTS[:Z], "
+    "jesa:IMPORTANCE:MAX_EXPERTS[:Z], homogeneous:Z:MAX_EXPERTS or lower-bound:IMPORTANCE:MAX_EXPERTS[:Z]"
+)
+"""Every form that `make_policy` reads."""
+
+_Maker = Callable[..., Policy]
+_RULES: dict[str, tuple[_Maker, tuple[type, ...], int]] = {
+    "topk": (TopK, (int,), 1),
+    "cheapest": (Cheapest, (int,), 1),
+    "local": (Local, (), 0),
+    "all": (All, (), 0),
+    "wlr": (Wlr, (float, float), 1),
+    "des": (Des, (float, int, float), 2),
+    "jesa": (Jesa, (float, int, float), 2),
+    "homogeneous": (Homogeneous, (float, int), 2),
+    "lower-bound": (LowerBound, (float, int, float), 2),
+}
+"""Rule to its class, the types of its fields, and how many of them are needed."""
 
 
 def make_policy(spec: str, seed: int = 0) -> Policy:
     """Return the policy of this name; its `name` is the same text in its shortest form.
 
     Args:
-        spec: "topk:K", "random:K", "local", "all" or "des:IMPORTANCE:MAX_EXPERTS[:Z]".
+        spec: one of the forms in `POLICY_FORMS`, e.g. "topk:2" or "des:0.5:2".
         seed: integer >= 0, for policies that draw at random.
 
     Raises:
         InvalidInputError: an unknown name (the message lists the known ones) or a parameter out of range.
     """
-    name, *fields = spec.split(":")
+    rule, *fields = spec.split(":")
+    rules = _RULES | {"random": (partial(RandomK, seed=seed), (int,), 1)}
+    maker, types, needed = rules.get(rule, (None, (), 0))
+    if maker is None or not needed <= len(fields) <= len(types):
+        raise InvalidInputError("policy", spec, POLICY_FORMS)
     try:
-        match name, fields:
-            case "topk", [k]:
-                return TopK(int(k))
-            case "random", [k]:
-                return RandomK(int(k), seed)
-            case "local", []:
-                return Local()
-            case "all", []:
-                return All()
-            case "des", [importance, max_experts]:
-                return Des(float(importance), int(max_experts))
-            case "des", [importance, max_experts, z]:
-                return Des(float(importance), int(max_experts), float(z))
-    except InvalidInputError:
-        raise
-    except ValueError:
-        pass  # a field that is no number: the same message as for an unknown name
-    raise InvalidInputError("policy", spec, _FORMS)
+        values = [convert(field) for convert, field in zip(types, fields, strict=False)]
+    except ValueError:  # a field that is no number
+        raise InvalidInputError("policy", spec, POLICY_FORMS) from None
+    return maker(*values)

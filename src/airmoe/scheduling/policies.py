@@ -9,7 +9,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from airmoe.links.checks import integer_at_least, number_within
+from airmoe.errors import InvalidInputError
+from airmoe.links.checks import integer_at_least, number_within, positive_number
 from airmoe.randomness import stream
 from airmoe.scheduling.policy import Routing, Slot, check_inputs, routing_of
 from airmoe.scheduling.selection import select_experts
@@ -80,6 +81,67 @@ class Local:
 
 
 @dataclass(frozen=True)
+class Cheapest:
+    """The k cheapest reachable experts, whatever their scores: the least energy that k experts can cost."""
+
+    k: int
+    joint: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        integer_at_least("k", self.k, 1)
+
+    @property
+    def name(self) -> str:
+        """E.g. "cheapest:1"."""
+        return f"cheapest:{self.k}"
+
+    def route(self, scores_TE: ArrayLike, price_j_TE: ArrayLike, slot: Slot) -> Routing:
+        """Choose; see `Policy.route`."""
+        _, price = check_inputs(scores_TE, price_j_TE, slot)
+        return routing_of(_smallest(price, np.isfinite(price), self.k), price)
+
+
+@dataclass(frozen=True)
+class Wlr:
+    """Weight-to-latency ratio, after WDMoE (arXiv 2405.03131); the formula is ours.
+
+    With latency tau_j = s0 / r + compute_s, just compute_s at the item's own node, an expert is chosen if
+    t_j / tau_j is at least theta times the largest such ratio. The airtime s0 / r is the price over P0.
+
+    Args:
+        theta: from 0 to 1; 1 takes the best ratio alone.
+        compute_s: seconds that an expert takes.
+    """
+
+    theta: float = 0.5
+    compute_s: float = 1e-4
+    joint: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        number_within("theta", self.theta, 0, 1)
+        positive_number("compute_s", self.compute_s)
+
+    @property
+    def name(self) -> str:
+        """E.g. "wlr:0.5", or "wlr:0.5:0.001" where computation does not take 1e-4 s."""
+        name = f"wlr:{shortest(self.theta)}"
+        return name if self.compute_s == 1e-4 else f"{name}:{shortest(self.compute_s)}"
+
+    def route(self, scores_TE: ArrayLike, price_j_TE: ArrayLike, slot: Slot) -> Routing:
+        """Choose; see `Policy.route`. The slot must have links.
+
+        Raises:
+            InvalidInputError: as `Policy.route`, or the slot has no links.
+        """
+        scores, price = check_inputs(scores_TE, price_j_TE, slot)
+        if slot.links is None:
+            raise InvalidInputError("slot.links", None, f"links, which {self.name} reads the power from")
+        ratio_TE = scores / (price / slot.links.radio.power_w + self.compute_s)
+        enough_TE = ratio_TE >= self.theta * ratio_TE.max(axis=1, keepdims=True)
+        return routing_of(enough_TE & np.isfinite(price), price)
+
+
+@dataclass(frozen=True)
 class All:
     """Every reachable expert."""
 
@@ -121,8 +183,7 @@ class Des:
     @property
     def name(self) -> str:
         """E.g. "des:0.5:2", or "des:0.5:2:0.8" where z is not 1."""
-        fields = ["des", _shortest(self.importance), str(self.max_experts)]
-        return ":".join(fields if self.z == 1 else [*fields, _shortest(self.z)])
+        return layered_name("des", self.importance, self.max_experts, self.z)
 
     def route(self, scores_TE: ArrayLike, price_j_TE: ArrayLike, slot: Slot) -> Routing:
         """Choose; see `Policy.route`."""
@@ -140,5 +201,12 @@ def _smallest(key_TE: NDArray[np.float64], reachable_TE: NDArray[np.bool_], k: i
     return mask_TE & reachable_TE
 
 
-def _shortest(number: float) -> str:
+def layered_name(rule: str, importance: float, max_experts: int, z: float) -> str:
+    """Return the name of a policy with these parameters; z is left out where it is 1."""
+    fields = [rule, shortest(importance), str(max_experts)]
+    return ":".join(fields if z == 1 else [*fields, shortest(z)])
+
+
+def shortest(number: float) -> str:
+    """Return a number as it is written in the name of a policy."""
     return repr(float(number)).removesuffix(".0")

@@ -3,8 +3,8 @@
 Shape suffixes: T items, E experts, N nodes.
 """
 
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,6 +24,7 @@ class Slot:
         placement_E: int64, the node of each expert.
         links: the links as observed, if the policy may see them.
         layer: the MoE layer, counted from 1.
+        bits_T: float64, the bits of each item's payload, if it travels over links.
 
     Raises:
         InvalidInputError: an array that is not one-dimensional, a node that does not exist, a layer below 1.
@@ -33,6 +34,7 @@ class Slot:
     placement_E: NDArray[np.int64]
     links: Links | None = None
     layer: int = 1
+    bits_T: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         last_node = _LARGEST_NODE if self.links is None else self.links.nodes - 1
@@ -41,6 +43,13 @@ class Slot:
             refuse_shape(name, node, (node.size,), "one dimension")
             object.__setattr__(self, name, node)
         integer_at_least("layer", self.layer, 1)
+        if self.bits_T is not None:
+            refuse_shape("bits_T", self.bits_T, self.source_T.shape, "(T,)")
+
+    def of_items(self, item_I: NDArray[np.int64]) -> "Slot":
+        """Return the same slot with these items only."""
+        bits_I = None if self.bits_T is None else self.bits_T[item_I]
+        return replace(self, source_T=self.source_T[item_I], bits_T=bits_I)
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,12 +62,14 @@ class Routing:
             expert could be reached.
         feasible_T: bool, False where the policy's own rule could not be met (an empty row is never feasible).
         subcarrier_NN: int64, the subcarrier of each link (-1 none), set by joint policies only.
+        decided_by: the policy that decided, where that is another than was asked.
     """
 
     mask_TE: NDArray[np.bool_]
     energy_j_T: NDArray[np.float64]
     feasible_T: NDArray[np.bool_]
     subcarrier_NN: NDArray[np.int64] | None = None
+    decided_by: str | None = None
 
 
 class Policy(Protocol):
@@ -83,6 +94,15 @@ class Policy(Protocol):
         Raises:
             InvalidInputError: an array of the wrong shape or with a value that is not allowed.
         """
+
+
+@runtime_checkable
+class JointPolicy(Policy, Protocol):
+    """A policy that decides for the items of all sources in a slot, and on subcarriers, from `slot.links`."""
+
+    @property
+    def fallback(self) -> Policy:
+        """Who decides at a source alone, when an expert is lost or no scheduler can be reached."""
 
 
 def check_scores(name: str, scores: ArrayLike) -> NDArray[np.float64]:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from airmoe.errors import InvalidInputError
 from airmoe.links import Links
 from airmoe.scheduling.allocation import allocate_subcarriers
 from airmoe.scheduling.policy import Slot
@@ -28,20 +29,35 @@ class Price(NamedTuple):
 
 
 class IdealPrice:
-    """Joules to send a payload of so many bits from each item's source to each expert: s0 P0 / r.
+    """Joules to send each item's payload from its source to each expert: s0 P0 / r.
 
     Args:
         links: the links, as they are and as observed.
-        subcarrier_NN: int64, the subcarrier of each directed link; by default the assignment of least energy
-            for equal loads over the links as observed.
+        subcarrier_NN: int64, the subcarrier of each directed link while no joint policy decides on them; by
+            default the assignment of least energy for equal loads over the links as observed.
     """
 
     def __init__(self, links: Links, subcarrier_NN: NDArray[np.int64] | None = None) -> None:
-        allocation = allocate_subcarriers(links.observed) if subcarrier_NN is None else subcarrier_NN
-        self._observed_j_NN = links.observed.energy_per_bit_j(allocation)
-        self._true_j_NN = links.energy_per_bit_j(allocation)
+        self._links = links
+        self.subcarrier_NN = allocate_subcarriers(links.observed) if subcarrier_NN is None else subcarrier_NN
+        self._standing = self._joules_per_bit(self.subcarrier_NN)
 
-    def __call__(self, payload_bits: int, slot: Slot) -> Price:
-        """Return the price of each pair; 0 at the item's own node, inf where the link has no gain."""
-        bits, link = payload_bits + NORM_BITS, (slot.source_T[:, None], slot.placement_E)
-        return Price(bits * self._observed_j_NN[link], bits * self._true_j_NN[link])
+    def __call__(self, slot: Slot, subcarrier_NN: NDArray[np.int64] | None = None) -> Price:
+        """Return the price of each pair; 0 at the item's own node, inf where the link has no gain.
+
+        Args:
+            slot: the items and the bits of their payloads.
+            subcarrier_NN: the subcarriers that a joint policy decided on.
+
+        Raises:
+            InvalidInputError: the slot does not say how many bits a payload has.
+        """
+        if slot.bits_T is None:
+            raise InvalidInputError("slot.bits_T", None, "the bits of each payload")
+        per_bit = self._standing if subcarrier_NN is None else self._joules_per_bit(subcarrier_NN)
+        bits_T1, link = slot.bits_T[:, np.newaxis], (slot.source_T[:, np.newaxis], slot.placement_E)
+        return Price(bits_T1 * per_bit.quoted_j_TE[link], bits_T1 * per_bit.charged_j_TE[link])
+
+    def _joules_per_bit(self, subcarrier_NN: NDArray[np.int64]) -> Price:
+        links = self._links
+        return Price(links.observed.energy_per_bit_j(subcarrier_NN), links.energy_per_bit_j(subcarrier_NN))
