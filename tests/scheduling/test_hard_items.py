@@ -142,6 +142,38 @@ def test_both_oracles_agree(family: Family) -> None:
         assert least_of_two_halves(*row, 5) == pytest.approx(least_of_all_sets(*row, 5), rel=1e-12)
 
 
+@pytest.mark.parametrize("all_sizes", [False, True])
+@pytest.mark.parametrize("family", [*HARD, reference])
+def test_halves_that_were_listed_in_full_hold_the_best_set_of_so_many(
+    family: Family, all_sizes: bool
+) -> None:
+    from airmoe.scheduling.halves import match_halves
+
+    rng = np.random.default_rng(2)
+    in_full = in_part = 0
+    chosen_D = np.empty(7, np.int64)
+    for row in zip(*family(rng, 8, 14, 6), strict=True):
+        order = np.lexsort((row[1], -row[0]))
+        scores_K, energy_K, need = row[0][order], row[1][order], row[2] - 1e-9
+        score_S, energy_S = sums_of_all_sets(scores_K), sums_of_all_sets(energy_K)
+        for left in range(2, 8):
+            best = energy_S[(COUNT_S[: 2**14] == left) & (score_S >= need)].min(initial=np.inf)
+            for most_sets in (5, 20, 35, 50, 80, 1000):
+                whole, found, _ = match_halves(
+                    scores_K, energy_K, need, left, np.inf, 0.0, 1.0, most_sets, all_sizes, 0, chosen_D
+                )
+                in_full, in_part = in_full + whole, in_part + (not whole)
+                assert found >= best * (1 - 1e-12)
+                assert not whole or found == pytest.approx(best, rel=1e-9)
+                if found < np.inf:
+                    members = np.unique(chosen_D[:left])
+                    assert members.size == left
+                    assert scores_K[members].sum() >= need - 1e-15
+                    assert energy_K[members].sum() == pytest.approx(found, rel=1e-12)
+    assert in_full > 20 or not all_sizes  # the balanced halves alone are never all
+    assert in_part > 20
+
+
 # Within a budget.
 
 
@@ -162,7 +194,7 @@ def test_a_small_budget_leaves_a_sufficient_set_and_says_how_far_it_may_be_off()
 
 
 @pytest.mark.usefixtures("barely_quick")
-@pytest.mark.parametrize("node_budget", [1, 3, 30, 300, 1200, 3000])
+@pytest.mark.parametrize("node_budget", [1, 3, 30, 300, 1060, 1150, 3000])
 @pytest.mark.parametrize("family", [weakly_correlated, strongly_correlated, *HARDEST])
 def test_whatever_the_budget_the_optimum_lies_within_the_gap(family: Family, node_budget: int) -> None:
     instances = family(np.random.default_rng(5), 15, 18, 8)

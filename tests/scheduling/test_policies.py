@@ -213,7 +213,9 @@ def test_a_policy_is_made_from_its_name(spec: str, policy: Policy) -> None:
     "spec", ["", "best", "topk", "topk:two", "topk:1:2", "local:1", "des:0.5", "des:x:2", "TOPK:2"]
 )
 def test_an_unknown_policy_is_refused_with_the_known_ones(spec: str) -> None:
-    with pytest.raises(InvalidInputError, match="topk:K, random:K, cheapest:K, local, all, wlr:THETA, des:") as error:
+    with pytest.raises(
+        InvalidInputError, match="topk:K, random:K, cheapest:K, local, all, wlr:THETA, des:"
+    ) as error:
         make_policy(spec)
     assert error.value.value == spec
 

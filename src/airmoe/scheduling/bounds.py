@@ -17,19 +17,18 @@ Shape suffixes: T items, E experts, M subcarriers, L scheduled links, P (item, e
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from airmoe.scheduling.descent import price_of, rank_of
 from airmoe.scheduling.layer import Floats, Indices, Layer
-from airmoe.scheduling.selection import SCORE_TOLERANCE, Selection, cheapest_sets
+from airmoe.scheduling.marginals import undecided
+from airmoe.scheduling.selection import EXACT, Selection
 
-STEPS = 24
+STEPS = 12
 """Supergradient steps on the premiums; each costs about a selection and an assignment."""
 
-STEPS_BETWEEN_INTERVALS = 8
+STEPS_BETWEEN_INTERVALS = 6
 MEMORY, SHRINK = 0.7, 0.9
 ROUNDING = 1e-12
-EXACT = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +101,7 @@ class TightBound:
     def _narrowed(self, point: _Point) -> _Point:
         """Narrow the intervals by what schedules no dearer than the one at hand can do; bound again."""
         gap_j = self._energy_j - point.bound_j + ROUNDING * self._energy_j
-        possible_TE, certain_TE = _undecided(
+        possible_TE, certain_TE = undecided(
             self._layer, self._layer.best_price_L + point.premium_L, point.selection, gap_j
         )
         high_L = self._layer.load_L(possible_TE)
@@ -130,50 +129,3 @@ def _cheapest_assignment(cost_LM: Floats, low_L: Floats) -> tuple[float, Indices
     column_L = np.empty(links, dtype=np.int64)
     column_L[row] = np.where(column < subcarriers, column, -1)
     return float(cost_LM[row, column].sum()), column_L
-
-
-def _undecided(
-    layer: Layer, price_L: Floats, selection: Selection, gap_j: float
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return which experts an item may have, and which it must, in any schedule at most `gap_j` dearer."""
-    energy_TE = layer.energy_TE(price_L)
-    chosen_TE, met_T = selection.mask, selection.feasible
-    spare_T = selection.energy_j + gap_j
-    # Forced out: the cheapest set without the expert.
-    item_P, expert_P = np.nonzero(chosen_TE & met_T[:, np.newaxis])
-    certain_TE = np.zeros_like(chosen_TE)
-    threshold_P = layer.threshold_T[item_P]
-    without = _cheapest_without(layer, energy_TE, item_P, expert_P, threshold_P, layer.max_experts)
-    certain_TE[item_P, expert_P] = ~(without <= spare_T[item_P])
-    # Forced in: the expert, and the cheapest set of others that meets the rest of the threshold.
-    possible_TE = chosen_TE.copy()
-    may_be_TE = ~chosen_TE & met_T[:, np.newaxis] & (energy_TE <= spare_T[:, np.newaxis])
-    item_P, expert_P = np.nonzero(may_be_TE)
-    rest_P = layer.threshold_T[item_P] - layer.scores_TE[item_P, expert_P]
-    others = np.zeros(item_P.size)
-    more_P = rest_P > SCORE_TOLERANCE
-    others[more_P] = _cheapest_without(
-        layer, energy_TE, item_P[more_P], expert_P[more_P], rest_P[more_P], layer.max_experts - 1
-    )
-    possible_TE[item_P, expert_P] = energy_TE[item_P, expert_P] + others <= spare_T[item_P]
-    # Where the threshold cannot be met the best scores are taken; among equal ones the price decides.
-    for item in np.flatnonzero(~met_T & chosen_TE.any(axis=1)):
-        reachable_E = np.isfinite(energy_TE[item])
-        score_E = np.where(reachable_E, layer.scores_TE[item], -1.0)
-        least = score_E[chosen_TE[item]].min()
-        possible_TE[item] = reachable_E & (score_E >= least)
-        certain_TE[item] = reachable_E & ((score_E > least) | (possible_TE[item].sum() <= layer.max_experts))
-        certain_TE[item] &= possible_TE[item]
-    return possible_TE, certain_TE
-
-
-def _cheapest_without(
-    layer: Layer, energy_TE: Floats, item_P: Indices, expert_P: Indices, threshold_P: Floats, max_experts: int
-) -> Floats:
-    """Return the energy of the cheapest sufficient set of each item without one expert; inf if none is."""
-    if max_experts == 0:
-        return np.full(item_P.size, np.inf)
-    energy_PE = energy_TE[item_P]
-    energy_PE[np.arange(item_P.size), expert_P] = np.inf
-    selection = cheapest_sets(layer.scores_TE[item_P], energy_PE, threshold_P, max_experts)
-    return np.where(selection.feasible, selection.energy_j, np.inf)

@@ -11,7 +11,7 @@ from airmoe.scheduling.allocation import assign_subcarriers
 from airmoe.scheduling.layer import Floats, Indices, Layer
 from airmoe.scheduling.selection import Selection, cheapest_sets
 
-IDLE_LOAD = 1e-6
+IDLE_LOAD = 1e-9
 """What a link without items counts in the assignment, in items: an expert dropped once can return."""
 
 FALLS = 1e-12
@@ -54,6 +54,8 @@ def descend(layer: Layer, load_L: Floats) -> Schedule:
     falling_j: list[float] = []
     while True:
         column_L = _assign(layer, load_L)
+        if best is not None and (column_L == best.column_L).all():
+            return best
         selection = layer.select(price_of(layer, column_L, np.full(column_L.size, np.inf)))
         rank = rank_of(selection)
         if best is not None and not _better(rank, best.rank):

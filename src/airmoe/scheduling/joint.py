@@ -4,7 +4,7 @@ quality.
 Shape suffixes: T items, E experts, N nodes, M subcarriers, L scheduled links.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -121,9 +121,13 @@ def schedule_layer(
 
     relaxed = layer.select(layer.best_price_L)
     missed, floor_j = rank_of(relaxed)
-    load_L = layer.load_L(relaxed.mask)
-    if layer.price_LM.shape[0] > layer.price_LM.shape[1]:
-        load_L = fitting_load(layer, layer.best_price_L)
+    bounded = layer
+    if not layer.every_link_is_served and missed:
+        # What an item costs that misses its threshold depends on who is reached: only the others count.
+        bounded = replace(layer, reachable_TE=layer.reachable_TE & relaxed.feasible[:, np.newaxis])
+        floor_j = float(relaxed.energy_j[relaxed.feasible].sum())
+    scarce = layer.price_LM.shape[0] > layer.price_LM.shape[1]
+    load_L = fitting_load(layer, layer.best_price_L) if scarce else layer.load_L(relaxed.mask)
     best = descend(layer, load_L)
     bound_j = 0.0 if bound == "none" else floor_j
 
@@ -133,15 +137,19 @@ def schedule_layer(
     def tighten() -> None:
         nonlocal bound_j
         if bound == "tight" and best.rank[0] == missed and not proven():
-            bound_j = max(bound_j, TightBound(layer, best.column_L, best.rank[1]).tighten())
+            bound_j = max(bound_j, TightBound(bounded, best.column_L, best.rank[1]).tighten())
 
     tighten()
     tightened_at = best
     for restart in range(restarts):
         if proven():
             break
-        load_L = layer.load_L(best.selection.mask)
-        other = descend(layer, _perturbed(load_L, stream(seed, "jesa restarts", restart)))
+        noise = stream(seed, "jesa restarts", restart)
+        if scarce:  # other links close
+            load_L = fitting_load(layer, layer.best_price_L * noise.lognormal(0.0, 1.0, load_L.size))
+        else:
+            load_L = _perturbed(layer.load_L(best.selection.mask), noise)
+        other = descend(layer, load_L)
         if other.rank < best.rank:
             best = other
     if best is not tightened_at:

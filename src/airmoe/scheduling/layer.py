@@ -69,6 +69,12 @@ class Layer:
         """J per bit of each scheduled link on its best subcarrier."""
         return np.asarray(self.price_LM.min(axis=1))
 
+    @property
+    def every_link_is_served(self) -> bool:
+        """True if there are as many subcarriers as links, and every link can use them all."""
+        links, subcarriers = self.price_LM.shape
+        return links <= subcarriers and bool(np.isfinite(self.price_LM).all())
+
     def energy_TE(self, price_L: Floats) -> Floats:
         """Return J to have each item served by each expert, at these prices per bit of the links."""
         price_NN = np.zeros((self.nodes, self.nodes))

@@ -25,6 +25,8 @@ RELATIVE_GAIN = 9e-10
 ROUNDING = 1e-14
 # The dual is piecewise linear with few pieces; it usually needs 5 to 10 steps. Any multiplier is valid.
 MAX_DUAL_STEPS = 50
+# Up to so many experts, pairs are tried without sorting.
+MOST_UNSORTED = 32
 
 
 @compiled
@@ -52,6 +54,15 @@ def select_rows(
     chosen_D = np.empty(max_experts, np.int64)
     for item in range(items):
         need = need_T[item]
+        if max_experts <= 2 and experts <= MOST_UNSORTED and need > 0.0:
+            first, second, energy = _cheapest_pair(scores_TE[item], energy_TE[item], need, max_experts)
+            if first >= 0:
+                mask_TE[item, first] = True
+                if second >= 0:
+                    mask_TE[item, second] = True
+                energy_T[item], feasible_T[item], proven_T[item] = energy, True, True
+                nodes_T[item] = experts * (experts + 1) // 2 if max_experts == 2 else experts
+                continue
         candidates = _sort_reachable(scores_TE[item], energy_TE[item], need, expert_K, score_K, energy_K)
         if candidates == 0:
             energy_T[item], feasible_T[item], nodes_T[item], proven_T[item] = np.inf, False, 0, True
@@ -71,6 +82,29 @@ def select_rows(
             if mask_TE[item, expert_K[position]]:
                 total += energy_K[position]
         energy_T[item], feasible_T[item], nodes_T[item] = total, feasible, nodes
+
+
+@compiled
+def _cheapest_pair(
+    scores_E: Floats, energy_E: Floats, need: float, max_experts: int
+) -> tuple[int, int, float]:
+    """Return the cheapest sufficient set of one or two experts and its energy; -1 where there is none.
+
+    Among few experts, trying all pairs is faster than sorting them first.
+    """
+    best, first, second = np.inf, -1, -1
+    for one in range(scores_E.size):
+        if scores_E[one] >= need and energy_E[one] < best:
+            best, first = energy_E[one], one
+    if max_experts == 2:
+        for one in range(scores_E.size):
+            score, energy = scores_E[one], energy_E[one]
+            if energy >= best:  # a pair costs no less
+                continue
+            for other in range(one + 1, scores_E.size):
+                if energy + energy_E[other] < best and score + scores_E[other] >= need:
+                    best, first, second = energy + energy_E[other], one, other
+    return first, second, best
 
 
 @compiled
