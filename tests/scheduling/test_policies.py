@@ -7,6 +7,7 @@ from airmoe.errors import InvalidInputError
 from airmoe.links import Links, Ofdma
 from airmoe.scheduling import (
     All,
+    Cheapest,
     Des,
     Local,
     Policy,
@@ -14,19 +15,21 @@ from airmoe.scheduling import (
     Routing,
     Slot,
     TopK,
+    Wlr,
     make_policy,
     select_experts,
 )
 
 INF = np.inf
-SPECS = ["topk:2", "random:2", "local", "all", "des:0.5:2", "des:0.5:3:0.8"]
+SPECS = ["topk:2", "random:2", "cheapest:2", "local", "all", "wlr:0.5", "des:0.5:2", "des:0.5:3:0.8"]
 
 
 def route(
     policy: Policy, scores: list[float], price: list[float], *, source: int = 0, layer: int = 1
 ) -> Routing:
     """Route one item at a node, expert e being on node e."""
-    slot = Slot(np.array([source]), np.arange(len(scores)), layer=layer)
+    links = Links.from_snr(10.0, Ofdma(subcarriers=2), nodes=max(len(scores), source + 1))
+    slot = Slot(np.array([source]), np.arange(len(scores)), links, layer)
     return policy.route([scores], [price], slot)
 
 
@@ -94,6 +97,25 @@ def test_all_takes_every_reachable_expert() -> None:
     assert chosen(route(All(), [0.0, 0.5, 0.5], [1, INF, 1])) == [0, 2]
 
 
+def test_cheapest_takes_the_least_energy_whatever_the_scores() -> None:
+    assert chosen(route(Cheapest(2), [0.0, 0.9, 0.1, 0.0], [1, 9, 3, 2])) == [0, 3]
+    assert chosen(route(Cheapest(2), [0.0, 0.9, 0.1, 0.0], [INF, 9, INF, 2])) == [1, 3]
+
+
+def test_wlr_keeps_what_scores_well_for_its_latency() -> None:
+    """10 mW: 1 mJ is .1 s of airtime; computation takes .1 s; the ratios are 1.5, 2, 1.6 and 1."""
+    scores, price = [0.15, 0.4, 0.8, 0.3], [0.0, 1e-3, 4e-3, 2e-3]
+    assert chosen(route(Wlr(1.0, 0.1), scores, price)) == [1]
+    assert chosen(route(Wlr(0.79, 0.1), scores, price)) == [1, 2]
+    assert chosen(route(Wlr(0.7, 0.1), scores, price)) == [0, 1, 2]
+    assert chosen(route(Wlr(0.0, 0.1), scores, price)) == [0, 1, 2, 3]
+
+
+def test_wlr_asks_for_links_by_name() -> None:
+    with pytest.raises(InvalidInputError, match=r"slot\.links is None; .*wlr:0.5"):
+        Wlr().route([[0.5]], [[1.0]], Slot(np.array([0]), np.array([0])))
+
+
 def test_des_takes_the_cheapest_experts_whose_scores_suffice() -> None:
     routing = route(Des(importance=0.5, max_experts=2), [0.6, 0.3, 0.2], [9, 1, 2])
     assert chosen(routing) == [1, 2]
@@ -144,7 +166,8 @@ def test_where_no_expert_is_reachable_the_row_is_empty_infeasible_and_infinitely
 
 @pytest.mark.parametrize("spec", SPECS)
 def test_no_items_give_an_empty_routing(spec: str) -> None:
-    slot = Slot(np.array([], dtype=np.int64), np.arange(3))
+    links = Links.from_snr(10.0, Ofdma(subcarriers=2), nodes=3)
+    slot = Slot(np.array([], dtype=np.int64), np.arange(3), links)
     routing = make_policy(spec).route(np.empty((0, 3)), np.empty((0, 3)), slot)
     assert routing.mask_TE.shape == (0, 3)
     assert routing.energy_j_T.shape == routing.feasible_T.shape == (0,)
@@ -201,6 +224,9 @@ def test_a_policy_is_called_what_it_was_made_from(spec: str) -> None:
         ("random:1", RandomK(1, seed=7)),
         ("local", Local()),
         ("all", All()),
+        ("cheapest:2", Cheapest(2)),
+        ("wlr:0.25", Wlr(0.25)),
+        ("wlr:0.25:0.5", Wlr(0.25, 0.5)),
         ("des:0.25:4", Des(0.25, 4)),
         ("des:0.25:4:0.5", Des(0.25, 4, z=0.5)),
     ],

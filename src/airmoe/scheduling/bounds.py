@@ -23,10 +23,10 @@ from airmoe.scheduling.layer import Floats, Indices, Layer
 from airmoe.scheduling.marginals import undecided
 from airmoe.scheduling.selection import EXACT, Selection
 
-STEPS = 12
+STEPS = 10
 """Supergradient steps on the premiums; each costs about a selection and an assignment."""
 
-STEPS_BETWEEN_INTERVALS = 6
+STEPS_BETWEEN_INTERVALS = 5
 MEMORY, SHRINK = 0.7, 0.9
 ROUNDING = 1e-12
 

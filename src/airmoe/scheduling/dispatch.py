@@ -138,7 +138,7 @@ def dispatch(
         deliveries.append(delivery)
 
     open_T = np.arange(len(scores_TE))
-    while open_T.size and (left_s := end - time.monotonic()) > 0:
+    while open_T.size and time.monotonic() < end:
         routing = decider.route(scores_TE[open_T], quoted_j_TE[open_T], slot.of_items(open_T))
         if routing.subcarrier_NN is not None:
             price = carrier.price_j(slot, routing.subcarrier_NN)
@@ -154,7 +154,7 @@ def dispatch(
             break
         energy_j_T += np.where(wanted_TE, charged_j_TE, 0.0).sum(axis=1)
         rerouted_T |= requested_TE.any(axis=1) & wanted_TE.any(axis=1)
-        carry(wanted_TE, left_s / 2)
+        carry(wanted_TE, max(end - time.monotonic(), 0.0) / 2)  # deciding took time, too
         lost_TE = wanted_TE & ~arrived_TE
         quoted_j_TE[:, lost_TE.any(axis=0)] = np.inf
         quoted_j_TE[arrived_TE] = 0.0  # what has arrived costs nothing more

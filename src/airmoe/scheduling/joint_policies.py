@@ -112,6 +112,7 @@ class Homogeneous:
 
     def route(self, scores_TE: ArrayLike, price_j_TE: ArrayLike, slot: Slot) -> Routing:
         """Choose; see `Jesa.route`."""
+        _radio_of(self.name, slot)
         return Jesa(1.0, self.max_experts, self.z).route(scores_TE, price_j_TE, slot)
 
 
