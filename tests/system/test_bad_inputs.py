@@ -38,7 +38,7 @@ WRONG = {
     "unknown data set": Wrong(["demo", "--data", "mnist"], ["'mnist'", "digits, cifar10 or folder:PATH"]),
     "too few clients to kill two": Wrong(["demo", "--clients", "2"], ["clients is 2", "at least 3"]),
     "too many clients": Wrong(["demo", "--clients", "5000"], ["clients is 5000", "or equal to 1000"]),
-    "more links than subcarriers": Wrong(["demo", "--config", "few.toml"], ["is 89", "at least 90"]),
+    "no subcarriers": Wrong(["demo", "--config", "few.toml"], ["subcarriers", "is 0"]),
     "negative seed": Wrong(["train", "--seed", "-1"], ["seed is -1", "greater than or equal to 0"]),
     "too few questions": Wrong(["demo", "--ask", "5"], ["ask is 5", "at least 13 of 450"]),
     "no epochs": Wrong(["demo", "--central-epochs", "0"], ["central_epochs is 0", "at least 1"]),
@@ -90,7 +90,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, run_folder: Path) -> Path:
     Image.fromarray(np.zeros((32, 32), np.uint8)).save(place / "zero.png")
     (place / "text.png").write_text("not an image", encoding="utf-8")
     (place / "key.toml").write_text("[data]\nclientz = 3\n", encoding="utf-8")
-    (place / "few.toml").write_text("[links]\nsubcarriers = 89\n", encoding="utf-8")
+    (place / "few.toml").write_text("[links]\nsubcarriers = 0\n", encoding="utf-8")
     (place / "empty").mkdir()
     (place / "cut").mkdir()
     (place / "cut" / "batches.meta.txt").write_text("a b c d e f g h i j", encoding="utf-8")

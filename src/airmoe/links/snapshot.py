@@ -136,6 +136,16 @@ class Links:
         return energy_NN
 
     @cached_property
+    def best_subcarrier_NN(self) -> NDArray[np.int64]:
+        """The subcarrier on which each link has its largest gain, int64 (N, N); -1 on the diagonal.
+
+        Several links may have the same: what each could do if it were alone.
+        """
+        best_NN = self.gain_NNM.argmax(axis=2).astype(np.int64)
+        np.fill_diagonal(best_NN, -1)
+        return best_NN
+
+    @cached_property
     def _snr_db_NN(self) -> NDArray[np.float64]:
         with np.errstate(divide="ignore"):
             snr_db_NN = 10 * np.log10(self.gain_NNM.mean(axis=2) * self.radio.snr_per_gain)

@@ -39,7 +39,8 @@ class Plan:
         energy_j: J of the whole layer, `comm_j` + `compute_j`.
         comm_j: J of all transfers.
         compute_j: J of all computation.
-        lower_bound_j: no schedule costs less; 0 if no bound was asked for.
+        lower_bound_j: no schedule costs less in which as few items as possible miss their threshold; 0 if no
+            bound was asked for.
         gap: how far `energy_j` may be above the optimum, relative to `lower_bound_j`; inf if no bound was
             asked for, or if items miss their threshold for want of subcarriers.
         proven_optimal: the energy is the least possible, to a relative 1e-9.
@@ -110,57 +111,83 @@ def schedule_layer(
         InvalidInputError: a wrong shape, or a value that is not allowed, named with its index.
     """
     layer = _checked_layer(
-        scores, source, gain, radio, threshold, max_experts, placement, reachable, token_bits,
-        compute_j_per_token, charge_return,
-    )  # fmt: skip
+        scores,
+        source,
+        gain,
+        radio,
+        threshold,
+        max_experts,
+        placement,
+        reachable,
+        token_bits,
+        compute_j_per_token,
+        charge_return,
+    )
     fixed_j_E = _per_expert("compute_j_fixed", compute_j_fixed, layer.scores_TE.shape[1])
     if bound not in get_args(Bound):
         raise InvalidInputError("bound", bound, f"one of {', '.join(get_args(Bound))}")
     integer_at_least("restarts", restarts, 0)
     integer_at_least("seed", seed, 0)
 
-    relaxed = layer.select(layer.best_price_L)
-    missed, floor_j = rank_of(relaxed)
-    bounded = layer
-    if not layer.every_link_is_served and missed:
-        # What an item costs that misses its threshold depends on who is reached: only the others count.
-        bounded = replace(layer, reachable_TE=layer.reachable_TE & relaxed.feasible[:, np.newaxis])
-        floor_j = float(relaxed.energy_j[relaxed.feasible].sum())
-    scarce = layer.price_LM.shape[0] > layer.price_LM.shape[1]
-    load_L = fitting_load(layer, layer.best_price_L) if scarce else layer.load_L(relaxed.mask)
-    best = descend(layer, load_L)
-    bound_j = 0.0 if bound == "none" else floor_j
-
-    def proven() -> bool:
-        return best.rank[0] == missed and best.rank[1] <= bound_j * (1 + EXACT)
-
-    def tighten() -> None:
-        nonlocal bound_j
-        if bound == "tight" and best.rank[0] == missed and not proven():
-            bound_j = max(bound_j, TightBound(bounded, best.column_L, best.rank[1]).tighten())
-
-    tighten()
-    tightened_at = best
+    descent = _Descents(layer, bound == "tight")
     for restart in range(restarts):
-        if proven():
+        if descent.proven:
             break
-        noise = stream(seed, "jesa restarts", restart)
-        if scarce:  # other links close
-            load_L = fitting_load(layer, layer.best_price_L * noise.lognormal(0.0, 1.0, load_L.size))
+        descent.restart(stream(seed, "jesa restarts", restart))
+    descent.tighten()
+    return _plan(layer, descent.best, fixed_j_E, descent.missed, 0.0 if bound == "none" else descent.bound_j)
+
+
+class _Descents:
+    """The best schedule of several descents, and a lower bound on the energy of all that miss as few items.
+
+    The first descent begins with the loads of the relaxation in which every link has its best subcarrier.
+    """
+
+    def __init__(self, layer: Layer, tight: bool) -> None:
+        relaxed = layer.select(layer.best_price_L)
+        self.missed, self.bound_j = rank_of(relaxed)
+        self._layer, self._bounded, self._tight = layer, layer, tight
+        if self.missed and not layer.every_link_is_served:
+            # What an item costs that misses its threshold depends on who is reached: only the others count.
+            met_TE = layer.reachable_TE & relaxed.feasible[:, np.newaxis]
+            self._bounded = replace(layer, reachable_TE=met_TE)
+            self.bound_j = float(relaxed.energy_j[relaxed.feasible].sum())
+        links, subcarriers = layer.price_LM.shape
+        self._scarce = links > subcarriers
+        load_L = layer.load_L(relaxed.mask)
+        if self._scarce:
+            load_L = fitting_load(layer, layer.best_price_L)
+        self.best = descend(layer, load_L)
+        self._tightened: Schedule | None = None
+        self.tighten()
+
+    @property
+    def proven(self) -> bool:
+        """True if the best schedule is known to be optimal."""
+        missed, energy_j = self.best.rank
+        return missed == self.missed and energy_j <= self.bound_j * (1 + EXACT)
+
+    def restart(self, noise: np.random.Generator) -> None:
+        """Descend from perturbed loads; where links have to close, from a choice of other links."""
+        layer = self._layer
+        if self._scarce:
+            factor_L = noise.lognormal(0.0, 1.0, layer.best_price_L.size)
+            load_L = fitting_load(layer, layer.best_price_L * factor_L)
         else:
-            load_L = _perturbed(layer.load_L(best.selection.mask), noise)
+            load_L = layer.load_L(self.best.selection.mask)
+            extra_L = load_L.mean() * noise.exponential(0.3, load_L.size)
+            load_L = load_L * noise.lognormal(0.0, 0.7, load_L.size) + extra_L
         other = descend(layer, load_L)
-        if other.rank < best.rank:
-            best = other
-    if best is not tightened_at:
-        tighten()
-    return _plan(layer, best, fixed_j_E, missed, bound_j)
+        if other.rank < self.best.rank:
+            self.best = other
 
-
-def _perturbed(load_L: Floats, noise: np.random.Generator) -> Floats:
-    """Return loads multiplied by lognormal factors, with a random share of a mean load on every link."""
-    factor_L = noise.lognormal(0.0, 0.7, load_L.size)
-    return np.asarray(load_L * factor_L + load_L.mean() * noise.exponential(0.3, load_L.size))
+    def tighten(self) -> None:
+        """Tighten the bound with what the best schedule excludes, if that was asked for and not done yet."""
+        missed, energy_j = self.best.rank
+        if self._tight and missed == self.missed and not self.proven and self.best is not self._tightened:
+            bound = TightBound(self._bounded, self.best.column_L, energy_j)
+            self.bound_j, self._tightened = max(self.bound_j, bound.tighten()), self.best
 
 
 def _plan(layer: Layer, best: Schedule, fixed_j_E: Floats, missed: int, bound_j: float) -> Plan:
@@ -191,11 +218,18 @@ def _plan(layer: Layer, best: Schedule, fixed_j_E: Floats, missed: int, bound_j:
 
 
 def _checked_layer(
-    scores: ArrayLike, source: ArrayLike, gain: ArrayLike, radio: Ofdma, threshold: ArrayLike, max_experts:
-    int,
-    placement: ArrayLike | None, reachable: ArrayLike | None, token_bits: ArrayLike,
-    compute_j_per_token: ArrayLike, charge_return: bool,
-) -> Layer:  # fmt: skip
+    scores: ArrayLike,
+    source: ArrayLike,
+    gain: ArrayLike,
+    radio: Ofdma,
+    threshold: ArrayLike,
+    max_experts: int,
+    placement: ArrayLike | None,
+    reachable: ArrayLike | None,
+    token_bits: ArrayLike,
+    compute_j_per_token: ArrayLike,
+    charge_return: bool,
+) -> Layer:
     scores_TE = check_scores("scores", scores)
     items, experts = scores_TE.shape
     gain_NNM = Links.from_gain(real_array("gain", gain), radio).gain_NNM

@@ -148,8 +148,7 @@ class LowerBound:
         """Choose; see `Jesa.route`. The subcarriers returned are not exclusive."""
         scores, price = check_inputs(scores_TE, price_j_TE, slot)
         links, bits_T = _radio_of(self.name, slot)
-        best_NN = links.gain_NNM.argmax(axis=2)
-        np.fill_diagonal(best_NN, -1)
+        best_NN = links.best_subcarrier_NN
         per_bit_j_TE = links.energy_per_bit_j(best_NN)[slot.source_T[:, np.newaxis], slot.placement_E]
         energy_TE = np.where(np.isfinite(price), bits_T[:, np.newaxis] * per_bit_j_TE, np.inf)
         chosen = select_experts(scores, energy_TE, self.z * self.importance**slot.layer, self.max_experts)

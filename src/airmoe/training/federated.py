@@ -240,16 +240,12 @@ def train_run(
         report: called with each metrics row.
 
     Raises:
-        InvalidInputError: ``out`` exists, or the split or the radio cannot serve that many clients.
+        InvalidInputError: ``out`` exists, or the images cannot be split among that many clients.
         RunFolderError: something to resume is missing, damaged, or of another configuration or data set.
         TrainingDivergedError: a loss or weight is not finite; the last good checkpoint stays behind.
     """
     if out.exists():
         raise InvalidInputError("out", str(out), "a folder that does not exist yet")
-    links = config.data.clients * (config.data.clients - 1)
-    if config.links.subcarriers < links:
-        expected = f"at least {links}, one for each link between {config.data.clients} clients"
-        raise InvalidInputError("links.subcarriers", config.links.subcarriers, expected)
     data = split_among_clients(config, images)
     partial = out.with_name(out.name + ".partial")
     if resume and not partial.exists():
