@@ -21,7 +21,7 @@ from airmoe.scheduling import Slot
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-TESTED = {"own_channel", "own_images", "own_policy"}
+TESTED = {"joint_schedule", "own_channel", "own_images", "own_policy"}
 TOLERANCE = 1e-3  # joules are printed with five digits
 
 
@@ -132,6 +132,24 @@ def test_own_channel_prints_the_cheapest_experts_that_suffice() -> None:
         cheapest = min(enough, key=lambda experts: price_NN[source, list(experts)].sum())
         assert tuple(map(int, match[1].split(", "))) == cheapest
         assert float(match[2]) == pytest.approx(price_NN[source, list(cheapest)].sum(), rel=TOLERANCE)
+
+
+def test_joint_schedule_prints_energies_that_its_choices_cost() -> None:
+    alone, joint, subcarrier = printed("joint_schedule")
+    example = variables("joint_schedule")
+    plan, slot = example["plan"], example["slot"]
+    # By the formulas: r = B0 log2(1 + H P0 / N0), a bit costs P0 / r.
+    joules_NNM = 65536 * 1e-2 / (1e6 * np.log2(1 + slot.links.gain_NNM * 1e-2 / 3.98e-15))
+    spent = 0.0
+    for item, expert in zip(*np.nonzero(plan.selection.mask), strict=True):
+        link = (slot.source_T[item], expert)
+        spent += 0.0 if link[0] == link[1] else joules_NNM[(*link, plan.subcarrier[link])]
+    match = re.fullmatch(r"with subcarriers: (\S+) J, at most (\S+)% above the optimum", joint)
+    assert match
+    assert float(match[1]) == pytest.approx(spent, rel=1e-5)
+    assert 0 <= float(match[2]) < 1
+    assert spent < float(alone.split()[2])
+    assert subcarrier.endswith(f": {plan.subcarrier[0, 1]}")
 
 
 def test_own_policy_pays_the_cheapest_good_expert_and_less_than_top_1() -> None:

@@ -36,12 +36,17 @@ def optimum_of_three_nodes(
 
     The items of a source use two links only, so its cost is a table over the subcarriers of these two; the
     three tables are then joined over all ways in which no subcarrier is used twice. A link needs to consider
-    its six best subcarriers, since five others exist, or to go without.
+    its six best subcarriers, since five others exist; it may go without where not all links can be served.
     """
+    price_LM = np.concatenate([price_NNM[i, np.arange(3) != i] for i in np.unique(source_T)])
+    all_served = len(price_LM) <= price_LM.shape[1] and np.isfinite(price_LM).all()
+    without = [] if all_served else [-1]
     tables = []
     for source in range(3):
         one, other = (node for node in range(3) if node != source)
-        best = [[-1, *np.argsort(price_NNM[source, node], kind="stable")[:6]] for node in (one, other)]
+        best = [[*without, *np.argsort(price_NNM[source, node], kind="stable")[:6]] for node in (one, other)]
+        if source not in source_T:  # no link to schedule
+            best = [[-1], [-1]]
         options = [(a, b) for a in best[0] for b in best[1] if a != b or a < 0]
         price_XE = np.zeros((len(options), 3))
         for row, option in enumerate(options):

@@ -44,6 +44,43 @@ def test_with_restarts_three_nodes_are_scheduled_optimally_and_no_bound_exceeds_
     assert proven >= 0.95 * len(DRAWS)
 
 
+def test_on_layers_of_every_kind_no_bound_exceeds_the_optimum_and_no_proof_is_false() -> None:
+    """Few subcarriers and many, links without gain, thresholds nobody meets, items at one node or at all."""
+    rng = np.random.default_rng(0)
+    optimal = 0
+    for seed in range(500):
+        subcarriers, items = int(rng.integers(1, 20)), int(rng.integers(1, 30))
+        scores_TE, source_T, gain_NNM = instance(3, subcarriers, items, seed)
+        gain_NNM[rng.random(gain_NNM.shape) < rng.choice([0.0, 0.0, 0.2])] = 0.0
+        if rng.random() < 0.3:
+            source_T[:] = rng.integers(0, 3)
+        threshold, max_experts = float(rng.uniform()), int(rng.integers(1, 4))
+        missed, optimum_j = optimum_of_three_nodes(
+            scores_TE, source_T, price_NNM(gain_NNM), threshold, max_experts
+        )
+        plan = schedule_layer(
+            scores_TE,
+            source_T,
+            gain_NNM,
+            Ofdma(subcarriers=subcarriers),
+            threshold=threshold,
+            max_experts=max_experts,
+            bound="tight",
+            restarts=5,
+        )
+        missed_here = (~plan.selection.feasible).sum()
+        assert missed_here >= missed
+        if np.isfinite(plan.gap):
+            assert plan.lower_bound_j <= optimum_j * (1 + 1e-9) + 1e-13
+        if missed_here == missed:
+            assert plan.energy_j >= optimum_j * (1 - 1e-9) - 1e-13
+            optimal += plan.energy_j <= optimum_j * (1 + 1e-9) + 1e-13
+        if plan.proven_optimal:
+            assert missed_here == missed
+            assert plan.energy_j <= optimum_j * (1 + 1e-8) + 1e-13
+    assert optimal >= 450
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_the_enumerated_optimum_is_that_of_an_integer_program(seed: int) -> None:
     scores_TE, source_T, gain_NNM = instance(3, 8, 6, seed)
