@@ -56,6 +56,13 @@ def optimum_of_three_nodes(
         for score_E in scores_TE[source_T == source]:
             cost_X += cheapest_X(score_E, price_XE, threshold, max_experts)
         tables.append(sorted(zip(cost_X.tolist(), options, strict=True)))
+    best_cost = joined(tables)
+    missed = round(best_cost / MISSED_J)
+    return missed, best_cost - missed * MISSED_J
+
+
+def joined(tables: list[list[tuple[float, tuple[int, int]]]]) -> float:
+    """Return the least sum of one entry from each of three sorted tables, no subcarrier being used twice."""
     best_cost = np.inf
     for cost_0, used_0 in tables[0]:
         if cost_0 + tables[1][0][0] + tables[2][0][0] >= best_cost:
@@ -71,8 +78,7 @@ def optimum_of_three_nodes(
                 if not clash(used_0 + used_1, used_2):
                     best_cost = cost_0 + cost_1 + cost_2
                     break
-    missed = round(best_cost / MISSED_J)
-    return missed, best_cost - missed * MISSED_J
+    return best_cost
 
 
 def clash(used: tuple[int, ...], more: tuple[int, ...]) -> bool:
