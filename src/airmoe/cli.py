@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from airmoe.errors import AirmoeError, InvalidInputError, MissingExtraError
+from airmoe.studies.commands import study
 
 if TYPE_CHECKING:
     from airmoe.data import ImageSet
@@ -26,6 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Train and run a mixture of experts whose experts live on different devices joined by a network.",
 )
+app.add_typer(study, name="study")
 console = Console(markup=False)  # file and class names are no markup
 
 DISCOVERY_S = 1.0
@@ -72,7 +74,7 @@ def demo(
     report.html.
     """
     _require_training()
-    from airmoe.report import methods_table
+    from airmoe.report import equal_f1_text, methods_table
     from airmoe.report.progress import ProgressBars
     from airmoe.studies.demo import run_demo
 
@@ -92,6 +94,7 @@ def demo(
             say=say,
         )
     console.print(methods_table(results))
+    console.print(f"In simulation, all queries in one slot: {equal_f1_text(results)}")
     kills = results["kills"]
     console.print(
         f"Nodes {kills['victims'][0]} and {kills['victims'][1]} died during {kills['queries']:,} queries: "
@@ -150,22 +153,41 @@ def serve(
     client_folder: Annotated[Path, typer.Argument(help="clients/<id> of a run folder.")],
     listen: Annotated[str, typer.Option(help="Loopback HOST:PORT to listen on.")] = "127.0.0.1:7447",
     connect: Connect = [],  # noqa: B006 (Typer copies it)
+    schedule: Annotated[
+        str | None,
+        typer.Option(
+            help="Also decide for every client that asks by this joint policy: jesa:IMPORTANCE:MAX_EXPERTS "
+            "or homogeneous:Z:MAX_EXPERTS. Clients ask with the same --policy. One node is enough; of "
+            "several, the lowest that is alive is asked."
+        ),
+    ] = None,
+    slot_ms: Annotated[
+        float,
+        typer.Option(
+            help="Milliseconds that a scheduler collects requests before it decides on all of them at once, "
+            "0 to 1000: longer slots share subcarriers among more clients, and every query waits for one."
+        ),
+    ] = 5.0,
     exit_with_parent: Annotated[
         bool, typer.Option(help="End when standard input closes, for processes started by another.")
     ] = False,
 ) -> None:
     """Serve one client's expert to the mesh until interrupted. Needs no PyTorch."""
     from airmoe.mesh import Node
+    from airmoe.scheduling import make_policy
 
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     if exit_with_parent:
         threading.Thread(target=_set_at_end_of_input, args=(stop,), daemon=True).start()
-    with Node(client_folder, listen, connect) as node:
+    policy = None if schedule is None else make_policy(schedule)
+    with Node(client_folder, listen, connect, schedule=policy, slot_ms=slot_ms) as node:
         manifest = node.manifest
         holds = ", ".join(manifest.classes[label] for label in manifest.holds)
         print(f"serving expert {manifest.expert} ({holds}) of mesh {manifest.mesh} on {listen}", flush=True)
+        if policy is not None:
+            print(f"scheduling by {policy.name} in slots of {slot_ms:g} ms", flush=True)
         print(UNAUTHENTICATED, flush=True)
         stop.wait()
 
@@ -176,7 +198,11 @@ def predict(
     client: Annotated[Path, typer.Option(help="clients/<id> of the client that asks.")],
     connect: Connect,
     policy: Annotated[
-        str, typer.Option(help="topk:K, des:IMPORTANCE:MAX_EXPERTS, random:K, all or local.")
+        str,
+        typer.Option(
+            help="topk:K, des:IMPORTANCE:MAX_EXPERTS, random:K, all or local; or the --schedule of a node, "
+            "jesa:IMPORTANCE:MAX_EXPERTS, which then decides for all clients at once."
+        ),
     ] = "topk:1",
     wire_type: Annotated[
         Literal["float32", "float16", "bfloat16"], typer.Option(help="How values travel.")
@@ -196,6 +222,8 @@ def predict(
         pixels = read_image(image, spec.channels, spec.height, spec.width)
         asker.wait_for_nodes()
         asker.carrier.wait_alive(asker.manifest.experts, DISCOVERY_S)
+        if asker.policy.joint:
+            asker.schedulers.wait_alive(DISCOVERY_S)
         alive = asker.carrier.alive | {asker.manifest.expert}
         answer = asker.predict(pixels[None], deadline_s=deadline)
     for label in np.argsort(-answer.probability_TC[0])[:3]:
@@ -208,6 +236,8 @@ def predict(
     ]
     degraded = " (degraded: nobody else answered)" if dispatched.degraded_T[0] else ""
     console.print(f"answered by expert {', '.join(experts)}{degraded}")
+    if dispatched.decided_by != asker.policy.name:
+        console.print(f"decided by {dispatched.decided_by} at this client: no scheduler did")
     console.print(f"{len(alive)} of {asker.manifest.experts} experts can be asked")
     console.print(
         f"{dispatched.energy_j_T[0] * 1e6:.1f} µJ over simulated links, "
@@ -258,7 +288,7 @@ def _settings(data: str | None, config: Path | None, clients: int | None, seed: 
         update={key: value for key, value in options.items() if value is not None}
     )
     changes: dict[str, object] = {"data": split}
-    if clients is not None:  # every link needs a subcarrier of its own
+    if clients is not None:  # a subcarrier of its own for every link
         enough = max(settings.links.subcarriers, clients * (clients - 1))
         changes["links"] = settings.links.model_copy(update={"subcarriers": enough})
     if seed is not None:
@@ -277,13 +307,17 @@ def _load(name: str, data_dir: Path | None) -> "ImageSet":
 
 
 def _require_training() -> None:
+    needed = ("torch", "onnx", "onnxscript", "safetensors", "sklearn", "matplotlib")
+    _require(needed, "'airmoe[train]'")
+
+
+def _require(needed: tuple[str, ...], install: str) -> None:
     from importlib.util import find_spec
 
-    needed = ("torch", "onnx", "onnxscript", "safetensors", "sklearn", "matplotlib")
     missing = [name for name in needed if not find_spec(name)]
     if missing:
         raise MissingExtraError(
-            f"this command needs {', '.join(missing)}; install with: pip install 'airmoe[train]'"
+            f"this command needs {', '.join(missing)}; install with: pip install {install}"
         )
 
 

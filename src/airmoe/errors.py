@@ -10,6 +10,7 @@ AirmoeError
     ├── FrameError         a message is corrupt, oversized or of another protocol version
     ├── AddressError       an address is malformed, not loopback, or already in use
     ├── RefusedError       a node answered that it will not serve (wrong model, overloaded, too late)
+    ├── NotScheduledError  no scheduler decided on the items of a slot
     ├── NoNodeReachableError  no node of the mesh was found before the deadline
     └── NoExpertReachedError  no expert answered and the source has none of its own
 
@@ -65,6 +66,10 @@ class AddressError(MeshError):
 
 class RefusedError(MeshError):
     """A node answered that it will not serve the request."""
+
+
+class NotScheduledError(MeshError):
+    """No scheduler decided on a slot: none is alive, it refused, was too slow, or answered what cannot be."""
 
 
 class NoNodeReachableError(MeshError):

@@ -1,11 +1,11 @@
-"""Rayleigh block fading: its statistics, and that any slot can be had at any time."""
+"""Block fading, with and without correlation over the band: its statistics, and any slot at any time."""
 
 import numpy as np
 import pytest
 from scipy.special import exp1
 
 from airmoe.errors import InvalidInputError
-from airmoe.links import Ofdma, RayleighFading
+from airmoe.links import MultipathFading, Ofdma, RayleighFading
 
 RADIO = Ofdma(subcarriers=4000)
 
@@ -62,3 +62,68 @@ def test_a_wrong_parameter_is_named(wrong: dict[str, float]) -> None:
 def test_slots_count_from_zero() -> None:
     with pytest.raises(InvalidInputError, match="slot is -1"):
         RayleighFading(2, RADIO).at(-1)
+
+
+TAPS, BAND = 8, Ofdma(subcarriers=64)
+
+
+@pytest.fixture(scope="module")
+def snr_LM() -> np.ndarray:
+    """Linear SNRs on 64 subcarriers of 24,180 links between different nodes, 8 paths, at a mean of 10 dB."""
+    gain_NNM = MultipathFading(156, BAND, TAPS, mean_snr_db=10.0, seed=1).at(0).gain_NNM
+    return gain_NNM[~np.eye(156, dtype=bool)] * BAND.power_w / BAND.noise_w
+
+
+def test_every_subcarrier_of_a_multipath_channel_has_the_mean_snr_asked_for(snr_LM: np.ndarray) -> None:
+    np.testing.assert_allclose(snr_LM.mean(axis=0), 10.0, rtol=0.03)  # standard error .64 %
+
+
+def test_each_subcarrier_of_a_multipath_channel_is_rayleigh_fading(snr_LM: np.ndarray) -> None:
+    for quantile in (0.1, 0.5, 0.9):
+        below = (snr_LM < -10.0 * np.log(1 - quantile)).mean()
+        assert below == pytest.approx(quantile, abs=0.01)
+
+
+def test_gains_correlate_over_frequency_as_the_delay_profile_says(snr_LM: np.ndarray) -> None:
+    for apart in (1, 2, 4, 6, 8, 12, 31):
+        # |sum of 8 unit phasors|^2 / 64, the Dirichlet kernel; 0 at multiples of M / taps = 8.
+        closed = (np.sin(np.pi * TAPS * apart / 64) / (TAPS * np.sin(np.pi * apart / 64))) ** 2
+        measured = [np.corrcoef(snr_LM[:, m], snr_LM[:, m + apart])[0, 1] for m in (0, 13, 32)]
+        np.testing.assert_allclose(measured, closed, atol=0.03, err_msg=f"{apart} apart")
+
+
+def test_links_of_a_multipath_channel_fade_independently(snr_LM: np.ndarray) -> None:
+    assert abs(np.corrcoef(snr_LM[:-1, 0], snr_LM[1:, 0])[0, 1]) < 0.03
+    gain_NNM = MultipathFading(156, BAND, seed=2).at(0).gain_NNM
+    upper = np.triu_indices(156, 1)
+    assert abs(np.corrcoef(gain_NNM[*upper, 0], gain_NNM.transpose(1, 0, 2)[*upper, 0])[0, 1]) < 0.04
+
+
+def test_one_path_makes_the_band_flat() -> None:
+    gain_NNM = MultipathFading(3, BAND, taps=1, seed=2).at(0).gain_NNM
+    np.testing.assert_allclose(gain_NNM, np.repeat(gain_NNM[:, :, :1], 64, axis=2), rtol=1e-12)
+    assert np.unique(gain_NNM[:, :, 0]).size == 9
+
+
+def test_as_many_paths_as_subcarriers_leave_no_correlation() -> None:
+    gain_NNM = MultipathFading(40, BAND, taps=64, seed=2).at(0).gain_NNM
+    near = np.corrcoef(gain_NNM[:, :, :-1].ravel(), gain_NNM[:, :, 1:].ravel())[0, 1]
+    assert abs(near) < 0.02
+
+
+def test_any_slot_of_a_multipath_channel_can_be_had_in_any_order() -> None:
+    forwards, backwards = MultipathFading(2, BAND, seed=3), MultipathFading(2, BAND, seed=3)
+    first = [forwards.at(slot).gain_NNM for slot in (0, 1, 2)]
+    second = [backwards.at(slot).gain_NNM for slot in (2, 1, 0)]
+    for one, other in zip(first, reversed(second), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert (first[0] != first[1]).all()
+    assert (MultipathFading(2, BAND, seed=4).at(0).gain_NNM != first[0]).all()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"nodes": 0}, {"taps": 0}, {"taps": 65}, {"taps": 2.5}, {"mean_snr_db": np.nan}, {"seed": -1}]
+)
+def test_a_wrong_parameter_of_a_multipath_channel_is_named(wrong: dict[str, float]) -> None:
+    with pytest.raises(InvalidInputError, match=next(iter(wrong))):
+        MultipathFading(**{"nodes": 2, "radio": BAND, **wrong})  # type: ignore[arg-type]

@@ -3,15 +3,20 @@
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from airmoe.data import ImageSet
+from airmoe.mesh import simulated_links
 from airmoe.runfolder import Manifest, client_folders, read_manifest
 from tests.mesh.ports import free_address
 from tests.mesh.processes import NodeProcess, node_processes
+
+if TYPE_CHECKING:
+    from airmoe.nn import MixtureOfExperts
 
 
 @pytest.fixture(scope="session")
@@ -50,3 +55,30 @@ def remote_nodes(folders: list[Path]) -> Iterator[list[NodeProcess]]:
     """Processes that serve experts 1, 2 and 3; the first is the seed. A test may kill them."""
     with node_processes(folders[1:], [free_address() for _ in folders[1:]]) as processes:
         yield processes
+
+
+@pytest.fixture(scope="module")
+def model(run_folder: Path, folders: list[Path], manifest: Manifest) -> "MixtureOfExperts":
+    """The run's safetensors in PyTorch, over the run's simulated radio."""
+    pytest.importorskip("torch")
+    from safetensors.torch import load_file
+
+    from airmoe.nn import build_model
+    from airmoe.nn.carriers import IdealRadioCarrier
+    from airmoe.training import load_config
+
+    settings = load_config(run_folder / "config.toml").model
+    model = build_model(
+        settings.backbone,
+        classes=10,
+        experts=4,
+        channels=1,
+        norm=settings.norm,
+        expert_hidden=settings.expert_hidden,
+    )
+    model.extractor.load_state_dict(load_file(run_folder / "shared/extractor.safetensors"))
+    model.gate.load_state_dict(load_file(run_folder / "shared/gate.safetensors"))
+    for expert, folder in zip(model.experts, folders, strict=True):
+        expert.load_state_dict(load_file(folder / "expert.safetensors"))
+    model.carrier = IdealRadioCarrier(simulated_links(manifest.radio, 4))
+    return model.eval()

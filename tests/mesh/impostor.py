@@ -1,4 +1,4 @@
-"""A real Zenoh peer that answers for experts whatever a test tells it to."""
+"""A real Zenoh peer that answers for experts and schedulers whatever a test tells it to."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -8,16 +8,18 @@ import zenoh
 
 from airmoe.mesh import open_session
 from airmoe.mesh.frame import Frame, decode, encode
-from airmoe.mesh.keys import expert_key
+from airmoe.mesh.keys import expert_key, scheduler_key
 from airmoe.runfolder import Manifest
 
 Answer = Callable[[Frame], bytes | None]
 
 
 class Impostor:
-    """Serves experts; ``answer`` makes the reply's bytes from the request, None keeps whoever asked waiting.
+    """Serves experts and schedulers; ``answer`` makes a reply from the request, None keeps the asker waiting.
 
     Attributes:
+        answer: may be exchanged.
+        address: where it listens.
         requests: the requests that came, in order.
         request_bytes: their sizes, as they came.
     """
@@ -29,15 +31,17 @@ class Impostor:
         answer: Answer,
         listen: str,
         connect: str | None = None,
+        schedulers: Iterable[int] = (),
     ) -> None:
         self.requests: list[Frame] = []
         self.request_bytes: list[int] = []
-        self._answer = answer
+        self.answer, self.address = answer, listen
         self._waiting: list[zenoh.Query] = []
         self._declared: list[object] = []  # Zenoh withdraws what nobody refers to
         self._session = open_session(listen, [connect] if connect else [])
-        for expert in experts:
-            key = expert_key(manifest.mesh, manifest.model_hash, manifest.layer, expert)
+        place = manifest.mesh, manifest.model_hash, manifest.layer
+        keys = [expert_key(*place, expert) for expert in experts]
+        for key in keys + [scheduler_key(*place, node) for node in schedulers]:
             self._declared.append(
                 self._session.declare_queryable(key, lambda query, key=key: self._accept(query, key))
             )
@@ -56,7 +60,7 @@ class Impostor:
         data = query.payload.to_bytes()
         self.requests.append(decode(data))
         self.request_bytes.append(len(data))
-        reply = self._answer(self.requests[-1])
+        reply = self.answer(self.requests[-1])
         if reply is None:
             self._waiting.append(query)
             return

@@ -11,9 +11,10 @@ _SCRIPT = """
 import sys
 from pathlib import Path
 from airmoe.mesh import Node
+from airmoe.scheduling import make_policy
 
-folder, listen, *connect = sys.argv[1:]
-with Node(Path(folder), listen, connect):
+folder, listen, schedule, *connect = sys.argv[1:]
+with Node(Path(folder), listen, connect, schedule=make_policy(schedule) if schedule else None):
     print("serving", flush=True)
     for line in sys.stdin:  # each line is a question about this process; the end of input ends it
         print(eval(line), flush=True)
@@ -23,10 +24,12 @@ with Node(Path(folder), listen, connect):
 class NodeProcess:
     """A node in a process of its own; it ends when its input does, so it never outlives the tests."""
 
-    def __init__(self, client_folder: Path, listen: str, connect: Sequence[str] = ()) -> None:
+    def __init__(
+        self, client_folder: Path, listen: str, connect: Sequence[str] = (), schedule: str = ""
+    ) -> None:
         self.address = listen
         self._process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", _SCRIPT, str(client_folder), listen, *connect],
+            [sys.executable, "-W", "error", "-c", _SCRIPT, str(client_folder), listen, schedule, *connect],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 from numpy.typing import ArrayLike, NDArray
 
 from airmoe.mesh import MeshClient
@@ -37,3 +38,13 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 8.0) -> None:
     while not condition():
         assert time.monotonic() < end, "it did not happen in time"
         time.sleep(0.01)
+
+
+def decided_by(client: MeshClient, images: NDArray[np.uint8]) -> str:
+    """Who decides a query."""
+    return client.predict(images).dispatched.decided_by
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What was logged about who decides instead of a scheduler."""
+    return [record.getMessage() for record in caplog.records if "at this client" in record.getMessage()]

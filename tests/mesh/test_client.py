@@ -13,11 +13,10 @@ from airmoe.data import ImageSet
 from airmoe.errors import InvalidInputError, NoNodeReachableError, RunFolderError
 from airmoe.mesh import MeshClient, Node, open_session, simulated_links
 from airmoe.mesh.frame import WireType
-from airmoe.nn import MixtureOfExperts, build_model
-from airmoe.nn.carriers import IdealRadioCarrier, LocalCarrier
+from airmoe.nn import MixtureOfExperts
+from airmoe.nn.carriers import LocalCarrier
 from airmoe.runfolder import Manifest, read_manifest, write_manifest
 from airmoe.scheduling import All, Local, TopK, allocate_subcarriers, make_policy
-from airmoe.training import load_config
 from tests.mesh.ports import free_address
 from tests.mesh.processes import NodeProcess, node_processes
 from tests.mesh.steering import counts
@@ -43,28 +42,6 @@ def client(folders: list[Path], processes: list[NodeProcess]) -> Iterator[MeshCl
     with MeshClient(folders[0], [processes[0].address]) as client:
         client.wait_for_nodes(4)
         yield client
-
-
-@pytest.fixture(scope="module")
-def model(run_folder: Path, folders: list[Path], manifest: Manifest) -> MixtureOfExperts:
-    """The run's safetensors in PyTorch, over the run's simulated radio."""
-    from safetensors.torch import load_file
-
-    settings = load_config(run_folder / "config.toml").model
-    model = build_model(
-        settings.backbone,
-        classes=CLASSES,
-        experts=4,
-        channels=1,
-        norm=settings.norm,
-        expert_hidden=settings.expert_hidden,
-    )
-    model.extractor.load_state_dict(load_file(run_folder / "shared/extractor.safetensors"))
-    model.gate.load_state_dict(load_file(run_folder / "shared/gate.safetensors"))
-    for expert, folder in zip(model.experts, folders, strict=True):
-        expert.load_state_dict(load_file(folder / "expert.safetensors"))
-    model.carrier = IdealRadioCarrier(simulated_links(manifest.radio, 4))
-    return model.eval()
 
 
 @pytest.mark.parametrize("policy", POLICIES)

@@ -9,6 +9,7 @@ METHODS = {
     "networked MoE, top-1": (0.951, 17.9, 1392, 0.21, True),
     "networked MoE, top-2": (0.953, 36.0, 2784, 0.22, True),
     "networked MoE, DES": (0.949, 16.2, 1279, 0.36, True),
+    "networked MoE, JESA": (0.948, 15.7, 1268, 0.37, True),
     "all experts averaged": (0.944, 90.0, 6960, 0.25, True),
     "random routing": (0.388, 18.6, 1436, 0.18, True),
     "local expert only": (0.235, 0.0, 0, 1.0, True),
@@ -34,6 +35,7 @@ def method(
         "latency_p99_ms": 9.85 if measured else None,
         "rerouted_share": 0.0,
         "degraded_share": 0.005,
+        "fallback_share": 0.0,
         "queries": 480,
     }
 
@@ -64,15 +66,29 @@ def made_up_results() -> dict[str, Any]:
         "methods": [method(name, *figures) for name, figures in METHODS.items()],
         "asked_by_client": {
             name: [[30, 10, 40, 40], [40, 30, 10, 40], [40, 40, 30, 10], [10, 40, 40, 30]]
-            for name in ("networked MoE, top-1", "networked MoE, DES")
+            for name in ("networked MoE, top-1", "networked MoE, JESA")
         },
-        "des_sweep": [
+        "sweeps": {
+            name: [
+                {
+                    "importance": importance,
+                    "macro_f1": 0.9 + importance / 20,
+                    "joules_per_query": importance * joules,
+                }
+                for importance in (0.1, 0.5, 0.95)
+            ]
+            for name, joules in (("DES", 3e-5), ("JESA", 2.9e-5))
+        },
+        "equal_f1": [
             {
-                "importance": importance,
-                "macro_f1": 0.9 + importance / 20,
-                "joules_per_query": importance * 3e-5,
-            }
-            for importance in (0.1, 0.5, 0.95)
+                "k": 1,
+                "topk_f1": 0.951,
+                "topk_joules": 2.5e-5,
+                "importance": 0.3,
+                "f1": 0.95,
+                "joules": 1.9e-5,
+            },
+            None,
         ],
         "curves": {
             stage: [[1.0, 0.2], [2.0, 0.6], [3.0, 0.9]] for stage in ("features", "gate", "fedavg network")

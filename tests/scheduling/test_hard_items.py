@@ -138,11 +138,14 @@ def test_the_hardest_families_are_solved_among_32_experts(
 
 @pytest.mark.parametrize("exponent", [-250, -40, 40, 250])
 @pytest.mark.parametrize("family", [*HARD, reference])
-def test_energies_in_another_unit_give_the_same_sets_and_search(family: Family, exponent: int) -> None:
+@pytest.mark.parametrize(("experts", "max_experts"), [(32, 6), (32, 2), (40, 2)])
+def test_energies_in_another_unit_give_the_same_sets_and_search(
+    family: Family, exponent: int, experts: int, max_experts: int
+) -> None:
     """A power of two changes no digit, so nothing may differ."""
-    scores_TE, energy_TE, threshold_T = family(np.random.default_rng(4), 20, 32, 6)
-    expected = select_experts(scores_TE, energy_TE, threshold_T, 6)
-    found = select_experts(scores_TE, energy_TE * 2.0**exponent, threshold_T, 6)
+    scores_TE, energy_TE, threshold_T = family(np.random.default_rng(4), 20, experts, max_experts)
+    expected = select_experts(scores_TE, energy_TE, threshold_T, max_experts)
+    found = select_experts(scores_TE, energy_TE * 2.0**exponent, threshold_T, max_experts)
     np.testing.assert_array_equal(found.energy_j, expected.energy_j * 2.0**exponent)
     np.testing.assert_array_equal(found.mask, expected.mask)
     np.testing.assert_array_equal(found.search_nodes, expected.search_nodes)

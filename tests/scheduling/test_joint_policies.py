@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from airmoe.errors import InvalidInputError
+from airmoe.errors import InvalidInputError, NotScheduledError
 from airmoe.links import Links, Ofdma, RayleighFading
 from airmoe.scheduling import (
     Des,
@@ -15,6 +15,7 @@ from airmoe.scheduling import (
     JointPolicy,
     LowerBound,
     Price,
+    Routing,
     Slot,
     TopK,
     make_policy,
@@ -209,3 +210,55 @@ def test_policies_decide_on_observed_links_and_the_truth_is_charged() -> None:
     paid_NN = BITS * slot.links.energy_per_bit_j(routing.subcarrier_NN)
     paid_T = np.where(routing.mask_TE, paid_NN[slot.source_T], 0.0).sum(axis=1)
     np.testing.assert_allclose(done.energy_j_T, paid_T)
+
+
+def test_a_joint_policy_reaches_over_links_that_have_no_standing_subcarrier() -> None:
+    radio = Ofdma(subcarriers=4)
+    links = RayleighFading(3, radio).at(0)
+    scores_TE, slot = np.array([[0.0, 0.5, 0.5]]), Slot(np.array([0]), np.arange(3), links)
+    done = dispatch(np.zeros((1, 1)), scores_TE, Jesa(1.0, 2), RadioCarrier(links), slot, None)
+    assert done.arrived_TE.tolist() == [[False, True, True]]
+    standing = [
+        np.isfinite(
+            IdealPrice(links)(Slot(np.array([i]), np.arange(3), bits_T=np.ones(1))).charged_j_TE
+        ).all()
+        for i in range(3)
+    ]
+    assert not all(standing)  # six links, four subcarriers
+
+
+class Unscheduled(Jesa):
+    """JESA whose scheduler is lost."""
+
+    def route(self, *_: object) -> Routing:
+        raise NotScheduledError("no scheduler is alive")
+
+
+def test_where_no_scheduler_decides_the_fallback_does_over_the_standing_subcarriers() -> None:
+    scores_TE, slot = slot_of()
+    assert slot.links is not None
+    sent = Slot(slot.source_T, slot.placement_E, slot.links)
+    lost, alone = (
+        dispatch(np.zeros((ITEMS, 1)), scores_TE, policy, RadioCarrier(slot.links), sent, None)
+        for policy in (Unscheduled(0.5, 2), Des(0.5, 2))
+    )
+    assert lost.decided_by == "des:0.5:2"
+    np.testing.assert_array_equal(lost.requested_TE, alone.requested_TE)
+    np.testing.assert_array_equal(lost.energy_j_T, alone.energy_j_T)
+
+
+class Endless(Jesa):
+    """A joint policy whose fallback is joint, too."""
+
+    @property
+    def fallback(self) -> Any:
+        return self
+
+
+def test_a_joint_policy_without_a_sound_fallback_is_refused() -> None:
+    _, slot = slot_of()
+    assert slot.links is not None
+    with pytest.raises(InvalidInputError, match=r"policy is 'jesa:0.5:2'; expected a joint policy with a"):
+        dispatch(
+            np.zeros((ITEMS, 1)), np.ones((ITEMS, NODES)), Endless(), RadioCarrier(slot.links), slot, None
+        )

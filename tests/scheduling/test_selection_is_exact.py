@@ -92,6 +92,29 @@ def test_hard_instances_agree_with_a_list_of_all_sets(family: Family) -> None:
         assert selection.energy_j[item] == pytest.approx(best, rel=1e-9)
 
 
+@pytest.mark.parametrize("max_experts", [1, 2])
+@pytest.mark.parametrize("experts", [2, 3, 31, 32, 33, 64])
+@pytest.mark.parametrize("family", [reference, with_ties, *HARD])
+def test_up_to_two_experts_the_best_of_all_pairs_is_found(
+    family: Family, experts: int, max_experts: int
+) -> None:
+    scores_TE, energy_TE, threshold_T = family(np.random.default_rng(3), 30, experts, max_experts)
+    selection = select_experts(scores_TE, energy_TE, threshold_T, max_experts)
+    one_E, other_E = np.triu_indices(experts)  # a pair of an expert and itself is the expert alone
+    if max_experts == 1:
+        one_E = other_E = np.arange(experts)
+    alone_E = one_E == other_E
+    for item in range(30):
+        score_S = scores_TE[item, one_E] + np.where(alone_E, 0.0, scores_TE[item, other_E])
+        energy_S = energy_TE[item, one_E] + np.where(alone_E, 0.0, energy_TE[item, other_E])
+        enough_S = (score_S >= threshold_T[item] - 1e-9) & np.isfinite(energy_S)
+        assert selection.feasible[item] == enough_S.any()
+        if enough_S.any():
+            assert selection.energy_j[item] == pytest.approx(energy_S[enough_S].min(), rel=1e-12, abs=0.0)
+            assert energy_TE[item, selection.mask[item]].sum() == pytest.approx(selection.energy_j[item])
+            assert scores_TE[item, selection.mask[item]].sum() >= threshold_T[item] - 1e-9 - 1e-15
+
+
 @pytest.mark.parametrize(("experts", "max_experts", "sets"), [(16, 8, 39_202), (64, 8, 5_130_659_560)])
 def test_the_search_visits_few_of_all_sets(experts: int, max_experts: int, sets: int) -> None:
     assert sum(math.comb(experts, size) for size in range(1, max_experts + 1)) == sets

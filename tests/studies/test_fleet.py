@@ -6,10 +6,13 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from airmoe.errors import MeshError
+from airmoe.mesh import MeshClient
 from airmoe.runfolder import client_folders
+from airmoe.scheduling import make_policy
 from airmoe.studies.fleet import NodeFleet
 from tests.system.commands import left_after, processes_about
 
@@ -27,6 +30,21 @@ def test_every_node_is_a_process_until_the_fleet_is_closed(tmp_path: Path, folde
         assert len(set(fleet.addresses)) == 4
         assert all(0 < seconds < 60 for seconds in fleet.start_s)
     assert processes_about(tmp_path) == {}
+
+
+def test_only_node_0_schedules_and_only_if_told_to(tmp_path: Path, folders: list[Path]) -> None:
+    with NodeFleet(folders[:2], schedule="jesa:0.3:2", slot_ms=7) as fleet:
+        lines = processes_about(tmp_path).values()
+        (scheduler,) = [line for line in lines if "--schedule" in line]
+        assert f"serve {folders[0]} " in scheduler
+        assert "--schedule jesa:0.3:2 --slot-ms 7" in scheduler
+        with MeshClient(folders[1], fleet.addresses, policy=make_policy("jesa:0.3:2")) as client:
+            assert client.schedulers.wait_alive(5)
+            assert client.schedulers.alive == {0}
+            answer = client.predict(np.zeros((1, 1, 32, 32), np.uint8))
+        assert answer.dispatched.decided_by == "jesa:0.3:2"
+    with NodeFleet(folders[:1]):
+        assert not [line for line in processes_about(tmp_path).values() if "--schedule" in line]
 
 
 def test_a_killed_node_is_gone_and_the_others_are_not(tmp_path: Path, folders: list[Path]) -> None:

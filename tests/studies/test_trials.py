@@ -38,6 +38,7 @@ def trial() -> Trial:
         latency_s_Q=np.array([0.001, 0.001, 0.003, 0.003, 0.001, 0.001, 0.003, np.nan]),
         rerouted_Q=bools("00010000")[0],
         degraded_Q=bools("00000001")[0],
+        fallback_Q=bools("00000011")[0],
     )
 
 
@@ -93,6 +94,7 @@ def test_the_summary_is_made_of_means_over_queries_and_f1_over_clients(trial: Tr
         "latency_p99_ms": pytest.approx(3),
         "rerouted_share": 1 / 8,
         "degraded_share": 1 / 8,
+        "fallback_share": 2 / 8,
         "failed_queries": 0,
         "queries": 8,
     }

@@ -97,6 +97,59 @@ def test_predict_asks_as_many_experts_as_the_policy_says(
     assert answered.count("score") == 2
 
 
+@pytest.fixture(scope="module")
+def scheduler(run_folder: Path) -> Iterator[str]:
+    """Address of node 0 of a mesh of its own, which also schedules."""
+    folder, address = client_folders(run_folder)[0], free_address()
+    options = ["--listen", address, "--schedule", "jesa:0.5:2", "--slot-ms", 10]
+    with running("serve", folder, *options, program=AIRMOE_WITHOUT_TORCH) as node:
+        node.wait_for_line("serving expert")
+        assert node.wait_for_line("scheduling") == "scheduling by jesa:0.5:2 in slots of 10 ms\n"
+        yield address
+
+
+def test_predict_by_a_joint_policy_is_decided_by_the_scheduler(
+    run_folder: Path, scheduler: str, zero: Path
+) -> None:
+    client = client_folders(run_folder)[1]
+    options = ["--client", client, "--connect", scheduler, "--policy", "jesa:0.5:2"]
+    told = ended("predict", zero, *options, program=AIRMOE_WITHOUT_TORCH)
+    assert told.returncode == 0
+    assert "answered by expert" in told.stdout
+    assert "decided by" not in told.stdout
+    assert "at this client" not in told.stderr
+
+
+def test_predict_says_who_decided_when_no_scheduler_did(
+    run_folder: Path, mesh: list[str], zero: Path
+) -> None:
+    client = client_folders(run_folder)[1]
+    told = ended("predict", zero, "--client", client, "--connect", mesh[0], "--policy", "jesa:0.5:2")
+    assert told.returncode == 0
+    assert "decided by des:0.5:2 at this client: no scheduler did\n" in told.stdout
+    assert "no scheduler is alive; until one decides again, des:0.5:2 decides at this client" in told.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--schedule", "topk:1"], "airmoe: schedule is 'topk:1'; expected a joint policy"),
+        (["--schedule", "jesa"], "airmoe: policy is 'jesa'; expected topk:K"),
+        (
+            ["--schedule", "jesa:0.5:2", "--slot-ms", -1],
+            "airmoe: slot_ms is -1.0; expected a number from 0 to",
+        ),
+    ],
+)
+def test_a_node_says_what_it_cannot_schedule_by(
+    run_folder: Path, options: list[object], message: str
+) -> None:
+    told = ended("serve", client_folders(run_folder)[0], "--listen", free_address(), *options)
+    assert told.returncode == 2
+    assert told.stderr.startswith(message)
+    assert told.stderr.count("\n") == 1
+
+
 @pytest.fixture
 def lone_node(run_folder: Path) -> Iterator[Command]:
     """A node that was started a moment ago."""

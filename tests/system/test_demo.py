@@ -10,7 +10,7 @@ from tests.system.commands import all_under
 from tests.system.conftest import ASKED, Demonstration
 
 CLIENTS = 5
-ROUTED = ["networked MoE, top-1", "networked MoE, top-2", "networked MoE, DES"]
+ROUTED = [f"networked MoE, {rule}" for rule in ("top-1", "top-2", "DES", "JESA")]
 REMOTE = [*ROUTED, "all experts averaged", "random routing"]
 METHODS = [*REMOTE, "local expert only", "one FedAvg network", "centrally trained MoE"]
 
@@ -94,9 +94,28 @@ def test_more_experts_per_image_cost_more(demonstration: Demonstration) -> None:
 
 
 def test_least_energy_selection_spends_less_when_less_is_asked_of_it(demonstration: Demonstration) -> None:
-    joules = [point["joules_per_query"] for point in demonstration.results["des_sweep"]]
-    assert len(joules) >= 5
-    assert joules == sorted(joules)
+    for sweep in demonstration.results["sweeps"].values():
+        joules = [point["joules_per_query"] for point in sweep]
+        assert len(joules) >= 5
+        assert joules == sorted(joules)
+
+
+def test_choosing_subcarriers_too_never_costs_energy(demonstration: Demonstration) -> None:
+    sweeps = demonstration.results["sweeps"]
+    for alone, joint in zip(sweeps["DES"], sweeps["JESA"], strict=True):
+        assert joint["joules_per_query"] <= alone["joules_per_query"] * (1 + 1e-9)
+
+
+def test_jesa_spends_less_than_top_k_at_the_same_macro_f1(demonstration: Demonstration) -> None:
+    for entry in demonstration.results["equal_f1"]:
+        assert entry["f1"] >= entry["topk_f1"] - 0.002
+        assert entry["joules"] < entry["topk_joules"]
+    said = " ".join(demonstration.process.stdout.split())
+    assert f"instead of {demonstration.results['equal_f1'][0]['topk_joules'] * 1e6:.1f} µJ a query" in said
+
+
+def test_a_scheduler_decides_for_queries_that_come_together(demonstration: Demonstration) -> None:
+    assert demonstration.method("networked MoE, JESA")["fallback_share"] < 0.05
 
 
 def test_who_asked_whom_adds_up(demonstration: Demonstration) -> None:

@@ -1,7 +1,7 @@
 """Radio links between nodes: a snapshot of all channel gains, the OFDMA radio that uses them, and fading."""
 
-from airmoe.links.fading import RayleighFading
+from airmoe.links.fading import MultipathFading, RayleighFading
 from airmoe.links.radio import Ofdma
 from airmoe.links.snapshot import Links
 
-__all__ = ["Links", "Ofdma", "RayleighFading"]
+__all__ = ["Links", "MultipathFading", "Ofdma", "RayleighFading"]

@@ -141,7 +141,7 @@ class Links:
 
         Several links may have the same: what each could do if it were alone.
         """
-        best_NN = self.gain_NNM.argmax(axis=2).astype(np.int64)
+        best_NN = np.asarray(self.gain_NNM.argmax(axis=2), dtype=np.int64)
         np.fill_diagonal(best_NN, -1)
         return best_NN
 

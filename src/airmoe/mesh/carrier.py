@@ -20,15 +20,13 @@ from airmoe.errors import FrameError
 from airmoe.links import Links
 from airmoe.mesh.frame import BYTES_PER_VALUE, Frame, WireType, decode, encode
 from airmoe.mesh.keys import expert_key, layer_key
+from airmoe.mesh.queries import ask, refusal_of
 from airmoe.mesh.session import LEASE_MS
 from airmoe.runfolder import Manifest
 from airmoe.scheduling import NORM_BITS, IdealPrice, Price, Slot
 from airmoe.scheduling.dispatch import Delivery
 
 _log = logging.getLogger("airmoe.mesh")
-
-MAX_REASON_BYTES = 200
-BUFFERED_BYTES = 32 << 10
 
 SILENCE_S = LEASE_MS / 1000
 """An expert that let a request time out is not asked again for this long; by then a dead node is known."""
@@ -172,35 +170,20 @@ class MeshCarrier:
         )
         self.sent_bytes += len(frame)
 
-        def send() -> None:
-            try:
-                self._session.get(
-                    expert_key(manifest.mesh, manifest.model_hash, manifest.layer, expert),
-                    zenoh.handlers.Callback(arrived, lambda: replies.put((expert, None))),
-                    payload=frame,
-                    timeout=deadline_s + SILENCE_S,  # ours comes first, so that silence is told from refusal
-                    congestion_control=zenoh.CongestionControl.BLOCK,
-                )
-            except zenoh.ZError as error:
-                _log.warning("expert %d cannot be asked: %s", expert, error)
-                replies.put((expert, None))
-
-        def arrived(reply: zenoh.Reply) -> None:
-            replies.put((expert, reply))
-
-        # A frozen node stops reading, and a large send to it then blocks for seconds: never on this thread.
-        # What fits into the buffers between two nodes does not block, and a thread costs more than sending.
-        if len(frame) <= BUFFERED_BYTES:
-            send()
-        else:
-            threading.Thread(target=send, name=f"airmoe request to {expert}").start()
+        ask(
+            self._session,
+            expert_key(manifest.mesh, manifest.model_hash, manifest.layer, expert),
+            frame,
+            deadline_s + SILENCE_S,  # ours comes first, so that silence is told from refusal
+            lambda reply: replies.put((expert, reply)),
+            f"expert {expert}",
+        )
 
     def _read(
         self, reply: zenoh.Reply, expert: int, request_id: int | None, rows: int
     ) -> NDArray[np.float32] | None:
         if reply.ok is None:
-            reason = reply.err.payload.to_bytes()[:MAX_REASON_BYTES] if reply.err else b"no reason given"
-            _log.warning("expert %d refused: %r", expert, reason.decode(errors="replace"))
+            _log.warning("expert %d refused: %r", expert, refusal_of(reply))
             return None
         data = reply.ok.payload.to_bytes()
         self.received_bytes += len(data)

@@ -19,10 +19,12 @@ from airmoe.links.checks import number_within
 from airmoe.mesh.carrier import MeshCarrier
 from airmoe.mesh.frame import BYTES_PER_VALUE, MAX_BODY_BYTES, WireType
 from airmoe.mesh.networks import OnnxNetwork
+from airmoe.mesh.scheduled_policy import ScheduledPolicy, Schedulers
 from airmoe.mesh.session import open_session
 from airmoe.runfolder import EXPERT_ONNX, EXTRACTOR_ONNX, GATE_ONNX, RadioSpec, checked_file, read_manifest
 from airmoe.scheduling import Policy, Slot, TopK
 from airmoe.scheduling.dispatch import Delivery, Dispatched, dispatch
+from airmoe.scheduling.policy import as_joint
 
 LONGEST_DEADLINE_S = 3600.0
 
@@ -60,6 +62,9 @@ class MeshClient:
     """Asks a mesh on behalf of one client, whose extractor, gate and own expert run in this process.
 
     ``policy`` and ``gate`` (features (T, F) to scores (T, E)) are plain attributes: set others at any time.
+    A joint policy is decided by a scheduler of the mesh that runs the same one, within half of a query's
+    time; where none does, the policy's ``fallback`` decides here, which is logged and told in
+    ``Dispatched.decided_by``.
 
     Args:
         client_folder: ``clients/<id>`` of a run, with ``shared/`` beside ``clients/``.
@@ -72,7 +77,7 @@ class MeshClient:
     Raises:
         RunFolderError: a file of the folder is missing or damaged.
         AddressError: an address is malformed or not loopback.
-        InvalidInputError: unknown wire type.
+        InvalidInputError: unknown wire type, or a joint policy without a ``fallback``.
     """
 
     def __init__(
@@ -101,10 +106,11 @@ class MeshClient:
         self.gate: Callable[[NDArray[np.float32]], NDArray[np.float32]] = gate
         links = links or simulated_links(manifest.radio, manifest.experts)
         self._observed, self._connect = links.observed, connect
-        self._session = open_session(connect=connect) if session is None else session
-        self._opened = session is None
         self._slot_of_one = Slot(np.array([manifest.client]), np.arange(manifest.experts), links.observed)
         self.policy = policy or TopK(1)
+        self._session = open_session(connect=connect) if session is None else session
+        self._opened = session is None
+        self.schedulers = Schedulers(self._session, manifest)
         self.carrier = MeshCarrier(self._session, manifest, own_expert, links, wire_type)
 
     def __enter__(self) -> "MeshClient":
@@ -122,14 +128,20 @@ class MeshClient:
 
     @policy.setter
     def policy(self, policy: Policy) -> None:
-        """Let another policy decide; it decides once now, lest it compile while a query waits."""
+        """Let another policy decide; what decides here does so once now, lest it compile while a query waits.
+
+        Raises:
+            InvalidInputError: a joint policy without ``fallback``.
+        """
+        joint = as_joint(policy)
         nothing_1E = np.zeros((1, self.manifest.experts))
-        policy.route(nothing_1E, nothing_1E, self._slot_of_one)
-        self._policy = policy
+        (joint.fallback if joint else policy).route(nothing_1E, nothing_1E, self._slot_of_one)
+        self._policy, self._joint = policy, joint
 
     def close(self) -> None:
         """Leave the mesh. Closing twice does no harm."""
         self.carrier.close()
+        self.schedulers.close()
         if self._opened and not self._session.is_closed():
             self._session.close()
 
@@ -163,7 +175,10 @@ class MeshClient:
         """
         begin = time.monotonic()
         number_within("deadline_s", deadline_s, 0, LONGEST_DEADLINE_S)
-        sent, received = self.carrier.sent_bytes, self.carrier.received_bytes
+        sent, received = self._counted_bytes()
+        policy = self._policy
+        if self._joint is not None:
+            policy = ScheduledPolicy(self._joint, self.schedulers, begin + deadline_s)
         features_TF = self._extractor(self._as_pixels(images_TCHW))
         scores_TE = self.gate(features_TF).astype(np.float64)
         source_T = np.full(len(features_TF), self.manifest.client, np.int64)
@@ -171,18 +186,23 @@ class MeshClient:
         slot = Slot(source_T, placement_E, self._observed, self.manifest.layer)
         remaining_s = deadline_s - (time.monotonic() - begin)
         dispatched = dispatch(
-            features_TF, scores_TE, self.policy, self.carrier, slot, None, deadline_s=remaining_s
+            features_TF, scores_TE, policy, self.carrier, slot, None, deadline_s=remaining_s
         )
+        sent_now, received_now = self._counted_bytes()
         weights_TE = mixing_weights(scores_TE, dispatched.arrived_TE)
         return Answer(
             mix(weights_TE, dispatched.deliveries),
             scores_TE,
             weights_TE,
             dispatched,
-            self.carrier.sent_bytes - sent,
-            self.carrier.received_bytes - received,
+            sent_now - sent,
+            received_now - received,
             time.monotonic() - begin,
         )
+
+    def _counted_bytes(self) -> tuple[int, int]:
+        asked = (self.carrier, self.schedulers)
+        return sum(each.sent_bytes for each in asked), sum(each.received_bytes for each in asked)
 
     def _as_pixels(self, images_TCHW: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float32]:
         spec = self.manifest.input

@@ -15,11 +15,15 @@ import numpy as np
 import zenoh
 
 from airmoe.errors import FrameError, MeshError, RefusedError
+from airmoe.mesh.client import simulated_links
 from airmoe.mesh.frame import MAX_FRAME_BYTES, Frame, decode, encode
 from airmoe.mesh.keys import expert_key
 from airmoe.mesh.networks import OnnxNetwork
+from airmoe.mesh.queries import refuse
+from airmoe.mesh.scheduler import Scheduler
 from airmoe.mesh.session import open_session
 from airmoe.runfolder import EXPERT_ONNX, checked_file, read_manifest
+from airmoe.scheduling import Policy
 
 _log = logging.getLogger("airmoe.mesh")
 
@@ -37,13 +41,24 @@ class Node:
         client_folder: ``clients/<id>`` of a run.
         listen: loopback address to listen on, ``HOST:PORT``.
         connect: addresses of other nodes; whoever is connected to one learns of the others.
+        schedule: a joint policy by which this node decides for all sources that ask it; default it does not.
+        slot_ms: how long it collects their requests before it decides, 0 to 1000.
 
     Raises:
         RunFolderError: a file of the folder is missing or damaged.
         AddressError: an address is malformed, not loopback, or in use.
+        InvalidInputError: ``schedule`` is not joint, or ``slot_ms`` out of range.
     """
 
-    def __init__(self, client_folder: Path, listen: str, connect: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        client_folder: Path,
+        listen: str,
+        connect: Sequence[str] = (),
+        *,
+        schedule: Policy | None = None,
+        slot_ms: float = 5.0,
+    ) -> None:
         self.manifest = read_manifest(client_folder)
         self._expert = OnnxNetwork(
             checked_file(client_folder, self.manifest, EXPERT_ONNX),
@@ -57,7 +72,13 @@ class Node:
         self._counting = threading.Lock()
         self._requests: queue.Queue[tuple[zenoh.Query, int, float] | None] = queue.Queue(QUEUE_LIMIT)
         self._worker = threading.Thread(target=self._work, name="airmoe expert", daemon=True)
+        self._scheduler: Scheduler | None = None
+        if schedule is not None:
+            links = simulated_links(self.manifest.radio, self.manifest.experts)
+            self._scheduler = Scheduler(schedule, self.manifest, links, slot_ms)
         self._session = open_session(listen, connect)
+        if self._scheduler is not None:  # first, so that whoever finds the expert knows the scheduler, too
+            self._scheduler.serve(self._session)
         self._worker.start()
         self._queryable = self._session.declare_queryable(self._key, self._accept)
         self._token = self._session.liveliness().declare_token(self._key)
@@ -76,6 +97,8 @@ class Node:
             return
         self._token.undeclare()
         self._queryable.undeclare()
+        if self._scheduler is not None:
+            self._scheduler.close()
         self._requests.put(None)
         self._worker.join()
         self._session.close()
@@ -83,11 +106,11 @@ class Node:
     def _accept(self, query: zenoh.Query) -> None:
         size = 0 if query.payload is None else len(query.payload)
         if not 0 < size <= MAX_FRAME_BYTES:
-            _refuse(
+            refuse(
                 query, f"the request has {size} bytes; expected a frame of at most {MAX_FRAME_BYTES} bytes"
             )
         elif not self._enqueue(query, size):
-            _refuse(query, "overloaded: too many requests are waiting")
+            refuse(query, "overloaded: too many requests are waiting")
 
     def _enqueue(self, query: zenoh.Query, size: int) -> bool:
         with self._counting:
@@ -105,10 +128,10 @@ class Node:
                 query.reply(self._key, reply)
                 query.drop()
             except (MeshError, zenoh.ZError) as error:
-                _refuse(query, str(error))
+                refuse(query, str(error))
             except Exception as error:  # one bad request must not end the service
                 _log.exception("a request failed")
-                _refuse(query, f"internal error: {type(error).__name__}")
+                refuse(query, f"internal error: {type(error).__name__}")
             with self._counting:
                 self._waiting_bytes -= size
 
@@ -142,12 +165,3 @@ class Node:
                 is_reply=True,
             )
         )
-
-
-def _refuse(query: zenoh.Query, reason: str) -> None:
-    _log.warning("refused a request: %s", reason)
-    try:
-        query.reply_err(reason.encode())
-        query.drop()
-    except zenoh.ZError as error:  # whoever asked is gone
-        _log.warning("the refusal could not be sent: %s", error)

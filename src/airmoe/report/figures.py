@@ -3,7 +3,6 @@
 Each takes the dictionary of ``results.json`` and returns the text of one SVG.
 """
 
-import io
 from typing import Any
 
 import matplotlib as mpl
@@ -12,52 +11,34 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-INK, MUTED, GRID = "#1f2933", "#66727f", "#e4e8ec"
-ACCENT, SECOND, WARM, ALARM = "#0b7285", "#5f3dc4", "#e8590c", "#c92a2a"
+from airmoe.report.style import ACCENT, ALARM, INK, MUTED, SECOND, STYLE, WARM, svg_text
 
 NEAR_F1 = 0.04
 """Methods this close to the best are shown again in the close-up."""
 
-_STYLE: Any = {
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "airmoe",
-    "axes.edgecolor": GRID,
-    "axes.labelcolor": MUTED,
-    "axes.titlecolor": INK,
-    "axes.titlesize": 11,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": GRID,
-    "text.color": INK,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "legend.frameon": False,
-}
-
 
 def f1_against_energy(results: dict[str, Any]) -> str:
     """Return macro-F1 against microjoules per query: all methods, and beside them the best ones closer up."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.4, 4.2), layout="constrained")
         whole, close = figure.subplots(1, 2, width_ratios=(5, 6))
-        sweep, methods = results["des_sweep"], results["methods"]
-        best = max(point["macro_f1"] for point in [*sweep, *methods])
+        sweeps, methods = results["sweeps"], results["methods"]
+        best = max(
+            point["macro_f1"] for point in [*methods, *(p for sweep in sweeps.values() for p in sweep)]
+        )
         near = [method for method in methods if method["macro_f1"] > best - NEAR_F1]
         for axes in (whole, close):
-            axes.plot(
-                [_microjoules(point) for point in sweep],
-                [point["macro_f1"] for point in sweep],
-                color=ACCENT,
-                marker=".",
-                linewidth=1.5,
-                zorder=2,
-                label="DES, importance 0.1 to 0.95" if axes is close else None,
-            )
+            for (name, sweep), colour in zip(sweeps.items(), (MUTED, ACCENT), strict=True):
+                ends = f"{sweep[0]['importance']:g} to {sweep[-1]['importance']:g}"
+                axes.plot(
+                    [_microjoules(point) for point in sweep],
+                    [point["macro_f1"] for point in sweep],
+                    color=colour,
+                    marker=".",
+                    linewidth=1.5,
+                    zorder=2,
+                    label=f"{name}, importance {ends}" if axes is close else None,
+                )
             axes.set_xlabel("energy per query, µJ")
         for method in methods:
             colour = WARM if method["name"].startswith("networked") else MUTED
@@ -75,12 +56,12 @@ def f1_against_energy(results: dict[str, Any]) -> str:
         close.set_ylim(best - NEAR_F1, best + NEAR_F1 / 8)
         close.set_title("the best, closer up")
         close.legend(loc="lower right", fontsize=8.5)
-        return _svg(figure)
+        return svg_text(figure)
 
 
 def who_asks_whom(results: dict[str, Any]) -> str:
     """Return, for top-1 and least-energy routing, how often each client asked each expert."""
-    with mpl.rc_context(_STYLE | {"axes.grid": False}):
+    with mpl.rc_context(STYLE | {"axes.grid": False}):
         panels = results["asked_by_client"]
         figure = Figure(figsize=(9.4, 4.4), layout="constrained")
         for axes, (name, asked) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
@@ -95,7 +76,7 @@ def who_asks_whom(results: dict[str, Any]) -> str:
             axes.set_xticks(range(share.shape[1]))
             axes.set_yticks(range(share.shape[0]))
             figure.colorbar(image, ax=axes, shrink=0.8, label="% of the client's pairs")
-        return _svg(figure)
+        return svg_text(figure)
 
 
 def training_curves(results: dict[str, Any]) -> str:
@@ -105,7 +86,7 @@ def training_curves(results: dict[str, Any]) -> str:
         "gate": ("stage 3, FedGate: top-1 routing over the experts", WARM),
         "fedavg network": ("baseline: one FedAvg network", SECOND),
     }
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 3.6), layout="constrained")
         axes = figure.subplots()
         for stage, points in results["curves"].items():
@@ -115,7 +96,7 @@ def training_curves(results: dict[str, Any]) -> str:
         axes.set_xlabel("round of the stage")
         axes.set_ylabel("macro-F1, held-out images")
         axes.legend(loc="lower right")
-        return _svg(figure)
+        return svg_text(figure)
 
 
 def answers_around_kills(results: dict[str, Any], window: int = 100) -> str:
@@ -123,7 +104,7 @@ def answers_around_kills(results: dict[str, Any], window: int = 100) -> str:
     kills = results["kills"]
     latency_ms = np.array(kills["stream"]["latency_ms"])
     correct = np.array(kills["stream"]["correct"], float)
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.4, 4.6), layout="constrained")
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
         number = np.arange(len(latency_ms))
@@ -159,7 +140,7 @@ def answers_around_kills(results: dict[str, Any], window: int = 100) -> str:
                         color=ALARM,
                         fontsize=9,
                     )
-        return _svg(figure)
+        return svg_text(figure)
 
 
 FIGURES = {
@@ -183,9 +164,3 @@ def _label(axes: Axes, point: dict[str, Any], text: str, colour: str, offset: tu
         color=colour,
         fontsize=8.5,
     )
-
-
-def _svg(figure: Figure) -> str:
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue()

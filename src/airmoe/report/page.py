@@ -10,7 +10,7 @@ from typing import Any
 
 from airmoe.files import replaced_file
 from airmoe.report.figures import FIGURES
-from airmoe.report.tables import methods_html
+from airmoe.report.tables import equal_f1_text, methods_html
 
 
 def write_report(results: dict[str, Any], run_folder: Path) -> None:
@@ -51,6 +51,7 @@ def _page(results: dict[str, Any], images: dict[str, str]) -> str:
         f1_central=f"{central['macro_f1']:.3f}",
         p50=f"{routed['latency_p50_ms']:.2f}",
         p99=f"{routed['latency_p99_ms']:.2f}",
+        equal_f1=escape(equal_f1_text(results)),
         microjoules=f"{routed['joules_per_query'] * 1e6:.1f}",
         table=methods_html(results),
         victims=" and ".join(str(victim) for victim in kills["victims"]),

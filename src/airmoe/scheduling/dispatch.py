@@ -10,9 +10,9 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from airmoe.errors import NoExpertReachedError
+from airmoe.errors import NoExpertReachedError, NotScheduledError
 from airmoe.links import Links
-from airmoe.scheduling.policy import JointPolicy, Policy, Slot
+from airmoe.scheduling.policy import JointPolicy, Policy, Routing, Slot, as_joint
 from airmoe.scheduling.pricing import Price
 
 Payload_contra = TypeVar("Payload_contra", contravariant=True)
@@ -116,14 +116,21 @@ def dispatch(
         deadline_s: seconds for everything.
 
     Raises:
+        InvalidInputError: a joint policy without a fallback.
         NoExpertReachedError: an item got no answer and its source holds no expert.
     """
     end = time.monotonic() + deadline_s
     slot = replace(slot, bits_T=np.full(len(scores_TE), float(carrier.payload_bits(payload_T))))
-    quoted_j_TE, charged_j_TE = carrier.price_j(slot)
-    quoted_j_TE = quoted_j_TE.copy()
-    decider, decided_by = policy, policy.name
-    alone = policy.fallback if isinstance(policy, JointPolicy) else policy
+    price, decided_by, routing = carrier.price_j(slot), policy.name, None
+    joint = as_joint(policy)
+    alone = policy if joint is None else joint.fallback  # decides from here on, at each source
+    if joint is not None:
+        try:
+            routing = _route_jointly(scores_TE, joint, carrier, slot)
+            price = carrier.price_j(slot, routing.subcarrier_NN)
+        except NotScheduledError:
+            decided_by = alone.name
+    quoted_j_TE, charged_j_TE = price.quoted_j_TE.copy(), price.charged_j_TE
     arrived_TE = np.zeros(scores_TE.shape, dtype=np.bool_)
     requested_TE = np.zeros_like(arrived_TE)
     energy_j_T = np.zeros(len(scores_TE))
@@ -139,16 +146,10 @@ def dispatch(
 
     open_T = np.arange(len(scores_TE))
     while open_T.size and time.monotonic() < end:
-        routing = decider.route(scores_TE[open_T], quoted_j_TE[open_T], slot.of_items(open_T))
-        if routing.subcarrier_NN is not None:
-            price = carrier.price_j(slot, routing.subcarrier_NN)
-            quoted_j_TE = np.where(np.isfinite(quoted_j_TE), price.quoted_j_TE, np.inf)
-            charged_j_TE = price.charged_j_TE
-        if decider is policy:
-            decided_by = routing.decided_by or policy.name
-        decider = alone
+        if routing is None:
+            routing = alone.route(scores_TE[open_T], quoted_j_TE[open_T], slot.of_items(open_T))
         wanted_TE = np.zeros_like(arrived_TE)
-        wanted_TE[open_T] = routing.mask_TE
+        wanted_TE[open_T], routing = routing.mask_TE, None
         wanted_TE &= ~arrived_TE & np.isfinite(quoted_j_TE)
         if not wanted_TE.any():
             break
@@ -170,6 +171,14 @@ def dispatch(
         degraded_T[cut_off_T] |= np.any(intended.mask_TE & ~own_TE[cut_off_T], axis=1)
     _refuse_unanswered(arrived_TE, slot, deadline_s)
     return Dispatched(deliveries, arrived_TE, requested_TE, energy_j_T, rerouted_T, degraded_T, decided_by)
+
+
+def _route_jointly(
+    scores_TE: NDArray[np.float64], policy: JointPolicy, carrier: Carrier[Any, Any], slot: Slot
+) -> Routing:
+    """Have a joint policy decide. It may give a link any subcarrier, so the best say what can be reached."""
+    best_NN = None if slot.links is None else slot.links.best_subcarrier_NN
+    return policy.route(scores_TE, carrier.price_j(slot, best_NN).quoted_j_TE, slot)
 
 
 def _refuse_unanswered(arrived_TE: NDArray[np.bool_], slot: Slot, deadline_s: float) -> None:

@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from airmoe.errors import InvalidInputError
 from airmoe.links import Links
 from airmoe.links.checks import indices, integer_at_least, real_array, refuse_shape, refuse_where
 
@@ -62,14 +63,12 @@ class Routing:
             expert could be reached.
         feasible_T: bool, False where the policy's own rule could not be met (an empty row is never feasible).
         subcarrier_NN: int64, the subcarrier of each link (-1 none), set by joint policies only.
-        decided_by: the policy that decided, where that is another than was asked.
     """
 
     mask_TE: NDArray[np.bool_]
     energy_j_T: NDArray[np.float64]
     feasible_T: NDArray[np.bool_]
     subcarrier_NN: NDArray[np.int64] | None = None
-    decided_by: str | None = None
 
 
 class Policy(Protocol):
@@ -98,11 +97,28 @@ class Policy(Protocol):
 
 @runtime_checkable
 class JointPolicy(Policy, Protocol):
-    """A policy that decides for the items of all sources in a slot, and on subcarriers, from `slot.links`."""
+    """A policy that decides for the items of all sources in a slot, and on subcarriers, from `slot.links`.
+
+    Of a price only matters whether it is finite. `route` may raise `airmoe.errors.NotScheduledError`.
+    """
 
     @property
     def fallback(self) -> Policy:
         """Who decides at a source alone, when an expert is lost or no scheduler can be reached."""
+
+
+def as_joint(policy: Policy) -> JointPolicy | None:
+    """Return a policy that is joint, None for another.
+
+    Raises:
+        InvalidInputError: it is joint and does not say who decides where no scheduler does.
+    """
+    if not policy.joint:
+        return None
+    if isinstance(policy, JointPolicy) and not policy.fallback.joint:
+        return policy
+    expected = "a joint policy with a `fallback`, not joint itself, that decides where no scheduler does"
+    raise InvalidInputError("policy", policy.name, expected)
 
 
 def check_scores(name: str, scores: ArrayLike) -> NDArray[np.float64]:

@@ -25,10 +25,11 @@ from airmoe.nn import LocalCarrier, MixtureOfExperts
 from airmoe.randomness import stream
 from airmoe.report import write_report
 from airmoe.runfolder import client_folders
-from airmoe.scheduling import All, Des, Local, Policy, RandomK, TopK
+from airmoe.scheduling import All, Des, Jesa, Local, Policy, RandomK, TopK
 from airmoe.studies.fleet import NodeFleet
 from airmoe.studies.kills import kill_two
 from airmoe.studies.simulated import ask_one_network, ask_simulated
+from airmoe.studies.sweeps import equal_f1, sweep_importance
 from airmoe.studies.trials import Trial, ask
 from airmoe.training import RunConfig, split_among_clients, train_central_moe, train_fedavg_network, train_run
 from airmoe.training.checkpoint import Row
@@ -41,11 +42,9 @@ FEWEST_QUERIES = 100
 """With fewer queries while two nodes die, none would be left to judge the time after."""
 
 ROUTED = "networked MoE, top-1"
-LEAST_ENERGY = "networked MoE, DES"
+SELECTED = "networked MoE, DES"
+SCHEDULED = "networked MoE, JESA"
 AVERAGED = "all experts averaged"
-IMPORTANCES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
-"""Importance factors of the simulated curve of F1 against energy."""
-
 Say = Callable[[str, int, int], None]
 """(what is being done, steps done, steps in all)."""
 
@@ -55,7 +54,8 @@ def mesh_methods(seed: int) -> dict[str, Policy]:
     return {
         ROUTED: TopK(1),
         "networked MoE, top-2": TopK(2),
-        LEAST_ENERGY: Des(0.3, 2),
+        SELECTED: Des(0.3, 2),
+        SCHEDULED: Jesa(0.3, 2),
         AVERAGED: All(),
         "random routing": RandomK(1, seed),
         "local expert only": Local(),
@@ -157,7 +157,8 @@ def _demonstrate(
     trials: dict[str, Trial] = {}
     with contextlib.ExitStack() as open_:
         with clock.step("start the nodes"):
-            fleet = open_.enter_context(NodeFleet(client_folders(run)))
+            scheduler = mesh_methods(config.seed)[SCHEDULED].name
+            fleet = open_.enter_context(NodeFleet(client_folders(run), schedule=scheduler))
             clients = _connect(run, fleet, open_)
         difference = largest_difference(clients, trained.model, images_TCHW)
         if not difference <= SAME_ANSWERS:
@@ -173,7 +174,7 @@ def _demonstrate(
                     if name == AVERAGED:
                         client.gate = _equal_scores(config.data.clients)
                 report = _each_query(say, f"ask: {name}", len(labels_T) * len(clients))
-                trials[name] = ask(clients, images_TCHW, labels_T, after_query=report)
+                trials[name] = ask(clients, images_TCHW, labels_T, together=policy.joint, after_query=report)
                 for client, gate in zip(clients, gates, strict=True):
                     client.gate = gate
         memory_mb = fleet.memory_mb()
@@ -193,6 +194,10 @@ def _demonstrate(
     def simulated(model: MixtureOfExperts, policy: Policy) -> Trial:
         return ask_simulated(model, policy, links, pixels_TCHW, labels_T, config.data.clients)
 
+    def summary_of(policy: Policy) -> dict[str, Any]:
+        return simulated(trained.model, policy).summary(classes, data.holds)
+
+    sweeps = sweep_importance(summary_of)
     through = dict.fromkeys(trials, "mesh")
     trials["one FedAvg network"] = ask_one_network(fedavg, pixels_TCHW, labels_T, config.data.clients)
     trials["centrally trained MoE"] = simulated(central, TopK(1))
@@ -212,12 +217,9 @@ def _demonstrate(
             {"name": name, "through": through.get(name, "simulation")} | trial.summary(classes, data.holds)
             for name, trial in trials.items()
         ],
-        "asked_by_client": {name: trials[name].asked_NE().tolist() for name in (ROUTED, LEAST_ENERGY)},
-        "des_sweep": [
-            {"importance": importance}
-            | simulated(trained.model, Des(importance, 2)).summary(classes, data.holds)
-            for importance in IMPORTANCES
-        ],
+        "asked_by_client": {name: trials[name].asked_NE().tolist() for name in (ROUTED, SCHEDULED)},
+        "sweeps": sweeps,
+        "equal_f1": [equal_f1(k, summary_of(TopK(k)), sweeps["JESA"]) for k in (1, 2)],
         "curves": _curves([*trained.rows, *fedavg_rows]),
         "training_bytes_per_client": _bytes_per_client([*trained.rows, *fedavg_rows], config.data.clients),
         "mesh_minus_simulation": difference,

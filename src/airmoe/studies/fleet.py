@@ -27,12 +27,21 @@ class NodeFleet:
     Args:
         folders: the clients' folders, in client order.
         start_timeout_s: seconds for all nodes to serve.
+        schedule: the joint policy by which node 0 decides for all, e.g. "jesa:0.5:2"; default nobody does.
+        slot_ms: how long node 0 then collects requests.
 
     Raises:
         MeshError: a node ended or did not serve in time; its output is in the message.
     """
 
-    def __init__(self, folders: Sequence[Path], start_timeout_s: float = 60.0) -> None:
+    def __init__(
+        self,
+        folders: Sequence[Path],
+        start_timeout_s: float = 60.0,
+        *,
+        schedule: str | None = None,
+        slot_ms: float = 5.0,
+    ) -> None:
         self.addresses = [f"127.0.0.1:{port}" for port in _free_ports(len(folders))]
         self.start_s = [0.0] * len(folders)
         self._processes: list[subprocess.Popen[str]] = []
@@ -43,6 +52,8 @@ class NodeFleet:
                 command += ["--exit-with-parent"]
                 if address != self.addresses[0]:
                     command += ["--connect", self.addresses[0]]
+                elif schedule is not None:
+                    command += ["--schedule", schedule, "--slot-ms", str(slot_ms)]
                 self._processes.append(
                     subprocess.Popen(
                         command,

@@ -27,7 +27,9 @@ def ask_simulated(
     labels_T: NDArray[np.int64],
     clients: int,
 ) -> Trial:
-    """Have every client ask all images over ideal simulated links, each client's images as one batch.
+    """Have every client ask all images over ideal simulated links.
+
+    Each client's images are one batch; a joint policy decides on the images of all clients as one slot.
 
     Bytes are those of features out and probabilities back, without frames; latency is not measured.
 
@@ -42,17 +44,18 @@ def ask_simulated(
     model.eval()
     model.carrier, model.policy = IdealRadioCarrier(links), policy
     answers, requests, energies, own_weights = [], [], [], []
-    for client in range(clients):
+    client_Q = np.repeat(np.arange(clients), len(labels_T))
+    for source_T in [client_Q] if policy.joint else np.split(client_Q, clients):
         with torch.no_grad():
-            output = model(images_TCHW, np.full(len(labels_T), client))
+            output = model(images_TCHW.repeat(len(source_T) // len(labels_T), 1, 1, 1), source_T)
         assert output.dispatched is not None
         arrived_TE = torch.from_numpy(output.dispatched.arrived_TE)
+        weights_TE = mixing_weights(output.scores_TE, arrived_TE, "chosen").numpy()
         answers.append(output.y_TC.argmax(dim=1).numpy())
         requests.append(output.dispatched.requested_TE)
         energies.append(output.dispatched.energy_j_T)
-        own_weights.append(mixing_weights(output.scores_TE, arrived_TE, "chosen")[:, client].numpy())
+        own_weights.append(weights_TE[np.arange(len(source_T)), source_T])
     requested_QE = np.concatenate(requests)
-    client_Q = np.repeat(np.arange(clients), len(labels_T))
     remote_Q = requested_QE.sum(axis=1) - requested_QE[np.arange(len(client_Q)), client_Q]
     with torch.no_grad():
         features = model.extractor(images_TCHW[:1]).numel()
@@ -94,5 +97,6 @@ def _untimed(labels_T: NDArray[np.int64], clients: int, **figures: NDArray[Any])
         latency_s_Q=np.full(queries, np.nan),
         rerouted_Q=np.zeros(queries, np.bool_),
         degraded_Q=np.zeros(queries, np.bool_),
+        fallback_Q=np.zeros(queries, np.bool_),
         **figures,
     )

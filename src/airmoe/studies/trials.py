@@ -38,6 +38,7 @@ class Trial:
         latency_s_Q: float64, seconds; NaN where nothing was timed.
         rerouted_Q: bool, routed again around a lost expert.
         degraded_Q: bool, answered by the client's own expert as the last resort.
+        fallback_Q: bool, decided by another policy than was asked, since no scheduler decided.
     """
 
     client_Q: NDArray[np.int64]
@@ -51,6 +52,7 @@ class Trial:
     latency_s_Q: NDArray[np.float64]
     rerouted_Q: NDArray[np.bool_]
     degraded_Q: NDArray[np.bool_]
+    fallback_Q: NDArray[np.bool_]
 
     def of(self, chosen_Q: NDArray[np.bool_]) -> "Trial":
         """Return the chosen queries only."""
@@ -98,6 +100,7 @@ class Trial:
             "latency_p99_ms": float(np.percentile(timed, 99)) if timed.size else None,
             "rerouted_share": float(self.rerouted_Q.mean()),
             "degraded_share": float(self.degraded_Q.mean()),
+            "fallback_share": float(self.fallback_Q.mean()),
             "failed_queries": int((self.answer_Q < 0).sum()),
             "queries": len(self.client_Q),
         }
@@ -134,7 +137,8 @@ def ask(
             _log.warning("a query failed: %s", error)
         after_query(next(done))
         elapsed_s = time.monotonic() - begin_s
-        return _Query(begin_s, elapsed_s, clients[client].manifest.client, image, answer)
+        asker = clients[client]
+        return _Query(begin_s, elapsed_s, asker.manifest.client, image, asker.policy.name, answer)
 
     def queries_of(client: int) -> list[_Query]:
         try:
@@ -160,6 +164,7 @@ class _Query(NamedTuple):
     elapsed_s: float
     client: int
     image: int
+    policy: str
     answer: Answer | None
 
 
@@ -176,6 +181,7 @@ def _trial(queries: Sequence[_Query], labels_T: NDArray[np.int64], experts: int)
         latency_s_Q=np.array([query.elapsed_s for query in queries]),
         rerouted_Q=np.zeros(len(queries), np.bool_),
         degraded_Q=np.zeros(len(queries), np.bool_),
+        fallback_Q=np.zeros(len(queries), np.bool_),
     )
     for row, query in enumerate(queries):
         if query.answer is None:
@@ -188,4 +194,5 @@ def _trial(queries: Sequence[_Query], labels_T: NDArray[np.int64], experts: int)
         trial.bytes_Q[row] = query.answer.sent_bytes + query.answer.received_bytes
         trial.rerouted_Q[row] = dispatched.rerouted_T[0]
         trial.degraded_Q[row] = dispatched.degraded_T[0]
+        trial.fallback_Q[row] = dispatched.decided_by != query.policy
     return trial
