@@ -14,12 +14,12 @@ import pytest
 import zenoh
 
 from airmoe.errors import InvalidInputError
-from airmoe.links import Links
+from airmoe.links import Links, Ofdma
 from airmoe.mesh import Node, open_session, simulated_links
 from airmoe.mesh.frame import encode
-from airmoe.mesh.scheduler import MAX_SLOT_BYTES, MAX_SLOT_REQUESTS
+from airmoe.mesh.scheduler import MAX_SLOT_BYTES, MAX_SLOT_REQUESTS, Scheduler
 from airmoe.runfolder import Manifest, read_manifest, write_manifest
-from airmoe.scheduling import Homogeneous, Jesa, Routing, Slot, TopK
+from airmoe.scheduling import Homogeneous, Jesa, LowerBound, Routing, Slot, TopK, allocate_subcarriers
 from tests.mesh.ports import free_address
 from tests.mesh.processes import NodeProcess
 from tests.mesh.slot_asker import (
@@ -100,20 +100,42 @@ def test_sources_that_ask_within_a_slot_are_decided_together(
         assert not reply.mask_TE[~items.reachable_TE].any()
 
 
-def test_in_a_slot_no_two_links_share_a_subcarrier(own_copy: Path) -> None:
-    written = read_manifest(own_copy)
-    scarce = written.radio.model_copy(update={"subcarriers": EXPERTS * (EXPERTS - 1)})
-    write_manifest(own_copy, written.model_copy(update={"radio": scarce}))
+def with_subcarriers(folder: Path, subcarriers: int) -> Links:
+    """Change the run's radio in a client's folder; return its links."""
+    manifest = read_manifest(folder)
+    radio = manifest.radio.model_copy(update={"subcarriers": subcarriers})
+    write_manifest(folder, manifest.model_copy(update={"radio": radio}))
+    return simulated_links(radio, EXPERTS)
+
+
+def test_in_a_slot_no_two_links_share_a_subcarrier(own_copy: Path, manifest: Manifest) -> None:
+    links = with_subcarriers(own_copy, EXPERTS * (EXPERTS - 1))
     sources = [items_of(source) for source in (0, 1, 3)]
-    with scheduling(own_copy, written, Jesa()) as asker:
+    with scheduling(own_copy, manifest, Jesa()) as asker:
         replies = [decided(each) for each in [asker.send(asker.frame(items)) for items in sources]]
     table_NN = replies[0].subcarrier_NN
     used_L = table_NN[table_NN >= 0].tolist()
     assert len(used_L) == len(set(used_L)) == 3 * (EXPERTS - 1), "each link of three sources has its own"
     assert (table_NN[2] == -1).all(), "node 2 did not ask"
-    links = simulated_links(scarce, EXPERTS)
     alone_L = np.concatenate([routed_together(links, i).subcarrier_NN[i.source] for i in sources])
     assert len(set(alone_L[alone_L >= 0].tolist())) < 3 * (EXPERTS - 1), "decided alone they do collide"
+
+
+def test_with_fewer_subcarriers_than_links_any_link_may_be_given_one(
+    own_copy: Path, manifest: Manifest
+) -> None:
+    links = with_subcarriers(own_copy, 5)
+    without_NN = allocate_subcarriers(links) < 0
+    np.fill_diagonal(without_NN, False)
+    chosen_without = 0
+    with scheduling(own_copy, manifest, Jesa(), slot_ms=0) as asker:
+        for source in range(EXPERTS):
+            reply = decided(asker.send(asker.frame(items_of(source))))
+            expected = routed_together(links, items_of(source))
+            np.testing.assert_array_equal(reply.mask_TE, expected.mask_TE)
+            np.testing.assert_array_equal(reply.subcarrier_NN, expected.subcarrier_NN)
+            chosen_without += (reply.mask_TE & without_NN[source]).sum()
+    assert chosen_without, "no link was used that has none while no joint policy decides"
 
 
 def test_what_comes_after_a_slot_is_decided_in_the_next(asker: SlotAsker, links: Links) -> None:
@@ -310,6 +332,12 @@ def test_what_cannot_schedule_is_refused_before_the_node_listens(
         pass
     with socket.create_server(("127.0.0.1", int(address.rpartition(":")[2]))):
         pass
+
+
+def test_a_policy_that_puts_two_links_on_one_subcarrier_cannot_schedule(manifest: Manifest) -> None:
+    flat = Links.from_snr(10.0, Ofdma(subcarriers=128), nodes=manifest.experts)
+    with pytest.raises(InvalidInputError, match=r"^schedule is 'lower-bound:0.5:2'; expected a policy that"):
+        Scheduler(LowerBound(0.5, 2), manifest, flat)
 
 
 def test_any_joint_policy_can_be_scheduled(folders: list[Path], manifest: Manifest) -> None:

@@ -18,9 +18,9 @@ from airmoe.links.checks import number_within
 from airmoe.mesh.frame import Frame, decode, encode
 from airmoe.mesh.keys import scheduler_key
 from airmoe.mesh.queries import refuse
-from airmoe.mesh.slot_messages import SlotReply, SlotRequest, pack_reply, unpack_request
+from airmoe.mesh.slot_messages import SlotReply, SlotRequest, pack_reply, refuse_shared, unpack_request
 from airmoe.runfolder import Manifest
-from airmoe.scheduling import NORM_BITS, IdealPrice, Policy, Routing, Slot
+from airmoe.scheduling import NORM_BITS, Policy, Routing, Slot
 
 _log = logging.getLogger("airmoe.mesh")
 
@@ -71,7 +71,7 @@ class Scheduler:
             )
         self._slot_s = number_within("slot_ms", slot_ms, 0, LONGEST_SLOT_MS) / 1000
         self._policy, self._manifest, self._links = policy, manifest, links.observed
-        self._price = IdealPrice(links)
+        self._best_j_NN = self._links.energy_per_bit_j(self._links.best_subcarrier_NN)
         self._key = scheduler_key(manifest.mesh, manifest.model_hash, manifest.layer, manifest.client)
         self._most_bits = manifest.features * 32 + NORM_BITS
         self._changed = threading.Condition()
@@ -81,7 +81,14 @@ class Scheduler:
         self._worker = threading.Thread(target=self._work, name="airmoe scheduler", daemon=True)
         one_TE = np.full((1, manifest.experts), 1 / manifest.experts)
         one = SlotRequest(np.array([float(self._most_bits)]), one_TE, np.ones(one_TE.shape, np.bool_))
-        self._decide(np.array([manifest.client]), one)  # compiles now, lest the first slot wait for it
+        first = self._decide(
+            np.array([manifest.client]), one
+        )  # compiles now, lest the first slot wait for it
+        try:
+            refuse_shared(_table_of(first), self._links.radio.subcarriers)
+        except FrameError as error:
+            expected = f"a policy that gives each link a subcarrier of its own ({error})"
+            raise InvalidInputError("schedule", policy.name, expected) from None
 
     def serve(self, session: zenoh.Session) -> None:
         """Begin to decide for whoever asks."""
@@ -178,7 +185,8 @@ class Scheduler:
     def _decide(self, source_T: NDArray[np.int64], items: SlotRequest) -> Routing:
         experts = self._manifest.experts
         slot = Slot(source_T, np.arange(experts), self._links, self._manifest.layer, items.bits_T)
-        price_j_TE = np.where(items.reachable_TE, self._price(slot).quoted_j_TE, np.inf)
+        best_j_TE = items.bits_T[:, np.newaxis] * self._best_j_NN[source_T]  # as in simulation: see dispatch
+        price_j_TE = np.where(items.reachable_TE, best_j_TE, np.inf)
         routing = self._policy.route(items.scores_TE, price_j_TE, slot)
         table = routing.subcarrier_NN
         shapes = (routing.mask_TE.shape, routing.feasible_T.shape, None if table is None else table.shape)
@@ -192,14 +200,18 @@ class Scheduler:
         return routing
 
     def _reply(self, one: _Asked, routing: Routing, rows: slice) -> None:
-        assert routing.subcarrier_NN is not None  # see _decide
-        reply = SlotReply(routing.mask_TE[rows], routing.feasible_T[rows], routing.subcarrier_NN)
+        reply = SlotReply(routing.mask_TE[rows], routing.feasible_T[rows], _table_of(routing))
         try:
             array = pack_reply(self._policy.name, reply, self._links.radio.subcarriers)
             one.query.reply(self._key, encode(replace(one.frame, array=array, remaining_ms=0, is_reply=True)))
             one.query.drop()
         except Exception as error:
             _refuse_for(error, one.query)
+
+
+def _table_of(routing: Routing) -> NDArray[np.int64]:
+    assert routing.subcarrier_NN is not None  # see Scheduler._decide
+    return routing.subcarrier_NN
 
 
 def _refuse_for(error: Exception, query: zenoh.Query) -> None:

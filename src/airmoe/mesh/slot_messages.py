@@ -98,7 +98,7 @@ def pack_reply(policy: str, reply: SlotReply, subcarriers: int) -> NDArray[np.fl
         FrameError: a subcarrier does not exist, serves two links, or cannot travel exactly.
     """
     items, nodes = reply.mask_TE.shape
-    _refuse_shared(reply.subcarrier_NN, subcarriers)
+    refuse_shared(reply.subcarrier_NN, subcarriers)
     array = np.zeros((1 + items + nodes, 1 + nodes), np.float32)
     array[0, :_HEAD] = _crc_halves(policy)
     array[1 : 1 + items, 0] = reply.feasible_T
@@ -127,7 +127,7 @@ def unpack_reply(
     if not (np.isfinite(table_NN) & (table_NN == np.rint(table_NN)) & (np.abs(table_NN) < MOST_EXACT)).all():
         raise FrameError("the reply's subcarriers are no whole numbers")
     subcarrier_NN = table_NN.astype(np.int64)
-    _refuse_shared(subcarrier_NN, subcarriers)
+    refuse_shared(subcarrier_NN, subcarriers)
     return SlotReply(decided[:, 1:] == 1, decided[:, 0] == 1, subcarrier_NN)
 
 
@@ -148,8 +148,12 @@ def _exact(name: str, whole: NDArray[np.float64] | NDArray[np.int64]) -> NDArray
     return exact
 
 
-def _refuse_shared(subcarrier_NN: NDArray[np.int64], subcarriers: int) -> None:
-    """Refuse subcarriers that do not exist, and those that two links would use; the diagonal is no link."""
+def refuse_shared(subcarrier_NN: NDArray[np.int64], subcarriers: int) -> None:
+    """Refuse subcarriers that do not exist, and those that two links would use; the diagonal is no link.
+
+    Raises:
+        FrameError: the subcarrier that is wrong is named.
+    """
     if not ((subcarrier_NN >= -1) & (subcarrier_NN < subcarriers)).all():
         raise FrameError(f"a subcarrier of the slot is out of range; expected -1 to {subcarriers - 1}")
     used_L = subcarrier_NN[~np.eye(len(subcarrier_NN), dtype=np.bool_) & (subcarrier_NN >= 0)]
