@@ -6,6 +6,7 @@
 
 PYTHON ?= python3
 VENV := .venv
+ORTOOLS := .venv-ortools
 RUN := $(VENV)/bin/python
 # On Linux the plain PyTorch wheel brings CUDA libraries; README.md says how to get the CPU build.
 TORCH ?= torch==2.13.0
@@ -24,7 +25,8 @@ check: $(VENV)/.dev
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 
-bench: $(VENV)/.dev
+bench: $(VENV)/.dev $(ORTOOLS)/.ready
+	$(RUN) benchmarks/selection.py
 	$(RUN) benchmarks/federated_round.py
 	test -d runs/bench || $(RUN) -m airmoe.cli train --out runs/bench
 	$(RUN) benchmarks/node_process.py runs/bench
@@ -45,5 +47,11 @@ $(VENV)/.docs: $(VENV)/.dev
 	$(RUN) -m pip install --quiet "$(TORCH)" --editable ".[train,dev,docs]"
 	touch $@
 
+# A competitor in the benchmarks only, so in an environment of its own.
+$(ORTOOLS)/.ready:
+	test -x $(ORTOOLS)/bin/python || $(PYTHON) -m venv $(ORTOOLS)
+	$(ORTOOLS)/bin/python -m pip install --quiet "ortools>=9.15,<10"
+	touch $@
+
 clean:
-	rm -rf $(VENV) site .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(ORTOOLS) site .pytest_cache .mypy_cache .ruff_cache

@@ -18,15 +18,18 @@ from airmoe.scheduling.compilation import compiled
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 Flags = NDArray[np.bool_]
+Sieve = tuple[float, float]
 
 # A set is only worth finding if it is cheaper by more than this; exact means to a relative 1e-9.
 RELATIVE_GAIN = 9e-10
-# Bounds on the rounding of a reduced-cost sum, relative to the size of its terms.
+# Bounds the rounding of a reduced-cost sum, relative to its terms.
 ROUNDING = 1e-14
 # The dual is piecewise linear with few pieces; it usually needs 5 to 10 steps. Any multiplier is valid.
 MAX_DUAL_STEPS = 50
 # Up to so many experts, pairs are tried without sorting.
 MOST_UNSORTED = 32
+# From so many experts on, most are dropped before the rest is sorted.
+FEWEST_SIFTED = 48
 
 
 @compiled
@@ -51,29 +54,27 @@ def select_rows(
     expert_K = np.empty(experts, np.int64)
     score_K = np.empty(experts)
     energy_K = np.empty(experts)
-    chosen_D = np.empty(max_experts, np.int64)
+    chosen_D, best_D = np.empty(max_experts, np.int64), np.empty(max_experts)
     for item in range(items):
         need = need_T[item]
         if max_experts <= 2 and experts <= MOST_UNSORTED and need > 0.0:
             first, second, energy = _cheapest_pair(scores_TE[item], energy_TE[item], need, max_experts)
             if first >= 0:
-                mask_TE[item, first] = True
-                if second >= 0:
-                    mask_TE[item, second] = True
+                mask_TE[item, first] = mask_TE[item, max(first, second)] = True
                 energy_T[item], feasible_T[item], proven_T[item] = energy, True, True
                 nodes_T[item] = experts * (experts + 1) // 2 if max_experts == 2 else experts
                 continue
-        candidates = _sort_reachable(scores_TE[item], energy_TE[item], need, expert_K, score_K, energy_K)
+        sieve = np.inf, -1.0
+        if experts >= FEWEST_SIFTED:
+            sieve = _sieve(scores_TE[item], energy_TE[item], max(need, 0.0), best_D)
+        row = expert_K, score_K, energy_K
+        candidates = _sort_reachable(scores_TE[item], energy_TE[item], need, sieve, row)
         if candidates == 0:
             energy_T[item], feasible_T[item], nodes_T[item], proven_T[item] = np.inf, False, 0, True
             continue
+        most = min(max_experts, candidates)
         size, feasible, nodes, proven_T[item] = _solve(
-            score_K[:candidates],
-            energy_K[:candidates],
-            need,
-            min(max_experts, candidates),
-            most_nodes,
-            chosen_D,
+            score_K[:candidates], energy_K[:candidates], need, most, most_nodes, chosen_D
         )
         for position in chosen_D[:size]:
             mask_TE[item, expert_K[position]] = True
@@ -108,19 +109,48 @@ def _cheapest_pair(
 
 
 @compiled
+def _sieve(scores_E: Floats, energy_E: Floats, most: float, best_D: Floats) -> Sieve:
+    """Return an energy and a score: D experts cost less than the one and score at least the other.
+
+    An expert that costs as much and scores no more is dominated by all of them. `most` caps the scores.
+    """
+    cut = np.inf
+    for _ in range(2):  # the mean, then the mean of what is below
+        total, count = 0.0, 0
+        for energy in energy_E:
+            if energy < cut:
+                total += energy
+                count += 1
+        cut = total / max(count, 1)
+    best_D[:] = -1.0
+    for expert in range(scores_E.size):
+        score = min(scores_E[expert], most)
+        if energy_E[expert] < cut and score > best_D[-1]:
+            place = best_D.size - 1
+            while place > 0 and best_D[place - 1] < score:
+                best_D[place] = best_D[place - 1]
+                place -= 1
+            best_D[place] = score
+    return cut, best_D[-1]
+
+
+@compiled
 def _sort_reachable(
-    scores_E: Floats, energy_E: Floats, need: float, expert_K: Indices, score_K: Floats, energy_K: Floats
+    scores_E: Floats, energy_E: Floats, need: float, sieve: Sieve, row: tuple[Indices, Floats, Floats]
 ) -> int:
     """Write the reachable experts by score descending, energy ascending; return how many there are.
 
-    A score above the need is worth as much as the need; capping it strengthens every bound.
+    What the sieve shows to be dominated is left out. A score above the need is worth as much as the need;
+    capping it strengthens every bound.
     """
-    count = 0
+    (dear, least), (expert_K, score_K, energy_K), count = sieve, row, 0
     for expert in range(scores_E.size):
         energy = energy_E[expert]
         if energy == np.inf:
             continue
         score = min(scores_E[expert], max(need, 0.0))
+        if energy >= dear and score <= least:
+            continue
         place = count
         while place > 0 and (
             score_K[place - 1] < score or (score_K[place - 1] == score and energy_K[place - 1] > energy)
