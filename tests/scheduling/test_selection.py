@@ -202,3 +202,19 @@ def test_the_first_use_says_that_it_compiles() -> None:
     lines = [line for line in done.stderr.splitlines() if line.startswith("airmoe ")]
     assert len(lines) == 1
     assert "compiling" in lines[0]
+
+
+def test_read_only_and_strided_inputs_use_the_kernel_that_is_compiled_already() -> None:
+    from airmoe.scheduling import search
+
+    scores_TE, energy_TE = np.full((6, 4), 0.25), np.ones((6, 4))
+    expected = select_experts(scores_TE, energy_TE, 0.5, 2)
+    compiled = len(search.select_rows.signatures)  # type: ignore[attr-defined]
+    scores_TE.flags.writeable = energy_TE.flags.writeable = False
+    for scores, energy in (
+        (scores_TE, energy_TE),
+        (np.asfortranarray(scores_TE), np.asfortranarray(energy_TE)),
+        (np.repeat(scores_TE, 2, axis=0)[::2], energy_TE.astype(np.float32)),
+    ):
+        np.testing.assert_array_equal(select_experts(scores, energy, 0.5, 2).mask, expected.mask)
+    assert len(search.select_rows.signatures) == compiled  # type: ignore[attr-defined]

@@ -22,6 +22,7 @@ SCORE_TOLERANCE = 1e-9  # a float32 softmax may sum to less than 1
 QUICK_NODES = 300  # beyond, every node is worth a bound of its own
 EXACT = 1e-9  # relative to the energy
 PARALLEL_ENTRIES = 200_000  # with fewer scores, threads cost more than they bring
+KERNEL_INPUT = ("C", "W")  # a kernel is compiled anew for arrays that are laid out otherwise or read-only
 _NO_BUDGET = np.iinfo(np.int64).max
 
 
@@ -113,8 +114,8 @@ def cheapest_sets(
 
     def solve(rows: slice) -> None:
         _solve_rows(
-            np.ascontiguousarray(scores_TE[rows]),
-            np.ascontiguousarray(energy_TE[rows]),
+            np.require(scores_TE[rows], requirements=KERNEL_INPUT),
+            np.require(energy_TE[rows], requirements=KERNEL_INPUT),
             threshold_T[rows] - SCORE_TOLERANCE,
             max_experts,
             node_budget,
