@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from airmoe.scheduling.layer import Floats, Indices, Layer
-from airmoe.scheduling.selection import KERNEL_INPUT, SCORE_TOLERANCE, Selection, cheapest_sets
+from airmoe.scheduling.selection import SCORE_TOLERANCE, Selection, cheapest_sets, kernel_input
 
 Flags = NDArray[np.bool_]
 
@@ -32,7 +32,7 @@ def undecided(layer: Layer, price_L: Floats, selection: Selection, gap_j: float)
     possible_TE, certain_TE = selection.mask.copy(), np.zeros_like(selection.mask)
     if layer.max_experts <= 2:
         _pairs().force_pairs(
-            np.require(layer.scores_TE, requirements=KERNEL_INPUT),
+            kernel_input(layer.scores_TE),
             energy_TE,
             layer.threshold_T - SCORE_TOLERANCE,
             layer.max_experts,

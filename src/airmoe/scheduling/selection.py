@@ -22,7 +22,6 @@ SCORE_TOLERANCE = 1e-9  # a float32 softmax may sum to less than 1
 QUICK_NODES = 300  # beyond, every node is worth a bound of its own
 EXACT = 1e-9  # relative to the energy
 PARALLEL_ENTRIES = 200_000  # with fewer scores, threads cost more than they bring
-KERNEL_INPUT = ("C", "W")  # a kernel is compiled anew for arrays that are laid out otherwise or read-only
 _NO_BUDGET = np.iinfo(np.int64).max
 
 
@@ -114,8 +113,8 @@ def cheapest_sets(
 
     def solve(rows: slice) -> None:
         _solve_rows(
-            np.require(scores_TE[rows], requirements=KERNEL_INPUT),
-            np.require(energy_TE[rows], requirements=KERNEL_INPUT),
+            kernel_input(scores_TE[rows]),
+            kernel_input(energy_TE[rows]),
             threshold_T[rows] - SCORE_TOLERANCE,
             max_experts,
             node_budget,
@@ -131,6 +130,11 @@ def cheapest_sets(
         with ThreadPoolExecutor(cores) as pool:
             list(pool.map(solve, (slice(first, first + step) for first in range(0, items, step))))
     return selection
+
+
+def kernel_input(array_TE: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return an array as kernels take it; for one laid out otherwise or read-only they would compile anew."""
+    return np.require(array_TE, requirements=["C", "W"])
 
 
 def _solve_rows(
