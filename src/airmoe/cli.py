@@ -165,7 +165,8 @@ def serve(
         float,
         typer.Option(
             help="Milliseconds that a scheduler collects requests before it decides on all of them at once, "
-            "0 to 1000: longer slots share subcarriers among more clients, and every query waits for one."
+            "0 to 500: longer slots share subcarriers among more clients, and every query waits for one, for "
+            "half of its deadline at most."
         ),
     ] = 5.0,
     exit_with_parent: Annotated[
@@ -181,7 +182,13 @@ def serve(
         signal.signal(number, lambda *_: stop.set())
     if exit_with_parent:
         threading.Thread(target=_set_at_end_of_input, args=(stop,), daemon=True).start()
-    policy = None if schedule is None else make_policy(schedule)
+    try:
+        policy = None if schedule is None else make_policy(schedule)
+    except InvalidInputError as error:
+        if error.name != "policy":
+            raise
+        expected = "jesa:IMPORTANCE:MAX_EXPERTS[:Z] or homogeneous:Z:MAX_EXPERTS"
+        raise InvalidInputError("schedule", schedule, expected) from None
     with Node(client_folder, listen, connect, schedule=policy, slot_ms=slot_ms) as node:
         manifest = node.manifest
         holds = ", ".join(manifest.classes[label] for label in manifest.holds)

@@ -53,7 +53,7 @@ def test_the_units_are_in_the_head(results: dict[str, Any]) -> None:
 def test_the_table_of_the_page_says_where_each_method_was_measured(results: dict[str, Any]) -> None:
     html = methods_html(results)
     assert html.count("<tr>") == 1 + len(results["methods"])
-    assert html.count("<td>mesh</td>") == 6
+    assert html.count("<td>mesh</td>") == 7
     assert html.count("<td>simulation</td>") == 2
 
 

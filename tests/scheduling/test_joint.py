@@ -292,6 +292,21 @@ def test_no_items_and_a_single_node_make_empty_plans() -> None:
     assert alone.proven_optimal
 
 
+def test_a_plan_that_has_to_miss_thresholds_for_want_of_subcarriers_claims_no_bound() -> None:
+    """Two nodes must reach a third over one subcarrier: one of them misses, whatever is done."""
+    radio = Ofdma(subcarriers=1)
+    plan = schedule_layer([[1.0], [1.0]], [1, 2], np.ones((3, 3, 1)), radio, placement=[0], bound="tight")
+    assert plan.selection.feasible.sum() == 1
+    assert (plan.lower_bound_j, plan.gap, plan.proven_optimal) == (0.0, np.inf, False)
+
+
+def test_gains_too_small_to_price_are_no_links() -> None:
+    gain_NNM = np.full((2, 2, 2), 5e-324)
+    plan = schedule_layer([[0.1, 0.9], [0.5, 0.5]], [0, 1], gain_NNM, Ofdma(subcarriers=2), bound="tight")
+    assert plan.selection.mask.tolist() == [[True, False], [False, True]]
+    assert plan.energy_j == 0.0
+
+
 def test_the_same_seed_gives_the_same_plan() -> None:
     one, again = (plan_of(3, 8, 20, 3, restarts=5) for _ in range(2))
     np.testing.assert_array_equal(one.subcarrier, again.subcarrier)
@@ -367,6 +382,7 @@ GOOD = {
         ({"token_bits": [1, np.inf]}, r"token_bits\[1\] is inf"),
         ({"token_bits": [1, 2, 3]}, "shape of token_bits"),
         ({"compute_j_per_token": -1.0}, "compute_j_per_token is -1.0"),
+        ({"compute_j_per_token": 1e308}, r"compute_j_per_token is 1e\+308; expected 0 to 1e\+250 J"),
         ({"compute_j_per_token": [0.0]}, "shape of compute_j_per_token"),
         ({"compute_j_fixed": [0.0, np.nan]}, r"compute_j_fixed\[1\] is nan"),
         ({"bound": "best"}, "bound is 'best'; expected one of none, fast, tight"),

@@ -15,12 +15,13 @@ import numpy as np
 import zenoh
 
 from airmoe.errors import FrameError, MeshError, RefusedError
+from airmoe.links.checks import number_within
 from airmoe.mesh.client import simulated_links
 from airmoe.mesh.frame import MAX_FRAME_BYTES, Frame, decode, encode
 from airmoe.mesh.keys import expert_key
 from airmoe.mesh.networks import OnnxNetwork
 from airmoe.mesh.queries import refuse
-from airmoe.mesh.scheduler import Scheduler
+from airmoe.mesh.scheduler import LONGEST_SLOT_MS, Scheduler
 from airmoe.mesh.session import open_session
 from airmoe.runfolder import EXPERT_ONNX, checked_file, read_manifest
 from airmoe.scheduling import Policy
@@ -42,7 +43,7 @@ class Node:
         listen: loopback address to listen on, ``HOST:PORT``.
         connect: addresses of other nodes; whoever is connected to one learns of the others.
         schedule: a joint policy by which this node decides for all sources that ask it; default it does not.
-        slot_ms: how long it collects their requests before it decides, 0 to 1000.
+        slot_ms: how long it collects their requests before it decides, 0 to 500.
 
     Raises:
         RunFolderError: a file of the folder is missing or damaged.
@@ -59,6 +60,7 @@ class Node:
         schedule: Policy | None = None,
         slot_ms: float = 5.0,
     ) -> None:
+        number_within("slot_ms", slot_ms, 0, LONGEST_SLOT_MS)
         self.manifest = read_manifest(client_folder)
         self._expert = OnnxNetwork(
             checked_file(client_folder, self.manifest, EXPERT_ONNX),
@@ -105,10 +107,9 @@ class Node:
 
     def _accept(self, query: zenoh.Query) -> None:
         size = 0 if query.payload is None else len(query.payload)
-        if not 0 < size <= MAX_FRAME_BYTES:
-            refuse(
-                query, f"the request has {size} bytes; expected a frame of at most {MAX_FRAME_BYTES} bytes"
-            )
+        if query.attachment is not None or not 0 < size <= MAX_FRAME_BYTES:
+            expected = f"a frame of at most {MAX_FRAME_BYTES} bytes alone"
+            refuse(query, f"the request has {size} bytes; expected {expected}")
         elif not self._enqueue(query, size):
             refuse(query, "overloaded: too many requests are waiting")
 

@@ -91,6 +91,8 @@ class Schedulers:
         Raises:
             MeshError: none is alive, it refused, was too slow, or answered what cannot be.
         """
+        if wait_s <= 0:
+            raise MeshError("no time is left to ask a scheduler")
         end_s = time.monotonic() + wait_s
         with self._changed:
             candidates = [n for n in self._alive if self._silent_until_s.get(n, 0.0) <= time.monotonic()]
@@ -103,14 +105,14 @@ class Schedulers:
             manifest.model_hash,
             manifest.layer,
             manifest.client,
-            max(int(wait_s * 1000), 0),
+            int(wait_s * 1000),
         )
         frame = encode(asked)
         self.sent_bytes += len(frame)
         replies: queue.SimpleQueue[zenoh.Reply | None] = queue.SimpleQueue()
         key = scheduler_key(manifest.mesh, manifest.model_hash, manifest.layer, node)
         # Ours comes first, so that silence is told from refusal.
-        ask(self._session, key, frame, max(wait_s, 0.0) + SILENCE_S, replies.put, f"scheduler {node}")
+        ask(self._session, key, frame, wait_s + SILENCE_S, replies.put, f"scheduler {node}")
         failure = MeshError(f"scheduler {node} gave no answer")
         while True:
             try:

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from airmoe.errors import AirmoeError, FrameError, InvalidInputError, RefusedError
 from airmoe.links import Links
-from airmoe.links.checks import number_within
 from airmoe.mesh.frame import Frame, decode, encode
 from airmoe.mesh.keys import scheduler_key
 from airmoe.mesh.queries import refuse
@@ -24,7 +23,12 @@ from airmoe.scheduling import NORM_BITS, Policy, Routing, Slot
 
 _log = logging.getLogger("airmoe.mesh")
 
-LONGEST_SLOT_MS = 1000
+LONGEST_SLOT_MS = 500
+"""A client waits for half of its query's time, 1 s by default; longer slots would come too late."""
+
+CLOSING_S = 5.0
+"""A policy of the user's own may never return."""
+
 MAX_SLOT_REQUESTS = 256
 MAX_SLOT_BYTES = 1 << 20
 """What waits at a scheduler is one slot: its replies fit into the buffers to clients that stopped reading."""
@@ -57,11 +61,10 @@ class Scheduler:
         policy: a joint policy.
         manifest: of the node that offers to schedule.
         links: the simulated links, on whose subcarriers it decides as they are observed.
-        slot_ms: how long a slot collects, 0 to 1000.
+        slot_ms: how long a slot collects, 0 to 500; less than half of a query's deadline, or none is decided.
 
     Raises:
-        InvalidInputError: the policy is not joint or cannot decide on these links, or ``slot_ms`` is out of
-            range.
+        InvalidInputError: the policy is not joint or cannot decide on these links.
     """
 
     def __init__(self, policy: Policy, manifest: Manifest, links: Links, slot_ms: float = 5.0) -> None:
@@ -69,7 +72,7 @@ class Scheduler:
             raise InvalidInputError(
                 "schedule", policy.name, "a joint policy, for example jesa:0.5:2; others decide at the source"
             )
-        self._slot_s = number_within("slot_ms", slot_ms, 0, LONGEST_SLOT_MS) / 1000
+        self._slot_s = slot_ms / 1000
         self._policy, self._manifest, self._links = policy, manifest, links.observed
         self._best_j_NN = self._links.energy_per_bit_j(self._links.best_subcarrier_NN)
         self._key = scheduler_key(manifest.mesh, manifest.model_hash, manifest.layer, manifest.client)
@@ -103,12 +106,15 @@ class Scheduler:
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        self._worker.join()
+        self._worker.join(CLOSING_S)
 
     def _accept(self, query: zenoh.Query) -> None:
         size = 0 if query.payload is None else len(query.payload)
-        if not 0 < size <= MAX_SLOT_BYTES:
-            refuse(query, f"the request has {size} bytes; expected a frame of at most {MAX_SLOT_BYTES} bytes")
+        if query.attachment is not None or not 0 < size <= MAX_SLOT_BYTES:
+            refuse(
+                query,
+                f"the request has {size} bytes; expected a frame of at most {MAX_SLOT_BYTES} bytes alone",
+            )
             return
         with self._changed:
             full = len(self._waiting) >= MAX_SLOT_REQUESTS or self._taken_bytes + size > MAX_SLOT_BYTES

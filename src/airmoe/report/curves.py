@@ -7,7 +7,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from airmoe.report.style import ACCENT, ALARM, INK, MUTED, SECOND, STYLE, WARM, svg_text
 
@@ -141,10 +141,14 @@ def _scale_axes(axes: Axes, panel: Panel) -> None:
     if panel.x_log:
         ticks = sorted({float(x) for curve in panel.curves for x in curve.x if x > 0})
         axes.set_xscale("log")
+        axes.xaxis.set_minor_locator(NullLocator())
         if len(ticks) <= MOST_TICKS:
-            axes.xaxis.set_minor_locator(NullLocator())
             turned = 45 if len(ticks) > 6 else 0
             axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks], rotation=turned, color=INK)
+        else:
+            short = ticks[-1] < 300 * ticks[0]
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if short else (1,)))
+            axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     if panel.y_log:
         axes.set_yscale("log")
     if panel.y_range is not None:

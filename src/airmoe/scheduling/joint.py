@@ -23,10 +23,11 @@ from airmoe.randomness import stream
 from airmoe.scheduling.bounds import TightBound
 from airmoe.scheduling.descent import Schedule, descend, fitting_load, rank_of
 from airmoe.scheduling.layer import Floats, Layer
-from airmoe.scheduling.policy import check_scores
+from airmoe.scheduling.policy import MOST_J, check_scores
 from airmoe.scheduling.selection import EXACT, Selection
 
 Bound = Literal["none", "fast", "tight"]
+MOST_J_PER_BIT = 1e200
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,10 +40,10 @@ class Plan:
         energy_j: J of the whole layer, `comm_j` + `compute_j`.
         comm_j: J of all transfers.
         compute_j: J of all computation.
-        lower_bound_j: no schedule costs less in which as few items as possible miss their threshold; 0 if no
-            bound was asked for.
-        gap: how far `energy_j` may be above the optimum, relative to `lower_bound_j`; inf if no bound was
-            asked for, or if items miss their threshold for want of subcarriers.
+        lower_bound_j: no schedule costs less in which as few items miss their threshold; 0 if no bound was
+            asked for, or if more items miss it than if every link had its best subcarrier.
+        gap: how far `energy_j` may be above the optimum, relative to `lower_bound_j`; inf where that is 0 and
+            the energy is not.
         proven_optimal: the energy is the least possible, to a relative 1e-9.
         iterations: rounds of the descent that led here.
         round_energy_j: the energy after each of these rounds, never rising, without `compute_j_fixed`.
@@ -198,10 +199,11 @@ def _plan(layer: Layer, best: Schedule, fixed_j_E: Floats, missed: int, bound_j:
     subcarrier_NN = np.full((layer.nodes, layer.nodes), -1, dtype=np.int64)
     subcarrier_NN[layer.link_NN] = best.column_L
     whole_j = energy_j + fixed_j
-    gap = np.inf
-    if best.rank[0] == missed and bound_j > 0:
-        gap = max(whole_j / bound_j - 1, 0.0)
-    elif best.rank[0] == missed and whole_j == 0:
+    if best.rank[0] > missed:
+        bound_j, gap = 0.0, np.inf
+    elif whole_j > 0:
+        gap = max(whole_j / bound_j - 1, 0.0) if bound_j > 0 else np.inf
+    else:
         gap = 0.0
     return Plan(
         selection=best.selection,
@@ -257,9 +259,15 @@ def _checked_layer(
         bits_T=bits_T,
         compute_j_E=_per_expert("compute_j_per_token", compute_j_per_token, experts),
         reachable_TE=reachable_TE,
-        price_NNM=radio.energy_per_bit_j(gain_NNM),
+        price_NNM=_usable(radio.energy_per_bit_j(gain_NNM)),
         charge_return=bool(charge_return),
     )
+
+
+def _usable(price_NNM: Floats) -> Floats:
+    """Return prices with inf where a bit costs more than can be added up: there is no link."""
+    price_NNM[price_NNM > MOST_J_PER_BIT] = np.inf
+    return price_NNM
 
 
 def _per_item(name: str, value: ArrayLike, items: int) -> Floats:
@@ -273,5 +281,5 @@ def _per_expert(name: str, value: ArrayLike, experts: int) -> Floats:
     array = real_array(name, value)
     if array.shape not in ((), (experts,)):
         raise InvalidInputError(f"shape of {name}", array.shape, f"a number or (E,) = {(experts,)}")
-    refuse_where(name, array, ~(np.isfinite(array) & (array >= 0)), "finite and >= 0")
+    refuse_where(name, array, ~((array >= 0) & (array <= MOST_J)), f"0 to {MOST_J:g} J")
     return np.broadcast_to(array, (experts,))

@@ -13,6 +13,9 @@ from airmoe.errors import InvalidInputError
 from airmoe.links import Links
 from airmoe.links.checks import indices, integer_at_least, real_array, refuse_shape, refuse_where
 
+MOST_J = 1e250
+"""Larger energies would overflow where they are added up."""
+
 _LARGEST_NODE = np.iinfo(np.int64).max
 
 
@@ -126,7 +129,7 @@ def check_scores(name: str, scores: ArrayLike) -> NDArray[np.float64]:
     scores_TE = real_array(name, scores)
     items = scores_TE.shape[0] if scores_TE.ndim else 0
     experts = max(scores_TE.shape[-1], 1) if scores_TE.ndim else 1
-    refuse_shape(name, scores_TE, (items, experts), "(T, E)")
+    refuse_shape(name, scores_TE, (items, experts), "(T, E) with E >= 1, for example")
     refuse_where(name, scores_TE, ~(np.isfinite(scores_TE) & (scores_TE >= 0)), "finite and >= 0")
     return scores_TE
 
@@ -135,7 +138,8 @@ def check_prices(name: str, prices: ArrayLike, shape: tuple[int, int]) -> NDArra
     """Return prices as float64 of `shape` (T, E); refuse another shape and what is not >= 0 or inf."""
     price_TE = real_array(name, prices)
     refuse_shape(name, price_TE, shape, "(T, E)")
-    refuse_where(name, price_TE, ~(price_TE >= 0), ">= 0, or inf for an unreachable expert")
+    sums_TE = (price_TE >= 0) & (price_TE <= MOST_J) | (price_TE == np.inf)
+    refuse_where(name, price_TE, ~sums_TE, f"0 to {MOST_J:g} J, or inf for an unreachable expert")
     return price_TE
 
 

@@ -1,6 +1,6 @@
 """The quick compiled search behind `select_experts`: enumeration up to two experts, branch and bound beyond.
 
-A row that takes more nodes than it is given is left to `hard_search`, with the best set met so far.
+A row that takes more nodes than it is given is left to `hard_items`, with the best set met so far.
 
 P1 of arXiv 2503.13421, a covering knapsack with a cardinality row. Serial and deterministic. Every row is
 first put into an order that does not depend on the labels of its experts (score descending, then energy

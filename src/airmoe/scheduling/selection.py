@@ -90,6 +90,7 @@ def select_experts(
     refuse_where("threshold", threshold_T, wrong, "a number from 0 to 1")
     max_experts = integer_at_least("max_experts", max_experts, 1)
     budget = _NO_BUDGET if node_budget is None else integer_at_least("node_budget", node_budget, 1)
+    budget = min(budget, _NO_BUDGET)
     return cheapest_sets(scores_TE, energy_TE, np.broadcast_to(threshold_T, (items,)), max_experts, budget)
 
 

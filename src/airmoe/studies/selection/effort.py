@@ -1,0 +1,202 @@
+"""How many nodes the exact search visits per token, beside the number of sets there are.
+
+Shape suffixes: T tokens, E experts.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from airmoe.links import Ofdma
+from airmoe.randomness import stream
+from airmoe.report.curves import Curve, Panel, draw_panels
+from airmoe.report.style import ACCENT, ALARM, INK, MUTED, WARM
+from airmoe.scheduling import select_experts
+from airmoe.studies.selection.figure import Curves, Figure, label_of
+from airmoe.studies.selection.rows import Row, Rows, markdown, three_digits
+from airmoe.studies.selection.settings import Count, CurveSettings, Experts, Seeds, Values
+
+Floats = NDArray[np.float64]
+
+BAND = 100.0
+"""Half the width of the band that weakly correlated energies lie in, and what strongly correlated ones lie
+above their scores: a tenth of the largest."""
+
+
+class EffortSettings(CurveSettings):
+    """Tokens of one family of instances against the number of experts; D = min(E / 4, `largest_set`).
+
+    Attributes:
+        family: reference has softmax scores and energies of Rayleigh links at 10 dB and computation; the
+            others are Pisinger's ("Where are the hard knapsack problems?", 2005) with real numbers.
+        experts: E.
+        largest_set: D is no more than this.
+        tokens: per seed and number of experts.
+        node_budget: a token's search ends here, with the best set found and no proof.
+        threshold: of the scores of the D best experts, which share is asked, uniform between these two.
+    """
+
+    SCALES: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "quick": {"seeds": 5, "tokens": 200, "node_budget": 200_000},
+        "smoke": {"seeds": 2, "tokens": 50, "node_budget": 10_000, "values": (8, 16, 32)},
+    }
+
+    family: Literal["reference", "uncorrelated", "weakly correlated", "strongly correlated"]
+    experts: Annotated[int, Field(ge=4, le=512)] = 8
+    largest_set: Experts = 8
+    tokens: Count = 1000
+    node_budget: Annotated[int, Field(ge=1, le=10**9)] = 10**6
+    threshold: Annotated[
+        tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]], Field(strict=False)
+    ] = (0.3, 0.95)
+    seeds: Seeds = 5
+    swept: Literal["experts"] = "experts"
+    values: Values = (8, 16, 32, 64, 128, 256)
+
+    @property
+    def max_experts(self) -> int:
+        """D."""
+        return min(self.experts // 4, self.largest_set)
+
+
+def measure_effort(settings: EffortSettings, seed: int) -> Iterator[Row]:
+    """Yield median, 99.9 % quantile and largest number of nodes, and the share of tokens left unproven."""
+    for value in settings.values:
+        point = settings.at(value)
+        noise = stream(seed, f"selection study {point.family} instances", point.experts)
+        scores_TE, energy_TE = FAMILIES[point.family](noise, point.tokens, point.experts)
+        best_T = np.sort(scores_TE, axis=1)[:, -point.max_experts :].sum(axis=1)
+        threshold_T = best_T * noise.uniform(*point.threshold, point.tokens)
+        found = select_experts(
+            scores_TE, energy_TE, threshold_T, point.max_experts, node_budget=point.node_budget
+        )
+        yield {
+            "x": value,
+            "seed": seed,
+            "nodes_median": float(np.median(found.search_nodes)),
+            "nodes_p999": float(np.quantile(found.search_nodes, 0.999)),
+            "nodes_max": float(found.search_nodes.max()),
+            "unproven_share": float((found.gap_j > 0).mean()),
+        }
+
+
+def reference(noise: np.random.Generator, tokens: int, experts: int) -> tuple[Floats, Floats]:
+    """Return softmax scores of logits of deviation 1.5, and J of Rayleigh links at 10 dB and computation."""
+    logits_TE = noise.normal(0.0, 1.5, (tokens, experts))
+    scores_TE = np.exp(logits_TE)
+    scores_TE /= scores_TE.sum(axis=1, keepdims=True)
+    radio = Ofdma()
+    gain_TE = 10.0 / radio.snr_per_gain * noise.standard_exponential((tokens, experts))
+    return scores_TE, 65536 * radio.energy_per_bit_j(gain_TE) + noise.uniform(1e-4, 1e-3, experts)
+
+
+def uncorrelated(noise: np.random.Generator, tokens: int, experts: int) -> tuple[Floats, Floats]:
+    """Return energies that have nothing to do with the scores."""
+    return _scaled(_uniform(noise, tokens, experts), _uniform(noise, tokens, experts))
+
+
+def weakly_correlated(noise: np.random.Generator, tokens: int, experts: int) -> tuple[Floats, Floats]:
+    """Return energies that follow the scores within a band."""
+    weight_TE = _uniform(noise, tokens, experts)
+    return _scaled(weight_TE, np.maximum(weight_TE + noise.uniform(-BAND, BAND, weight_TE.shape), 1.0))
+
+
+def strongly_correlated(noise: np.random.Generator, tokens: int, experts: int) -> tuple[Floats, Floats]:
+    """Return energies that are the scores and a constant."""
+    weight_TE = _uniform(noise, tokens, experts)
+    return _scaled(weight_TE, weight_TE + BAND)
+
+
+FAMILIES: dict[str, Callable[[np.random.Generator, int, int], tuple[Floats, Floats]]] = {
+    "reference": reference,
+    "uncorrelated": uncorrelated,
+    "weakly correlated": weakly_correlated,
+    "strongly correlated": strongly_correlated,
+}
+
+
+def sets_of_at_most(experts: int, max_experts: int) -> int:
+    """Return how many sets of 1 to D experts there are."""
+    return sum(math.comb(experts, size) for size in range(1, max_experts + 1))
+
+
+def _uniform(noise: np.random.Generator, tokens: int, experts: int) -> Floats:
+    return noise.uniform(1.0, 1000.0, (tokens, experts))
+
+
+def _scaled(weight_TE: Floats, profit_TE: Floats) -> tuple[Floats, Floats]:
+    """Return weights as scores that sum to 1, and profits, as energies, on the same scale."""
+    total_T1 = weight_TE.sum(axis=1, keepdims=True)
+    return weight_TE / total_T1, profit_TE / total_T1
+
+
+def draw_effort(curves: Curves, rows: Rows) -> dict[str, str]:
+    """Return nodes against the number of experts, a panel per family."""
+    panels = []
+    for name in sorted(curves, key=lambda name: list(FAMILIES).index(curves[name].family)):
+        settings, drawn = curves[name], []
+        for label, column, colour in (
+            ("median", "nodes_median", ACCENT),
+            ("99.9 %", "nodes_p999", WARM),
+            ("largest", "nodes_max", ALARM),
+        ):
+            nodes = rows.spread(name, column)
+            drawn.append(Curve(label, nodes.x, nodes.mean, nodes.deviation, colour=colour))
+        points = [settings.at(value) for value in settings.values]
+        experts = [point.experts for point in points]
+        sets = [float(sets_of_at_most(point.experts, point.max_experts)) for point in points]
+        drawn.append(Curve("sets of at most D", experts, sets, colour=MUTED, theory=True))
+        drawn.append(Curve("2^E", experts, [2.0**e for e in experts], colour=INK, theory=True))
+        panels.append(
+            Panel(
+                label_of(curves, name),
+                "experts E, D = min(E/4, 8)".replace("8", str(settings.largest_set)),
+                "nodes per token",
+                drawn,
+                x_log=True,
+                y_log=True,
+                y_range=(1, 1e16),
+            )
+        )
+    return {"": draw_panels(panels, columns=2)}
+
+
+def effort_tables(curves: Curves, rows: Rows) -> str:
+    """Return nodes per token beside the number of sets."""
+    body = []
+    for name in sorted(curves, key=lambda name: list(FAMILIES).index(curves[name].family)):
+        figures = {
+            column: rows.spread(name, column) for column in ("nodes_median", "nodes_p999", "unproven_share")
+        }
+        for index, value in enumerate(figures["nodes_median"].x):
+            point = curves[name].at(int(value))
+            largest = max(row["nodes_max"] for row in rows.of(name) if row["x"] == value)
+            body.append(
+                [
+                    label_of(curves, name),
+                    str(point.experts),
+                    str(point.max_experts),
+                    three_digits(figures["nodes_median"].mean[index]),
+                    three_digits(figures["nodes_p999"].mean[index]),
+                    f"{largest:,.0f}",
+                    f"{100 * figures['unproven_share'].mean[index]:.2g} %",
+                    three_digits(sets_of_at_most(point.experts, point.max_experts)),
+                    three_digits(2.0**point.experts),
+                ]
+            )
+    header = ["family", "E", "D", "median", "99.9 %", "largest", "unproven", "sets of at most D", "2^E"]
+    return "Nodes per token; the largest is over all seeds:\n\n" + markdown(header, body)
+
+
+SEARCH_NODES = Figure(
+    "Nodes that the exact search visits",
+    EffortSettings,
+    ("nodes_median", "nodes_p999", "nodes_max", "unproven_share"),
+    measure_effort,
+    draw_effort,
+    effort_tables,
+)

@@ -1,0 +1,247 @@
+"""Energy and relevance of policies over the layers of one pass: what is measured.
+
+Relevance kept is the sum of a token's chosen scores: a proxy of accuracy that needs no trained model, and in
+which every layer counts the same.
+
+Shape suffixes: T tokens, E experts, N nodes.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from airmoe.scheduling import (
+    All,
+    Cheapest,
+    Des,
+    Policy,
+    RandomK,
+    Slot,
+    TopK,
+    Wlr,
+    allocate_subcarriers,
+    schedule_layer,
+    select_experts,
+)
+from airmoe.studies.selection.layers import Layer, draw_layer
+from airmoe.studies.selection.rows import Row
+from airmoe.studies.selection.settings import (
+    Between,
+    Experts,
+    LayerSettings,
+    Seeds,
+    Share,
+    Subcarriers,
+    Values,
+)
+
+COLUMNS = ("energy_j", "comm_j", "relevance", "relevance_first_quarter", "experts", "met_share")
+"""Per token, means over all layers: J in all and over the air, relevance kept (and that of the first quarter
+of the layers), experts chosen, and the share of tokens whose scores sum to what was asked."""
+
+LAYER_COLUMNS = ("energy_j", "comm_j", "relevance", "experts", "met_share")
+
+ENOUGH = 1e-9
+
+
+class EnergySettings(LayerSettings):
+    """A policy over all layers of one pass, fading drawn anew for every layer.
+
+    Attributes:
+        policy: jesa and homogeneous choose experts and subcarriers together; lower-bound puts every link on
+            its best subcarrier, shared if need be; des, wlr and cheapest decide by the prices of an
+            assignment for equal loads, and are charged these; topk, random and all decide without prices,
+            and subcarriers are assigned for the loads that come of it.
+        layers: L.
+        importance: gamma0; jesa, des and lower-bound ask z gamma0^l of layer l, counted from 1.
+        z: what homogeneous asks of every layer.
+        k: experts of topk, random and cheapest.
+        theta: of wlr.
+    """
+
+    SCALES: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "quick": {"seeds": 5},
+        "smoke": {"seeds": 2, "layers": 4, "tokens": 32, "values": [0.3, 0.6, 0.9]},
+    }
+
+    policy: Literal["jesa", "des", "homogeneous", "lower-bound", "topk", "random", "cheapest", "all", "wlr"]
+    seeds: Seeds = 20
+    compute_j: Between = (1e-4, 1e-3)
+    layers: Annotated[int, Field(ge=1, le=1000)] = 32
+    importance: Share = 0.7
+    z: Share = 1.0
+    k: Experts = 2
+    theta: Share = 0.5
+    swept: Literal["importance", "z", "max_experts", "k", "theta"] = "importance"
+    values: Values = (
+        *(0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8),
+        *(0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 1.0),
+    )
+
+    @model_validator(mode="after")
+    def _every_link_fits(self) -> Self:
+        links = self.nodes * (self.nodes - 1)
+        if self.subcarriers < links:
+            raise ValueError(f"subcarriers at least {links}, one for every link")
+        return self
+
+    def required(self, layer: int) -> float:
+        """Return what a token's chosen scores must sum to in a layer, counted from 1."""
+        return self.z if self.policy == "homogeneous" else self.z * self.importance**layer
+
+
+class AirSettings(EnergySettings):
+    """The same of transmission alone, with hardly more subcarriers than links: where allocation matters."""
+
+    subcarriers: Subcarriers = 64
+    compute_j: Between = (0.0, 0.0)
+
+
+class MaxExpertsSettings(EnergySettings):
+    """The same, against the largest number of experts that a token may get."""
+
+    SCALES: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "quick": {"seeds": 5},
+        "smoke": {"seeds": 2, "layers": 4, "tokens": 32, "values": [1, 2, 3]},
+    }
+
+    swept: Literal["importance", "z", "max_experts", "k", "theta"] = "max_experts"
+    values: Values = (1, 2, 3, 4, 5, 6)
+
+
+class ByLayerSettings(EnergySettings):
+    """The same, layer by layer, at one value."""
+
+    SCALES: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "quick": {"seeds": 5},
+        "smoke": {"seeds": 2, "layers": 4, "tokens": 32},
+    }
+
+    importance: Share = 0.9
+    values: Annotated[Values, Field(max_length=1)] = (0.9,)
+
+    @property
+    def x_values(self) -> range:
+        """The layers."""
+        return range(1, self.layers + 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a policy chose for one layer, and the J of it: per token, over the air and in all."""
+
+    mask_TE: NDArray[np.bool_]
+    comm_j: float
+    energy_j: float
+
+
+def measure_sweep(settings: EnergySettings, seed: int) -> Iterator[Row]:
+    """Yield the mean over all layers at each value."""
+    for value in settings.values:
+        layers = list(_layers_of(settings.at(value), seed))
+        shallow = layers[: -(-len(layers) // 4)]
+        yield {
+            "x": value,
+            "seed": seed,
+            **{name: float(np.mean([layer[name] for layer in layers])) for name in LAYER_COLUMNS},
+            "relevance_first_quarter": float(np.mean([layer["relevance"] for layer in shallow])),
+        }
+
+
+def measure_layers(settings: ByLayerSettings, seed: int) -> Iterator[Row]:
+    """Yield every layer by itself."""
+    for number, layer in enumerate(_layers_of(settings.at(settings.values[0]), seed), 1):
+        yield {"x": number, "seed": seed, **layer}
+
+
+def _layers_of(settings: EnergySettings, seed: int) -> Iterator[dict[str, float]]:
+    choose = _chooser(settings, seed)
+    for number in range(1, settings.layers + 1):
+        layer = draw_layer(settings, seed, number)
+        outcome = choose(layer, number)
+        kept_T = np.where(outcome.mask_TE, layer.scores_TE, 0.0).sum(axis=1)
+        yield {
+            "energy_j": outcome.energy_j,
+            "comm_j": outcome.comm_j,
+            "relevance": float(kept_T.mean()),
+            "experts": float(outcome.mask_TE.sum(axis=1).mean()),
+            "met_share": float((kept_T >= settings.required(number) - ENOUGH).mean()),
+        }
+
+
+def _chooser(settings: EnergySettings, seed: int) -> Callable[[Layer, int], Outcome]:
+    if settings.policy in {"jesa", "homogeneous"}:
+        return lambda layer, number: _joint(settings, layer, number)
+    if settings.policy == "lower-bound":
+        return lambda layer, number: _lower_bound(settings, layer, number)
+    makers: dict[str, Callable[[], Policy]] = {
+        "des": lambda: Des(settings.importance, settings.max_experts, settings.z),
+        "topk": lambda: TopK(settings.k),
+        "random": lambda: RandomK(settings.k, seed),
+        "cheapest": lambda: Cheapest(settings.k),
+        "all": All,
+        "wlr": lambda: Wlr(settings.theta),
+    }
+    policy = makers[settings.policy]()
+    return lambda layer, number: _at_source(settings, policy, layer, number)
+
+
+def _joint(settings: EnergySettings, layer: Layer, number: int) -> Outcome:
+    plan = schedule_layer(
+        layer.scores_TE,
+        layer.source_T,
+        layer.links.gain_NNM,
+        layer.links.radio,
+        threshold=settings.required(number),
+        max_experts=settings.max_experts,
+        token_bits=settings.token_bits,
+        compute_j_per_token=layer.compute_j_E,
+        bound="none",
+    )
+    tokens = len(layer.source_T)
+    return Outcome(plan.selection.mask, plan.comm_j / tokens, plan.energy_j / tokens)
+
+
+def _lower_bound(settings: EnergySettings, layer: Layer, number: int) -> Outcome:
+    best_NN = layer.links.gain_NNM.argmax(axis=2)
+    energy_TE = _comm_j_TE(settings, layer, best_NN) + layer.compute_j_E
+    chosen = select_experts(layer.scores_TE, energy_TE, settings.required(number), settings.max_experts)
+    return _charged(settings, layer, chosen.mask, best_NN)
+
+
+def _at_source(settings: EnergySettings, policy: Policy, layer: Layer, number: int) -> Outcome:
+    standing_NN = allocate_subcarriers(layer.links)
+    placement_E = np.arange(settings.nodes)
+    bits_T = np.full(len(layer.source_T), settings.token_bits)
+    slot = Slot(layer.source_T, placement_E, layer.links, number, bits_T)
+    price_TE = _comm_j_TE(settings, layer, standing_NN)
+    if settings.policy != "wlr":  # which reads airtime from prices
+        price_TE = price_TE + layer.compute_j_E
+    mask_TE = policy.route(layer.scores_TE, price_TE, slot).mask_TE
+    if settings.policy not in {"topk", "random", "all"}:
+        return _charged(settings, layer, mask_TE, standing_NN)
+    load_NN = np.zeros((settings.nodes, settings.nodes))
+    for node in placement_E:
+        load_NN[node] = mask_TE[layer.source_T == node].sum(axis=0)
+    return _charged(settings, layer, mask_TE, allocate_subcarriers(layer.links, load_NN))
+
+
+def _charged(
+    settings: EnergySettings, layer: Layer, mask_TE: NDArray[np.bool_], subcarrier_NN: NDArray[np.int64]
+) -> Outcome:
+    comm_j = np.where(mask_TE, _comm_j_TE(settings, layer, subcarrier_NN), 0.0).sum()
+    compute_j = (mask_TE * layer.compute_j_E).sum()
+    tokens = len(mask_TE)
+    return Outcome(mask_TE, float(comm_j / tokens), float((comm_j + compute_j) / tokens))
+
+
+def _comm_j_TE(
+    settings: EnergySettings, layer: Layer, subcarrier_NN: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return J to send each token to each expert, 0 at home."""
+    per_bit_NN = layer.links.energy_per_bit_j(subcarrier_NN)
+    return np.asarray(settings.token_bits * per_bit_NN[layer.source_T])

@@ -1,0 +1,230 @@
+"""How good schedules are: how often they are optimal, and how far above the optimum they may be."""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from airmoe.report.curves import Curve, Panel, draw_panels
+from airmoe.report.style import INK
+from airmoe.scheduling import Plan, schedule_layer
+from airmoe.studies.selection.figure import Curves, Figure, label_of
+from airmoe.studies.selection.layers import draw_layer
+from airmoe.studies.selection.rows import Row, Rows, markdown, scaled, sweep_table
+from airmoe.studies.selection.settings import Count, LayerSettings, Restarts, Seeds, Share, Values
+
+EQUAL = 1e-9
+"""A schedule is as good as a bound if it is above it by no more than this, relative."""
+
+FLOOR_PERCENT = 1e-6
+"""Smaller gaps are drawn here."""
+
+WANTED_GAP = {1024: 1e-4, 128: 1e-3}
+"""Largest mean gaps that the tight bound shall prove with independent fading, by number of subcarriers."""
+
+
+class ScheduleSettings(LayerSettings):
+    """Layers scheduled by JESA against the number of subcarriers; of transmission alone.
+
+    Attributes:
+        threshold: q, what a token's chosen scores must sum to.
+        bound: "fast" is LB, "tight" knows that subcarriers are exclusive (ours).
+        restarts: further descents while a schedule is not proven optimal.
+        draws: layers per seed.
+    """
+
+    threshold: Share = 0.5
+    bound: Literal["fast", "tight"] = "fast"
+    restarts: Restarts = 0
+    draws: Count = 1
+    swept: Literal["subcarriers"] = "subcarriers"
+
+
+class ShareSettings(ScheduleSettings):
+    """How many layers of a seed are scheduled optimally."""
+
+    SCALES: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "quick": {"seeds": 5, "draws": 40},
+        "smoke": {"seeds": 2, "draws": 20, "tokens": 16},
+    }
+
+    seeds: Seeds = 10
+    draws: Count = 100
+    values: Values = (64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+
+
+class GapSettings(ScheduleSettings):
+    """The gap that is proven, one layer per seed."""
+
+    SCALES: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "quick": {"seeds": 5},
+        "smoke": {"seeds": 2, "tokens": 64, "values": (64, 256)},
+    }
+
+    seeds: Seeds = 30
+    tokens: Count = 512
+    values: Values = (64, 128, 256, 512, 1024)
+
+
+def measure_share(settings: ShareSettings, seed: int) -> Iterator[Row]:
+    """Yield the shares of a seed's layers: as good as the bound; best subcarriers all differ."""
+    for value in settings.values:
+        optimal, differ = [], []
+        for slot in range(settings.draws):
+            plan, all_differ = _schedule(settings.at(value), seed, slot)
+            optimal.append(plan.gap <= EQUAL)
+            differ.append(all_differ)
+        yield {
+            "x": value,
+            "seed": seed,
+            "optimal_share": float(np.mean(optimal)),
+            "best_differ_share": float(np.mean(differ)),
+        }
+
+
+def measure_gap(settings: GapSettings, seed: int) -> Iterator[Row]:
+    """Yield the mean gap of a seed's layers, 0 where they are proven optimal, and the share that are."""
+    for value in settings.values:
+        plans = [_schedule(settings.at(value), seed, slot)[0] for slot in range(settings.draws)]
+        yield {
+            "x": value,
+            "seed": seed,
+            "gap": float(np.mean([0.0 if plan.proven_optimal else plan.gap for plan in plans])),
+            "proven_share": float(np.mean([plan.proven_optimal for plan in plans])),
+        }
+
+
+def all_differ_probability(nodes: int, subcarriers: int) -> float:
+    """Return how likely the best subcarriers of all K (K - 1) links differ, if fading is independent."""
+    return math.prod(max(0.0, 1 - link / subcarriers) for link in range(nodes * (nodes - 1)))
+
+
+def _schedule(settings: ScheduleSettings, seed: int, slot: int) -> tuple[Plan, bool]:
+    layer = draw_layer(settings, seed, slot)
+    plan = schedule_layer(
+        layer.scores_TE,
+        layer.source_T,
+        layer.links.gain_NNM,
+        layer.links.radio,
+        threshold=settings.threshold,
+        max_experts=settings.max_experts,
+        token_bits=settings.token_bits,
+        compute_j_per_token=layer.compute_j_E,
+        bound=settings.bound,
+        restarts=settings.restarts,
+        seed=seed,
+    )
+    best_L = layer.links.gain_NNM[~np.eye(settings.nodes, dtype=np.bool_)].argmax(axis=1)
+    return plan, np.unique(best_L).size == best_L.size
+
+
+def draw_share(curves: Curves, rows: Rows) -> dict[str, str]:
+    """Return the share of optimal schedules against subcarriers, a panel per number of nodes."""
+    panels = []
+    for nodes, names in _by_nodes(curves).items():
+        drawn = []
+        for name in names:
+            share = rows.spread(name, "optimal_share")
+            drawn.append(Curve(label_of(curves, name), share.x, share.mean, share.deviation))
+        every_x = sorted({x for curve in drawn for x in curve.x})
+        closed = [all_differ_probability(nodes, int(x)) for x in every_x]
+        drawn.append(Curve("all best subcarriers differ (formula)", every_x, closed, colour=INK, theory=True))
+        panels.append(
+            Panel(
+                f"K = {nodes}",
+                "subcarriers M",
+                "share of layers",
+                drawn,
+                x_log=True,
+                y_range=(-0.03, 1.03),
+            )
+        )
+    return {"": draw_panels(panels)}
+
+
+def share_tables(curves: Curves, rows: Rows) -> str:
+    """Return the shares beside the closed form, in percent."""
+    text = []
+    for nodes, names in _by_nodes(curves).items():
+        columns = {label_of(curves, name): scaled(rows.spread(name, "optimal_share"), 100) for name in names}
+        differ = scaled(rows.spread(names[0], "best_differ_share"), 100)
+        formula = [100 * all_differ_probability(nodes, int(x)) for x in differ.x]
+        closed = differ._replace(mean=formula, deviation=[0.0] * len(formula))
+        table = {"formula": closed, "all best differ": differ, **columns}
+        text.append(f"K = {nodes}, % of layers:\n\n" + sweep_table("M", table))
+    return "\n".join(text)
+
+
+def _by_nodes(curves: Curves) -> dict[int, list[str]]:
+    every = sorted({curves[name].nodes for name in curves})
+    return {nodes: [name for name in curves if curves[name].nodes == nodes] for nodes in every}
+
+
+def draw_gap(curves: Curves, rows: Rows) -> dict[str, str]:
+    """Return the mean gap against the number of subcarriers, a panel per kind of fading."""
+    panels = []
+    for fading, title in (("rayleigh", "independent subcarriers"), ("multipath", "correlated over the band")):
+        drawn = []
+        for name in curves:
+            if curves[name].fading == fading:
+                gap = scaled(rows.spread(name, "gap"), 100)
+                drawn.append(Curve(label_of(curves, name), gap.x, gap.mean, gap.deviation))
+        if drawn:
+            label = "mean gap, % (on the floor: less, or none)"
+            limits = (FLOOR_PERCENT / 2, 10.0)
+            panels.append(Panel(title, "subcarriers M", label, drawn, True, True, limits, FLOOR_PERCENT))
+    return {"": draw_panels(panels)}
+
+
+def gap_tables(curves: Curves, rows: Rows) -> str:
+    """Return mean gaps and shares proven optimal, and whether the gaps are as small as they shall be."""
+    text = []
+    names = {name: f"{label_of(curves, name)}, {curves[name].fading}" for name in curves}
+    gaps = {title: scaled(rows.spread(name, "gap"), 100) for name, title in names.items()}
+    text.append("Mean gap, %:\n\n" + sweep_table("M", gaps))
+    proven = {title: scaled(rows.spread(name, "proven_share"), 100) for name, title in names.items()}
+    # A seed has few layers: the deviation of a share among them says nothing.
+    shares = {title: share._replace(deviation=[0.0] * len(share.x)) for title, share in proven.items()}
+    text.append("Proven optimal, % of layers:\n\n" + sweep_table("M", shares))
+    wanted = wanted_gaps(curves, rows)
+    if wanted:
+        body = [
+            [label, f"{subcarriers}", f"{seeds}", f"{100 * gap:.2g} %", f"{100 * most:g} %", verdict]
+            for label, subcarriers, seeds, gap, most, verdict in wanted
+        ]
+        header = ["bound", "M", "seeds", "mean gap", "wanted at most", ""]
+        text.append("What the tight bound shall prove:\n\n" + markdown(header, body))
+    return "\n".join(text)
+
+
+def wanted_gaps(curves: Curves, rows: Rows) -> list[tuple[str, int, int, float, float, str]]:
+    """Return (curve, M, seeds, mean gap, largest mean gap wanted, "met" or "missed") where one is wanted."""
+    found = []
+    for name, curve in curves.items():
+        if curve.bound == "tight" and curve.fading == "rayleigh":
+            spread = rows.spread(name, "gap")
+            for x, gap in zip(spread.x, spread.mean, strict=True):
+                if int(x) in WANTED_GAP:
+                    most = WANTED_GAP[int(x)]
+                    verdict = "met" if gap <= most else "missed"
+                    found.append((label_of(curves, name), int(x), spread.seeds, gap, most, verdict))
+    return found
+
+
+SHARE_OPTIMAL = Figure(
+    "Share of schedules that are optimal",
+    ShareSettings,
+    ("optimal_share", "best_differ_share"),
+    measure_share,
+    draw_share,
+    share_tables,
+)
+PROVEN_GAP = Figure(
+    "Proven gap to the optimum",
+    GapSettings,
+    ("gap", "proven_share"),
+    measure_gap,
+    draw_gap,
+    gap_tables,
+)

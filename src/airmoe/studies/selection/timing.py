@@ -1,0 +1,125 @@
+"""How long it takes to schedule a layer, in this process."""
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from airmoe.report.curves import Curve, Panel, draw_panels
+from airmoe.scheduling import schedule_layer
+from airmoe.studies.selection.figure import Curves, Figure, label_of
+from airmoe.studies.selection.layers import Layer, draw_layer
+from airmoe.studies.selection.rows import Row, Rows, scaled, sweep_table
+from airmoe.studies.selection.settings import Count, LayerSettings, Restarts, Share, Values
+
+AXES = {"nodes": "nodes K", "subcarriers": "subcarriers M", "tokens": "tokens T"}
+
+
+class TimeSettings(LayerSettings):
+    """Seconds of `schedule_layer` against the size of the layer; of transmission alone.
+
+    Attributes:
+        threshold: q, what a token's chosen scores must sum to.
+        bound: "none", "fast" or "tight".
+        restarts: further descents while a schedule is not proven optimal.
+        repeats: how often each layer is scheduled; what counts is the median.
+    """
+
+    SCALES: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "quick": {"seeds": 5, "repeats": 3},
+        "smoke": {"seeds": 2, "repeats": 2, "tokens": 64},
+    }
+
+    tokens: Count = 512
+    threshold: Share = 0.5
+    bound: Literal["none", "fast", "tight"] = "none"
+    restarts: Restarts = 0
+    repeats: Count = 5
+    swept: Literal["nodes", "subcarriers", "tokens"]
+    values: Values
+
+
+def measure_time(settings: TimeSettings, seed: int) -> Iterator[Row]:
+    """Yield the median, the least and the most seconds of the repeats, after one that does not count."""
+    for value in settings.values:
+        point = settings.at(value)
+        layer = draw_layer(point, seed, 0)
+        _schedule(point, layer, seed)
+        seconds = []
+        for _ in range(point.repeats):
+            begin = time.perf_counter()
+            _schedule(point, layer, seed)
+            seconds.append(time.perf_counter() - begin)
+        yield {
+            "x": value,
+            "seed": seed,
+            "median_s": float(np.median(seconds)),
+            "least_s": min(seconds),
+            "most_s": max(seconds),
+        }
+
+
+def _schedule(settings: TimeSettings, layer: Layer, seed: int) -> None:
+    schedule_layer(
+        layer.scores_TE,
+        layer.source_T,
+        layer.links.gain_NNM,
+        layer.links.radio,
+        threshold=settings.threshold,
+        max_experts=settings.max_experts,
+        token_bits=settings.token_bits,
+        compute_j_per_token=layer.compute_j_E,
+        bound=settings.bound,
+        restarts=settings.restarts,
+        seed=seed,
+    )
+
+
+def draw_time(curves: Curves, rows: Rows) -> dict[str, str]:
+    """Return milliseconds against nodes, subcarriers and tokens."""
+    panels = []
+    for swept, names in _by_swept(curves).items():
+        drawn = []
+        for name in names:
+            time_ms = scaled(rows.spread(name, "median_s"), 1e3)
+            drawn.append(Curve(label_of(curves, name), time_ms.x, time_ms.mean, time_ms.deviation))
+        rest = ", ".join(
+            f"{letter} = {getattr(curves[names[0]], field)}"
+            for letter, field in (("K", "nodes"), ("M", "subcarriers"), ("T", "tokens"))
+            if field != swept
+        )
+        panels.append(Panel(rest, AXES[swept], "ms per layer", drawn, x_log=True, y_log=True))
+    return {"": draw_panels(panels, (4.2, 3.6))}
+
+
+def time_tables(curves: Curves, rows: Rows) -> str:
+    """Return milliseconds for each size of a layer."""
+    text = []
+    for swept, names in _by_swept(curves).items():
+        columns = {label_of(curves, name): scaled(rows.spread(name, "median_s"), 1e3) for name in names}
+        text.append(f"Milliseconds against {AXES[swept]}:\n\n" + sweep_table(AXES[swept][-1], columns))
+    return "\n".join(text)
+
+
+def _by_swept(curves: Curves) -> dict[str, list[str]]:
+    order = ["none", "fast", "tight"]
+    found = {
+        swept: sorted(
+            (name for name in curves if curves[name].swept == swept),
+            key=lambda name: (order.index(curves[name].bound), name),
+        )
+        for swept in AXES
+    }
+    return {swept: names for swept, names in found.items() if names}
+
+
+RUN_TIME = Figure(
+    "Time to schedule a layer",
+    TimeSettings,
+    ("median_s", "least_s", "most_s"),
+    measure_time,
+    draw_time,
+    time_tables,
+    timed=True,
+)

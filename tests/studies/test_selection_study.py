@@ -1,0 +1,471 @@
+"""The study of expert selection: its settings, what it measures beside sums by hand, its run folder."""
+
+import itertools
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from airmoe.errors import AirmoeError, InvalidInputError, RunFolderError
+from airmoe.links import Ofdma
+from airmoe.studies.selection import FIGURES, run_study
+from airmoe.studies.selection.effort import FAMILIES, sets_of_at_most
+from airmoe.studies.selection.energies import EnergySettings, measure_layers, measure_sweep
+from airmoe.studies.selection.layers import Layer, draw_layer
+from airmoe.studies.selection.quality import (
+    GapSettings,
+    ShareSettings,
+    all_differ_probability,
+    measure_gap,
+    measure_share,
+    wanted_gaps,
+)
+from airmoe.studies.selection.rows import Rows, sweep_table, with_spread, write_csv
+from airmoe.studies.selection.run import BUILT_IN
+from airmoe.studies.selection.settings import LayerSettings, Scale, dump_curve, read_curves
+
+SCALES: tuple[Scale, ...] = ("full", "quick", "smoke")
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_settings_that_are_written_down_are_read_back_the_same(figure: str, tmp_path: Path) -> None:
+    model = FIGURES[figure].settings
+    for scale in SCALES:
+        curves = read_curves(model, BUILT_IN, figure, scale)
+        assert len(curves) >= 2
+        for name, curve in curves.items():
+            (tmp_path / figure).mkdir(exist_ok=True)
+            (tmp_path / figure / f"{name}.toml").write_text(dump_curve(curve), encoding="utf-8")
+        for read_at in SCALES:
+            assert read_curves(model, tmp_path, figure, read_at) == curves
+
+
+def test_a_smaller_scale_measures_less() -> None:
+    for figure, made in FIGURES.items():
+        rows = {}
+        for scale in SCALES:
+            curves = read_curves(made.settings, BUILT_IN, figure, scale)
+            rows[scale] = sum(curve.seeds * len(curve.x_values) for curve in curves.values())
+        assert rows["smoke"] < rows["quick"] <= rows["full"], figure
+        assert all(
+            curve.seeds >= 5 for curve in read_curves(made.settings, BUILT_IN, figure, "quick").values()
+        )
+
+
+def test_a_file_says_more_than_a_scale_and_its_table_for_a_scale_more_than_the_rest(tmp_path: Path) -> None:
+    (tmp_path / "proven_gap").mkdir()
+    text = "values = [64, 128]\n[smoke]\nvalues = [256]\n"
+    (tmp_path / "proven_gap" / "x.toml").write_text(text, encoding="utf-8")
+    read = {scale: read_curves(GapSettings, tmp_path, "proven_gap", scale)["x"] for scale in SCALES}
+    assert {scale: curve.values for scale, curve in read.items()} == {
+        "full": (64, 128),
+        "quick": (64, 128),
+        "smoke": (256,),
+    }
+    assert {scale: curve.seeds for scale, curve in read.items()} == {"full": 30, "quick": 5, "smoke": 2}
+
+
+def test_a_file_says_only_in_what_its_curve_differs_from_the_defaults(tmp_path: Path) -> None:
+    for figure, made in FIGURES.items():
+        for path in (BUILT_IN / figure).glob("*.toml"):
+            whole = read_curves(made.settings, BUILT_IN, figure, "full")[path.stem]
+            lines = path.read_text(encoding="utf-8").partition("\n[")[0].splitlines()
+            for left_out in lines:
+                kept = [line for line in lines if line != left_out]
+                (tmp_path / figure).mkdir(exist_ok=True)
+                (tmp_path / figure / path.name).write_text("\n".join(kept) + "\n", encoding="utf-8")
+                try:
+                    without = read_curves(made.settings, tmp_path, figure, "full")[path.stem]
+                except InvalidInputError:
+                    continue  # it is needed
+                assert without != whole, f"{figure}/{path.name}: {left_out}"
+
+
+WRONG = {
+    # what the file holds: what is said of it
+    'policy = "jesa"\nlayerz = 3': ["jesa.toml: layerz is 3", "a known key"],
+    'policy = "jesa"\n[quick]\nlayerz = 3': ["jesa.toml: layerz is 3", "a known key"],
+    'policy = "best"': ["jesa.toml: policy is 'best'", "'jesa'", "'des'"],
+    'policy = "jesa"\nseeds = 0': ["jesa.toml: seeds is 0", "greater than or equal to 1"],
+    'policy = "jesa"\nseeds = "5"': ["jesa.toml: seeds is '5'", "a valid integer"],
+    'policy = "jesa"\nvalues = [0.5, 1.5]': ["jesa.toml: importance is 1.5", "less than or equal to 1"],
+    'policy = "jesa"\nvalues = []': ["jesa.toml: values", "at least 1"],
+    'policy = "jesa"\nsubcarriers = 55': ["jesa.toml", "subcarriers at least 56"],
+    'policy = "jesa"\nsmoke = 3': ["jesa.toml: smoke is 3", "a table"],
+    'policy = "jesa"\ncompute_j = [2.0, 1.0]': ["jesa.toml", "[least, most]"],
+    'policy = "jesa"\nfading = "multipath"\ntaps = 129': ["jesa.toml", "taps at most subcarriers"],
+    'policy = "jesa"\nnodes = 64\nsubcarriers = 65536': ["jesa.toml", "nodes^2 x subcarriers at most"],
+    'policy = "jesa': ["jesa.toml is", "valid TOML"],
+    "": ["jesa.toml: policy is None", "a value"],
+}
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_a_wrong_setting_is_named_with_its_file(text: str, tmp_path: Path) -> None:
+    (tmp_path / "energy_by_importance").mkdir()
+    (tmp_path / "energy_by_importance" / "jesa.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(InvalidInputError) as refused:
+        run_study(tmp_path / "out", settings=tmp_path)
+    for words in WRONG[text]:
+        assert words in str(refused.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["energy_by_importance"]
+
+
+TINY = {"nodes": 3, "tokens": 6, "subcarriers": 8, "layers": 2, "compute_j": (1e-5, 2e-4)}
+
+
+def layers_of(settings: EnergySettings, seed: int) -> Iterator[tuple[int, Layer]]:
+    for number in range(1, settings.layers + 1):
+        yield number, draw_layer(settings, seed, number)
+
+
+def joules_TE(settings: EnergySettings, layer: Layer, subcarrier: dict[tuple[int, int], int]) -> np.ndarray:
+    """By hand: s0 P0 / (B0 log2(1 + H P0 / N0)) + a_j, and a_j alone at home."""
+    radio = Ofdma()
+    return np.array(
+        [
+            [
+                layer.compute_j_E[j]
+                + (
+                    0.0
+                    if i == j
+                    else settings.token_bits
+                    * radio.power_w
+                    / radio.subcarrier_hz
+                    / np.log2(
+                        1 + layer.links.gain_NNM[i, j, subcarrier[i, j]] * radio.power_w / radio.noise_w
+                    )
+                )
+                for j in range(settings.nodes)
+            ]
+            for i in layer.source_T
+        ]
+    )
+
+
+def cheapest_allocation(
+    settings: EnergySettings, layer: Layer, load_NN: np.ndarray
+) -> dict[tuple[int, int], int]:
+    """By hand: of all assignments of subcarriers the one with the least sum of load / log2(1 + SNR)."""
+    links = [(i, j) for i in range(settings.nodes) for j in range(settings.nodes) if i != j]
+    radio = Ofdma()
+    price = 1 / np.log2(1 + layer.links.gain_NNM * radio.power_w / radio.noise_w)
+    best = min(
+        itertools.permutations(range(settings.subcarriers), len(links)),
+        key=lambda taken: sum(load_NN[link] * price[*link, m] for link, m in zip(links, taken, strict=True)),
+    )
+    return dict(zip(links, best, strict=True))
+
+
+def enough(settings: EnergySettings, scores_E: np.ndarray, energy_E: np.ndarray, required: float) -> float:
+    """By hand: of all sets of at most D experts the cheapest that suffices, or that of the D best scores."""
+    sets = [
+        list(experts)
+        for size in range(1, settings.max_experts + 1)
+        for experts in itertools.combinations(range(settings.nodes), size)
+    ]
+    meeting = [experts for experts in sets if scores_E[experts].sum() >= required - 1e-9]
+    best = list(np.argsort(-scores_E)[: settings.max_experts])
+    return min(energy_E[experts].sum() for experts in (meeting or [best]))
+
+
+@pytest.mark.parametrize("value", [0.3, 0.7, 0.95])
+def test_des_costs_what_all_sets_tried_under_an_assignment_for_equal_loads_cost(value: float) -> None:
+    settings = EnergySettings(policy="des", **TINY | {"subcarriers": 7})
+    settings = settings.model_copy(update={"values": (value,)})
+    expected = []
+    for number, layer in layers_of(settings, 3):
+        allocation = cheapest_allocation(settings, layer, np.ones((3, 3)))
+        energy_TE = joules_TE(settings, layer, allocation)
+        expected += [
+            enough(settings, scores_E, energy_E, value**number)
+            for scores_E, energy_E in zip(layer.scores_TE, energy_TE, strict=True)
+        ]
+    (row,) = measure_sweep(settings, 3)
+    assert row["energy_j"] == pytest.approx(np.mean(expected), rel=1e-9)
+
+
+@pytest.mark.parametrize("value", [0.3, 0.7, 0.95])
+def test_the_lower_bound_puts_every_link_on_its_best_subcarrier(value: float) -> None:
+    settings = EnergySettings(policy="lower-bound", values=(value,), **TINY)
+    expected = []
+    for number, layer in layers_of(settings, 3):
+        best = {(i, j): int(layer.links.gain_NNM[i, j].argmax()) for i in range(3) for j in range(3)}
+        energy_TE = joules_TE(settings, layer, best)
+        expected += [
+            enough(settings, scores_E, energy_E, value**number)
+            for scores_E, energy_E in zip(layer.scores_TE, energy_TE, strict=True)
+        ]
+    (row,) = measure_sweep(settings, 3)
+    assert row["energy_j"] == pytest.approx(np.mean(expected), rel=1e-9)
+
+
+def test_top_k_pays_the_cheapest_assignment_of_its_own_loads() -> None:
+    settings = EnergySettings(policy="topk", swept="k", values=(1,), **TINY | {"subcarriers": 7})
+    energy, kept = [], []
+    for _, layer in layers_of(settings, 5):
+        best_T = layer.scores_TE.argmax(axis=1)
+        load_NN = np.zeros((3, 3))
+        np.add.at(load_NN, (layer.source_T, best_T), 1.0)
+        energy_TE = joules_TE(settings, layer, cheapest_allocation(settings, layer, load_NN))
+        energy += list(energy_TE[np.arange(settings.tokens), best_T])
+        kept += list(layer.scores_TE.max(axis=1))
+    (row,) = measure_sweep(settings, 5)
+    assert row["energy_j"] == pytest.approx(np.mean(energy), rel=1e-9)
+    assert row["relevance"] == pytest.approx(np.mean(kept), rel=1e-9)
+    assert row["experts"] == 1
+
+
+def test_energy_is_that_over_the_air_and_the_chosen_experts_computation() -> None:
+    computing = EnergySettings(policy="all", swept="k", values=(3,), **TINY)
+    (row,) = measure_sweep(computing, 1)
+    compute_j = draw_layer(computing, 1, 0).compute_j_E.sum()  # every token has every expert
+    assert row["energy_j"] - row["comm_j"] == pytest.approx(compute_j, rel=1e-9)
+    assert row["relevance"] == pytest.approx(1.0)
+
+
+def test_jesa_asks_less_of_deeper_layers_and_homogeneous_selection_the_same_of_all() -> None:
+    jesa = EnergySettings(policy="jesa", importance=0.8, z=0.9, layers=3)
+    assert [jesa.required(layer) for layer in (1, 2, 3)] == pytest.approx([0.72, 0.576, 0.4608])
+    same = EnergySettings(policy="homogeneous", importance=0.8, z=0.9, layers=3)
+    assert [same.required(layer) for layer in (1, 2, 3)] == [0.9, 0.9, 0.9]
+
+
+@pytest.mark.parametrize("policy", ["jesa", "des", "homogeneous", "lower-bound"])
+def test_what_is_asked_is_kept_where_it_is_said_to_be_met(policy: str) -> None:
+    settings = EnergySettings(
+        policy=policy, importance=0.6, z=0.6, swept="max_experts", values=(8,), layers=3
+    )  # type: ignore[arg-type]
+    (row,) = measure_sweep(settings, 1)
+    assert row["met_share"] == 1.0  # all eight may be chosen
+    assert row["relevance"] >= np.mean([settings.required(layer) for layer in (1, 2, 3)])
+
+
+def test_layers_by_themselves_have_the_mean_of_the_sweep() -> None:
+    by_layer = read_curves(FIGURES["energy_by_layer"].settings, BUILT_IN, "energy_by_layer", "smoke")["jesa"]
+    sweep = EnergySettings(policy="jesa", values=(0.9,), layers=4, tokens=32)
+    (whole,) = measure_sweep(sweep, 7)
+    layers = list(measure_layers(by_layer, 7))  # type: ignore[arg-type]
+    assert [layer["x"] for layer in layers] == [1, 2, 3, 4]
+    for column in ("energy_j", "relevance"):
+        assert np.mean([layer[column] for layer in layers]) == pytest.approx(whole[column])
+    assert layers[0]["relevance"] == pytest.approx(whole["relevance_first_quarter"])
+
+
+def test_layers_are_drawn_from_seed_and_slot_alone() -> None:
+    settings = LayerSettings(tokens=50, compute_j=(1e-4, 1e-3))
+    one, again, later = draw_layer(settings, 1, 2), draw_layer(settings, 1, 2), draw_layer(settings, 1, 3)
+    np.testing.assert_array_equal(one.scores_TE, again.scores_TE)
+    np.testing.assert_array_equal(one.links.gain_NNM, again.links.gain_NNM)
+    np.testing.assert_allclose(one.scores_TE.sum(axis=1), 1.0)
+    assert (one.scores_TE != later.scores_TE).all()
+    assert (one.links.gain_NNM != later.links.gain_NNM).all()
+    np.testing.assert_array_equal(one.compute_j_E, later.compute_j_E)  # devices do not change
+    assert ((one.compute_j_E >= 1e-4) & (one.compute_j_E <= 1e-3)).all()
+    assert (draw_layer(settings, 2, 2).compute_j_E != one.compute_j_E).all()
+
+
+def test_the_logits_of_the_gate_have_the_deviation_that_is_set() -> None:
+    scores_TE = draw_layer(LayerSettings(tokens=20_000, gate_std=1.5), 1, 0).scores_TE
+    logits_TE = np.log(scores_TE)
+    logits_TE -= logits_TE.mean(axis=1, keepdims=True)  # which takes an eighth of the variance
+    assert logits_TE.std() == pytest.approx(1.5 * np.sqrt(7 / 8), rel=0.01)
+
+
+def test_fading_is_correlated_over_the_band_where_it_is_set_so() -> None:
+    for fading, low, high in (("rayleigh", -0.1, 0.1), ("multipath", 0.9, 1.0)):
+        gain_NNM = draw_layer(LayerSettings(fading=fading, nodes=16), 1, 0).links.gain_NNM  # type: ignore[arg-type]
+        near = np.corrcoef(gain_NNM[:, :, :-1].ravel(), gain_NNM[:, :, 1:].ravel())[0, 1]
+        assert low < near < high
+
+
+@pytest.mark.parametrize(
+    ("nodes", "subcarriers", "probability"),
+    [(3, 16, 0.344), (3, 64, 0.786), (3, 512, 0.971), (8, 1024, 0.216), (8, 16384, 0.910), (3, 5, 0.0)],
+)
+def test_the_probability_that_all_best_subcarriers_differ(
+    nodes: int, subcarriers: int, probability: float
+) -> None:
+    assert all_differ_probability(nodes, subcarriers) == pytest.approx(probability, abs=5e-4)
+
+
+def test_a_tighter_bound_and_restarts_prove_smaller_gaps() -> None:
+    gaps = [
+        [row["gap"] for seed in range(4) for row in measure_gap(settings, seed)]
+        for settings in (
+            GapSettings(bound="fast", values=(64,), tokens=64),
+            GapSettings(bound="tight", values=(64,), tokens=64),
+            GapSettings(bound="tight", restarts=10, values=(64,), tokens=64),
+        )
+    ]
+    assert (np.diff(gaps, axis=0) <= 1e-12).all()
+    assert np.mean(gaps[1]) < 0.5 * np.mean(gaps[0])
+    assert np.mean(gaps[2]) < 0.9 * np.mean(gaps[1])
+
+
+def test_a_schedule_counts_as_optimal_where_it_is_not_above_the_bound() -> None:
+    few = {"values": (64,), "tokens": 16, "draws": 1}
+    gaps = [row["gap"] for seed in range(30) for row in measure_gap(GapSettings(**few), seed)]
+    shares = [row["optimal_share"] for seed in range(30) for row in measure_share(ShareSettings(**few), seed)]
+    assert shares == [float(gap < 1e-9) for gap in gaps]
+    assert 0 < np.mean(shares) < 1
+    assert sum(1e-9 < gap < 1e-2 for gap in gaps) > 3
+
+
+def test_wanted_gaps_are_met_or_missed() -> None:
+    def told(gap: float) -> list[str]:
+        rows = Rows({"tight": [{"x": 1024, "seed": seed, "gap": gap} for seed in range(3)]})
+        return [verdict for *_, verdict in wanted_gaps({"tight": GapSettings(bound="tight")}, rows)]
+
+    assert told(0.9e-4) == ["met"]
+    assert told(1.1e-4) == ["missed"]
+    fast = Rows({"fast": [{"x": 1024, "seed": 0, "gap": 1.0}]})
+    assert wanted_gaps({"fast": GapSettings(bound="fast")}, fast) == []
+
+
+def test_sets_of_at_most_d_experts_are_counted() -> None:
+    listed = [set_ for size in (1, 2, 3) for set_ in itertools.combinations(range(7), size)]
+    assert sets_of_at_most(7, 3) == len(listed)
+
+
+def test_the_families_of_instances_are_what_their_names_say() -> None:
+    drawn = {name: draw(np.random.default_rng(1), 500, 32) for name, draw in FAMILIES.items()}
+    for scores_TE, energy_TE in drawn.values():
+        np.testing.assert_allclose(scores_TE.sum(axis=1), 1.0)
+        assert (energy_TE > 0).all()
+    correlation = {name: np.corrcoef(scores[0], energy[0])[0, 1] for name, (scores, energy) in drawn.items()}
+    assert correlation["strongly correlated"] == pytest.approx(1.0)
+    assert 0.95 < correlation["weakly correlated"] < 1.0
+    assert abs(correlation["uncorrelated"]) < 0.5
+    scores_TE, energy_TE = drawn["strongly correlated"]
+    above_TE = energy_TE - scores_TE
+    np.testing.assert_allclose(above_TE, above_TE[:, :1] * np.ones((1, 32)))
+
+
+def test_means_and_deviations_are_over_seeds() -> None:
+    rows = Rows({"a": [{"x": x, "seed": seed, "v": x + seed} for seed in (0, 1, 3) for x in (2.0, 1.0)]})
+    spread = rows.spread("a", "v")
+    assert spread.x == [1.0, 2.0]
+    assert spread.mean == pytest.approx([7 / 3, 10 / 3])
+    assert spread.deviation == pytest.approx([np.std([0, 1, 3], ddof=1)] * 2)
+    assert spread.seeds == 3
+
+
+def test_rows_are_read_back_as_the_same_numbers() -> None:
+    rows = [{"x": 0.1, "seed": 0, "v": 1 / 3}, {"x": 0.7, "seed": 1, "v": 2e-300}]
+    assert list(Rows.read_csv(write_csv("a,b", rows, ("v",)), ("v",)).of("a,b")) == rows
+    with pytest.raises(ValueError, match="columns"):
+        Rows.read_csv(write_csv("a", rows, ("v",)), ("w",))
+
+
+def test_tables_give_means_with_as_many_decimals_as_their_deviations() -> None:
+    assert with_spread(0.4456, 0.1462) == "0.446 ± 0.146"
+    assert with_spread(1234.5, 20) == "1,234 ± 20"
+    assert with_spread(2.5e-6, 1e-7) == "2.5e-06 ± 1.0e-07"
+    assert with_spread(0.5, 0.0) == "0.500"
+    rows = Rows({"a": [{"x": x, "seed": 0, "v": 1.0} for x in (1, 2)], "b": [{"x": 2, "seed": 0, "v": 3.0}]})
+    table = sweep_table("M", {name: rows.spread(name, "v") for name in ("a", "b")})
+    assert table.splitlines()[2:] == ["| 1 | 1.00 |  |", "| 2 | 1.00 | 3.00 |"]
+
+
+@pytest.fixture
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Settings of a study of two curves that is over at once."""
+    folder = tmp_path_factory.mktemp("settings") / "energy_by_layer"
+    folder.mkdir()
+    rest = "layers = 2\ntokens = 4\nseeds = 2\n"
+    (folder / "a.toml").write_text(f'policy = "jesa"\n{rest}', encoding="utf-8")
+    (folder / "b.toml").write_text(f'policy = "des"\n{rest}', encoding="utf-8")
+    return folder.parent
+
+
+class Stopped(Exception):
+    """Raised in the middle of a study."""
+
+
+def interrupted(out: Path, settings: Path, **options: int) -> Path:
+    """A study that was stopped in its second curve."""
+
+    def stop(what: str, done: int, total: int) -> None:
+        if what.endswith("b"):
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        run_study(out, settings=settings, say=stop, **options)  # type: ignore[arg-type]
+    return out.with_name(f"{out.name}.partial")
+
+
+def test_an_interrupted_study_goes_on_where_it_stopped_and_ends_the_same(small: Path, tmp_path: Path) -> None:
+    run_study(tmp_path / "whole", settings=small, seed=4)
+    partial = interrupted(tmp_path / "halves", small, seed=4)
+    assert [path.name for path in (partial / "rows" / "energy_by_layer").iterdir()] == ["a.csv"]
+    measured = []
+    run_study(tmp_path / "halves", resume=True, say=lambda what, done, total: measured.append(what))
+    assert set(measured) == {"energy_by_layer: b"}
+    for name in ("energy_by_layer.csv", "figures/energy_by_layer.svg", "tables.md"):
+        assert (tmp_path / "halves" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["halves", "whole"]
+
+
+def test_another_seed_gives_other_rows(small: Path, tmp_path: Path) -> None:
+    for seed in (0, 4):
+        run_study(tmp_path / str(seed), settings=small, seed=seed)
+    rows = [(tmp_path / str(seed) / "energy_by_layer.csv").read_text(encoding="utf-8") for seed in (0, 4)]
+    assert set(rows[0].splitlines()[1:]).isdisjoint(rows[1].splitlines()[1:])
+
+
+def test_a_study_is_not_taken_up_with_other_settings_or_another_seed(small: Path, tmp_path: Path) -> None:
+    partial = interrupted(tmp_path / "out", small)
+    with pytest.raises(RunFolderError, match="has seed 0, not 1"):
+        run_study(tmp_path / "out", settings=small, seed=1, resume=True)
+    with pytest.raises(RunFolderError, match="has other settings"):
+        run_study(tmp_path / "out", scale="smoke", resume=True)
+    with pytest.raises(InvalidInputError, match="no unfinished run"):
+        run_study(tmp_path / "out", settings=small)
+    assert partial.is_dir()
+    run_study(tmp_path / "out", settings=small, seed=0, resume=True)  # the same again is no mistake
+    with pytest.raises(InvalidInputError, match="does not exist yet"):
+        run_study(tmp_path / "out", settings=small)
+
+
+def test_a_study_is_not_taken_up_by_other_software(small: Path, tmp_path: Path) -> None:
+    partial = interrupted(tmp_path / "out", small)
+    record = (partial / "run.json").read_text(encoding="utf-8")
+    (partial / "run.json").write_text(record.replace(np.__version__, "1.0"), encoding="utf-8")
+    with pytest.raises(RunFolderError, match=r"begun with .*numpy 1\.0"):
+        run_study(tmp_path / "out", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("damaged", "text", "said"),
+    [
+        ("run.json", "{", "run.json is damaged"),
+        ("run.json", '{"seed": "0"}', "run.json is damaged"),
+        ("rows/energy_by_layer/a.csv", "curve,x\n", "damaged"),
+        ("rows/energy_by_layer/a.csv", "", "damaged"),
+        ("settings/energy_by_layer/a.toml", 'policy = "jesa"\na = 1', "a known key"),
+    ],
+)
+def test_damage_is_told_in_a_line(damaged: str, text: str, said: str, small: Path, tmp_path: Path) -> None:
+    partial = interrupted(tmp_path / "out", small)
+    (partial / damaged).write_text(text, encoding="utf-8")
+    with pytest.raises(AirmoeError, match=said):
+        run_study(tmp_path / "out", resume=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_rows_that_are_missing_from_a_curve_are_damage(small: Path, tmp_path: Path) -> None:
+    path = interrupted(tmp_path / "out", small) / "rows" / "energy_by_layer" / "a.csv"
+    path.write_text("\n".join(path.read_text(encoding="utf-8").splitlines()[:-1]) + "\n", encoding="utf-8")
+    with pytest.raises(RunFolderError, match="a has 3 rows"):
+        run_study(tmp_path / "out", resume=True)
+
+
+def test_a_folder_of_an_unknown_figure_is_refused(small: Path, tmp_path: Path) -> None:
+    shutil.copytree(small / "energy_by_layer", small / "energy_by_lair")
+    with pytest.raises(InvalidInputError, match="'energy_by_lair'; expected one of energy_by_importance"):
+        run_study(tmp_path / "out", settings=small)
+    with pytest.raises(InvalidInputError, match="a folder with a TOML file per curve"):
+        run_study(tmp_path / "out", settings=tmp_path, only=["run_time"])
