@@ -1,4 +1,4 @@
-# make demo   train, serve, ask, kill two nodes, report (about two minutes; sets everything up first)
+# make demo   train, serve, ask, kill two nodes, report (about three minutes; sets everything up first)
 # make test   the tests
 # make check  linters and types
 # make bench  benchmarks

@@ -15,6 +15,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from airmoe.report import equal_f1_text
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(
@@ -36,6 +38,9 @@ def main() -> None:
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
             runs.append(json.loads((out / "results.json").read_text(encoding="utf-8")))
     print_methods(runs)
+    print("\nin simulation, seed by seed:")
+    for run in runs:
+        print(f"  {equal_f1_text(run)}")
     print_kills(runs)
 
 
@@ -70,7 +75,8 @@ def print_kills(runs: list[dict[str, Any]]) -> None:
         )
     print("seconds:", spread([sum(run["seconds"].values()) for run in runs], 0))
     print("GB over all processes:", spread([run["memory_mb"] / 1000 for run in runs], 2))
-    print("MB of the largest node:", spread([max(run["nodes"]["memory_mb"]) for run in runs], 0))
+    print("MB of the largest node:", spread([max(run["nodes"]["memory_mb"][1:]) for run in runs], 0))
+    print("MB of the node that schedules:", spread([run["nodes"]["memory_mb"][0] for run in runs], 0))
     print("largest difference mesh - simulation:", max(run["mesh_minus_simulation"] for run in runs))
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
+    rich_markup_mode=None,  # what stands in brackets is text
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Train and run a mixture of experts whose experts live on different devices joined by a network.",
@@ -228,10 +229,10 @@ def predict(
         spec = asker.manifest.input
         pixels = read_image(image, spec.channels, spec.height, spec.width)
         asker.wait_for_nodes()
-        asker.carrier.wait_alive(asker.manifest.experts, DISCOVERY_S)
+        asker.carrier.liveliness.wait(asker.manifest.experts, DISCOVERY_S)
         if asker.policy.joint:
-            asker.schedulers.wait_alive(DISCOVERY_S)
-        alive = asker.carrier.alive | {asker.manifest.expert}
+            asker.schedulers.liveliness.wait(1, DISCOVERY_S)
+        alive = asker.carrier.liveliness.alive | {asker.manifest.expert}
         answer = asker.predict(pixels[None], deadline_s=deadline)
     for label in np.argsort(-answer.probability_TC[0])[:3]:
         console.print(f"{answer.probability_TC[0, label]:6.1%}  {asker.manifest.classes[label]}")

@@ -152,7 +152,7 @@ def test_a_silent_expert_that_starts_anew_is_asked_at_once(
         with Impostor(manifest, [1], lambda request: None, address, seed):
             client.wait_for_nodes(2)
             client.predict(images, deadline_s=0.2)
-        wait_until(lambda: client.carrier.alive == {2})
+        wait_until(lambda: client.carrier.liveliness.alive == {2})
         with Node(folders[1], free_address(), [seed]):
             client.wait_for_nodes(2)
             assert counts(client.predict(images).dispatched.arrived_TE) == [0, 64, 0, 0]
@@ -164,7 +164,7 @@ def test_tokens_with_odd_names_are_not_experts(folders: list[Path], manifest: Ma
     with open_session(address) as session, MeshClient(folders[0], [address]) as client:
         tokens = [session.liveliness().declare_token(f"{key}/{name}") for name in [*odd, "2"]]
         client.wait_for_nodes()
-        assert client.carrier.alive == {2}
+        assert client.carrier.liveliness.alive == {2}
         del tokens
 
 
@@ -178,5 +178,5 @@ def test_an_odd_token_that_goes_takes_no_expert_with_it(
         tokens.pop().undeclare()
         tokens.append(session.liveliness().declare_token(f"{key}/3"))
         client.wait_for_nodes(2)
-        assert client.carrier.alive == {2, 3}
+        assert client.carrier.liveliness.alive == {2, 3}
         del tokens

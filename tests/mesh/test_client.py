@@ -150,7 +150,7 @@ def test_any_one_nodes_address_finds_all(
 ) -> None:
     with MeshClient(folders[0], [processes[seed].address]) as client:
         assert client.wait_for_nodes(4) == 4
-        assert client.carrier.alive == {0, 1, 2, 3}
+        assert client.carrier.liveliness.alive == {0, 1, 2, 3}
 
 
 def test_every_client_can_ask(
@@ -233,7 +233,7 @@ def test_nodes_of_another_mesh_are_not_ours(folders: list[Path], own_copy: Path,
         MeshClient(folders[2], [address]) as client,
     ):
         client.wait_for_nodes()
-        assert client.carrier.alive == {1}
+        assert client.carrier.liveliness.alive == {1}
 
 
 @pytest.mark.parametrize("name", ["extractor", "gate"])

@@ -91,7 +91,7 @@ def told(manifest: Manifest) -> Iterator[Impostor]:
 def deceived(folders: list[Path], told: Impostor) -> Iterator[MeshClient]:
     """Client 0, which knows no other expert and no other scheduler."""
     with MeshClient(folders[0], [told.address], policy=Jesa()) as client:
-        assert client.schedulers.wait_alive(5)
+        assert client.schedulers.liveliness.wait(1, 5)
         yield client
 
 
@@ -144,7 +144,7 @@ def test_a_scheduler_that_never_answers_is_not_asked_again_soon(
         Impostor(manifest, [], lambda request: None, address, schedulers=[2]) as impostor,
         MeshClient(folders[0], [address], policy=Jesa()) as client,
     ):
-        assert client.schedulers.wait_alive(5)
+        assert client.schedulers.liveliness.wait(1, 5)
         for _ in range(3):
             answer = client.predict(images, deadline_s=0.6)
             assert answer.dispatched.decided_by == ALONE
@@ -159,5 +159,5 @@ def test_tokens_with_odd_names_are_no_schedulers(
         Impostor(manifest, [], encode, address, schedulers=[4, "x", "-1", "01", "9" * 5000, 3]),  # type: ignore[list-item]
         MeshClient(folders[0], [address]) as client,
     ):
-        assert client.schedulers.wait_alive(5)
-        assert client.schedulers.alive == {3}
+        assert client.schedulers.liveliness.wait(1, 5)
+        assert client.schedulers.liveliness.alive == {3}

@@ -61,7 +61,7 @@ def test_the_death_of_the_seed_leaves_the_others_reachable(
     client: MeshClient, remote_nodes: list[NodeProcess], images: NDArray[np.uint8]
 ) -> None:
     remote_nodes[0].kill()
-    wait_until(lambda: client.carrier.alive == {2, 3})
+    wait_until(lambda: client.carrier.liveliness.alive == {2, 3})
     client.policy = All()
     answer = client.predict(images)
     assert counts(answer.dispatched.arrived_TE) == [64, 0, 64, 64]
@@ -72,7 +72,7 @@ def test_a_node_that_comes_back_is_used_again(
     client: MeshClient, remote_nodes: list[NodeProcess], folders: list[Path], images: NDArray[np.uint8]
 ) -> None:
     remote_nodes[2].kill()
-    wait_until(lambda: client.carrier.alive == {1, 2})
+    wait_until(lambda: client.carrier.liveliness.alive == {1, 2})
     again = NodeProcess(folders[3], remote_nodes[2].address, [remote_nodes[0].address])
     try:
         again.wait_until_serving()
@@ -86,7 +86,7 @@ def test_a_seed_that_comes_back_is_found_again(
     client: MeshClient, remote_nodes: list[NodeProcess], folders: list[Path], images: NDArray[np.uint8]
 ) -> None:
     remote_nodes[0].kill()
-    wait_until(lambda: client.carrier.alive == {2, 3})
+    wait_until(lambda: client.carrier.liveliness.alive == {2, 3})
     again = NodeProcess(folders[1], remote_nodes[0].address)
     try:
         again.wait_until_serving()
@@ -118,7 +118,7 @@ def test_a_frozen_node_that_goes_on_is_used_again(
     client: MeshClient, remote_nodes: list[NodeProcess], images: NDArray[np.uint8]
 ) -> None:
     remote_nodes[2].freeze()
-    wait_until(lambda: client.carrier.alive == {1, 2})
+    wait_until(lambda: client.carrier.liveliness.alive == {1, 2})
     remote_nodes[2].thaw()
     client.wait_for_nodes(3)
     assert counts(client.predict(images).dispatched.arrived_TE) == [0, 0, 0, 64]

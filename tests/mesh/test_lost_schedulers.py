@@ -53,7 +53,7 @@ def test_a_killed_scheduler_is_done_without_and_logged_once(
 ) -> None:
     caplog.set_level(logging.INFO, "airmoe")
     scheduler = add_scheduler(0)
-    wait_until(lambda: client.schedulers.alive == {0})
+    wait_until(lambda: client.schedulers.liveliness.alive == {0})
     assert decided_by(client, images) == JESA
     assert warnings_of(caplog) == []
     scheduler.kill()
@@ -66,7 +66,7 @@ def test_a_killed_scheduler_is_done_without_and_logged_once(
     assert "des:0.5:2 decides at this client instead of jesa:0.5:2" in warning
 
     again = add_scheduler(0)
-    wait_until(lambda: client.schedulers.alive == {0})
+    wait_until(lambda: client.schedulers.liveliness.alive == {0})
     assert decided_by(client, images) == JESA
     assert "a scheduler decides by jesa:0.5:2 again" in caplog.text
     again.kill()
@@ -86,7 +86,7 @@ def test_a_frozen_scheduler_costs_one_query_half_its_deadline_and_the_next_nothi
     client: MeshClient, add_scheduler: Callable[[int], NodeProcess], images: NDArray[np.uint8]
 ) -> None:
     scheduler = add_scheduler(0)
-    wait_until(lambda: client.schedulers.alive == {0})
+    wait_until(lambda: client.schedulers.liveliness.alive == {0})
     scheduler.freeze()
     answer = client.predict(images, deadline_s=1.0)
     assert answer.dispatched.decided_by == ALONE
@@ -95,9 +95,9 @@ def test_a_frozen_scheduler_costs_one_query_half_its_deadline_and_the_next_nothi
     answer = client.predict(images, deadline_s=1.0)
     assert answer.dispatched.decided_by == ALONE
     assert answer.elapsed_s < 0.4
-    wait_until(lambda: not client.schedulers.alive)
+    wait_until(lambda: not client.schedulers.liveliness.alive)
     scheduler.thaw()
-    wait_until(lambda: client.schedulers.alive == {0})
+    wait_until(lambda: client.schedulers.liveliness.alive == {0})
     assert decided_by(client, images) == JESA
 
 
@@ -105,7 +105,7 @@ def test_a_query_that_waits_for_a_scheduler_does_so_no_longer_once_it_is_dead(
     client: MeshClient, add_scheduler: Callable[[int], NodeProcess], images: NDArray[np.uint8]
 ) -> None:
     scheduler = add_scheduler(0)
-    wait_until(lambda: client.schedulers.alive == {0})
+    wait_until(lambda: client.schedulers.liveliness.alive == {0})
     scheduler.freeze()
     dies = threading.Timer(0.3, scheduler.kill)
     dies.start()
@@ -122,7 +122,7 @@ def test_a_frozen_scheduler_and_a_frozen_expert_together_leave_time_to_route_aga
     images: NDArray[np.uint8],
 ) -> None:
     scheduler = add_scheduler(0)
-    wait_until(lambda: client.schedulers.alive == {0})
+    wait_until(lambda: client.schedulers.liveliness.alive == {0})
     scheduler.freeze()
     remote_nodes[2].freeze()
     answer = client.predict(images, deadline_s=1.2)
@@ -136,7 +136,7 @@ def test_the_next_scheduler_takes_over_and_the_lowest_node_takes_it_back(
     client: MeshClient, add_scheduler: Callable[[int], NodeProcess], images: NDArray[np.uint8]
 ) -> None:
     lowest, next_ = add_scheduler(0), add_scheduler(3)
-    wait_until(lambda: client.schedulers.alive == {0, 3})
+    wait_until(lambda: client.schedulers.liveliness.alive == {0, 3})
     assert decided_by(client, images) == JESA
     lowest.freeze()
     assert client.predict(images, deadline_s=1.0).dispatched.decided_by == ALONE
@@ -144,8 +144,8 @@ def test_the_next_scheduler_takes_over_and_the_lowest_node_takes_it_back(
     assert answer.dispatched.decided_by == JESA, "while the lowest is silent, the next is asked"
     assert answer.elapsed_s < 0.4
     lowest.kill()
-    wait_until(lambda: client.schedulers.alive == {3})
+    wait_until(lambda: client.schedulers.liveliness.alive == {3})
     assert decided_by(client, images) == JESA
     next_.kill()
-    wait_until(lambda: not client.schedulers.alive)
+    wait_until(lambda: not client.schedulers.liveliness.alive)
     assert decided_by(client, images) == ALONE

@@ -73,7 +73,7 @@ def clients(scarce: list[Path], counted: Counted) -> Iterator[list[MeshClient]]:
         clients = [open_.enter_context(MeshClient(f, addresses[:1], policy=Jesa())) for f in scarce]
         for client in clients:
             client.wait_for_nodes(EXPERTS)
-            assert client.schedulers.wait_alive(5)
+            assert client.schedulers.liveliness.wait(1, 5)
         yield clients
 
 

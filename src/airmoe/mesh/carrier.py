@@ -7,7 +7,6 @@ import itertools
 import logging
 import queue
 import secrets
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -20,16 +19,13 @@ from airmoe.errors import FrameError
 from airmoe.links import Links
 from airmoe.mesh.frame import BYTES_PER_VALUE, Frame, WireType, decode, encode
 from airmoe.mesh.keys import expert_key, layer_key
+from airmoe.mesh.liveliness import SILENCE_S, Liveliness
 from airmoe.mesh.queries import ask, refusal_of
-from airmoe.mesh.session import LEASE_MS
 from airmoe.runfolder import Manifest
 from airmoe.scheduling import NORM_BITS, IdealPrice, Price, Slot
 from airmoe.scheduling.dispatch import Delivery
 
 _log = logging.getLogger("airmoe.mesh")
-
-SILENCE_S = LEASE_MS / 1000
-"""An expert that let a request time out is not asked again for this long; by then a dead node is known."""
 
 
 class MeshCarrier:
@@ -37,6 +33,8 @@ class MeshCarrier:
 
     The client's own expert runs in this process and costs nothing. The others are found by their liveliness
     tokens; an expert that is not alive, or just let a request time out, is priced at infinity.
+
+    ``liveliness`` tells which experts' nodes are alive.
 
     Args:
         session: an open Zenoh session.
@@ -59,34 +57,12 @@ class MeshCarrier:
         self.links: Links | None = links
         self._price, self._wire_type = IdealPrice(links), wire_type
         self._request_ids = itertools.count(secrets.randbits(48))
-        self._silent_until_s: dict[int, float] = {}
-        self._alive: set[int] = set()
-        self._expert_named = {str(expert): expert for expert in range(manifest.experts)}
-        self._changed = threading.Condition()
-        self._watching = True
-        self._subscriber = session.liveliness().declare_subscriber(
-            f"{layer_key(manifest.mesh, manifest.model_hash, manifest.layer)}/*",
-            self._on_liveliness,
-            history=True,
-        )
+        key = layer_key(manifest.mesh, manifest.model_hash, manifest.layer)
+        self.liveliness = Liveliness(session, key, manifest.experts)
 
     def close(self) -> None:
         """Stop watching the mesh; the session stays open."""
-        if self._watching:
-            self._subscriber.undeclare()
-        self._watching = False
-
-    @property
-    def alive(self) -> frozenset[int]:
-        """The experts whose nodes are alive."""
-        with self._changed:
-            return frozenset(self._alive)
-
-    def wait_alive(self, experts: int, timeout_s: float) -> int:
-        """Wait until so many experts are alive or the time is over; return how many are."""
-        with self._changed:
-            self._changed.wait_for(lambda: len(self._alive) >= experts, timeout_s)
-            return len(self._alive)
+        self.liveliness.close()
 
     def payload_bits(self, payload_T: NDArray[np.float32]) -> int:
         """Return the bits of an item's payload on the wire and of its norm."""
@@ -95,11 +71,9 @@ class MeshCarrier:
     def price_j(self, slot: Slot, subcarrier_NN: NDArray[np.int64] | None = None) -> Price:
         """Return (T, E) joules over the simulated links, quoted inf for experts that cannot be asked now."""
         price = self._price(slot, subcarrier_NN)
-        now, alive = time.monotonic(), self.alive
-        for expert in range(self._manifest.experts):
-            silent = self._silent_until_s.get(expert, 0.0) > now
-            if expert != self._manifest.expert and (silent or expert not in alive):
-                price.quoted_j_TE[:, expert] = np.inf
+        askable = self.liveliness.askable | {self._manifest.expert}
+        lost = [expert for expert in range(self._manifest.experts) if expert not in askable]
+        price.quoted_j_TE[:, lost] = np.inf
         return price
 
     def carry(
@@ -136,7 +110,7 @@ class MeshCarrier:
                 waiting.pop(expert, None)
         for expert in waiting:
             _log.warning("expert %d did not answer within %.3f s", expert, deadline_s)
-            self._silent_until_s[expert] = time.monotonic() + SILENCE_S
+            self.liveliness.silent(expert)
 
         answered = sorted(outputs)
         return Delivery(
@@ -202,16 +176,3 @@ class MeshCarrier:
             _log.warning("expert %d sent a bad reply: %s", expert, error)
             return None
         return frame.array
-
-    def _on_liveliness(self, sample: zenoh.Sample) -> None:
-        name = str(sample.key_expr).rpartition("/")[2]
-        expert = self._expert_named.get(name)
-        if expert is None:
-            return
-        with self._changed:
-            if sample.kind == zenoh.SampleKind.PUT:
-                self._alive.add(expert)
-                self._silent_until_s.pop(expert, None)
-            else:
-                self._alive.discard(expert)
-            self._changed.notify_all()

@@ -151,7 +151,7 @@ class MeshClient:
         Raises:
             NoNodeReachableError: fewer were found in time.
         """
-        found = self.carrier.wait_alive(experts, timeout_s)
+        found = self.carrier.liveliness.wait(experts, timeout_s)
         if found < experts:
             manifest = self.manifest
             raise NoNodeReachableError(

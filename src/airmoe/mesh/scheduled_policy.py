@@ -24,9 +24,9 @@ from airmoe.errors import (
     NotScheduledError,
     RefusedError,
 )
-from airmoe.mesh.carrier import SILENCE_S
 from airmoe.mesh.frame import Frame, decode, encode
 from airmoe.mesh.keys import scheduler_key, schedulers_key
+from airmoe.mesh.liveliness import SILENCE_S, Liveliness
 from airmoe.mesh.queries import ask, refusal_of
 from airmoe.mesh.slot_messages import SlotReply, SlotRequest, pack_request, unpack_reply
 from airmoe.runfolder import Manifest
@@ -40,6 +40,7 @@ class Schedulers:
     """The schedulers of a mesh as one client sees them: found by their tokens, the lowest node is asked.
 
     One that let a request time out is not asked again for as long as a dead node takes to be known.
+    ``liveliness`` tells which are alive.
 
     Args:
         session: an open Zenoh session.
@@ -50,34 +51,14 @@ class Schedulers:
         self.sent_bytes = self.received_bytes = 0
         self._session, self._manifest = session, manifest
         self._request_ids = itertools.count(secrets.randbits(48))
-        self._silent_until_s: dict[int, float] = {}
-        self._alive: set[int] = set()
-        self._node_named = {str(node): node for node in range(manifest.experts)}
         self._deciding = True
-        self._changed = threading.Condition()
-        self._watching = True
-        self._subscriber = session.liveliness().declare_subscriber(
-            f"{schedulers_key(manifest.mesh, manifest.model_hash, manifest.layer)}/*",
-            self._on_liveliness,
-            history=True,
-        )
+        self._reporting = threading.Lock()
+        key = schedulers_key(manifest.mesh, manifest.model_hash, manifest.layer)
+        self.liveliness = Liveliness(session, key, manifest.experts)
 
     def close(self) -> None:
         """Stop watching the mesh; the session stays open."""
-        if self._watching:
-            self._subscriber.undeclare()
-        self._watching = False
-
-    @property
-    def alive(self) -> frozenset[int]:
-        """The nodes that offer to schedule."""
-        with self._changed:
-            return frozenset(self._alive)
-
-    def wait_alive(self, timeout_s: float) -> bool:
-        """Wait until a scheduler is alive or the time is over; return whether one is."""
-        with self._changed:
-            return self._changed.wait_for(lambda: bool(self._alive), timeout_s)
+        self.liveliness.close()
 
     def decide(self, policy: str, request: SlotRequest, subcarriers: int, wait_s: float) -> SlotReply:
         """Ask the lowest scheduler that is alive and not silent.
@@ -94,8 +75,7 @@ class Schedulers:
         if wait_s <= 0:
             raise MeshError("no time is left to ask a scheduler")
         end_s = time.monotonic() + wait_s
-        with self._changed:
-            candidates = [n for n in self._alive if self._silent_until_s.get(n, 0.0) <= time.monotonic()]
+        candidates = self.liveliness.askable
         if not candidates:
             raise NoNodeReachableError("no scheduler is alive")
         node, manifest = min(candidates), self._manifest
@@ -118,8 +98,7 @@ class Schedulers:
             try:
                 reply = replies.get(timeout=max(end_s - time.monotonic(), 0.0))
             except queue.Empty:
-                with self._changed:
-                    self._silent_until_s[node] = time.monotonic() + SILENCE_S
+                self.liveliness.silent(node)
                 raise MeshError(f"scheduler {node} did not answer within {wait_s:.3f} s") from None
             if reply is None:  # no more replies will come
                 raise failure
@@ -132,7 +111,7 @@ class Schedulers:
 
     def report(self, policy: JointPolicy, failure: MeshError | None) -> None:
         """Log who decides when that changes: a scheduler, or after a failure the fallback."""
-        with self._changed:
+        with self._reporting:
             changed = self._deciding != (failure is None)
             self._deciding = failure is None
         if changed and failure is not None:
@@ -156,18 +135,6 @@ class Schedulers:
         if (frame.is_reply, *_about(frame)) != (True, *_about(asked)):
             raise FrameError("it answers another request")
         return unpack_reply(policy, frame.array, shape, subcarriers)
-
-    def _on_liveliness(self, sample: zenoh.Sample) -> None:
-        node = self._node_named.get(str(sample.key_expr).rpartition("/")[2])
-        if node is None:
-            return
-        with self._changed:
-            if sample.kind == zenoh.SampleKind.PUT:
-                self._alive.add(node)
-                self._silent_until_s.pop(node, None)
-            else:
-                self._alive.discard(node)
-            self._changed.notify_all()
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from airmoe.errors import InvalidInputError, MissingExtraError
 
 study = typer.Typer(
     no_args_is_help=True,
+    rich_markup_mode=None,
     help="Repeat a published study: figures, tables and every number behind them, by one command.",
 )
 
