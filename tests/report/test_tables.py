@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from airmoe.report import methods_table
+from airmoe.report import equal_f1_text, methods_table
 from airmoe.report.tables import methods_html
 
 
@@ -61,3 +61,11 @@ def test_the_table_of_the_page_says_where_each_method_was_measured(results: dict
 def test_names_are_text_and_never_markup(results: dict[str, Any], name: str) -> None:
     results["methods"][0]["name"] = name
     assert name not in methods_html(results)
+
+
+def test_what_jesa_spends_at_equal_f1_is_told_for_each_k(results: dict[str, Any]) -> None:
+    told = equal_f1_text(results)
+    assert (
+        "at the macro-F1 of top-1 (0.951) JESA (importance 0.3, 0.950) spends 19.0 instead of 25.0 µJ" in told
+    )
+    assert told.endswith("; at none of its importance factors JESA reaches the macro-F1 of top-2.")

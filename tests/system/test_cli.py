@@ -134,7 +134,7 @@ def test_predict_says_who_decided_when_no_scheduler_did(
     ("options", "message"),
     [
         (["--schedule", "topk:1"], "airmoe: schedule is 'topk:1'; expected a joint policy"),
-        (["--schedule", "jesa"], "airmoe: policy is 'jesa'; expected topk:K"),
+        (["--schedule", "jesa"], "airmoe: schedule is 'jesa'; expected jesa:IMPORTANCE:MAX_EXPERTS[:Z] or"),
         (
             ["--schedule", "jesa:0.5:2", "--slot-ms", -1],
             "airmoe: slot_ms is -1.0; expected a number from 0 to",

@@ -49,15 +49,14 @@ def methods_html(results: dict[str, Any]) -> str:
 def equal_f1_text(results: dict[str, Any]) -> str:
     """Return in words what JESA spends at the macro-F1 of top-1 and of top-2."""
     sentences = []
-    for entry in filter(None, results["equal_f1"]):
+    for k, entry in enumerate(results["equal_f1"], start=1):
+        if entry is None:
+            sentences.append(f"at none of its importance factors JESA reaches the macro-F1 of top-{k}")
+            continue
         jesa = f"JESA (importance {entry['importance']:g}, {entry['f1']:.3f})"
         spends = f"{entry['joules'] * 1e6:.1f} instead of {entry['topk_joules'] * 1e6:.1f} µJ a query"
-        sentences.append(
-            f"at the macro-F1 of top-{entry['k']} ({entry['topk_f1']:.3f}) {jesa} spends {spends}"
-        )
-    return (
-        "; ".join(sentences or ["JESA reaches the macro-F1 of top-k at none of its importance factors"]) + "."
-    )
+        sentences.append(f"at the macro-F1 of top-{k} ({entry['topk_f1']:.3f}) {jesa} spends {spends}")
+    return "; ".join(sentences) + "."
 
 
 def _milliseconds(value: float | None) -> str:
