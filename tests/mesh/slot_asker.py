@@ -84,11 +84,14 @@ class SlotAsker:
         fields = {"array": array_of(items), "expert": items.source, "request_id": 100 + items.source}
         return replace(self._empty, **(fields | changes))  # type: ignore[arg-type]
 
-    def send(self, payload: Frame | bytes | None) -> "zenoh.handlers.Handler[zenoh.Reply]":
+    def send(
+        self, payload: Frame | bytes | None, attachment: bytes | None = None
+    ) -> "zenoh.handlers.Handler[zenoh.Reply]":
         """Ask without waiting for the reply."""
         return self.session.get(
             self.key,
             payload=encode(payload) if isinstance(payload, Frame) else payload,
+            attachment=attachment,
             timeout=DEADLINE_S,
             congestion_control=zenoh.CongestionControl.BLOCK,
         )

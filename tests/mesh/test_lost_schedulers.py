@@ -45,6 +45,15 @@ def add_scheduler(
         yield start
 
 
+def test_a_query_without_time_does_not_make_the_scheduler_silent(
+    client: MeshClient, add_scheduler: Callable[[int], NodeProcess], images: NDArray[np.uint8]
+) -> None:
+    add_scheduler(0)
+    wait_until(lambda: client.schedulers.liveliness.alive == {0})
+    client.predict(images, deadline_s=0.0)
+    assert decided_by(client, images) == JESA
+
+
 def test_a_killed_scheduler_is_done_without_and_logged_once(
     client: MeshClient,
     add_scheduler: Callable[[int], NodeProcess],

@@ -248,6 +248,16 @@ def test_too_many_bytes_together_are_refused_as_overloaded_and_the_next_slot_is_
     np.testing.assert_array_equal(mask_TE, routed_together(links, GOOD).mask_TE)
 
 
+def test_a_request_with_an_attachment_is_refused_at_once(asker: SlotAsker, links: Links) -> None:
+    begin = time.monotonic()
+    refused = reply_in(asker.send(asker.frame(GOOD), attachment=b"more"))
+    assert time.monotonic() - begin < SLOT_MS / 1000
+    assert refused.err is not None
+    assert b"bytes alone" in refused.err.payload.to_bytes()
+    mask_TE = decided(asker.send(asker.frame(GOOD))).mask_TE
+    np.testing.assert_array_equal(mask_TE, routed_together(links, GOOD).mask_TE)
+
+
 def test_too_many_requests_are_refused_as_overloaded_and_the_next_slot_is_served(asker: SlotAsker) -> None:
     one = encode(asker.frame(items_of(1, 1)))
     begin = time.monotonic()

@@ -63,16 +63,6 @@ def test_homogeneous_asks_the_same_of_every_layer_and_jesa_less_of_deeper_ones()
     assert spent["jesa:0.6:2"][0] > spent["jesa:0.6:2"][1] > spent["jesa:0.6:2"][2]
 
 
-def test_restarts_never_cost_energy() -> None:
-    for seed in range(10):
-        scores_TE, slot = slot_of(seed)
-        once, often = (
-            Jesa(0.5, 2, restarts=restarts).route(scores_TE, np.ones_like(scores_TE), slot)
-            for restarts in (0, 10)
-        )
-        assert often.energy_j_T.sum() <= once.energy_j_T.sum() * (1 + 1e-12)
-
-
 def test_the_lower_bound_puts_every_link_on_its_best_subcarrier() -> None:
     scores_TE, slot = slot_of()
     assert slot.links is not None

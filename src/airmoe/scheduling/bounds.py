@@ -1,8 +1,6 @@
-"""How cheap a layer's schedule can be at best: beyond the paper, a bound that knows subcarriers are
-exclusive.
+"""How cheap a layer's schedule can be: a bound that knows subcarriers are exclusive, beyond the paper.
 
-With c_lm = best_l + d_lm the price of link l on subcarrier m, and n_l the bits on link l, every schedule
-costs
+With c_lm = best_l + d_lm the price of link l on subcarrier m, and n_l the bits on link l, a schedule costs
 
     sum_l n_l c_l,beta(l) = sum_l n_l (best_l + pi_l) + sum_l n_l (d_l,beta(l) - pi_l)
 
@@ -19,16 +17,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from airmoe.scheduling.descent import price_of, rank_of
+from airmoe.scheduling.hard_items import EXACT
 from airmoe.scheduling.layer import Floats, Indices, Layer
 from airmoe.scheduling.marginals import undecided
-from airmoe.scheduling.selection import EXACT, Selection
+from airmoe.scheduling.selection import Selection
 
 STEPS = 10
 """Supergradient steps on the premiums; each costs about a selection and an assignment."""
 
 STEPS_BETWEEN_INTERVALS = 5
-MEMORY, SHRINK = 0.7, 0.9
-ROUNDING = 1e-12
+MEMORY = 0.7  # share of the last direction that is kept: the premiums zigzag without
+SHRINK = 0.9  # of the step's length, where it did not help
+ROUNDING = 1e-12  # bounds that of a sum, relative
 
 
 @dataclass(frozen=True, eq=False)

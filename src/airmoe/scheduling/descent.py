@@ -25,13 +25,11 @@ class Schedule:
     Attributes:
         column_L: the subcarrier of each scheduled link, -1 for none.
         selection: the cheapest sets of experts under this allocation.
-        rounds: how often both were solved.
-        falling_j: energy after each round.
+        falling_j: energy after each round in which both were solved.
     """
 
     column_L: Indices
     selection: Selection
-    rounds: int
     falling_j: tuple[float, ...]
 
     @property
@@ -61,7 +59,7 @@ def descend(layer: Layer, load_L: Floats) -> Schedule:
         if best is not None and not _better(rank, best.rank):
             return best
         falling_j.append(rank[1])
-        best = Schedule(column_L, selection, len(falling_j), tuple(falling_j))
+        best = Schedule(column_L, selection, tuple(falling_j))
         if (column_L >= 0).all():
             load_L = layer.load_L(selection.mask)
         else:  # a link that was left out might be worth having

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-EXACT = 1e-9  # relative to the energy
+EXACT = 1e-9  # what is proven is so to this, relative to the energy
 NODES_BEFORE_HALVES = 1000  # listing the sets of two halves costs as much as thousands of nodes
 # Which candidates are halved, and whether in all sizes: the balanced halves are fewest, and often enough.
 TURNS = ((0, False), (0, True), *((turn, False) for turn in range(1, 8)))
@@ -47,9 +47,7 @@ def prove_set(
     """
     dual_search, halves = _searches()
     score_K = np.minimum(score_K, need)
-    order_K = np.lexsort(
-        (energy_K, -score_K)
-    )  # an order without regard to labels, as the quick search has it
+    order_K = np.lexsort((energy_K, -score_K))  # without regard to labels, as the quick search has it
     score_K, energy_K = score_K[order_K], energy_K[order_K]
     most = min(max_experts, score_K.size)
     chosen_D, other_D = np.zeros(most, np.int64), np.zeros(most, np.int64)

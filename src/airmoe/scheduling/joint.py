@@ -22,9 +22,10 @@ from airmoe.links.checks import (
 from airmoe.randomness import stream
 from airmoe.scheduling.bounds import TightBound
 from airmoe.scheduling.descent import Schedule, descend, fitting_load, rank_of
+from airmoe.scheduling.hard_items import EXACT
 from airmoe.scheduling.layer import Floats, Layer
 from airmoe.scheduling.policy import MOST_J, check_scores
-from airmoe.scheduling.selection import EXACT, Selection
+from airmoe.scheduling.selection import Selection
 
 Bound = Literal["none", "fast", "tight"]
 MOST_J_PER_BIT = 1e200
@@ -214,7 +215,7 @@ def _plan(layer: Layer, best: Schedule, fixed_j_E: Floats, missed: int, bound_j:
         lower_bound_j=bound_j,
         gap=gap,
         proven_optimal=bool(gap <= EXACT and not fixed_j_E.any()),
-        iterations=best.rounds,
+        iterations=len(best.falling_j),
         round_energy_j=best.falling_j,
     )
 

@@ -29,23 +29,17 @@ class Jesa:
         importance: gamma0, from 0 to 1.
         max_experts: D, the most experts an item may get.
         z: the requirement before the layer's importance, from 0 to 1.
-        restarts: descents from perturbed loads, seeded.
-        seed: of the restarts.
     """
 
     importance: float = 0.5
     max_experts: int = 2
     z: float = 1.0
-    restarts: int = 0
-    seed: int = 0
     joint: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         number_within("importance", self.importance, 0, 1)
         integer_at_least("max_experts", self.max_experts, 1)
         number_within("z", self.z, 0, 1)
-        integer_at_least("restarts", self.restarts, 0)
-        integer_at_least("seed", self.seed, 0)
 
     @property
     def name(self) -> str:
@@ -75,9 +69,7 @@ class Jesa:
             placement=slot.placement_E,
             reachable=np.isfinite(price),
             token_bits=bits_T,
-            bound="fast" if self.restarts else "none",
-            restarts=self.restarts,
-            seed=self.seed,
+            bound="none",
         )
         chosen = plan.selection
         return Routing(chosen.mask, chosen.energy_j, chosen.feasible, plan.subcarrier)

@@ -138,8 +138,8 @@ def check_prices(name: str, prices: ArrayLike, shape: tuple[int, int]) -> NDArra
     """Return prices as float64 of `shape` (T, E); refuse another shape and what is not >= 0 or inf."""
     price_TE = real_array(name, prices)
     refuse_shape(name, price_TE, shape, "(T, E)")
-    sums_TE = (price_TE >= 0) & (price_TE <= MOST_J) | (price_TE == np.inf)
-    refuse_where(name, price_TE, ~sums_TE, f"0 to {MOST_J:g} J, or inf for an unreachable expert")
+    allowed_TE = (price_TE >= 0) & (price_TE <= MOST_J) | (price_TE == np.inf)
+    refuse_where(name, price_TE, ~allowed_TE, f"0 to {MOST_J:g} J, or inf for an unreachable expert")
     return price_TE
 
 

@@ -20,7 +20,6 @@ from airmoe.scheduling.policy import check_prices, check_scores
 
 SCORE_TOLERANCE = 1e-9  # a float32 softmax may sum to less than 1
 QUICK_NODES = 300  # beyond, every node is worth a bound of its own
-EXACT = 1e-9  # relative to the energy
 PARALLEL_ENTRIES = 200_000  # with fewer scores, threads cost more than they bring
 _NO_BUDGET = np.iinfo(np.int64).max
 

@@ -45,6 +45,7 @@ ROUTED = "networked MoE, top-1"
 SELECTED = "networked MoE, DES"
 SCHEDULED = "networked MoE, JESA"
 AVERAGED = "all experts averaged"
+
 Say = Callable[[str, int, int], None]
 """(what is being done, steps done, steps in all)."""
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from airmoe.links import Links, MultipathFading, Ofdma, RayleighFading
 from airmoe.randomness import stream
-from airmoe.studies.selection.settings import LayerSettings
+from airmoe.scheduling import Plan, schedule_layer
+from airmoe.studies.selection.settings import LayerSettings, ScheduleSettings
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,4 +51,21 @@ def draw_layer(settings: LayerSettings, seed: int, slot: int) -> Layer:
         source_T=noise.integers(0, settings.nodes, settings.tokens),
         links=fading.at(slot),
         compute_j_E=stream(seed, "selection study computation").uniform(*settings.compute_j, settings.nodes),
+    )
+
+
+def schedule(layer: Layer, settings: ScheduleSettings, seed: int) -> Plan:
+    """Return the joint schedule of a layer."""
+    return schedule_layer(
+        layer.scores_TE,
+        layer.source_T,
+        layer.links.gain_NNM,
+        layer.links.radio,
+        threshold=settings.threshold,
+        max_experts=settings.max_experts,
+        token_bits=settings.token_bits,
+        compute_j_per_token=layer.compute_j_E,
+        bound=settings.bound,
+        restarts=settings.restarts,
+        seed=seed,
     )

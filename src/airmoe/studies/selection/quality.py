@@ -8,11 +8,11 @@ import numpy as np
 
 from airmoe.report.curves import Curve, Panel, draw_panels
 from airmoe.report.style import INK
-from airmoe.scheduling import Plan, schedule_layer
+from airmoe.scheduling import Plan
 from airmoe.studies.selection.figure import Curves, Figure, label_of
-from airmoe.studies.selection.layers import draw_layer
+from airmoe.studies.selection.layers import draw_layer, schedule
 from airmoe.studies.selection.rows import Row, Rows, markdown, scaled, sweep_table
-from airmoe.studies.selection.settings import Count, LayerSettings, Restarts, Seeds, Share, Values
+from airmoe.studies.selection.settings import Count, ScheduleSettings, Seeds, Values
 
 EQUAL = 1e-9
 """A schedule is as good as a bound if it is above it by no more than this, relative."""
@@ -24,24 +24,19 @@ WANTED_GAP = {1024: 1e-4, 128: 1e-3}
 """Largest mean gaps that the tight bound shall prove with independent fading, by number of subcarriers."""
 
 
-class ScheduleSettings(LayerSettings):
+class QualitySettings(ScheduleSettings):
     """Layers scheduled by JESA against the number of subcarriers; of transmission alone.
 
     Attributes:
-        threshold: q, what a token's chosen scores must sum to.
-        bound: "fast" is LB, "tight" knows that subcarriers are exclusive (ours).
-        restarts: further descents while a schedule is not proven optimal.
         draws: layers per seed.
     """
 
-    threshold: Share = 0.5
     bound: Literal["fast", "tight"] = "fast"
-    restarts: Restarts = 0
     draws: Count = 1
     swept: Literal["subcarriers"] = "subcarriers"
 
 
-class ShareSettings(ScheduleSettings):
+class ShareSettings(QualitySettings):
     """How many layers of a seed are scheduled optimally."""
 
     SCALES: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -54,7 +49,7 @@ class ShareSettings(ScheduleSettings):
     values: Values = (64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 
 
-class GapSettings(ScheduleSettings):
+class GapSettings(QualitySettings):
     """The gap that is proven, one layer per seed."""
 
     SCALES: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -100,23 +95,10 @@ def all_differ_probability(nodes: int, subcarriers: int) -> float:
     return math.prod(max(0.0, 1 - link / subcarriers) for link in range(nodes * (nodes - 1)))
 
 
-def _schedule(settings: ScheduleSettings, seed: int, slot: int) -> tuple[Plan, bool]:
+def _schedule(settings: QualitySettings, seed: int, slot: int) -> tuple[Plan, bool]:
     layer = draw_layer(settings, seed, slot)
-    plan = schedule_layer(
-        layer.scores_TE,
-        layer.source_T,
-        layer.links.gain_NNM,
-        layer.links.radio,
-        threshold=settings.threshold,
-        max_experts=settings.max_experts,
-        token_bits=settings.token_bits,
-        compute_j_per_token=layer.compute_j_E,
-        bound=settings.bound,
-        restarts=settings.restarts,
-        seed=seed,
-    )
     best_L = layer.links.gain_NNM[~np.eye(settings.nodes, dtype=np.bool_)].argmax(axis=1)
-    return plan, np.unique(best_L).size == best_L.size
+    return schedule(layer, settings, seed), np.unique(best_L).size == best_L.size
 
 
 def draw_share(curves: Curves, rows: Rows) -> dict[str, str]:

@@ -97,6 +97,20 @@ class LayerSettings(CurveSettings):
         return self
 
 
+class ScheduleSettings(LayerSettings):
+    """How a layer is scheduled.
+
+    Attributes:
+        threshold: q, what a token's chosen scores must sum to.
+        bound: "none", "fast" (LB of the paper) or "tight", which knows that subcarriers are exclusive (ours).
+        restarts: further descents while a schedule is not proven optimal.
+    """
+
+    threshold: Share = 0.5
+    bound: Literal["none", "fast", "tight"] = "none"
+    restarts: Restarts = 0
+
+
 Settings = TypeVar("Settings", bound=CurveSettings)
 
 

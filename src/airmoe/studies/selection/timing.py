@@ -7,22 +7,18 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from airmoe.report.curves import Curve, Panel, draw_panels
-from airmoe.scheduling import schedule_layer
 from airmoe.studies.selection.figure import Curves, Figure, label_of
-from airmoe.studies.selection.layers import Layer, draw_layer
+from airmoe.studies.selection.layers import draw_layer, schedule
 from airmoe.studies.selection.rows import Row, Rows, scaled, sweep_table
-from airmoe.studies.selection.settings import Count, LayerSettings, Restarts, Share, Values
+from airmoe.studies.selection.settings import Count, ScheduleSettings, Values
 
 AXES = {"nodes": "nodes K", "subcarriers": "subcarriers M", "tokens": "tokens T"}
 
 
-class TimeSettings(LayerSettings):
+class TimeSettings(ScheduleSettings):
     """Seconds of `schedule_layer` against the size of the layer; of transmission alone.
 
     Attributes:
-        threshold: q, what a token's chosen scores must sum to.
-        bound: "none", "fast" or "tight".
-        restarts: further descents while a schedule is not proven optimal.
         repeats: how often each layer is scheduled; what counts is the median.
     """
 
@@ -32,9 +28,6 @@ class TimeSettings(LayerSettings):
     }
 
     tokens: Count = 512
-    threshold: Share = 0.5
-    bound: Literal["none", "fast", "tight"] = "none"
-    restarts: Restarts = 0
     repeats: Count = 5
     swept: Literal["nodes", "subcarriers", "tokens"]
     values: Values
@@ -45,11 +38,11 @@ def measure_time(settings: TimeSettings, seed: int) -> Iterator[Row]:
     for value in settings.values:
         point = settings.at(value)
         layer = draw_layer(point, seed, 0)
-        _schedule(point, layer, seed)
+        schedule(layer, point, seed)
         seconds = []
         for _ in range(point.repeats):
             begin = time.perf_counter()
-            _schedule(point, layer, seed)
+            schedule(layer, point, seed)
             seconds.append(time.perf_counter() - begin)
         yield {
             "x": value,
@@ -58,22 +51,6 @@ def measure_time(settings: TimeSettings, seed: int) -> Iterator[Row]:
             "least_s": min(seconds),
             "most_s": max(seconds),
         }
-
-
-def _schedule(settings: TimeSettings, layer: Layer, seed: int) -> None:
-    schedule_layer(
-        layer.scores_TE,
-        layer.source_T,
-        layer.links.gain_NNM,
-        layer.links.radio,
-        threshold=settings.threshold,
-        max_experts=settings.max_experts,
-        token_bits=settings.token_bits,
-        compute_j_per_token=layer.compute_j_E,
-        bound=settings.bound,
-        restarts=settings.restarts,
-        seed=seed,
-    )
 
 
 def draw_time(curves: Curves, rows: Rows) -> dict[str, str]:
