@@ -41,11 +41,11 @@ $(VENV)/.train: pyproject.toml
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.train
-	$(RUN) -m pip install --quiet "$(TORCH)" --editable ".[train,dev]"
+	$(RUN) -m pip install --quiet "$(TORCH)" --editable ".[train,llm,dev]"
 	touch $@
 
 $(VENV)/.docs: $(VENV)/.dev
-	$(RUN) -m pip install --quiet "$(TORCH)" --editable ".[train,dev,docs]"
+	$(RUN) -m pip install --quiet "$(TORCH)" --editable ".[train,llm,dev,docs]"
 	touch $@
 
 # A competitor in the benchmarks only, so in an environment of its own.

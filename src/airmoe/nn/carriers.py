@@ -15,6 +15,19 @@ from airmoe.scheduling import NORM_BITS, IdealPrice, Price, Slot
 from airmoe.scheduling.dispatch import Delivery
 
 
+def run_experts(experts: Sequence[nn.Module], expert_P: NDArray[np.int64], payload_P: Tensor) -> Tensor:
+    """Return the outputs (P, ...) of every pair: one forward pass for each expert that has any.
+
+    Args:
+        experts: by number.
+        expert_P: ascending.
+        payload_P: what each pair's expert is given.
+    """
+    used, first = np.unique(expert_P, return_index=True)
+    groups = payload_P.tensor_split(first[1:].tolist())
+    return torch.cat([experts[expert](group) for expert, group in zip(used, groups, strict=True)])
+
+
 class LocalCarrier:
     """Experts in this process; a transfer costs nothing and nothing is lost."""
 
@@ -39,13 +52,8 @@ class LocalCarrier:
         deadline_s: float = 0.0,
     ) -> Delivery[Tensor]:
         """Run each expert once on all of its items; everything arrives."""
-        used, first = np.unique(expert_P, return_index=True)
-        items = torch.from_numpy(item_P).to(payload_T.device)
-        outputs = [
-            experts[expert](payload_T[group])
-            for expert, group in zip(used, torch.tensor_split(items, first[1:].tolist()), strict=True)
-        ]
-        return Delivery(item_P, expert_P, torch.cat(outputs))
+        payload_P = payload_T[torch.from_numpy(item_P).to(payload_T.device)]
+        return Delivery(item_P, expert_P, run_experts(experts, expert_P, payload_P))
 
 
 class IdealRadioCarrier(LocalCarrier):

@@ -3,24 +3,36 @@
 Shape suffixes: T items, F features, E experts.
 """
 
-from typing import NamedTuple, Protocol
+import copy
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor, nn
 
+from airmoe.errors import InvalidInputError
+
 
 class GateOutput(NamedTuple):
-    """What a gate says: ``scores_TE`` >= 0 with rows that sum to 1, and the ``logits_TE`` behind them."""
+    """What a gate says.
+
+    Attributes:
+        scores_TE: >= 0, rows sum to 1.
+        logits_TE: what the scores are the softmax of.
+        load_TE: how likely each expert would be among the chosen if the gate's noise were drawn again; None
+            where there is no noise.
+    """
 
     scores_TE: Tensor
     logits_TE: Tensor
+    load_TE: Tensor | None = None
 
 
 class Gate(Protocol):
     """Maps pooled features and, if it wants, the SNR of every item's link to every expert, to scores."""
 
     def __call__(self, pooled_TF: Tensor, snr_db_TE: Tensor | None = None) -> GateOutput:
-        """Return scores and logits, both (T, E); ``snr_db_TE`` is in dB."""
+        """Return scores and logits, both (T, E); ``snr_db_TE`` is in dB, None where no link is known."""
         ...
 
 
@@ -51,6 +63,38 @@ class LinearGate(nn.Module):
         logits_TE = self.linear((pooled_TF - self.mean_F) / self.std_F)
         return GateOutput(torch.softmax(logits_TE, dim=-1), logits_TE)
 
+    def of_experts(self, experts: Sequence[int | None]) -> Self:
+        """Return the gate of other experts; see `columns_of`."""
+        other = copy.deepcopy(self)
+        other.linear = columns_of(self.linear, experts)
+        return other
+
+
+def columns_of(linear: nn.Linear, experts: Sequence[int | None]) -> nn.Linear:
+    """Return the last layer of a gate for other experts, from that of the experts it was trained for.
+
+    Args:
+        linear: hidden to a logit per expert.
+        experts: for each expert from now on its number until now; None for a new one, which begins with the
+            mean of the others.
+
+    Raises:
+        InvalidInputError: no expert, or one that was not there.
+    """
+    if not experts:
+        raise InvalidInputError("experts", list(experts), "at least one")
+    for expert in experts:
+        if expert is not None and not 0 <= expert < linear.out_features:
+            raise InvalidInputError(
+                "expert", expert, f"0 to {linear.out_features - 1}, or None for a new one"
+            )
+    other = nn.Linear(linear.in_features, len(experts)).to(linear.weight)
+    with torch.no_grad():
+        for new, old in zip((other.weight, other.bias), (linear.weight, linear.bias), strict=True):
+            mean = old.mean(dim=0)
+            new.copy_(torch.stack([mean if expert is None else old[expert] for expert in experts]))
+    return other
+
 
 def pool(payload_T: Tensor) -> Tensor:
     """Return (T, F), what a gate sees of a payload.
@@ -74,10 +118,10 @@ def topk_mask(scores_TE: Tensor, k: int) -> Tensor:
     return torch.zeros_like(scores_TE, dtype=torch.bool).scatter_(-1, best_Tk, True)
 
 
-def balance_loss(scores_TE: Tensor) -> Tensor:
-    """Return CV^2, var / mean^2, of the batch mean of the scores; 0 when all experts share alike.
+def balance_loss(share_TE: Tensor) -> Tensor:
+    """Return CV^2, var / mean^2, of the batch mean of scores, weights or load; 0 where experts share alike.
 
     It acts on the mean over the batch only: each single item may be as decided as it likes.
     """
-    importance_E = scores_TE.mean(dim=0)
+    importance_E = share_TE.mean(dim=0)
     return importance_E.var(correction=0) / importance_E.mean().square()

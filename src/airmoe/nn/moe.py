@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from airmoe.errors import InvalidInputError
+from airmoe.links import LinkSnr
 from airmoe.nn.carriers import LocalCarrier
 from airmoe.nn.combine import Normalise, combine, mixing_weights
 from airmoe.nn.gates import pool, topk_mask
@@ -21,10 +22,20 @@ from airmoe.scheduling.dispatch import Carrier, Delivery, Dispatched, dispatch
 
 @dataclass(frozen=True)
 class MoeOutput:
-    """The mixed outputs, the gate's scores, and (not while training) what the transfers did."""
+    """What a mixture answers.
+
+    Attributes:
+        y_TC: the mixed outputs.
+        scores_TE: of the gate.
+        load_TE: of a gate that is noisy while training; see `airmoe.nn.gates.GateOutput`.
+        weights_TE: of each output in the mixture, 0 where there was none.
+        dispatched: what the transfers did; None while training.
+    """
 
     y_TC: Tensor
     scores_TE: Tensor
+    load_TE: Tensor | None
+    weights_TE: Tensor
     dispatched: Dispatched[Tensor] | None
 
 
@@ -32,8 +43,9 @@ class MixtureOfExperts(nn.Module):
     """A feature extractor, a gate and experts, with a policy that decides and a carrier that transports.
 
     Policy and carrier are plain attributes: set others at any time. While training, experts are chosen by
-    top-k on the device and outputs are mixed with the scores as they are, so that the gate learns even at
-    k = 1; in evaluation the policy decides and the weights of what arrived sum to 1.
+    top-k on the device, and with one expert per item its output is weighed with its score as it is, so that
+    the gate learns even then; otherwise the weights of what arrived sum to 1. In evaluation the policy
+    decides.
 
     Args:
         extractor: inputs to payload, first axis T.
@@ -76,27 +88,36 @@ class MixtureOfExperts(nn.Module):
         self,
         inputs_T: Tensor,
         source_T: NDArray[np.int64] | None = None,
+        snr: LinkSnr | None = None,
     ) -> MoeOutput:
-        """Return the mixture's answers. The gate and the policy see the carrier's links as observed.
+        """Return the mixture's answers. The gate and the policy see the links as observed.
 
         Args:
             inputs_T: what the extractor takes, first axis T.
-            source_T: int64, the node where each item rests; default node 0.
+            source_T: int64, the node where each item rests; default the one after the experts' nodes, a
+                server without an expert, if ``snr`` is given, and node 0 if not.
+            snr: the SNR of each item's link to each expert; default that of the carrier's links.
 
         Raises:
-            InvalidInputError: no items, or ``source_T`` does not fit.
+            InvalidInputError: no items, or ``source_T`` or ``snr`` does not fit.
             NoExpertReachedError: in evaluation, an item got no answer.
         """
         if not len(inputs_T):
             raise InvalidInputError("inputs_T", tuple(inputs_T.shape), "at least one item")
-        source_T = np.zeros(len(inputs_T), dtype=np.int64) if source_T is None else source_T
+        return self.answer(self.extractor(inputs_T), source_T, snr)
+
+    def answer(
+        self, payload_T: Tensor, source_T: NDArray[np.int64] | None = None, snr: LinkSnr | None = None
+    ) -> MoeOutput:
+        """Return the mixture's answers to payloads that the extractor made; see `forward`."""
+        if source_T is None:
+            source_T = np.full(len(payload_T), 0 if snr is None else self.placement_E.max() + 1, np.int64)
         links = self.carrier.links
-        slot = Slot(source_T, self.placement_E, links.observed if links else None)
-        payload_T = self.extractor(inputs_T)
+        slot = Slot(source_T, self.placement_E, links.observed if links else None, snr=snr)
         snr_db_TE = None
-        if slot.links is not None:
-            snr_db_TE = torch.from_numpy(slot.links.snr_db(source_T, self.placement_E)).to(payload_T)
-        scores_TE, _ = self.gate(pool(payload_T), snr_db_TE)
+        if (observed_TE := slot.observed_snr_db_TE) is not None:
+            snr_db_TE = torch.from_numpy(observed_TE).to(payload_T)
+        scores_TE, _, load_TE = self.gate(pool(payload_T), snr_db_TE)
 
         normalise: Normalise
         dispatched: Dispatched[Tensor] | None
@@ -105,7 +126,7 @@ class MixtureOfExperts(nn.Module):
             arrived_TE = topk_mask(scores_TE, self.training_k)
             expert_P, item_P = np.nonzero(arrived_TE.cpu().numpy().T)
             deliveries = [self.carrier.carry(payload_T, item_P, expert_P, slot, self.experts, np.inf)]
-            dispatched, normalise = None, "none"
+            dispatched, normalise = None, "none" if self.training_k == 1 else "chosen"
         else:
             scores = scores_TE.detach().double().cpu().numpy()
             dispatched = dispatch(payload_T, scores, self.policy, self.carrier, slot, self.experts)
@@ -115,4 +136,4 @@ class MixtureOfExperts(nn.Module):
         weights_TE = mixing_weights(scores_TE, arrived_TE, normalise)
         y_TC = sum(combine(weights_TE, d.item_P, d.expert_P, d.output_P) for d in deliveries)
         assert isinstance(y_TC, Tensor)
-        return MoeOutput(y_TC, scores_TE, dispatched)
+        return MoeOutput(y_TC, scores_TE, load_TE, weights_TE, dispatched)

@@ -7,7 +7,7 @@ from airmoe.scheduling.allocation import allocate_subcarriers
 from airmoe.scheduling.joint import Plan, schedule_layer
 from airmoe.scheduling.joint_policies import Homogeneous, Jesa, LowerBound
 from airmoe.scheduling.parsing import make_policy
-from airmoe.scheduling.policies import All, Cheapest, Des, Local, RandomK, TopK, Wlr
+from airmoe.scheduling.policies import All, BestLink, Cheapest, Des, Local, RandomK, TopK, Wlr
 from airmoe.scheduling.policy import JointPolicy, Policy, Routing, Slot
 from airmoe.scheduling.pricing import NORM_BITS, IdealPrice, Price
 from airmoe.scheduling.selection import Selection, select_experts
@@ -15,6 +15,7 @@ from airmoe.scheduling.selection import Selection, select_experts
 __all__ = [
     "NORM_BITS",
     "All",
+    "BestLink",
     "Cheapest",
     "Des",
     "Homogeneous",

@@ -5,11 +5,11 @@ from functools import partial
 
 from airmoe.errors import InvalidInputError
 from airmoe.scheduling.joint_policies import Homogeneous, Jesa, LowerBound
-from airmoe.scheduling.policies import All, Cheapest, Des, Local, RandomK, TopK, Wlr
+from airmoe.scheduling.policies import All, BestLink, Cheapest, Des, Local, RandomK, TopK, Wlr
 from airmoe.scheduling.policy import Policy
 
 POLICY_FORMS = (
-    "topk:K, random:K, cheapest:K, local, all, wlr:THETA, des:IMPORTANCE:MAX_EXPERTS[:Z], "
+    "topk:K, random:K, cheapest:K, best-link:K, local, all, wlr:THETA, des:IMPORTANCE:MAX_EXPERTS[:Z], "
     "jesa:IMPORTANCE:MAX_EXPERTS[:Z], homogeneous:Z:MAX_EXPERTS or lower-bound:IMPORTANCE:MAX_EXPERTS[:Z]"
 )
 """Every form that `make_policy` reads."""
@@ -18,6 +18,7 @@ _Maker = Callable[..., Policy]
 _RULES: dict[str, tuple[_Maker, tuple[type, ...], int]] = {
     "topk": (TopK, (int,), 1),
     "cheapest": (Cheapest, (int,), 1),
+    "best-link": (BestLink, (int,), 1),
     "local": (Local, (), 0),
     "all": (All, (), 0),
     "wlr": (Wlr, (float, float), 1),

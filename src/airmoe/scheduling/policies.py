@@ -102,6 +102,33 @@ class Cheapest:
 
 
 @dataclass(frozen=True)
+class BestLink:
+    """The k reachable experts with the best observed SNR, whatever their scores: max-SNR routing."""
+
+    k: int
+    joint: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        integer_at_least("k", self.k, 1)
+
+    @property
+    def name(self) -> str:
+        """E.g. "best-link:1"."""
+        return f"best-link:{self.k}"
+
+    def route(self, scores_TE: ArrayLike, price_j_TE: ArrayLike, slot: Slot) -> Routing:
+        """Choose; see `Policy.route`.
+
+        Raises:
+            InvalidInputError: the slot says nothing about SNR.
+        """
+        _, price = check_inputs(scores_TE, price_j_TE, slot)
+        if (snr_db_TE := slot.observed_snr_db_TE) is None:
+            raise InvalidInputError("slot.snr", None, "links, or an SNR for each item and expert")
+        return routing_of(_smallest(-snr_db_TE, np.isfinite(price), self.k), price)
+
+
+@dataclass(frozen=True)
 class Wlr:
     """Weight-to-latency ratio, after WDMoE (arXiv 2405.03131); the formula is ours.
 

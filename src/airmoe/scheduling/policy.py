@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from airmoe.errors import InvalidInputError
-from airmoe.links import Links
+from airmoe.links import Links, LinkSnr
 from airmoe.links.checks import indices, integer_at_least, real_array, refuse_shape, refuse_where
 
 MOST_J = 1e250
@@ -29,6 +29,8 @@ class Slot:
         links: the links as observed, if the policy may see them.
         layer: the MoE layer, counted from 1.
         bits_T: float64, the bits of each item's payload, if it travels over links.
+        snr: the SNR of each item's link to each expert, where every item meets a channel of its own; left
+            out, that of the links. Policies look at what was observed, carriers at the truth.
 
     Raises:
         InvalidInputError: an array that is not one-dimensional, a node that does not exist, a layer below 1.
@@ -39,6 +41,7 @@ class Slot:
     links: Links | None = None
     layer: int = 1
     bits_T: NDArray[np.float64] | None = None
+    snr: LinkSnr | None = None
 
     def __post_init__(self) -> None:
         last_node = _LARGEST_NODE if self.links is None else self.links.nodes - 1
@@ -49,11 +52,22 @@ class Slot:
         integer_at_least("layer", self.layer, 1)
         if self.bits_T is not None:
             refuse_shape("bits_T", self.bits_T, self.source_T.shape, "(T,)")
+        if self.snr is not None:
+            shape_TE = len(self.source_T), len(self.placement_E)
+            refuse_shape("snr", self.snr.true_db_TE, shape_TE, "(T, E)")
 
     def of_items(self, item_I: NDArray[np.int64]) -> "Slot":
         """Return the same slot with these items only."""
         bits_I = None if self.bits_T is None else self.bits_T[item_I]
-        return replace(self, source_T=self.source_T[item_I], bits_T=bits_I)
+        snr = None if self.snr is None else self.snr.of_items(item_I)
+        return replace(self, source_T=self.source_T[item_I], bits_T=bits_I, snr=snr)
+
+    @property
+    def observed_snr_db_TE(self) -> NDArray[np.float64] | None:
+        """The SNR of each item's link to each expert, in dB, as gates and policies see it, if they may."""
+        if self.snr is not None:
+            return self.snr.observed_db_TE
+        return None if self.links is None else self.links.snr_db(self.source_T, self.placement_E)
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from airmoe.links import Links
-from airmoe.nn import IdealRadioCarrier, MixtureOfExperts, mixing_weights
+from airmoe.nn import IdealRadioCarrier, MixtureOfExperts
 from airmoe.scheduling import Policy
 from airmoe.studies.trials import Trial
 from airmoe.training.evaluation import outputs_in_batches
@@ -49,12 +49,10 @@ def ask_simulated(
         with torch.no_grad():
             output = model(images_TCHW.repeat(len(source_T) // len(labels_T), 1, 1, 1), source_T)
         assert output.dispatched is not None
-        arrived_TE = torch.from_numpy(output.dispatched.arrived_TE)
-        weights_TE = mixing_weights(output.scores_TE, arrived_TE, "chosen").numpy()
         answers.append(output.y_TC.argmax(dim=1).numpy())
         requests.append(output.dispatched.requested_TE)
         energies.append(output.dispatched.energy_j_T)
-        own_weights.append(weights_TE[np.arange(len(source_T)), source_T])
+        own_weights.append(output.weights_TE.numpy()[np.arange(len(source_T)), source_T])
     requested_QE = np.concatenate(requests)
     remote_Q = requested_QE.sum(axis=1) - requested_QE[np.arange(len(client_Q)), client_Q]
     with torch.no_grad():

@@ -96,7 +96,7 @@ class FedGateClient:
         for _ in range(settings.local_epochs):
             order = torch.from_numpy(random.permutation(len(self._labels)))
             for batch in order.split(settings.batch_size):
-                scores_BE, logits_BE = self._gate(self._features[batch])
+                scores_BE, logits_BE, _ = self._gate(self._features[batch])
                 absent_BE = ~self._present(self._known_TE[batch], random)
                 weights_BE = torch.softmax(logits_BE.masked_fill(absent_BE, -torch.inf), dim=-1)
                 nll = -(weights_BE * self._true_class_TE[batch]).sum(dim=-1).clamp_min(1e-12).log().mean()
@@ -124,7 +124,7 @@ class FedGateClient:
 
     def _queries(self, random: np.random.Generator) -> Tensor:
         with torch.no_grad():
-            scores_TE, _ = self._gate(self._features)
+            scores_TE = self._gate(self._features).scores_TE
         wanted_TE = topk_mask(scores_TE, self._settings.query_k)
         explored_T = torch.from_numpy(random.integers(scores_TE.shape[1], size=len(scores_TE)))
         wanted_TE[torch.arange(len(scores_TE)), explored_T] = True

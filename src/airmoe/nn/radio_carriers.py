@@ -1,0 +1,83 @@
+"""Carriers that send payloads over simulated radio links: what experts get is what a receiver would.
+
+Shape suffixes: T items, E experts, N nodes, P (item, expert) pairs sorted by expert.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from airmoe.errors import InvalidInputError
+from airmoe.links import Links, Ofdma
+from airmoe.nn.carriers import run_experts
+from airmoe.nn.transmission import Transmission
+from airmoe.scheduling import Price, Slot
+from airmoe.scheduling.dispatch import Delivery
+
+
+class RadioCarrier:
+    """Experts in this process behind noisy links: every pair is transmitted at the SNR of its link.
+
+    An expert at the item's own node gets the payload as it is. The way back is free of errors, and so is
+    every link whose SNR is inf. Noise is drawn from PyTorch's default generator.
+
+    A payload takes the same number of channel uses whatever the SNR, so it costs P0 times these over B0.
+
+    Args:
+        transmission: `airmoe.nn.Analog` or `airmoe.nn.Digital`.
+        links: the links of the nodes, as they are and as observed; left out, every slot must say what SNR
+            its items meet.
+        radio: the power and symbol rate that a transfer is priced by; left out, those of ``links``, or the
+            defaults of `Ofdma`.
+    """
+
+    def __init__(
+        self, transmission: Transmission, links: Links | None = None, radio: Ofdma | None = None
+    ) -> None:
+        self.transmission, self.links = transmission, links
+        self.radio = radio or (links.radio if links else Ofdma())
+
+    def payload_bits(self, payload_T: Tensor) -> int:
+        """Return the channel uses of an item's payload: what this radio charges instead of bits."""
+        return round(self.transmission.channel_uses(payload_T[0].numel()))
+
+    def price_j(self, slot: Slot, subcarrier_NN: NDArray[np.int64] | None = None) -> Price:
+        """Return P0 times channel uses / B0 for each pair, 0 at the item's own node; the same as quoted.
+
+        Raises:
+            InvalidInputError: the slot does not say how many channel uses a payload takes.
+        """
+        if slot.bits_T is None:
+            raise InvalidInputError("slot.bits_T", None, "the channel uses of each payload")
+        remote_TE = slot.source_T[:, np.newaxis] != slot.placement_E
+        energy_j_TE = slot.bits_T[:, np.newaxis] * remote_TE * (self.radio.power_w / self.radio.subcarrier_hz)
+        return Price(energy_j_TE, energy_j_TE.copy())
+
+    def carry(
+        self,
+        payload_T: Tensor,
+        item_P: NDArray[np.int64],
+        expert_P: NDArray[np.int64],
+        slot: Slot,
+        experts: Sequence[nn.Module],
+        deadline_s: float = 0.0,
+    ) -> Delivery[Tensor]:
+        """Transmit every pair, then run each expert once on all that it received; everything arrives."""
+        received_P = payload_T[torch.from_numpy(item_P).to(payload_T.device)]
+        remote_P = slot.source_T[item_P] != slot.placement_E[expert_P]
+        snr_db_P = torch.from_numpy(np.where(remote_P, self._snr_db_TE(slot)[item_P, expert_P], np.inf))
+        return Delivery(
+            item_P,
+            expert_P,
+            run_experts(experts, expert_P, self.transmission(received_P, snr_db_P.to(payload_T))),
+        )
+
+    def _snr_db_TE(self, slot: Slot) -> NDArray[np.float64]:
+        if slot.snr is not None:
+            return slot.snr.true_db_TE
+        if self.links is None:
+            raise InvalidInputError("snr", None, "the SNR of each item's links, or a carrier with links")
+        return self.links.snr_db(slot.source_T, slot.placement_E)
