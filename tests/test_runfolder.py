@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 
 from airmoe.errors import RunFolderError
+from airmoe.mesh.frame import MAX_BODY_BYTES
 from airmoe.runfolder import (
     EXPERT_ONNX,
     EXTRACTOR_ONNX,
     GATE_ONNX,
+    MOST_VALUES,
+    SERVER,
     InputSpec,
     Manifest,
     RadioSpec,
@@ -31,7 +34,7 @@ def manifest() -> Manifest:
         client=1,
         expert=1,
         experts=4,
-        features=400,
+        payload=[400],
         classes=["cat", "dög"],
         holds=[0],
         input=InputSpec(channels=3, height=32, width=32),
@@ -50,6 +53,63 @@ def test_a_manifest_is_read_as_it_was_written(tmp_path: Path, manifest: Manifest
     write_manifest(tmp_path, manifest)
     assert read_manifest(tmp_path) == manifest
     assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
+
+
+@pytest.fixture
+def server(manifest: Manifest) -> Manifest:
+    """Of the same run, if a server asked."""
+    files = {EXTRACTOR_ONNX: "1" * 64, GATE_ONNX: "2" * 64}
+    changes = {"client": 4, "expert": None, "holds": [], "gate_sees_snr": True, "sha256": files}
+    return Manifest.model_validate(manifest.model_dump() | changes)
+
+
+def test_a_servers_manifest_is_read_as_it_was_written(tmp_path: Path, server: Manifest) -> None:
+    write_manifest(tmp_path, server)
+    assert read_manifest(tmp_path) == server
+    assert server.expert is None
+
+
+@pytest.mark.parametrize(
+    ("files", "asks"),
+    [
+        ([EXPERT_ONNX], False),
+        ([EXTRACTOR_ONNX, GATE_ONNX], True),
+        ([EXPERT_ONNX, EXTRACTOR_ONNX, GATE_ONNX], True),
+        ([EXPERT_ONNX, GATE_ONNX], False),
+        ([], False),
+    ],
+)
+def test_who_has_extractor_and_gate_asks(manifest: Manifest, files: list[str], asks: bool) -> None:
+    assert manifest.model_copy(update={"sha256": dict.fromkeys(files, "0" * 64)}).asks is asks
+
+
+def test_a_server_is_one_node_more(manifest: Manifest, server: Manifest) -> None:
+    assert (manifest.nodes, server.nodes) == (4, 5)
+
+
+def test_a_payload_of_any_shape_has_so_many_values(manifest: Manifest) -> None:
+    assert manifest.features == 400
+    assert manifest.model_copy(update={"payload": [64, 8, 8]}).features == 4096
+
+
+def test_the_largest_payload_fills_a_message() -> None:
+    assert MOST_VALUES * 4 == MAX_BODY_BYTES
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        ({"client": 3}, "client is 3; expected 4, the node after the experts', for a server"),
+        ({"client": 5}, "client is 5; expected less than 5"),
+        ({"expert": 4}, "client is 4; expected less than 4"),
+    ],
+)
+def test_a_servers_node_is_the_one_after_the_experts(
+    tmp_path: Path, server: Manifest, harm: dict[str, object], said: str
+) -> None:
+    write_manifest(tmp_path, server.model_copy(update=harm))
+    with pytest.raises(RunFolderError, match=said):
+        read_manifest(tmp_path)
 
 
 def test_a_folder_without_manifest_is_refused(tmp_path: Path) -> None:
@@ -72,20 +132,39 @@ def without(key: str) -> Callable[[str], str]:
         (lambda text: "", "is damaged"),
         (lambda text: "[]", "manifest: "),
         (changed(surprise=1), "surprise: "),
-        (changed(format="airmoe manifest 2"), "format: "),
+        (changed(format="airmoe manifest 1"), "format: "),
         (changed(model_hash="xyz"), "model_hash: "),
         (changed(mesh="a/b"), "mesh: "),
         (changed(client=-1), "client: "),
         (changed(experts=0), "experts: "),
         (changed(client=4), "client is 4; expected less than 4"),
         (changed(expert=0), "expert is 0; expected 1, the client's number"),
-        (changed(experts=1 << 20), "experts^2 x subcarriers is "),
+        (changed(experts=1 << 20), "nodes^2 x subcarriers is "),
         (changed(holds=[2]), "holds is 2; expected less than 2"),
         (changed(layer=0), "layer: "),
         (changed(layer=1 << 16), "layer: "),
         (changed(input={"channels": 2, "height": 32, "width": 32}), "input.channels: "),
         (changed(sha256={EXPERT_ONNX: "short"}), "sha256"),
         (without("radio"), "radio: "),
+        (without("payload"), "payload: "),
+        (without("expert"), "expert: "),
+        (changed(features=400), "features: "),
+        (changed(payload=400), "payload: "),
+        (changed(payload=[]), "payload: "),
+        (changed(payload=[8] * 8), "payload: "),
+        (changed(payload=[64, 0]), "payload.1: "),
+        (changed(payload=[1 << 20, 17]), "the product of payload is "),
+        (changed(gate_sees_snr="perhaps"), "gate_sees_snr: "),
+        (changed(expert=None), "client is 1; expected 4, the node after the experts', for a server"),
+        (
+            changed(
+                radio={
+                    **{"mean_snr_db": 10.0, "subcarriers": 128, "subcarrier_hz": 1e6, "power_w": 0.01},
+                    **{"seed": 0, "transmission": "digital"},
+                }
+            ),
+            "radio.transmission: ",
+        ),
     ],
 )
 def test_a_damaged_manifest_is_refused_in_one_line_that_names_the_key(
@@ -154,6 +233,11 @@ def test_an_expert_of_another_client_is_refused(run: Path) -> None:
 
 
 def test_client_folders_come_in_client_order(run: Path) -> None:
+    assert [folder.name for folder in client_folders(run)] == ["00", "01", "02", "03"]
+
+
+def test_a_server_is_not_among_the_clients(run: Path) -> None:
+    (run / "clients" / SERVER).mkdir()
     assert [folder.name for folder in client_folders(run)] == ["00", "01", "02", "03"]
 
 

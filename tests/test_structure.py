@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "airmoe"
 
 TOP_TO_BOTTOM = (
-    *("__main__", "cli", "studies", "report", "mesh", "training", "nn", "data", "scheduling", "links"),
+    *("__main__", "cli", "run_options", "studies", "report", "mesh", "training", "nn", "data", "scheduling", "links"),
     *("runfolder", "files", "randomness", "errors"),
     "__init__",
 )

@@ -14,12 +14,13 @@ import typer
 from rich.console import Console
 
 from airmoe.errors import AirmoeError, InvalidInputError, MissingExtraError
+from airmoe.run_options import CHANNEL_AWARE, federated_settings, gated_settings, method_of
 from airmoe.studies.commands import study
 
 if TYPE_CHECKING:
     from airmoe.data import ImageSet
-    from airmoe.training import RunConfig
     from airmoe.training.checkpoint import Row
+    from airmoe.training.two_stage_config import TwoStageConfig
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -38,12 +39,13 @@ UNAUTHENTICATED = "unauthenticated: anyone on this machine may ask; loopback onl
 
 DataDir = Annotated[
     Path | None,
-    typer.Option(help="Folder of the official CIFAR-10 binary files. [$AIRMOE_DATA, then the cache]"),
+    typer.Option(help="Folder of the official binary files of CIFAR. [$AIRMOE_DATA, then the cache]"),
 ]
 Data = Annotated[
     str | None,
     typer.Option(
-        help="digits, cifar10, or folder:PATH with a directory per class. [digits, or the settings']"
+        help="digits, cifar10, cifar100, or folder:PATH with a directory per class. "
+        "[digits, or the settings']"
     ),
 ]
 Settings = Annotated[Path | None, typer.Option(help="TOML settings. [those of the demonstration]")]
@@ -79,7 +81,7 @@ def demo(
     from airmoe.report.progress import ProgressBars
     from airmoe.studies.demo import run_demo
 
-    settings = _settings(data, config, clients, seed)
+    settings = federated_settings(data, config, clients, seed)
     if central_epochs is None:
         central_epochs = 20 if settings.data.name == "cifar10" else settings.features.rounds
     name = settings.data.name.partition(":")[0]
@@ -113,20 +115,36 @@ def train(
     data: Data = None,
     data_dir: DataDir = None,
     config: Settings = None,
-    clients: Clients = None,
+    method: Annotated[
+        Literal["networked", "channel-aware"] | None,
+        typer.Option(
+            help="networked: clients with data and an expert each, in three federated stages. channel-aware: "
+            "a server whose gate sees the SNR of every link to its experts, in two stages. "
+            "[that of the settings, or networked]"
+        ),
+    ] = None,
+    clients: Annotated[int | None, typer.Option(help="Number of clients, or of experts of a server.")] = None,
     seed: Seed = None,
+    device: Annotated[
+        str | None, typer.Option(help="Of channel-aware training: auto, cpu or cuda. [auto]")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Run folder to make.")] = Path("runs/train"),
     resume: Annotated[bool, typer.Option(help="Go on with an interrupted run of the same settings.")] = False,
 ) -> None:
-    """Train a networked mixture of experts in three federated stages and export it for serving.
+    """Train a mixture of experts and export it for serving.
 
-    A checkpoint is kept in OUT.partial after every round; --resume ends at the same weights.
+    A checkpoint is kept in OUT.partial after every round or epoch; --resume ends at the same weights.
     """
     _require_training()
     from airmoe.report.progress import ProgressBars
     from airmoe.training import train_run
 
-    settings = _settings(data, config, clients, seed)
+    if (method or method_of(config)) == CHANNEL_AWARE:
+        _train_gated(gated_settings(data, config, clients, seed), data_dir, device or "auto", out, resume)
+        return
+    if device is not None:
+        raise InvalidInputError("device", device, f"none: only --method {CHANNEL_AWARE} has a choice")
+    settings = federated_settings(data, config, clients, seed)
     images = _load(settings.data.name, data_dir)
     steps = settings.features.rounds + settings.data.clients + settings.gate.rounds
     with ProgressBars(console) as say:
@@ -147,6 +165,32 @@ def train(
     console.print(
         f"Run folder: {out}. Serve client 0 with: airmoe serve {out / 'clients' / '00'}", soft_wrap=True
     )
+
+
+def _train_gated(
+    settings: "TwoStageConfig", data_dir: Path | None, device: str, out: Path, resume: bool
+) -> None:
+    from airmoe.report.progress import ProgressBars
+    from airmoe.training import train_gated_run
+
+    images = _load(settings.data.name, data_dir)
+    with ProgressBars(console) as say:
+        try:
+            trained = train_gated_run(settings, images, out, device=device, resume=resume, say=say)
+        except KeyboardInterrupt:
+            console.print(f"Interrupted. Go on with: airmoe train --resume --out {out}", soft_wrap=True)
+            raise
+    held_out = trained.rows[-1]
+    console.print(
+        f"accuracy on held-out images: {held_out['accuracy_perfect']:.3f} over a perfect channel, "
+        f"{held_out['accuracy']:.3f} over {settings.channel.transmission} links, SNR {settings.channel.snr}"
+    )
+    for line in (
+        f"Run folder: {out}. Serve expert 0 with: airmoe serve {out / 'clients' / '00'}",
+        f"Ask as the server with: airmoe predict IMAGE --client {out / 'clients' / 'server'} --connect ...",
+        f"Look at the training with: tensorboard --logdir {out / 'tensorboard'}",
+    ):
+        console.print(line, soft_wrap=True)
 
 
 @app.command()
@@ -193,7 +237,8 @@ def serve(
     with Node(client_folder, listen, connect, schedule=policy, slot_ms=slot_ms) as node:
         manifest = node.manifest
         holds = ", ".join(manifest.classes[label] for label in manifest.holds)
-        print(f"serving expert {manifest.expert} ({holds}) of mesh {manifest.mesh} on {listen}", flush=True)
+        expert = f"{manifest.expert} ({holds})" if holds else manifest.expert
+        print(f"serving expert {expert} of mesh {manifest.mesh} on {listen}", flush=True)
         if policy is not None:
             print(f"scheduling by {policy.name} in slots of {slot_ms:g} ms", flush=True)
         print(UNAUTHENTICATED, flush=True)
@@ -203,7 +248,7 @@ def serve(
 @app.command()
 def predict(
     image: Annotated[Path, typer.Argument(help="An image file.")],
-    client: Annotated[Path, typer.Option(help="clients/<id> of the client that asks.")],
+    client: Annotated[Path, typer.Option(help="clients/<id> or clients/server, who asks.")],
     connect: Connect,
     policy: Annotated[
         str,
@@ -230,25 +275,30 @@ def predict(
         pixels = read_image(image, spec.channels, spec.height, spec.width)
         asker.wait_for_nodes()
         asker.carrier.liveliness.wait(asker.manifest.experts, DISCOVERY_S)
-        if asker.policy.joint:
+        if asker.policy.joint and asker.manifest.expert is not None:  # a server decides itself
             asker.schedulers.liveliness.wait(1, DISCOVERY_S)
-        alive = asker.carrier.liveliness.alive | {asker.manifest.expert}
+        alive = asker.carrier.liveliness.alive | asker.carrier.own_experts
         answer = asker.predict(pixels[None], deadline_s=deadline)
     for label in np.argsort(-answer.probability_TC[0])[:3]:
         console.print(f"{answer.probability_TC[0, label]:6.1%}  {asker.manifest.classes[label]}")
     dispatched = answer.dispatched
-    experts = [
-        f"{expert} ({'here' if expert == asker.manifest.expert else 'remote'}, "
-        f"score {answer.scores_TE[0, expert]:.2f})"
-        for expert in np.flatnonzero(dispatched.arrived_TE[0])
-    ]
+    experts = []
+    for expert in np.flatnonzero(dispatched.arrived_TE[0]):
+        here = expert == asker.manifest.expert
+        seen = asker.manifest.gate_sees_snr and not here
+        link = f", link {answer.snr_db_TE[0, expert]:.1f} dB" if seen else ""
+        score = answer.scores_TE[0, expert]
+        experts.append(f"{expert} ({'here' if here else 'remote'}, score {score:.2f}{link})")
     degraded = " (degraded: nobody else answered)" if dispatched.degraded_T[0] else ""
     console.print(f"answered by expert {', '.join(experts)}{degraded}")
+    analog = answer.transmission == "analog"
     if dispatched.decided_by != asker.policy.name:
         console.print(f"decided by {dispatched.decided_by} at this client: no scheduler did")
+    elif analog and asker.policy.joint:
+        console.print(f"decided by {dispatched.decided_by} at the prices of ideal links")
     console.print(f"{len(alive)} of {asker.manifest.experts} experts can be asked")
     console.print(
-        f"{dispatched.energy_j_T[0] * 1e6:.1f} µJ over simulated links, "
+        f"{dispatched.energy_j_T[0] * 1e6:.1f} µJ over simulated {'analog ' * analog}links, "
         f"{answer.sent_bytes + answer.received_bytes} bytes, {answer.elapsed_s * 1e3:.1f} ms"
     )
     console.print(UNAUTHENTICATED, style="dim")
@@ -279,36 +329,11 @@ def _fail(message: str) -> NoReturn:
     sys.exit(2)
 
 
-def _settings(data: str | None, config: Path | None, clients: int | None, seed: int | None) -> "RunConfig":
-    """Return the settings of a file, or those of the demonstration, with what the options say instead."""
-    from importlib.resources import files
-
-    from airmoe.training import load_config, parse_config
-    from airmoe.training.config import dump_config
-
-    if config is not None:
-        settings = load_config(config)
-    else:
-        name = "cifar10.toml" if data == "cifar10" else "digits.toml"
-        settings = parse_config(files("airmoe.studies").joinpath(name).read_text(encoding="utf-8"), name)
-    options = {"name": data, "clients": clients}
-    split = settings.data.model_copy(
-        update={key: value for key, value in options.items() if value is not None}
-    )
-    changes: dict[str, object] = {"data": split}
-    if clients is not None:  # a subcarrier of its own for every link
-        enough = max(settings.links.subcarriers, clients * (clients - 1))
-        changes["links"] = settings.links.model_copy(update={"subcarriers": enough})
-    if seed is not None:
-        changes["seed"] = seed
-    return parse_config(dump_config(settings.model_copy(update=changes)), "options")
-
-
 def _load(name: str, data_dir: Path | None) -> "ImageSet":
     from airmoe.data import load_images
     from airmoe.report.progress import ProgressBars
 
-    if data_dir is not None and name != "cifar10":
+    if data_dir is not None and name not in ("cifar10", "cifar100"):
         raise InvalidInputError("data-dir", str(data_dir), f"no folder: {name} reads none")
     with ProgressBars(console) as say:
         return load_images(name, data_dir=data_dir, progress=lambda done, total: say("download", done, total))

@@ -1,4 +1,5 @@
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from . import cifar_files
 
 @pytest.fixture(autouse=True)
 def _no_download(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cifar, "CIFAR10_URL", "http://127.0.0.1:1/refused.tar.gz")
+    offline = replace(cifar.CIFAR_SETS["cifar10"], url="http://127.0.0.1:1/refused.tar.gz")
+    monkeypatch.setitem(cifar.CIFAR_SETS, "cifar10", offline)
 
 
 def _damaged(official_tree: Path, folder: Path, name: str, content: bytes) -> Path:

@@ -8,7 +8,7 @@ import socket
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,12 @@ from airmoe.data import cifar, download, load_images
 from airmoe.errors import DataError
 
 from . import cifar_files
+
+
+def _expect(monkeypatch: pytest.MonkeyPatch, **changes: str) -> None:
+    """Let CIFAR-10 come from elsewhere, or have another hash."""
+    official = cifar.CIFAR_SETS["cifar10"]
+    monkeypatch.setitem(cifar.CIFAR_SETS, "cifar10", replace(official, **changes))
 
 
 @dataclass
@@ -50,7 +56,7 @@ def answer(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Answer]:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         url = f"http://127.0.0.1:{server.server_port}/cifar-10-binary.tar.gz"
-        monkeypatch.setattr(cifar, "CIFAR10_URL", url)
+        _expect(monkeypatch, url=url)
         yield answer
         server.shutdown()
         thread.join(timeout=10)
@@ -60,7 +66,7 @@ def answer(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Answer]:
 def serve(answer: Answer, monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
     def serve(body: bytes) -> None:
         answer.body, answer.declared_length = body, len(body)
-        monkeypatch.setattr(cifar, "CIFAR10_SHA256", hashlib.sha256(body).hexdigest())
+        _expect(monkeypatch, sha256=hashlib.sha256(body).hexdigest())
 
     return serve
 
@@ -148,7 +154,7 @@ def test_a_wrong_hash_is_named_beside_the_expected_one_and_nothing_is_kept(
     serve: Callable[[bytes], None], cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serve(b"not the archive")
-    monkeypatch.setattr(cifar, "CIFAR10_SHA256", "0" * 64)
+    _expect(monkeypatch, sha256="0" * 64)
     message = _failure()
     assert hashlib.sha256(b"not the archive").hexdigest() in message
     assert f"expected {'0' * 64}" in message
@@ -177,7 +183,7 @@ def test_a_refused_connection_says_which_files_to_put_where(
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/cifar-10-binary.tar.gz"
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(cifar, "CIFAR10_URL", url)
+    _expect(monkeypatch, url=url)
     message = _failure()
     for part in (
         f"{url} cannot be downloaded",
@@ -196,7 +202,7 @@ def test_a_server_that_stops_answering_is_given_up(cache: Path, monkeypatch: pyt
     monkeypatch.setattr(download, "_TIMEOUT_S", 0.2)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        monkeypatch.setattr(cifar, "CIFAR10_URL", f"http://127.0.0.1:{silent.getsockname()[1]}/x.tar.gz")
+        _expect(monkeypatch, url=f"http://127.0.0.1:{silent.getsockname()[1]}/x.tar.gz")
         assert "timed out" in _failure()
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from airmoe.data import ImageSet
 from airmoe.mesh import simulated_links
 from airmoe.runfolder import Manifest, client_folders, read_manifest
+from tests.mesh.exported import ServerRun, load_model, make_server_run
 from tests.mesh.ports import free_address
 from tests.mesh.processes import NodeProcess, node_processes
 
@@ -58,27 +59,25 @@ def remote_nodes(folders: list[Path]) -> Iterator[list[NodeProcess]]:
 
 
 @pytest.fixture(scope="module")
-def model(run_folder: Path, folders: list[Path], manifest: Manifest) -> "MixtureOfExperts":
+def model(run_folder: Path, manifest: Manifest) -> "MixtureOfExperts":
     """The run's safetensors in PyTorch, over the run's simulated radio."""
     pytest.importorskip("torch")
-    from safetensors.torch import load_file
-
-    from airmoe.nn import build_model
     from airmoe.nn.carriers import IdealRadioCarrier
-    from airmoe.training import load_config
 
-    settings = load_config(run_folder / "config.toml").model
-    model = build_model(
-        settings.backbone,
-        classes=10,
-        experts=4,
-        channels=1,
-        norm=settings.norm,
-        expert_hidden=settings.expert_hidden,
-    )
-    model.extractor.load_state_dict(load_file(run_folder / "shared/extractor.safetensors"))
-    model.gate.load_state_dict(load_file(run_folder / "shared/gate.safetensors"))
-    for expert, folder in zip(model.experts, folders, strict=True):
-        expert.load_state_dict(load_file(folder / "expert.safetensors"))
+    model = load_model(run_folder)
     model.carrier = IdealRadioCarrier(simulated_links(manifest.radio, 4))
-    return model.eval()
+    return model
+
+
+@pytest.fixture(scope="session")
+def server_run(run_folder: Path, tmp_path_factory: pytest.TempPathFactory, digits: ImageSet) -> ServerRun:
+    """The run with a server that asks by a channel-aware gate. Its model's policy and carrier may be set."""
+    pytest.importorskip("torch")
+    return make_server_run(run_folder, tmp_path_factory.mktemp("served") / "run", digits)
+
+
+@pytest.fixture(scope="session")
+def expert_nodes(server_run: ServerRun) -> Iterator[list[NodeProcess]]:
+    """Processes that serve the experts of the run with a server. Not to be killed."""
+    with node_processes(server_run.experts, [free_address() for _ in server_run.experts]) as processes:
+        yield processes

@@ -13,7 +13,7 @@ from airmoe.scheduling import All, Routing, Slot
 
 def prefer(client: MeshClient, *scores: float) -> None:
     """Make the client's gate give every item these scores."""
-    client.gate = lambda features_TF: np.tile(np.array(scores, np.float32), (len(features_TF), 1))
+    client.gate = lambda payload_T, snr_db_TE: np.tile(np.array(scores, np.float32), (len(payload_T), 1))
 
 
 class Others:

@@ -29,8 +29,10 @@ def client(folders: list[Path], remote_nodes: list[NodeProcess]) -> Iterator[Mes
 
 def own_answer(client: MeshClient, folder: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     pixels = images.astype(np.float32) / np.float32(255)
-    features_TF = OnnxNetwork(folder.parent.parent / "shared/extractor.onnx", (1, 32, 32), 400)(pixels)
-    return OnnxNetwork(folder / "expert.onnx", (400,), 10)(features_TF)
+    features_TF = OnnxNetwork(
+        folder.parent.parent / "shared/extractor.onnx", {"input": (1, 32, 32)}, (400,)
+    )(pixels)
+    return OnnxNetwork(folder / "expert.onnx", {"input": (400,)}, (10,))(features_TF)
 
 
 def test_a_killed_node_is_routed_around(

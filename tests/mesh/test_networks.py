@@ -5,13 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from airmoe.errors import RunFolderError
-from airmoe.mesh.networks import OnnxNetwork
+from airmoe.errors import InvalidInputError, RunFolderError
+from airmoe.mesh.networks import OnnxGate, OnnxNetwork
+from airmoe.runfolder import Manifest, read_manifest
+from tests.mesh.exported import ServerRun
 
 
 @pytest.mark.parametrize("rows", [0, 1, 7])
 def test_an_expert_answers_each_row_with_probabilities(run_folder: Path, rows: int) -> None:
-    expert = OnnxNetwork(run_folder / "clients/00/expert.onnx", (400,), 10)
+    expert = OnnxNetwork(run_folder / "clients/00/expert.onnx", {"input": (400,)}, (10,))
     features_TF = np.random.default_rng(0).random((rows, 400), np.float32)
     probability_TC = expert(features_TF)
     assert probability_TC.shape == (rows, 10)
@@ -22,13 +24,39 @@ def test_an_expert_answers_each_row_with_probabilities(run_folder: Path, rows: i
 def test_a_network_for_items_of_another_shape_is_refused(run_folder: Path) -> None:
     path = run_folder / "shared/extractor.onnx"
     with pytest.raises(RunFolderError) as raised:
-        OnnxNetwork(path, (3, 32, 32), 400)
+        OnnxNetwork(path, {"input": (3, 32, 32)}, (400,))
     assert str(raised.value) == f"{path} takes items of shape (1, 32, 32); the manifest says (3, 32, 32)"
 
 
 def test_a_network_with_outputs_of_another_width_is_refused(run_folder: Path) -> None:
     with pytest.raises(RunFolderError, match=r"gives items of shape \(10,\); the manifest says \(11,\)"):
-        OnnxNetwork(run_folder / "clients/00/expert.onnx", (400,), 11)
+        OnnxNetwork(run_folder / "clients/00/expert.onnx", {"input": (400,)}, (11,))
+
+
+def test_a_gate_that_sees_snr_takes_it_beside_payloads(server_run: ServerRun) -> None:
+    gate = OnnxGate(server_run.folder / "shared/gate.onnx", read_manifest(server_run.server))
+    payload_T = np.random.default_rng(0).random((3, 400), np.float32)
+    snr_db_TE = np.array([[20.0, -10, 20, 20], [np.inf, -np.inf, 0, 0], [5, 5, 5, 5]])
+    scores_TE = gate(payload_T, snr_db_TE)
+    assert scores_TE.dtype == np.float32
+    np.testing.assert_allclose(scores_TE.sum(axis=1), 1, rtol=1e-5)
+    clipped_TE = np.clip(snr_db_TE, -10, 30)
+    np.testing.assert_allclose(gate(payload_T, clipped_TE), scores_TE, rtol=1e-5)
+    with pytest.raises(InvalidInputError, match=r"snr_db_TE is None; expected \(T, E\) in dB"):
+        gate(payload_T, None)
+
+
+def test_a_gate_blind_to_the_channel_does_not_look_at_it(run_folder: Path, manifest: Manifest) -> None:
+    gate = OnnxGate(run_folder / "shared/gate.onnx", manifest)
+    payload_T = np.random.default_rng(0).random((3, 400), np.float32)
+    np.testing.assert_array_equal(gate(payload_T, None), gate(payload_T, np.full((3, 4), -10.0)))
+
+
+def test_a_gate_with_an_input_that_the_manifest_does_not_name_is_refused(
+    server_run: ServerRun, manifest: Manifest
+) -> None:
+    with pytest.raises(RunFolderError, match=r"gate.onnx takes input, snr_db; the manifest says input"):
+        OnnxGate(server_run.folder / "shared/gate.onnx", manifest)
 
 
 @pytest.mark.parametrize("damage", ["missing", "empty", "text", "first half"])
@@ -38,6 +66,6 @@ def test_a_damaged_network_is_named(run_folder: Path, tmp_path: Path, damage: st
     if damage != "missing":
         path.write_bytes({"empty": b"", "text": b"not onnx", "first half": whole[: len(whole) // 2]}[damage])
     with pytest.raises(RunFolderError) as raised:
-        OnnxNetwork(path, (400,), 10)
+        OnnxNetwork(path, {"input": (400,)}, (10,))
     assert str(path) in str(raised.value)
     assert "\n" not in str(raised.value)

@@ -66,7 +66,7 @@ def asker(folders: list[Path], manifest: Manifest) -> Iterator[Asker]:
 
 @pytest.fixture
 def expected(folders: list[Path], asker: Asker) -> NDArray[np.float32]:
-    return OnnxNetwork(folders[0] / "expert.onnx", (400,), 10)(asker.request.array)
+    return OnnxNetwork(folders[0] / "expert.onnx", {"input": (400,)}, (10,))(asker.request.array)
 
 
 def test_a_node_answers_what_its_expert_computes(asker: Asker, expected: NDArray[np.float32]) -> None:
@@ -228,8 +228,8 @@ def damage(folder: Path, what: str) -> None:
             manifest.write_text(json.dumps(fields | {"extra": 1}))
         case "model hash":
             manifest.write_text(json.dumps(fields | {"model_hash": "../../etc"}))
-        case "features":
-            manifest.write_text(json.dumps(fields | {"features": 401}))
+        case "payload":
+            manifest.write_text(json.dumps(fields | {"payload": [401]}))
         case "expert not hashed":
             fields["sha256"].pop("expert.onnx")
             manifest.write_text(json.dumps(fields))
@@ -246,7 +246,7 @@ def damage(folder: Path, what: str) -> None:
         ("binary manifest", "manifest.json is damaged"),
         ("unknown key", "extra"),
         ("model hash", "model_hash"),
-        ("features", "expert.onnx takes items of shape"),
+        ("payload", "expert.onnx takes items of shape"),
         ("expert not hashed", "expert.onnx is damaged"),
     ],
 )

@@ -1,41 +1,26 @@
-"""Networks by name, and the shapes they map."""
+"""Networks by name."""
 
 import pytest
 import torch
+from torch import nn
 
 from airmoe.errors import InvalidInputError
-from airmoe.nn import LeNet5Extractor, MlpExpert, build_extractor, build_model
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("norm", ["group", "none"])
-def test_lenet5_maps_images_to_400_features(channels: int, norm: str) -> None:
-    extractor = LeNet5Extractor(channels, norm)  # type: ignore[arg-type]
-    assert extractor(torch.rand(2, channels, 32, 32)).shape == (2, extractor.features) == (2, 400)
-
-
-@pytest.mark.parametrize(
-    ("channels", "norm", "expected"), [(1, "none", 2572), (3, "none", 2872), (1, "group", 2616)]
+from airmoe.nn import (
+    BiasGate,
+    ConcatGate,
+    LeNet5Expert,
+    LeNet5Extractor,
+    LinearGate,
+    MlpExpert,
+    MlpGate,
+    NoisyTopK,
+    ResNet18Expert,
+    ResNet18Extractor,
+    VitExpert,
+    VitExtractor,
+    build_extractor,
+    build_model,
 )
-def test_lenet5_has_the_parameters_of_its_two_convolutions(channels: int, norm: str, expected: int) -> None:
-    # 6 (25 C + 1) + 16 (6 x 25 + 1), and two per normalised channel.
-    assert sum(p.numel() for p in LeNet5Extractor(channels, norm).parameters()) == expected  # type: ignore[arg-type]
-
-
-def test_lenet5_answers_each_image_alone() -> None:
-    extractor, images = LeNet5Extractor(1), torch.rand(3, 1, 32, 32)
-    torch.testing.assert_close(extractor(images)[1:2], extractor(images[1:2]))
-
-
-def test_lenet5_centres_pixels_itself() -> None:
-    extractor, images = LeNet5Extractor(1), torch.rand(1, 1, 32, 32)
-    torch.testing.assert_close(extractor(images), extractor.layers(4 * images - 2))
-
-
-def test_an_expert_answers_with_probabilities_and_trains_on_logits() -> None:
-    expert, features = MlpExpert(5, 3, hidden=4), torch.randn(6, 5)
-    torch.testing.assert_close(expert(features).sum(dim=1), torch.ones(6))
-    torch.testing.assert_close(torch.softmax(expert.logits(features), dim=1), expert(features))
 
 
 def test_build_model_puts_the_parts_together() -> None:
@@ -46,23 +31,107 @@ def test_build_model_puts_the_parts_together() -> None:
 
 
 @pytest.mark.parametrize(
+    ("backbone", "extractor", "expert"),
+    [
+        ("lenet5", LeNet5Extractor, LeNet5Expert),
+        ("resnet18", ResNet18Extractor, ResNet18Expert),
+        ("vit", VitExtractor, VitExpert),
+    ],
+)
+@pytest.mark.parametrize("hidden", [None, 4])
+def test_experts_are_the_rest_of_the_backbone_or_mlps(
+    backbone: str, extractor: type[nn.Module], expert: type[nn.Module], hidden: int | None
+) -> None:
+    width = {"resnet18": 4, "vit": 12}.get(backbone)
+    model = build_model(
+        backbone, classes=5, experts=3, channels=1, width=width, expert_hidden=hidden, training_k=2
+    )
+    assert type(model.extractor) is extractor
+    assert {type(each) for each in model.experts} == {MlpExpert if hidden else expert}
+    images_TCHW = torch.rand(3, 1, 32, 32)
+    assert model.train()(images_TCHW).y_TC.shape == (3, 5)
+    torch.testing.assert_close(model.eval()(images_TCHW).y_TC.sum(dim=1), torch.ones(3))
+
+
+@pytest.mark.parametrize(("backbone", "norm"), [("lenet5", nn.GroupNorm), ("resnet18", nn.BatchNorm2d)])
+def test_a_backbone_has_a_normalisation_of_its_own(backbone: str, norm: type[nn.Module]) -> None:
+    layers = list(build_extractor(backbone, 1).modules())
+    assert any(isinstance(layer, norm) for layer in layers)
+
+
+def test_normalisation_and_width_reach_extractor_and_experts() -> None:
+    model = build_model(
+        "resnet18", classes=5, experts=2, channels=1, width=4, norm="group", expert_hidden=None
+    )
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in model.modules())
+    assert model.extractor.payload_shape == (16, 8, 8)
+    assert model.experts[1].classifier.in_features == 32
+    assert not any(
+        isinstance(layer, nn.GroupNorm) for layer in build_extractor("lenet5", 1, "none").modules()
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "gate"), [("linear", LinearGate), ("mlp", MlpGate), ("concat", ConcatGate), ("bias", BiasGate)]
+)
+def test_a_gate_is_had_by_name_with_or_without_noise(name: str, gate: type[nn.Module]) -> None:
+    options = {"classes": 5, "experts": 3, "channels": 1, "gate": name, "training_k": 2}
+    assert type(build_model("lenet5", **options).gate) is gate  # type: ignore[arg-type]
+    noisy = build_model("lenet5", noisy=True, **options)  # type: ignore[arg-type]
+    assert type(noisy.gate) is NoisyTopK
+    assert noisy.gate.k == 2
+    assert type(noisy.gate.gate) is gate
+    assert noisy.train()(torch.rand(4, 1, 32, 32)).load_TE.shape == (4, 3)
+
+
+def test_a_bias_gate_serves_another_number_of_experts() -> None:
+    gate = build_model("resnet18", classes=5, experts=3, channels=1, width=4, gate="bias").gate
+    wider = gate.of_experts([2, 0, None, 1, None])
+    snr_db_TE = torch.tensor([[20.0, -5.0, 0.0, 10.0, 5.0]])
+    scores_TE = wider(torch.rand(1, 16), snr_db_TE).scores_TE
+    assert scores_TE.shape == (1, 5)
+    torch.testing.assert_close(scores_TE.sum(), torch.tensor(1.0))
+
+
+def test_the_same_seed_gives_the_same_weights() -> None:
+    def weights() -> dict[str, torch.Tensor]:
+        torch.manual_seed(1)
+        return build_model("vit", classes=5, experts=2, width=12, expert_hidden=None).state_dict()
+
+    first, second = weights(), weights()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"experts": 0}, "experts is 0; expected at least 1"),
-        ({"classes": 1}, "classes is 1; expected at least 2"),
-        ({"expert_hidden": 0}, "expert_hidden is 0; expected at least 1"),
+        ({"experts": 0}, "experts is 0; expected an integer of at least 1"),
+        ({"classes": 1}, "classes is 1; expected an integer of at least 2"),
+        ({"expert_hidden": 0}, "expert_hidden is 0; expected an integer of at least 1"),
+        ({"expert_hidden": True}, "expert_hidden is True; expected an integer of at least 1"),
         ({"training_k": 0}, "training_k is 0; expected 1 to 3"),
         ({"training_k": 4}, "training_k is 4; expected 1 to 3"),
         ({"channels": 2}, "channels is 2; expected 1 or 3"),
         ({"norm": "batch"}, "norm is 'batch'; expected one of group, none"),
+        ({"width": 16}, "width is 16; expected None: lenet5 offers no choice of it"),
+        ({"backbone": "resnet18", "norm": "none"}, "norm is 'none'; expected one of batch, group"),
+        ({"backbone": "resnet18", "width": -1}, "width is -1; expected an integer of at least 1"),
+        ({"backbone": "vit", "norm": "batch"}, "norm is 'batch'; expected None: vit offers no choice of it"),
+        ({"backbone": "vit", "width": 16}, "heads is 3; expected a divisor of the width, 16"),
+        ({"backbone": "hf:x", "norm": "group"}, "norm is 'group'; expected None: hf:x offers no choice"),
+        ({"backbone": "hf:x", "width": 16}, "width is 16; expected None: hf:x offers no choice"),
+        ({"gate": "softmax"}, "gate is 'softmax'; expected one of linear, mlp, concat, bias"),
+        ({"noisy": True, "training_k": 4}, "training_k is 4; expected 1 to 3"),
     ],
 )
 def test_a_wrong_argument_is_named_with_what_is_expected(wrong: dict[str, object], message: str) -> None:
-    arguments: dict[str, object] = {"classes": 10, "experts": 3} | wrong
+    arguments: dict[str, object] = {"backbone": "lenet5", "classes": 10, "experts": 3} | wrong
     with pytest.raises(InvalidInputError, match=message):
-        build_model("lenet5", **arguments)  # type: ignore[arg-type]
+        build_model(**arguments)  # type: ignore[arg-type]
 
 
-def test_an_unknown_backbone_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(InvalidInputError, match="backbone is 'lenet6'; expected one of lenet5"):
-        build_extractor("lenet6", 1)
+@pytest.mark.parametrize("name", ["lenet6", "", "hf:", "LeNet5"])
+def test_an_unknown_backbone_is_refused_with_the_known_ones(name: str) -> None:
+    expected = f"backbone is '{name}'; expected one of lenet5, resnet18, vit, hf:NAME_OR_PATH"
+    with pytest.raises(InvalidInputError, match=expected):
+        build_extractor(name, 1)

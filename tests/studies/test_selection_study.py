@@ -1,16 +1,19 @@
-"""The study of expert selection: its settings, what it measures beside sums by hand, its run folder."""
+"""The study of expert selection: its settings, and what it measures beside sums by hand."""
 
 import itertools
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from airmoe.errors import AirmoeError, InvalidInputError, RunFolderError
+from airmoe.errors import InvalidInputError
 from airmoe.links import Ofdma
-from airmoe.studies.selection import FIGURES, run_study
+from airmoe.studies.curves.rows import Rows
+from airmoe.studies.curves.run import run_study
+from airmoe.studies.curves.settings import USUAL_SCALES as SCALES
+from airmoe.studies.curves.settings import dump_curve, read_curves
+from airmoe.studies.selection import SELECTION
 from airmoe.studies.selection.effort import FAMILIES, sets_of_at_most
 from airmoe.studies.selection.energies import EnergySettings, measure_layers, measure_sweep
 from airmoe.studies.selection.layers import Layer, draw_layer
@@ -22,11 +25,9 @@ from airmoe.studies.selection.quality import (
     measure_share,
     wanted_gaps,
 )
-from airmoe.studies.selection.rows import Rows, sweep_table, with_spread, write_csv
-from airmoe.studies.selection.run import BUILT_IN
-from airmoe.studies.selection.settings import LayerSettings, Scale, dump_curve, read_curves
+from airmoe.studies.selection.settings import LayerSettings
 
-SCALES: tuple[Scale, ...] = ("full", "quick", "smoke")
+FIGURES, BUILT_IN = SELECTION.figures, SELECTION.folder
 
 
 @pytest.mark.parametrize("figure", FIGURES)
@@ -107,7 +108,7 @@ def test_a_wrong_setting_is_named_with_its_file(text: str, tmp_path: Path) -> No
     (tmp_path / "energy_by_importance").mkdir()
     (tmp_path / "energy_by_importance" / "jesa.toml").write_text(text, encoding="utf-8")
     with pytest.raises(InvalidInputError) as refused:
-        run_study(tmp_path / "out", settings=tmp_path)
+        run_study(SELECTION, tmp_path / "out", settings=tmp_path)
     for words in WRONG[text]:
         assert words in str(refused.value)
     assert [path.name for path in tmp_path.iterdir()] == ["energy_by_importance"]
@@ -344,128 +345,10 @@ def test_the_families_of_instances_are_what_their_names_say() -> None:
     np.testing.assert_allclose(above_TE, above_TE[:, :1] * np.ones((1, 32)))
 
 
-def test_means_and_deviations_are_over_seeds() -> None:
-    rows = Rows({"a": [{"x": x, "seed": seed, "v": x + seed} for seed in (0, 1, 3) for x in (2.0, 1.0)]})
-    spread = rows.spread("a", "v")
-    assert spread.x == [1.0, 2.0]
-    assert spread.mean == pytest.approx([7 / 3, 10 / 3])
-    assert spread.deviation == pytest.approx([np.std([0, 1, 3], ddof=1)] * 2)
-    assert spread.seeds == 3
-
-
-def test_rows_are_read_back_as_the_same_numbers() -> None:
-    rows = [{"x": 0.1, "seed": 0, "v": 1 / 3}, {"x": 0.7, "seed": 1, "v": 2e-300}]
-    assert list(Rows.read_csv(write_csv("a,b", rows, ("v",)), ("v",)).of("a,b")) == rows
-    with pytest.raises(ValueError, match="columns"):
-        Rows.read_csv(write_csv("a", rows, ("v",)), ("w",))
-
-
-def test_tables_give_means_with_as_many_decimals_as_their_deviations() -> None:
-    assert with_spread(0.4456, 0.1462) == "0.446 ± 0.146"
-    assert with_spread(1234.5, 20) == "1,234 ± 20"
-    assert with_spread(2.5e-6, 1e-7) == "2.5e-06 ± 1.0e-07"
-    assert with_spread(0.5, 0.0) == "0.500"
-    rows = Rows({"a": [{"x": x, "seed": 0, "v": 1.0} for x in (1, 2)], "b": [{"x": 2, "seed": 0, "v": 3.0}]})
-    table = sweep_table("M", {name: rows.spread(name, "v") for name in ("a", "b")})
-    assert table.splitlines()[2:] == ["| 1 | 1.00 |  |", "| 2 | 1.00 | 3.00 |"]
-
-
-@pytest.fixture
-def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Settings of a study of two curves that is over at once."""
-    folder = tmp_path_factory.mktemp("settings") / "energy_by_layer"
-    folder.mkdir()
-    rest = "layers = 2\ntokens = 4\nseeds = 2\n"
-    (folder / "a.toml").write_text(f'policy = "jesa"\n{rest}', encoding="utf-8")
-    (folder / "b.toml").write_text(f'policy = "des"\n{rest}', encoding="utf-8")
-    return folder.parent
-
-
-class Stopped(Exception):
-    """Raised in the middle of a study."""
-
-
-def interrupted(out: Path, settings: Path, **options: int) -> Path:
-    """A study that was stopped in its second curve."""
-
-    def stop(what: str, done: int, total: int) -> None:
-        if what.endswith("b"):
-            raise Stopped
-
-    with pytest.raises(Stopped):
-        run_study(out, settings=settings, say=stop, **options)  # type: ignore[arg-type]
-    return out.with_name(f"{out.name}.partial")
-
-
-def test_an_interrupted_study_goes_on_where_it_stopped_and_ends_the_same(small: Path, tmp_path: Path) -> None:
-    run_study(tmp_path / "whole", settings=small, seed=4)
-    partial = interrupted(tmp_path / "halves", small, seed=4)
-    assert [path.name for path in (partial / "rows" / "energy_by_layer").iterdir()] == ["a.csv"]
-    measured = []
-    run_study(tmp_path / "halves", resume=True, say=lambda what, done, total: measured.append(what))
-    assert set(measured) == {"energy_by_layer: b"}
-    for name in ("energy_by_layer.csv", "figures/energy_by_layer.svg", "tables.md"):
-        assert (tmp_path / "halves" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["halves", "whole"]
-
-
-def test_another_seed_gives_other_rows(small: Path, tmp_path: Path) -> None:
-    for seed in (0, 4):
-        run_study(tmp_path / str(seed), settings=small, seed=seed)
-    rows = [(tmp_path / str(seed) / "energy_by_layer.csv").read_text(encoding="utf-8") for seed in (0, 4)]
-    assert set(rows[0].splitlines()[1:]).isdisjoint(rows[1].splitlines()[1:])
-
-
-def test_a_study_is_not_taken_up_with_other_settings_or_another_seed(small: Path, tmp_path: Path) -> None:
-    partial = interrupted(tmp_path / "out", small)
-    with pytest.raises(RunFolderError, match="has seed 0, not 1"):
-        run_study(tmp_path / "out", settings=small, seed=1, resume=True)
-    with pytest.raises(RunFolderError, match="has other settings"):
-        run_study(tmp_path / "out", scale="smoke", resume=True)
-    with pytest.raises(InvalidInputError, match="no unfinished run"):
-        run_study(tmp_path / "out", settings=small)
-    assert partial.is_dir()
-    run_study(tmp_path / "out", settings=small, seed=0, resume=True)  # the same again is no mistake
-    with pytest.raises(InvalidInputError, match="does not exist yet"):
-        run_study(tmp_path / "out", settings=small)
-
-
-def test_a_study_is_not_taken_up_by_other_software(small: Path, tmp_path: Path) -> None:
-    partial = interrupted(tmp_path / "out", small)
-    record = (partial / "run.json").read_text(encoding="utf-8")
-    (partial / "run.json").write_text(record.replace(np.__version__, "1.0"), encoding="utf-8")
-    with pytest.raises(RunFolderError, match=r"begun with .*numpy 1\.0"):
-        run_study(tmp_path / "out", resume=True)
-
-
-@pytest.mark.parametrize(
-    ("damaged", "text", "said"),
-    [
-        ("run.json", "{", "run.json is damaged"),
-        ("run.json", '{"seed": "0"}', "run.json is damaged"),
-        ("rows/energy_by_layer/a.csv", "curve,x\n", "damaged"),
-        ("rows/energy_by_layer/a.csv", "", "damaged"),
-        ("settings/energy_by_layer/a.toml", 'policy = "jesa"\na = 1', "a known key"),
-    ],
-)
-def test_damage_is_told_in_a_line(damaged: str, text: str, said: str, small: Path, tmp_path: Path) -> None:
-    partial = interrupted(tmp_path / "out", small)
-    (partial / damaged).write_text(text, encoding="utf-8")
-    with pytest.raises(AirmoeError, match=said):
-        run_study(tmp_path / "out", resume=True)
-    assert not (tmp_path / "out").exists()
-
-
-def test_rows_that_are_missing_from_a_curve_are_damage(small: Path, tmp_path: Path) -> None:
-    path = interrupted(tmp_path / "out", small) / "rows" / "energy_by_layer" / "a.csv"
-    path.write_text("\n".join(path.read_text(encoding="utf-8").splitlines()[:-1]) + "\n", encoding="utf-8")
-    with pytest.raises(RunFolderError, match="a has 3 rows"):
-        run_study(tmp_path / "out", resume=True)
-
-
-def test_a_folder_of_an_unknown_figure_is_refused(small: Path, tmp_path: Path) -> None:
-    shutil.copytree(small / "energy_by_layer", small / "energy_by_lair")
-    with pytest.raises(InvalidInputError, match="'energy_by_lair'; expected one of energy_by_importance"):
-        run_study(tmp_path / "out", settings=small)
-    with pytest.raises(InvalidInputError, match="a folder with a TOML file per curve"):
-        run_study(tmp_path / "out", settings=tmp_path, only=["run_time"])
+def test_whether_the_wanted_gaps_are_met_is_told_if_they_are_measured() -> None:
+    curves = {"proven_gap": {"tight": GapSettings(bound="tight")}}
+    rows = {"proven_gap": Rows({"tight": [{"x": 1024, "seed": seed, "gap": 2e-5} for seed in range(3)]})}
+    assert SELECTION.told(curves, rows) == [
+        "tight, M = 1024: mean gap 0.002 % over 3 seeds, wanted at most 0.01 %: met"
+    ]
+    assert SELECTION.told({}, {}) == []

@@ -13,7 +13,9 @@ import pytest
 from PIL import Image
 
 from airmoe.data import ImageSet
-from airmoe.runfolder import client_folders
+from airmoe.mesh import simulated_links
+from airmoe.runfolder import client_folders, read_manifest
+from tests.mesh.exported import make_server_run
 from tests.mesh.ports import free_address
 from tests.system.commands import AIRMOE_WITHOUT_TORCH, Command, ended, running
 
@@ -128,6 +130,80 @@ def test_predict_says_who_decided_when_no_scheduler_did(
     assert told.returncode == 0
     assert "decided by des:0.5:2 at this client: no scheduler did\n" in told.stdout
     assert "no scheduler is alive; until one decides again, des:0.5:2 decides at this client" in told.stderr
+
+
+@pytest.fixture(scope="module")
+def analog_run(
+    run_folder: Path, tmp_path_factory: pytest.TempPathFactory, digits: ImageSet
+) -> tuple[Path, Path]:
+    """Folders of the clients and of the server of a run over analog links, with a gate that sees SNR."""
+    pytest.importorskip("torch")
+    out = tmp_path_factory.mktemp("analog") / "run"
+    run = make_server_run(run_folder, out, digits, transmission="analog", mean_snr_db=15.0)
+    return run.folder / "clients", run.server
+
+
+@pytest.fixture(scope="module")
+def expert_nodes(analog_run: tuple[Path, Path]) -> Iterator[str]:
+    """The address of one of two nodes with nothing but an expert."""
+    clients, addresses = analog_run[0], [free_address(), free_address()]
+    with ExitStack() as open_:
+        for name, address in zip(("00", "03"), addresses, strict=True):
+            options = ["--listen", address, "--connect", addresses[0]][: 2 if address == addresses[0] else 4]
+            node = open_.enter_context(
+                running("serve", clients / name, *options, program=AIRMOE_WITHOUT_TORCH)
+            )
+            node.wait_for_line("serving expert")
+        yield addresses[0]
+
+
+def test_a_server_asks_over_analog_links_and_is_told_the_snr_of_who_answered(
+    analog_run: tuple[Path, Path], expert_nodes: str, zero: Path
+) -> None:
+    options = ["--client", analog_run[1], "--connect", expert_nodes, "--policy", "topk:2"]
+    told = ended("predict", zero, *options, program=AIRMOE_WITHOUT_TORCH)
+    assert (told.returncode, told.stderr) == (0, "")
+    (answered,) = [line for line in told.stdout.splitlines() if line.startswith("answered by expert")]
+    links = simulated_links(read_manifest(analog_run[1]).radio, 5).snr_db([4], [0, 3])[0]
+    assert re.fullmatch(
+        rf"answered by expert 0 \(remote, score [01]\.\d\d, link {links[0]:.1f} dB\), "
+        rf"3 \(remote, score [01]\.\d\d, link {links[1]:.1f} dB\)",
+        answered,
+    )
+    assert "2 of 4 experts can be asked" in told.stdout
+    joules = 2 * (400 / 2 + 32) * 1e-2 / 1e6
+    assert f"{joules * 1e6:.1f} µJ over simulated analog links, " in told.stdout
+
+
+def test_a_server_decides_by_a_joint_policy_at_ideal_prices(
+    analog_run: tuple[Path, Path], expert_nodes: str, zero: Path
+) -> None:
+    options = ["--client", analog_run[1], "--connect", expert_nodes, "--policy", "jesa:0.5:2"]
+    told = ended("predict", zero, *options, program=AIRMOE_WITHOUT_TORCH)
+    assert told.returncode == 0
+    assert "at this client" not in told.stderr
+    assert "decided by jesa:0.5:2 at the prices of ideal links\n" in told.stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("serve", "client_folder is '{server}'; expected an expert's folder: a server holds no expert"),
+        ("predict", "client_folder is '{expert}'; expected a client that asks: this one serves expert 0"),
+    ],
+)
+def test_a_folder_for_the_other_command_is_refused(
+    analog_run: tuple[Path, Path], zero: Path, command: str, message: str
+) -> None:
+    clients, server = analog_run
+    arguments: dict[str, list[object]] = {
+        "serve": [server, "--listen", free_address()],
+        "predict": [zero, "--client", clients / "00", "--connect", free_address()],
+    }
+    told = ended(command, *arguments[command])
+    assert told.returncode == 2
+    assert told.stderr.startswith("airmoe: " + message.format(server=server, expert=clients / "00"))
+    assert told.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,11 @@
-"""CIFAR-10 in its official binary layout: found in a folder, or downloaded once into the user's cache.
+"""CIFAR in its official binary layout: found in a folder, or downloaded once into the user's cache.
 
-A record is one label byte, then 3072 bytes: 1024 red, 1024 green and 1024 blue, row by row.
+A record is its labels, one byte each, then 3072 bytes: 1024 red, 1024 green and 1024 blue, row by row.
 """
 
 import os
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,25 +15,92 @@ from airmoe.data.download import Progress, download, extract
 from airmoe.data.image_set import ImageSet
 from airmoe.errors import DataError, InvalidInputError
 
-CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
-CIFAR10_SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
+TRAIN_RECORDS, TEST_RECORDS = 50_000, 10_000
+PIXEL_BYTES = 3072
 
-_FOLDER_NAME = "cifar-10-batches-bin"
-_TRAIN_FILES = tuple(f"data_batch_{i}.bin" for i in range(1, 6))
-_TEST_FILE = "test_batch.bin"
-_NAMES_FILE = "batches.meta.txt"
-_CLASSES = 10
-_RECORDS = 10_000
-_RECORD_BYTES = 3073
-_BATCH_BYTES = _RECORDS * _RECORD_BYTES
 _MAX_NAMES_BYTES = 4096
 _MAX_ARCHIVE_BYTES = 200_000_000
 
 
-def load_cifar10(data_dir: Path | None, progress: Progress | None) -> ImageSet:
+@dataclass(frozen=True)
+class CifarSet:
+    """One of the CIFAR sets: where it is had, and how its files are laid out.
+
+    Attributes:
+        name: as `airmoe.data.load_images` is asked for it.
+        url: of the archive.
+        sha256: of the archive.
+        folder: that holds the files in the archive.
+        train_files: with equally many of the 50,000 training records each.
+        test_file: with the 10,000 held-out records.
+        names_file: the names of the classes, one a line.
+        classes: how many.
+        labels: bytes before the pixels; the last is the class.
+    """
+
+    name: str
+    url: str
+    sha256: str
+    folder: str
+    train_files: tuple[str, ...]
+    test_file: str
+    names_file: str
+    classes: int
+    labels: int
+
+    @property
+    def record_bytes(self) -> int:
+        """Bytes of a record."""
+        return self.labels + PIXEL_BYTES
+
+    @property
+    def records(self) -> dict[str, int]:
+        """How many records each file holds."""
+        each = TRAIN_RECORDS // len(self.train_files)
+        return dict.fromkeys(self.train_files, each) | {self.test_file: TEST_RECORDS}
+
+    @property
+    def file_names(self) -> str:
+        """All files, as a phrase."""
+        train = " to ".join(dict.fromkeys((self.train_files[0], self.train_files[-1])))
+        return f"{train}, {self.test_file} and {self.names_file}"
+
+
+CIFAR_SETS = {
+    cifar.name: cifar
+    for cifar in (
+        CifarSet(
+            name="cifar10",
+            url="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+            sha256="c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+            folder="cifar-10-batches-bin",
+            train_files=tuple(f"data_batch_{i}.bin" for i in range(1, 6)),
+            test_file="test_batch.bin",
+            names_file="batches.meta.txt",
+            classes=10,
+            labels=1,
+        ),
+        CifarSet(
+            name="cifar100",
+            url="https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
+            sha256="58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
+            folder="cifar-100-binary",
+            train_files=("train.bin",),
+            test_file="test.bin",
+            names_file="fine_label_names.txt",
+            classes=100,
+            labels=2,
+        ),
+    )
+}
+"""The sets by name. Of CIFAR-100, whose records begin with a coarse and a fine label, the fine one counts."""
+
+
+def load_cifar(cifar: CifarSet, data_dir: Path | None, progress: Progress | None) -> ImageSet:
     """Load 50,000 training and 10,000 held-out images, uint8 3x32x32.
 
     Args:
+        cifar: which set, one of `CIFAR_SETS`.
         data_dir: the first folder to look in, before ``$AIRMOE_DATA`` and the cache.
         progress: as `airmoe.data.load_images`.
 
@@ -42,12 +110,12 @@ def load_cifar10(data_dir: Path | None, progress: Progress | None) -> ImageSet:
     """
     if data_dir is not None and not data_dir.is_dir():
         raise InvalidInputError("data_dir", str(data_dir), "an existing folder")
-    folder = _find(data_dir) or _download_into(_cache(), progress)
-    class_names = _read_class_names(folder / _NAMES_FILE)
-    train = [_read_batch(folder / name) for name in _TRAIN_FILES]
-    test_images, test_labels = _read_batch(folder / _TEST_FILE)
+    folder = _find(cifar, data_dir) or _download_into(_cache(), cifar, progress)
+    class_names = _read_class_names(folder / cifar.names_file, cifar.classes)
+    train = [_read_records(folder / name, cifar) for name in cifar.train_files]
+    test_images, test_labels = _read_records(folder / cifar.test_file, cifar)
     return ImageSet(
-        name="cifar10",
+        name=cifar.name,
         train_images=np.concatenate([images_TCHW for images_TCHW, _ in train]),
         train_labels=np.concatenate([labels_T for _, labels_T in train]),
         test_images=test_images,
@@ -56,22 +124,22 @@ def load_cifar10(data_dir: Path | None, progress: Progress | None) -> ImageSet:
     )
 
 
-def _find(data_dir: Path | None) -> Path | None:
+def _find(cifar: CifarSet, data_dir: Path | None) -> Path | None:
     named = os.environ.get("AIRMOE_DATA")
     places = [data_dir, Path(named) if named else None, _cache()]
     for place in places:
         if place is None:
             continue
-        for folder in (place, place / _FOLDER_NAME):
-            if _holds_batches(folder):
+        for folder in (place, place / cifar.folder):
+            if _holds_records(folder, cifar):
                 return folder
     return None
 
 
-def _holds_batches(folder: Path) -> bool:
+def _holds_records(folder: Path, cifar: CifarSet) -> bool:
     # One is enough: a copy that lacks files is reported, not silently replaced by a download.
     try:
-        return any((folder / name).is_file() for name in (*_TRAIN_FILES, _TEST_FILE))
+        return any((folder / name).is_file() for name in cifar.records)
     except OSError as error:
         raise DataError(f"{folder}: cannot be searched ({error.strerror})") from error
 
@@ -81,55 +149,59 @@ def _cache() -> Path:
     return (Path(named) if named else Path.home() / ".cache") / "airmoe"
 
 
-def _download_into(cache: Path, progress: Progress | None) -> Path:
-    folder = cache / _FOLDER_NAME
-    member_bytes = {f"{_FOLDER_NAME}/{name}": _BATCH_BYTES for name in (*_TRAIN_FILES, _TEST_FILE)}
-    member_bytes[f"{_FOLDER_NAME}/{_NAMES_FILE}"] = _MAX_NAMES_BYTES
+def _download_into(cache: Path, cifar: CifarSet, progress: Progress | None) -> Path:
+    folder = cache / cifar.folder
+    member_bytes = {
+        f"{cifar.folder}/{name}": records * cifar.record_bytes for name, records in cifar.records.items()
+    }
+    member_bytes[f"{cifar.folder}/{cifar.names_file}"] = _MAX_NAMES_BYTES
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache, prefix=f".{_FOLDER_NAME}.") as temporary:
-            archive, unpacked = Path(temporary) / Path(CIFAR10_URL).name, Path(temporary) / _FOLDER_NAME
-            download(
-                CIFAR10_URL, archive, sha256=CIFAR10_SHA256, max_bytes=_MAX_ARCHIVE_BYTES, progress=progress
-            )
+        with tempfile.TemporaryDirectory(dir=cache, prefix=f".{cifar.folder}.") as temporary:
+            archive, unpacked = Path(temporary) / Path(cifar.url).name, Path(temporary) / cifar.folder
+            download(cifar.url, archive, sha256=cifar.sha256, max_bytes=_MAX_ARCHIVE_BYTES, progress=progress)
             unpacked.mkdir()
             extract(archive, member_bytes, unpacked)
-            if not _holds_batches(folder):  # else another process was faster
+            if not _holds_records(folder, cifar):  # else another process was faster
                 unpacked.replace(folder)
     except (DataError, OSError) as error:
-        files = f"{_TRAIN_FILES[0]} to {_TRAIN_FILES[-1]}, {_TEST_FILE} and {_NAMES_FILE}"
+        files = f"{cifar.file_names} (from {Path(cifar.url).name})"
         raise DataError(
-            f"cifar10: {error}. To go on without a download, put {files} (from {Path(CIFAR10_URL).name}) "
-            f"into {folder}, or into a folder that --data-dir or AIRMOE_DATA names"
+            f"{cifar.name}: {error}. To go on without a download, put {files} into {folder}, "
+            "or into a folder that --data-dir or AIRMOE_DATA names"
         ) from error
     return folder
 
 
-def _read_class_names(file: Path) -> tuple[str, ...]:
+def _read_class_names(file: Path, classes: int) -> tuple[str, ...]:
     try:
         class_names = tuple(file.read_text(encoding="utf-8").split())
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
-            f"{file}: cannot be read ({error}); expected the names of {_CLASSES} classes"
+            f"{file}: cannot be read ({error}); expected the names of {classes} classes"
         ) from error
-    if len(class_names) != _CLASSES:
-        raise DataError(f"{file}: holds {len(class_names)} class names; expected {_CLASSES}")
+    if len(class_names) != classes:
+        raise DataError(f"{file}: holds {len(class_names)} class names; expected {classes}")
     return class_names
 
 
-def _read_batch(file: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def _read_records(file: Path, cifar: CifarSet) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    records = cifar.records[file.name]
+    expected_bytes = records * cifar.record_bytes
     try:
         content = np.fromfile(file, dtype=np.uint8)
     except OSError as error:
-        raise DataError(f"{file}: cannot be read ({error}); expected {_BATCH_BYTES} bytes") from error
-    if content.size != _BATCH_BYTES:
+        raise DataError(f"{file}: cannot be read ({error}); expected {expected_bytes} bytes") from error
+    if content.size != expected_bytes:
         raise DataError(
             f"{file}: has {content.size} bytes; "
-            f"expected {_BATCH_BYTES} ({_RECORDS} records of {_RECORD_BYTES})"
+            f"expected {expected_bytes} ({records} records of {cifar.record_bytes})"
         )
-    records_TB = content.reshape(_RECORDS, _RECORD_BYTES)
-    labels_T = records_TB[:, 0].astype(np.int64)
-    if labels_T.max() >= _CLASSES:
-        record = int(np.argmax(labels_T >= _CLASSES))
-        raise DataError(f"{file}: record {record} has label {labels_T[record]}; expected 0 to {_CLASSES - 1}")
-    return records_TB[:, 1:].reshape(-1, 3, 32, 32), labels_T
+    records_TB = content.reshape(records, cifar.record_bytes)
+    labels_T = records_TB[:, cifar.labels - 1].astype(np.int64)
+    if labels_T.max() >= cifar.classes:
+        record = int(np.argmax(labels_T >= cifar.classes))
+        raise DataError(
+            f"{file}: record {record} has label {labels_T[record]}; expected 0 to {cifar.classes - 1}"
+        )
+    return records_TB[:, cifar.labels :].reshape(-1, 3, 32, 32), labels_T

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from airmoe.data.cifar import load_cifar10
+from airmoe.data.cifar import CIFAR_SETS, load_cifar
 from airmoe.data.digits import load_digits
 from airmoe.data.download import Progress
 from airmoe.data.folder import load_folder
@@ -16,16 +16,17 @@ def load_images(name: str, *, data_dir: Path | None = None, progress: Progress |
     """Load a labelled image set; the split into training and held-out images never depends on a seed.
 
     * ``"digits"``: scikit-learn's 1,797 handwritten digits, 1x32x32, 450 held out. Needs scikit-learn.
-    * ``"cifar10"``: CIFAR-10 in its official binary layout, 3x32x32, 10,000 held out. Looked for in
-      ``data_dir``, in ``$AIRMOE_DATA`` and in the cache (``$XDG_CACHE_HOME/airmoe`` or ``~/.cache/airmoe``),
-      in each directly or under ``cifar-10-batches-bin/``; else downloaded into the cache (170 MB).
+    * ``"cifar10"``, ``"cifar100"``: CIFAR in its official binary layout, 3x32x32, 10,000 held out; of
+      CIFAR-100 the 100 fine classes. Looked for in ``data_dir``, in ``$AIRMOE_DATA`` and in the cache
+      (``$XDG_CACHE_HOME/airmoe`` or ``~/.cache/airmoe``), in each directly or under the archive's folder,
+      ``cifar-10-batches-bin/`` or ``cifar-100-binary/``; else downloaded into the cache (170 MB).
     * ``"folder:PATH"``: PATH holds one folder of images per class, or ``train/`` and ``test/`` with one per
       class each. Without those two, 20 % of every class is held out (at least one image). Images become 32x32
       with 3 channels, or 1 if every one is greyscale.
 
     Args:
         name: one of the above.
-        data_dir: the first folder to look for CIFAR-10 in.
+        data_dir: the first folder to look for CIFAR in.
         progress: called with (bytes done, bytes in all) during a download; 0 in all if that is not known.
 
     Returns:
@@ -37,8 +38,8 @@ def load_images(name: str, *, data_dir: Path | None = None, progress: Progress |
     """
     if name == "digits":
         return load_digits()
-    if name == "cifar10":
-        return load_cifar10(data_dir, progress)
+    if name in CIFAR_SETS:
+        return load_cifar(CIFAR_SETS[name], data_dir, progress)
     if name.startswith(_FOLDER) and name != _FOLDER:
         return load_folder(name, Path(name.removeprefix(_FOLDER)).expanduser())
-    raise InvalidInputError("dataset", name, "digits, cifar10 or folder:PATH")
+    raise InvalidInputError("dataset", name, "digits, cifar10, cifar100 or folder:PATH")

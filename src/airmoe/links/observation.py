@@ -63,12 +63,15 @@ class LinkSnr:
             error_db: standard deviation of the error in dB of what it sees (noisy CSI).
 
         Raises:
-            InvalidInputError: a negative number, or an error above 100 dB.
+            InvalidInputError: a number out of range, or a process that draws another shape.
         """
+        items = integer_at_least("items", items, 0)
+        experts = integer_at_least("experts", experts, 1)
         delay = integer_at_least("delay_slots", delay_slots, 0)
         error = number_within("error_db", error_db, 0, MOST_ERROR_DB)
         snr_db_SL = process.draw(items + delay, experts, random)
-        observed_db_TE = snr_db_SL[: len(snr_db_SL) - delay]
+        refuse_shape(f"a draw of {process.name}", snr_db_SL, (items + delay, experts), "(S, L)")
+        observed_db_TE = snr_db_SL[:items]
         if error:
             observed_db_TE = observed_db_TE + error * random.standard_normal(observed_db_TE.shape)
         return cls(snr_db_SL[delay:], observed_db_TE)

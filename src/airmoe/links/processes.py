@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from airmoe.errors import InvalidInputError
-from airmoe.links.checks import number_within
+from airmoe.links.checks import integer_at_least, number_within
+from airmoe.links.text_form import shortest, text_form
 
 LOWEST_DB, HIGHEST_DB = -300.0, 300.0
 
@@ -18,9 +19,65 @@ LOWEST_DB, HIGHEST_DB = -300.0, 300.0
 class SnrProcess(Protocol):
     """Draws the SNR of links over consecutive slots."""
 
-    def draw(self, slots: int, links: int, random: np.random.Generator) -> NDArray[np.float64]:
-        """Return (S, L), dB: links behave alike and independently, unless the process says otherwise."""
+    @property
+    def name(self) -> str:
+        """What tables and figures call it; of ours, the text from which `make_process` makes an equal one."""
         ...
+
+    def draw(self, slots: int, links: int, random: np.random.Generator) -> NDArray[np.float64]:
+        """Return (S, L), dB, finite: links behave alike and independently, unless the process says otherwise.
+
+        Raises:
+            InvalidInputError: `slots` is no integer >= 0, or `links` none >= 1.
+        """
+        ...
+
+
+def draw_shape(slots: int, links: int) -> tuple[int, int]:
+    """Return (S, L); raises `InvalidInputError` where `slots` is no integer >= 0 or `links` none >= 1."""
+    return integer_at_least("slots", slots, 0), integer_at_least("links", links, 1)
+
+
+@dataclass(frozen=True)
+class FixedSnr:
+    """The same in every slot: one SNR for all links, or one for each.
+
+    Args:
+        snr_db: a number, or a tuple with one number per link.
+
+    Raises:
+        InvalidInputError: a number outside -300 to 300 dB, or none at all.
+    """
+
+    snr_db: float | tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if isinstance(self.snr_db, tuple):
+            if not self.snr_db:
+                raise InvalidInputError("snr_db", self.snr_db, "a number, or one per link")
+            for link, snr_db in enumerate(self.snr_db):
+                number_within(f"snr_db[{link}]", snr_db, LOWEST_DB, HIGHEST_DB)
+        else:
+            number_within("snr_db", self.snr_db, LOWEST_DB, HIGHEST_DB)
+
+    @property
+    def name(self) -> str:
+        """E.g. "fixed:10", "fixed:10,-5,20", or "fixed:10," for a tuple of one."""
+        if not isinstance(self.snr_db, tuple):
+            return f"fixed:{shortest(self.snr_db)}"
+        numbers = ",".join(shortest(snr_db) for snr_db in self.snr_db)
+        return f"fixed:{numbers}" if len(self.snr_db) > 1 else f"fixed:{numbers},"
+
+    def draw(self, slots: int, links: int, random: np.random.Generator) -> NDArray[np.float64]:
+        """Return (S, L), dB; see `SnrProcess.draw`.
+
+        Raises:
+            InvalidInputError: the tuple has another number of links.
+        """
+        shape_SL = draw_shape(slots, links)
+        if isinstance(self.snr_db, tuple) and len(self.snr_db) != links:
+            raise InvalidInputError("links", links, f"{len(self.snr_db)}, as {self.name} has so many numbers")
+        return np.broadcast_to(np.asarray(self.snr_db, dtype=np.float64), shape_SL).copy()
 
 
 @dataclass(frozen=True)
@@ -44,9 +101,14 @@ class UniformSnr:
         if self.low_db > self.high_db:
             raise InvalidInputError("low_db", self.low_db, f"at most high_db, {self.high_db}")
 
+    @property
+    def name(self) -> str:
+        """E.g. "uniform:-5:20"."""
+        return text_form("uniform", self, needed=2)
+
     def draw(self, slots: int, links: int, random: np.random.Generator) -> NDArray[np.float64]:
-        """Return (S, L), dB."""
-        return random.uniform(self.low_db, self.high_db, (slots, links))
+        """Return (S, L), dB; see `SnrProcess.draw`."""
+        return random.uniform(self.low_db, self.high_db, draw_shape(slots, links))
 
 
 @dataclass(frozen=True)
@@ -68,8 +130,54 @@ class SpreadSnr:
         number_within("mean_db", self.mean_db, LOWEST_DB, HIGHEST_DB)
         number_within("spread_db", self.spread_db, 0, HIGHEST_DB)
 
+    @property
+    def name(self) -> str:
+        """E.g. "spread:10:5"."""
+        return text_form("spread", self, needed=2)
+
     def draw(self, slots: int, links: int, random: np.random.Generator) -> NDArray[np.float64]:
-        """Return (S, L), dB; a single link has the mean."""
+        """Return (S, L), dB; a single link has the mean; see `SnrProcess.draw`."""
+        shape_SL = draw_shape(slots, links)
         steps_L = np.linspace(-1.0, 1.0, links) if links > 1 else np.zeros(1)
-        steps_SL = random.permuted(np.broadcast_to(steps_L, (slots, links)), axis=1)
+        steps_SL = random.permuted(np.broadcast_to(steps_L, shape_SL), axis=1)
         return np.asarray(self.mean_db + self.spread_db * steps_SL)
+
+
+@dataclass(frozen=True)
+class OneBadSnr:
+    """The same in every slot: one link is bad, all others are good.
+
+    Args:
+        bad_db: SNR of the bad link.
+        good_db: SNR of the others.
+        bad: which link is bad.
+
+    Raises:
+        InvalidInputError: an SNR outside -300 to 300 dB, or a negative link.
+    """
+
+    bad_db: float = -10.0
+    good_db: float = 20.0
+    bad: int = 0
+
+    def __post_init__(self) -> None:
+        number_within("bad_db", self.bad_db, LOWEST_DB, HIGHEST_DB)
+        number_within("good_db", self.good_db, LOWEST_DB, HIGHEST_DB)
+        integer_at_least("bad", self.bad, 0)
+
+    @property
+    def name(self) -> str:
+        """E.g. "one-bad:-10:20", or "one-bad:-10:20:3" for link 3."""
+        return text_form("one-bad", self, needed=2)
+
+    def draw(self, slots: int, links: int, random: np.random.Generator) -> NDArray[np.float64]:
+        """Return (S, L), dB; see `SnrProcess.draw`.
+
+        Raises:
+            InvalidInputError: the bad link is none of these.
+        """
+        snr_db_SL = np.full(draw_shape(slots, links), float(self.good_db))
+        if self.bad >= links:
+            raise InvalidInputError("bad", self.bad, f"a link from 0 to {links - 1}")
+        snr_db_SL[:, self.bad] = self.bad_db
+        return snr_db_SL

@@ -1,6 +1,6 @@
 """The mesh as a carrier: one request per expert and batch, all sent together, collected until one deadline.
 
-Shape suffixes: T items, E experts, F features, C classes, P (item, expert) pairs sorted by expert.
+Shape suffixes: T items, I some of them, E experts, C classes, P (item, expert) pairs sorted by expert.
 """
 
 import itertools
@@ -17,45 +17,55 @@ from numpy.typing import NDArray
 
 from airmoe.errors import FrameError
 from airmoe.links import Links
+from airmoe.links.analog import receive_analog
 from airmoe.mesh.frame import BYTES_PER_VALUE, Frame, WireType, decode, encode
 from airmoe.mesh.keys import expert_key, layer_key
 from airmoe.mesh.liveliness import SILENCE_S, Liveliness
 from airmoe.mesh.queries import ask, refusal_of
-from airmoe.runfolder import Manifest
-from airmoe.scheduling import NORM_BITS, IdealPrice, Price, Slot
+from airmoe.runfolder import Manifest, Transmission
+from airmoe.scheduling import NORM_BITS, AirtimePrice, IdealPrice, Price, Slot, analog_channel_uses
 from airmoe.scheduling.dispatch import Delivery
 
 _log = logging.getLogger("airmoe.mesh")
 
 
 class MeshCarrier:
-    """Brings features to the experts of a mesh and probabilities back.
+    """Brings payloads to the experts of a mesh and probabilities back.
 
-    The client's own expert runs in this process and costs nothing. The others are found by their liveliness
-    tokens; an expert that is not alive, or just let a request time out, is priced at infinity.
+    The client's own expert, if it has one, runs in this process and costs nothing. The others are found by
+    their liveliness tokens; an expert that is not alive, or just let a request time out, is priced at
+    infinity.
+
+    Over ideal links an expert is sent the payload as it is, whose bits are priced at the Shannon rate. Over
+    analog links it is sent what its receiver would get at the link's true SNR, see `receive_analog`, and the
+    price is that of the airtime. Answers come back without error.
 
     ``liveliness`` tells which experts' nodes are alive.
 
     Args:
         session: an open Zenoh session.
         manifest: of the client that asks.
-        own_expert: runs the client's own expert.
+        own_expert: runs the client's own expert; None for a server, which has none.
         links: the simulated links that price the transfers, as they are and as observed.
-        wire_type: how values travel; the price counts its bits.
+        wire_type: how values travel.
+        transmission: "ideal" or "analog" links.
+        random: where noise is drawn from.
     """
 
     def __init__(
         self,
         session: zenoh.Session,
         manifest: Manifest,
-        own_expert: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+        own_expert: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None,
         links: Links,
-        wire_type: WireType = "float32",
+        wire_type: WireType,
+        transmission: Transmission,
+        random: np.random.Generator,
     ) -> None:
         self.sent_bytes = self.received_bytes = 0
         self._session, self._manifest, self._own_expert = session, manifest, own_expert
-        self.links: Links | None = links
-        self._price, self._wire_type = IdealPrice(links), wire_type
+        self._wire_type, self._is_analog, self._random = wire_type, transmission == "analog", random
+        self.links = links
         self._request_ids = itertools.count(secrets.randbits(48))
         key = layer_key(manifest.mesh, manifest.model_hash, manifest.layer)
         self.liveliness = Liveliness(session, key, manifest.experts)
@@ -64,14 +74,35 @@ class MeshCarrier:
         """Stop watching the mesh; the session stays open."""
         self.liveliness.close()
 
+    @property
+    def own_experts(self) -> frozenset[int]:
+        """The client's own expert; nothing for a server."""
+        expert = self._manifest.expert
+        return frozenset() if expert is None else frozenset({expert})
+
+    @property
+    def links(self) -> Links:
+        """The simulated links; price and noise follow when others are set."""
+        return self._links
+
+    @links.setter
+    def links(self, links: Links) -> None:
+        self._links = links
+        self._price: AirtimePrice | IdealPrice = (
+            AirtimePrice(links.radio) if self._is_analog else IdealPrice(links)
+        )
+
     def payload_bits(self, payload_T: NDArray[np.float32]) -> int:
-        """Return the bits of an item's payload on the wire and of its norm."""
-        return int(payload_T[0].size) * BYTES_PER_VALUE[self._wire_type] * 8 + NORM_BITS
+        """Return the bits of an item's payload on the wire and of its norm; if analog, the channel uses."""
+        values = int(payload_T[0].size)
+        if self._is_analog:
+            return round(analog_channel_uses(values))
+        return values * BYTES_PER_VALUE[self._wire_type] * 8 + NORM_BITS
 
     def price_j(self, slot: Slot, subcarrier_NN: NDArray[np.int64] | None = None) -> Price:
         """Return (T, E) joules over the simulated links, quoted inf for experts that cannot be asked now."""
         price = self._price(slot, subcarrier_NN)
-        askable = self.liveliness.askable | {self._manifest.expert}
+        askable = self.liveliness.askable | self.own_experts
         lost = [expert for expert in range(self._manifest.experts) if expert not in askable]
         price.quoted_j_TE[:, lost] = np.inf
         return price
@@ -91,13 +122,15 @@ class MeshCarrier:
         end = time.monotonic() + deadline_s
         replies: queue.SimpleQueue[tuple[int, zenoh.Reply | None]] = queue.SimpleQueue()
         waiting: dict[int, int] = {}
-        for expert in items.keys() - {self._manifest.expert}:
+        for expert in sorted(items.keys() - self.own_experts):
             waiting[expert] = next(self._request_ids)
-            self._send(expert, waiting[expert], payload_T[items[expert]], deadline_s, replies)
+            received_I = self._received(payload_T, items[expert], expert, slot)
+            self._send(expert, waiting[expert], received_I, deadline_s, replies)
 
         outputs: dict[int, NDArray[np.float32]] = {}
-        if self._manifest.expert in items:
-            outputs[self._manifest.expert] = self._own_expert(payload_T[items[self._manifest.expert]])
+        for expert in items.keys() & self.own_experts:
+            assert self._own_expert is not None  # see own_experts
+            outputs[expert] = self._own_expert(payload_T[items[expert]])
         while waiting:
             try:
                 expert, reply = replies.get(timeout=max(end - time.monotonic(), 0.0))
@@ -122,18 +155,27 @@ class MeshCarrier:
             ),
         )
 
+    def _received(
+        self, payload_T: NDArray[np.float32], item_I: NDArray[np.int64], expert: int, slot: Slot
+    ) -> NDArray[np.float32]:
+        """Return what an expert's receiver gets of its items."""
+        if not self._is_analog:
+            return payload_T[item_I]
+        snr_db_I1 = self.links.snr_db(slot.source_T[item_I], slot.placement_E[[expert]])
+        return receive_analog(payload_T[item_I], snr_db_I1[:, 0], self._random)
+
     def _send(
         self,
         expert: int,
         request_id: int,
-        features_TF: NDArray[np.float32],
+        payload_I: NDArray[np.float32],
         deadline_s: float,
         replies: "queue.SimpleQueue[tuple[int, zenoh.Reply | None]]",
     ) -> None:
         manifest = self._manifest
         frame = encode(
             Frame(
-                features_TF,
+                payload_I,
                 request_id,
                 manifest.model_hash,
                 manifest.layer,

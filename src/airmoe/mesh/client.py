@@ -5,9 +5,10 @@ Shape suffixes: T items, E experts, C channels or classes, H height, W width, P 
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
+from typing import get_args
 
 import numpy as np
 import zenoh
@@ -15,18 +16,32 @@ from numpy.typing import NDArray
 
 from airmoe.errors import InvalidInputError, NoNodeReachableError
 from airmoe.links import Links, Ofdma, RayleighFading
-from airmoe.links.checks import number_within
+from airmoe.links.checks import integer_at_least, number_within
 from airmoe.mesh.carrier import MeshCarrier
 from airmoe.mesh.frame import BYTES_PER_VALUE, MAX_BODY_BYTES, WireType
-from airmoe.mesh.networks import OnnxNetwork
-from airmoe.mesh.scheduled_policy import ScheduledPolicy, Schedulers
+from airmoe.mesh.mixing import mix, mixing_weights
+from airmoe.mesh.networks import OnnxGate, OnnxNetwork
+from airmoe.mesh.scheduled_policy import ScheduledPolicy, Schedulers, SoleSourcePolicy
 from airmoe.mesh.session import open_session
-from airmoe.runfolder import EXPERT_ONNX, EXTRACTOR_ONNX, GATE_ONNX, RadioSpec, checked_file, read_manifest
+from airmoe.randomness import stream
+from airmoe.runfolder import (
+    EXPERT_ONNX,
+    EXTRACTOR_ONNX,
+    GATE_ONNX,
+    INPUT,
+    RadioSpec,
+    Transmission,
+    checked_file,
+    read_manifest,
+)
 from airmoe.scheduling import Policy, Slot, TopK
-from airmoe.scheduling.dispatch import Delivery, Dispatched, dispatch
+from airmoe.scheduling.dispatch import Dispatched, dispatch
 from airmoe.scheduling.policy import as_joint
 
 LONGEST_DEADLINE_S = 3600.0
+
+GateFunction = Callable[[NDArray[np.float32], NDArray[np.float64] | None], NDArray[np.float32]]
+"""Payloads (T, ...) and the SNR (T, E) in dB of the links, as observed, to scores (T, E)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +56,10 @@ class Answer:
         sent_bytes: bytes of all requests, as framed.
         received_bytes: bytes of all replies, as framed.
         elapsed_s: seconds from images to answers.
+        snr_db_TE: float64, dB, the SNR of each item's link to each expert as gate and policy saw it; 30 dB to
+            the client's own.
+        transmission: "ideal" or "analog": what the links did to payloads, and how they were priced. A joint
+            policy decides by ideal prices all the same.
     """
 
     probability_TC: NDArray[np.float32]
@@ -50,6 +69,8 @@ class Answer:
     sent_bytes: int
     received_bytes: int
     elapsed_s: float
+    snr_db_TE: NDArray[np.float64]
+    transmission: Transmission
 
 
 def simulated_links(radio: RadioSpec, nodes: int) -> Links:
@@ -61,23 +82,30 @@ def simulated_links(radio: RadioSpec, nodes: int) -> Links:
 class MeshClient:
     """Asks a mesh on behalf of one client, whose extractor, gate and own expert run in this process.
 
-    ``policy`` and ``gate`` (features (T, F) to scores (T, E)) are plain attributes: set others at any time.
-    A joint policy is decided by a scheduler of the mesh that runs the same one, within half of a query's
-    time; where none does, the policy's ``fallback`` decides here, which is logged and told in
-    ``Dispatched.decided_by``.
+    A server (``clients/server``) has no expert of its own: where nobody else answers, nobody does.
+
+    ``policy``, ``gate`` and ``links`` may be set at any time. A gate maps payloads (T, ...) and the observed
+    SNR (T, E) in dB of the links to all experts to scores (T, E). A joint policy is decided by a scheduler of
+    the mesh that runs the same one, within half of a query's time; where none does, the policy's ``fallback``
+    decides here, which is logged and told in ``Dispatched.decided_by``. A server, the only source of its
+    mesh, decides by a joint policy itself.
 
     Args:
-        client_folder: ``clients/<id>`` of a run, with ``shared/`` beside ``clients/``.
+        client_folder: ``clients/<id>`` or ``clients/server`` of a run, with ``shared/`` beside ``clients/``.
         connect: addresses of one or more nodes; the others are learnt from them.
         policy: default top-1.
-        links: simulated links that price transfers; default those of the run.
+        links: simulated links between the nodes; default those of the run.
         wire_type: "float32", "float16" or "bfloat16" on the wire.
         session: an open session to use instead of opening one; it is left open.
+        transmission: "ideal" links, or "analog" ones, which add noise to what other nodes are sent; default
+            the run's.
+        seed: of that noise, >= 0.
 
     Raises:
         RunFolderError: a file of the folder is missing or damaged.
         AddressError: an address is malformed or not loopback.
-        InvalidInputError: unknown wire type, or a joint policy without a ``fallback``.
+        InvalidInputError: a folder with an expert alone; unknown wire type or transmission; a joint policy
+            without a ``fallback``; links between another number of nodes; a seed below 0.
     """
 
     def __init__(
@@ -89,29 +117,41 @@ class MeshClient:
         links: Links | None = None,
         wire_type: WireType = "float32",
         session: zenoh.Session | None = None,
+        transmission: Transmission | None = None,
+        seed: int = 0,
     ) -> None:
-        if wire_type not in BYTES_PER_VALUE:
-            raise InvalidInputError("wire_type", wire_type, f"one of {', '.join(BYTES_PER_VALUE)}")
         self.manifest = manifest = read_manifest(client_folder)
-        spec = manifest.input
-        extractor, gate, own_expert = (
-            OnnxNetwork(checked_file(client_folder, manifest, name), item_shape, width)
-            for name, item_shape, width in (
-                (EXTRACTOR_ONNX, (spec.channels, spec.height, spec.width), manifest.features),
-                (GATE_ONNX, (manifest.features,), manifest.experts),
-                (EXPERT_ONNX, (manifest.features,), len(manifest.classes)),
-            )
+        if not manifest.asks:
+            expected = f"a client that asks: this one serves expert {manifest.expert} alone, and has no gate"
+            raise InvalidInputError("client_folder", str(client_folder), expected)
+        self.transmission: Transmission = transmission or manifest.radio.transmission
+        for name, value, known in (
+            ("wire_type", wire_type, tuple(BYTES_PER_VALUE)),
+            ("transmission", self.transmission, get_args(Transmission)),
+        ):
+            if value not in known:
+                raise InvalidInputError(name, value, f"one of {', '.join(known)}")
+        noise = stream(integer_at_least("seed", seed, 0), "mesh noise", manifest.client)
+        spec, payload, classes = manifest.input, tuple(manifest.payload), len(manifest.classes)
+        self._extractor = OnnxNetwork(
+            checked_file(client_folder, manifest, EXTRACTOR_ONNX),
+            {INPUT: (spec.channels, spec.height, spec.width)},
+            payload,
         )
-        self._extractor = extractor
-        self.gate: Callable[[NDArray[np.float32]], NDArray[np.float32]] = gate
-        links = links or simulated_links(manifest.radio, manifest.experts)
-        self._observed, self._connect = links.observed, connect
-        self._slot_of_one = Slot(np.array([manifest.client]), np.arange(manifest.experts), links.observed)
+        self.gate: GateFunction = OnnxGate(checked_file(client_folder, manifest, GATE_ONNX), manifest)
+        own_expert = None
+        if manifest.expert is not None:
+            expert_file = checked_file(client_folder, manifest, EXPERT_ONNX)
+            own_expert = OnnxNetwork(expert_file, {INPUT: payload}, (classes,))
+        self._connect = connect
+        self._links = self._checked(links or simulated_links(manifest.radio, manifest.nodes))
         self.policy = policy or TopK(1)
         self._session = open_session(connect=connect) if session is None else session
         self._opened = session is None
         self.schedulers = Schedulers(self._session, manifest)
-        self.carrier = MeshCarrier(self._session, manifest, own_expert, links, wire_type)
+        self.carrier = MeshCarrier(
+            self._session, manifest, own_expert, self._links, wire_type, self.transmission, noise
+        )
 
     def __enter__(self) -> "MeshClient":
         return self
@@ -135,8 +175,29 @@ class MeshClient:
         """
         joint = as_joint(policy)
         nothing_1E = np.zeros((1, self.manifest.experts))
-        (joint.fallback if joint else policy).route(nothing_1E, nothing_1E, self._slot_of_one)
+        one = replace(self._slot(1), bits_T=np.ones(1))
+        if joint is None or self._is_server:
+            policy.route(nothing_1E, nothing_1E, one)
+        if joint is not None:
+            joint.fallback.route(nothing_1E, nothing_1E, one)
         self._policy, self._joint = policy, joint
+
+    @property
+    def links(self) -> Links:
+        """The simulated links between all nodes; gate and policy see them as observed.
+
+        Others may be set from one query to the next, as a channel changes.
+        """
+        return self._links
+
+    @links.setter
+    def links(self, links: Links) -> None:
+        """Let gate, policy, noise and price follow other links.
+
+        Raises:
+            InvalidInputError: they join another number of nodes.
+        """
+        self.carrier.links = self._links = self._checked(links)
 
     def close(self) -> None:
         """Leave the mesh. Closing twice does no harm."""
@@ -172,22 +233,25 @@ class MeshClient:
         Raises:
             InvalidInputError: wrong shape or dtype, values that are not finite or out of range, or more
                 images than fit in one message.
+            NoExpertReachedError: nobody answered an image, and a server has no expert of its own.
         """
         begin = time.monotonic()
         number_within("deadline_s", deadline_s, 0, LONGEST_DEADLINE_S)
         sent, received = self._counted_bytes()
         policy = self._policy
         if self._joint is not None:
-            policy = ScheduledPolicy(self._joint, self.schedulers, begin + deadline_s)
-        features_TF = self._extractor(self._as_pixels(images_TCHW))
-        scores_TE = self.gate(features_TF).astype(np.float64)
-        source_T = np.full(len(features_TF), self.manifest.client, np.int64)
-        placement_E = np.arange(self.manifest.experts)
-        slot = Slot(source_T, placement_E, self._observed, self.manifest.layer)
+            policy = (
+                SoleSourcePolicy(self._joint, self.schedulers)
+                if self._is_server
+                else ScheduledPolicy(self._joint, self.schedulers, begin + deadline_s)
+            )
+        payload_T = self._extractor(self._as_pixels(images_TCHW))
+        slot = self._slot(len(payload_T))
+        snr_db_TE = slot.observed_snr_db_TE
+        assert snr_db_TE is not None  # a mesh has links
+        scores_TE = self.gate(payload_T, snr_db_TE).astype(np.float64)
         remaining_s = deadline_s - (time.monotonic() - begin)
-        dispatched = dispatch(
-            features_TF, scores_TE, policy, self.carrier, slot, None, deadline_s=remaining_s
-        )
+        dispatched = dispatch(payload_T, scores_TE, policy, self.carrier, slot, None, deadline_s=remaining_s)
         sent_now, received_now = self._counted_bytes()
         weights_TE = mixing_weights(scores_TE, dispatched.arrived_TE)
         return Answer(
@@ -198,7 +262,26 @@ class MeshClient:
             sent_now - sent,
             received_now - received,
             time.monotonic() - begin,
+            snr_db_TE,
+            self.transmission,
         )
+
+    @property
+    def _is_server(self) -> bool:
+        return self.manifest.expert is None
+
+    def _slot(self, items: int) -> Slot:
+        manifest = self.manifest
+        source_T = np.full(items, manifest.client, np.int64)
+        return Slot(source_T, np.arange(manifest.experts), self._links.observed, manifest.layer)
+
+    def _checked(self, links: Links) -> Links:
+        if links.nodes != self.manifest.nodes:
+            expected = f"{self.manifest.nodes}, those of {self.manifest.experts} experts"
+            raise InvalidInputError(
+                "links.nodes", links.nodes, expected + " and the server" * self._is_server
+            )
+        return links
 
     def _counted_bytes(self) -> tuple[int, int]:
         asked = (self.carrier, self.schedulers)
@@ -220,26 +303,3 @@ class MeshClient:
         if not ((images_TCHW >= 0) & (images_TCHW <= 1)).all():
             raise InvalidInputError("images", "a value outside [0, 1] or NaN", "float32 in [0, 1]")
         return images_TCHW  # type: ignore[return-value]
-
-
-def mixing_weights(scores_TE: NDArray[np.float64], arrived_TE: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return (T, E): scores of what arrived, made to sum to 1 over each row; zero elsewhere.
-
-    Equal shares where all scores that arrived are zero. The same as ``airmoe.nn.mixing_weights`` with
-    ``normalise="chosen"``, without PyTorch.
-    """
-    weights_TE = np.where(arrived_TE, scores_TE, 0.0)
-    weights_TE = np.where(weights_TE.any(axis=1, keepdims=True), weights_TE, arrived_TE)
-    return np.asarray(weights_TE / weights_TE.sum(axis=1, keepdims=True))
-
-
-def mix(
-    weights_TE: NDArray[np.float64], deliveries: Sequence[Delivery[NDArray[np.float32]]]
-) -> NDArray[np.float32]:
-    """Return (T, C): for each item the sum of its outputs times their weights, as ``airmoe.nn.combine``."""
-    item_P = np.concatenate([delivery.item_P for delivery in deliveries])
-    expert_P = np.concatenate([delivery.expert_P for delivery in deliveries])
-    output_PC = np.concatenate([delivery.output_P for delivery in deliveries])
-    by_item = np.argsort(item_P, kind="stable")
-    weighted_PC = weights_TE[item_P, expert_P].astype(np.float32)[by_item, None] * output_PC[by_item]
-    return np.add.reduceat(weighted_PC, np.searchsorted(item_P[by_item], np.arange(len(weights_TE))))

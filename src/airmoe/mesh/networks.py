@@ -1,27 +1,32 @@
-"""Exported networks, run by ONNX Runtime on one thread."""
+"""Exported networks, run by ONNX Runtime on one thread.
 
+Shape suffixes: T items, E experts.
+"""
+
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from airmoe.errors import RunFolderError
+from airmoe.errors import InvalidInputError, RunFolderError
+from airmoe.runfolder import INPUT, SNR_INPUT, Manifest
 
 
 class OnnxNetwork:
-    """One exported network, array to array, first axis free.
+    """One exported network, arrays to array, first axis free.
 
     Args:
         path: the ONNX file, checked by the caller.
-        item_shape: the shape of one input item, as the manifest says.
-        width: the width of one output item, as the manifest says.
+        takes: name and item shape of every input, as the manifest says.
+        gives: the shape of one output item, as the manifest says.
 
     Raises:
-        RunFolderError: ONNX Runtime cannot read it, or its inputs or outputs have another shape.
+        RunFolderError: ONNX Runtime cannot read it, or its inputs or outputs have other names or shapes.
     """
 
-    def __init__(self, path: Path, item_shape: tuple[int, ...], width: int) -> None:
+    def __init__(self, path: Path, takes: Mapping[str, tuple[int, ...]], gives: tuple[int, ...]) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         try:
@@ -30,15 +35,51 @@ class OnnxNetwork:
             )
         except Exception as error:  # ONNX Runtime's own exceptions share no base class
             raise RunFolderError(f"{path} is not a readable ONNX network: {error}") from None
-        (takes,), (gives,) = self._session.get_inputs(), self._session.get_outputs()
+        inputs = {each.name: tuple(each.shape[1:]) for each in self._session.get_inputs()}
+        (output,) = self._session.get_outputs()
+        if list(inputs) != list(takes):
+            raise RunFolderError(f"{path} takes {', '.join(inputs)}; the manifest says {', '.join(takes)}")
         for what, actual, expected in (
-            ("takes", tuple(takes.shape[1:]), item_shape),
-            ("gives", tuple(gives.shape[1:]), (width,)),
+            *(("takes", inputs[name], takes[name]) for name in takes),
+            ("gives", tuple(output.shape[1:]), gives),
         ):
             if actual != expected:
                 raise RunFolderError(f"{path} {what} items of shape {actual}; the manifest says {expected}")
+        self._names = list(takes)
 
-    def __call__(self, array_T: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the outputs for inputs whose first axis is T."""
-        (output,) = self._session.run(None, {"input": array_T})
+    def __call__(self, *arrays_T: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the outputs for inputs, in the order of ``takes``, whose first axis is T."""
+        (output,) = self._session.run(None, dict(zip(self._names, arrays_T, strict=True)))
         return output  # type: ignore[no-any-return]
+
+
+class OnnxGate:
+    """An exported gate: payloads and, if it sees them, the SNR of the links, to scores.
+
+    Args:
+        path: the ONNX file, checked by the caller.
+        manifest: says what the gate takes.
+
+    Raises:
+        RunFolderError: as `OnnxNetwork`.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self._sees_snr = manifest.gate_sees_snr
+        scores = (manifest.experts,)
+        takes = {INPUT: tuple(manifest.payload)} | ({SNR_INPUT: scores} if self._sees_snr else {})
+        self._network = OnnxNetwork(path, takes, scores)
+
+    def __call__(
+        self, payload_T: NDArray[np.float32], snr_db_TE: NDArray[np.float64] | None
+    ) -> NDArray[np.float32]:
+        """Return scores (T, E) of payloads; a gate that is blind to the channel does not look at the SNR.
+
+        Raises:
+            InvalidInputError: no SNR for a gate that sees it.
+        """
+        if not self._sees_snr:
+            return self._network(payload_T)
+        if snr_db_TE is None:
+            raise InvalidInputError("snr_db_TE", None, "(T, E) in dB: this gate looks at the links")
+        return self._network(payload_T, snr_db_TE.astype(np.float32))

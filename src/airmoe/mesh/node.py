@@ -1,6 +1,6 @@
 """A node: serves one client's expert to the mesh from a single worker behind a bounded queue.
 
-Shape suffixes: T items, F features, C classes.
+Shape suffixes: T items, C classes.
 """
 
 import logging
@@ -14,7 +14,7 @@ from types import TracebackType
 import numpy as np
 import zenoh
 
-from airmoe.errors import FrameError, MeshError, RefusedError
+from airmoe.errors import FrameError, InvalidInputError, MeshError, RefusedError
 from airmoe.links.checks import number_within
 from airmoe.mesh.client import simulated_links
 from airmoe.mesh.frame import MAX_FRAME_BYTES, Frame, decode, encode
@@ -23,7 +23,7 @@ from airmoe.mesh.networks import OnnxNetwork
 from airmoe.mesh.queries import refuse
 from airmoe.mesh.scheduler import LONGEST_SLOT_MS, Scheduler
 from airmoe.mesh.session import open_session
-from airmoe.runfolder import EXPERT_ONNX, checked_file, read_manifest
+from airmoe.runfolder import EXPERT_ONNX, INPUT, checked_file, read_manifest
 from airmoe.scheduling import Policy
 
 _log = logging.getLogger("airmoe.mesh")
@@ -48,7 +48,8 @@ class Node:
     Raises:
         RunFolderError: a file of the folder is missing or damaged.
         AddressError: an address is malformed, not loopback, or in use.
-        InvalidInputError: ``schedule`` is not joint, or ``slot_ms`` out of range.
+        InvalidInputError: a server's folder, which holds no expert; ``schedule`` is not joint, or the run's
+            server decides itself; ``slot_ms`` out of range.
     """
 
     def __init__(
@@ -61,23 +62,28 @@ class Node:
         slot_ms: float = 5.0,
     ) -> None:
         number_within("slot_ms", slot_ms, 0, LONGEST_SLOT_MS)
-        self.manifest = read_manifest(client_folder)
+        self.manifest = manifest = read_manifest(client_folder)
+        if manifest.expert is None:
+            expected = "an expert's folder: a server holds no expert to serve, it asks"
+            raise InvalidInputError("client_folder", str(client_folder), expected)
+        if schedule is not None and not manifest.asks:
+            expected = "none: the server of this run is the only source, and decides itself"
+            raise InvalidInputError("schedule", schedule.name, expected)
+        self._payload = tuple(manifest.payload)
         self._expert = OnnxNetwork(
-            checked_file(client_folder, self.manifest, EXPERT_ONNX),
-            (self.manifest.features,),
-            len(self.manifest.classes),
+            checked_file(client_folder, manifest, EXPERT_ONNX),
+            {INPUT: self._payload},
+            (len(manifest.classes),),
         )
-        self._key = expert_key(
-            self.manifest.mesh, self.manifest.model_hash, self.manifest.layer, self.manifest.expert
-        )
+        self._key = expert_key(manifest.mesh, manifest.model_hash, manifest.layer, manifest.expert)
         self._waiting_bytes = 0
         self._counting = threading.Lock()
         self._requests: queue.Queue[tuple[zenoh.Query, int, float] | None] = queue.Queue(QUEUE_LIMIT)
         self._worker = threading.Thread(target=self._work, name="airmoe expert", daemon=True)
         self._scheduler: Scheduler | None = None
         if schedule is not None:
-            links = simulated_links(self.manifest.radio, self.manifest.experts)
-            self._scheduler = Scheduler(schedule, self.manifest, links, slot_ms)
+            links = simulated_links(manifest.radio, manifest.experts)
+            self._scheduler = Scheduler(schedule, manifest, links, slot_ms)
         self._session = open_session(listen, connect)
         if self._scheduler is not None:  # first, so that whoever finds the expert knows the scheduler, too
             self._scheduler.serve(self._session)
@@ -146,13 +152,11 @@ class Node:
             raise RefusedError(
                 f"the request is for (model, layer, expert) {asked}; this node serves {wanted}"
             )
-        if request.is_reply or request.array.shape[1:] != (self.manifest.features,):
-            raise FrameError(
-                f"the request's array has shape {request.array.shape}; "
-                f"expected (T, {self.manifest.features}) features"
-            )
+        if request.is_reply or request.array.shape[1:] != self._payload:
+            expected = f"(T, {', '.join(map(str, self._payload))}) payloads"
+            raise FrameError(f"the request's array has shape {request.array.shape}; expected {expected}")
         if not np.isfinite(request.array).all():
-            raise FrameError("the request's array is not finite; expected finite features")
+            raise FrameError("the request's array is not finite; expected finite payloads")
         probability_TC = self._expert(request.array)
         return encode(
             Frame(

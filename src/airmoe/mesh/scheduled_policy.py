@@ -28,7 +28,7 @@ from airmoe.mesh.frame import Frame, decode, encode
 from airmoe.mesh.keys import scheduler_key, schedulers_key
 from airmoe.mesh.liveliness import SILENCE_S, Liveliness
 from airmoe.mesh.queries import ask, refusal_of
-from airmoe.mesh.slot_messages import SlotReply, SlotRequest, pack_request, unpack_reply
+from airmoe.mesh.slot_messages import SlotReply, SlotRequest, pack_request, refuse_shared, unpack_reply
 from airmoe.runfolder import Manifest
 from airmoe.scheduling import JointPolicy, Policy, Routing, Slot
 from airmoe.scheduling.policy import check_inputs, routing_of
@@ -196,6 +196,46 @@ class ScheduledPolicy:
             feasible_T=reply.feasible_T,
             subcarrier_NN=reply.subcarrier_NN,
         )
+
+
+@dataclass(frozen=True)
+class SoleSourcePolicy:
+    """A joint policy at a server: the only source of its mesh has all scores, so it decides itself.
+
+    Args:
+        policy: what decides, and whose fallback does so where no radio can follow.
+        schedulers: who reports when the fallback decides.
+    """
+
+    policy: JointPolicy
+    schedulers: Schedulers
+    joint: ClassVar[bool] = True
+
+    @property
+    def name(self) -> str:
+        """The name of the joint policy."""
+        return self.policy.name
+
+    @property
+    def fallback(self) -> Policy:
+        """Who decides where the joint policy cannot."""
+        return self.policy.fallback
+
+    def route(self, scores_TE: ArrayLike, price_j_TE: ArrayLike, slot: Slot) -> Routing:
+        """Choose; see `Policy.route`.
+
+        Raises:
+            NotScheduledError: links would share a subcarrier.
+        """
+        routing = self.policy.route(scores_TE, price_j_TE, slot)
+        try:
+            if slot.links is not None and routing.subcarrier_NN is not None:
+                refuse_shared(routing.subcarrier_NN, slot.links.radio.subcarriers)
+        except FrameError as error:
+            self.schedulers.report(self.policy, error)
+            raise NotScheduledError(str(error)) from error
+        self.schedulers.report(self.policy, None)
+        return routing
 
 
 def _about(frame: Frame) -> tuple[int, str, int, int]:

@@ -1,33 +1,69 @@
 """Networks by name."""
 
-from typing import get_args
+from collections.abc import Callable
+
+from torch import nn
 
 from airmoe.errors import InvalidInputError
-from airmoe.nn.backbones import LeNet5Extractor, MlpExpert, Norm
+from airmoe.links.checks import integer_at_least
+from airmoe.nn.channel_gates import BiasGate, ConcatGate, MlpGate, NoisyTopK
+from airmoe.nn.experts import MlpExpert
+from airmoe.nn.extractor import Extractor
 from airmoe.nn.gates import LinearGate
+from airmoe.nn.lenet5 import LeNet5Extractor
 from airmoe.nn.moe import MixtureOfExperts
+from airmoe.nn.pretrained import PretrainedExtractor
+from airmoe.nn.resnet18 import ResNet18Extractor
+from airmoe.nn.vit import VitExtractor
 
-BACKBONES = {"lenet5": LeNet5Extractor}
+PRETRAINED = "hf:"
+
+BACKBONES: dict[str, tuple[Callable[..., Extractor], tuple[str, ...]]] = {
+    "lenet5": (LeNet5Extractor, ("norm",)),
+    "resnet18": (ResNet18Extractor, ("norm", "width")),
+    "vit": (VitExtractor, ("width",)),
+}
+"""Each backbone's feature extractor, and which options it has."""
+
+GATES: dict[str, Callable[[int, int], nn.Module]] = {
+    "linear": LinearGate,
+    "mlp": MlpGate,
+    "concat": ConcatGate,
+    "bias": lambda features, experts: BiasGate(MlpGate(features, experts)),
+}
 
 
-def build_extractor(backbone: str, channels: int, norm: Norm = "group") -> LeNet5Extractor:
+def build_extractor(
+    backbone: str, channels: int, norm: str | None = None, width: int | None = None
+) -> Extractor:
     """Return the feature extractor of a backbone.
 
     Args:
-        backbone: "lenet5".
+        backbone: "lenet5", "resnet18", "vit", or "hf:NAME_OR_PATH" for a pretrained model of Hugging Face.
         channels: image channels, 1 or 3.
-        norm: "group" or "none".
+        norm: "group" or "none" for lenet5 (default "group"), "batch" or "group" for resnet18 (default
+            "batch"); None for the others.
+        width: channels of the first layer of resnet18 (default 64), or of a token of vit (default 192); None
+            for the others.
 
     Raises:
-        InvalidInputError: unknown backbone or norm, or a number of channels that is neither 1 nor 3.
+        InvalidInputError: unknown backbone, an option that it does not have or whose value is none of its
+            own, or a number of channels that is neither 1 nor 3.
+        MissingExtraError: a pretrained model, and transformers is not installed.
     """
-    if backbone not in BACKBONES:
-        raise InvalidInputError("backbone", backbone, f"one of {', '.join(BACKBONES)}")
-    if norm not in get_args(Norm):
-        raise InvalidInputError("norm", norm, f"one of {', '.join(get_args(Norm))}")
+    if backbone not in BACKBONES and (not backbone.startswith(PRETRAINED) or backbone == PRETRAINED):
+        known = ", ".join((*BACKBONES, f"{PRETRAINED}NAME_OR_PATH"))
+        raise InvalidInputError("backbone", backbone, f"one of {known}")
     if channels not in (1, 3):
         raise InvalidInputError("channels", channels, "1 or 3")
-    return BACKBONES[backbone](channels, norm)
+    make, options = BACKBONES.get(backbone, (None, ()))
+    given = {name: value for name, value in (("norm", norm), ("width", width)) if value is not None}
+    for name, value in given.items():
+        if name not in options:
+            raise InvalidInputError(name, value, f"None: {backbone} offers no choice of it")
+    if make is None:
+        return PretrainedExtractor(backbone.removeprefix(PRETRAINED), channels)
+    return make(channels, **given)
 
 
 def build_model(
@@ -36,35 +72,51 @@ def build_model(
     classes: int,
     experts: int,
     channels: int = 3,
-    norm: Norm = "group",
-    expert_hidden: int = 256,
+    norm: str | None = None,
+    width: int | None = None,
+    gate: str = "linear",
+    noisy: bool = False,
+    expert_hidden: int | None = 256,
     training_k: int = 1,
 ) -> MixtureOfExperts:
-    """Return a mixture of experts: the backbone's feature extractor, a linear gate and MLP experts.
+    """Return a mixture of experts: the backbone's feature extractor, a gate and experts.
 
     Args:
-        backbone: "lenet5".
+        backbone: as `build_extractor`.
         classes: number of classes, the width of the output.
         experts: number of experts.
         channels: image channels, 1 or 3; images are (T, channels, 32, 32) float32 in [0, 1].
-        norm: "group" or "none".
-        expert_hidden: width of each expert's hidden layer.
+        norm: as `build_extractor`.
+        width: as `build_extractor`.
+        gate: "linear" and "mlp" are blind to the channel; "concat" and "bias" see the SNR of every link.
+        noisy: whether the gate has noise while it trains (`airmoe.nn.NoisyTopK`).
+        expert_hidden: width of the one hidden layer of each expert, which sees the pooled payload; None makes
+            each expert the rest of the backbone, on the payload as it is.
         training_k: experts per item while training.
 
     Raises:
-        InvalidInputError: unknown backbone or norm, or a number that is out of range.
+        InvalidInputError: as `build_extractor`; an unknown gate; a number that is out of range; or a
+            pretrained backbone with ``expert_hidden`` None.
+        MissingExtraError: as `build_extractor`.
     """
-    for name, value, least in (
-        ("classes", classes, 2),
-        ("experts", experts, 1),
-        ("expert_hidden", expert_hidden, 1),
-    ):
-        if value < least:
-            raise InvalidInputError(name, value, f"at least {least}")
-    extractor = build_extractor(backbone, channels, norm)
+    integer_at_least("classes", classes, 2)
+    integer_at_least("experts", experts, 1)
+    if expert_hidden is not None:
+        integer_at_least("expert_hidden", expert_hidden, 1)
+    if gate not in GATES:
+        raise InvalidInputError("gate", gate, f"one of {', '.join(GATES)}")
+    extractor = build_extractor(backbone, channels, norm, width)
+    gating = GATES[gate](extractor.features, experts)
+    if noisy:
+        gating = NoisyTopK(gating, extractor.features, experts, training_k)
     return MixtureOfExperts(
         extractor,
-        LinearGate(extractor.features, experts),
-        [MlpExpert(extractor.features, classes, expert_hidden) for _ in range(experts)],
+        gating,
+        [
+            extractor.tail(classes)
+            if expert_hidden is None
+            else MlpExpert(extractor.features, classes, expert_hidden)
+            for _ in range(experts)
+        ],
         training_k=training_k,
     )

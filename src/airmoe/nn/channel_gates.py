@@ -30,7 +30,7 @@ def snr_code(snr_db_TE: Tensor | None, like_TF: Tensor, experts: int) -> Tensor:
     Raises:
         InvalidInputError: an SNR that is NaN, or not (T, E).
     """
-    shape = len(like_TF), experts
+    shape = like_TF.shape[0], experts  # len() would fix the number of items in an export
     if snr_db_TE is None:
         return like_TF.new_full(shape, (GOOD_SNR_DB - 10) / 10)
     if snr_db_TE.shape != shape:
@@ -50,6 +50,8 @@ class ConcatGate(nn.Module):
         experts: E.
         hidden: H.
     """
+
+    sees_snr = True
 
     def __init__(self, features: int, experts: int, hidden: int = 128) -> None:
         super().__init__()
@@ -73,6 +75,8 @@ class MlpGate(nn.Module):
         experts: E.
         hidden: H.
     """
+
+    sees_snr = False
 
     def __init__(self, features: int, experts: int, hidden: int = 128) -> None:
         super().__init__()
@@ -101,6 +105,8 @@ class BiasGate(nn.Module):
             `airmoe.nn.LinearGate`.
         hidden: width of phi.
     """
+
+    sees_snr = True
 
     def __init__(self, content: nn.Module, hidden: int = 16) -> None:
         super().__init__()
@@ -140,6 +146,11 @@ class NoisyTopK(nn.Module):
         self.gate, self.k = gate, k
         self.noise = nn.Linear(features, experts, bias=False)
         nn.init.zeros_(self.noise.weight)
+
+    @property
+    def sees_snr(self) -> bool:
+        """Whether the gate itself looks at the SNR."""
+        return bool(self.gate.sees_snr)
 
     def forward(self, pooled_TF: Tensor, snr_db_TE: Tensor | None = None) -> GateOutput:
         """Return scores and logits (T, E), and while training the load."""

@@ -29,7 +29,10 @@ class GateOutput(NamedTuple):
 
 
 class Gate(Protocol):
-    """Maps pooled features and, if it wants, the SNR of every item's link to every expert, to scores."""
+    """Maps pooled features and, if it wants, the SNR of every item's link to every expert, to scores.
+
+    To be served by a mesh it also says whether it does, by a bool ``sees_snr``.
+    """
 
     def __call__(self, pooled_TF: Tensor, snr_db_TE: Tensor | None = None) -> GateOutput:
         """Return scores and logits, both (T, E); ``snr_db_TE`` is in dB, None where no link is known."""
@@ -42,6 +45,7 @@ class LinearGate(nn.Module):
     It starts at zero: every expert is equally likely.
     """
 
+    sees_snr = False
     mean_F: Tensor
     std_F: Tensor
 

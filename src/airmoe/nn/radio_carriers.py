@@ -14,7 +14,7 @@ from airmoe.errors import InvalidInputError
 from airmoe.links import Links, Ofdma
 from airmoe.nn.carriers import run_experts
 from airmoe.nn.transmission import Transmission
-from airmoe.scheduling import Price, Slot
+from airmoe.scheduling import AirtimePrice, Price, Slot
 from airmoe.scheduling.dispatch import Delivery
 
 
@@ -45,16 +45,8 @@ class RadioCarrier:
         return round(self.transmission.channel_uses(payload_T[0].numel()))
 
     def price_j(self, slot: Slot, subcarrier_NN: NDArray[np.int64] | None = None) -> Price:
-        """Return P0 times channel uses / B0 for each pair, 0 at the item's own node; the same as quoted.
-
-        Raises:
-            InvalidInputError: the slot does not say how many channel uses a payload takes.
-        """
-        if slot.bits_T is None:
-            raise InvalidInputError("slot.bits_T", None, "the channel uses of each payload")
-        remote_TE = slot.source_T[:, np.newaxis] != slot.placement_E
-        energy_j_TE = slot.bits_T[:, np.newaxis] * remote_TE * (self.radio.power_w / self.radio.subcarrier_hz)
-        return Price(energy_j_TE, energy_j_TE.copy())
+        """Return P0 times channel uses / B0 for each pair; see `airmoe.scheduling.AirtimePrice`."""
+        return AirtimePrice(self.radio)(slot, subcarrier_NN)
 
     def carry(
         self,

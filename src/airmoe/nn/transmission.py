@@ -6,6 +6,7 @@ it, free of errors, and the receiver undoes the scaling: over an ideal link noth
 Shape suffixes: P (item, expert) pairs, D values of a payload.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,15 +14,9 @@ import torch
 from torch import Tensor
 
 from airmoe.errors import InvalidInputError
+from airmoe.links.analog import LOWEST_SNR_DB, SMALLEST_NORM
 from airmoe.links.checks import integer_at_least
-from airmoe.scheduling import NORM_BITS
-
-SMALLEST_NORM = 1e-8
-LOWEST_SNR_DB = -100.0
-"""A link without gain brings noise alone, and noise has to stay a number."""
-
-SIDE_BITS_PER_SYMBOL = 1.0
-"""Side information travels as QPSK at code rate 1/2."""
+from airmoe.scheduling import analog_channel_uses
 
 
 class Transmission(Protocol):
@@ -69,13 +64,13 @@ class Analog:
 
     def channel_uses(self, values: int) -> float:
         """Return D / 2 symbols for each repetition, and those of the norm."""
-        return self.repeats * values / 2 + NORM_BITS / SIDE_BITS_PER_SYMBOL
+        return analog_channel_uses(values, self.repeats)
 
     def __call__(self, payload_P: Tensor, snr_db_P: Tensor) -> Tensor:
         """Return the payload and noise; see `Transmission`."""
         # Noise of the right power is added to the payload as it is: the same as to scale, add and undo.
         rms_P1 = rms(payload_P)
-        noise_rms_P1 = rms_P1 * amplitude(snr_db_P, payload_P) * self.repeats**-0.5
+        noise_rms_P1 = rms_P1 * amplitude(snr_db_P, payload_P) / math.sqrt(self.repeats)
         shape = [-1, *[1] * (payload_P.ndim - 1)]
         return payload_P + noise_rms_P1.reshape(shape) * torch.randn_like(payload_P)
 
@@ -84,7 +79,7 @@ def rms(payload_P: Tensor) -> Tensor:
     """Return (P, 1): the root mean square of each payload's values, ||u|| / sqrt(D)."""
     values_PD = payload_P.flatten(1)
     norm_P1: Tensor = torch.linalg.vector_norm(values_PD, dim=1, keepdim=True) + SMALLEST_NORM
-    return norm_P1 / values_PD.shape[1] ** 0.5
+    return norm_P1 / math.sqrt(values_PD.shape[1])
 
 
 def amplitude(snr_db_P: Tensor, payload_P: Tensor) -> Tensor:

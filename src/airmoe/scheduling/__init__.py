@@ -9,11 +9,12 @@ from airmoe.scheduling.joint_policies import Homogeneous, Jesa, LowerBound
 from airmoe.scheduling.parsing import make_policy
 from airmoe.scheduling.policies import All, BestLink, Cheapest, Des, Local, RandomK, TopK, Wlr
 from airmoe.scheduling.policy import JointPolicy, Policy, Routing, Slot
-from airmoe.scheduling.pricing import NORM_BITS, IdealPrice, Price
+from airmoe.scheduling.pricing import NORM_BITS, AirtimePrice, IdealPrice, Price, analog_channel_uses
 from airmoe.scheduling.selection import Selection, select_experts
 
 __all__ = [
     "NORM_BITS",
+    "AirtimePrice",
     "All",
     "BestLink",
     "Cheapest",
@@ -34,6 +35,7 @@ __all__ = [
     "TopK",
     "Wlr",
     "allocate_subcarriers",
+    "analog_channel_uses",
     "make_policy",
     "schedule_layer",
     "select_experts",

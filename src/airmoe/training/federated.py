@@ -5,14 +5,9 @@
 Shape suffixes: T items, C channels or classes, H height, W width, F features, E experts.
 """
 
-import hashlib
-import json
-import platform
 import shutil
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -21,18 +16,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from airmoe.data import ImageSet, partition
-from airmoe.errors import InvalidInputError, RunFolderError
 from airmoe.nn import LinearGate, MixtureOfExperts, MlpExpert, build_extractor
 from airmoe.randomness import torch_seed
 from airmoe.runfolder import RadioSpec
 from airmoe.training.checkpoint import Checkpoint, Row
-from airmoe.training.config import RunConfig, dump_config
+from airmoe.training.config import RunConfig
 from airmoe.training.evaluation import macro_f1, outputs_in_batches, routed_answers
 from airmoe.training.experts import train_expert
 from airmoe.training.export import export_run
 from airmoe.training.features import FedCeClient, Network
 from airmoe.training.gating import FedGateClient, federated_moments
 from airmoe.training.rounds import State, federate
+from airmoe.training.run_writing import CHECKPOINTS, begun_run, fingerprint, finish_run
 
 Report = Callable[[Row], None]
 
@@ -244,19 +239,13 @@ def train_run(
         RunFolderError: something to resume is missing, damaged, or of another configuration or data set.
         TrainingDivergedError: a loss or weight is not finite; the last good checkpoint stays behind.
     """
-    if out.exists():
-        raise InvalidInputError("out", str(out), "a folder that does not exist yet")
+    partial = begun_run(out, resume)
     data = split_among_clients(config, images)
-    partial = out.with_name(out.name + ".partial")
-    if resume and not partial.exists():
-        raise RunFolderError(f"{partial} does not exist: there is nothing to resume")
-    if partial.exists() and not resume:
-        raise InvalidInputError("out", str(out), f"no unfinished run; resume {partial} or remove it")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # small networks: more threads cost more than they bring
     try:
         trained = train_stages(
-            config, data, Checkpoint(partial / "checkpoint", _fingerprint(config, images)), report
+            config, data, Checkpoint(partial / CHECKPOINTS, fingerprint(config, images)), report
         )
         for leftover in ("shared", "clients"):
             shutil.rmtree(partial / leftover, ignore_errors=True)
@@ -271,27 +260,5 @@ def train_run(
         )
     finally:
         torch.set_num_threads(threads)
-    (partial / "config.toml").write_text(dump_config(config), encoding="utf-8")
-    (partial / "run.json").write_text(json.dumps(_provenance(config), indent=1) + "\n", encoding="utf-8")
-    rows = "".join(json.dumps(row) + "\n" for row in trained.rows)
-    (partial / "metrics.jsonl").write_text(rows, encoding="utf-8")
-    shutil.rmtree(partial / "checkpoint")
-    partial.rename(out)
+    finish_run(partial, out, config, config.seed, trained.rows)
     return trained
-
-
-def _fingerprint(config: RunConfig, images: ImageSet) -> str:
-    digest = hashlib.sha256(dump_config(config).encode())
-    for array in (images.train_images, images.train_labels, images.test_images, images.test_labels):
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
-
-
-def _provenance(config: RunConfig) -> dict[str, object]:
-    packages = ("airmoe", "torch", "numpy", "onnx", "onnxruntime", "eclipse-zenoh")
-    return {
-        "seed": config.seed,
-        "versions": {name: version(name) for name in packages} | {"python": platform.python_version()},
-        "host": {"system": platform.platform(), "machine": platform.machine()},
-        "command": sys.argv,
-    }

@@ -4,6 +4,6 @@ A folder per figure holds one TOML per plotted curve. A TOML says only in what t
 documented defaults of the figure's settings; all values are ours, for the paper's tables are not public.
 """
 
-from airmoe.studies.selection.run import FIGURES, run_study
+from airmoe.studies.selection.study import SELECTION
 
-__all__ = ["FIGURES", "run_study"]
+__all__ = ["SELECTION"]

@@ -16,9 +16,9 @@ from airmoe.randomness import stream
 from airmoe.report.curves import Curve, Panel, draw_panels
 from airmoe.report.style import ACCENT, ALARM, INK, MUTED, WARM
 from airmoe.scheduling import select_experts
-from airmoe.studies.selection.figure import Curves, Figure, label_of
-from airmoe.studies.selection.rows import Row, Rows, markdown, three_digits
-from airmoe.studies.selection.settings import Count, CurveSettings, Experts, Seeds, Values
+from airmoe.studies.curves.figure import Curves, Figure, label_of, without_workspace
+from airmoe.studies.curves.rows import Row, Rows, markdown, three_digits
+from airmoe.studies.curves.settings import Count, CurveSettings, Experts, Seeds, Values
 
 Floats = NDArray[np.float64]
 
@@ -196,7 +196,7 @@ SEARCH_NODES = Figure(
     "Nodes that the exact search visits",
     EffortSettings,
     ("nodes_median", "nodes_p999", "nodes_max", "unproven_share"),
-    measure_effort,
+    without_workspace(measure_effort),
     draw_effort,
     effort_tables,
 )

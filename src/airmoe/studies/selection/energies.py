@@ -27,17 +27,10 @@ from airmoe.scheduling import (
     schedule_layer,
     select_experts,
 )
+from airmoe.studies.curves.rows import Row
+from airmoe.studies.curves.settings import Experts, Seeds, Share, Values
 from airmoe.studies.selection.layers import Layer, draw_layer
-from airmoe.studies.selection.rows import Row
-from airmoe.studies.selection.settings import (
-    Between,
-    Experts,
-    LayerSettings,
-    Seeds,
-    Share,
-    Subcarriers,
-    Values,
-)
+from airmoe.studies.selection.settings import Between, LayerSettings, Subcarriers
 
 COLUMNS = ("energy_j", "comm_j", "relevance", "relevance_first_quarter", "experts", "met_share")
 """Per token, means over all layers: J in all and over the air, relevance kept (and that of the first quarter

@@ -7,6 +7,8 @@ import numpy as np
 
 from airmoe.report.curves import Curve, Panel, draw_panels
 from airmoe.report.style import ACCENT, ALARM, INK, MUTED, SECOND, WARM
+from airmoe.studies.curves.figure import Curves, Figure, label_of, without_workspace
+from airmoe.studies.curves.rows import Row, Rows, Spread, markdown, scaled, sweep_table, with_spread
 from airmoe.studies.selection.energies import (
     COLUMNS,
     LAYER_COLUMNS,
@@ -17,8 +19,6 @@ from airmoe.studies.selection.energies import (
     measure_layers,
     measure_sweep,
 )
-from airmoe.studies.selection.figure import Curves, Figure, label_of
-from airmoe.studies.selection.rows import Row, Rows, Spread, markdown, scaled, sweep_table, with_spread
 
 COLOURS = {
     "jesa": WARM,
@@ -277,7 +277,7 @@ ENERGY_BY_IMPORTANCE = Figure(
     "Energy and relevance against the importance factor",
     EnergySettings,
     COLUMNS,
-    measure_sweep,
+    without_workspace(measure_sweep),
     draw_importance,
     importance_tables,
 )
@@ -285,7 +285,7 @@ ENERGY_OVER_THE_AIR = Figure(
     "The same with scarce subcarriers, of transmission alone",
     AirSettings,
     COLUMNS,
-    measure_sweep,
+    without_workspace(measure_sweep),
     draw_importance,
     importance_tables,
 )
@@ -293,7 +293,7 @@ ENERGY_BY_LAYER = Figure(
     "Energy and relevance layer by layer",
     ByLayerSettings,
     LAYER_COLUMNS,
-    measure_layers,
+    without_workspace(measure_layers),
     draw_layers,
     layers_tables,
 )
@@ -301,7 +301,7 @@ ENERGY_BY_MAX_EXPERTS = Figure(
     "Energy and relevance against the most experts per token",
     MaxExpertsSettings,
     COLUMNS,
-    measure_sweep,
+    without_workspace(measure_sweep),
     draw_max_experts,
     max_experts_tables,
 )

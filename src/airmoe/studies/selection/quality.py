@@ -9,10 +9,11 @@ import numpy as np
 from airmoe.report.curves import Curve, Panel, draw_panels
 from airmoe.report.style import INK
 from airmoe.scheduling import Plan
-from airmoe.studies.selection.figure import Curves, Figure, label_of
+from airmoe.studies.curves.figure import Curves, Figure, label_of, without_workspace
+from airmoe.studies.curves.rows import Row, Rows, markdown, scaled, sweep_table
+from airmoe.studies.curves.settings import Count, Seeds, Values
 from airmoe.studies.selection.layers import draw_layer, schedule
-from airmoe.studies.selection.rows import Row, Rows, markdown, scaled, sweep_table
-from airmoe.studies.selection.settings import Count, ScheduleSettings, Seeds, Values
+from airmoe.studies.selection.settings import ScheduleSettings
 
 EQUAL = 1e-9
 """A schedule is as good as a bound if it is above it by no more than this, relative."""
@@ -198,7 +199,7 @@ SHARE_OPTIMAL = Figure(
     "Share of schedules that are optimal",
     ShareSettings,
     ("optimal_share", "best_differ_share"),
-    measure_share,
+    without_workspace(measure_share),
     draw_share,
     share_tables,
 )
@@ -206,7 +207,7 @@ PROVEN_GAP = Figure(
     "Proven gap to the optimum",
     GapSettings,
     ("gap", "proven_share"),
-    measure_gap,
+    without_workspace(measure_gap),
     draw_gap,
     gap_tables,
 )

@@ -7,10 +7,11 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from airmoe.report.curves import Curve, Panel, draw_panels
-from airmoe.studies.selection.figure import Curves, Figure, label_of
+from airmoe.studies.curves.figure import Curves, Figure, label_of, without_workspace
+from airmoe.studies.curves.rows import Row, Rows, scaled, sweep_table
+from airmoe.studies.curves.settings import Count, Values
 from airmoe.studies.selection.layers import draw_layer, schedule
-from airmoe.studies.selection.rows import Row, Rows, scaled, sweep_table
-from airmoe.studies.selection.settings import Count, ScheduleSettings, Values
+from airmoe.studies.selection.settings import ScheduleSettings
 
 AXES = {"nodes": "nodes K", "subcarriers": "subcarriers M", "tokens": "tokens T"}
 
@@ -95,8 +96,7 @@ RUN_TIME = Figure(
     "Time to schedule a layer",
     TimeSettings,
     ("median_s", "least_s", "most_s"),
-    measure_time,
+    without_workspace(measure_time),
     draw_time,
     time_tables,
-    timed=True,
 )

@@ -1,0 +1,139 @@
+"""Makes the tables of error rates that the fast digital chain draws from, with the full chain.
+
+    python -m airmoe.nn.error_tables [--blocks 4000] [--failures 400] [--seed 0] [--out FILE]
+
+For each code and modulation, blocks of 512 random bits are sent at every SNR of a grid, until so many of them
+had errors, or so many were sent. Grids end at the first SNR at which none had one.
+
+Shape suffixes: W codewords, K bits of one.
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from airmoe.errors import AirmoeError
+from airmoe.files import replaced_file
+from airmoe.links.checks import integer_at_least
+from airmoe.nn.coding import BLOCK_BITS
+from airmoe.nn.error_rates import EDGE_BITS, TABLES_FILE
+from airmoe.nn.sionna_chain import send_words
+from airmoe.randomness import torch_seed
+
+FALL_DB = {
+    "conv": {"qpsk": (-4.0, 9.0), "16qam": (2.0, 16.0)},
+    "ldpc": {"qpsk": (-0.5, 4.0), "16qam": (4.0, 9.0)},
+}
+"""Code and modulation to the SNRs between which error rates fall, dB: the grid is dense there."""
+
+LOWEST_DB = -20
+DENSE_STEP_DB = 0.25
+BATCH = 100
+
+Say = Callable[[str, int, int, str], None]
+
+
+def make_tables(
+    blocks: int = 4000, failures: int = 400, seed: int = 0, say: Say | None = None
+) -> dict[str, Any]:
+    """Return the tables, and how they were made.
+
+    Args:
+        blocks: most blocks of 512 bits at each SNR.
+        failures: so many blocks with errors are enough.
+        seed: every code, modulation and SNR has a stream of its own derived from it.
+        say: told about progress.
+
+    Raises:
+        InvalidInputError: a number that is no integer, or too small.
+        MissingExtraError: Sionna is not installed.
+    """
+    integer_at_least("blocks", blocks, 1)
+    integer_at_least("failures", failures, 1)
+    integer_at_least("seed", seed, 0)
+    made = {
+        "command": "python -m airmoe.nn.error_tables",
+        **{"blocks": blocks, "failures": failures, "seed": seed, "block_bits": BLOCK_BITS},
+        **{name: version(name) for name in ("sionna-no-rt", "torch")},
+    }
+    tables: dict[str, Any] = {"made": made}
+    for code, by_modulation in FALL_DB.items():
+        tables[code] = {}
+        for modulation, fall_db in by_modulation.items():
+            grid_db = snr_grid_db(*fall_db)
+            rows = list[dict[str, float]]()
+            for done, snr_db in enumerate(grid_db):
+                rows.append(table_row(code, modulation, snr_db, blocks, failures, seed))
+                if say is not None:
+                    say(f"{code} {modulation}", done + 1, len(grid_db), f"{snr_db:g} dB")
+                if not rows[-1]["failed"]:
+                    break
+            tables[code][modulation] = {name: [row[name] for row in rows] for name in rows[0]}
+    return tables
+
+
+def snr_grid_db(first_db: float, last_db: float) -> list[float]:
+    """Return SNRs from -20 dB: in steps of 1 dB, and of 0.25 dB from the first to the last."""
+    coarse = np.arange(LOWEST_DB, first_db)
+    dense = np.arange(first_db, last_db + DENSE_STEP_DB / 2, DENSE_STEP_DB)
+    return [float(snr_db) for snr_db in (*coarse, *dense)]
+
+
+def table_row(
+    code: str, modulation: str, snr_db: float, blocks: int, failures: int, seed: int
+) -> dict[str, float]:
+    """Return what was counted at one SNR; arguments as in `make_tables`."""
+    wrong_WK = torch.zeros(0, BLOCK_BITS, dtype=torch.bool)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(torch_seed(seed, f"{code} {modulation} {snr_db}"))
+        while len(wrong_WK) < blocks and int(wrong_WK.any(dim=1).sum()) < failures:
+            words = min(BATCH, blocks - len(wrong_WK))
+            word_WK = torch.randint(2, (words, BLOCK_BITS), dtype=torch.uint8)
+            decided_WK = send_words(word_WK, modulation, code, torch.full((words,), snr_db))
+            wrong_WK = torch.cat([wrong_WK, decided_WK != word_WK])
+    failed_W = wrong_WK.any(dim=1)
+    counts = {"snr_db": snr_db, "sent": len(wrong_WK), "failed": int(failed_W.sum())}
+    if code == "conv":
+        parts = wrong_WK.double().split([EDGE_BITS, BLOCK_BITS - 2 * EDGE_BITS, EDGE_BITS], dim=1)
+        rates = dict(zip(("first", "middle", "last"), (part.mean() for part in parts), strict=True))
+    else:
+        of_failed = wrong_WK[failed_W].double().mean() if failed_W.any() else torch.tensor(0.0)
+        rates = {"block": failed_W.double().mean(), "bit_if_block": of_failed}
+    return counts | {name: float(f"{float(rate):.5g}") for name, rate in rates.items()}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Make the tables and write them; return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m airmoe.nn.error_tables", description="Make the tables of the fast digital chain."
+    )
+    parser.add_argument("--blocks", type=int, default=4000, help="most blocks at each SNR")
+    parser.add_argument("--failures", type=int, default=400, help="blocks with errors that are enough")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_name(TABLES_FILE), help="JSON file")
+    chosen = parser.parse_args(arguments)
+
+    def say(activity: str, done: int, total: int, note: str) -> None:
+        console.print(f"{activity}: {done} of at most {total}, {note}")
+
+    console = Console(stderr=True)
+    torch.set_num_threads(1)
+    try:
+        tables = make_tables(chosen.blocks, chosen.failures, chosen.seed, say)
+    except AirmoeError as error:
+        console.print(f"error: {error}", markup=False, soft_wrap=True)
+        return 2
+    with replaced_file(chosen.out) as path:
+        path.write_text(json.dumps(tables, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

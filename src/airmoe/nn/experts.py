@@ -1,0 +1,44 @@
+"""Experts: what a device maps a payload with, to class probabilities.
+
+Shape suffixes: P (item, expert) pairs, C classes.
+"""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from airmoe.nn.gates import pool
+
+
+class ClassifierExpert(nn.Module, ABC):
+    """One expert: payloads (P, ...) to class probabilities (P, C).
+
+    Experts answer with probabilities because logits of experts trained apart have no common scale.
+    """
+
+    @abstractmethod
+    def logits(self, payload_P: Tensor) -> Tensor:
+        """Return unnormalised log-probabilities (P, C), for training."""
+
+    def forward(self, payload_P: Tensor) -> Tensor:
+        """Return class probabilities (P, C)."""
+        return torch.softmax(self.logits(payload_P), dim=-1)
+
+
+class MlpExpert(ClassifierExpert):
+    """One hidden layer on the pooled payload: for any feature extractor.
+
+    Args:
+        features: width of the pooled payload.
+        classes: C.
+        hidden: width of the hidden layer.
+    """
+
+    def __init__(self, features: int, classes: int, hidden: int = 256) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, classes))
+
+    def logits(self, payload_P: Tensor) -> Tensor:
+        """Return unnormalised log-probabilities (P, C) of payloads as `airmoe.nn.pool` takes them."""
+        return self.layers(pool(payload_P))  # type: ignore[no-any-return]

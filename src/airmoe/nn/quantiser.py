@@ -1,0 +1,46 @@
+"""A uniform quantiser with natural binary levels, and the bits of its levels.
+
+Its 2^b levels lie in the middle of equal steps over [-3, 3]. Flips of single bits with probability p add
+p q^2 (4^b - 1) / 3 to the mean square error, q the step, where all levels are equally likely.
+
+Shape suffixes: P pairs, D values of a payload, B bits of a payload: D b of them, each value's most
+significant bit first.
+"""
+
+import torch
+from torch import Tensor
+
+CLIP = 3.0
+"""Values of unit power are clipped to [-CLIP, CLIP]."""
+
+
+def step(bits: int) -> float:
+    """Return q, the distance of neighbouring levels."""
+    return 2 * CLIP / (1 << bits)
+
+
+def quantise(value_PD: Tensor, bits: int) -> Tensor:
+    """Return the level, uint8 from 0 to 2^bits - 1, that is nearest to each value of [-CLIP, CLIP]."""
+    # What is >= 0 is rounded down by the conversion.
+    return ((value_PD + CLIP) / step(bits)).clamp_max((1 << bits) - 1).to(torch.uint8)
+
+
+def dequantise(level_PD: Tensor, bits: int, dtype: torch.dtype) -> Tensor:
+    """Return the value of each level: -CLIP + (level + 1/2) q."""
+    return level_PD.to(dtype) * step(bits) + (step(bits) / 2 - CLIP)
+
+
+def to_bits(level_PD: Tensor, bits: int) -> Tensor:
+    """Return the bits of all levels, uint8 (P, B)."""
+    shifted_PDb: Tensor = level_PD.unsqueeze(-1) >> _places(bits, level_PD.device)
+    return torch.bitwise_and(shifted_PDb, 1).flatten(1)
+
+
+def from_bits(bit_PB: Tensor, bits: int) -> Tensor:
+    """Return the levels, uint8 (P, D), that have these bits."""
+    place_PDb = bit_PB.unflatten(1, (-1, bits)) << _places(bits, bit_PB.device)
+    return place_PDb.sum(dim=-1, dtype=torch.uint8)
+
+
+def _places(bits: int, device: torch.device) -> Tensor:
+    return torch.arange(bits - 1, -1, -1, dtype=torch.uint8, device=device)

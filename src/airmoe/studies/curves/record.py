@@ -1,0 +1,112 @@
+"""The record of a run, run.json: the command that makes it, its seed and options, versions, cores."""
+
+import json
+import os
+import platform
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, cast
+
+from airmoe.errors import RunFolderError
+from airmoe.files import replaced_file
+from airmoe.studies.curves.settings import Scale
+from airmoe.studies.curves.study import Study
+
+Record = dict[str, Any]
+
+
+def command_of(
+    study: Study,
+    scale: Scale,
+    only: Sequence[str],
+    settings: Path | None,
+    seed: int,
+    options: Mapping[str, str],
+) -> str:
+    """Return the command that makes a run."""
+    words = ["airmoe", "study", study.name, *([] if scale == study.scales[0] else [f"--{scale}"])]
+    words += [word for figure in only for word in ("--only", figure)]
+    words += [] if settings is None else ["--settings", str(settings)]
+    return shlex.join([*words, *_option_words(options), "--seed", str(seed)])
+
+
+def alone(command: str, figure: str) -> str:
+    """Return the command that makes one figure of those that a command makes."""
+    return shlex.join([*_without(command, {"--only"}), "--only", figure])
+
+
+def new_record(study: Study, command: str, seed: int, options: Mapping[str, str]) -> Record:
+    """Return the record of a run that begins."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "format": _format(study),
+        "command": command,
+        "seed": seed,
+        **({"options": dict(options)} if options else {}),
+        "versions": versions(study),
+        "host": {"machine": platform.machine(), "system": platform.system(), "cores": cores},
+    }
+
+
+def with_options(record: Record, options: Mapping[str, str]) -> Record:
+    """Return a record in which some of the study's own options have other values."""
+    changed = {name: value for name, value in options.items() if options_of(record).get(name) != value}
+    if not changed:
+        return record
+    kept = _without(record["command"], set(_option_words(changed)[::2]))
+    return record | {
+        "command": shlex.join([*kept, *_option_words(changed)]),
+        "options": options_of(record) | changed,
+    }
+
+
+def options_of(record: Record) -> dict[str, str]:
+    """Return the study's own options that are recorded."""
+    return dict(record.get("options", {}))
+
+
+def write_record(folder: Path, record: Record) -> None:
+    """Write a record into a run folder."""
+    with replaced_file(folder / "run.json") as temporary:
+        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def read_record(folder: Path, study: Study) -> Record:
+    """Return the record of an unfinished run.
+
+    Raises:
+        RunFolderError: it is damaged, or of another study.
+    """
+    path = folder / "run.json"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        wanted = {"format": str, "command": str, "seed": int, "versions": dict, "host": dict}
+        kinds = [isinstance(record[key], kind) for key, kind in wanted.items()]
+        if not all(kinds) or not isinstance(record.get("options", {}), dict):
+            raise ValueError("a key has a value of another type")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunFolderError(f"{path} is damaged ({error}); remove {folder} to begin anew") from None
+    if record["format"] != _format(study):
+        raise RunFolderError(f"{path} is a {record['format']!r}, not a {_format(study)!r}")
+    return cast(Record, record)
+
+
+def versions(study: Study) -> dict[str, str]:
+    """Return the versions of Python and of the study's packages."""
+    return {"python": platform.python_version()} | {name: version(name) for name in study.packages}
+
+
+def _format(study: Study) -> str:
+    return f"airmoe {study.name} study 1"
+
+
+def _option_words(options: Mapping[str, str]) -> list[str]:
+    return [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+
+
+def _without(command: str, flags: set[str]) -> Iterator[str]:
+    """Yield the words of a command but for these flags and their values."""
+    words = iter(shlex.split(command))
+    return (word for word in words if word not in flags or not next(words))

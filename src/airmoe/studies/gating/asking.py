@@ -1,0 +1,106 @@
+"""A trained model asked about held-out images over simulated links, by each method of the study.
+
+Shape suffixes: T items, B items of a batch, E experts, C classes.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from airmoe.links import LinkSnr
+from airmoe.nn import LocalCarrier, MixtureOfExperts, RadioCarrier, make_transmission
+from airmoe.randomness import stream, torch_seed
+from airmoe.studies.gating.models import BATCH, Asked
+from airmoe.studies.gating.settings import BLIND, CLEAN, SINGLE, GatingSettings
+from airmoe.training.two_stage import unseen
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What came of asking: whether each image was classified rightly, who was asked, over which links.
+
+    Attributes:
+        right_T: bool.
+        chosen_TE: bool, the experts that answered.
+        snr_db_TE: dB, the true SNR of every link.
+    """
+
+    right_T: NDArray[np.bool_]
+    chosen_TE: NDArray[np.bool_]
+    snr_db_TE: NDArray[np.float64]
+
+
+def ask_over_links(asked: Asked, settings: GatingSettings, seed: int, point: int) -> Outcome:
+    """Return what came of asking about every image once, each over links of its own.
+
+    All methods meet the same links at the same point of a curve.
+
+    Args:
+        asked: the model of the settings, and the images.
+        settings: the curve at this point.
+        seed: of links, noise and random choices.
+        point: number of the point on its curve.
+    """
+    snr = LinkSnr.drawn(
+        settings.process(),
+        len(asked.labels_T),
+        settings.experts,
+        stream(seed, "study links", point),
+        delay_slots=settings.delay_slots,
+        error_db=settings.error_db,
+    )
+    if settings.method in SINGLE:
+        link_T = np.zeros(len(asked.labels_T), np.int64)
+        if settings.method != "one network":
+            link_T = snr.observed_db_TE.argmax(axis=1)
+        snr = LinkSnr(np.take_along_axis(snr.true_db_TE, link_T[:, None], axis=1))
+    if settings.method in (*CLEAN, *BLIND):
+        snr = unseen(snr.true_db_TE)
+    model = asked.model
+    model.policy = settings.policy(seed)
+    model.carrier = RadioCarrier(make_transmission(settings.transmission))
+    if settings.method == "channel off":
+        model.carrier, snr = LocalCarrier(), unseen(snr.true_db_TE)
+    ask = _ask_all if settings.method == "oracle" else _ask
+    right, chosen = [], []
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(torch_seed(seed, "study noise", point))
+        for batch_B in torch.arange(len(asked.labels_T)).split(BATCH):
+            rows_B = batch_B.numpy()
+            right_B, chosen_BE = ask(
+                model, asked.payload_T[batch_B], asked.labels_T[batch_B], snr.of_items(rows_B)
+            )
+            right.append(right_B.cpu().numpy())
+            chosen.append(chosen_BE)
+    return Outcome(np.concatenate(right), np.concatenate(chosen), snr.true_db_TE)
+
+
+def _ask(
+    model: MixtureOfExperts, payload_B: Tensor, labels_B: Tensor, snr: LinkSnr
+) -> tuple[Tensor, NDArray[np.bool_]]:
+    output = model.answer(payload_B, None, snr)
+    assert output.dispatched is not None
+    return output.y_TC.argmax(dim=1) == labels_B, output.dispatched.arrived_TE
+
+
+def _ask_all(
+    model: MixtureOfExperts, payload_B: Tensor, labels_B: Tensor, snr: LinkSnr
+) -> tuple[Tensor, NDArray[np.bool_]]:
+    """Ask every expert over its own link; right if any of them is, and those that are count as chosen."""
+    assert isinstance(model.carrier, RadioCarrier)
+    right_BE = torch.stack(
+        [
+            expert(
+                model.carrier.transmission(
+                    payload_B, torch.from_numpy(snr.true_db_TE[:, number]).to(payload_B)
+                )
+            ).argmax(dim=1)
+            == labels_B
+            for number, expert in enumerate(model.experts)
+        ],
+        dim=1,
+    )
+    return right_BE.any(dim=1), right_BE.cpu().numpy()

@@ -1,0 +1,72 @@
+"""What must hold of channel-aware gating, looked up in the rows of a study."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from airmoe.studies.curves.figure import Curves
+from airmoe.studies.curves.rows import Rows
+
+CONTESTED_DB = (-5.0, 0.0, 5.0, 10.0)
+"""Means at which something is left to win."""
+
+
+def claims(curves: Mapping[str, Curves], rows: Mapping[str, Rows]) -> list[str]:
+    """Return a line for each claim that these figures decide: what was measured, and whether it holds."""
+    lines = []
+    for figure in rows:
+        if figure.endswith("spread_0"):
+            lines += _difference(figure, rows[figure], equal=True)
+        elif figure.endswith("spread_10"):
+            lines += _difference(figure, rows[figure], equal=False)
+    if "shares" in rows:
+        lines += _shares(curves["shares"], rows["shares"])
+    return lines
+
+
+def _difference(figure: str, rows: Rows, *, equal: bool) -> list[str]:
+    """Channel-aware minus naive + noise, by seed, averaged over the contested means."""
+    difference_S = _mean_by_seed(rows.of("channel_aware")) - _mean_by_seed(rows.of("naive_noise"))
+    if len(difference_S) < 2:
+        return []
+    mean, error = float(difference_S.mean()), float(difference_S.std(ddof=1) / len(difference_S) ** 0.5)
+    holds = abs(mean) < 2 * error if equal else mean > 2 * error
+    wanted = "less than twice the standard error" if equal else "more than twice the standard error"
+    return [
+        f"{figure}: channel-aware minus naive + noise {100 * mean:+.2f} points, standard error "
+        f"{100 * error:.2f} over {len(difference_S)} seeds; wanted {wanted}: {_verdict(holds)}"
+    ]
+
+
+def _mean_by_seed(rows: Sequence[Mapping[str, float]]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    seeds = sorted({row["seed"] for row in rows})
+    return np.array(
+        [
+            np.mean(
+                [row["accuracy"] for row in rows if row["seed"] == seed and row["x"] in CONTESTED_DB] or [0]
+            )
+            for seed in seeds
+        ]
+    )
+
+
+def _shares(curves: Curves, rows: Rows) -> list[str]:
+    lines = []
+    for name, curve in curves.items():
+        if curve.method != "channel-aware":
+            continue
+        share = rows.spread(name, "share").mean
+        least = min(row["least_share"] for row in rows.of(name))
+        largest = max(row["largest_share"] for row in rows.of(name))
+        low, high = 0.5 / curve.experts, 2 / curve.experts
+        lines += [
+            f"{curve.label or name}: an expert's share falls from {100 * share[-1]:.1f} to "
+            f"{100 * share[0]:.1f} % with its own SNR: {_verdict(all(np.diff(share) > 0))}",
+            f"{curve.label or name}: shares overall {100 * least:.1f} to {100 * largest:.1f} %, wanted "
+            f"{100 * low:.1f} to {100 * high:.1f} %: {_verdict(low <= least and largest <= high)}",
+        ]
+    return lines
+
+
+def _verdict(holds: bool) -> str:
+    return "holds" if holds else "does not hold"

@@ -1,0 +1,84 @@
+"""Models of the curves: each trained once for all that share it, and kept where a resumed run finds it."""
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from airmoe.data import ImageSet, load_images
+from airmoe.nn import MixtureOfExperts
+from airmoe.studies.curves.figure import Workspace
+from airmoe.training.checkpoint import Checkpoint
+from airmoe.training.config import dump_config
+from airmoe.training.two_stage import TrainingImages, initial_model, pick_device, train_stage
+from airmoe.training.two_stage_config import ChannelStageSettings, TwoStageConfig
+
+BATCH = 500
+
+
+def images_of(config: TwoStageConfig, work: Workspace) -> ImageSet:
+    """Return the images of a configuration, loaded once."""
+    return _images(config.data.name, work.options.get("data_dir"))
+
+
+@lru_cache(maxsize=1)
+def _images(name: str, data_dir: str | None) -> ImageSet:
+    return load_images(name, data_dir=Path(data_dir) if data_dir and name.startswith("cifar") else None)
+
+
+def trained_model(config: TwoStageConfig, work: Workspace) -> MixtureOfExperts:
+    """Return the model of a configuration, trained unless its checkpoints are there; stage 2 goes on from a
+    stage 1 that all variants of stage 2 share.
+
+    Args:
+        config: with no epochs in stage 2, stage 1 is all of the training.
+        work: where checkpoints are kept; its option "device" says what trains.
+    """
+    images, device = images_of(config, work), pick_device(work.options.get("device", "auto"))
+    clean = config.model_copy(update={"channel": ChannelStageSettings(epochs=0)})
+    model = initial_model(config, images).to(device)
+    threads = torch.get_num_threads()
+    if config.model.backbone == "lenet5":
+        torch.set_num_threads(1)  # small networks: more threads cost more than they bring
+    try:
+        data = TrainingImages.drawn(config, images, device)
+        for stage, of_stage in (("clean", clean), ("channel", config)):
+            name = _key(of_stage)
+            checkpoint = Checkpoint(work.folder / "models" / name, name)
+            title = f"train {config.model.backbone}, {stage}, {name[:6]}, seed {config.seed}"
+
+            def say(what: str, done: int, total: int, note: str, title: str = title) -> None:
+                work.say(title, done, total)
+
+            if stage == "clean" or config.channel.epochs:
+                train_stage(stage, model, of_stage, data, checkpoint=checkpoint, say=say)
+    finally:
+        torch.set_num_threads(threads)
+    return model
+
+
+def _key(config: TwoStageConfig) -> str:
+    return hashlib.sha256(dump_config(config).encode()).hexdigest()[:16]
+
+
+class Asked:
+    """A trained model and the payloads of the held-out images that it is asked about, on its device.
+
+    Args:
+        config: of the model.
+        test_images: how many, 0 for all.
+        work: see `trained_model`.
+    """
+
+    def __init__(self, config: TwoStageConfig, test_images: int, work: Workspace) -> None:
+        self.model = trained_model(config, work).eval()
+        images = images_of(config, work)
+        wanted = test_images or len(images.test_labels)
+        device = next(self.model.parameters()).device
+        pixels = torch.from_numpy(images.test_images[:wanted]).to(device)
+        with torch.no_grad():
+            payloads = [self.model.extractor(part.float() / 255) for part in pixels.split(BATCH)]
+        self.payload_T: Tensor = torch.cat(payloads)
+        self.labels_T: Tensor = torch.from_numpy(images.test_labels[:wanted]).to(device)

@@ -1,0 +1,168 @@
+"""Settings of the study's curves: what is trained, how, and over which links it is asked."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from airmoe.errors import InvalidInputError
+from airmoe.links import SnrProcess, make_process
+from airmoe.nn import make_transmission
+from airmoe.scheduling import BestLink, Policy, RandomK, TopK
+from airmoe.studies.curves.settings import CurveSettings, Decibels, Experts, Seeds, Share, Values
+from airmoe.training.two_stage_config import (
+    ChannelStageSettings,
+    GatedModelSettings,
+    ImageSettings,
+    StageSettings,
+    TwoStageConfig,
+)
+
+Method = Literal[
+    "channel-aware",
+    "naive",
+    "naive + noise",
+    "best link",
+    "random",
+    "oracle",
+    "channel off",
+    "one network",
+    "one network, best link",
+]
+"""Who chooses, and with what training.
+
+* channel-aware: both stages; the gate sees the SNR of every link as observed.
+* naive: stage 1 alone, and nothing seen. naive + noise: both stages, the gate blind in both.
+* best link: the channel-aware weights, but the links with the best observed SNR are taken.
+* random: the weights of naive + noise, experts drawn at random.
+* oracle: the channel-aware weights; right if any expert would be, each over its own link.
+* channel off: the channel-aware weights over perfect links, all taken for good.
+* one network: one expert, trained over both stages, behind the first link; or copied to every node and asked
+  over the best link.
+"""
+
+CLEAN = ("naive",)
+BLIND = ("naive + noise", "random", "one network", "one network, best link")
+SINGLE = ("one network", "one network, best link")
+
+Epochs = Annotated[int, Field(ge=1, le=1000)]
+Size = Annotated[int, Field(ge=0, le=10**6)]
+
+
+class GatingSettings(CurveSettings):
+    """One method's accuracy against one property of the links.
+
+    Attributes:
+        method: see `Method`.
+        data: the images, as `airmoe.data.load_images` names them; CIFAR is read from ``--data-dir``.
+        train_images: a seeded draw of so many, 0 for all.
+        test_images: the first so many held-out images, 0 for all.
+        flip: mirror training images at random.
+        shift: move training images by up to so many pixels.
+        backbone: "lenet5", "resnet18" or "vit".
+        width: 0 is the backbone's own.
+        experts: K.
+        k: experts per image.
+        gate: "concat" or "bias".
+        clean_epochs: of stage 1.
+        channel_epochs: of stage 2.
+        batch_size: of both stages.
+        learning_rate: of both stages.
+        train_snr: the law of stage 2.
+        train_transmission: of stage 2.
+        transmission: of the test.
+        law: of the test, as `airmoe.links.make_process` reads it once settings are put in for their names in
+            braces.
+        mean_snr_db: for the law, dB.
+        spread_db: for the law, dB.
+        bad_db: for the law, dB.
+        correlation: for the law.
+        delay_slots: the gate sees the SNR of so many images ago.
+        error_db: standard deviation of the error in dB of what it sees.
+    """
+
+    seeds: Seeds = 3
+    swept: Literal["mean_snr_db", "spread_db", "bad_db", "delay_slots", "error_db"] = "mean_snr_db"
+    values: Values = (-5, 0, 5, 10, 15, 20)
+    method: Method = "channel-aware"
+
+    data: str = "cifar10"
+    train_images: Size = 0
+    test_images: Size = 0
+    flip: bool = True
+    shift: Annotated[int, Field(ge=0, le=16)] = 0
+    backbone: Literal["lenet5", "resnet18", "vit"] = "lenet5"
+    width: Annotated[int, Field(ge=0, le=4096)] = 0
+    experts: Experts = 4
+    k: Experts = 1
+    gate: Literal["concat", "bias"] = "bias"
+    clean_epochs: Epochs = 6
+    channel_epochs: Epochs = 6
+    batch_size: Annotated[int, Field(ge=1, le=65536)] = 128
+    learning_rate: Annotated[float, Field(gt=0, le=10)] = 1e-3
+    train_snr: str = "uniform:-5:20"
+    train_transmission: str = "analog"
+
+    transmission: str = "analog"
+    law: str = "spread:{mean_snr_db:g}:{spread_db:g}"
+    mean_snr_db: Decibels = 5.0
+    spread_db: Annotated[float, Field(ge=0, le=100)] = 10.0
+    bad_db: Decibels = -10.0
+    correlation: Share = 0.9
+    delay_slots: Annotated[int, Field(ge=0, le=10_000)] = 0
+    error_db: Annotated[float, Field(ge=0, le=100)] = 0.0
+
+    @model_validator(mode="after")
+    def _everything_is_known(self) -> Self:
+        if self.k > self.experts:
+            raise ValueError(f"k is {self.k}; expected at most {self.experts}, the number of experts")
+        try:
+            self.process()
+            make_process(self.train_snr)
+            make_transmission(self.train_transmission)
+            make_transmission(self.transmission)
+        except InvalidInputError as error:
+            raise ValueError(str(error)) from None
+        except (KeyError, IndexError, AttributeError) as error:
+            raise ValueError(f"law is {self.law!r}; expected names of settings in braces ({error})") from None
+        return self
+
+    def process(self) -> SnrProcess:
+        """Return what the links do in the test."""
+        return make_process(self.law.format(**self.model_dump()))
+
+    def policy(self, seed: int) -> Policy:
+        """Return who chooses experts in the test."""
+        match self.method:
+            case "best link":
+                return BestLink(self.k)
+            case "random":
+                return RandomK(self.k, seed)
+        return TopK(1 if self.method in SINGLE else self.k)
+
+    def training(self, seed: int) -> TwoStageConfig:
+        """Return how the model of this curve is trained; curves with the same training share a model."""
+        single = self.method in SINGLE
+        return TwoStageConfig(
+            seed=seed,
+            data=ImageSettings(
+                name=self.data, train_images=self.train_images, flip=self.flip, shift=self.shift
+            ),
+            model=GatedModelSettings(
+                backbone=self.backbone,
+                width=self.width,
+                experts=1 if single else self.experts,
+                k=1 if single else self.k,
+                gate=self.gate,
+            ),
+            clean=StageSettings(
+                epochs=self.clean_epochs, batch_size=self.batch_size, learning_rate=self.learning_rate
+            ),
+            channel=ChannelStageSettings(
+                epochs=0 if self.method in CLEAN else self.channel_epochs,
+                snr=self.train_snr,
+                transmission=self.train_transmission,
+                gate_sees_snr=self.method not in (*CLEAN, *BLIND),
+                batch_size=self.batch_size,
+                learning_rate=self.learning_rate,
+            ),
+        )

@@ -1,0 +1,81 @@
+"""How much a gate uses an expert whose link is good or bad: its share against its own SNR."""
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from airmoe.report.curves import Curve, Panel, draw_panels
+from airmoe.studies.curves.figure import Curves, Figure, Workspace, label_of
+from airmoe.studies.curves.rows import Row, Rows, scaled, sweep_table
+from airmoe.studies.curves.settings import Decibels, Values
+from airmoe.studies.gating.accuracy import LeNetSettings
+from airmoe.studies.gating.asking import ask_over_links
+from airmoe.studies.gating.models import Asked
+
+
+class ShareSettings(LeNetSettings):
+    """Shares under the law of training; the sweep walks through the SNR of an expert's own link.
+
+    Attributes:
+        own_snr_db: middle of the interval that the expert's own SNR lies in.
+        interval_db: its width.
+    """
+
+    swept: Literal["own_snr_db"] = "own_snr_db"  # type: ignore[assignment]
+    values: Values = (-3.75, -1.25, 1.25, 3.75, 6.25, 8.75, 11.25, 13.75, 16.25, 18.75)
+    law: str = "uniform:-5:20"
+    own_snr_db: Decibels = 0.0
+    interval_db: Annotated[float, Field(gt=0, le=100)] = 2.5
+
+
+def measure(settings: ShareSettings, seed: int, work: Workspace) -> Iterator[Row]:
+    """Yield how often an expert is chosen while its own SNR lies in each interval: mean over the experts."""
+    outcome = ask_over_links(Asked(settings.training(seed), settings.test_images, work), settings, seed, 0)
+    overall_E = outcome.chosen_TE.mean(axis=0) / settings.k
+    for value in settings.values:
+        inside_TE = np.abs(outcome.snr_db_TE - value) <= settings.interval_db / 2
+        chosen_E = (outcome.chosen_TE & inside_TE).sum(axis=0) / np.maximum(inside_TE.sum(axis=0), 1)
+        yield {
+            "x": value,
+            "seed": seed,
+            "share": float(chosen_E.mean() / settings.k),
+            "least_share": float(overall_E.min()),
+            "largest_share": float(overall_E.max()),
+        }
+
+
+def draw(curves: Curves, rows: Rows) -> dict[str, str]:
+    """Return the share against the own SNR."""
+    drawn = []
+    for name in curves:
+        share = scaled(rows.spread(name, "share"), 100)
+        drawn.append(Curve(label_of(curves, name), share.x, share.mean, share.deviation))
+    return {"": draw_panels([Panel("", "SNR of the expert's own link, dB", "share, %", drawn)], (6.2, 4.4))}
+
+
+def tables(curves: Curves, rows: Rows) -> str:
+    """Return shares against the own SNR, and the smallest and largest share of an expert overall."""
+    share = {label_of(curves, name): scaled(rows.spread(name, "share"), 100) for name in curves}
+    text = f"Share of an expert, %:\n\n{sweep_table('SNR of its own link', share)}"
+    for column, title in (("least_share", "smallest"), ("largest_share", "largest")):
+        overall = {label_of(curves, name): scaled(rows.spread(name, column), 100) for name in curves}
+        (first,) = {spread.x[0] for spread in overall.values()}
+        cells = ", ".join(
+            f"{label} {spread.mean[0]:.1f} ± {spread.deviation[0]:.1f} %" for label, spread in overall.items()
+        )
+        assert first is not None
+        text += f"\nThe {title} share of an expert overall: {cells}.\n"
+    return text
+
+
+SHARES = Figure(
+    "How often an expert is asked, by the SNR of its own link",
+    ShareSettings,
+    ("share", "least_share", "largest_share"),
+    measure,
+    draw,
+    tables,
+    ("full", "quick", "smoke"),
+)

@@ -1,0 +1,52 @@
+"""The loss that teaches a gate and experts together, also with one expert per item.
+
+Shape suffixes: T items, E experts, C classes.
+"""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from airmoe.nn import MoeOutput, balance_loss
+
+SMALLEST_PROBABILITY = 1e-12
+
+
+class RoutingLoss(NamedTuple):
+    """``total`` is what is minimised; ``nll`` is -log of what the mixture gives the true class, the mean."""
+
+    total: Tensor
+    nll: Tensor
+
+
+def routing_loss(output: MoeOutput, labels_T: Tensor, balance: float) -> RoutingLoss:
+    """Return the loss of a batch whose experts answer with probabilities.
+
+    With p the mixture's probability of the true class, weights made to sum to 1,
+
+        -log p + balance (CV^2(batch mean of the weights) + CV^2(batch mean of the load)),
+
+    the load only where the gate is noisy. With one expert j per item p does not depend on the gate. Then the
+    gate learns from a second term (ours), in which p is held fixed:
+
+        -log(G_j p + (1 - G_j) b),  b the batch mean of p.
+
+    A choice that turned out better than choices do on average is made likelier, one that turned out worse
+    less likely. Without b, for example scaling the expert's logits with G_j, every choice better than a blind
+    guess is made likelier, and what a bad link costs is learned late.
+
+    Args:
+        output: of a `MixtureOfExperts` in training mode.
+        labels_T: int64, the true classes.
+        balance: weight of the terms against collapse.
+    """
+    total_T = output.weights_TE.sum(dim=1)
+    probability_T = output.y_TC.gather(1, labels_T.unsqueeze(1)).squeeze(1) / total_T
+    nll = -probability_T.clamp_min(SMALLEST_PROBABILITY).log().mean()
+    total = nll + balance * balance_loss(output.weights_TE)
+    if output.load_TE is not None:
+        total = total + balance * balance_loss(output.load_TE)
+    if int((output.weights_TE[0] > 0).sum()) == 1:
+        fixed_T = probability_T.detach()
+        total = total - (total_T * fixed_T + (1 - total_T) * fixed_T.mean()).log().mean()
+    return RoutingLoss(total, nll)

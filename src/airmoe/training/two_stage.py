@@ -1,0 +1,219 @@
+"""Two-stage training of a server's gate and experts (after arXiv 2504.00819).
+
+1 "clean": extractor, gate and experts together, nothing between them. 2 "channel": payloads cross simulated
+links whose SNR is drawn anew for every image and expert, and the gate learns what a link is worth.
+
+Shape suffixes: T items, B items of a batch, E experts, C channels, H height, W width.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from airmoe.data import ImageSet
+from airmoe.errors import InvalidInputError, TrainingDivergedError
+from airmoe.links import LinkSnr, make_process
+from airmoe.nn import LocalCarrier, MixtureOfExperts, RadioCarrier, build_model, make_transmission
+from airmoe.nn.channel_gates import GOOD_SNR_DB
+from airmoe.randomness import stream, torch_seed
+from airmoe.training.augmentation import augmented
+from airmoe.training.checkpoint import Checkpoint, Row
+from airmoe.training.optimiser_state import flattened, restored
+from airmoe.training.routing_loss import routing_loss
+from airmoe.training.two_stage_config import ChannelStageSettings, StageSettings, TwoStageConfig
+from airmoe.training.weights import load_weights
+
+CHECK_EVERY = 50
+"""Steps between looks at the loss: each look waits for the device."""
+
+Say = Callable[[str, int, int, str], None]
+"""(stage, steps done, steps in all, a note)."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingImages:
+    """Images to train on, on the device that trains: ``images_TCHW`` uint8, ``labels_T`` int64."""
+
+    images_TCHW: Tensor
+    labels_T: Tensor
+
+    @classmethod
+    def drawn(cls, config: TwoStageConfig, images: ImageSet, device: torch.device) -> "TrainingImages":
+        """Return the images that a configuration trains on.
+
+        Raises:
+            InvalidInputError: it wants more than there are.
+        """
+        wanted, available = config.data.train_images, len(images.train_labels)
+        if wanted > available:
+            raise InvalidInputError("data.train_images", wanted, f"at most {available}, or 0 for all")
+        chosen_T = np.arange(available)
+        if wanted:
+            chosen_T = np.sort(stream(config.seed, "training images").permutation(available)[:wanted])
+        return cls(
+            torch.from_numpy(images.train_images[chosen_T]).to(device),
+            torch.from_numpy(images.train_labels[chosen_T]).to(device),
+        )
+
+
+def initial_model(config: TwoStageConfig, images: ImageSet) -> MixtureOfExperts:
+    """Return the mixture of a configuration with its seed's initial weights."""
+    settings = config.model
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(torch_seed(config.seed, "two-stage weights"))
+        return build_model(
+            settings.backbone,
+            classes=len(images.class_names),
+            experts=settings.experts,
+            channels=images.train_images.shape[1],
+            norm=settings.norm or None,
+            width=settings.width or None,
+            gate=settings.gate,
+            noisy=True,
+            expert_hidden=None,
+            training_k=settings.training_k,
+        )
+
+
+def pick_device(name: str) -> torch.device:
+    """Return a device by name; "auto" is CUDA where there is one, else the processor.
+
+    Raises:
+        InvalidInputError: an unknown device, or one that is not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.zeros((), device=name).device
+    except (RuntimeError, AssertionError):
+        raise InvalidInputError("device", name, "auto, cpu, or cuda where PyTorch finds a GPU") from None
+
+
+def train_stage(
+    stage: str,
+    model: MixtureOfExperts,
+    config: TwoStageConfig,
+    data: TrainingImages,
+    *,
+    checkpoint: Checkpoint | None = None,
+    report: Callable[[Row], None] = lambda row: None,
+    say: Say = lambda what, done, total, note: None,
+) -> list[Row]:
+    """Train a mixture in place over one stage; return a metrics row per epoch.
+
+    Args:
+        stage: "clean" or "channel".
+        model: on the device of the data; its carrier is left as the stage needs it.
+        config: the run.
+        data: what to train on.
+        checkpoint: saved after every epoch, and taken up where it stands: the result is the same.
+        report: called with each new row.
+        say: told about progress.
+
+    Raises:
+        TrainingDivergedError: a loss or a weight is not finite; the last checkpoint is the last good one.
+        RunFolderError: a checkpoint is damaged, or of another model or configuration.
+    """
+    settings: StageSettings = config.clean if stage == "clean" else config.channel
+    optimiser = _optimiser(model, settings)
+    rates = [group["lr"] for group in optimiser.param_groups]
+    rows: list[Row] = []
+    if checkpoint is not None and (saved := checkpoint.load(stage)) is not None:
+        state, memories, rows = saved
+        load_weights(model, state, f"checkpoint of stage {stage}")
+        restored(optimiser, memories.get(0, {}))
+    samples, device = len(data.labels_T), data.labels_T.device
+    batches = math.ceil(samples / settings.batch_size)
+    total = batches * settings.epochs
+    half = _precision(config, device)
+    for epoch in range(len(rows), settings.epochs):
+        random = stream(config.seed, f"{stage} epoch", epoch)
+        order_T = torch.from_numpy(random.permutation(samples)).to(device)
+        snr = _link_snr(config.channel, samples, len(model.experts), random) if stage == "channel" else None
+        model.carrier = LocalCarrier()
+        if snr is not None:
+            model.carrier = RadioCarrier(make_transmission(config.channel.transmission))
+        model.train()
+        losses: list[Tensor] = []
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(torch_seed(config.seed, f"{stage} noise", epoch))
+            for number, batch in enumerate(order_T.split(settings.batch_size)):
+                done = epoch * batches + number
+                for group, rate in zip(optimiser.param_groups, rates, strict=True):
+                    group["lr"] = rate * (1 + math.cos(math.pi * done / total)) / 2
+                images_BCHW = augmented(data.images_TCHW[batch], config.data.flip, config.data.shift, random)
+                rows_B = np.arange(number * settings.batch_size, number * settings.batch_size + len(batch))
+                with torch.autocast(device.type, torch.bfloat16, enabled=half):
+                    output = model(images_BCHW, None, None if snr is None else snr.of_items(rows_B))
+                loss = routing_loss(output, data.labels_T[batch], settings.balance)
+                optimiser.zero_grad()
+                loss.total.backward()
+                optimiser.step()
+                losses.append(loss.nll.detach() + 0 * loss.total.detach())
+                if (number + 1) % CHECK_EVERY == 0 or number + 1 == batches:
+                    _refuse_divergence(stage, losses, epoch * batches, total)
+                    say(stage, done + 1, total, f"loss {float(losses[-1]):.3f}")
+        if not all(bool(tensor.isfinite().all()) for tensor in model.state_dict().values()):
+            raise TrainingDivergedError(f"{stage}: a weight is not finite after step {done + 1} of {total}")
+        row: Row = {"stage": stage, "round": epoch + 1, "loss": float(torch.stack(losses).mean())}
+        rows.append(row)
+        if checkpoint is not None:
+            checkpoint.save(stage, _on_cpu(model.state_dict()), {0: flattened(optimiser)}, rows)
+        report(row)
+    model.eval()
+    return rows
+
+
+def _optimiser(model: MixtureOfExperts, settings: StageSettings) -> torch.optim.Optimizer:
+    extractor_rate = settings.extractor_rate if isinstance(settings, ChannelStageSettings) else 1.0
+    rates = {model.experts: 1.0, model.gate: settings.gate_rate, model.extractor: extractor_rate}
+    groups = [
+        {"params": tuned, "lr": settings.learning_rate * rate}
+        for part, rate in rates.items()
+        if rate and (tuned := [weight for weight in part.parameters() if weight.requires_grad])
+    ]
+    return torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
+
+
+def _link_snr(
+    settings: ChannelStageSettings, samples: int, experts: int, random: np.random.Generator
+) -> LinkSnr:
+    snr = LinkSnr.drawn(make_process(settings.snr), samples, experts, random)
+    return snr if settings.gate_sees_snr else unseen(snr.true_db_TE)
+
+
+def unseen(true_db_TE: NDArray[np.float64]) -> LinkSnr:
+    """Return links of which a gate is told nothing: it takes all of them for good."""
+    return LinkSnr(true_db_TE, np.full_like(true_db_TE, GOOD_SNR_DB))
+
+
+def _precision(config: TwoStageConfig, device: torch.device) -> bool:
+    """Whether to calculate in bfloat16 where that is safe."""
+    return config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
+
+
+def _refuse_divergence(stage: str, losses: list[Tensor], first: int, total: int) -> None:
+    wrong = (~torch.stack(losses).isfinite()).nonzero()
+    if len(wrong):
+        step = int(wrong[0])
+        raise TrainingDivergedError(
+            f"{stage}: the loss is {float(losses[step])} at step {first + step + 1} of {total}"
+        )
+
+
+def _on_cpu(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu() for name, tensor in state.items()}
+
+
+def accuracy(model: nn.Module, images_TCHW: Tensor, labels_T: Tensor, batch: int = 500) -> float:
+    """Return the share of images whose class a mixture names, with its policy and carrier."""
+    right = 0
+    with torch.no_grad():
+        for images, labels in zip(images_TCHW.split(batch), labels_T.split(batch), strict=True):
+            right += int((model(images.float() / 255).y_TC.argmax(dim=1) == labels).sum())
+    return right / len(labels_T)

@@ -1,0 +1,176 @@
+"""The short run's networks in PyTorch, and the same run with a server that asks by a channel-aware gate."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from airmoe.data import ImageSet
+from airmoe.links import Links, LinkSnr, Ofdma
+from airmoe.runfolder import (
+    EXPERT_ONNX,
+    EXTRACTOR_ONNX,
+    GATE_ONNX,
+    Manifest,
+    RadioSpec,
+    client_folders,
+    read_manifest,
+    sha256_of,
+    write_manifest,
+)
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from airmoe.nn import BiasGate, LinearGate, MixtureOfExperts
+    from airmoe.nn.moe import MoeOutput
+
+EXPERTS = 4
+SERVER_NODE = 4
+"""The node after the experts'."""
+
+
+def load_model(run_folder: Path) -> "MixtureOfExperts":
+    """The run's safetensors in PyTorch."""
+    from safetensors.torch import load_file
+
+    from airmoe.nn import build_model
+    from airmoe.training import load_config
+
+    settings = load_config(run_folder / "config.toml").model
+    model = build_model(
+        settings.backbone,
+        classes=10,
+        experts=EXPERTS,
+        channels=1,
+        norm=settings.norm,
+        expert_hidden=settings.expert_hidden,
+    )
+    model.extractor.load_state_dict(load_file(run_folder / "shared/extractor.safetensors"))
+    model.gate.load_state_dict(load_file(run_folder / "shared/gate.safetensors"))
+    for expert, folder in zip(model.experts, client_folders(run_folder), strict=True):
+        expert.load_state_dict(load_file(folder / "expert.safetensors"))
+    return model.eval()
+
+
+def channel_aware(gate: "LinearGate", per_10_db: float = 4.0) -> "BiasGate":
+    """The same gate, to which a link is worth so much more for every 10 dB."""
+    import torch
+
+    from airmoe.nn import BiasGate
+
+    aware = BiasGate(gate)
+    first, _, last = aware.link_worth
+    with torch.no_grad():
+        for weights in aware.link_worth.parameters():
+            weights.zero_()
+        first.weight[0], first.bias[0], last.weight[0, 0] = 1.0, 2.0, per_10_db  # codes are -2 to 2
+    return aware.eval()
+
+
+@dataclass(frozen=True)
+class ServerRun:
+    """A run whose server asks, and the same mixture in PyTorch."""
+
+    folder: Path
+    model: "MixtureOfExperts"
+
+    @property
+    def server(self) -> Path:
+        return self.folder / "clients" / "server"
+
+    @property
+    def experts(self) -> list[Path]:
+        return client_folders(self.folder)
+
+    def in_one_process(self, images_TCHW: NDArray[np.uint8], snr: LinkSnr | None = None) -> "MoeOutput":
+        """What the mixture answers to a server without expert, by its carrier and policy of now."""
+        import torch
+
+        with torch.no_grad():
+            source_T = np.full(len(images_TCHW), SERVER_NODE)
+            return self.model(torch.from_numpy(images_TCHW).float() / 255, source_T, snr)
+
+
+def make_server_run(run_folder: Path, out: Path, digits: ImageSet, **radio: object) -> ServerRun:
+    """The short run's networks with a server and a channel-aware gate, which sends to whom it hears well.
+
+    The folder is laid out by hand; `tests.training.test_export` has one that `export_run` writes.
+    """
+    import torch
+
+    from airmoe.training.export import export_gate
+
+    model = load_model(run_folder)
+    model.gate = channel_aware(model.gate)
+    shutil.copytree(run_folder, out)
+    with torch.no_grad():
+        payload_T = model.extractor(torch.from_numpy(digits.test_images[:8]).float() / 255)
+    export_gate(model.gate, payload_T, EXPERTS, out / "shared/gate.onnx")
+    for folder in client_folders(out):
+        manifest = read_manifest(folder)
+        changes: dict[str, Any] = {
+            "radio": manifest.radio.model_copy(update=radio),
+            "gate_sees_snr": True,
+            "sha256": {EXPERT_ONNX: manifest.sha256[EXPERT_ONNX]},
+        }
+        manifest = manifest.model_copy(update=changes)
+        write_manifest(folder, manifest)
+    server = out / "clients" / "server"
+    server.mkdir()
+    changes = {
+        "client": EXPERTS,
+        "expert": None,
+        "holds": [],
+        "sha256": {name: sha256_of(server / name) for name in (EXTRACTOR_ONNX, GATE_ONNX)},
+    }
+    write_manifest(server, Manifest.model_validate(manifest.model_copy(update=changes).model_dump()))
+    return ServerRun(out, model)
+
+
+def map_model(gate: "nn.Module | None" = None) -> "MixtureOfExperts":
+    """Two experts that take maps of 3 x 5 x 5 of grey 20 x 20 images; the weights are random."""
+    import torch
+    from torch import nn
+
+    from airmoe.nn import ConcatGate, MixtureOfExperts, NoisyTopK
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        extractor = nn.Sequential(nn.Conv2d(1, 3, 4, stride=4), nn.ReLU())
+        experts = [
+            nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(54, 4), nn.Softmax(dim=1))
+            for _ in range(2)
+        ]
+        if gate is None:
+            gate = ConcatGate(3, 2, hidden=8)
+            nn.init.normal_(gate.last.weight)
+            gate = NoisyTopK(gate, 3, 2, 1)
+    return MixtureOfExperts(extractor, gate, experts).eval()
+
+
+def export_maps(folder: Path, model: "MixtureOfExperts", *, server: bool) -> None:
+    """Write a run of a model of maps."""
+    import torch
+
+    from airmoe.training.export import export_run
+
+    export_run(
+        folder,
+        model,
+        torch.rand(5, 1, 20, 20, generator=torch.Generator().manual_seed(0)),
+        mesh="maps",
+        class_names=("a", "b", "c", "d"),
+        holds=[[0, 1], [2, 3]],
+        radio=RadioSpec(mean_snr_db=10.0, subcarriers=6, subcarrier_hz=1e6, power_w=1e-2, seed=3),
+        server=server,
+    )
+
+
+def links_at(*snr_db: float, subcarriers: int = 20, nodes: int = EXPERTS + 1) -> Links:
+    """Flat links: whatever the source, an expert is heard at its ``snr_db``."""
+    toward_E: ArrayLike = [*snr_db, *[0.0] * (nodes - len(snr_db))]
+    return Links.from_snr(np.broadcast_to(toward_E, (nodes, nodes)), Ofdma(subcarriers=subcarriers))

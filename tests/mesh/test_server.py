@@ -1,0 +1,276 @@
+"""A server without an expert and nodes with one each answer what the same mixture does in one process."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from airmoe.errors import InvalidInputError, NoExpertReachedError, RunFolderError
+from airmoe.links import Links, LinkSnr
+from airmoe.mesh import MeshClient, Node, simulated_links
+from airmoe.runfolder import RadioSpec, read_manifest, write_manifest
+from airmoe.scheduling import All, Jesa, Local, LowerBound, TopK, make_policy
+from tests.mesh.exported import EXPERTS, SERVER_NODE, ServerRun, links_at
+from tests.mesh.ports import free_address
+from tests.mesh.processes import NodeProcess, node_processes
+from tests.mesh.steering import counts, prefer, warnings_of
+
+torch = pytest.importorskip("torch")
+
+NO_NOISE_DB = 300.0
+"""Over such a link float32 shows no noise."""
+
+
+@pytest.fixture(scope="module")
+def client(server_run: ServerRun, expert_nodes: list[NodeProcess]) -> Iterator[MeshClient]:
+    with MeshClient(server_run.server, [expert_nodes[0].address]) as client:
+        client.wait_for_nodes(EXPERTS)
+        yield client
+
+
+@pytest.fixture(scope="module")
+def links(client: MeshClient) -> Links:
+    """The links of the run."""
+    return client.links
+
+
+def test_the_run_has_links_for_its_experts_and_the_server(client: MeshClient, links: Links) -> None:
+    radio = client.manifest.radio
+    np.testing.assert_array_equal(links.gain_NNM, simulated_links(radio, EXPERTS + 1).gain_NNM)
+
+
+@pytest.mark.parametrize("policy", ["topk:1", "topk:2", "des:0.5:2", "all", "best-link:2", "jesa:0.5:2"])
+def test_the_mesh_answers_as_the_mixture_does_over_an_ideal_radio(
+    client: MeshClient, server_run: ServerRun, links: Links, images: NDArray[np.uint8], policy: str
+) -> None:
+    from airmoe.nn import IdealRadioCarrier
+
+    client.policy = server_run.model.policy = make_policy(policy)
+    server_run.model.carrier = IdealRadioCarrier(links)
+    answer, expected = client.predict(images), server_run.in_one_process(images)
+    np.testing.assert_allclose(answer.probability_TC, expected.y_TC.numpy(), atol=1e-5, rtol=0)
+    np.testing.assert_allclose(answer.scores_TE, expected.scores_TE.numpy(), atol=1e-5, rtol=0)
+    np.testing.assert_array_equal(answer.dispatched.requested_TE, expected.dispatched.requested_TE)
+    np.testing.assert_allclose(answer.dispatched.energy_j_T, expected.dispatched.energy_j_T, rtol=1e-12)
+    assert answer.dispatched.decided_by == policy
+    assert (answer.dispatched.energy_j_T > 0).all(), "nobody answers for nothing"
+
+
+@pytest.mark.parametrize("policy", ["topk:1", "topk:2", "all"])
+def test_the_mesh_answers_as_the_mixture_does_with_all_experts_at_hand(
+    client: MeshClient, server_run: ServerRun, links: Links, images: NDArray[np.uint8], policy: str
+) -> None:
+    from airmoe.nn import LocalCarrier
+
+    client.policy = server_run.model.policy = make_policy(policy)
+    server_run.model.carrier = LocalCarrier()
+    seen = LinkSnr(links.snr_db(np.full(len(images), SERVER_NODE), np.arange(EXPERTS)))
+    expected = server_run.in_one_process(images, seen).y_TC.numpy()
+    np.testing.assert_allclose(client.predict(images).probability_TC, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("policy", ["topk:1", "topk:2", "all", "cheapest:2"])
+def test_over_analog_links_without_noise_the_mesh_answers_and_charges_as_the_analog_carrier(
+    server_run: ServerRun, expert_nodes: list[NodeProcess], images: NDArray[np.uint8], policy: str
+) -> None:
+    from airmoe.nn import Analog, RadioCarrier
+
+    clear = links_at(*[NO_NOISE_DB] * EXPERTS)
+    with MeshClient(
+        server_run.server,
+        [expert_nodes[0].address],
+        links=clear,
+        policy=make_policy(policy),
+        transmission="analog",
+    ) as client:
+        client.wait_for_nodes(EXPERTS)
+        answer = client.predict(images)
+    server_run.model.policy, server_run.model.carrier = make_policy(policy), RadioCarrier(Analog(), clear)
+    no_noise = LinkSnr(np.full((len(images), EXPERTS), np.inf), np.full((len(images), EXPERTS), NO_NOISE_DB))
+    expected = server_run.in_one_process(images, no_noise)
+    np.testing.assert_allclose(answer.probability_TC, expected.y_TC.numpy(), atol=1e-5, rtol=0)
+    np.testing.assert_array_equal(answer.dispatched.requested_TE, expected.dispatched.requested_TE)
+    np.testing.assert_allclose(answer.dispatched.energy_j_T, expected.dispatched.energy_j_T, rtol=1e-12)
+
+
+def test_an_answer_tells_what_the_gate_saw(
+    client: MeshClient, links: Links, images: NDArray[np.uint8]
+) -> None:
+    client.policy = TopK(1)
+    answer = client.predict(images)
+    expected = links.snr_db(np.full(len(images), SERVER_NODE), np.arange(EXPERTS))
+    np.testing.assert_array_equal(answer.snr_db_TE, expected)
+    assert answer.transmission == "ideal"
+
+
+def test_a_policy_that_wants_the_own_expert_reaches_nobody(
+    client: MeshClient, images: NDArray[np.uint8]
+) -> None:
+    client.policy = Local()
+    with pytest.raises(NoExpertReachedError, match="item 0 at node 4: no expert answered"):
+        client.predict(images)
+
+
+def test_with_no_node_alive_a_query_fails_at_once(
+    server_run: ServerRun, address: str, images: NDArray[np.uint8]
+) -> None:
+    with MeshClient(server_run.server, [address]) as client:
+        for policy in (TopK(1), Jesa()):
+            client.policy = policy
+            with pytest.raises(NoExpertReachedError, match="the node holds no expert of its own"):
+                client.predict(images)
+
+
+def test_dead_experts_are_routed_around_until_none_is_left(
+    server_run: ServerRun, images: NDArray[np.uint8]
+) -> None:
+    with ExitStack() as open_:
+        addresses = [free_address() for _ in server_run.experts]
+        nodes = open_.enter_context(node_processes(server_run.experts, addresses))
+        client = open_.enter_context(MeshClient(server_run.server, addresses))
+        client.wait_for_nodes(EXPERTS)
+        prefer(client, 0.1, 0.2, 0.3, 0.4)
+        for lost in (3, 2, 1):
+            assert client.predict(images).dispatched.arrived_TE.all(axis=0).tolist() == [
+                expert == lost for expert in range(EXPERTS)
+            ]
+            nodes[lost].kill()
+        nodes[0].freeze()
+        with pytest.raises(NoExpertReachedError):
+            client.predict(images, deadline_s=0.5)
+
+
+def test_an_expert_lost_in_the_middle_of_a_request_is_routed_around(
+    server_run: ServerRun, images: NDArray[np.uint8]
+) -> None:
+    folders = server_run.experts[:2]
+    with (
+        node_processes(folders, [free_address() for _ in folders]) as nodes,
+        MeshClient(server_run.server, [nodes[0].address]) as client,
+    ):
+        client.wait_for_nodes(2)
+        prefer(client, 0.4, 0.6, 0.0, 0.0)
+        nodes[1].freeze()
+        answer = client.predict(images, deadline_s=1.0)
+    assert counts(answer.dispatched.requested_TE) == [64, 64, 0, 0]
+    assert counts(answer.dispatched.arrived_TE) == [64, 0, 0, 0]
+    assert answer.dispatched.rerouted_T.all()
+    assert not answer.dispatched.degraded_T.any()
+
+
+def test_a_server_decides_by_a_joint_policy_itself_and_says_when_no_radio_can_follow(
+    client: MeshClient, images: NDArray[np.uint8], caplog: pytest.LogCaptureFixture
+) -> None:
+    client.policy = Jesa()
+    before = client.predict(images)
+    assert before.dispatched.decided_by == "jesa:0.5:2"
+    run_links = client.links
+    one_for_all = np.full((EXPERTS + 1, EXPERTS + 1, run_links.radio.subcarriers), 1e-13)
+    one_for_all[:, :, 7] = 1e-11  # every link is best on the same subcarrier
+    try:
+        client.links = Links.from_gain(one_for_all, run_links.radio)
+        assert client.predict(images).dispatched.decided_by == "jesa:0.5:2"
+        assert warnings_of(caplog) == []
+        client.policy = LowerBound(1.0, 4)
+        assert client.predict(images).dispatched.decided_by == "des:1:4"
+    finally:
+        client.links = run_links
+    (said,) = warnings_of(caplog)
+    assert said.startswith("subcarrier 7 of the slot serves 20 links; expected one; until one decides again")
+
+
+def test_every_byte_is_counted(client: MeshClient, images: NDArray[np.uint8]) -> None:
+    client.policy = All()
+    answer = client.predict(images)
+    header = 50
+    assert answer.sent_bytes == EXPERTS * (64 * 400 * 4 + header)
+    assert answer.received_bytes == EXPERTS * (64 * 10 * 4 + header)
+
+
+def test_an_experts_folder_cannot_ask(server_run: ServerRun) -> None:
+    with pytest.raises(InvalidInputError) as raised:
+        MeshClient(server_run.experts[1])
+    assert str(server_run.experts[1]) in str(raised.value)
+    assert "this one serves expert 1 alone, and has no gate" in str(raised.value)
+
+
+def test_a_servers_folder_cannot_be_served(server_run: ServerRun, address: str) -> None:
+    with pytest.raises(InvalidInputError) as raised:
+        Node(server_run.server, address)
+    assert str(server_run.server) in str(raised.value)
+    assert "a server holds no expert to serve" in str(raised.value)
+
+
+def test_a_node_does_not_schedule_for_a_server(server_run: ServerRun, address: str) -> None:
+    with pytest.raises(InvalidInputError, match=r"schedule is 'jesa:0.5:2'; expected none: the server"):
+        Node(server_run.experts[0], address, schedule=Jesa())
+
+
+@pytest.mark.parametrize("nodes", [EXPERTS, EXPERTS + 2])
+def test_links_between_another_number_of_nodes_are_refused(
+    server_run: ServerRun, client: MeshClient, nodes: int
+) -> None:
+    wrong = simulated_links(client.manifest.radio, nodes)
+    message = rf"links.nodes is {nodes}; expected 5, those of 4 experts and the server"
+    with pytest.raises(InvalidInputError, match=message):
+        MeshClient(server_run.server, links=wrong)
+    before = client.links
+    with pytest.raises(InvalidInputError, match=message):
+        client.links = wrong
+    assert client.links is before
+
+
+@pytest.mark.parametrize("name", ["extractor", "gate"])
+@pytest.mark.parametrize("harm", ["cut off", "missing"])
+def test_a_server_does_not_run_a_damaged_network(
+    server_run: ServerRun, tmp_path: Path, name: str, harm: str
+) -> None:
+    shutil.copytree(server_run.folder, tmp_path / "copy")
+    path = tmp_path / "copy" / "shared" / f"{name}.onnx"
+    if harm == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:-1])
+    said = "cannot be read: No such file" if harm == "missing" else "is damaged: SHA-256"
+    with pytest.raises(RunFolderError, match=rf"{name}.onnx {said}"):
+        MeshClient(tmp_path / "copy" / "clients" / "server")
+
+
+def test_a_gate_that_takes_less_than_the_manifest_says_is_refused(own_copy: Path) -> None:
+    manifest = read_manifest(own_copy)
+    write_manifest(own_copy, manifest.model_copy(update={"gate_sees_snr": True}))
+    with pytest.raises(RunFolderError, match=r"gate.onnx takes input; the manifest says input, snr_db"):
+        MeshClient(own_copy)
+
+
+def test_a_server_needs_no_files_of_experts(
+    server_run: ServerRun, expert_nodes: list[NodeProcess], tmp_path: Path, images: NDArray[np.uint8]
+) -> None:
+    for part in ("shared", "clients/server"):
+        shutil.copytree(server_run.folder / part, tmp_path / part)
+    with MeshClient(tmp_path / "clients/server", [expert_nodes[0].address]) as client:
+        client.wait_for_nodes(EXPERTS)
+        assert client.predict(images).dispatched.arrived_TE.any(axis=1).all()
+
+
+def test_an_experts_node_needs_no_more_than_its_own_files(
+    server_run: ServerRun, tmp_path: Path, address: str
+) -> None:
+    shutil.copytree(server_run.experts[2], tmp_path / "clients/02")
+    with Node(tmp_path / "clients/02", address) as node:
+        assert node.manifest.expert == 2
+
+
+def test_the_radio_of_a_run_says_how_it_transmits(server_run: ServerRun, tmp_path: Path) -> None:
+    shutil.copytree(server_run.folder, tmp_path / "copy")
+    folder = tmp_path / "copy" / "clients" / "server"
+    radio = RadioSpec(**(read_manifest(folder).radio.model_dump() | {"transmission": "analog"}))
+    write_manifest(folder, read_manifest(folder).model_copy(update={"radio": radio}))
+    with MeshClient(folder) as client:
+        assert client.transmission == "analog"
+    with MeshClient(folder, transmission="ideal") as client:
+        assert client.transmission == "ideal"

@@ -1,0 +1,190 @@
+"""The radio carrier: which pairs are transmitted, at which SNR, and what that costs."""
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from airmoe.errors import InvalidInputError
+from airmoe.links import Links, LinkSnr, Ofdma
+from airmoe.nn import Analog, Digital, MixtureOfExperts, MlpExpert, MlpGate, RadioCarrier, Transmission
+from airmoe.scheduling import All, Slot
+
+FEATURES, CLASSES = 12, 3
+
+
+class Recorder:
+    """Brings payloads as they are, and remembers at which SNR."""
+
+    name = "recorder"
+
+    def channel_uses(self, values: int) -> float:
+        return values
+
+    def __call__(self, payload_P: Tensor, snr_db_P: Tensor) -> Tensor:
+        self.snr_db_P = snr_db_P
+        return payload_P
+
+
+class Echo(nn.Module):
+    """Answers what it was given, and remembers how many rows each call brought."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows = list[int]()
+
+    def forward(self, payload_P: Tensor) -> Tensor:
+        self.rows.append(len(payload_P))
+        return payload_P
+
+
+def slot_of(source: list[int], snr_db_TE: NDArray[np.float64], placement: list[int] | None = None) -> Slot:
+    """A slot of items at these nodes; expert e is on node e unless placed."""
+    placement_E = np.arange(snr_db_TE.shape[1]) if placement is None else np.array(placement)
+    return Slot(np.array(source), placement_E, snr=LinkSnr(snr_db_TE))
+
+
+def carry(
+    transmission: Transmission, slot: Slot, payload_T: Tensor, mask_TE: NDArray[np.bool_]
+) -> tuple[Tensor, list[Echo], NDArray[np.int64], NDArray[np.int64]]:
+    """Outputs of echoing experts, the experts, and the items and experts of the pairs."""
+    experts = [Echo() for _ in range(mask_TE.shape[1])]
+    expert_P, item_P = np.nonzero(mask_TE.T)
+    delivery = RadioCarrier(transmission).carry(payload_T, item_P, expert_P, slot, experts)
+    assert np.array_equal(delivery.item_P, item_P)
+    assert np.array_equal(delivery.expert_P, expert_P)
+    return delivery.output_P, experts, item_P, expert_P
+
+
+def test_every_pair_is_transmitted_at_the_snr_of_its_item_s_link_to_its_expert() -> None:
+    snr_db_TE = np.arange(12.0).reshape(4, 3)
+    mask_TE = np.array([[1, 1, 0], [0, 1, 0], [1, 0, 1], [1, 1, 1]], dtype=bool)
+    recorder = Recorder()
+    *_, item_P, expert_P = carry(recorder, slot_of([3] * 4, snr_db_TE), torch.randn(4, FEATURES), mask_TE)
+    assert recorder.snr_db_P.tolist() == snr_db_TE[item_P, expert_P].tolist()
+
+
+def test_the_channel_is_the_true_one_whatever_is_observed() -> None:
+    recorder, slot = Recorder(), slot_of([2], np.array([[5.0, 7.0]]))
+    slot = Slot(slot.source_T, slot.placement_E, snr=LinkSnr([[5.0, 7.0]], [[20.0, 20.0]]))
+    carry(recorder, slot, torch.randn(1, FEATURES), np.ones((1, 2), dtype=bool))
+    assert recorder.snr_db_P.tolist() == [5.0, 7.0]
+
+
+def test_without_an_snr_for_each_item_the_carrier_s_links_are_met_and_the_observed_ones_are_not() -> None:
+    radio = Ofdma(subcarriers=6)
+    true = Links.from_snr(np.array([[0, 3, 4], [5, 0, 6], [7, 8, 0.0]]), radio)
+    carrier = RadioCarrier(recorder := Recorder(), true.with_observed(Links.from_snr(20.0, radio, nodes=3)))
+    slot = Slot(np.array([0, 1]), np.array([2, 1]))  # expert 1 is at the second item's node
+    expert_P, item_P = np.nonzero(np.ones((2, 2)))
+    carrier.carry(torch.randn(2, FEATURES), item_P, expert_P, slot, [Echo(), Echo()])
+    assert recorder.snr_db_P.tolist() == pytest.approx([4, 6, 3, np.inf], rel=1e-6)
+
+
+def test_without_any_snr_nothing_is_transmitted() -> None:
+    slot = Slot(np.array([1]), np.array([0]))
+    with pytest.raises(InvalidInputError, match="the SNR of each item's links, or a carrier with links"):
+        RadioCarrier(Analog()).carry(torch.zeros(1, 2), np.array([0]), np.array([0]), slot, [Echo()])
+
+
+@pytest.mark.parametrize(
+    "transmission",
+    [
+        Analog(),
+        pytest.param(
+            Digital(2),
+            marks=pytest.mark.xfail(strict=True, reason="own payloads are sent over a link of inf dB"),
+        ),
+    ],
+    ids=lambda transmission: transmission.name,
+)
+def test_an_expert_at_the_item_s_own_node_gets_the_payload_as_it_is(transmission: Transmission) -> None:
+    torch.manual_seed(0)
+    payload_T = torch.randn(4, 2, 3, 3)
+    slot = slot_of([0, 1, 2, 2], np.full((4, 3), -5.0), placement=[2, 0, 2])
+    output_P, _, item_P, expert_P = carry(transmission, slot, payload_T, np.ones((4, 3), dtype=bool))
+    own_P = slot.source_T[item_P] == slot.placement_E[expert_P]
+    assert own_P.sum() == 5
+    for own, item, output in zip(own_P, item_P, output_P, strict=True):
+        assert torch.equal(output, payload_T[item]) == own
+
+
+def test_over_ideal_links_analog_changes_nothing() -> None:
+    payload_T = torch.randn(5, FEATURES)
+    slot = slot_of([3] * 5, np.full((5, 3), np.inf))
+    output_P, _, item_P, _ = carry(Analog(), slot, payload_T, np.ones((5, 3), dtype=bool))
+    assert torch.equal(output_P, payload_T[torch.from_numpy(item_P)])
+
+
+def test_pairs_of_one_item_meet_noise_of_their_own() -> None:
+    slot = slot_of([2], np.zeros((1, 2)))
+    output_P, *_ = carry(Analog(), slot, torch.randn(1, FEATURES), np.ones((1, 2), dtype=bool))
+    assert not torch.equal(output_P[0], output_P[1])
+
+
+@pytest.mark.parametrize("transmission", [Analog(), Digital(4, "qpsk", "conv")], ids=lambda t: t.name)
+def test_every_expert_runs_once_on_all_that_it_received(transmission: Transmission) -> None:
+    mask_TE = np.array([[1, 0, 1], [1, 0, 0], [1, 0, 1]], dtype=bool)
+    slot = slot_of([0, 3, 3], np.zeros((3, 3)))
+    _, experts, *_ = carry(transmission, slot, torch.randn(3, FEATURES), mask_TE)
+    assert [expert.rows for expert in experts] == [[3], [], [2]]
+
+
+@pytest.mark.parametrize(
+    ("transmission", "uses"),
+    [
+        (Analog(), 200 + 32),
+        (Analog(3), 600 + 32),
+        (Digital(2, "16qam"), 200 + 64),
+        (Digital(4, "qpsk", "conv"), 1600 + 64),
+        (Digital(4, "16qam", "ldpc"), 1024 + 64),
+    ],
+    ids=lambda value: getattr(value, "name", str(value)),
+)
+def test_a_transfer_costs_power_times_channel_uses_over_bandwidth(
+    transmission: Transmission, uses: int
+) -> None:
+    carrier = RadioCarrier(transmission, radio=Ofdma(power_w=0.5, subcarrier_hz=2e5))
+    uses_T = np.full(2, float(carrier.payload_bits(torch.zeros(2, 16, 5, 5))))
+    slot = Slot(np.array([0, 7]), np.array([0, 1]), bits_T=uses_T)
+    quoted_j_TE, charged_j_TE = carrier.price_j(slot)
+    energy_j = 0.5 * uses / 2e5
+    np.testing.assert_allclose(charged_j_TE, [[0, energy_j], [energy_j, energy_j]], rtol=1e-12)
+    np.testing.assert_array_equal(quoted_j_TE, charged_j_TE)
+
+
+def test_the_radio_is_that_of_the_links_unless_another_is_given() -> None:
+    radio, other = Ofdma(subcarriers=2, power_w=0.3), Ofdma(power_w=0.7)
+    links = Links.from_snr(10.0, radio, nodes=2)
+    assert RadioCarrier(Analog(), links).radio == radio
+    assert RadioCarrier(Analog(), links, other).radio == other
+    assert RadioCarrier(Analog()).radio == Ofdma()
+
+
+def model(transmission: Transmission) -> MixtureOfExperts:
+    """A mixture of three experts on nodes 0 to 2."""
+    torch.manual_seed(0)
+    experts = [MlpExpert(FEATURES, CLASSES, 8) for _ in range(3)]
+    return MixtureOfExperts(
+        nn.Identity(), MlpGate(FEATURES, 3), experts, policy=All(), carrier=RadioCarrier(transmission)
+    )
+
+
+@pytest.mark.parametrize("transmission", [Analog(), Digital(4, "qpsk", "conv")], ids=lambda t: t.name)
+def test_a_mixture_is_charged_for_every_pair_but_the_item_s_own(transmission: Transmission) -> None:
+    source_T, snr = np.array([0, 3]), LinkSnr(np.full((2, 3), 5.0))
+    with torch.no_grad():
+        answer = model(transmission).eval()(torch.randn(2, FEATURES), source_T, snr)
+    per_pair_j = 1e-2 * transmission.channel_uses(FEATURES) / 1e6
+    assert answer.dispatched.energy_j_T.tolist() == pytest.approx([2 * per_pair_j, 3 * per_pair_j])
+
+
+@pytest.mark.parametrize("transmission", [Analog(), Digital(4, "qpsk", "ldpc")], ids=lambda t: t.name)
+def test_gradients_pass_the_radio(transmission: Transmission) -> None:
+    inputs_TF = torch.randn(8, FEATURES, requires_grad=True)
+    answer = model(transmission).train()(inputs_TF, snr=LinkSnr(np.full((8, 3), 5.0)))
+    answer.y_TC[:, 0].log().sum().backward()
+    assert inputs_TF.grad is not None
+    assert inputs_TF.grad.isfinite().all()
+    assert inputs_TF.grad.abs().sum(dim=1).min() > 0

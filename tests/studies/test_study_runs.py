@@ -1,0 +1,388 @@
+"""The run folder of any study: its rows and tables, scales, workspace and options, and how it is resumed."""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from airmoe.errors import AirmoeError, InvalidInputError, RunFolderError
+from airmoe.studies.curves import (
+    Curves,
+    CurveSettings,
+    Figure,
+    Row,
+    Rows,
+    Study,
+    Workspace,
+    run_study,
+    without_workspace,
+)
+from airmoe.studies.curves.rows import sweep_table, with_spread, write_csv
+from airmoe.studies.curves.settings import Seeds, Values
+
+
+class LineSettings(CurveSettings):
+    """A line, x times slope plus the seed."""
+
+    SCALES: ClassVar[Mapping[str, Mapping[str, Any]]] = {"smoke": {"seeds": 1}}
+
+    slope: float = 1.0
+    x: float = 0.0
+    seeds: Seeds = 2
+    swept: str = "x"
+    values: Values = (1.0, 2.0)
+
+
+def measure_line(settings: LineSettings, seed: int) -> Iterator[Row]:
+    for x in settings.values:
+        yield {"x": x, "seed": seed, "y": settings.slope * x + seed}
+
+
+def measure_by_model(settings: LineSettings, seed: int, work: Workspace) -> Iterator[Row]:
+    """As `measure_line`, of a "model" that all curves of a seed share; what is trained is told."""
+    model, log = work.folder / "models" / f"{seed}.txt", work.folder / "logs" / f"{seed}.txt"
+    if not model.exists():
+        work.say(f"training {seed} on {work.options.get('data_dir', 'nothing')}", 1, 1)
+        for path in (model, log):
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(str(seed), encoding="utf-8")
+    yield from measure_line(settings, int(model.read_text(encoding="utf-8")))
+
+
+def draw(curves: Curves, rows: Rows) -> dict[str, str]:
+    return {"": f"<svg>{sorted(curves)}</svg>"}
+
+
+def tables(curves: Curves, rows: Rows) -> str:
+    return sweep_table("x", {name: rows.spread(name, "y") for name in curves})
+
+
+def told(curves: Mapping[str, Curves], rows: Mapping[str, Rows]) -> list[str]:
+    return [
+        f"{figure} {name} {rows[figure].spread(name, 'y').mean}"
+        for figure in curves
+        for name in curves[figure]
+    ]
+
+
+@pytest.fixture
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """A study of lines that is over at once."""
+    folder = tmp_path_factory.mktemp("built_in")
+    for figure in ("lines", "modelled", "large"):
+        (folder / figure).mkdir()
+        (folder / figure / "a.toml").write_text("slope = 1.0\n", encoding="utf-8")
+        (folder / figure / "b.toml").write_text("slope = 2.0\n", encoding="utf-8")
+    with (folder / "large" / "a.toml").open("a", encoding="utf-8") as file:
+        file.write("[gpu]\nvalues = [100]\n")
+    parts = (LineSettings, ("y",))
+    return Study(
+        name="lines",
+        title="Study of lines",
+        figures={
+            "lines": Figure("Lines", *parts, without_workspace(measure_line), draw, tables),
+            "modelled": Figure("Models", *parts, measure_by_model, draw, tables, ("full", "smoke", "gpu")),
+            "large": Figure("Large", *parts, measure_by_model, draw, tables, ("gpu",)),
+        },
+        folder=folder,
+        packages=("airmoe", "numpy"),
+        told=told,
+        scales=("full", "quick", "smoke", "gpu"),
+        keeps=("models",),
+    )
+
+
+def record_of(folder: Path) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    return read
+
+
+class Stopped(Exception):
+    """Raised in the middle of a study."""
+
+
+def interrupted(study: Study, out: Path, **options: Any) -> Path:
+    """A study that was stopped in its last curve but before anything of it was written."""
+
+    def stop(what: str, done: int, total: int) -> None:
+        if what == "modelled: b":
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        run_study(study, out, say=stop, **options)
+    return out.with_name(f"{out.name}.partial")
+
+
+def test_the_folder_holds_settings_rows_drawings_tables_and_the_record(study: Study, tmp_path: Path) -> None:
+    run_study(study, tmp_path / "out", only=["lines"], seed=3)
+    files = sorted(path.relative_to(tmp_path / "out") for path in tmp_path.rglob("*") if path.is_file())
+    assert [path.as_posix() for path in files] == [
+        "figures/lines.svg",
+        "lines.csv",
+        "run.json",
+        "settings/lines/a.toml",
+        "settings/lines/b.toml",
+        "tables.md",
+    ]
+    rows = (tmp_path / "out" / "lines.csv").read_text(encoding="utf-8").splitlines()
+    assert rows[:4] == ["curve,x,seed,y", "a,1.0,3,4.0", "a,2.0,3,5.0", "a,1.0,4,5.0"]
+    assert len(rows) == 1 + 2 * 2 * 2
+    tables_md = (tmp_path / "out" / "tables.md").read_text(encoding="utf-8")
+    assert tables_md.startswith("# Study of lines\n")
+    assert "## Lines\n\n`airmoe study lines --seed 3 --only lines`\n" in tables_md
+    record = record_of(tmp_path / "out")
+    assert record["format"] == "airmoe lines study 1"
+    assert record["command"] == "airmoe study lines --only lines --seed 3"
+    assert record["versions"].keys() == {"python", "airmoe", "numpy"}
+    assert record["host"]["cores"] >= 1
+    assert "options" not in record
+
+
+def test_what_the_study_says_of_its_figures_is_told(study: Study, tmp_path: Path) -> None:
+    lines = run_study(study, tmp_path / "out", only=["lines"])
+    assert lines == ["lines a [1.5, 2.5]", "lines b [2.5, 4.5]"]
+
+
+@pytest.mark.parametrize(
+    ("scale", "figures"),
+    [
+        (None, {"lines", "modelled"}),
+        ("full", {"lines", "modelled"}),
+        ("quick", {"lines"}),
+        ("smoke", {"lines", "modelled"}),
+        ("gpu", {"lines", "modelled", "large"}),
+    ],
+)
+def test_the_figures_of_a_scale_are_measured(
+    study: Study, tmp_path: Path, scale: str | None, figures: set[str]
+) -> None:
+    run_study(study, tmp_path / "out", scale=scale)
+    assert {path.stem for path in tmp_path.rglob("*.csv")} == figures
+    flag = "" if scale in {None, "full"} else f" --{scale}"
+    assert record_of(tmp_path / "out")["command"] == f"airmoe study lines{flag} --seed 0"
+
+
+def test_a_file_has_a_table_for_each_scale_of_its_figure_alone(study: Study, tmp_path: Path) -> None:
+    run_study(study, tmp_path / "out", scale="gpu", only=["large"])
+    rows = (tmp_path / "out" / "large.csv").read_text(encoding="utf-8").splitlines()
+    assert [line for line in rows if line.startswith("a")] == ["a,100,0,100.0", "a,100,1,101.0"]
+    (study.folder / "lines" / "a.toml").write_text("[gpu]\nseeds = 1\n", encoding="utf-8")
+    run_study(study, tmp_path / "lines", scale="gpu", only=["lines"])
+    (study.folder / "modelled" / "a.toml").write_text("[quick]\nseeds = 1\n", encoding="utf-8")
+    with pytest.raises(InvalidInputError, match=r"modelled/a\.toml: quick .*a known key"):
+        run_study(study, tmp_path / "wrong", only=["modelled"])
+
+
+def test_a_figure_that_a_scale_lacks_is_refused_by_name(study: Study, tmp_path: Path) -> None:
+    said = r"only is 'large'; expected a figure of scale full \(large is of gpu\): lines, modelled"
+    with pytest.raises(InvalidInputError, match=said):
+        run_study(study, tmp_path / "out", only=["lines", "large"])
+    with pytest.raises(InvalidInputError, match="only is 'larger'; expected one of lines, modelled, large"):
+        run_study(study, tmp_path / "out", only=["larger"])
+    with pytest.raises(InvalidInputError, match="scale is 'tpu'; expected one of full, quick, smoke, gpu"):
+        run_study(study, tmp_path / "out", scale="tpu")
+    shutil.copytree(study.folder / "large", tmp_path / "settings" / "large")
+    with pytest.raises(InvalidInputError, match="a folder of one of lines, modelled"):
+        run_study(study, tmp_path / "out", settings=tmp_path / "settings")
+    assert [path.name for path in tmp_path.iterdir()] == ["settings"]
+
+
+def test_a_run_of_a_scale_is_taken_up_with_all_its_figures(study: Study, tmp_path: Path) -> None:
+    interrupted(study, tmp_path / "out", scale="gpu")
+    run_study(study, tmp_path / "out", resume=True)
+    run_study(study, tmp_path / "whole", scale="gpu")
+    for figure in study.figures:
+        rows = [(tmp_path / name / f"{figure}.csv").read_bytes() for name in ("out", "whole")]
+        assert rows[0] == rows[1]
+
+
+def test_what_a_curve_keeps_is_there_for_later_curves_and_figures(study: Study, tmp_path: Path) -> None:
+    said: list[str] = []
+    run_study(study, tmp_path / "out", scale="gpu", say=lambda what, done, total: said.append(what))
+    trained = [what for what in said if what.startswith("training")]
+    assert trained == ["training 0 on nothing", "training 1 on nothing"]
+
+
+def test_what_a_curve_keeps_is_there_for_a_resumed_run(study: Study, tmp_path: Path) -> None:
+    interrupted(study, tmp_path / "out")
+    said: list[str] = []
+    run_study(study, tmp_path / "out", resume=True, say=lambda what, done, total: said.append(what))
+    assert set(said) == {"modelled: b"}
+
+
+def test_of_the_workspace_only_what_the_study_keeps_stays(study: Study, tmp_path: Path) -> None:
+    run_study(study, tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()} == {
+        "settings",
+        "figures",
+        "models",
+    }
+    assert sorted(path.name for path in (tmp_path / "out" / "models").iterdir()) == ["0.txt", "1.txt"]
+
+
+def test_a_run_that_was_interrupted_at_its_very_end_is_completed(study: Study, tmp_path: Path) -> None:
+    run_study(study, tmp_path / "out")
+    (tmp_path / "out").rename(tmp_path / "out.partial")
+    said: list[str] = []
+    run_study(study, tmp_path / "out", resume=True, say=lambda what, done, total: said.append(what))
+    assert not [what for what in said if what.startswith("training")]
+    assert sorted(path.name for path in (tmp_path / "out" / "models").iterdir()) == ["0.txt", "1.txt"]
+    assert not (tmp_path / "out" / "workspace").exists()
+
+
+def test_the_studys_own_options_are_recorded_and_part_of_the_command(study: Study, tmp_path: Path) -> None:
+    run_study(study, tmp_path / "out", scale="smoke", options={"data_dir": "my data", "device": "cpu"})
+    record = record_of(tmp_path / "out")
+    assert record["options"] == {"data_dir": "my data", "device": "cpu"}
+    command = "airmoe study lines --smoke --data-dir 'my data' --device cpu --seed 0"
+    assert record["command"] == command
+    assert f"`{command} --only modelled`" in (tmp_path / "out" / "tables.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("given", "taken", "words"),
+    [
+        ({}, "here", "--data-dir here --device cpu --seed 0"),
+        ({"data_dir": "here"}, "here", "--data-dir here --device cpu --seed 0"),
+        ({"data_dir": "there"}, "there", "--device cpu --seed 0 --data-dir there"),
+    ],
+)
+def test_recorded_options_hold_unless_they_are_given_anew(
+    study: Study, tmp_path: Path, given: dict[str, str], taken: str, words: str
+) -> None:
+    partial = interrupted(study, tmp_path / "out", options={"data_dir": "here", "device": "cpu"})
+    shutil.rmtree(partial / "workspace" / "models")
+    said: list[str] = []
+    run_study(
+        study,
+        tmp_path / "out",
+        resume=True,
+        options=given,
+        say=lambda what, done, total: said.append(what),
+    )
+    assert f"training 0 on {taken}" in said
+    record = record_of(tmp_path / "out")
+    assert record["options"] == {"data_dir": taken, "device": "cpu"}
+    assert record["command"] == f"airmoe study lines {words}"
+
+
+def test_an_option_that_is_given_anew_is_what_the_next_resumption_takes(study: Study, tmp_path: Path) -> None:
+    partial = interrupted(study, tmp_path / "out", options={"data_dir": "here"})
+    interrupted(study, tmp_path / "out", resume=True, options={"data_dir": "there"})
+    assert record_of(partial)["options"] == {"data_dir": "there"}
+
+
+def test_a_run_of_another_study_is_not_taken_up(study: Study, tmp_path: Path) -> None:
+    partial = interrupted(study, tmp_path / "out")
+    text = (partial / "run.json").read_text(encoding="utf-8")
+    (partial / "run.json").write_text(text.replace("airmoe lines", "airmoe curves"), encoding="utf-8")
+    with pytest.raises(RunFolderError, match="'airmoe curves study 1', not a 'airmoe lines study 1'"):
+        run_study(study, tmp_path / "out", resume=True)
+
+
+def test_an_interrupted_study_goes_on_where_it_stopped_and_ends_the_same(
+    study: Study, tmp_path: Path
+) -> None:
+    run_study(study, tmp_path / "whole", seed=4)
+    partial = interrupted(study, tmp_path / "halves", seed=4)
+    assert [path.name for path in (partial / "rows" / "modelled").iterdir()] == ["a.csv"]
+    measured: list[str] = []
+    run_study(study, tmp_path / "halves", resume=True, say=lambda what, done, total: measured.append(what))
+    assert set(measured) == {"modelled: b"}
+    for name in ("lines.csv", "modelled.csv", "figures/modelled.svg", "tables.md"):
+        assert (tmp_path / "halves" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["halves", "whole"]
+
+
+def test_another_seed_gives_other_rows(study: Study, tmp_path: Path) -> None:
+    for seed in (0, 4):
+        run_study(study, tmp_path / str(seed), seed=seed)
+    rows = [(tmp_path / str(seed) / "lines.csv").read_text(encoding="utf-8") for seed in (0, 4)]
+    assert set(rows[0].splitlines()[1:]).isdisjoint(rows[1].splitlines()[1:])
+
+
+def test_a_study_is_not_taken_up_with_other_settings_or_another_seed(study: Study, tmp_path: Path) -> None:
+    partial = interrupted(study, tmp_path / "out")
+    with pytest.raises(RunFolderError, match="has seed 0, not 1"):
+        run_study(study, tmp_path / "out", seed=1, resume=True)
+    with pytest.raises(RunFolderError, match="has other settings"):
+        run_study(study, tmp_path / "out", scale="smoke", resume=True)
+    with pytest.raises(InvalidInputError, match="no unfinished run"):
+        run_study(study, tmp_path / "out")
+    assert partial.is_dir()
+    run_study(study, tmp_path / "out", seed=0, resume=True)  # the same again is no mistake
+    with pytest.raises(InvalidInputError, match="does not exist yet"):
+        run_study(study, tmp_path / "out")
+
+
+def test_a_study_is_not_taken_up_by_other_software(study: Study, tmp_path: Path) -> None:
+    partial = interrupted(study, tmp_path / "out")
+    record = (partial / "run.json").read_text(encoding="utf-8")
+    (partial / "run.json").write_text(record.replace(np.__version__, "1.0"), encoding="utf-8")
+    with pytest.raises(RunFolderError, match=r"begun with .*numpy 1\.0"):
+        run_study(study, tmp_path / "out", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("damaged", "text", "said"),
+    [
+        ("run.json", "{", "run.json is damaged"),
+        ("run.json", '{"seed": "0"}', "run.json is damaged"),
+        ("rows/lines/a.csv", "curve,x\n", "damaged"),
+        ("rows/lines/a.csv", "", "damaged"),
+        ("settings/lines/a.toml", "slope = 1.0\na = 1", "a known key"),
+    ],
+)
+def test_damage_is_told_in_a_line(damaged: str, text: str, said: str, study: Study, tmp_path: Path) -> None:
+    partial = interrupted(study, tmp_path / "out")
+    (partial / damaged).write_text(text, encoding="utf-8")
+    with pytest.raises(AirmoeError, match=said):
+        run_study(study, tmp_path / "out", resume=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_rows_that_are_missing_from_a_curve_are_damage(study: Study, tmp_path: Path) -> None:
+    path = interrupted(study, tmp_path / "out") / "rows" / "lines" / "a.csv"
+    path.write_text("\n".join(path.read_text(encoding="utf-8").splitlines()[:-1]) + "\n", encoding="utf-8")
+    with pytest.raises(RunFolderError, match="a has 3 rows"):
+        run_study(study, tmp_path / "out", resume=True)
+
+
+def test_a_folder_of_an_unknown_figure_is_refused(study: Study, tmp_path: Path) -> None:
+    shutil.copytree(study.folder / "lines", tmp_path / "settings" / "lions")
+    with pytest.raises(InvalidInputError, match="'lions'; expected one of lines, modelled, large"):
+        run_study(study, tmp_path / "out", settings=tmp_path / "settings")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(InvalidInputError, match="a folder with a TOML file per curve"):
+        run_study(study, tmp_path / "out", settings=empty, only=["lines"])
+
+
+def test_means_and_deviations_are_over_seeds() -> None:
+    rows = Rows({"a": [{"x": x, "seed": seed, "v": x + seed} for seed in (0, 1, 3) for x in (2.0, 1.0)]})
+    spread = rows.spread("a", "v")
+    assert spread.x == [1.0, 2.0]
+    assert spread.mean == pytest.approx([7 / 3, 10 / 3])
+    assert spread.deviation == pytest.approx([np.std([0, 1, 3], ddof=1)] * 2)
+    assert spread.seeds == 3
+
+
+def test_rows_are_read_back_as_the_same_numbers() -> None:
+    rows = [{"x": 0.1, "seed": 0, "v": 1 / 3}, {"x": 0.7, "seed": 1, "v": 2e-300}]
+    assert list(Rows.read_csv(write_csv("a,b", rows, ("v",)), ("v",)).of("a,b")) == rows
+    with pytest.raises(ValueError, match="columns"):
+        Rows.read_csv(write_csv("a", rows, ("v",)), ("w",))
+
+
+def test_tables_give_means_with_as_many_decimals_as_their_deviations() -> None:
+    assert with_spread(0.4456, 0.1462) == "0.446 ± 0.146"
+    assert with_spread(1234.5, 20) == "1,234 ± 20"
+    assert with_spread(2.5e-6, 1e-7) == "2.5e-06 ± 1.0e-07"
+    assert with_spread(0.5, 0.0) == "0.500"
+    rows = Rows({"a": [{"x": x, "seed": 0, "v": 1.0} for x in (1, 2)], "b": [{"x": 2, "seed": 0, "v": 3.0}]})
+    table = sweep_table("M", {name: rows.spread(name, "v") for name in ("a", "b")})
+    assert table.splitlines()[2:] == ["| 1 | 1.00 |  |", "| 2 | 1.00 | 3.00 |"]
