@@ -68,6 +68,12 @@ def demo(
         int | None,
         typer.Option(help="Epochs of the centrally trained baseline. [rounds of stage 1; 20 for cifar10]"),
     ] = None,
+    analog: Annotated[
+        bool,
+        typer.Option(
+            "--analog", help="Also compare channel-aware with naive routing over links that add noise."
+        ),
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Run folder to make. [runs/demo-DATA-TIME]")] = None,
 ) -> None:
     """Train, serve, ask, kill two nodes, report: the whole system in one command.
@@ -77,7 +83,7 @@ def demo(
     report.html.
     """
     _require_training()
-    from airmoe.report import equal_f1_text, methods_table
+    from airmoe.report import analog_table, equal_f1_text, methods_table
     from airmoe.report.progress import ProgressBars
     from airmoe.studies.demo import run_demo
 
@@ -94,9 +100,12 @@ def demo(
             out,
             central_epochs=central_epochs,
             ask_images=ask,
+            analog=analog,
             say=say,
         )
     console.print(methods_table(results))
+    if analog:
+        console.print(analog_table(results))
     console.print(f"In simulation, all queries in one slot: {equal_f1_text(results)}")
     kills = results["kills"]
     console.print(
@@ -170,6 +179,7 @@ def train(
 def _train_gated(
     settings: "TwoStageConfig", data_dir: Path | None, device: str, out: Path, resume: bool
 ) -> None:
+    _require(("tensorboard",), "'airmoe[train]'")
     from airmoe.report.progress import ProgressBars
     from airmoe.training import train_gated_run
 
@@ -178,7 +188,8 @@ def _train_gated(
         try:
             trained = train_gated_run(settings, images, out, device=device, resume=resume, say=say)
         except KeyboardInterrupt:
-            console.print(f"Interrupted. Go on with: airmoe train --resume --out {out}", soft_wrap=True)
+            go_on = f"airmoe train --method {CHANNEL_AWARE} --resume --out {out}"
+            console.print(f"Interrupted. Go on with: {go_on}", soft_wrap=True)
             raise
     held_out = trained.rows[-1]
     console.print(

@@ -29,10 +29,9 @@ def client(folders: list[Path], remote_nodes: list[NodeProcess]) -> Iterator[Mes
 
 def own_answer(client: MeshClient, folder: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     pixels = images.astype(np.float32) / np.float32(255)
-    features_TF = OnnxNetwork(
-        folder.parent.parent / "shared/extractor.onnx", {"input": (1, 32, 32)}, (400,)
-    )(pixels)
-    return OnnxNetwork(folder / "expert.onnx", {"input": (400,)}, (10,))(features_TF)
+    shared, expert = folder.parent.parent / "shared", folder / "expert.onnx"
+    extractor = OnnxNetwork(shared / "extractor.onnx", {"input": (1, 32, 32)}, (400,))
+    return OnnxNetwork(expert, {"input": (400,)}, (10,))(extractor(pixels))
 
 
 def test_a_killed_node_is_routed_around(

@@ -5,15 +5,17 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from airmoe.nn import LinearGate, balance_loss, pool, topk_mask
 from airmoe.scheduling import Slot, TopK
 
 
 def test_a_new_gate_finds_every_expert_equally_likely() -> None:
-    scores_TE, logits_TE = LinearGate(7, 4)(torch.randn(3, 7))
+    scores_TE, logits_TE, load_TE = LinearGate(7, 4)(torch.randn(3, 7))
     torch.testing.assert_close(scores_TE, torch.full((3, 4), 0.25))
     assert not logits_TE.any()
+    assert load_TE is None
 
 
 def test_scores_are_the_softmax_of_a_linear_map_of_standardised_features() -> None:
@@ -22,7 +24,7 @@ def test_scores_are_the_softmax_of_a_linear_map_of_standardised_features() -> No
     with torch.no_grad():
         gate.linear.weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
         gate.linear.bias.copy_(torch.tensor([0.0, 1.0]))
-    scores_TE, logits_TE = gate(torch.tensor([[5.0, 2.0]]))
+    scores_TE, logits_TE, _ = gate(torch.tensor([[5.0, 2.0]]))
     assert logits_TE.tolist() == [[2.0, 1.0]]
     odds = np.e
     np.testing.assert_allclose(scores_TE.detach().numpy(), [[odds / (1 + odds), 1 / (1 + odds)]], rtol=1e-6)
@@ -34,6 +36,18 @@ def test_standardisation_is_saved_with_the_gate() -> None:
     other.load_state_dict(gate.state_dict())
     assert other.mean_F.tolist() == [0, 1, 2]
     assert other.std_F.tolist() == [1, 2, 3]
+
+
+def test_a_gate_of_other_experts_keeps_the_columns_of_the_known_and_gives_new_ones_their_mean() -> None:
+    gate = LinearGate(2, 3)
+    gate.standardise(torch.tensor([1.0, 2.0]), torch.tensor([2.0, 4.0]))
+    nn.init.normal_(gate.linear.weight)
+    nn.init.normal_(gate.linear.bias)
+    pooled_TF = torch.randn(5, 2)
+    known_TE = gate(pooled_TF).logits_TE
+    other_TE = gate.of_experts([2, 0, None])(pooled_TF).logits_TE
+    torch.testing.assert_close(other_TE[:, :2], known_TE[:, [2, 0]])
+    torch.testing.assert_close(other_TE[:, 2], known_TE.mean(dim=1))
 
 
 def test_a_vector_is_pooled_to_itself() -> None:
@@ -89,3 +103,9 @@ def test_balance_is_experts_less_one_when_one_expert_takes_all(experts: int) -> 
 def test_balance_of_known_shares() -> None:
     # Batch mean (0.75, 0.25): var 1/16 over mean^2 1/4.
     assert float(balance_loss(torch.tensor([[1.0, 0.0], [0.5, 0.5]]))) == pytest.approx(0.25)
+
+
+def test_balance_does_not_depend_on_how_large_weights_are() -> None:
+    # With one expert per item weights are scores as they are, and load sums to any number.
+    share_TE = torch.tensor([[1.0, 0.0], [0.5, 0.5]])
+    assert float(balance_loss(3 * share_TE)) == pytest.approx(0.25)

@@ -6,9 +6,19 @@ import torch
 from torch import Tensor, nn
 
 from airmoe.errors import InvalidInputError, NoExpertReachedError
-from airmoe.links import Links, Ofdma
-from airmoe.nn import GateOutput, IdealRadioCarrier, LinearGate, LocalCarrier, MixtureOfExperts, MlpExpert
-from airmoe.scheduling import All, Des, Local, TopK
+from airmoe.links import Links, LinkSnr, Ofdma
+from airmoe.nn import (
+    Analog,
+    GateOutput,
+    IdealRadioCarrier,
+    LinearGate,
+    LocalCarrier,
+    MixtureOfExperts,
+    MlpExpert,
+    NoisyTopK,
+    RadioCarrier,
+)
+from airmoe.scheduling import All, BestLink, Des, Local, TopK
 
 FEATURES, CLASSES = 6, 3
 
@@ -63,11 +73,32 @@ def test_evaluation_mixes_the_chosen_with_weights_that_sum_to_one() -> None:
     torch.testing.assert_close(y, torch.full((1, CLASSES), (0.6 * 1 + 0.3 * 2) / 0.9))
 
 
-def test_training_mixes_the_best_with_the_scores_as_they_are() -> None:
-    model, inputs = counting_model([[0.6, 0.3, 0.1]], training_k=2)
+@pytest.mark.parametrize(
+    ("training_k", "weights"),
+    # Of one alone the score as it is: it would be 1 whatever the gate says.
+    [(1, [0.6, 0.0, 0.0]), (2, [0.6 / 0.9, 0.3 / 0.9, 0.0]), (3, [0.6, 0.3, 0.1])],
+)
+def test_training_mixes_the_best_with_weights_that_sum_to_one_but_for_one_alone(
+    training_k: int, weights: list[float]
+) -> None:
+    model, inputs = counting_model([[0.6, 0.3, 0.1]], training_k=training_k)
     output = model.train()(inputs)
-    torch.testing.assert_close(output.y_TC, torch.full((1, CLASSES), 0.6 * 1 + 0.3 * 2))
+    torch.testing.assert_close(output.weights_TE, torch.tensor([weights]))
+    mixed = sum(weight * (expert + 1) for expert, weight in enumerate(weights))
+    torch.testing.assert_close(output.y_TC, torch.full((1, CLASSES), mixed))
     assert output.dispatched is None
+
+
+@pytest.mark.parametrize("training_k", [1, 2, 3])
+def test_in_evaluation_weights_sum_to_one_whatever_k_is_in_training(training_k: int) -> None:
+    model, inputs = counting_model([[0.6, 0.3, 0.1]], training_k=training_k)
+    assert model(inputs).weights_TE.tolist() == [[1.0, 0.0, 0.0]]
+
+
+@pytest.mark.parametrize("training_k", [0, 4])
+def test_a_training_k_that_does_not_fit_the_experts_is_refused(training_k: int) -> None:
+    with pytest.raises(InvalidInputError, match=f"training_k is {training_k}; expected 1 to 3"):
+        counting_model([[0.6, 0.3, 0.1]], training_k=training_k)
 
 
 def test_training_ignores_the_policy() -> None:
@@ -145,6 +176,102 @@ def test_the_gate_sees_the_snr_of_the_observed_links() -> None:
     model.carrier = LocalCarrier()
     model(inputs)
     assert model.gate.snr_db_TE is None
+
+
+class Echo(nn.Module):
+    """Answers what it received."""
+
+    def forward(self, payload_P: Tensor) -> Tensor:
+        return payload_P
+
+
+def reading_model(experts: int = 3, **options: object) -> MixtureOfExperts:
+    """A mixture whose experts answer the payload that reached them, and that asks all of them."""
+    modules = [Echo() for _ in range(experts)]
+    return MixtureOfExperts(nn.Identity(), FixedGate(), modules, policy=All(), **options).eval()  # type: ignore[arg-type]
+
+
+def test_with_an_snr_for_each_item_the_gate_sees_it_as_observed() -> None:
+    true_TE, seen_TE = np.arange(6.0).reshape(2, 3), 10 - np.arange(6.0).reshape(2, 3)
+    for training in (False, True):
+        model = reading_model(carrier=RadioCarrier(Analog())).train(training)
+        model(torch.randn(2, 3), snr=LinkSnr(true_TE, seen_TE))
+        assert model.gate.snr_db_TE.tolist() == seen_TE.tolist()
+
+
+def test_with_an_snr_for_each_item_that_of_the_links_is_seen_by_nobody() -> None:
+    model = reading_model(carrier=RadioCarrier(Analog(), Links.from_snr(-50.0, Ofdma(), nodes=4)))
+    inputs = torch.randn(2, 3)
+    output = model(inputs, snr=LinkSnr(np.full((2, 3), np.inf), np.full((2, 3), 7.0)))
+    assert (model.gate.snr_db_TE == 7).all()
+    torch.testing.assert_close(output.y_TC, inputs)
+
+
+def test_the_channel_is_the_true_one_and_each_expert_s_own() -> None:
+    # It looks as if expert 1's link were perfect; in truth it drowns what it carries, and the others do not.
+    torch.manual_seed(0)
+    true_TE, seen_TE = np.full((4, 3), np.inf), np.full((4, 3), -50.0)
+    true_TE[:, 1], seen_TE[:, 1] = -50.0, np.inf
+    model, inputs = reading_model(carrier=RadioCarrier(Analog())), torch.randn(4, 3)
+    output = model(inputs, snr=LinkSnr(true_TE, seen_TE))
+    (delivery,) = output.dispatched.deliveries
+    for item, expert, received in zip(delivery.item_P, delivery.expert_P, delivery.output_P, strict=True):
+        error = float((received - inputs[item]).norm() / inputs[item].norm())
+        assert error == 0 if expert != 1 else error > 20
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_over_links_without_noise_a_radio_is_no_radio(training: bool) -> None:
+    model, inputs = trainable_model(policy=TopK(2), training_k=2).train(training), torch.randn(9, FEATURES)
+    local = model(inputs).y_TC
+    model.carrier = RadioCarrier(Analog())
+    assert torch.equal(model(inputs, snr=LinkSnr(np.full((9, 4), np.inf))).y_TC, local)
+    assert not torch.equal(model(inputs, snr=LinkSnr(np.full((9, 4), 10.0))).y_TC, local)
+
+
+def test_with_an_snr_for_each_item_items_rest_at_a_server_behind_all_experts() -> None:
+    # Four experts on two nodes: the server is node 2, and nothing is free of charge.
+    model = reading_model(4, placement_E=np.array([0, 1, 1, 1]), carrier=RadioCarrier(Analog()))
+    inputs, snr = torch.ones(2, 4), LinkSnr(np.full((2, 4), 10.0))
+    implied = model(inputs, snr=snr).dispatched.energy_j_T.tolist()
+    assert implied == model(inputs, np.array([2, 2]), snr).dispatched.energy_j_T.tolist()
+    pair_j = Ofdma().power_w * Analog().channel_uses(4) / Ofdma().subcarrier_hz
+    assert implied == pytest.approx([4 * pair_j] * 2)
+    at_node_1 = model(inputs, np.array([1, 1]), snr).dispatched.energy_j_T
+    assert at_node_1.tolist() == pytest.approx([pair_j] * 2)
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (3, 3), (2, 4)])
+def test_an_snr_of_other_items_or_experts_is_refused(shape: tuple[int, int]) -> None:
+    model = reading_model(carrier=RadioCarrier(Analog()))
+    with pytest.raises(InvalidInputError, match=r"shape of snr is .*; expected \(T, E\) = \(2, 3\)"):
+        model(torch.zeros(2, 3), snr=LinkSnr(np.zeros(shape)))
+
+
+def test_the_policy_sees_the_observed_snr_of_each_item() -> None:
+    true_TE, seen_TE = np.zeros((3, 3)), np.array([[1.0, 2, 3], [3, 2, 1], [2, 3, 1]])
+    model = reading_model(carrier=RadioCarrier(Analog()))
+    model.policy = BestLink(1)
+    output = model(torch.zeros(3, 3), snr=LinkSnr(true_TE, seen_TE))
+    assert output.dispatched.arrived_TE.argmax(axis=1).tolist() == [2, 0, 1]
+
+
+def test_an_answer_to_a_payload_is_that_to_its_input() -> None:
+    torch.manual_seed(0)
+    model = MixtureOfExperts(
+        nn.Linear(2, FEATURES), LinearGate(FEATURES, 2), [MlpExpert(FEATURES, CLASSES, 8) for _ in range(2)]
+    ).eval()
+    inputs = torch.randn(5, 2)
+    assert torch.equal(model.answer(model.extractor(inputs)).y_TC, model(inputs).y_TC)
+
+
+def test_what_a_noisy_gate_says_of_its_load_is_handed_on_in_training_only() -> None:
+    torch.manual_seed(0)
+    model, inputs = trainable_model(), torch.randn(5, FEATURES)
+    assert model.train()(inputs).load_TE is None
+    model.gate = NoisyTopK(model.gate, FEATURES, 4, 1)
+    assert model.train()(inputs).load_TE.shape == (5, 4)
+    assert model.eval()(inputs).load_TE is None
 
 
 def test_policies_decide_on_observed_links_and_the_true_ones_are_charged() -> None:

@@ -46,6 +46,45 @@ def results() -> dict[str, Any]:
     return made_up_results()
 
 
+@pytest.fixture
+def analog_results() -> dict[str, Any]:
+    """The results of a demonstration with --analog, for a test to change."""
+    return made_up_results() | {"analog": made_up_comparison()}
+
+
+ANALOG_METHODS = {
+    # name: macro-F1, local share, dB, µJ, macro-F1 in one process
+    "naive, top-1": (0.871, 0.26, -7.4, 1.72, 0.873),
+    "channel-aware, top-1": (0.912, 0.43, -4.1, 1.32, 0.909),
+    "best link": (0.235, 1.0, None, 0.0, 0.236),
+    "ideal links, top-1": (0.951, 0.21, None, None, None),
+}
+
+
+def made_up_comparison() -> dict[str, Any]:
+    """What ``results.json`` would hold under "analog"."""
+    return {
+        "mean_snr_db": -5.0,
+        "methods": [
+            method(name, f1, 0.0, 0, local, True)
+            | {
+                "mean_snr_db": snr_db,
+                "joules_per_query": None if microjoules is None else microjoules * 1e-6,
+                "macro_f1_simulated": simulated,
+            }
+            for name, (f1, local, snr_db, microjoules, simulated) in ANALOG_METHODS.items()
+        ],
+        "sweep": {
+            name: [
+                method(name, f1 + mean / 300, 1.5 - local, 0, local, False) | {"mean_snr_db": mean}
+                for mean in (-5.0, 5.0, 20.0)
+            ]
+            for name, f1, local in (("channel-aware, top-1", 0.9, 0.4), ("naive, top-1", 0.86, 0.2))
+        },
+        "mesh_minus_simulation": 3e-7,
+    }
+
+
 def made_up_results() -> dict[str, Any]:
     """What ``results.json`` of 4 clients would hold."""
     queries = 240

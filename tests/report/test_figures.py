@@ -7,7 +7,13 @@ from typing import Any
 
 import pytest
 
-from airmoe.report.figures import FIGURES, answers_around_kills, f1_against_energy, training_curves
+from airmoe.report.figures import (
+    FIGURES,
+    answers_around_kills,
+    f1_against_energy,
+    over_analog_links,
+    training_curves,
+)
 
 every_figure = pytest.mark.parametrize("draw", FIGURES.values(), ids=FIGURES.keys())
 Draw = Callable[[dict[str, Any]], str]
@@ -80,3 +86,21 @@ def test_training_shows_each_stage_that_was_measured(results: dict[str, Any]) ->
     assert "FedGate" in words(training_curves(results))
     del results["curves"]["gate"]
     assert "FedGate" not in words(training_curves(results))
+
+
+def test_over_analog_links_both_gates_are_drawn_beside_the_ceiling(analog_results: dict[str, Any]) -> None:
+    shown = words(over_analog_links(analog_results))
+    for said in ("channel-aware, top-1", "naive, top-1", "ideal links, top-1", "mean SNR of the links, dB"):
+        assert said in shown
+    before = over_analog_links(analog_results)
+    assert over_analog_links(copy.deepcopy(analog_results)) == before
+    for name, key in (("naive, top-1", "macro_f1"), ("channel-aware, top-1", "local_share")):
+        changed = copy.deepcopy(analog_results)
+        changed["analog"]["sweep"][name][1][key] += 0.1
+        assert over_analog_links(changed) != before
+
+
+def test_training_shows_the_channel_aware_gate_where_there_is_one(results: dict[str, Any]) -> None:
+    assert "channel-aware" not in words(training_curves(results))
+    results["curves"]["channel-aware gate"] = [[1.0, 0.3], [2.0, 0.5]]
+    assert "channel-aware" in words(training_curves(results))

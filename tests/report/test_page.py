@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from airmoe.report import write_report
-from tests.report.conftest import made_up_results
+from tests.report.conftest import made_up_comparison, made_up_results
 
 chromium = pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium on PATH")
 
@@ -18,6 +18,13 @@ chromium = pytest.mark.skipif(shutil.which("chromium") is None, reason="there is
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report") / "run"
     write_report(made_up_results(), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def analog_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report") / "analog"
+    write_report(made_up_results() | {"analog": made_up_comparison()}, folder)
     return folder
 
 
@@ -49,8 +56,23 @@ def test_the_figures_in_the_page_are_the_files_beside_it(run: Path, page: str) -
     assert inside == {path.read_bytes() for path in (run / "figures").iterdir()}
 
 
-def test_every_place_of_the_template_is_filled(page: str) -> None:
+def test_every_place_of_the_template_is_filled(page: str, analog_run: Path) -> None:
     assert "$" not in page
+    assert "$" not in (analog_run / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_comparison_over_analog_links_is_one_section_and_one_figure_more(
+    run: Path, analog_run: Path, page: str
+) -> None:
+    figures = [{path.name for path in (folder / "figures").iterdir()} for folder in (run, analog_run)]
+    assert figures[1] - figures[0] == {"over-analog-links.svg"}
+    with_analog = (analog_run / "report.html").read_text(encoding="utf-8")
+    (section,) = re.findall(r"  <section>\s*<h2>Over analog links: .*?</section>\n\n", with_analog, re.DOTALL)
+    assert with_analog.replace(section, "") == page
+    for words in ("links of their\n    own, -5 dB on average", "differ by at most 3e-07", "<td>0.912</td>"):
+        assert words in section
+    (figure,) = re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', section)
+    assert base64.b64decode(figure) == (analog_run / "figures" / "over-analog-links.svg").read_bytes()
 
 
 def test_names_are_text_and_never_markup(page: str) -> None:
@@ -123,9 +145,12 @@ def seen_in_browser(page: str, folder: Path, width: int) -> tuple[list[int], int
 
 @chromium
 @pytest.mark.parametrize("width", [1120, 400])
-def test_in_a_browser_all_images_load_and_nothing_overflows(tmp_path: Path, page: str, width: int) -> None:
-    images, content, window = seen_in_browser(page, tmp_path, width)
-    assert len(images) == 4
+def test_in_a_browser_all_images_load_and_nothing_overflows(
+    tmp_path: Path, analog_run: Path, width: int
+) -> None:
+    analog_page = (analog_run / "report.html").read_text(encoding="utf-8")
+    images, content, window = seen_in_browser(analog_page, tmp_path, width)
+    assert len(images) == 5
     assert min(images) > 300
     assert width - 20 <= window <= width  # less a scroll bar
     assert content <= window

@@ -1,18 +1,22 @@
 """The table of methods, in the terminal and in the page."""
 
 import io
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from rich.console import Console
+from rich.table import Table
 
-from airmoe.report import equal_f1_text, methods_table
-from airmoe.report.tables import methods_html
+from airmoe.report import analog_table, equal_f1_text, methods_table
+from airmoe.report.tables import analog_html, methods_html
 
 
-def printed(results: dict[str, Any], width: int) -> list[str]:
+def printed(
+    results: dict[str, Any], width: int, table: Callable[[dict[str, Any]], Table] = methods_table
+) -> list[str]:
     console = Console(file=io.StringIO(), width=width)
-    console.print(methods_table(results))
+    console.print(table(results))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().splitlines()
 
@@ -69,3 +73,20 @@ def test_what_jesa_spends_at_equal_f1_is_told_for_each_k(results: dict[str, Any]
         "at the macro-F1 of top-1 (0.951) JESA (importance 0.3, 0.950) spends 19.0 instead of 25.0 µJ" in told
     )
     assert told.endswith("; at none of its importance factors JESA reaches the macro-F1 of top-2.")
+
+
+def test_over_analog_links_a_row_shows_what_its_method_reached_and_used(
+    analog_results: dict[str, Any],
+) -> None:
+    lines = printed(analog_results, 80, analog_table)
+    assert lines[0].strip() == "over analog links, -5 dB on average, the same for each"
+    rows = [cells(line) for line in lines if line.startswith("│")]
+    assert rows[1] == ["channel-aware, top-1", "0.912", "43%", "22%", "-4.1", "1.32", "0.909"]
+    assert rows[2] == ["best link", "0.235", "100%", "50%", "-", "0.00", "0.236"]
+    assert rows[3] == ["ideal links, top-1", "0.951", "21%", "10%", "-", "-", "-"]
+
+
+def test_over_analog_links_the_page_shows_the_same_rows(analog_results: dict[str, Any]) -> None:
+    html = analog_html(analog_results)
+    assert html.count("<tr>") == 5
+    assert "<td>naive, top-1</td><td>0.871</td><td>26%</td><td>13%</td><td>-7.4</td><td>1.72</td>" in html

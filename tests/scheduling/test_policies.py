@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from airmoe.errors import InvalidInputError
-from airmoe.links import Links, Ofdma
+from airmoe.links import Links, LinkSnr, Ofdma
 from airmoe.scheduling import (
     All,
+    BestLink,
     Cheapest,
     Des,
     Local,
@@ -21,7 +22,8 @@ from airmoe.scheduling import (
 )
 
 INF = np.inf
-SPECS = ["topk:2", "random:2", "cheapest:2", "local", "all", "wlr:0.5", "des:0.5:2", "des:0.5:3:0.8"]
+SPECS = ["topk:2", "random:2", "cheapest:2", "best-link:2", "local", "all", "wlr:0.5", "des:0.5:2"]
+SPECS += ["des:0.5:3:0.8"]
 
 
 def route(
@@ -100,6 +102,34 @@ def test_all_takes_every_reachable_expert() -> None:
 def test_cheapest_takes_the_least_energy_whatever_the_scores() -> None:
     assert chosen(route(Cheapest(2), [0.0, 0.9, 0.1, 0.0], [1, 9, 3, 2])) == [0, 3]
     assert chosen(route(Cheapest(2), [0.0, 0.9, 0.1, 0.0], [INF, 9, INF, 2])) == [1, 3]
+
+
+def test_best_link_takes_the_best_observed_snr_whatever_scores_and_prices() -> None:
+    seen_TE, true_TE = np.array([[3.0, 9.0, INF, -INF], [5.0, 1.0, 2.0, 5.0]]), np.zeros((2, 4))
+    slot = Slot(np.array([4, 4]), np.arange(4), snr=LinkSnr(true_TE, seen_TE))
+    scores_TE, price_TE = np.array([[0.9, 0.1, 0, 0], [0, 1, 0, 0]]), np.array([[0, 9, 9, 0], [9, 0, 0, 9.0]])
+    assert BestLink(1).route(scores_TE, price_TE, slot).mask_TE.nonzero()[1].tolist() == [2, 0]
+    assert BestLink(2).route(scores_TE, price_TE, slot).mask_TE.nonzero()[1].tolist() == [1, 2, 0, 3]
+
+
+def test_best_link_takes_the_best_reachable_link() -> None:
+    slot = Slot(np.array([3]), np.arange(3), snr=LinkSnr([[9.0, 3.0, 5.0]]))
+    assert chosen(BestLink(1).route([[1, 0, 0]], [[INF, 1, 1]], slot)) == [2]
+    assert chosen(BestLink(3).route([[1, 0, 0]], [[INF, 1, 1]], slot)) == [1, 2]
+
+
+def test_best_link_goes_by_the_links_where_items_have_none_of_their_own() -> None:
+    snr_db_NN = np.array([[0, 3, 4], [5, 0, 2], [1, 2, 0.0]])
+    slot = Slot(np.array([0, 1]), np.arange(3), Links.from_snr(snr_db_NN, Ofdma(subcarriers=6)))
+    routing = BestLink(1).route(np.ones((2, 3)), np.ones((2, 3)), slot)
+    assert routing.mask_TE.nonzero()[1].tolist() == [0, 1]  # the own node counts as 30 dB
+    reachable = np.where(np.eye(3)[:2], INF, 1.0)
+    assert BestLink(1).route(np.ones((2, 3)), reachable, slot).mask_TE.nonzero()[1].tolist() == [2, 0]
+
+
+def test_best_link_asks_for_an_snr_by_name() -> None:
+    with pytest.raises(InvalidInputError, match=r"slot\.snr is None; expected links, or an SNR for each"):
+        BestLink(1).route([[0.5]], [[1.0]], Slot(np.array([0]), np.array([0])))
 
 
 def test_wlr_keeps_what_scores_well_for_its_latency() -> None:
@@ -207,6 +237,33 @@ def test_a_slot_refuses_nodes_that_its_links_do_not_have() -> None:
         Slot(np.array([0]), np.array([0, 2]), links)
 
 
+@pytest.mark.parametrize("shape", [(2, 3), (3, 2), (1, 2)])
+def test_a_slot_refuses_an_snr_of_other_items_or_experts(shape: tuple[int, int]) -> None:
+    with pytest.raises(InvalidInputError, match=r"shape of snr is .*; expected \(T, E\) = \(2, 2\)"):
+        Slot(np.array([0, 0]), np.array([1, 2]), snr=LinkSnr(np.zeros(shape)))
+
+
+def test_a_slot_of_some_items_keeps_their_snr_and_bits() -> None:
+    true_TE, seen_TE = np.arange(6.0).reshape(3, 2), np.arange(6.0, 12.0).reshape(3, 2)
+    slot = Slot(
+        np.array([4, 5, 6]), np.array([1, 2]), bits_T=np.array([7.0, 8.0, 9.0]), snr=LinkSnr(true_TE, seen_TE)
+    )
+    some = slot.of_items(np.array([2, 0]))
+    assert some.source_T.tolist() == [6, 4]
+    assert some.bits_T.tolist() == [9.0, 7.0]
+    assert some.snr.true_db_TE.tolist() == true_TE[[2, 0]].tolist()
+    assert some.observed_snr_db_TE.tolist() == seen_TE[[2, 0]].tolist()
+
+
+def test_a_slot_shows_the_snr_of_its_items_before_that_of_its_links() -> None:
+    links = Links.from_snr(3.0, Ofdma(subcarriers=2), nodes=2)
+    own, seen_TE = Slot(np.array([0]), np.array([1]), links), np.array([[12.0]])
+    np.testing.assert_allclose(own.observed_snr_db_TE, [[3.0]], rtol=1e-6)
+    with_snr = Slot(np.array([0]), np.array([1]), links, snr=LinkSnr([[1.0]], seen_TE))
+    assert with_snr.observed_snr_db_TE.tolist() == [[12.0]]
+    assert Slot(np.array([0]), np.array([1])).observed_snr_db_TE is None
+
+
 def test_layers_count_from_one() -> None:
     with pytest.raises(InvalidInputError, match="layer is 0"):
         Slot(np.array([0]), np.array([0]), layer=0)
@@ -225,6 +282,7 @@ def test_a_policy_is_called_what_it_was_made_from(spec: str) -> None:
         ("local", Local()),
         ("all", All()),
         ("cheapest:2", Cheapest(2)),
+        ("best-link:2", BestLink(2)),
         ("wlr:0.25", Wlr(0.25)),
         ("wlr:0.25:0.5", Wlr(0.25, 0.5)),
         ("des:0.25:4", Des(0.25, 4)),
@@ -251,6 +309,7 @@ def test_an_unknown_policy_is_refused_with_the_known_ones(spec: str) -> None:
     [
         ("topk:0", "k is 0"),
         ("random:-1", "k is -1"),
+        ("best-link:0", "k is 0"),
         ("des:1.5:2", "importance is 1.5"),
         ("des:nan:2", "importance is nan"),
         ("des:0.5:0", "max_experts is 0"),

@@ -133,6 +133,19 @@ def test_every_client_asks_every_image_once(
         assert asked.tolist() == np.sort(labels).tolist()
 
 
+def test_before_a_query_it_is_told_who_asks_about_which_image(
+    clients: list[MeshClient], digits: ImageSet
+) -> None:
+    told: list[tuple[int, int]] = []
+    trial = ask(
+        clients,
+        digits.test_images[:5],
+        digits.test_labels[:5],
+        before_query=lambda client, image: told.append((client.manifest.client, image)),
+    )
+    assert told == list(zip(trial.client_Q, trial.image_Q, strict=True))
+
+
 def test_asking_together_gives_the_answers_of_taking_turns(
     clients: list[MeshClient], digits: ImageSet
 ) -> None:
@@ -191,7 +204,7 @@ def test_asking_together_ends_for_all_when_one_client_cannot_go_on(
 def test_a_query_that_fails_is_counted_and_the_others_go_on(
     clients: list[MeshClient], digits: ImageSet
 ) -> None:
-    def broken(features_TF: np.ndarray) -> np.ndarray:
+    def broken(features_TF: np.ndarray, snr_db_TE: np.ndarray | None) -> np.ndarray:
         raise NoExpertReachedError("nobody")
 
     last, gate = clients[-1], clients[-1].gate

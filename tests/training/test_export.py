@@ -221,6 +221,16 @@ def test_a_gate_blind_to_the_channel_takes_payloads_alone_and_pools_them(
     np.testing.assert_allclose(onnx(tmp_path / "gate.onnx", payload_T.numpy()), expected_TE, atol=1e-5)
 
 
+def test_a_gate_that_is_told_to_be_blind_is_served_as_it_was_trained(tmp_path: Path) -> None:
+    gate, features_TF = ConcatGate(8, 3).eval(), torch.rand(6, 8)
+    nn.init.normal_(gate.last.weight)
+    gate.sees_snr = False
+    export_gate(gate, features_TF, 3, tmp_path / "gate.onnx")
+    with torch.no_grad():
+        expected_TE = gate(features_TF).scores_TE
+    np.testing.assert_allclose(onnx(tmp_path / "gate.onnx", features_TF.numpy()), expected_TE, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("gate", "sees"),
     [

@@ -92,11 +92,12 @@ def test_interrupted_again_and_again_it_ends_at_the_same_weights_bit_for_bit(
     assert not out.with_name("run.partial").exists()
 
 
+@pytest.mark.parametrize("channel_aware", [False, True])
 @pytest.mark.parametrize(("stage", "round_"), [("features", 2), ("experts", 1), ("gate", 2)])
 def test_interrupted_once_in_any_stage_it_ends_at_the_same_weights(
-    tmp_path: Path, few_digits: ImageSet, tiny_config: Config, stage: str, round_: int
+    tmp_path: Path, few_digits: ImageSet, tiny_config: Config, stage: str, round_: int, channel_aware: bool
 ) -> None:
-    config = tiny_config(data={"clients": 3}, seed=5)
+    config = tiny_config(data={"clients": 3}, gate={"channel_aware": channel_aware}, seed=5)
     data = split_among_clients(config, few_digits)
     whole = train_stages(config, data, None, lambda row: None)
     checkpoint = Checkpoint(tmp_path, "x")

@@ -87,6 +87,7 @@ class MeshCarrier:
 
     @links.setter
     def links(self, links: Links) -> None:
+        """Let price and noise follow other links."""
         self._links = links
         self._price: AirtimePrice | IdealPrice = (
             AirtimePrice(links.radio) if self._is_analog else IdealPrice(links)

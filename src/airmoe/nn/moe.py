@@ -134,6 +134,9 @@ class MixtureOfExperts(nn.Module):
             arrived_TE = torch.from_numpy(dispatched.arrived_TE).to(scores_TE.device)
 
         weights_TE = mixing_weights(scores_TE, arrived_TE, normalise)
-        y_TC = sum(combine(weights_TE, d.item_P, d.expert_P, d.output_P) for d in deliveries)
+        # Under autocast outputs may be of another type than scores.
+        y_TC = sum(
+            combine(weights_TE, d.item_P, d.expert_P, d.output_P.to(weights_TE.dtype)) for d in deliveries
+        )
         assert isinstance(y_TC, Tensor)
         return MoeOutput(y_TC, scores_TE, load_TE, weights_TE, dispatched)

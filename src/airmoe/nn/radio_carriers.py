@@ -58,13 +58,15 @@ class RadioCarrier:
         deadline_s: float = 0.0,
     ) -> Delivery[Tensor]:
         """Transmit every pair, then run each expert once on all that it received; everything arrives."""
-        received_P = payload_T[torch.from_numpy(item_P).to(payload_T.device)]
+        # In bfloat16 a fine quantiser and a little noise would drown in rounding.
+        fine = torch.promote_types(payload_T.dtype, torch.float32)
+        sent_P = payload_T[torch.from_numpy(item_P).to(payload_T.device)].to(fine)
         remote_P = slot.source_T[item_P] != slot.placement_E[expert_P]
         snr_db_P = torch.from_numpy(np.where(remote_P, self._snr_db_TE(slot)[item_P, expert_P], np.inf))
         return Delivery(
             item_P,
             expert_P,
-            run_experts(experts, expert_P, self.transmission(received_P, snr_db_P.to(payload_T))),
+            run_experts(experts, expert_P, self.transmission(sent_P, snr_db_P.to(sent_P))),
         )
 
     def _snr_db_TE(self, slot: Slot) -> NDArray[np.float64]:

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from airmoe.report.curves import Curve, Panel, draw_panels
 from airmoe.report.style import ACCENT, ALARM, INK, MUTED, SECOND, STYLE, WARM, svg_text
 
 NEAR_F1 = 0.04
@@ -84,6 +85,7 @@ def training_curves(results: dict[str, Any]) -> str:
     titles = {
         "features": ("stage 1, FedCE: extractor and temporary head", MUTED),
         "gate": ("stage 3, FedGate: top-1 routing over the experts", WARM),
+        "channel-aware gate": ("stage 3, channel-aware, over analog links", ACCENT),
         "fedavg network": ("baseline: one FedAvg network", SECOND),
     }
     with mpl.rc_context(STYLE):
@@ -143,6 +145,33 @@ def answers_around_kills(results: dict[str, Any], window: int = 100) -> str:
         return svg_text(figure)
 
 
+def over_analog_links(results: dict[str, Any]) -> str:
+    """Return macro-F1, local share and energy of both gates against the mean SNR of analog links."""
+    sweep = results["analog"]["sweep"]
+    mean_snr_db = [point["mean_snr_db"] for point in next(iter(sweep.values()))]
+    ceiling = results["analog"]["methods"][-1]
+
+    def panel(title: str, label: str, key: str, scale: float) -> Panel:
+        curves = [
+            Curve(name, mean_snr_db, [point[key] * scale for point in points], colour=colour)
+            for (name, points), colour in zip(sweep.items(), (WARM, MUTED), strict=True)
+        ]
+        if key == "macro_f1":
+            level = [ceiling[key]] * len(mean_snr_db)
+            curves.append(Curve(ceiling["name"], mean_snr_db, level, colour=INK, theory=True))
+        return Panel(title, "mean SNR of the links, dB", label, curves)
+
+    return draw_panels(
+        [
+            panel("right answers", "macro-F1, mean over clients", "macro_f1", 1.0),
+            panel("at home", "own expert, % of the pairs", "local_share", 100.0),
+            panel("energy", "µJ per query", "joules_per_query", 1e6),
+        ],
+        panel_inches=(3.4, 3.3),
+    )
+
+
+ANALOG_FIGURE = "over-analog-links"
 FIGURES = {
     "f1-against-energy": f1_against_energy,
     "who-asks-whom": who_asks_whom,

@@ -9,14 +9,16 @@ from string import Template
 from typing import Any
 
 from airmoe.files import replaced_file
-from airmoe.report.figures import FIGURES
-from airmoe.report.tables import equal_f1_text, methods_html
+from airmoe.report.figures import ANALOG_FIGURE, FIGURES, over_analog_links
+from airmoe.report.tables import analog_html, equal_f1_text, methods_html
 
 
 def write_report(results: dict[str, Any], run_folder: Path) -> None:
     """Write ``report.html`` and ``figures/*.svg`` into a run folder from the content of ``results.json``."""
-    images = {}
-    for name, draw in FIGURES.items():
+    images, figures = {}, dict(FIGURES)
+    if "analog" in results:
+        figures[ANALOG_FIGURE] = over_analog_links
+    for name, draw in figures.items():
         svg = draw(results)
         with replaced_file(run_folder / "figures" / f"{name}.svg") as temporary:
             temporary.write_text(svg, encoding="utf-8")
@@ -34,9 +36,9 @@ def _page(results: dict[str, Any], images: dict[str, str]) -> str:
     routed, local = by_name["networked MoE, top-1"], by_name["local expert only"]
     fedavg, central = by_name["one FedAvg network"], by_name["centrally trained MoE"]
     kills, data, config = results["kills"], results["data"], results["config"]
-    template = Template(files("airmoe.report").joinpath("page.html").read_text(encoding="utf-8"))
-    return template.substitute(
+    return _template("page.html").substitute(
         images,
+        analog=_analog_section(results, images) if "analog" in results else "",
         dataset=escape(data["name"]),
         clients=config["data"]["clients"],
         partition=escape(config["data"]["partition"]),
@@ -73,6 +75,20 @@ def _page(results: dict[str, Any], images: dict[str, str]) -> str:
         traffic=_rows(results["training_bytes_per_client"], "{:,.0f} bytes"),
         settings=escape(json.dumps(config, indent=1)),
     )
+
+
+def _analog_section(results: dict[str, Any], images: dict[str, str]) -> str:
+    analog = results["analog"]
+    return _template("analog.html").substitute(
+        images,
+        mean_snr=f"{analog['mean_snr_db']:g}",
+        table=analog_html(results),
+        difference=f"{analog['mesh_minus_simulation']:.0e}",
+    )
+
+
+def _template(name: str) -> Template:
+    return Template(files("airmoe.report").joinpath(name).read_text(encoding="utf-8"))
 
 
 def _rows(figures: dict[str, float], form: str) -> str:

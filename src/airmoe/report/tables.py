@@ -1,4 +1,4 @@
-"""The table of methods, for the terminal and for the page, from one list of columns."""
+"""Tables of methods, for the terminal and for the page, each from one list of columns."""
 
 from collections.abc import Callable
 from html import escape
@@ -6,14 +6,16 @@ from typing import Any
 
 from rich.table import Table
 
-COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
+Columns = dict[str, Callable[[dict[str, Any]], str]]
+
+COLUMNS: Columns = {
     "method": lambda method: method["name"],
     "F1": lambda method: f"{method['macro_f1']:.3f}",
     "local": lambda method: f"{method['local_share']:.0%}",
     "bytes": lambda method: f"{method['bytes_per_query']:,.0f}",
     "µJ": lambda method: f"{method['joules_per_query'] * 1e6:.1f}",
-    "p50 ms": lambda method: _milliseconds(method["latency_p50_ms"]),
-    "p99 ms": lambda method: _milliseconds(method["latency_p99_ms"]),
+    "p50 ms": lambda method: _or_dash("{:.2f}", method["latency_p50_ms"]),
+    "p99 ms": lambda method: _or_dash("{:.2f}", method["latency_p99_ms"]),
     "degraded": lambda method: f"{method['degraded_share']:.1%}",
 }
 """Title and cell of each column; bytes, µJ and ms are per query of one image."""
@@ -26,24 +28,38 @@ PAGE_COLUMNS = COLUMNS | {
 }
 
 
+ANALOG_COLUMNS: Columns = {
+    "method": lambda method: method["name"],
+    "F1": lambda method: f"{method['macro_f1']:.3f}",
+    "local": lambda method: f"{method['local_share']:.0%}",
+    "own classes": lambda method: f"{method['local_share_own_classes']:.0%}",
+    "dB": lambda method: _or_dash("{:.1f}", method["mean_snr_db"]),
+    "µJ": lambda method: _or_dash("{:.2f}", method["joules_per_query"], 1e6),
+    "F1, one process": lambda method: _or_dash("{:.3f}", method["macro_f1_simulated"]),
+}
+"""Over analog links: dB is the mean SNR of the links to other nodes that were used."""
+
+
 def methods_table(results: dict[str, Any]) -> Table:
     """Return the table for a terminal of 80 columns."""
-    table = Table(title=f"{results['data']['name']}: one query is one image", title_justify="left")
-    for column in COLUMNS:
-        table.add_column(column, justify="left" if column == "method" else "right")
-    for method in results["methods"]:
-        table.add_row(*(cell(method) for cell in COLUMNS.values()))
-    return table
+    return _table(f"{results['data']['name']}: one query is one image", COLUMNS, results["methods"])
+
+
+def analog_table(results: dict[str, Any]) -> Table:
+    """Return the table of the methods over analog links, for a terminal of 80 columns."""
+    analog = results["analog"]
+    title = f"over analog links, {analog['mean_snr_db']:g} dB on average, the same for each"
+    return _table(title, ANALOG_COLUMNS, analog["methods"])
 
 
 def methods_html(results: dict[str, Any]) -> str:
     """Return the table as HTML."""
-    head = "".join(f"<th>{escape(column)}</th>" for column in PAGE_COLUMNS)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell(method))}</td>" for cell in PAGE_COLUMNS.values()) + "</tr>"
-        for method in results["methods"]
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return _html(PAGE_COLUMNS, results["methods"])
+
+
+def analog_html(results: dict[str, Any]) -> str:
+    """Return the table of the methods over analog links as HTML."""
+    return _html(ANALOG_COLUMNS, results["analog"]["methods"])
 
 
 def equal_f1_text(results: dict[str, Any]) -> str:
@@ -59,5 +75,23 @@ def equal_f1_text(results: dict[str, Any]) -> str:
     return "; ".join(sentences) + "."
 
 
-def _milliseconds(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
+def _table(title: str, columns: Columns, methods: list[dict[str, Any]]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, justify="left" if column == "method" else "right")
+    for method in methods:
+        table.add_row(*(cell(method) for cell in columns.values()))
+    return table
+
+
+def _html(columns: Columns, methods: list[dict[str, Any]]) -> str:
+    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell(method))}</td>" for cell in columns.values()) + "</tr>"
+        for method in methods
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _or_dash(form: str, value: float | None, scale: float = 1.0) -> str:
+    return "-" if value is None else form.format(value * scale)

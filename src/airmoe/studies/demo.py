@@ -21,11 +21,13 @@ from airmoe.data import ImageSet
 from airmoe.errors import InvalidInputError, MeshError
 from airmoe.files import replaced_file
 from airmoe.mesh import MeshClient, open_session, simulated_links
-from airmoe.nn import LocalCarrier, MixtureOfExperts
+from airmoe.mesh.client import GateFunction
+from airmoe.nn import IdealRadioCarrier, LocalCarrier, MixtureOfExperts
 from airmoe.randomness import stream
 from airmoe.report import write_report
-from airmoe.runfolder import client_folders
+from airmoe.runfolder import Transmission, client_folders
 from airmoe.scheduling import All, Des, Jesa, Local, Policy, RandomK, TopK
+from airmoe.studies.analog import AnalogComparison, train_aware_mixture
 from airmoe.studies.fleet import NodeFleet
 from airmoe.studies.kills import kill_two
 from airmoe.studies.simulated import ask_one_network, ask_simulated
@@ -70,6 +72,7 @@ def run_demo(
     *,
     central_epochs: int,
     ask_images: int,
+    analog: bool = False,
     say: Say,
 ) -> dict[str, Any]:
     """Run the demonstration and write its run folder; return what ``results.json`` holds.
@@ -80,6 +83,7 @@ def run_demo(
         out: run folder to make; nothing is left of it if the demonstration fails.
         central_epochs: passes over the data for the centrally trained baseline.
         ask_images: held-out images that every client asks; a seeded draw if there are more.
+        analog: also compare a channel-aware gate with the usual one over analog links.
         say: told about progress.
 
     Raises:
@@ -88,6 +92,13 @@ def run_demo(
     """
     if config.data.clients < 3:
         raise InvalidInputError("clients", config.data.clients, "at least 3: two nodes are killed")
+    for name, value, usual in (
+        ("gate.channel_aware", config.gate.channel_aware, False),
+        ("links.transmission", config.links.transmission, "ideal"),
+    ):
+        if value != usual:
+            expected = f"{usual!r}: the demonstration compares both where it is told --analog"
+            raise InvalidInputError(name, value, expected)
     if central_epochs < 1:
         raise InvalidInputError("central_epochs", central_epochs, "at least 1")
     if out.exists():
@@ -106,7 +117,7 @@ def run_demo(
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # small networks: more threads cost more than they bring
         try:
-            results = _demonstrate(config, images, data, run, central_epochs, ask_images, say)
+            results = _demonstrate(config, images, data, run, central_epochs, ask_images, analog, say)
         finally:
             torch.set_num_threads(threads)
         with replaced_file(run / "results.json") as temporary:
@@ -136,6 +147,7 @@ def _demonstrate(
     run: Path,
     central_epochs: int,
     ask_images: int,
+    analog: bool,
     say: Say,
 ) -> dict[str, Any]:
     clock = _Clock()
@@ -155,45 +167,47 @@ def _demonstrate(
     images_TCHW, labels_T = images.test_images[asked], images.test_labels[asked]
     _save_samples(images_TCHW, labels_T, images.class_names, run / "samples")
 
-    trials: dict[str, Trial] = {}
+    rows, classes = [*trained.rows, *fedavg_rows], len(images.class_names)
+    comparison: AnalogComparison | None = None
+    if analog:
+        what = "train a channel-aware gate"
+        with clock.step(what):
+            report = _counted(say, what, config.gate.rounds)
+            aware, aware_rows = train_aware_mixture(config, trained.model, data, run, report)
+        rows += aware_rows
+        comparison = AnalogComparison(config, trained.model, aware, run, images_TCHW, labels_T, data.holds)
+
     with contextlib.ExitStack() as open_:
         with clock.step("start the nodes"):
             scheduler = mesh_methods(config.seed)[SCHEDULED].name
             fleet = open_.enter_context(NodeFleet(client_folders(run), schedule=scheduler))
             clients = _connect(run, fleet, open_)
-        difference = largest_difference(clients, trained.model, images_TCHW)
-        if not difference <= SAME_ANSWERS:
-            raise MeshError(
-                f"the mesh and the same mixture in one process differ by {difference}; "
-                f"expected at most {SAME_ANSWERS}"
-            )
+        difference = _checked(largest_difference(clients, trained.model, images_TCHW))
         with clock.step("ask the mesh"):
-            for name, policy in mesh_methods(config.seed).items():
-                gates = [client.gate for client in clients]
-                for client in clients:
-                    client.policy = policy
-                    if name == AVERAGED:
-                        client.gate = _equal_scores(config.data.clients)
-                report = _each_query(say, f"ask: {name}", len(labels_T) * len(clients))
-                trials[name] = ask(clients, images_TCHW, labels_T, together=policy.joint, after_query=report)
-                for client, gate in zip(clients, gates, strict=True):
-                    client.gate = gate
+            trials = _ask_by_every_method(clients, images_TCHW, labels_T, config.seed, say)
         memory_mb = fleet.memory_mb()
+        if comparison is not None:
+            with clock.step("ask over analog links"), contextlib.ExitStack() as open_noisy:
+                noisy = _connect(run, fleet, open_noisy, "analog", config.seed)
+                noisy_difference = _checked(comparison.largest_difference(noisy))
+                over_analog = comparison.ask_mesh(
+                    noisy, lambda name: _each_query(say, f"ask: {name}", len(labels_T) * len(clients))
+                )
         with clock.step("kill two nodes"):
             for client in clients:
                 client.policy = TopK(1)
-            report = _each_query(
+            progress = _each_query(
                 say, "ask while two nodes die, and after", 2 * len(labels_T) * (len(clients) - 2)
             )
             kills = kill_two(
-                clients, fleet, trials[ROUTED], images_TCHW, labels_T, data.holds, config.seed, report
+                clients, fleet, trials[ROUTED], images_TCHW, labels_T, data.holds, config.seed, progress
             )
 
-    pixels_TCHW, classes = as_pixels(images_TCHW), len(images.class_names)
-    links = simulated_links(radio_of(config), config.data.clients)
+    pixels_TCHW = as_pixels(images_TCHW)
+    radio = IdealRadioCarrier(simulated_links(radio_of(config), config.data.clients))
 
     def simulated(model: MixtureOfExperts, policy: Policy) -> Trial:
-        return ask_simulated(model, policy, links, pixels_TCHW, labels_T, config.data.clients)
+        return ask_simulated(model, policy, radio, pixels_TCHW, labels_T, config.data.clients)
 
     def summary_of(policy: Policy) -> dict[str, Any]:
         return simulated(trained.model, policy).summary(classes, data.holds)
@@ -202,7 +216,7 @@ def _demonstrate(
     through = dict.fromkeys(trials, "mesh")
     trials["one FedAvg network"] = ask_one_network(fedavg, pixels_TCHW, labels_T, config.data.clients)
     trials["centrally trained MoE"] = simulated(central, TopK(1))
-    return {
+    results = {
         "format": "airmoe demo 1",
         "data": {
             "name": images.name,
@@ -221,21 +235,51 @@ def _demonstrate(
         "asked_by_client": {name: trials[name].asked_NE().tolist() for name in (ROUTED, SCHEDULED)},
         "sweeps": sweeps,
         "equal_f1": [equal_f1(k, summary_of(TopK(k)), sweeps["JESA"]) for k in (1, 2)],
-        "curves": _curves([*trained.rows, *fedavg_rows]),
-        "training_bytes_per_client": _bytes_per_client([*trained.rows, *fedavg_rows], config.data.clients),
+        "curves": _curves(rows),
+        "training_bytes_per_client": _bytes_per_client(rows, config.data.clients),
         "mesh_minus_simulation": difference,
         "kills": kills,
         "nodes": {"memory_mb": memory_mb, "all_serving_s": max(fleet.start_s)},
         "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6 + sum(memory_mb),
         "seconds": clock.seconds,
     }
+    if comparison is not None:
+        results["analog"] = comparison.results(over_analog, noisy_difference, trials[ROUTED])
+    return results
 
 
-def _connect(run: Path, fleet: NodeFleet, open_: contextlib.ExitStack) -> list[MeshClient]:
+def _ask_by_every_method(
+    clients: Sequence[MeshClient],
+    images_TCHW: NDArray[np.uint8],
+    labels_T: NDArray[np.int64],
+    seed: int,
+    say: Say,
+) -> dict[str, Trial]:
+    usual, trials = [client.gate for client in clients], {}
+    for name, policy in mesh_methods(seed).items():
+        for client, gate in zip(clients, usual, strict=True):
+            client.policy = policy
+            client.gate = _equal_scores(len(clients)) if name == AVERAGED else gate
+        progress = _each_query(say, f"ask: {name}", len(labels_T) * len(clients))
+        trials[name] = ask(clients, images_TCHW, labels_T, together=policy.joint, after_query=progress)
+    for client, gate in zip(clients, usual, strict=True):
+        client.gate = gate
+    return trials
+
+
+def _connect(
+    run: Path,
+    fleet: NodeFleet,
+    open_: contextlib.ExitStack,
+    transmission: Transmission = "ideal",
+    seed: int = 0,
+) -> list[MeshClient]:
     session = open_session(connect=fleet.addresses)
     open_.callback(session.close)
     clients = [
-        open_.enter_context(MeshClient(folder, fleet.addresses, session=session))
+        open_.enter_context(
+            MeshClient(folder, fleet.addresses, session=session, transmission=transmission, seed=seed)
+        )
         for folder in client_folders(run)
     ]
     for client in clients:
@@ -263,8 +307,18 @@ def largest_difference(
     return worst
 
 
-def _equal_scores(experts: int) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-    return lambda features_TF: np.full((len(features_TF), experts), 1 / experts, np.float32)
+def _checked(difference: float) -> float:
+    """Return the largest difference between mesh and simulation, unless it is too large."""
+    if not difference <= SAME_ANSWERS:
+        raise MeshError(
+            f"the mesh and the same mixture in one process differ by {difference}; "
+            f"expected at most {SAME_ANSWERS}"
+        )
+    return difference
+
+
+def _equal_scores(experts: int) -> GateFunction:
+    return lambda features_TF, snr_db_TE: np.full((len(features_TF), experts), 1 / experts, np.float32)
 
 
 def _save_samples(

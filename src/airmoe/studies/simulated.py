@@ -1,6 +1,7 @@
 """The same trials without a network: experts in this process behind simulated links.
 
-Shape suffixes: Q queries (one image each), T items, E experts, C channels or classes, H height, W width.
+Shape suffixes: Q queries (one image each), I queries decided at once, T items, E experts, F features,
+C channels or classes, H height, W width.
 """
 
 from typing import Any
@@ -9,9 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from airmoe.links import Links
-from airmoe.nn import IdealRadioCarrier, MixtureOfExperts
+from airmoe.links import LinkSnr
+from airmoe.nn import MixtureOfExperts
 from airmoe.scheduling import Policy
+from airmoe.scheduling.dispatch import Carrier
 from airmoe.studies.trials import Trial
 from airmoe.training.evaluation import outputs_in_batches
 from airmoe.training.features import Network
@@ -22,12 +24,13 @@ BYTES_PER_VALUE = 4
 def ask_simulated(
     model: MixtureOfExperts,
     policy: Policy,
-    links: Links,
+    carrier: Carrier[torch.Tensor, torch.Tensor],
     images_TCHW: torch.Tensor,
     labels_T: NDArray[np.int64],
     clients: int,
+    snr: LinkSnr | None = None,
 ) -> Trial:
-    """Have every client ask all images over ideal simulated links.
+    """Have every client ask all images over simulated links.
 
     Each client's images are one batch; a joint policy decides on the images of all clients as one slot.
 
@@ -36,27 +39,29 @@ def ask_simulated(
     Args:
         model: the mixture; its carrier and policy are replaced.
         policy: decides.
-        links: price the transfers.
+        carrier: transports and prices.
         images_TCHW: float32 in [0, 1].
         labels_T: int64, the classes.
         clients: how many ask; client i is node i.
+        snr: of each query's links, the images of client 0 first; default that of the carrier's links.
     """
     model.eval()
-    model.carrier, model.policy = IdealRadioCarrier(links), policy
+    model.carrier, model.policy = carrier, policy
     answers, requests, energies, own_weights = [], [], [], []
     client_Q = np.repeat(np.arange(clients), len(labels_T))
-    for source_T in [client_Q] if policy.joint else np.split(client_Q, clients):
+    features_TF = outputs_in_batches(model.extractor, images_TCHW)
+    for query_I in np.split(np.arange(len(client_Q)), 1 if policy.joint else clients):
+        source_I = client_Q[query_I]
+        features_IF = features_TF.repeat(len(query_I) // len(labels_T), 1)
         with torch.no_grad():
-            output = model(images_TCHW.repeat(len(source_T) // len(labels_T), 1, 1, 1), source_T)
+            output = model.answer(features_IF, source_I, None if snr is None else snr.of_items(query_I))
         assert output.dispatched is not None
         answers.append(output.y_TC.argmax(dim=1).numpy())
         requests.append(output.dispatched.requested_TE)
         energies.append(output.dispatched.energy_j_T)
-        own_weights.append(output.weights_TE.numpy()[np.arange(len(source_T)), source_T])
+        own_weights.append(output.weights_TE.numpy()[np.arange(len(query_I)), source_I])
     requested_QE = np.concatenate(requests)
     remote_Q = requested_QE.sum(axis=1) - requested_QE[np.arange(len(client_Q)), client_Q]
-    with torch.no_grad():
-        features = model.extractor(images_TCHW[:1]).numel()
     return _untimed(
         labels_T,
         clients,
@@ -64,7 +69,7 @@ def ask_simulated(
         requested_QE=requested_QE,
         own_weight_Q=np.concatenate(own_weights),
         energy_j_Q=np.concatenate(energies),
-        bytes_Q=remote_Q * (features + output.y_TC.shape[1]) * BYTES_PER_VALUE,
+        bytes_Q=remote_Q * (features_TF.shape[1] + output.y_TC.shape[1]) * BYTES_PER_VALUE,
     )
 
 

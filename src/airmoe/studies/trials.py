@@ -112,6 +112,7 @@ def ask(
     labels_T: NDArray[np.int64],
     *,
     together: bool = False,
+    before_query: Callable[[MeshClient, int], None] = lambda client, image: None,
     after_query: Callable[[int], None] = lambda query: None,
 ) -> Trial:
     """Have every client ask all images, one image per query; return the queries in the order they began.
@@ -123,12 +124,14 @@ def ask(
         images_TCHW: uint8 images.
         labels_T: int64, their classes.
         together: the clients ask at the same time, each one query after the other; else they take turns.
+        before_query: called with who asks and the number of the image.
         after_query: called with the number of queries done so far.
     """
     done, stopped = itertools.count(1), threading.Event()
 
     def query(client: int, step: int) -> _Query:
         image = (step + client * len(labels_T) // len(clients)) % len(labels_T)
+        before_query(clients[client], image)
         begin_s = time.monotonic()
         answer: Answer | None = None
         try:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from airmoe.errors import InvalidInputError
-from airmoe.runfolder import Seed
+from airmoe.runfolder import Seed, Transmission
 
 Positive = Annotated[int, Field(ge=1, le=10**6)]
 LearningRate = Annotated[float, Field(gt=0, le=1e30)]
@@ -69,6 +69,9 @@ class GateSettings(SgdSettings):
 
     Each round a client asks, for each of its images, the ``query_k`` experts its gate likes best and one more
     drawn at random; what they answer is kept for later rounds.
+
+    With ``channel_aware`` the gate looks at the SNR of the links, too: experts are asked with features as
+    they arrive at each of a few SNRs, and the gate learns at SNRs drawn among these.
     """
 
     rounds: Positive = 60
@@ -78,15 +81,21 @@ class GateSettings(SgdSettings):
     expert_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     balance: Weight = 1e-2
     proximal: Weight = 1e-2
+    channel_aware: bool = False
 
 
 class LinkSettings(Section):
-    """The simulated radio between the clients: Rayleigh block fading on OFDMA subcarriers."""
+    """The simulated radio between the clients: Rayleigh block fading on OFDMA subcarriers.
+
+    ``transmission`` says what a mesh does to features on their way: "ideal" links carry bits without error,
+    "analog" ones add noise.
+    """
 
     mean_snr_db: Annotated[float, Field(ge=-300, le=300)] = 10.0
     subcarriers: Annotated[int, Field(ge=1, le=1 << 20)] = 128
     subcarrier_hz: Annotated[float, Field(ge=1, le=1e12)] = 1e6
     power_w: Annotated[float, Field(ge=1e-12, le=1e6)] = 1e-2
+    transmission: Transmission = "ideal"
 
 
 class RunConfig(Section):

@@ -95,7 +95,8 @@ def export_gate(gate: nn.Module, payload_T: Tensor, experts: int, path: Path) ->
     """Write a gate as the mesh runs it: payloads of any shape and, if it sees them, SNRs to scores (T, E).
 
     Args:
-        gate: says by a bool ``sees_snr`` whether it looks at the links.
+        gate: says by a bool ``sees_snr`` whether it looks at the links; set to False on a gate that was
+            trained blind, it is served as over good links.
         payload_T: a few real payloads, for the check.
         experts: E.
         path: the file to write.

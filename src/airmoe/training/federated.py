@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from airmoe.data import ImageSet, partition
-from airmoe.nn import LinearGate, MixtureOfExperts, MlpExpert, build_extractor
-from airmoe.randomness import torch_seed
+from airmoe.errors import InvalidInputError
+from airmoe.nn import BiasGate, LinearGate, MixtureOfExperts, MlpExpert, build_extractor
+from airmoe.randomness import stream, torch_seed
 from airmoe.runfolder import RadioSpec
 from airmoe.training.checkpoint import Checkpoint, Row
 from airmoe.training.config import RunConfig
@@ -25,9 +26,10 @@ from airmoe.training.evaluation import macro_f1, outputs_in_batches, routed_answ
 from airmoe.training.experts import train_expert
 from airmoe.training.export import export_run
 from airmoe.training.features import FedCeClient, Network
-from airmoe.training.gating import FedGateClient, federated_moments
+from airmoe.training.gating import FedGateClient, content_of, federated_moments, trained_part
 from airmoe.training.rounds import State, federate
 from airmoe.training.run_writing import CHECKPOINTS, begun_run, fingerprint, finish_run
+from airmoe.training.snr_cache import answers_over_links
 
 Report = Callable[[Row], None]
 
@@ -81,10 +83,17 @@ def as_pixels(images_TCHW: NDArray[np.uint8]) -> Tensor:
 
 
 def initial_network(config: RunConfig, channels: int, head: Callable[[int], nn.Module]) -> Network:
-    """Return a feature extractor under ``head(features)`` with the run's initial weights."""
+    """Return a feature extractor under ``head(features)`` with the run's initial weights.
+
+    Raises:
+        InvalidInputError: a backbone whose payload is no vector.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch_seed(config.seed, "initial weights"))
         extractor = build_extractor(config.model.backbone, channels, config.model.norm)
+        if len(extractor.payload_shape) > 1:
+            expected = "lenet5: experts of clients see a vector of features"
+            raise InvalidInputError("model.backbone", config.model.backbone, expected)
         return Network(extractor, head(extractor.features))
 
 
@@ -108,7 +117,9 @@ def train_stages(
     features_TF = [outputs_in_batches(network.extractor, images) for images in data.images_TCHW]
     experts = _train_experts(config, features_TF, data, checkpoint, report)
 
-    gate, gate_rows = _train_gate(config, network.extractor, experts, features_TF, data, checkpoint, report)
+    gate, gate_rows = train_gate(
+        "gate", config, network.extractor, experts, features_TF, data, checkpoint, report
+    )
     return NetworkedMoe(MixtureOfExperts(network.extractor, gate, experts).eval(), feature_rows + gate_rows)
 
 
@@ -167,18 +178,34 @@ def _train_experts(
     return experts
 
 
-def _train_gate(
+def train_gate(
+    stage: str,
     config: RunConfig,
     extractor: nn.Module,
-    experts: Sequence[MlpExpert],
+    experts: Sequence[nn.Module],
     features_TF: Sequence[Tensor],
     data: ClientData,
     checkpoint: Checkpoint | None,
     report: Report,
-) -> tuple[LinearGate, list[Row]]:
-    gate = LinearGate(features_TF[0].shape[1], len(experts))
+) -> tuple[LinearGate | BiasGate, list[Row]]:
+    """Stage 3: return a gate trained by FedGate, and the metrics rows.
+
+    Macro-F1 in the rows is that of top-1 routing of the held-out images: over ideal links, or of a
+    channel-aware gate over analog Rayleigh links with the mean SNR of the run.
+
+    Args:
+        stage: a name, for reports and checkpoints.
+        config: the run; ``config.gate.channel_aware`` says which gate it is.
+        extractor: trained in stage 1.
+        experts: trained in stage 2.
+        features_TF: of every client's images.
+        data: of all clients.
+        checkpoint: as `train_stages`.
+        report: called with each metrics row.
+    """
+    gate = _initial_gate(config, features_TF[0].shape[1], len(experts))
     mean_F, std_F, statistics_bytes = federated_moments(features_TF)
-    gate.standardise(mean_F, std_F)
+    content_of(gate).standardise(mean_F, std_F)
     clients = [
         FedGateClient(
             gate,
@@ -191,28 +218,44 @@ def _train_gate(
         )
         for client, (features, labels) in enumerate(zip(features_TF, data.labels_T, strict=True))
     ]
-    test_features_TF = outputs_in_batches(extractor, data.test_images_TCHW)
-    test_probability_TEC = torch.stack([outputs_in_batches(e, test_features_TF) for e in experts], dim=1)
+    part = trained_part(gate)
+    test_features_TF, test_snr_db_TE = outputs_in_batches(extractor, data.test_images_TCHW), None
+    if config.gate.channel_aware:
+        random = stream(config.seed, "held-out links")
+        test_snr_db_TE, test_probability_TEC = answers_over_links(
+            test_features_TF, experts, config.links.mean_snr_db, random
+        )
+    else:
+        test_probability_TEC = torch.stack([outputs_in_batches(e, test_features_TF) for e in experts], dim=1)
 
     def evaluate(state: State) -> dict[str, float]:
-        gate.linear.load_state_dict(state)
+        part.load_state_dict(state)
         with torch.no_grad():
-            scores_TE = gate(test_features_TF).scores_TE
+            scores_TE = gate(test_features_TF, test_snr_db_TE).scores_TE
         answers_T = routed_answers(scores_TE, test_probability_TEC)
         return {"macro_f1": macro_f1(data.test_labels_T, answers_T, len(data.class_names))}
 
     state, rows = federate(
-        "gate",
-        gate.linear.state_dict(),
+        stage,
+        part.state_dict(),
         clients,
         config.gate.rounds,
         checkpoint=checkpoint,
         evaluate=evaluate,
         report=report,
     )
-    gate.linear.load_state_dict(state)
-    statistics: Row = {"stage": "gate statistics", "round": 1, "bytes": statistics_bytes}
-    return gate, [statistics, *rows]
+    part.load_state_dict(state)
+    statistics: Row = {"stage": f"{stage} statistics", "round": 1, "bytes": statistics_bytes}
+    return gate.eval(), [statistics, *rows]
+
+
+def _initial_gate(config: RunConfig, features: int, experts: int) -> LinearGate | BiasGate:
+    content = LinearGate(features, experts)
+    if not config.gate.channel_aware:
+        return content
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(torch_seed(config.seed, "worth of a link"))
+        return BiasGate(content)
 
 
 def radio_of(config: RunConfig) -> RadioSpec:

@@ -47,6 +47,6 @@ def routing_loss(output: MoeOutput, labels_T: Tensor, balance: float) -> Routing
     if output.load_TE is not None:
         total = total + balance * balance_loss(output.load_TE)
     if int((output.weights_TE[0] > 0).sum()) == 1:
-        fixed_T = probability_T.detach()
+        fixed_T = probability_T.detach().clamp_min(SMALLEST_PROBABILITY)
         total = total - (total_T * fixed_T + (1 - total_T) * fixed_T.mean()).log().mean()
     return RoutingLoss(total, nll)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from airmoe.data import ImageSet
 from airmoe.errors import InvalidInputError, TrainingDivergedError
@@ -62,8 +62,13 @@ class TrainingImages:
 
 
 def initial_model(config: TwoStageConfig, images: ImageSet) -> MixtureOfExperts:
-    """Return the mixture of a configuration with its seed's initial weights."""
+    """Return the mixture of a configuration with its seed's initial weights.
+
+    Raises:
+        InvalidInputError: a network that cannot be built, or an SNR law for another number of experts.
+    """
     settings = config.model
+    make_process(config.channel.snr).draw(0, settings.experts, stream(config.seed, "no draw"))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch_seed(config.seed, "two-stage weights"))
         return build_model(
@@ -75,7 +80,7 @@ def initial_model(config: TwoStageConfig, images: ImageSet) -> MixtureOfExperts:
             width=settings.width or None,
             gate=settings.gate,
             noisy=True,
-            expert_hidden=None,
+            expert_hidden=settings.expert_hidden or None,
             training_k=settings.training_k,
         )
 
@@ -88,10 +93,14 @@ def pick_device(name: str) -> torch.device:
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    device: torch.device | None
     try:
-        return torch.zeros((), device=name).device
+        device = torch.zeros((), device=name).device
     except (RuntimeError, AssertionError):
-        raise InvalidInputError("device", name, "auto, cpu, or cuda where PyTorch finds a GPU") from None
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise InvalidInputError("device", name, "auto, cpu, or cuda where PyTorch finds a GPU")
+    return device
 
 
 def train_stage(
@@ -130,7 +139,7 @@ def train_stage(
     samples, device = len(data.labels_T), data.labels_T.device
     batches = math.ceil(samples / settings.batch_size)
     total = batches * settings.epochs
-    half = _precision(config, device)
+    half = _in_bfloat16(config, device)
     for epoch in range(len(rows), settings.epochs):
         random = stream(config.seed, f"{stage} epoch", epoch)
         order_T = torch.from_numpy(random.permutation(samples)).to(device)
@@ -183,8 +192,10 @@ def _optimiser(model: MixtureOfExperts, settings: StageSettings) -> torch.optim.
 def _link_snr(
     settings: ChannelStageSettings, samples: int, experts: int, random: np.random.Generator
 ) -> LinkSnr:
-    snr = LinkSnr.drawn(make_process(settings.snr), samples, experts, random)
-    return snr if settings.gate_sees_snr else unseen(snr.true_db_TE)
+    snr_db_TE = make_process(settings.snr).draw(samples, experts, random)
+    alike_T1 = random.random((samples, 1)) < settings.alike
+    snr_db_TE = np.where(alike_T1, snr_db_TE[:, :1], snr_db_TE)
+    return LinkSnr(snr_db_TE) if settings.gate_sees_snr else unseen(snr_db_TE)
 
 
 def unseen(true_db_TE: NDArray[np.float64]) -> LinkSnr:
@@ -192,8 +203,7 @@ def unseen(true_db_TE: NDArray[np.float64]) -> LinkSnr:
     return LinkSnr(true_db_TE, np.full_like(true_db_TE, GOOD_SNR_DB))
 
 
-def _precision(config: TwoStageConfig, device: torch.device) -> bool:
-    """Whether to calculate in bfloat16 where that is safe."""
+def _in_bfloat16(config: TwoStageConfig, device: torch.device) -> bool:
     return config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
 
 
@@ -208,12 +218,3 @@ def _refuse_divergence(stage: str, losses: list[Tensor], first: int, total: int)
 
 def _on_cpu(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu() for name, tensor in state.items()}
-
-
-def accuracy(model: nn.Module, images_TCHW: Tensor, labels_T: Tensor, batch: int = 500) -> float:
-    """Return the share of images whose class a mixture names, with its policy and carrier."""
-    right = 0
-    with torch.no_grad():
-        for images, labels in zip(images_TCHW.split(batch), labels_T.split(batch), strict=True):
-            right += int((model(images.float() / 255).y_TC.argmax(dim=1) == labels).sum())
-    return right / len(labels_T)

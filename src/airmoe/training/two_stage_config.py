@@ -1,13 +1,39 @@
 """The settings of two-stage training: a server's gate and experts, without and then with a channel."""
 
+from collections.abc import Callable
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
+from airmoe.errors import InvalidInputError
+from airmoe.links import make_process
+from airmoe.nn import make_transmission
 from airmoe.runfolder import Seed
 from airmoe.training.config import LearningRate, Positive, Section, Weight
 
+
+def expected_by(error: InvalidInputError, text: str) -> str:
+    """Return what was expected of a text, or of a part of it."""
+    return error.expected if error.value == text else f"{error.name} to be {error.expected}"
+
+
+def _readable_by(read: Callable[[str], object]) -> AfterValidator:
+    def check(text: str) -> str:
+        try:
+            read(text)
+        except InvalidInputError as error:
+            raise ValueError(expected_by(error, text)) from None
+        return text
+
+    return AfterValidator(check)
+
+
 Share = Annotated[float, Field(ge=0, le=1)]
+SnrLaw = Annotated[str, _readable_by(make_process)]
+"""A form of `airmoe.links.make_process`."""
+
+TransmissionForm = Annotated[str, _readable_by(make_transmission)]
+"""A form of `airmoe.nn.make_transmission`."""
 
 
 class ImageSettings(Section):
@@ -30,9 +56,11 @@ class GatedModelSettings(Section):
     """The networks; each backbone is split into extractor and expert as `airmoe.nn.build_model` says.
 
     Attributes:
-        backbone: "lenet5", "resnet18" or "vit".
+        backbone: "lenet5", "resnet18", "vit", or "hf:NAME_OR_PATH", which stays as it is.
         norm: "" is the backbone's own.
         width: 0 is the backbone's own.
+        expert_hidden: width of the hidden layer of experts on pooled payloads; 0 makes each expert the rest
+            of the backbone.
         experts: K.
         k: experts per item.
         compared: further experts that every image is sent to while training. Beside another answer to the
@@ -43,16 +71,19 @@ class GatedModelSettings(Section):
     backbone: str = "lenet5"
     norm: Literal["", "batch", "group", "none"] = ""
     width: Annotated[int, Field(ge=0, le=4096)] = 0
+    expert_hidden: Annotated[int, Field(ge=0, le=1 << 16)] = 0
     experts: Annotated[int, Field(ge=1, le=1000)] = 4
     k: Annotated[int, Field(ge=1, le=1000)] = 1
     compared: Annotated[int, Field(ge=0, le=1000)] = 1
     gate: Literal["mlp", "concat", "bias"] = "bias"
 
-    @model_validator(mode="after")
-    def _enough_experts(self) -> "GatedModelSettings":
-        if self.k > self.experts:
-            raise ValueError(f"k is {self.k}; expected at most {self.experts}, the number of experts")
-        return self
+    @field_validator("k")
+    @classmethod
+    def _enough_experts(cls, k: int, info: ValidationInfo) -> int:
+        experts = info.data.get("experts", k)
+        if k > experts:
+            raise ValueError(f"at most {experts}, the number of experts")
+        return k
 
     @property
     def training_k(self) -> int:
@@ -82,14 +113,17 @@ class ChannelStageSettings(StageSettings):
     Attributes:
         extractor_rate: the feature extractor's learning rate, as a share of the others'.
         snr: what SNR each image meets on the link to each expert, a form of `airmoe.links.make_process`.
+        alike: share of the images whose links all have the same SNR, that of the first. A gate that sees the
+            links avoids bad ones, and experts that never met a bad link fail when there is no other.
         transmission: a form of `airmoe.nn.make_transmission`.
         gate_sees_snr: False trains with the same noise a gate that is blind to it ("naive + noise").
     """
 
     epochs: Annotated[int, Field(ge=0, le=10**6)] = 6
     extractor_rate: Share = 0.1
-    snr: str = "uniform:-5:20"
-    transmission: str = "analog"
+    snr: SnrLaw = "uniform:-5:20"
+    alike: Share = 0.5
+    transmission: TransmissionForm = "analog"
     gate_sees_snr: bool = True
 
 

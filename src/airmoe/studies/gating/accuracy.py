@@ -11,7 +11,7 @@ from airmoe.studies.curves.rows import Row, Rows, scaled, sweep_table
 from airmoe.studies.curves.settings import Experts, Values
 from airmoe.studies.gating.asking import Outcome, ask_over_links
 from airmoe.studies.gating.models import Asked
-from airmoe.studies.gating.settings import Epochs, GatingSettings, Size
+from airmoe.studies.gating.settings import Epochs, GatingSettings, Shift, Size, Width
 
 SMOKE = {
     "data": "digits",
@@ -66,9 +66,9 @@ class ResNetSettings(GatingSettings):
     }
 
     backbone: Literal["lenet5", "resnet18", "vit"] = "resnet18"
-    width: Size = 16
+    width: Width = 16
     experts: Experts = 8
-    shift: Size = 4
+    shift: Shift = 4
     train_images: Size = 20_000
     clean_epochs: Epochs = 5
     channel_epochs: Epochs = 3
@@ -81,7 +81,7 @@ class GpuSettings(GatingSettings):
 
     backbone: Literal["lenet5", "resnet18", "vit"] = "resnet18"
     experts: Experts = 8
-    shift: Size = 4
+    shift: Shift = 4
     clean_epochs: Epochs = 60
     channel_epochs: Epochs = 30
 

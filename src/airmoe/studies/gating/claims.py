@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from airmoe.studies.curves.figure import Curves
-from airmoe.studies.curves.rows import Rows
+from airmoe.studies.curves.rows import Row, Rows
 
 CONTESTED_DB = (-5.0, 0.0, 5.0, 10.0)
 """Means at which something is left to win."""
@@ -25,8 +25,12 @@ def claims(curves: Mapping[str, Curves], rows: Mapping[str, Rows]) -> list[str]:
 
 
 def _difference(figure: str, rows: Rows, *, equal: bool) -> list[str]:
-    """Channel-aware minus naive + noise, by seed, averaged over the contested means."""
-    difference_S = _mean_by_seed(rows.of("channel_aware")) - _mean_by_seed(rows.of("naive_noise"))
+    """Channel-aware minus naive + noise, averaged over the contested means, by seed; of one seed nothing."""
+    aware, blind = (_contested(rows.of(name)) for name in ("channel_aware", "naive_noise"))
+    by_seed: dict[float, list[float]] = {}
+    for x, seed in sorted(aware.keys() & blind.keys()):
+        by_seed.setdefault(seed, []).append(aware[x, seed] - blind[x, seed])
+    difference_S = np.array([np.mean(differences) for differences in by_seed.values()])
     if len(difference_S) < 2:
         return []
     mean, error = float(difference_S.mean()), float(difference_S.std(ddof=1) / len(difference_S) ** 0.5)
@@ -38,16 +42,9 @@ def _difference(figure: str, rows: Rows, *, equal: bool) -> list[str]:
     ]
 
 
-def _mean_by_seed(rows: Sequence[Mapping[str, float]]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    seeds = sorted({row["seed"] for row in rows})
-    return np.array(
-        [
-            np.mean(
-                [row["accuracy"] for row in rows if row["seed"] == seed and row["x"] in CONTESTED_DB] or [0]
-            )
-            for seed in seeds
-        ]
-    )
+def _contested(rows: Sequence[Row]) -> dict[tuple[float, float], float]:
+    """Return the accuracy by mean and seed."""
+    return {(row["x"], row["seed"]): row["accuracy"] for row in rows if row["x"] in CONTESTED_DB}
 
 
 def _shares(curves: Curves, rows: Rows) -> list[str]:

@@ -1,20 +1,24 @@
 """Settings of the study's curves: what is trained, how, and over which links it is asked."""
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+import numpy as np
+from pydantic import Field, ValidationInfo, field_validator
 
 from airmoe.errors import InvalidInputError
 from airmoe.links import SnrProcess, make_process
-from airmoe.nn import make_transmission
 from airmoe.scheduling import BestLink, Policy, RandomK, TopK
 from airmoe.studies.curves.settings import CurveSettings, Decibels, Experts, Seeds, Share, Values
 from airmoe.training.two_stage_config import (
     ChannelStageSettings,
     GatedModelSettings,
     ImageSettings,
+    SnrLaw,
     StageSettings,
+    TransmissionForm,
     TwoStageConfig,
+    expected_by,
 )
 
 Method = Literal[
@@ -46,6 +50,8 @@ SINGLE = ("one network", "one network, best link")
 
 Epochs = Annotated[int, Field(ge=1, le=1000)]
 Size = Annotated[int, Field(ge=0, le=10**6)]
+Shift = Annotated[int, Field(ge=0, le=16)]
+Width = Annotated[int, Field(ge=0, le=4096)]
 
 
 class GatingSettings(CurveSettings):
@@ -68,16 +74,17 @@ class GatingSettings(CurveSettings):
         batch_size: of both stages.
         learning_rate: of both stages.
         train_snr: the law of stage 2.
+        alike: share of the images of stage 2 whose links are all alike.
         train_transmission: of stage 2.
         transmission: of the test.
-        law: of the test, as `airmoe.links.make_process` reads it once settings are put in for their names in
-            braces.
         mean_snr_db: for the law, dB.
         spread_db: for the law, dB.
         bad_db: for the law, dB.
         correlation: for the law.
         delay_slots: the gate sees the SNR of so many images ago.
         error_db: standard deviation of the error in dB of what it sees.
+        law: of the test, as `airmoe.links.make_process` reads it once settings are put in for their names in
+            braces.
     """
 
     seeds: Seeds = 3
@@ -89,9 +96,9 @@ class GatingSettings(CurveSettings):
     train_images: Size = 0
     test_images: Size = 0
     flip: bool = True
-    shift: Annotated[int, Field(ge=0, le=16)] = 0
+    shift: Shift = 0
     backbone: Literal["lenet5", "resnet18", "vit"] = "lenet5"
-    width: Annotated[int, Field(ge=0, le=4096)] = 0
+    width: Width = 0
     experts: Experts = 4
     k: Experts = 1
     gate: Literal["concat", "bias"] = "bias"
@@ -99,11 +106,11 @@ class GatingSettings(CurveSettings):
     channel_epochs: Epochs = 6
     batch_size: Annotated[int, Field(ge=1, le=65536)] = 128
     learning_rate: Annotated[float, Field(gt=0, le=10)] = 1e-3
-    train_snr: str = "uniform:-5:20"
-    train_transmission: str = "analog"
+    train_snr: SnrLaw = "uniform:-5:20"
+    alike: Share = 0.5
+    train_transmission: TransmissionForm = "analog"
 
-    transmission: str = "analog"
-    law: str = "spread:{mean_snr_db:g}:{spread_db:g}"
+    transmission: TransmissionForm = "analog"
     mean_snr_db: Decibels = 5.0
     spread_db: Annotated[float, Field(ge=0, le=100)] = 10.0
     bad_db: Decibels = -10.0
@@ -111,24 +118,30 @@ class GatingSettings(CurveSettings):
     delay_slots: Annotated[int, Field(ge=0, le=10_000)] = 0
     error_db: Annotated[float, Field(ge=0, le=100)] = 0.0
 
-    @model_validator(mode="after")
-    def _everything_is_known(self) -> Self:
-        if self.k > self.experts:
-            raise ValueError(f"k is {self.k}; expected at most {self.experts}, the number of experts")
+    law: str = "spread:{mean_snr_db:g}:{spread_db:g}"
+
+    @field_validator("k")
+    @classmethod
+    def _enough_experts(cls, k: int, info: ValidationInfo) -> int:
+        experts = info.data.get("experts", k)
+        if k > experts:
+            raise ValueError(f"at most {experts}, the number of experts")
+        return k
+
+    @field_validator("law")
+    @classmethod
+    def _can_be_drawn(cls, law: str, info: ValidationInfo) -> str:
         try:
-            self.process()
-            make_process(self.train_snr)
-            make_transmission(self.train_transmission)
-            make_transmission(self.transmission)
+            _process(law, info.data).draw(0, info.data.get("experts", 1), np.random.default_rng(0))
         except InvalidInputError as error:
-            raise ValueError(str(error)) from None
-        except (KeyError, IndexError, AttributeError) as error:
-            raise ValueError(f"law is {self.law!r}; expected names of settings in braces ({error})") from None
-        return self
+            raise ValueError(expected_by(error, law)) from None
+        except (KeyError, IndexError, AttributeError, ValueError) as error:
+            raise ValueError(f"names of settings in braces, as in {{mean_snr_db:g}} ({error})") from None
+        return law
 
     def process(self) -> SnrProcess:
         """Return what the links do in the test."""
-        return make_process(self.law.format(**self.model_dump()))
+        return _process(self.law, self.model_dump())
 
     def policy(self, seed: int) -> Policy:
         """Return who chooses experts in the test."""
@@ -161,8 +174,13 @@ class GatingSettings(CurveSettings):
                 epochs=0 if self.method in CLEAN else self.channel_epochs,
                 snr=self.train_snr,
                 transmission=self.train_transmission,
+                alike=self.alike,
                 gate_sees_snr=self.method not in (*CLEAN, *BLIND),
                 batch_size=self.batch_size,
                 learning_rate=self.learning_rate,
             ),
         )
+
+
+def _process(law: str, settings: Mapping[str, Any]) -> SnrProcess:
+    return make_process(law.format(**settings))
