@@ -1,6 +1,7 @@
 """The demonstration over several seeds: mean and spread of its figures.
 
     python benchmarks/demo_seeds.py --seeds 0 1 2
+    python benchmarks/demo_seeds.py --seeds 0 1 2 --analog
     python benchmarks/demo_seeds.py --seeds 0 --data cifar10 --data-dir DIR
 
 Each seed is one ``airmoe demo``, about two minutes on two cores for digits.
@@ -17,6 +18,9 @@ from typing import Any
 
 from airmoe.report import equal_f1_text
 
+Columns = dict[str, tuple[str, float, int]]
+"""Title to key, scale and digits."""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(
@@ -25,6 +29,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--data", default="digits")
     parser.add_argument("--data-dir")
+    parser.add_argument("--analog", action="store_true", help="compare gates over analog links, too")
     arguments = parser.parse_args()
     runs = []
     for seed in arguments.seeds:
@@ -34,6 +39,8 @@ def main() -> None:
             command += ["--seed", str(seed), "--out", str(out)]
             if arguments.data_dir:
                 command += ["--data-dir", arguments.data_dir]
+            if arguments.analog:
+                command.append("--analog")
             print(f"seed {seed} ...", flush=True)
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
             runs.append(json.loads((out / "results.json").read_text(encoding="utf-8")))
@@ -42,10 +49,12 @@ def main() -> None:
     for run in runs:
         print(f"  {equal_f1_text(run)}")
     print_kills(runs)
+    if arguments.analog:
+        print_analog([run["analog"] for run in runs])
 
 
 def print_methods(runs: list[dict[str, Any]]) -> None:
-    columns = {
+    columns: Columns = {
         "macro-F1": ("macro_f1", 1.0, 3),
         "local pairs, %": ("local_share", 100.0, 1),
         "of own classes, %": ("local_share_own_classes", 100.0, 1),
@@ -54,9 +63,40 @@ def print_methods(runs: list[dict[str, Any]]) -> None:
         "p50 ms": ("latency_p50_ms", 1.0, 2),
         "p99 ms": ("latency_p99_ms", 1.0, 2),
     }
+    print_table(columns, [run["methods"] for run in runs])
+
+
+def print_analog(runs: list[dict[str, Any]]) -> None:
+    columns: Columns = {
+        "macro-F1": ("macro_f1", 1.0, 3),
+        "local pairs, %": ("local_share", 100.0, 1),
+        "of own classes, %": ("local_share_own_classes", 100.0, 1),
+        "dB": ("mean_snr_db", 1.0, 1),
+        "µJ": ("joules_per_query", 1e6, 2),
+        "simulated F1": ("macro_f1_simulated", 1.0, 3),
+    }
+    print(f"\nover analog links, {runs[0]['mean_snr_db']:g} dB on average:")
+    print_table(columns, [run["methods"] for run in runs])
+    print("\nin simulation, macro-F1 and local pairs by mean SNR, dB:")
+    means = [f"{point['mean_snr_db']:g}" for point in next(iter(runs[0]["sweep"].values()))]
+    print("| gate | " + " | ".join(means) + " |")
+    print("|---|" + "---:|" * len(means))
+    for key, scale, digits in (("macro_f1", 1.0, 3), ("local_share", 100.0, 1)):
+        for name in runs[0]["sweep"]:
+            points = zip(*(run["sweep"][name] for run in runs), strict=True)
+            cells = [spread([point[key] * scale for point in same], digits) for same in points]
+            print(f"| {name} | " + " | ".join(cells) + " |")
+    for number, mean in enumerate(means):
+        f1 = [[curve[number]["macro_f1"] for curve in run["sweep"].values()] for run in runs]
+        gains = ", ".join(f"{aware - naive:+.3f}" for aware, naive in f1)
+        print(f"gain at {mean} dB, seed by seed: {gains}")
+    print("largest difference mesh - simulation:", max(run["mesh_minus_simulation"] for run in runs))
+
+
+def print_table(columns: Columns, runs: list[list[dict[str, Any]]]) -> None:
     print("| method | " + " | ".join(columns) + " |")
     print("|---|" + "---:|" * len(columns))
-    for methods in zip(*(run["methods"] for run in runs), strict=True):
+    for methods in zip(*runs, strict=True):
         cells = [
             "-" if methods[0][key] is None else spread([method[key] * scale for method in methods], digits)
             for key, scale, digits in columns.values()

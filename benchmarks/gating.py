@@ -92,7 +92,9 @@ def step_of(
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4)
 
     def step() -> None:
-        loss = routing_loss(forward(model, images, snr), labels_T, 0.3).total
+        loss = routing_loss(
+            forward(model, images, snr), labels_T, 0.3, one_expert=model.training_k == 1
+        ).total
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

@@ -19,7 +19,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "airmoe"
 
 TOP_TO_BOTTOM = (
-    *("__main__", "cli", "run_options", "studies", "report", "mesh", "training", "nn", "data", "scheduling", "links"),
+    *("__main__", "cli", "run_options", "studies", "report", "mesh", "training", "nn", "data", "scheduling"),
+    "links",
     *("runfolder", "files", "randomness", "errors"),
     "__init__",
 )
@@ -294,16 +295,33 @@ def test_what_is_private_or_local_needs_no_docstring(tmp_path: Path) -> None:
     assert undocumented(tmp_path) == []
 
 
+def by_section(sections: dict[str, object]) -> dict[str, object]:
+    """Values by "section.key", or "key" where there is no section."""
+    found: dict[str, object] = {}
+    for section, value in sections.items():
+        named = value.items() if isinstance(value, dict) else [(None, value)]
+        found |= {f"{section}.{key}" if key else section: default for key, default in named}
+    return found
+
+
 def defaults() -> dict[str, object]:
     """Every default of a run and of the radio, under the name that the settings page uses."""
     from airmoe.links import Ofdma
-    from airmoe.training import RunConfig
+    from airmoe.studies.gating.settings import GatingSettings
+    from airmoe.training import RunConfig, TwoStageConfig
 
-    found: dict[str, object] = {}
-    for section, value in RunConfig().model_dump().items():
-        named = value.items() if isinstance(value, dict) else [(None, value)]
-        found |= {f"{section}.{key}" if key else section: default for key, default in named}
-    return found | {f"Ofdma.{name}": default for name, default in vars(Ofdma()).items()}
+    tested = {
+        *("label", "seeds", "swept", "values", "method", "test_images", "transmission", "law"),
+        *("mean_snr_db", "spread_db", "bad_db", "correlation", "delay_slots", "error_db"),
+    }
+    trained = {name: value for name, value in GatingSettings().model_dump().items() if name not in tested}
+    prefixed = {
+        "": by_section(RunConfig().model_dump()),
+        "two-stage: ": by_section(TwoStageConfig().model_dump()),
+        "gating study: ": trained,
+        "Ofdma.": vars(Ofdma()),
+    }
+    return {f"{prefix}{name}": value for prefix, found in prefixed.items() for name, value in found.items()}
 
 
 def fixed(names: Iterator[str]) -> dict[str, object]:
@@ -321,7 +339,7 @@ def fixed(names: Iterator[str]) -> dict[str, object]:
 
 def test_the_settings_page_lists_every_default_and_whose_choice_it_is() -> None:
     page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| `([\w.]+)` \| `([^`]+)` \| (ours|the paper's)", page, flags=re.MULTILINE)
+    rows = re.findall(r"^\| `([\w.: -]+)` \| `([^`]+)` \| (ours|the paper's)", page, flags=re.MULTILINE)
     written = {name: default.strip('"') for name, default, _ in rows}
     expected = {**defaults(), **fixed(name for name in written if name.isupper())}
     assert written == {name: str(default) for name, default in expected.items()}

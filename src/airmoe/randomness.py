@@ -14,7 +14,8 @@ def stream(seed: int, purpose: str, *indices: int) -> np.random.Generator:
     Args:
         seed: the run's seed, >= 0.
         purpose: what the numbers are for; different purposes are independent.
-        indices: further coordinates, each >= 0: stage, round, client, slot.
+        indices: further coordinates, each >= 0: stage, round, client, slot; as many for every stream of a
+            purpose, since trailing zeros make no difference.
     """
     return np.random.default_rng([seed, zlib.crc32(purpose.encode()), *indices])
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from airmoe.data import ImageSet
-from airmoe.links import LinkSnr, Links, Ofdma
+from airmoe.links import Links, LinkSnr, Ofdma
 from airmoe.nn import (
     Analog,
     IdealRadioCarrier,

@@ -53,13 +53,17 @@ class Demonstration:
         (method,) = [method for method in self.results["methods"] if method["name"] == name]
         return method  # type: ignore[no-any-return]
 
+    def over_analog_links(self, name: str) -> dict[str, Any]:
+        (method,) = [method for method in self.results["analog"]["methods"] if method["name"] == name]
+        return method  # type: ignore[no-any-return]
+
 
 @pytest.fixture(scope="session")
 def demonstration(tmp_path_factory: pytest.TempPathFactory) -> Demonstration:
-    """A whole demonstration: 5 clients, some images asked by each."""
+    """A whole demonstration: 5 clients, some images asked by each, also over analog links."""
     folder = tmp_path_factory.mktemp("demonstration")
     (folder / "settings.toml").write_text(DEMO_SETTINGS, encoding="utf-8")
-    options = ["--config", folder / "settings.toml", "--ask", ASKED, "--central-epochs", 2]
+    options = ["--config", folder / "settings.toml", "--ask", ASKED, "--central-epochs", 2, "--analog"]
     process = ended("demo", *options, "--out", folder / "out" / "run", timeout_s=180)
     return Demonstration(process, folder / "out" / "run", processes_about(folder))
 

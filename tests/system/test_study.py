@@ -1,4 +1,4 @@
-"""``airmoe study selection`` as a user runs it, everything tiny: the folder, and what its rows must obey."""
+"""``airmoe study`` as a user runs it, everything tiny: the folder, and what its rows must obey."""
 
 import csv
 import itertools
@@ -314,8 +314,86 @@ def test_without_matplotlib_it_says_what_to_install() -> None:
     assert told.stderr == "airmoe: this command needs matplotlib; install with: pip install matplotlib\n"
 
 
+@pytest.fixture(scope="module")
+def gating(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """The whole study of gating in its tiny form."""
+    out = tmp_path_factory.mktemp("gating") / "run"
+    options = ("--smoke", "--device", "cpu", "--out", out)
+    process = ended("study", "gating", *options, environment={"OMP_NUM_THREADS": "1"}, timeout_s=180)
+    assert process.returncode == 0, process.stderr
+    return Study(process, out)
+
+
+def gating_figures(gating: Study) -> dict[str, list[str]]:
+    """The curves of every figure, as the settings of the run have them."""
+    folder = gating.out / "settings"
+    return {path.name: sorted(file.stem for file in path.iterdir()) for path in folder.iterdir()}
+
+
+def test_the_study_of_gating_leaves_figures_tables_rows_and_settings(gating: Study) -> None:
+    figures = gating_figures(gating)
+    assert {"analog_spread_10", "one_bad_link", "shares", "codes", "resnet18_spread_0"} < figures.keys()
+    assert not any(figure.startswith("gpu") for figure in figures)
+    files = {name for name, content in all_under(gating.out).items() if content is not None}
+    assert files == (
+        {"run.json", "tables.md"}
+        | {f"{figure}.csv" for figure in figures}
+        | {f"figures/{figure}.svg" for figure in figures}
+        | {f"settings/{figure}/{curve}.toml" for figure, curves in figures.items() for curve in curves}
+    )
+    for figure in figures:
+        drawing = ET.parse(gating.out / "figures" / f"{figure}.svg").getroot()
+        assert drawing.tag == "{http://www.w3.org/2000/svg}svg"
+    tables = (gating.out / "tables.md").read_text(encoding="utf-8")
+    for figure in figures:
+        assert f"`airmoe study gating --smoke --device cpu --seed 0 --only {figure}`" in tables
+    assert [path.name for path in gating.out.parent.iterdir()] == ["run"]
+
+
+def test_what_must_hold_of_gating_is_told(gating: Study) -> None:
+    told = re.findall(r"^channel-aware: .*: (?:holds|does not hold)$", gating.process.stdout, re.MULTILINE)
+    assert len(told) == 2
+
+
+def test_every_gating_curve_has_a_row_for_each_value_and_shares_are_shares(gating: Study) -> None:
+    for figure, curves in gating_figures(gating).items():
+        swept = [[row["x"] for row in gating.rows(figure, curve)] for curve in curves]
+        assert len(swept[0]) >= 2
+        assert swept.count(swept[0]) == len(swept)
+        for row in (row for curve in curves for row in gating.rows(figure, curve)):
+            shares = {name: value for name, value in row.items() if "share" in name or name == "accuracy"}
+            assert len(shares) >= 3
+            assert all(0 <= share <= 1 for share in shares.values())
+            assert row["least_share"] <= row["largest_share"]
+
+
+def test_max_snr_routing_uses_the_best_links_and_others_none_better(gating: Study) -> None:
+    best = gating.at("analog_spread_10", "best_link", "chosen_snr_db")
+    assert best == pytest.approx({(mean_db, seed): mean_db + 10 for mean_db, seed in best})
+    for curve in ("channel_aware", "naive", "naive_noise", "random", "one_network"):
+        used = gating.at("analog_spread_10", curve, "chosen_snr_db")
+        assert all(used[key] < best[key] for key in best)
+    copies = gating.at("analog_spread_10", "one_network_best_link", "chosen_snr_db")
+    assert copies == pytest.approx(best)
+
+
+def test_the_oracle_is_the_best_and_without_a_channel_nothing_changes(gating: Study) -> None:
+    for figure in ("analog_spread_0", "analog_spread_10"):
+        best = gating.at(figure, "oracle", "accuracy")
+        for curve in ("best_link", "channel_aware", "naive", "naive_noise", "random", "one_network"):
+            accuracy = gating.at(figure, curve, "accuracy")
+            assert all(accuracy[key] <= best[key] for key in best), (figure, curve)
+        off = gating.rows(figure, "channel_off")
+        assert len({row["accuracy"] for row in off}) == 1
+
+
 def test_the_commands_explain_themselves() -> None:
-    for command, words in ((("study",), "selection"), (STUDY, "--resume")):
+    for command, words in (
+        (("study",), "selection"),
+        (("study",), "gating"),
+        (STUDY, "--resume"),
+        (("study", "gating"), "--gpu"),
+    ):
         explained = ended(*command, "--help")
         assert explained.returncode == 0
         assert words in explained.stdout

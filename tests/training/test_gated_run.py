@@ -407,3 +407,8 @@ def test_numbers_of_the_held_out_images_come_from_the_seed_alone(run: Path, few_
     first, again = (gated_run.held_out_accuracy(model, tiny(), few_digits) for _ in range(2))
     assert first == again
     assert np.isfinite(list(first.values())).all()
+
+
+def test_a_radio_that_is_changed_in_part_stays_analog() -> None:
+    config = parse_section(TwoStageConfig, "[links]\nmean_snr_db = 3.0", "my.toml")
+    assert (config.links.mean_snr_db, config.links.transmission) == (3.0, "analog")

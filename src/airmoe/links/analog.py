@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from airmoe.links.checks import real_array, refuse_shape, refuse_where
 
 SMALLEST_NORM = 1e-8
-LOWEST_SNR_DB = -100.0
+LOWEST_SNR_DB = -40.0
 """A link without gain brings noise alone, and noise has to stay a number."""
 
 

@@ -14,6 +14,9 @@ from airmoe.links.fading_processes import first_order
 from airmoe.links.processes import HIGHEST_DB, LOWEST_DB, draw_shape
 from airmoe.links.text_form import text_form
 
+MOST_TIMES_REFERENCE = 1e9
+"""Times the reference distance that a radius may be."""
+
 
 @dataclass(frozen=True)
 class ShadowedPathLossSnr:
@@ -37,7 +40,7 @@ class ShadowedPathLossSnr:
     Raises:
         InvalidInputError: an SNR outside -300 to 300 dB, an exponent outside 0 to 20, a standard deviation
             outside 0 to 100 dB, a correlation outside 0 to 1, a distance that is not above 0, or a radius
-            that is not above the reference distance.
+            that is not above the reference distance or beyond 1e9 times that.
     """
 
     reference_snr_db: float = 80.0
@@ -55,6 +58,7 @@ class ShadowedPathLossSnr:
         reference_m = positive_number("reference_m", self.reference_m)
         if positive_number("radius_m", self.radius_m) <= reference_m:
             raise InvalidInputError("radius_m", self.radius_m, f"above reference_m, {reference_m}")
+        number_within("radius_m", self.radius_m, reference_m, MOST_TIMES_REFERENCE * reference_m)
 
     @property
     def name(self) -> str:
@@ -69,4 +73,5 @@ class ShadowedPathLossSnr:
         distance_L = np.sqrt(1 + random.random(links) * (widest**2 - 1))
         path_loss_db_L = 10 * self.exponent * np.log10(distance_L)
         shadowing_SL = first_order(random.standard_normal(shape_SL), self.correlation)
-        return np.asarray(self.reference_snr_db - path_loss_db_L + self.shadowing_db * shadowing_SL)
+        snr_db_SL = self.reference_snr_db - path_loss_db_L + self.shadowing_db * shadowing_SL
+        return np.clip(snr_db_SL, LOWEST_DB, HIGHEST_DB)

@@ -18,6 +18,7 @@ from airmoe.links.processes import HIGHEST_DB, LOWEST_DB, draw_shape
 from airmoe.links.text_form import text_form
 
 TDL_MODELS = ("A", "B", "C", "D", "E")
+MOST_SUBCARRIERS = 1 << 16
 MOST_AT_ONCE = 8192
 """Slots times links that Sionna draws at once: each takes about 20 kB."""
 
@@ -68,7 +69,8 @@ class TdlSnr:
         number_within("carrier_hz", self.carrier_hz, 0.5e9, 100e9)
         positive_number("slot_s", self.slot_s)
         integer_at_least("subcarriers", self.subcarriers, 1)
-        positive_number("subcarrier_hz", self.subcarrier_hz)
+        number_within("subcarriers", self.subcarriers, 1, MOST_SUBCARRIERS)
+        number_within("subcarrier_hz", self.subcarrier_hz, 1, 1e12)
 
     @property
     def name(self) -> str:

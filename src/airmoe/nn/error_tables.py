@@ -10,6 +10,7 @@ Shape suffixes: W codewords, K bits of one.
 
 import argparse
 import json
+import re
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -17,12 +18,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 
 from airmoe.errors import AirmoeError
 from airmoe.files import replaced_file
 from airmoe.links.checks import integer_at_least
 from airmoe.nn.coding import BLOCK_BITS
+from airmoe.nn.error_events import Events, fit_events
 from airmoe.nn.error_rates import EDGE_BITS, TABLES_FILE
 from airmoe.nn.sionna_chain import send_words
 from airmoe.randomness import torch_seed
@@ -37,6 +40,9 @@ LOWEST_DB, HIGHEST_DB = -20.0, 16.0
 COARSE_STEP_DB, DENSE_STEP_DB, LAST_STEP_DB = 1.0, 0.25, 0.5
 RARE = 1e-5
 """A bit-error rate that does not matter any more."""
+
+COUNTED = ("snr_db", "sent", "failed")
+"""Columns that are not rounded."""
 
 BATCH = 100
 
@@ -93,7 +99,33 @@ def snr_grid_db(first_db: float, last_db: float) -> list[float]:
 def table_row(
     code: str, modulation: str, snr_db: float, blocks: int, failures: int, seed: int
 ) -> dict[str, float]:
-    """Return what was counted at one SNR; arguments as in `make_tables`."""
+    """Return what was counted at one SNR; arguments as in `make_tables`.
+
+    For the convolutional code: the bit-error rates of the first and last 64 bits of a codeword and of those
+    between. For the LDPC code: the block-error rate, and the bit-error rate of blocks that failed. For
+    both: how wrong bits come together (`airmoe.nn.error_events`), for the LDPC code in failed blocks.
+    """
+    wrong_WK = _wrong_bits(code, modulation, snr_db, blocks, failures, seed)
+    wrong_W = wrong_WK.sum(axis=1, dtype=np.int64)
+    failed_W = wrong_W[wrong_W > 0]
+    row: dict[str, float] = {"snr_db": snr_db, "sent": len(wrong_W), "failed": len(failed_W)}
+    if code == "conv":
+        row["first"] = wrong_WK[:, :EDGE_BITS].mean()
+        row["middle"] = wrong_WK[:, EDGE_BITS:-EDGE_BITS].mean()
+        row["last"] = wrong_WK[:, -EDGE_BITS:].mean()
+        row["burst"] = fit_events(wrong_W, BLOCK_BITS, failed=False).burst
+    else:
+        row["block"] = len(failed_W) / len(wrong_W)
+        row["bit_if_block"] = failed_W.mean() / BLOCK_BITS if len(failed_W) else 0.0
+        of_failed = fit_events(failed_W, BLOCK_BITS, failed=True) if len(failed_W) else Events(0.0, 1.0)
+        row |= of_failed._asdict()
+    return {name: value if name in COUNTED else float(f"{value:.5g}") for name, value in row.items()}
+
+
+def _wrong_bits(
+    code: str, modulation: str, snr_db: float, blocks: int, failures: int, seed: int
+) -> NDArray[np.bool_]:
+    """Return (W, K): where the bits that were decided on are not those that were sent."""
     wrong_WK = torch.zeros(0, BLOCK_BITS, dtype=torch.bool)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch_seed(seed, f"{code} {modulation} {snr_db}"))
@@ -102,15 +134,12 @@ def table_row(
             word_WK = torch.randint(2, (words, BLOCK_BITS), dtype=torch.uint8)
             decided_WK = send_words(word_WK, modulation, code, torch.full((words,), snr_db))
             wrong_WK = torch.cat([wrong_WK, decided_WK != word_WK])
-    failed_W = wrong_WK.any(dim=1)
-    counts = {"snr_db": snr_db, "sent": len(wrong_WK), "failed": int(failed_W.sum())}
-    if code == "conv":
-        parts = wrong_WK.double().split([EDGE_BITS, BLOCK_BITS - 2 * EDGE_BITS, EDGE_BITS], dim=1)
-        rates = dict(zip(("first", "middle", "last"), (part.mean() for part in parts), strict=True))
-    else:
-        of_failed = wrong_WK[failed_W].double().mean() if failed_W.any() else torch.tensor(0.0)
-        rates = {"block": failed_W.double().mean(), "bit_if_block": of_failed}
-    return counts | {name: float(f"{float(rate):.5g}") for name, rate in rates.items()}
+    return wrong_WK.numpy()
+
+
+def as_text(tables: dict[str, Any]) -> str:
+    """Return the tables as JSON, a column on a line."""
+    return re.sub(r"\s+(?=[^\[\]]*\])", " ", json.dumps(tables, indent=1)) + "\n"
 
 
 def _bit_rate(code: str, row: dict[str, float]) -> float:
@@ -142,7 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.print(f"error: {error}", markup=False, soft_wrap=True)
         return 2
     with replaced_file(chosen.out) as path:
-        path.write_text(json.dumps(tables, indent=1) + "\n", encoding="utf-8")
+        path.write_text(as_text(tables), encoding="utf-8")
     return 0
 
 

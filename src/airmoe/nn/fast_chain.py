@@ -1,8 +1,8 @@
 """The fast digital chain: the bit flips that the full chain would leave, drawn from error rates.
 
-Without a code every bit flips by itself, each class of bits at its own rate. With the convolutional code too,
-all at the rate after decoding. With the LDPC code whole blocks fail, and the bits of a failed block flip at
-the rate of such blocks. No Sionna, on any device; draws come from the device's default generator.
+Without a code every bit flips by itself, each class of bits at its own rate. The convolutional code leaves
+events that flip several bits each (`airmoe.nn.error_events`). With the LDPC code whole blocks fail, and those
+that do have events. No Sionna, on any device; draws come from the device's default generator.
 
 Shape suffixes: P pairs, D values of a payload, S segments of a payload whose bits flip at one rate, B bits of
 a segment.
@@ -30,8 +30,8 @@ def transmit(level_PD: Tensor, bits: int, modulation: str, code: str, snr_db_P: 
     """
     values = level_PD.shape[1]
     place_SB = _places(values, bits, modulation, code, level_PD.device)
-    rate_PS = _flip_rates(values * bits, modulation, code, snr_db_P)
-    flipped = _draw_flips(rate_PS, place_SB, bits * values)
+    hits_PS = _draw_hits(place_SB, values * bits, modulation, code, snr_db_P)
+    flipped = _flipped(hits_PS, place_SB, bits * values)
     received_PD = level_PD
     for bit in range(bits):
         plane_PD = flipped[:, bit * values : (bit + 1) * values]
@@ -39,28 +39,40 @@ def transmit(level_PD: Tensor, bits: int, modulation: str, code: str, snr_db_P: 
     return received_PD
 
 
-def _flip_rates(payload_bits: int, modulation: str, code: str, snr_db_P: Tensor) -> Tensor:
+def _draw_hits(place_SB: Tensor, payload_bits: int, modulation: str, code: str, snr_db_P: Tensor) -> Tensor:
+    """Return (P, S), how many hits every segment takes; a bit may be hit more than once."""
+    segments, segment_bits = place_SB.shape
     if code == "none":
-        return error_rates.uncoded(snr_db_P, modulation)
+        # With -ln(1 - p) hits on average a bit is hit at all with probability p, every bit by itself.
+        return torch.poisson(-torch.log1p(-error_rates.uncoded(snr_db_P, modulation)) * segment_bits)
     if code == "conv":
-        return error_rates.convolutional(modulation, payload_bits)(snr_db_P).unsqueeze(1)
-    block_rate, bit_rate = error_rates.ldpc(modulation)
-    blocks = bits_before_coding(payload_bits, code) // BLOCK_BITS
-    chance_PS = torch.rand(len(snr_db_P), blocks, device=snr_db_P.device)
-    return (chance_PS < block_rate(snr_db_P).unsqueeze(1)) * bit_rate(snr_db_P).unsqueeze(1)
+        curves = error_rates.convolutional(modulation, payload_bits)
+        burst_P1 = curves.burst(snr_db_P).clamp_min(1).unsqueeze(1)
+        missed_P1 = -torch.log1p(-curves.bit(snr_db_P)).unsqueeze(1)
+        return _hits_of_events(torch.poisson(missed_P1 * (1 + (segment_bits - 1) / burst_P1)), burst_P1)
+    block, events, burst = (curve(snr_db_P).unsqueeze(1) for curve in error_rates.ldpc(modulation))
+    chance_PS = torch.rand(len(snr_db_P), segments, device=snr_db_P.device)
+    # Of a Poisson number that is not 0: the first event comes at this time, the others after it.
+    first_PS = -torch.log1p(torch.rand_like(chance_PS) * torch.expm1(-events))
+    events_PS = 1 + torch.poisson((events - first_PS).clamp_min(0))
+    return _hits_of_events(events_PS * (chance_PS < block), burst.clamp_min(1))
 
 
-def _draw_flips(rate_PS: Tensor, place_SB: Tensor, payload_bits: int) -> Tensor:
-    """Return uint8 (P, bits + 1): 1 where a bit flips; the last column is not used.
+def _hits_of_events(events_PS: Tensor, burst_P1: Tensor) -> Tensor:
+    """Return the sum of so many geometric numbers, each at least 1 and ``burst`` on average."""
+    waiting_PS = torch.distributions.Gamma(events_PS.clamp_min(1), 1.0, validate_args=False).sample()
+    return events_PS + torch.poisson(waiting_PS * (burst_P1 - 1) * (events_PS > 0))
 
-    Bits are hit at random, and one that is hit at least once flips: with -ln(1 - p) hits on average that
-    happens with probability p, to each bit by itself. The work is that of the flips, not of all bits.
+
+def _flipped(hits_PS: Tensor, place_SB: Tensor, payload_bits: int) -> Tensor:
+    """Return uint8 (P, bits + 1): 1 where a bit is hit; the last column is not used.
+
+    The work is that of the hits, not of all bits.
     """
-    pairs, segments = rate_PS.shape
-    segment_bits, device = place_SB.shape[1], rate_PS.device
-    hits_R = torch.poisson(-torch.log1p(-rate_PS) * segment_bits).long().flatten()
+    pairs, segments = hits_PS.shape
+    segment_bits, device = place_SB.shape[1], hits_PS.device
     row_R = torch.arange(pairs * segments, device=device)
-    row = torch.repeat_interleave(row_R, hits_R)
+    row = torch.repeat_interleave(row_R, hits_PS.long().flatten())
     pair, segment = (row, 0) if segments == 1 else (row // segments, row % segments)
     bit = torch.randint(segment_bits, row.shape, device=device)
     flipped = torch.zeros(pairs, payload_bits + 1, dtype=torch.uint8, device=device)

@@ -3,6 +3,7 @@
 Shape suffixes: T items, E experts, F features, C outputs.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -129,7 +130,9 @@ class MixtureOfExperts(nn.Module):
             dispatched, normalise = None, "none" if self.training_k == 1 else "chosen"
         else:
             scores = scores_TE.detach().double().cpu().numpy()
-            dispatched = dispatch(payload_T, scores, self.policy, self.carrier, slot, self.experts)
+            dispatched = dispatch(
+                payload_T, scores, self.policy, self.carrier, slot, self.experts, deadline_s=math.inf
+            )
             deliveries, normalise = dispatched.deliveries, "chosen"
             arrived_TE = torch.from_numpy(dispatched.arrived_TE).to(scores_TE.device)
 

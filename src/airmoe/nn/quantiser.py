@@ -39,7 +39,8 @@ def to_bits(level_PD: Tensor, bits: int) -> Tensor:
 def from_bits(bit_PB: Tensor, bits: int) -> Tensor:
     """Return the levels, uint8 (P, D), that have these bits."""
     place_PDb = bit_PB.unflatten(1, (-1, bits)) << _places(bits, bit_PB.device)
-    return place_PDb.sum(dim=-1, dtype=torch.uint8)
+    level_PD: Tensor = place_PDb.sum(dim=-1, dtype=torch.uint8)
+    return level_PD
 
 
 def _places(bits: int, device: torch.device) -> Tensor:

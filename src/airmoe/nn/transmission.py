@@ -15,8 +15,10 @@ from torch import Tensor
 
 from airmoe.errors import InvalidInputError
 from airmoe.links.analog import LOWEST_SNR_DB, SMALLEST_NORM
-from airmoe.links.checks import integer_at_least
+from airmoe.links.checks import integer_at_least, number_within
 from airmoe.scheduling import analog_channel_uses
+
+MOST_REPEATS = 10**6
 
 
 class Transmission(Protocol):
@@ -49,13 +51,14 @@ class Analog:
         repeats: how often everything is sent; the receiver averages, which is worth 10 log10(repeats) dB.
 
     Raises:
-        InvalidInputError: `repeats` is not an integer of at least 1.
+        InvalidInputError: `repeats` is no integer from 1 to 10^6.
     """
 
     repeats: int = 1
 
     def __post_init__(self) -> None:
         integer_at_least("repeats", self.repeats, 1)
+        number_within("repeats", self.repeats, 1, MOST_REPEATS)
 
     @property
     def name(self) -> str:

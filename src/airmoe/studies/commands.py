@@ -108,8 +108,11 @@ def gating(
     if not find_spec("torch"):
         raise MissingExtraError("this command needs torch; install with: pip install 'airmoe[train]'")
     from airmoe.studies.gating import GATING
+    from airmoe.training.two_stage import pick_device
 
     scale = _scale(quick=quick, smoke=smoke, gpu=gpu)
+    if device is not None:
+        pick_device(device)  # before anything is written
     _run(GATING, scale, only, seed, settings, out, resume, {"data_dir": data_dir, "device": device})
 
 

@@ -50,8 +50,9 @@ def train_gated_run(
         config: the run.
         images: the data.
         out: the run folder to make; must not exist.
-        device: "auto", "cpu" or "cuda"; it may differ when a run is resumed.
-        resume: take up ``out``.partial where an interrupted run left it; it ends at the same weights.
+        device: "auto", "cpu" or "cuda".
+        resume: take up ``out``.partial where an interrupted run left it; on a processor it ends at the same
+            weights, on CUDA up to rounding.
         report: called with each metrics row.
         say: told about progress.
 
@@ -79,6 +80,8 @@ def train_gated_run(
             for stage in ("clean", "channel"):
                 rows += train_stage(stage, model, config, data, checkpoint=checkpoint, report=tell, say=say)
         model = model.cpu()
+        if not (config.channel.gate_sees_snr and config.channel.epochs):
+            model.gate.gate.sees_snr = False  # type: ignore[union-attr]
         held_out: Row = {"stage": "held out", "round": 1, **held_out_accuracy(model, config, images)}
         rows.append(held_out)
         report(rows[-1])

@@ -19,7 +19,7 @@ class RoutingLoss(NamedTuple):
     nll: Tensor
 
 
-def routing_loss(output: MoeOutput, labels_T: Tensor, balance: float) -> RoutingLoss:
+def routing_loss(output: MoeOutput, labels_T: Tensor, balance: float, *, one_expert: bool) -> RoutingLoss:
     """Return the loss of a batch whose experts answer with probabilities.
 
     With p the mixture's probability of the true class, weights made to sum to 1,
@@ -39,6 +39,7 @@ def routing_loss(output: MoeOutput, labels_T: Tensor, balance: float) -> Routing
         output: of a `MixtureOfExperts` in training mode.
         labels_T: int64, the true classes.
         balance: weight of the terms against collapse.
+        one_expert: whether each item was sent to one expert only.
     """
     total_T = output.weights_TE.sum(dim=1)
     probability_T = output.y_TC.gather(1, labels_T.unsqueeze(1)).squeeze(1) / total_T
@@ -46,7 +47,7 @@ def routing_loss(output: MoeOutput, labels_T: Tensor, balance: float) -> Routing
     total = nll + balance * balance_loss(output.weights_TE)
     if output.load_TE is not None:
         total = total + balance * balance_loss(output.load_TE)
-    if int((output.weights_TE[0] > 0).sum()) == 1:
+    if one_expert:
         fixed_T = probability_T.detach().clamp_min(SMALLEST_PROBABILITY)
         total = total - (total_T * fixed_T + (1 - total_T) * fixed_T.mean()).log().mean()
     return RoutingLoss(total, nll)

@@ -6,6 +6,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Sequence
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -39,7 +40,12 @@ def begun_run(out: Path, resume: bool) -> Path:
 
 def fingerprint(config: Section, images: ImageSet) -> str:
     """Return what tells a configuration and its data from every other, for checkpoints."""
-    digest = hashlib.sha256(dump_config(config).encode())
+    return hashlib.sha256((dump_config(config) + _digest(images)).encode()).hexdigest()
+
+
+@lru_cache(maxsize=1)
+def _digest(images: ImageSet) -> str:
+    digest = hashlib.sha256()
     for array in (images.train_images, images.train_labels, images.test_images, images.test_labels):
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from airmoe.data import ImageSet
 from airmoe.errors import InvalidInputError, TrainingDivergedError
-from airmoe.links import LinkSnr, make_process
+from airmoe.links import LinkSnr, SnrProcess, make_process
 from airmoe.nn import LocalCarrier, MixtureOfExperts, RadioCarrier, build_model, make_transmission
 from airmoe.nn.channel_gates import GOOD_SNR_DB
 from airmoe.randomness import stream, torch_seed
@@ -128,71 +128,103 @@ def train_stage(
         TrainingDivergedError: a loss or a weight is not finite; the last checkpoint is the last good one.
         RunFolderError: a checkpoint is damaged, or of another model or configuration.
     """
-    settings: StageSettings = config.clean if stage == "clean" else config.channel
-    optimiser = _optimiser(model, settings)
-    rates = [group["lr"] for group in optimiser.param_groups]
+    training = _Stage(stage, model, config, data, say)
     rows: list[Row] = []
     if checkpoint is not None and (saved := checkpoint.load(stage)) is not None:
         state, memories, rows = saved
         load_weights(model, state, f"checkpoint of stage {stage}")
-        restored(optimiser, memories.get(0, {}))
-    samples, device = len(data.labels_T), data.labels_T.device
-    batches = math.ceil(samples / settings.batch_size)
-    total = batches * settings.epochs
-    half = _in_bfloat16(config, device)
-    for epoch in range(len(rows), settings.epochs):
-        random = stream(config.seed, f"{stage} epoch", epoch)
-        order_T = torch.from_numpy(random.permutation(samples)).to(device)
-        snr = _link_snr(config.channel, samples, len(model.experts), random) if stage == "channel" else None
-        model.carrier = LocalCarrier()
-        if snr is not None:
-            model.carrier = RadioCarrier(make_transmission(config.channel.transmission))
-        model.train()
-        losses: list[Tensor] = []
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(torch_seed(config.seed, f"{stage} noise", epoch))
-            for number, batch in enumerate(order_T.split(settings.batch_size)):
-                done = epoch * batches + number
-                for group, rate in zip(optimiser.param_groups, rates, strict=True):
-                    group["lr"] = rate * (1 + math.cos(math.pi * done / total)) / 2
-                images_BCHW = augmented(data.images_TCHW[batch], config.data.flip, config.data.shift, random)
-                rows_B = np.arange(number * settings.batch_size, number * settings.batch_size + len(batch))
-                with torch.autocast(device.type, torch.bfloat16, enabled=half):
-                    output = model(images_BCHW, None, None if snr is None else snr.of_items(rows_B))
-                loss = routing_loss(output, data.labels_T[batch], settings.balance)
-                optimiser.zero_grad()
-                loss.total.backward()
-                optimiser.step()
-                losses.append(loss.nll.detach() + 0 * loss.total.detach())
-                if (number + 1) % CHECK_EVERY == 0 or number + 1 == batches:
-                    _refuse_divergence(stage, losses, epoch * batches, total)
-                    say(stage, done + 1, total, f"loss {float(losses[-1]):.3f}")
-        if not all(bool(tensor.isfinite().all()) for tensor in model.state_dict().values()):
-            raise TrainingDivergedError(f"{stage}: a weight is not finite after step {done + 1} of {total}")
-        row: Row = {"stage": stage, "round": epoch + 1, "loss": float(torch.stack(losses).mean())}
+        restored(training.optimiser, memories.get(0, {}))
+    for epoch in range(len(rows), training.settings.epochs):
+        row: Row = {"stage": stage, "round": epoch + 1, "loss": training.epoch(epoch)}
         rows.append(row)
         if checkpoint is not None:
-            checkpoint.save(stage, _on_cpu(model.state_dict()), {0: flattened(optimiser)}, rows)
+            checkpoint.save(stage, _on_cpu(model.state_dict()), {0: flattened(training.optimiser)}, rows)
         report(row)
     model.eval()
     return rows
 
 
-def _optimiser(model: MixtureOfExperts, settings: StageSettings) -> torch.optim.Optimizer:
-    extractor_rate = settings.extractor_rate if isinstance(settings, ChannelStageSettings) else 1.0
-    rates = {model.experts: 1.0, model.gate: settings.gate_rate, model.extractor: extractor_rate}
-    groups = [
-        {"params": tuned, "lr": settings.learning_rate * rate}
-        for part, rate in rates.items()
-        if rate and (tuned := [weight for weight in part.parameters() if weight.requires_grad])
-    ]
-    return torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
+class _Stage:
+    """One stage of a mixture's training; see `train_stage`."""
+
+    def __init__(
+        self, name: str, model: MixtureOfExperts, config: TwoStageConfig, data: TrainingImages, say: Say
+    ) -> None:
+        self._name, self._model, self._config, self._data, self._say = name, model, config, data, say
+        self.settings: StageSettings = config.clean if name == "clean" else config.channel
+        self._process: SnrProcess | None = None
+        self._extractor_rate = 1.0
+        model.carrier = LocalCarrier()
+        if name == "channel":
+            self._process = make_process(config.channel.snr)
+            self._extractor_rate = config.channel.extractor_rate
+            model.carrier = RadioCarrier(make_transmission(config.channel.transmission))
+        shares = {
+            model.experts: 1.0,
+            model.gate: self.settings.gate_rate,
+            model.extractor: self._extractor_rate,
+        }
+        groups = [
+            {"params": tuned, "lr": self.settings.learning_rate * share}
+            for part, share in shares.items()
+            if share and (tuned := [weight for weight in part.parameters() if weight.requires_grad])
+        ]
+        self.optimiser = torch.optim.AdamW(groups, weight_decay=self.settings.weight_decay)
+        self._rates: list[float] = [group["lr"] for group in self.optimiser.param_groups]
+        self._batches = math.ceil(len(data.labels_T) / self.settings.batch_size)
+        self._steps = self._batches * self.settings.epochs
+
+    def epoch(self, epoch: int) -> float:
+        """Train over all images once; return the mean loss."""
+        data, device, first = self._data, self._data.labels_T.device, epoch * self._batches
+        random = stream(self._config.seed, f"{self._name} epoch", epoch)
+        order_T = torch.from_numpy(random.permutation(len(data.labels_T))).to(device)
+        snr = None
+        if self._process is not None:
+            channel, shape = self._config.channel, (len(order_T), len(self._model.experts))
+            snr = _link_snr(self._process, channel, *shape, random)
+        self._model.train()
+        if not self._extractor_rate:
+            self._model.extractor.eval()  # its batch statistics stay as they are, too
+        losses: list[Tensor] = []
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(torch_seed(self._config.seed, f"{self._name} noise", epoch))
+            for number, place_B in enumerate(torch.arange(len(order_T)).split(self.settings.batch_size)):
+                of_batch = None if snr is None else snr.of_items(place_B.numpy())
+                losses.append(self._step(first + number, order_T[place_B.to(device)], of_batch, random))
+                if (number + 1) % CHECK_EVERY == 0 or number + 1 == self._batches:
+                    _refuse_divergence(self._name, losses, first, self._steps)
+                    self._say(self._name, first + number + 1, self._steps, f"loss {float(losses[-1]):.3f}")
+        if not all(bool(tensor.isfinite().all()) for tensor in self._model.state_dict().values()):
+            raise TrainingDivergedError(
+                f"{self._name}: a weight is not finite after step {first + self._batches} of {self._steps}"
+            )
+        return float(torch.stack(losses).mean())
+
+    def _step(self, step: int, batch_B: Tensor, snr: LinkSnr | None, random: np.random.Generator) -> Tensor:
+        """Take one step; return the loss of the answers, not finite where the whole loss is not."""
+        config, data, device = self._config, self._data, batch_B.device
+        for group, rate in zip(self.optimiser.param_groups, self._rates, strict=True):
+            group["lr"] = rate * (1 + math.cos(math.pi * step / self._steps)) / 2
+        images_BCHW = augmented(data.images_TCHW[batch_B], config.data.flip, config.data.shift, random)
+        with torch.autocast(device.type, torch.bfloat16, enabled=_in_bfloat16(config, device)):
+            output = self._model(images_BCHW, None, snr)
+        one_expert = self._model.training_k == 1
+        loss = routing_loss(output, data.labels_T[batch_B], self.settings.balance, one_expert=one_expert)
+        self.optimiser.zero_grad()
+        loss.total.backward()
+        self.optimiser.step()
+        return loss.nll.detach() + 0 * loss.total.detach()
 
 
 def _link_snr(
-    settings: ChannelStageSettings, samples: int, experts: int, random: np.random.Generator
+    process: SnrProcess,
+    settings: ChannelStageSettings,
+    samples: int,
+    experts: int,
+    random: np.random.Generator,
 ) -> LinkSnr:
-    snr_db_TE = make_process(settings.snr).draw(samples, experts, random)
+    snr_db_TE = process.draw(samples, experts, random)
     alike_T1 = random.random((samples, 1)) < settings.alike
     snr_db_TE = np.where(alike_T1, snr_db_TE[:, :1], snr_db_TE)
     return LinkSnr(snr_db_TE) if settings.gate_sees_snr else unseen(snr_db_TE)

@@ -8,8 +8,8 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from airmoe.errors import InvalidInputError
 from airmoe.links import make_process
 from airmoe.nn import make_transmission
-from airmoe.runfolder import Seed
-from airmoe.training.config import LearningRate, Positive, Section, Weight
+from airmoe.runfolder import Seed, Transmission
+from airmoe.training.config import LearningRate, LinkSettings, Positive, Section, Weight
 
 
 def expected_by(error: InvalidInputError, text: str) -> str:
@@ -127,13 +127,13 @@ class ChannelStageSettings(StageSettings):
     gate_sees_snr: bool = True
 
 
-class LinkBudget(Section):
-    """The radio that the exported model is served over: a server and an expert on each of K nodes."""
+class ServedLinks(LinkSettings):
+    """The radio that the exported model is served over: a server, and an expert on each of K nodes.
 
-    mean_snr_db: Annotated[float, Field(ge=-300, le=300)] = 10.0
-    subcarriers: Annotated[int, Field(ge=1, le=1 << 20)] = 128
-    subcarrier_hz: Annotated[float, Field(ge=1, le=1e12)] = 1e6
-    power_w: Annotated[float, Field(ge=1e-12, le=1e6)] = 1e-2
+    A mesh has no digital links: "ideal" ones carry bits without error.
+    """
+
+    transmission: Transmission = "analog"
 
 
 class TwoStageConfig(Section):
@@ -147,4 +147,4 @@ class TwoStageConfig(Section):
     model: GatedModelSettings = GatedModelSettings()
     clean: StageSettings = StageSettings()
     channel: ChannelStageSettings = ChannelStageSettings()
-    links: LinkBudget = LinkBudget()
+    links: ServedLinks = ServedLinks()

@@ -1,6 +1,5 @@
 """Models of the curves: each trained once for all that share it, and kept where a resumed run finds it."""
 
-import hashlib
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from airmoe.data import ImageSet, load_images
 from airmoe.nn import MixtureOfExperts
 from airmoe.studies.curves.figure import Workspace
 from airmoe.training.checkpoint import Checkpoint
-from airmoe.training.config import dump_config
+from airmoe.training.run_writing import fingerprint
 from airmoe.training.two_stage import TrainingImages, initial_model, pick_device, train_stage
 from airmoe.training.two_stage_config import ChannelStageSettings, TwoStageConfig
 
@@ -45,7 +44,7 @@ def trained_model(config: TwoStageConfig, work: Workspace) -> MixtureOfExperts:
     try:
         data = TrainingImages.drawn(config, images, device)
         for stage, of_stage in (("clean", clean), ("channel", config)):
-            name = _key(of_stage)
+            name = fingerprint(of_stage, images)[:16]
             checkpoint = Checkpoint(work.folder / "models" / name, name)
             title = f"train {config.model.backbone}, {stage}, {name[:6]}, seed {config.seed}"
 
@@ -57,10 +56,6 @@ def trained_model(config: TwoStageConfig, work: Workspace) -> MixtureOfExperts:
     finally:
         torch.set_num_threads(threads)
     return model
-
-
-def _key(config: TwoStageConfig) -> str:
-    return hashlib.sha256(dump_config(config).encode()).hexdigest()[:16]
 
 
 class Asked:

@@ -126,6 +126,8 @@ class GatingSettings(CurveSettings):
         experts = info.data.get("experts", k)
         if k > experts:
             raise ValueError(f"at most {experts}, the number of experts")
+        if k > 1 and info.data.get("method") == "oracle":
+            raise ValueError("1: an oracle chooses one expert")
         return k
 
     @field_validator("law")

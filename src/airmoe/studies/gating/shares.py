@@ -36,7 +36,8 @@ def measure(settings: ShareSettings, seed: int, work: Workspace) -> Iterator[Row
     overall_E = outcome.chosen_TE.mean(axis=0) / settings.k
     for value in settings.values:
         inside_TE = np.abs(outcome.snr_db_TE - value) <= settings.interval_db / 2
-        chosen_E = (outcome.chosen_TE & inside_TE).sum(axis=0) / np.maximum(inside_TE.sum(axis=0), 1)
+        with np.errstate(invalid="ignore"):  # an interval outside the law has no share
+            chosen_E = (outcome.chosen_TE & inside_TE).sum(axis=0) / inside_TE.sum(axis=0)
         yield {
             "x": value,
             "seed": seed,

@@ -1,0 +1,634 @@
+"""The study of channel-aware gating: its settings, what each method does, and what is told of it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+from typer.testing import CliRunner
+
+from airmoe.errors import InvalidInputError
+from airmoe.nn import BiasGate, LocalCarrier, MixtureOfExperts, MlpExpert, MlpGate
+from airmoe.scheduling import BestLink, Policy, RandomK, TopK
+from airmoe.studies.commands import study as study_command
+from airmoe.studies.curves.figure import Workspace
+from airmoe.studies.curves.rows import Rows
+from airmoe.studies.curves.run import run_study
+from airmoe.studies.curves.settings import dump_curve, read_curves
+from airmoe.studies.gating import GATING, accuracy, shares
+from airmoe.studies.gating.asking import Outcome, ask_over_links
+from airmoe.studies.gating.claims import claims
+from airmoe.studies.gating.models import Asked, trained_model
+from airmoe.studies.gating.settings import GatingSettings
+from airmoe.studies.gating.shares import ShareSettings
+from airmoe.training.two_stage_config import TwoStageConfig
+
+FIGURES, BUILT_IN = GATING.figures, GATING.folder
+GPU_FIGURES = ["gpu_resnet18_cifar10", "gpu_resnet18_cifar100", "gpu_vit_cifar10", "gpu_vit_cifar100"]
+USUAL = ("full", "quick", "smoke")
+METHODS = (
+    *("channel-aware", "naive", "naive + noise", "best link", "random", "oracle", "channel off"),
+    *("one network", "one network, best link"),
+)
+SINGLE = ("one network", "one network, best link")
+
+TINY = {
+    **{"data": "digits", "flip": False, "train_images": 200, "batch_size": 32, "seeds": 1},
+    **{"clean_epochs": 2, "channel_epochs": 2, "values": (0, 10)},
+}
+
+
+# Settings.
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_settings_that_are_written_down_are_read_back_the_same(figure: str, tmp_path: Path) -> None:
+    model, scales = FIGURES[figure].settings, GATING.scales_of(figure)
+    for scale in scales:
+        curves = read_curves(model, BUILT_IN, figure, scale, scales)
+        assert len(curves) >= 2
+        for name, curve in curves.items():
+            (tmp_path / figure).mkdir(exist_ok=True)
+            (tmp_path / figure / f"{name}.toml").write_text(dump_curve(curve), encoding="utf-8")
+        for read_at in scales:
+            assert read_curves(model, tmp_path, figure, read_at, scales) == curves
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_all_curves_of_a_figure_are_comparable(figure: str) -> None:
+    scales = GATING.scales_of(figure)
+    for scale in scales:
+        curves = read_curves(FIGURES[figure].settings, BUILT_IN, figure, scale, scales).values()
+        same = ("seeds", "swept", "values", "data", "train_images", "test_images", "backbone", "experts")
+        for name in same:
+            assert len({getattr(curve, name) for curve in curves}) == 1, name
+        assert len({curve.label for curve in curves}) == len(curves)
+        assert all(curve.label for curve in curves)
+
+
+def test_all_figures_but_those_for_a_gpu_are_measured_at_every_usual_scale() -> None:
+    assert GATING.figures_at("gpu") == GPU_FIGURES
+    for scale in USUAL:
+        assert GATING.figures_at(scale) == [name for name in FIGURES if name not in GPU_FIGURES]
+    assert {path.name for path in BUILT_IN.iterdir() if any(path.glob("*.toml"))} == set(FIGURES)
+
+
+def test_a_smaller_scale_trains_less() -> None:
+    def images_seen(figure: str, scale: str) -> int:
+        curves = read_curves(FIGURES[figure].settings, BUILT_IN, figure, scale, USUAL).values()
+        sizes = {"digits": 1347, "cifar10": 50_000}
+        return sum(
+            curve.seeds
+            * (curve.train_images or sizes[curve.data])
+            * (curve.clean_epochs + curve.channel_epochs)
+            for curve in curves
+        )
+
+    for figure in GATING.figures_at("full"):
+        assert images_seen(figure, "smoke") < images_seen(figure, "quick") < images_seen(figure, "full")
+
+
+WRONG = {
+    # what the file holds: what is said of it
+    'method = "best"': ["x.toml: method is 'best'", "'channel-aware', 'naive'", "'one network, best link'"],
+    'law = "rayleigh:{mean}"': ["x.toml: law is 'rayleigh:{mean}'", "names of settings in braces", "'mean'"],
+    'law = "rayleigh:{}"': ["x.toml: law is 'rayleigh:{}'", "names of settings in braces"],
+    'law = "rayleigh:{mean_snr_db"': ["x.toml: law is ", "names of settings in braces"],
+    'law = "rayleigh:{method:g}"': ["x.toml: law is ", "names of settings in braces"],
+    'law = "rain:{mean_snr_db:g}"': ["x.toml: law is 'rain:{mean_snr_db:g}'", "rayleigh:MEAN_DB"],
+    'law = "spread:0:{mean_snr_db:g}"': ["x.toml: law is ", "spread_db to be a number from 0 to 300"],
+    'law = "fixed:1,2"': ["x.toml: law is 'fixed:1,2'", "links to be 2"],
+    "k = 5": ["x.toml: k is 5", "at most 4, the number of experts"],
+    "experts = 2\nk = 3": ["x.toml: k is 3", "at most 2, the number of experts"],
+    "k = 5\n[quick]\nk = 1": ["x.toml: k is 5"],
+    "[smoke]\nk = 5": ["x.toml: k is 5"],
+    "experts = 0": ["x.toml: experts is 0", "greater than or equal to 1"],
+    'train_snr = "fair"': ["x.toml: train_snr is 'fair'", "uniform:LOW_DB:HIGH_DB"],
+    'transmission = "am"': ["x.toml: transmission is 'am'", "analog[:REPEATS]"],
+    'train_transmission = "digital:9:qpsk:none"': ["x.toml: train_transmission is ", "bits to be at most 8"],
+    'swept = "k"': ["x.toml: swept is 'k'", "'mean_snr_db', 'spread_db'"],
+    "values = [500]": ["x.toml: mean_snr_db is 500", "less than or equal to 100"],
+    'swept = "spread_db"\nvalues = [-1]': ["x.toml: spread_db is -1", "greater than or equal to 0"],
+    'swept = "delay_slots"\nvalues = [0.5]': ["x.toml: delay_slots is 0.5", "a valid integer"],
+    "alike = 1.5": ["x.toml: alike is 1.5", "less than or equal to 1"],
+    "shift = 17": ["x.toml: shift is 17", "less than or equal to 16"],
+    'gate = "mlp"': ["x.toml: gate is 'mlp'", "'concat' or 'bias'"],
+    "epochs = 3": ["x.toml: epochs is 3", "a known key"],
+}
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_a_wrong_setting_is_named_with_its_file(text: str, tmp_path: Path) -> None:
+    (tmp_path / "analog_spread_0").mkdir()
+    (tmp_path / "analog_spread_0" / "x.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(InvalidInputError) as refused:
+        run_study(GATING, tmp_path / "out", settings=tmp_path)
+    for words in WRONG[text]:
+        assert words in str(refused.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["analog_spread_0"]
+
+
+def test_the_law_follows_what_is_swept() -> None:
+    curve = GatingSettings(law="spread:{mean_snr_db:g}:{spread_db:g}", spread_db=2.5)
+    assert curve.at(-3).process().name == "spread:-3:2.5"
+    swept = GatingSettings(law="one-bad:{bad_db:g}:20", swept="bad_db")
+    assert swept.at(7).process().name == "one-bad:7:20"
+
+
+# What is trained for which method, and who chooses.
+
+
+def config_of(method: str, **settings: Any) -> TwoStageConfig:
+    return GatingSettings(method=method, **settings).training(3)
+
+
+def test_methods_that_can_share_a_model_do() -> None:
+    for method in ("best link", "oracle", "channel off"):
+        assert config_of(method) == config_of("channel-aware")
+    assert config_of("random") == config_of("naive + noise")
+    assert config_of(SINGLE[0]) == config_of(SINGLE[1])
+    different = ("channel-aware", "naive", "naive + noise", "one network")
+    assert len({repr(config_of(method)) for method in different}) == 4
+
+
+def test_each_method_is_trained_as_it_says() -> None:
+    aware = config_of("channel-aware")
+    assert (aware.seed, aware.channel.epochs, aware.channel.gate_sees_snr) == (3, 6, True)
+    assert config_of("naive").channel.epochs == 0
+    blind = aware.channel.model_copy(update={"gate_sees_snr": False})
+    assert config_of("naive + noise") == aware.model_copy(update={"channel": blind})
+    single = config_of("one network", experts=6, k=2)
+    assert (single.model.experts, single.model.k, single.channel.epochs) == (1, 1, 6)
+
+
+def test_what_a_curve_is_tested_over_is_nothing_that_it_is_trained_for() -> None:
+    tested = {"law": "rayleigh:3", "transmission": "digital:4:qpsk:ldpc", "delay_slots": 5, "error_db": 3.0}
+    assert config_of("channel-aware", **tested, mean_snr_db=1.0, spread_db=2.0) == config_of("channel-aware")
+
+
+@pytest.mark.parametrize(
+    ("method", "policy"),
+    [
+        ("channel-aware", TopK(2)),
+        ("best link", BestLink(2)),
+        ("random", RandomK(2, 3)),
+        ("one network", TopK(1)),
+        ("one network, best link", TopK(1)),
+    ],
+)
+def test_each_method_chooses_as_it_says(method: str, policy: Policy) -> None:
+    assert GatingSettings(method=method, k=2).policy(3) == policy
+
+
+def test_an_oracle_of_two_experts_is_refused() -> None:
+    with pytest.raises(ValidationError, match="an oracle chooses one expert"):
+        GatingSettings(method="oracle", k=2)
+
+
+# Asking over links: of a model that is made up.
+
+FEATURES, CLASSES, ITEMS = 8, 3, 600
+
+
+def asked_of(experts: int = 4, items: int = ITEMS) -> Any:
+    """A mixture with random weights, whose gate likes good links, and payloads with the labels it gives."""
+    torch.manual_seed(0)
+    gate = BiasGate(MlpGate(FEATURES, experts))
+    with torch.no_grad():
+        for layer in (gate.content.last, gate.link_worth[2]):
+            nn.init.normal_(layer.weight)
+        gate.link_worth[0].weight.abs_()
+        gate.link_worth[2].weight.abs_()
+    modules = [MlpExpert(FEATURES, CLASSES, 16) for _ in range(experts)]
+    model = MixtureOfExperts(nn.Identity(), gate, modules).eval()
+    payload_TF = torch.randn(items, FEATURES)
+    with torch.no_grad():
+        label_T = model(payload_TF).y_TC.argmax(dim=1)
+    return SimpleNamespace(model=model, payload_T=payload_TF, labels_T=label_T)
+
+
+def outcome_of(method: str, *, seed: int = 5, point: int = 1, items: int = ITEMS, **settings: Any) -> Outcome:
+    curve = GatingSettings(method=method, **settings)
+    return ask_over_links(asked_of(1 if method in SINGLE else 4, items), curve, seed, point)
+
+
+LAWS = ("spread:{mean_snr_db:g}:{spread_db:g}", "rayleigh:{mean_snr_db:g}", "gauss-markov:5:{correlation:g}")
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_all_methods_meet_the_same_links_at_the_same_point(law: str) -> None:
+    links_TE = outcome_of("channel-aware", law=law).snr_db_TE
+    assert links_TE.shape == (ITEMS, 4)
+    assert links_TE.std() > 1
+    for method in METHODS:
+        of_single = {
+            "one network": links_TE[:, :1],
+            "one network, best link": links_TE.max(axis=1, keepdims=True),
+        }
+        np.testing.assert_array_equal(outcome_of(method, law=law).snr_db_TE, of_single.get(method, links_TE))
+
+
+def test_another_point_or_seed_has_other_links() -> None:
+    links = [
+        outcome_of("naive", law="rayleigh:5", seed=seed, point=point).snr_db_TE
+        for seed, point in ((5, 1), (5, 2), (6, 1))
+    ]
+    assert not np.array_equal(links[0], links[1])
+    assert not np.array_equal(links[0], links[2])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_asking_again_gives_the_same(method: str) -> None:
+    torch.manual_seed(77)  # whatever was drawn before
+    first = outcome_of(method)
+    torch.manual_seed(78)
+    again = outcome_of(method)
+    np.testing.assert_array_equal(first.right_T, again.right_T)
+    np.testing.assert_array_equal(first.chosen_TE, again.chosen_TE)
+
+
+@pytest.mark.parametrize("k", [1, 2])
+@pytest.mark.parametrize("method", [method for method in METHODS if method != "oracle"])
+def test_as_many_experts_answer_as_are_asked(method: str, k: int) -> None:
+    chosen_TE = outcome_of(method, k=k).chosen_TE
+    assert (chosen_TE.sum(axis=1) == (1 if method in SINGLE else k)).all()
+
+
+def test_best_link_takes_the_best_link() -> None:
+    outcome = outcome_of("best link")
+    np.testing.assert_array_equal(outcome.chosen_TE.argmax(axis=1), outcome.snr_db_TE.argmax(axis=1))
+
+
+def test_best_link_takes_what_looks_best() -> None:
+    chosen_db = {}
+    for name, known in (("now", {}), ("late", {"delay_slots": 50}), ("wrong", {"error_db": 100.0})):
+        outcome = outcome_of("best link", law="rayleigh:0", **known)
+        chosen_db[name] = outcome.snr_db_TE[outcome.chosen_TE].mean()
+    anyone_db = outcome.snr_db_TE.mean()
+    assert chosen_db["now"] > anyone_db + 5
+    for name in ("late", "wrong"):  # no better than any
+        assert chosen_db[name] == pytest.approx(anyone_db, abs=1.5)
+
+
+def test_one_network_with_copies_goes_by_what_it_sees_and_meets_what_is() -> None:
+    now = outcome_of("one network, best link", law="rayleigh:0").snr_db_TE
+    wrong = outcome_of("one network, best link", law="rayleigh:0", error_db=100.0).snr_db_TE
+    assert now.mean() > wrong.mean() + 4
+
+
+def seen_by_the_gate(method: str) -> set[float]:
+    asked, seen = asked_of(1 if method in SINGLE else 4), list[Tensor]()
+    asked.model.gate.register_forward_pre_hook(lambda gate, args: seen.append(args[1]))
+    ask_over_links(asked, GatingSettings(method=method, law="one-bad:-10:7"), 0, 0)
+    return set(torch.cat(seen).flatten().tolist())
+
+
+@pytest.mark.parametrize(
+    ("method", "seen"),
+    [
+        ("channel-aware", {-10.0, 7.0}),
+        ("best link", {-10.0, 7.0}),
+        ("naive", {20.0}),
+        ("naive + noise", {20.0}),
+        ("random", {20.0}),
+        ("channel off", {20.0}),
+    ],
+)
+def test_only_gates_that_are_channel_aware_see_the_channel(method: str, seen: set[float]) -> None:
+    assert seen_by_the_gate(method) == seen
+
+
+def test_a_gate_that_sees_the_channel_uses_better_links() -> None:
+    used_db = {}
+    for method in ("channel-aware", "naive", "best link", "random"):
+        outcome = outcome_of(method, mean_snr_db=5.0, spread_db=10.0)
+        used_db[method] = outcome.snr_db_TE[outcome.chosen_TE].mean()
+    assert used_db["best link"] == pytest.approx(15)
+    assert used_db["naive"] == pytest.approx(5, abs=1.5)
+    assert used_db["random"] == pytest.approx(5, abs=1.5)
+    assert used_db["naive"] + 3 < used_db["channel-aware"] < 15
+
+
+def without_a_channel() -> np.ndarray:
+    asked = asked_of()
+    asked.model.carrier, asked.model.policy = LocalCarrier(), TopK(1)
+    with torch.no_grad():
+        return np.asarray(asked.model(asked.payload_T).y_TC.argmax(dim=1) == asked.labels_T)
+
+
+@pytest.mark.parametrize(
+    ("method", "law"),
+    [
+        ("channel off", "spread:-20:10"),
+        ("channel off", "fixed:300"),
+        ("naive", "fixed:300"),
+        ("channel-aware", "fixed:300"),
+    ],
+)
+def test_with_the_channel_off_or_perfect_everything_is_as_without_one(method: str, law: str) -> None:
+    assert without_a_channel().all()  # labels are what it answers
+    assert outcome_of(method, law=law).right_T.all()
+
+
+def test_at_30_db_almost_everything_is_as_without_a_channel() -> None:
+    assert outcome_of("channel-aware", law="fixed:30").right_T.mean() > 0.97
+    assert outcome_of("channel-aware", law="fixed:0").right_T.mean() < 0.9
+
+
+def test_the_oracle_is_right_where_any_expert_is() -> None:
+    oracle = outcome_of("oracle", law="fixed:300")
+    np.testing.assert_array_equal(oracle.right_T, oracle.chosen_TE.any(axis=1))
+    for method in ("channel-aware", "naive", "best link", "random"):
+        assert (oracle.right_T | ~outcome_of(method, law="fixed:300").right_T).all()
+
+
+@pytest.mark.parametrize("mean_snr_db", [-10.0, 0.0, 10.0])
+def test_over_noisy_links_no_choice_is_better_than_the_oracle_s(mean_snr_db: float) -> None:
+    settings = {"mean_snr_db": mean_snr_db, "items": 4000}
+    best = outcome_of("oracle", **settings).right_T.mean()
+    for method in METHODS:
+        if method not in ("oracle", "channel off", *SINGLE):
+            assert outcome_of(method, **settings).right_T.mean() < best
+
+
+def test_a_summary_says_how_often_whom_and_over_which_links() -> None:
+    chosen_TE = np.array([[1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], dtype=bool)
+    snr_db_TE = np.array([[1.0, 9, 9], [3, 9, 9], [9, 5, 9], [9, 9, -9]])
+    assert accuracy.summary(Outcome(np.array([True, False, True, True]), chosen_TE, snr_db_TE)) == {
+        "accuracy": 0.75,
+        "chosen_snr_db": 0.0,
+        "first_share": 0.5,
+        "least_share": 0.25,
+        "largest_share": 0.5,
+    }
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_shares_of_all_experts_sum_to_one(k: int) -> None:
+    for method in ("channel-aware", "random", "best link"):
+        outcome = outcome_of(method, k=k, experts=4)
+        shares_E = outcome.chosen_TE.sum(axis=0) / outcome.chosen_TE.sum()
+        told = accuracy.summary(outcome)
+        assert shares_E.sum() == pytest.approx(1)
+        assert told["first_share"] == shares_E[0]
+        assert told["least_share"] == shares_E.min()
+        assert told["largest_share"] == shares_E.max()
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_shares_by_own_snr_are_what_chance_says(monkeypatch: pytest.MonkeyPatch, k: int) -> None:
+    """A link at share u of the interval is the best of 4 with probability u^3, the second 3 u^2 (1 - u)."""
+    monkeypatch.setattr(shares, "Asked", lambda *args: asked_of(items=20_000))
+    unused = Workspace(Path(), lambda what, done, total: None, {})
+    by_method = {}
+    for method in ("best link", "random"):
+        rows = list(shares.measure(ShareSettings(method=method, k=k), 0, unused))
+        assert [row["x"] for row in rows] == list(ShareSettings().values)
+        assert all(0.24 < row["least_share"] <= 0.25 <= row["largest_share"] < 0.26 for row in rows)
+        by_method[method] = np.array([row["share"] for row in rows])
+    np.testing.assert_allclose(by_method["random"], 0.25, atol=0.02)
+    place = (np.array(ShareSettings().values) + 5) / 25
+    first, second = place**3, 3 * place**2 * (1 - place)
+    expected = first if k == 1 else (first + second) / 2
+    np.testing.assert_allclose(by_method["best link"], expected, atol=0.02)
+
+
+# Models.
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A workspace that keeps what tests train."""
+    return Workspace(tmp_path_factory.mktemp("work"), lambda what, done, total: None, {"device": "cpu"})
+
+
+@pytest.fixture(scope="module")
+def told(work: Workspace) -> dict[str, dict[float, dict[str, float]]]:
+    """Rows of every method by x, trained a little."""
+    return {
+        method: {
+            row["x"]: dict(row) for row in accuracy.measure(GatingSettings(method=method, **TINY), 0, work)
+        }
+        for method in METHODS
+    }
+
+
+def test_every_method_has_a_row_for_each_value(told: dict[str, dict[float, dict[str, float]]]) -> None:
+    for rows in told.values():
+        assert list(rows) == [0, 10]
+        for row in rows.values():
+            assert row.keys() == {"x", "seed", *accuracy.COLUMNS}
+            assert 0 <= row["accuracy"] <= 1
+
+
+def test_of_trained_models_the_oracle_is_the_best_over_noisy_links(
+    told: dict[str, dict[float, dict[str, float]]],
+) -> None:
+    for x in (0, 10):
+        assert told["oracle"][x]["accuracy"] == max(
+            told[method][x]["accuracy"] for method in METHODS if method != "channel off"
+        )
+
+
+def test_without_a_channel_the_swept_snr_says_nothing(
+    told: dict[str, dict[float, dict[str, float]]],
+) -> None:
+    assert told["channel off"][0]["accuracy"] == told["channel off"][10]["accuracy"]
+    assert told["one network"][0]["accuracy"] != told["one network"][10]["accuracy"]
+
+
+def test_curves_that_share_a_model_train_it_once(
+    told: dict[str, dict[float, dict[str, float]]], work: Workspace
+) -> None:
+    """Stage 1 of the mixture and of one network, stage 2 aware, blind and of one network."""
+    kept = sorted(path.name for path in work.folder.rglob("*.safetensors"))
+    assert kept == ["channel.safetensors"] * 3 + ["clean.safetensors"] * 2
+
+
+def test_a_model_that_is_kept_is_taken_as_it_is(
+    told: dict[str, dict[float, dict[str, float]]], work: Workspace
+) -> None:
+    said: list[str] = []
+    again = Workspace(work.folder, lambda what, done, total: said.append(what), {"device": "cpu"})
+    settings = GatingSettings(method="channel-aware", **TINY)
+    assert {row["x"]: dict(row) for row in accuracy.measure(settings, 0, again)} == told["channel-aware"]
+    assert said == []
+    other = GatingSettings(method="channel-aware", **TINY | {"channel_epochs": 1})
+    trained_model(other.training(0), again)
+    assert len(said) == 1
+    assert said[0].startswith("train lenet5, channel, ")  # stage 1 is there
+    assert said[0].endswith(", seed 0")
+
+
+def test_held_out_images_are_asked_about(work: Workspace) -> None:
+    config = GatingSettings(method="naive", **TINY).training(0)
+    assert len(Asked(config, 0, work).labels_T) == len(Asked(config, 0, work).payload_T) == 450
+    some = Asked(config, 30, work)
+    assert some.payload_T.shape == (30, 400)
+    assert torch.equal(some.labels_T, Asked(config, 0, work).labels_T[:30])
+
+
+class Stopped(Exception):
+    """Raised in the middle of a study."""
+
+
+def test_a_resumed_study_trains_nothing_again_and_ends_the_same(tmp_path: Path) -> None:
+    for figure, methods in (
+        ("analog_spread_0", ("naive", "channel-aware")),
+        ("analog_spread_10", METHODS[:4]),
+    ):
+        (tmp_path / "settings" / figure).mkdir(parents=True)
+        for number, method in enumerate(methods):
+            curve = GatingSettings(method=method, **TINY | {"clean_epochs": 1, "channel_epochs": 1})
+            path = tmp_path / "settings" / figure / f"{number}.toml"
+            path.write_text(dump_curve(curve), encoding="utf-8")
+
+    def run(out: str, stop: str = "", **options: Any) -> list[str]:
+        said: list[str] = []
+
+        def say(what: str, done: int, total: int) -> None:
+            said.append(what)
+            if stop and what == stop:
+                raise Stopped
+
+        run_study(GATING, tmp_path / out, say=say, options={"device": "cpu"}, **options)
+        return [what for what in said if what.startswith("train")]
+
+    with pytest.raises(Stopped):
+        run("halves", stop="analog_spread_10: 2", settings=tmp_path / "settings")
+    assert len(list((tmp_path / "halves.partial").rglob("*.safetensors"))) == 3
+    assert run("halves", resume=True) == []
+    trained = run("whole", settings=tmp_path / "settings")
+    assert len(trained) == len(set(trained)) == 3  # an epoch each: clean, aware, blind
+    for name in ("analog_spread_0.csv", "analog_spread_10.csv", "tables.md"):
+        halves, whole = ((tmp_path / out / name).read_text(encoding="utf-8") for out in ("halves", "whole"))
+        assert halves == whole
+    assert not list((tmp_path / "whole").rglob("*.safetensors"))
+
+
+# What is told.
+
+
+def accuracies(by_seed: Callable[[int], float], x: tuple[float, ...] = (-5, 0, 5, 10, 15, 20)) -> list[Any]:
+    """Rows whose accuracy is 0.5 + 0.01 x + something of each seed at contested means, and 0 elsewhere."""
+    return [
+        {"x": mean, "seed": seed, "accuracy": (0.5 + 0.01 * mean + by_seed(seed)) if mean <= 10 else 0.0}
+        for seed in range(3)
+        for mean in x
+    ]
+
+
+def curves_of(figure: str) -> dict[str, dict[str, GatingSettings]]:
+    """The curve that says what a figure is about: its spread is the last word of its name, if a number."""
+    spread = figure.rpartition("_")[2]
+    if spread.isdecimal():
+        return {figure: {"channel_aware": GatingSettings(spread_db=float(spread))}}
+    return {figure: {"channel_aware": GatingSettings(law="rayleigh:{mean_snr_db:g}")}}
+
+
+def told_of(figure: str, gain: float, scatter: float) -> list[str]:
+    aware = accuracies(lambda seed: gain + scatter * (seed - 1))
+    rows = Rows({"channel_aware": aware, "naive_noise": accuracies(lambda seed: 0.0)})
+    return claims(curves_of(figure), {figure: rows})
+
+
+def test_a_gain_of_more_than_two_standard_errors_is_told_to_hold_where_links_differ() -> None:
+    # Differences 0.02 + (-0.01, 0, 0.01): standard error 0.01 / sqrt(3) = 0.0058.
+    assert told_of("analog_spread_10", 0.02, 0.01) == [
+        "analog_spread_10: channel-aware minus naive + noise +2.00 points, standard error 0.58 over 3 seeds; "
+        "wanted more than twice the standard error: holds"
+    ]
+    for gain in (0.0115, 0.0, -0.02):
+        assert told_of("digital_spread_10", gain, 0.01)[0].endswith("standard error: does not hold")
+
+
+def test_a_difference_of_less_than_two_standard_errors_is_told_to_hold_where_links_are_alike() -> None:
+    for gain in (0.0115, 0.0, -0.0115):
+        (line,) = told_of("analog_spread_0", gain, 0.01)
+        assert line.startswith("analog_spread_0: channel-aware minus naive + noise ")
+        assert line.endswith("wanted less than twice the standard error: holds")
+    for gain in (0.012, -0.012):
+        assert told_of("resnet18_spread_0", gain, 0.01)[0].endswith("does not hold")
+
+
+def test_no_claim_is_told_of_other_figures_or_of_one_seed() -> None:
+    for figure in ("analog_spread_5", "analog_rayleigh", "gates"):
+        assert told_of(figure, 0.02, 0.01) == []
+    one_seed = [row for row in accuracies(lambda seed: 0.0) if row["seed"] == 0]
+    rows = Rows({"channel_aware": one_seed, "naive_noise": one_seed})
+    assert claims(curves_of("analog_spread_0"), {"analog_spread_0": rows}) == []
+    assert claims({}, {}) == []
+
+
+def test_claims_compare_what_both_curves_have() -> None:
+    """A user's own settings may lack a curve, a seed or a mean."""
+    aware = accuracies(lambda seed: 0.02 + 0.01 * (seed - 1))
+    blind = [row for row in accuracies(lambda seed: 0.0, (0, 5, 20)) if row["seed"] < 2]
+    figure = "analog_spread_10"
+    for kept in ({"channel_aware": aware}, {"naive_noise": blind}, {}):
+        assert claims(curves_of(figure), {figure: Rows(kept)}) == []
+    (line,) = claims(curves_of(figure), {figure: Rows({"channel_aware": aware, "naive_noise": blind})})
+    assert "+1.50 points, standard error 0.50 over 2 seeds" in line
+
+
+def shares_of(shares: list[float], least: float, largest: float) -> Rows:
+    return Rows(
+        {
+            name: [
+                {"x": x, "seed": 0, "share": share, "least_share": least, "largest_share": largest}
+                for x, share in enumerate(shares)
+            ]
+            for name in ("aware", "blind")
+        }
+    )
+
+
+def test_what_shares_must_do_is_told_of_gates_that_see_the_channel() -> None:
+    curves = {
+        "aware": ShareSettings(label="aware", method="channel-aware"),
+        "blind": ShareSettings(method="naive"),
+    }
+
+    def told_of_shares(*rows: Any) -> list[str]:
+        return claims({"shares": curves}, {"shares": shares_of(*rows)})
+
+    assert told_of_shares([0.1, 0.2, 0.4], 0.125, 0.5) == [
+        "aware: an expert's share falls from 40.0 to 10.0 % with its own SNR: holds",
+        "aware: shares overall 12.5 to 50.0 %, wanted 12.5 to 50.0 %: holds",
+    ]
+    falling, overall = told_of_shares([0.1, 0.09, 0.4], 0.12, 0.3)
+    assert falling.endswith("does not hold")
+    assert overall.endswith("does not hold")
+    assert told_of_shares([0.1, 0.2, 0.4], 0.2, 0.51)[1].endswith("does not hold")
+
+
+# The command.
+
+REFUSED = {
+    ("--smoke", "--gpu"): "--smoke --gpu is 'both'; expected at most one of them",
+    ("--quick", "--smoke", "--gpu"): "--quick --smoke --gpu is 'all'; expected at most one of them",
+    (
+        "--only",
+        "gpu_vit_cifar10",
+    ): "expected a figure of scale full (gpu_vit_cifar10 is of gpu): analog_spread_0",
+    ("--smoke", "--only", "gpu_vit_cifar10"): "a figure of scale smoke (gpu_vit_cifar10 is of gpu)",
+    ("--gpu", "--only", "shares"): f"scale gpu (shares is of full, quick, smoke): {', '.join(GPU_FIGURES)}",
+    ("--only", "spread"): "only is 'spread'; expected one of analog_spread_0, ",
+    ("--smoke", "--device", "tpu"): "device is 'tpu'; expected auto, cpu, or cuda where PyTorch finds a GPU",
+    ("--smoke", "--seed", "-1"): "seed is -1; expected an integer from 0",
+}
+
+
+@pytest.mark.parametrize("options", REFUSED, ids=" ".join)
+def test_what_cannot_be_measured_is_refused_before_anything_is_written(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    outcome = CliRunner().invoke(study_command, ["gating", *options, "--out", str(tmp_path / "run")])
+    assert isinstance(outcome.exception, InvalidInputError)
+    assert REFUSED[options] in str(outcome.exception)
+    assert not list(tmp_path.iterdir())
