@@ -9,7 +9,7 @@ from airmoe.errors import InvalidInputError
 
 @pytest.mark.parametrize("name", ["mnist", "", "folder:", "Digits"])
 def test_an_unknown_name_is_refused_with_the_known_ones(name: str) -> None:
-    with pytest.raises(InvalidInputError, match=r"dataset is .*; expected digits, cifar10, cifar100 or folder:PATH"):
+    with pytest.raises(InvalidInputError, match="expected digits, cifar10, cifar100 or folder:PATH"):
         load_images(name)
 
 

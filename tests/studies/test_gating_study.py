@@ -244,10 +244,11 @@ def test_another_point_or_seed_has_other_links() -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_asking_again_gives_the_same(method: str) -> None:
+    asked, curve = asked_of(1 if method in SINGLE else 4), GatingSettings(method=method)
     torch.manual_seed(77)  # whatever was drawn before
-    first = outcome_of(method)
+    first = ask_over_links(asked, curve, 5, 1)
     torch.manual_seed(78)
-    again = outcome_of(method)
+    again = ask_over_links(asked, curve, 5, 1)
     np.testing.assert_array_equal(first.right_T, again.right_T)
     np.testing.assert_array_equal(first.chosen_TE, again.chosen_TE)
 
@@ -345,6 +346,13 @@ def test_the_oracle_is_right_where_any_expert_is() -> None:
     np.testing.assert_array_equal(oracle.right_T, oracle.chosen_TE.any(axis=1))
     for method in ("channel-aware", "naive", "best link", "random"):
         assert (oracle.right_T | ~outcome_of(method, law="fixed:300").right_T).all()
+
+
+def test_the_oracle_s_experts_answer_each_over_its_own_link() -> None:
+    perfect_TE = outcome_of("oracle", law="fixed:300").chosen_TE
+    first_is_bad_TE = outcome_of("oracle", law="one-bad:-50:300:0").chosen_TE
+    np.testing.assert_array_equal(first_is_bad_TE[:, 1:], perfect_TE[:, 1:])
+    assert not np.array_equal(first_is_bad_TE[:, 0], perfect_TE[:, 0])
 
 
 @pytest.mark.parametrize("mean_snr_db", [-10.0, 0.0, 10.0])
@@ -574,6 +582,18 @@ def test_claims_compare_what_both_curves_have() -> None:
         assert claims(curves_of(figure), {figure: Rows(kept)}) == []
     (line,) = claims(curves_of(figure), {figure: Rows({"channel_aware": aware, "naive_noise": blind})})
     assert "+1.50 points, standard error 0.50 over 2 seeds" in line
+
+
+def test_claims_are_told_of_the_built_in_figures_of_spread_links() -> None:
+    told = set()
+    for figure in FIGURES:
+        scales = GATING.scales_of(figure)
+        curves = read_curves(FIGURES[figure].settings, BUILT_IN, figure, scales[0], scales)
+        rows = Rows({name: accuracies(lambda seed: 0.01 * seed) for name in curves})
+        if figure != "shares" and claims({figure: curves}, {figure: rows}):
+            told.add(figure)
+    spread = {f"{kind}_spread_{db}" for kind in ("analog", "digital", "resnet18") for db in (0, 10)}
+    assert told == spread | set(GPU_FIGURES)
 
 
 def shares_of(shares: list[float], least: float, largest: float) -> Rows:

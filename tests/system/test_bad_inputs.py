@@ -35,7 +35,9 @@ WRONG = {
     "unknown option": Wrong(["demo", "--clint", "9"], ["--clint", "--clients"]),
     "missing option": Wrong(["predict", "zero.png", "--client", "run/clients/00"], ["--connect"]),
     "no number": Wrong(["demo", "--clients", "ten"], ["--clients", "integer"]),
-    "unknown data set": Wrong(["demo", "--data", "mnist"], ["'mnist'", "digits, cifar10, cifar100 or folder:PATH"]),
+    "unknown data set": Wrong(
+        ["demo", "--data", "mnist"], ["'mnist'", "digits, cifar10, cifar100 or folder:PATH"]
+    ),
     "too few clients to kill two": Wrong(["demo", "--clients", "2"], ["clients is 2", "at least 3"]),
     "too many clients": Wrong(["demo", "--clients", "5000"], ["clients is 5000", "or equal to 1000"]),
     "no subcarriers": Wrong(["demo", "--config", "few.toml"], ["subcarriers", "is 0"]),

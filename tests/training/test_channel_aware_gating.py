@@ -134,6 +134,33 @@ def test_the_naive_gate_has_no_use_for_the_links(links: tuple[Tensor, Tensor, Te
         assert torch.equal(gate(CODE_CF[class_T], snr_db_TE).scores_TE, gate(CODE_CF[class_T]).scores_TE)
 
 
+def noises(seed: int, client: int, round_: int) -> list[Tensor]:
+    """What is added to features on their way to each expert at -15 dB, the first level."""
+    content = LinearGate(FEATURES, EXPERTS)
+    labels_T, received = torch.arange(CLASSES), list[Tensor]()
+
+    def ask_and_keep(expert: int, received_PF: Tensor) -> Tensor:
+        received.append(received_PF[:CLASSES] - CODE_CF)
+        return ask(expert, received_PF)
+
+    settings = GateSettings(channel_aware=True, query_k=EXPERTS)
+    gate = BiasGate(content)
+    FedGateClient(gate, CODE_CF, labels_T, ask_and_keep, settings, seed, client).update(
+        trained_part(gate).state_dict(), round_
+    )
+    return received
+
+
+def test_noise_is_drawn_anew_for_each_expert_client_round_and_seed_and_can_be_had_again() -> None:
+    first = noises(0, 1, 2)
+    assert len(first) == EXPERTS
+    assert all(torch.equal(a, b) for a, b in zip(first, noises(0, 1, 2), strict=True))
+    others = [*first[1:], *(noises(*changed)[0] for changed in ((1, 1, 2), (0, 0, 2), (0, 1, 0)))]
+    for other in others:
+        correlation = torch.corrcoef(torch.stack([first[0].flatten(), other.flatten()]))[0, 1]
+        assert abs(float(correlation)) < 0.2
+
+
 def test_a_whole_run_exchanges_the_gate_and_every_answer_at_seven_levels(
     few_digits: ImageSet, tiny_config: Callable[..., RunConfig]
 ) -> None:

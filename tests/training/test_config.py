@@ -55,6 +55,8 @@ def test_values_replace_defaults_and_leave_the_others() -> None:
         ("[gate]\nexpert_dropout = 1.0", "gate.expert_dropout", "1.0"),
         ("[gate]\nbalance = -1", "gate.balance", "-1"),
         ("[gate]\nproximal = inf", "gate.proximal", "inf"),
+        ("[gate]\nchannel_aware = 1", "gate.channel_aware", "1"),
+        ('[links]\ntransmission = "digital"', "links.transmission", "'digital'"),
         ("[links]\nmean_snr_db = 301.0", "links.mean_snr_db", "301.0"),
         ("[links]\npower_w = 0", "links.power_w", "0"),
     ],
@@ -104,7 +106,14 @@ clients = st.integers(1, 1000)
         seed=st.integers(0, 1 << 20),
         data=st.builds(DataSettings, name=text, clients=clients, partition=st.sampled_from(["ring", "iid"])),
         experts=st.builds(ExpertSettings, epochs=positive, learning_rate=rate, label_smoothing=unit),
-        gate=st.builds(GateSettings, rounds=positive, momentum=unit, balance=rate, proximal=unit),
+        gate=st.builds(
+            GateSettings,
+            rounds=positive,
+            momentum=unit,
+            balance=rate,
+            proximal=unit,
+            channel_aware=st.booleans(),
+        ),
         links=st.builds(LinkSettings, mean_snr_db=st.floats(-300, 300), subcarrier_hz=rate, power_w=rate),
     )
 )

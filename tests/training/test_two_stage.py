@@ -251,6 +251,16 @@ def test_in_stage_2_every_image_meets_links_of_its_own_drawn_anew_each_time(few_
     assert float(shown_TE.mean()) == pytest.approx(7.5, abs=4 * 25 / 12**0.5 / shown_TE.numel() ** 0.5)
 
 
+@pytest.mark.parametrize("stage", STAGES)
+def test_noise_is_drawn_anew_in_every_epoch(few_digits: ImageSet, stage: str) -> None:
+    training, states = Training(config_of(), few_digits), list[bytes]()
+    training.model.gate.register_forward_pre_hook(
+        lambda gate, args: states.append(torch.get_rng_state().numpy().tobytes())
+    )
+    training.train(stage)
+    assert len(set(states)) == len(states) == 6
+
+
 @pytest.mark.parametrize("alike", [0.25, 1.0])
 def test_a_share_of_the_images_meets_links_that_are_all_alike(few_digits: ImageSet, alike: float) -> None:
     shown_TE = shown_in_stage_2(few_digits, alike=alike)

@@ -71,12 +71,14 @@ def _flipped(hits_PS: Tensor, place_SB: Tensor, payload_bits: int) -> Tensor:
     """
     pairs, segments = hits_PS.shape
     segment_bits, device = place_SB.shape[1], hits_PS.device
-    row_R = torch.arange(pairs * segments, device=device)
-    row = torch.repeat_interleave(row_R, hits_PS.long().flatten())
-    pair, segment = (row, 0) if segments == 1 else (row // segments, row % segments)
+    width = payload_bits + 1
+    # Of every pair and segment, where it begins among the bits of all pairs and among the places.
+    pair_R = torch.arange(0, pairs * width, width, device=device).repeat_interleave(segments)
+    segment_R = torch.arange(0, segments * segment_bits, segment_bits, device=device).repeat(pairs)
+    row = torch.repeat_interleave(hits_PS.long().flatten())
     bit = torch.randint(segment_bits, row.shape, device=device)
-    flipped = torch.zeros(pairs, payload_bits + 1, dtype=torch.uint8, device=device)
-    flipped.view(-1)[pair * (payload_bits + 1) + place_SB.view(-1)[segment * segment_bits + bit]] = 1
+    flipped = torch.zeros(pairs, width, dtype=torch.uint8, device=device)
+    flipped.view(-1)[pair_R[row] + place_SB.view(-1)[segment_R[row] + bit]] = 1
     return flipped
 
 
