@@ -18,19 +18,22 @@ def method_of(config: Path | None) -> str:
     """Return the method that a file of settings is for; networked if it names none.
 
     Raises:
-        InvalidInputError: the file cannot be read or is not TOML, or the method is none of the two.
+        InvalidInputError: the file cannot be read or is not TOML, or it names another method.
     """
     from airmoe.training.config import read_settings
 
     if config is None:
         return NETWORKED
+    text = read_settings(config)
     try:
-        method = tomllib.loads(read_settings(config)).get("method", NETWORKED)
+        method = tomllib.loads(text).get("method")
     except (ValueError, RecursionError) as error:
         raise InvalidInputError(config.name, str(error), "valid TOML") from None
-    if method not in (NETWORKED, CHANNEL_AWARE):
-        raise InvalidInputError(f"{config.name}: method", method, f"{NETWORKED} or {CHANNEL_AWARE}")
-    return str(method)
+    if method not in (None, CHANNEL_AWARE):
+        raise InvalidInputError(
+            f"{config.name}: method", method, f"{CHANNEL_AWARE}, or no method for a {NETWORKED} run"
+        )
+    return method or NETWORKED
 
 
 def federated_settings(

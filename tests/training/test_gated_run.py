@@ -372,7 +372,8 @@ def test_the_file_says_which_method_it_is_for(tmp_path: Path, text: str, method:
 @pytest.mark.parametrize(
     ("text", "options", "said"),
     [
-        ('method = "x"', [], "my.toml: method is 'x'; expected "),
+        ('method = "x"', [], "my.toml: method is 'x'; expected channel-aware, or no method for a networked"),
+        ('method = "networked"', [], "my.toml: method is 'networked'; expected channel-aware, or no method"),
         ("method = 3", [], "my.toml: method is 3; expected "),
         ('method = "x"', ["--method", "channel-aware"], "my.toml: method is 'x'; expected 'channel-aware'"),
         ("method = ", [], "expected valid TOML"),
@@ -394,6 +395,12 @@ def test_what_does_not_go_with_the_method_is_told(
     assert isinstance(outcome.exception, InvalidInputError)
     assert said in str(outcome.exception)
     assert [path.name for path in tmp_path.iterdir()] == ["my.toml"]
+
+
+def test_settings_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError) as refused:
+        method_of(tmp_path / "no.toml")
+    assert str(refused.value).startswith(f"config is '{tmp_path / 'no.toml'}'; expected a readable TOML file")
 
 
 def test_an_unknown_method_is_refused_with_the_known_ones() -> None:
