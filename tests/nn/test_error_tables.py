@@ -34,7 +34,7 @@ def test_the_package_has_a_table_for_every_code_and_modulation(code: str, modula
     if code == "ldpc":
         rate_G = np.multiply(table["block"], table["bit_if_block"])
     else:
-        rate_G = np.array([table["first"], table["middle"], table["last"]]).T @ [1 / 16, 14 / 16, 1 / 16]
+        rate_G = np.array([table["first"], table["middle"], table["last"]]).T @ [1 / 8, 6 / 8, 1 / 8]
     assert rate_G[-1] < 1e-5 <= rate_G[:-1].min()
     for sent, failed in zip(table["sent"], table["failed"], strict=True):
         assert sent == made["blocks"] or failed >= made["failures"]
