@@ -84,8 +84,8 @@ ANY_PROCESS = st.one_of(
         st.just(100e-9) | st.floats(0, 1e-3),
         st.just(3.5e9) | st.floats(0.5e9, 100e9),
         st.just(1e-3) | POSITIVE,
-        st.just(128) | st.integers(1, 10**9),
-        st.just(1e6) | POSITIVE,
+        st.just(128) | st.integers(1, 1 << 16),
+        st.just(1e6) | st.floats(1, 1e12),
     ),
 )
 

@@ -92,10 +92,7 @@ def test_without_any_snr_nothing_is_transmitted() -> None:
     "transmission",
     [
         Analog(),
-        pytest.param(
-            Digital(2),
-            marks=pytest.mark.xfail(strict=True, reason="own payloads are sent over a link of inf dB"),
-        ),
+        Digital(2),
     ],
     ids=lambda transmission: transmission.name,
 )

@@ -63,11 +63,10 @@ class RadioCarrier:
         sent_P = payload_T[torch.from_numpy(item_P).to(payload_T.device)].to(fine)
         remote_P = slot.source_T[item_P] != slot.placement_E[expert_P]
         snr_db_P = torch.from_numpy(np.where(remote_P, self._snr_db_TE(slot)[item_P, expert_P], np.inf))
-        return Delivery(
-            item_P,
-            expert_P,
-            run_experts(experts, expert_P, self.transmission(sent_P, snr_db_P.to(sent_P))),
-        )
+        received_P = self.transmission(sent_P, snr_db_P.to(sent_P))
+        own_P = torch.from_numpy(~remote_P).to(sent_P.device)
+        received_P = torch.where(own_P.reshape(-1, *[1] * (sent_P.ndim - 1)), sent_P, received_P)
+        return Delivery(item_P, expert_P, run_experts(experts, expert_P, received_P))
 
     def _snr_db_TE(self, slot: Slot) -> NDArray[np.float64]:
         if slot.snr is not None:
