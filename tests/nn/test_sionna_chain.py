@@ -15,7 +15,7 @@ from airmoe.nn.sionna_chain import send_words
 
 from .received_digits import compare, expert_and_digits, receive
 
-WITHIN_95, WITHIN_99 = 1.96, 2.58
+WITHIN_99 = 2.58
 
 
 def wrong_words(words: int, bits: int, modulation: str, code: str, snr_db: float) -> Tensor:
@@ -120,14 +120,16 @@ def test_words_are_decoded_alike_in_one_batch_and_in_many(monkeypatch: pytest.Mo
     assert not wrong_WK.any()
 
 
-def test_an_ldpc_payload_s_errors_fall_on_all_of_its_values() -> None:
-    """The decoder leaves more errors where the code has no parity; the interleaver spreads them."""
+@pytest.mark.parametrize(("code", "snr_db"), [("ldpc", -2.0), ("conv", 2.0)])
+def test_errors_fall_on_all_bits_of_a_payload_alike(code: str, snr_db: float) -> None:
+    """As coded, the first LDPC bits and the last convolutional ones err more often than the others."""
     torch.manual_seed(0)
-    level_PD = torch.randint(16, (60, 100)).to(torch.uint8)
-    received_PD = sionna_chain.transmit(level_PD, 4, "qpsk", "ldpc", torch.full((60,), -2.0))
-    wrong_DP = to_bits(level_PD ^ received_PD, 4).view(60, 100, 4).double().mean(dim=2).T
-    quarter = [part.mean().item() for part in wrong_DP.split(25)]
-    assert max(quarter) - min(quarter) < 0.05  # without it the first would err more often by 0.14
+    level_PD = torch.randint(16, (300, 32)).to(torch.uint8)
+    received_PD = sionna_chain.transmit(level_PD, 4, "qpsk", code, torch.full((300,), snr_db))
+    rate_B = to_bits(level_PD ^ received_PD, 4).double().mean(dim=0)
+    expected = rate_B.mean().item()
+    # Wrong bits of a payload come together, which leaves the rates of single bits independent.
+    assert rate_B.std().item() == pytest.approx(math.sqrt(expected * (1 - expected) / 300), rel=0.25)
 
 
 @pytest.mark.parametrize("code", ["none", "conv", "ldpc"])
@@ -173,24 +175,18 @@ def test_without_sionna_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> N
     ("digital", "snr_db"),
     [
         (Digital(4, "16qam", "none"), 8.0),
-        pytest.param(
-            Digital(4, "qpsk", "conv"),
-            1.0,
-            marks=pytest.mark.xfail(
-                reason="the fast chain errs too much in short codewords: probably the fixed interleaver puts "
-                "their weak ends on bits of unequal weight, which it does not know"
-            ),
-        ),
+        (Digital(4, "qpsk", "conv"), 1.0),
         (Digital(8, "qpsk", "ldpc"), 1.5),
     ],
     ids=lambda value: getattr(value, "name", f"{value} dB"),
 )
 def test_the_chains_agree_in_error_and_in_what_an_expert_makes_of_it(digital: Digital, snr_db: float) -> None:
+    """Nine comparisons, so each within its 99 % interval; `test_chains_agree` makes many within 95 %."""
     measures = compare(digital, snr_db)
-    assert abs(measures["error_T"].deviations) < WITHIN_95
-    assert abs(measures["correct_T"].deviations) < WITHIN_95
+    assert abs(measures["error_T"].deviations) < WITHIN_99
+    assert abs(measures["correct_T"].deviations) < WITHIN_99
+    assert abs(measures["failed_T"].deviations) < WITHIN_99
     if digital.code == "ldpc":  # 64 values of 8 bits: one block
-        assert abs(measures["failed_T"].deviations) < WITHIN_95
         assert 0.05 < measures["failed_T"].full < 0.12
 
 
@@ -198,5 +194,5 @@ def test_a_good_link_leaves_the_expert_as_good_as_it_was() -> None:
     expert, features_TF, label_T = expert_and_digits()
     accuracy = (expert(features_TF).argmax(dim=1) == label_T).double().mean().item()
     assert accuracy > 0.95
-    received = receive(Digital(4, "qpsk", "conv"), 8.0, 1)
-    assert received.correct_T.mean().item() == pytest.approx(accuracy, abs=0.02)  # four bits cost a little
+    received = receive(Digital(8, "qpsk", "conv"), 8.0, 1)
+    assert received.correct_T.mean().item() == pytest.approx(accuracy, abs=0.005)

@@ -8,9 +8,10 @@
 
 Before that, bits are interleaved by a fixed permutation, filling included, and scrambled. Interleaving puts
 the bits of a value far apart: what a decoder leaves wrong, in bursts or blocks, falls on values all over the
-payload, and every bit of it is wrong equally often. Scrambling adds random bits that the receiver knows, so
-that all symbols are equally likely whatever the payload. Without it errors would depend on the data: of
-16-QAM the inner points are mistaken more easily, and features of one value would send one point.
+payload. Before a code the permutation is also rotated by a number of places that is drawn for each payload:
+the weak ends of a codeword meet every bit equally often. Scrambling adds random bits. The receiver knows
+all of this. Scrambled, all symbols are equally likely whatever the payload. Without it errors would depend on
+the data: of 16-QAM the inner points are mistaken more easily, and features of one value would send one point.
 """
 
 from functools import lru_cache

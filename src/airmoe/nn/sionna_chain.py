@@ -35,19 +35,27 @@ def transmit(level_PD: Tensor, bits: int, modulation: str, code: str, snr_db_P: 
     sent = to_bits(level_PD[noisy_P], bits)
     payload_bits = sent.shape[1]
     whole_bits = bits_before_coding(payload_bits, code)
-    order = interleaver(whole_bits).to(sent.device)
-    ordered = functional.pad(sent, (0, whole_bits - payload_bits))[:, order]
+    whole = functional.pad(sent, (0, whole_bits - payload_bits))
+    order = _orders(len(whole), whole_bits, code, whole.device)
+    ordered = whole.gather(1, order)
     scrambling = torch.randint_like(ordered, 2)
     word_WK = ordered ^ scrambling
     if code == "ldpc":
         word_WK = word_WK.reshape(-1, BLOCK_BITS)
     snr_db_W = snr_db_P[noisy_P].repeat_interleave(len(word_WK) // max(len(sent), 1))
     decided = send_words(word_WK, modulation, code, snr_db_W).reshape(ordered.shape) ^ scrambling
-    received = torch.empty_like(ordered)
-    received[:, order] = decided
+    received = torch.empty_like(whole).scatter_(1, order, decided)
     received_PD = level_PD.clone()
     received_PD[noisy_P] = from_bits(received[:, :payload_bits], bits)
     return received_PD
+
+
+def _orders(pairs: int, bits: int, code: str, device: torch.device) -> Tensor:
+    """Return int64 (P, bits): which bit stands at each place; rotated at random before a code."""
+    place_PB = torch.arange(bits, device=device).expand(pairs, bits)
+    if code != "none":
+        place_PB = (place_PB + torch.randint(bits, (pairs, 1), device=device)) % bits
+    return interleaver(bits).to(device)[place_PB]
 
 
 def send_words(word_WK: Tensor, modulation: str, code: str, snr_db_W: Tensor) -> Tensor:
