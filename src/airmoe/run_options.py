@@ -46,7 +46,7 @@ def federated_settings(
     if config is not None:
         settings = load_config(config)
     else:
-        name = "cifar10.toml" if data == "cifar10" else "digits.toml"
+        name = "cifar10.toml" if (data or "").startswith("cifar") else "digits.toml"
         settings = parse_config(_built_in(name), name)
     options = {"name": data, "clients": clients}
     split = settings.data.model_copy(

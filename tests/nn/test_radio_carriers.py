@@ -151,6 +151,11 @@ def test_a_transfer_costs_power_times_channel_uses_over_bandwidth(
     np.testing.assert_array_equal(quoted_j_TE, charged_j_TE)
 
 
+def test_half_a_channel_use_is_charged_as_one() -> None:
+    assert RadioCarrier(Analog()).payload_bits(torch.zeros(2, 5)) == 3 + 32
+    assert RadioCarrier(Analog()).payload_bits(torch.zeros(2, 7)) == 4 + 32
+
+
 def test_the_radio_is_that_of_the_links_unless_another_is_given() -> None:
     radio, other = Ofdma(subcarriers=2, power_w=0.3), Ofdma(power_w=0.7)
     links = Links.from_snr(10.0, radio, nodes=2)

@@ -39,9 +39,10 @@ def test_what_does_not_lie_in_one_piece_is_saved_too(tmp_path: Path) -> None:
 
 
 def test_one_of_another_configuration_is_refused(tmp_path: Path) -> None:
+    """Of whatever stage, so that two runs never mix in one folder."""
     Checkpoint(tmp_path, "mine").save("gate", {"w": torch.zeros(1)}, {}, [])
-    with pytest.raises(RunFolderError, match="belongs to another configuration or version"):
-        Checkpoint(tmp_path, "yours").load("gate")
+    with pytest.raises(RunFolderError, match="belongs to another configuration, data set or version"):
+        Checkpoint(tmp_path, "yours")
 
 
 def test_a_save_that_fails_leaves_the_one_before(tmp_path: Path) -> None:

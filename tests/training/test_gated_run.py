@@ -22,7 +22,7 @@ from airmoe.run_options import gated_settings, method_of
 from airmoe.training import TwoStageConfig, gated_run, train_gated_run
 from airmoe.training.checkpoint import Checkpoint, Row
 from airmoe.training.config import dump_config, parse_section
-from airmoe.training.two_stage import initial_model
+from airmoe.training.two_stage import gated_fingerprint, initial_model
 from tests.system.commands import all_under
 
 TINY = """
@@ -261,6 +261,8 @@ def test_an_interrupted_command_says_how_to_go_on_and_goes_on(
     told = f"airmoe train --method channel-aware --resume --out {tmp_path / 'run'}"
     assert told in stopped.output
     assert not (tmp_path / "run").exists()
+    other = CliRunner().invoke(cli.app, ["train", "--resume", "--out", str(tmp_path / "run")])
+    assert "resume with the options it was begun with" in str(other.exception)
     for out, *options in (("run", "--method", "channel-aware", "--resume"), ("whole",)):
         finished = command(out, *options)
         assert finished.exit_code == 0, finished.exception
@@ -348,6 +350,15 @@ def test_a_wrong_setting_is_named_with_its_file(text: str, said: str) -> None:
 def test_a_trace_that_is_not_there_is_told_before_anything_is_trained() -> None:
     with pytest.raises(DataError, match=r"nowhere\.csv: no such file"):
         parse_section(TwoStageConfig, "[channel]\nsnr = 'trace:nowhere.csv'", "my.toml")
+
+
+def test_a_run_over_other_traces_is_another_run(tmp_path: Path, few_digits: ImageSet) -> None:
+    fingerprints = []
+    for cells in ("1\n2\n3", "1\n2\n4", "1\n-\n2\n3\n4\n5", "1\n2\n3"):
+        (tmp_path / "log.csv").write_text(f"SNR\n{cells}\n", encoding="utf-8")
+        fingerprints.append(gated_fingerprint(tiny(snr=f"trace:{tmp_path / 'log.csv'}"), few_digits))
+    assert fingerprints[0] == fingerprints[3]
+    assert len(set(fingerprints)) == 3
 
 
 def test_experts_per_image_in_training_are_no_more_than_there_are() -> None:

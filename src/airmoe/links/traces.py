@@ -4,6 +4,7 @@ Shape suffixes: S slots, L links, R runs, V samples of all runs together.
 """
 
 import csv
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,6 +50,12 @@ class TraceSnr:
         runs_db = read_runs(self.path, self.column)
         object.__setattr__(self, "_samples_db_V", np.concatenate(runs_db))
         object.__setattr__(self, "_length_R", np.array([len(run_db) for run_db in runs_db]))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all samples and of how they are cut into runs."""
+        samples, lengths = self._samples_db_V.tobytes(), self._length_R.tobytes()
+        return hashlib.sha256(samples + lengths).hexdigest()
 
     @property
     def name(self) -> str:

@@ -27,8 +27,8 @@ from airmoe.links.checks import integer_at_least
 from airmoe.nn.coding import BLOCK_BITS
 from airmoe.nn.error_events import Events, fit_events
 from airmoe.nn.error_rates import EDGE_BITS, TABLES_FILE
+from airmoe.nn.seeding import torch_seeded
 from airmoe.nn.sionna_chain import send_words
-from airmoe.randomness import torch_seed
 
 FALL_DB = {
     "conv": {"qpsk": (-4.0, 4.0), "16qam": (2.0, 9.0)},
@@ -127,8 +127,7 @@ def _wrong_bits(
 ) -> NDArray[np.bool_]:
     """Return (W, K): where the bits that were decided on are not those that were sent."""
     wrong_WK = torch.zeros(0, BLOCK_BITS, dtype=torch.bool)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(torch_seed(seed, f"{code} {modulation} {snr_db}"))
+    with torch_seeded(seed, f"{code} {modulation} {snr_db}"):
         while len(wrong_WK) < blocks and int(wrong_WK.any(dim=1).sum()) < failures:
             words = min(BATCH, blocks - len(wrong_WK))
             word_WK = torch.randint(2, (words, BLOCK_BITS), dtype=torch.uint8)

@@ -3,6 +3,7 @@
 Shape suffixes: T items, E experts, N nodes, P (item, expert) pairs sorted by expert.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -41,8 +42,8 @@ class RadioCarrier:
         self.radio = radio or (links.radio if links else Ofdma())
 
     def payload_bits(self, payload_T: Tensor) -> int:
-        """Return the channel uses of an item's payload: what this radio charges instead of bits."""
-        return round(self.transmission.channel_uses(payload_T[0].numel()))
+        """Return what this radio charges instead of bits: channel uses of an item, half a one as one."""
+        return math.ceil(self.transmission.channel_uses(payload_T[0].numel()))
 
     def price_j(self, slot: Slot, subcarrier_NN: NDArray[np.int64] | None = None) -> Price:
         """Return P0 times channel uses / B0 for each pair; see `airmoe.scheduling.AirtimePrice`."""

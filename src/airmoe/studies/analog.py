@@ -20,7 +20,8 @@ from airmoe.links.snapshot import OWN_NODE_SNR_DB
 from airmoe.mesh import MeshClient
 from airmoe.mesh.networks import OnnxGate
 from airmoe.nn import Analog, LocalCarrier, MixtureOfExperts, RadioCarrier
-from airmoe.randomness import stream, torch_seed
+from airmoe.nn.seeding import torch_seeded
+from airmoe.randomness import stream
 from airmoe.runfolder import client_folders, read_manifest
 from airmoe.scheduling import BestLink, Policy, TopK
 from airmoe.studies.simulated import ask_simulated
@@ -197,8 +198,7 @@ class AnalogComparison:
         model, policy = self._methods[name]
         seen_db_NTE, own = snr_db_NTE.copy(), np.arange(self._clients)
         seen_db_NTE[own, :, own] = OWN_NODE_SNR_DB
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(torch_seed(self._seed, "simulated noise"))
+        with torch_seeded(self._seed, "simulated noise"):
             return ask_simulated(
                 model,
                 policy,

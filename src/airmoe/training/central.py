@@ -11,7 +11,8 @@ from torch import nn
 from airmoe.data import ImageSet
 from airmoe.errors import TrainingDivergedError
 from airmoe.nn import MixtureOfExperts, balance_loss, build_model
-from airmoe.randomness import stream, torch_seed
+from airmoe.nn.seeding import torch_seeded
+from airmoe.randomness import stream
 from airmoe.training.checkpoint import Row
 from airmoe.training.config import RunConfig
 from airmoe.training.features import Network
@@ -53,8 +54,7 @@ def train_central_moe(config: RunConfig, images: ImageSet, epochs: int, report: 
     settings, seed = config.features, config.seed
     pixels_TCHW = as_pixels(images.train_images)
     labels_T = torch.from_numpy(images.train_labels)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(torch_seed(seed, "central weights"))
+    with torch_seeded(seed, "central weights"):
         model = build_model(
             config.model.backbone,
             classes=len(images.class_names),

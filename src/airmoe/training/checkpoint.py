@@ -24,10 +24,15 @@ class Checkpoint:
     Args:
         folder: where the files lie; made when needed.
         fingerprint: identifies the configuration; a checkpoint of another one is refused.
+
+    Raises:
+        RunFolderError: a checkpoint in the folder, of whatever stage, is damaged or of another configuration.
     """
 
     def __init__(self, folder: Path, fingerprint: str) -> None:
         self._folder, self._fingerprint = folder, fingerprint
+        for path in sorted(folder.glob("*.safetensors")):
+            self._refuse_another(path)
 
     def save(
         self, stage: str, state: dict[str, Tensor], memories: dict[int, dict[str, Tensor]], rows: list[Row]
@@ -56,7 +61,7 @@ class Checkpoint:
         """Return what `save` was given last for this stage, or None if there is no checkpoint.
 
         Raises:
-            RunFolderError: the file is damaged, or belongs to another configuration.
+            RunFolderError: the file is damaged.
         """
         path = self._path(stage)
         if not path.exists():
@@ -78,18 +83,27 @@ class Checkpoint:
                     client, _, name = name.partition("/")
                     memories.setdefault(int(client), {})[name] = tensor
         except (SafetensorError, ValueError, OSError) as error:
-            raise RunFolderError(
-                f"checkpoint {path} is damaged ({error}); remove it to begin the stage anew"
-            ) from None
+            raise _damaged(path, error) from None
+        return state, memories, rows
+
+    def _refuse_another(self, path: Path) -> None:
+        try:
+            with safetensors.safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+        except (SafetensorError, OSError) as error:
+            raise _damaged(path, error) from None
         if metadata.get("format") != _FORMAT or metadata.get("fingerprint") != self._fingerprint:
             raise RunFolderError(
-                f"checkpoint {path} belongs to another configuration or version; "
-                "resume with the same configuration, or train into another folder"
+                f"checkpoint {path} belongs to another configuration, data set or version; "
+                "resume with the options it was begun with, or train into another folder"
             )
-        return state, memories, rows
 
     def _path(self, stage: str) -> Path:
         return self._folder / f"{stage}.safetensors"
+
+
+def _damaged(path: Path, error: Exception) -> RunFolderError:
+    return RunFolderError(f"checkpoint {path} is damaged ({error}); remove it to begin the stage anew")
 
 
 def _digest(stage: str, metadata: dict[str, str], tensors: dict[str, Tensor]) -> str:

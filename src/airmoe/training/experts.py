@@ -9,7 +9,8 @@ from torch.nn import functional
 
 from airmoe.errors import TrainingDivergedError
 from airmoe.nn import MlpExpert
-from airmoe.randomness import stream, torch_seed
+from airmoe.nn.seeding import torch_seeded
+from airmoe.randomness import stream
 from airmoe.training.config import ExpertSettings
 
 
@@ -39,8 +40,7 @@ def train_expert(
     Raises:
         TrainingDivergedError: a weight is not finite.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(torch_seed(seed, "expert weights", client))
+    with torch_seeded(seed, "expert weights", client):
         expert = MlpExpert(features_TF.shape[1], classes, hidden)
     optimiser = torch.optim.SGD(
         expert.parameters(), lr=settings.learning_rate, momentum=settings.momentum, foreach=True

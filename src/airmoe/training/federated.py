@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from airmoe.data import ImageSet, partition
 from airmoe.errors import InvalidInputError
 from airmoe.nn import BiasGate, LinearGate, MixtureOfExperts, MlpExpert, build_extractor
-from airmoe.randomness import stream, torch_seed
+from airmoe.nn.seeding import torch_seeded
+from airmoe.randomness import stream
 from airmoe.runfolder import RadioSpec
 from airmoe.training.checkpoint import Checkpoint, Row
 from airmoe.training.config import RunConfig
@@ -88,8 +89,7 @@ def initial_network(config: RunConfig, channels: int, head: Callable[[int], nn.M
     Raises:
         InvalidInputError: a backbone whose payload is no vector.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(torch_seed(config.seed, "initial weights"))
+    with torch_seeded(config.seed, "initial weights"):
         extractor = build_extractor(config.model.backbone, channels, config.model.norm)
         if len(extractor.payload_shape) > 1:
             expected = "lenet5: experts of clients see a vector of features"
@@ -253,8 +253,7 @@ def _initial_gate(config: RunConfig, features: int, experts: int) -> LinearGate 
     content = LinearGate(features, experts)
     if not config.gate.channel_aware:
         return content
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(torch_seed(config.seed, "worth of a link"))
+    with torch_seeded(config.seed, "worth of a link"):
         return BiasGate(content)
 
 

@@ -11,13 +11,22 @@ import torch
 from airmoe.data import ImageSet
 from airmoe.links import LinkSnr, make_process
 from airmoe.nn import LocalCarrier, MixtureOfExperts, RadioCarrier, make_transmission
-from airmoe.randomness import stream, torch_seed
+from airmoe.nn.seeding import torch_seeded
+from airmoe.randomness import stream
 from airmoe.runfolder import RadioSpec
 from airmoe.scheduling import TopK
 from airmoe.training.checkpoint import Checkpoint, Row
 from airmoe.training.export import export_run
-from airmoe.training.run_writing import CHECKPOINTS, begun_run, fingerprint, finish_run
-from airmoe.training.two_stage import Say, TrainingImages, initial_model, pick_device, train_stage, unseen
+from airmoe.training.run_writing import CHECKPOINTS, begun_run, finish_run
+from airmoe.training.two_stage import (
+    Say,
+    TrainingImages,
+    gated_fingerprint,
+    initial_model,
+    pick_device,
+    train_stage,
+    unseen,
+)
 from airmoe.training.two_stage_config import TwoStageConfig
 
 BATCH = 500
@@ -65,7 +74,7 @@ def train_gated_run(
     place = pick_device(device)
     data = TrainingImages.drawn(config, images, place)
     model = initial_model(config, images).to(place)
-    checkpoint = Checkpoint(partial / CHECKPOINTS, fingerprint(config, images))
+    checkpoint = Checkpoint(partial / CHECKPOINTS, gated_fingerprint(config, images))
     threads = torch.get_num_threads()
     if config.model.backbone == "lenet5":
         torch.set_num_threads(1)  # small networks: more threads cost more than they bring
@@ -111,8 +120,7 @@ def held_out_accuracy(model: MixtureOfExperts, config: TwoStageConfig, images: I
     if not settings.gate_sees_snr:
         snr = unseen(snr.true_db_TE)
     model.policy, right, right_over_links = TopK(config.model.k), 0, 0
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(torch_seed(config.seed, "held-out noise"))
+    with torch.no_grad(), torch_seeded(config.seed, "held-out noise"):
         for item_B in torch.arange(items).split(BATCH):
             rows_B = item_B.numpy()
             payload = model.extractor(torch.from_numpy(images.test_images[rows_B]).float() / 255)

@@ -38,9 +38,15 @@ def begun_run(out: Path, resume: bool) -> Path:
     return partial
 
 
-def fingerprint(config: Section, images: ImageSet) -> str:
-    """Return what tells a configuration and its data from every other, for checkpoints."""
-    return hashlib.sha256((dump_config(config) + _digest(images)).encode()).hexdigest()
+def fingerprint(config: Section, images: ImageSet, *further: str) -> str:
+    """Return what tells a configuration and its data from every other, for checkpoints.
+
+    Args:
+        config: of the run.
+        images: the data.
+        further: digests of what else the run reads.
+    """
+    return hashlib.sha256("".join([dump_config(config), _digest(images), *further]).encode()).hexdigest()
 
 
 @lru_cache(maxsize=1)

@@ -17,14 +17,16 @@ from torch import Tensor
 
 from airmoe.data import ImageSet
 from airmoe.errors import InvalidInputError, TrainingDivergedError
-from airmoe.links import LinkSnr, SnrProcess, make_process
+from airmoe.links import LinkSnr, SnrProcess, TraceSnr, make_process
 from airmoe.nn import LocalCarrier, MixtureOfExperts, RadioCarrier, build_model, make_transmission
 from airmoe.nn.channel_gates import GOOD_SNR_DB
-from airmoe.randomness import stream, torch_seed
+from airmoe.nn.seeding import torch_seeded
+from airmoe.randomness import stream
 from airmoe.training.augmentation import augmented
 from airmoe.training.checkpoint import Checkpoint, Row
 from airmoe.training.optimiser_state import flattened, restored
 from airmoe.training.routing_loss import routing_loss
+from airmoe.training.run_writing import fingerprint
 from airmoe.training.two_stage_config import ChannelStageSettings, StageSettings, TwoStageConfig
 from airmoe.training.weights import load_weights
 
@@ -69,8 +71,7 @@ def initial_model(config: TwoStageConfig, images: ImageSet) -> MixtureOfExperts:
     """
     settings = config.model
     make_process(config.channel.snr).draw(0, settings.experts, stream(config.seed, "no draw"))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(torch_seed(config.seed, "two-stage weights"))
+    with torch_seeded(config.seed, "two-stage weights"):
         return build_model(
             settings.backbone,
             classes=len(images.class_names),
@@ -83,6 +84,16 @@ def initial_model(config: TwoStageConfig, images: ImageSet) -> MixtureOfExperts:
             expert_hidden=settings.expert_hidden or None,
             training_k=settings.training_k,
         )
+
+
+def gated_fingerprint(config: TwoStageConfig, images: ImageSet) -> str:
+    """Return what tells a run from every other: its configuration, images, and traces if it replays any.
+
+    Raises:
+        DataError: traces that cannot be read.
+    """
+    process = make_process(config.channel.snr)
+    return fingerprint(config, images, *([process.digest] if isinstance(process, TraceSnr) else []))
 
 
 def pick_device(name: str) -> torch.device:
@@ -187,8 +198,7 @@ class _Stage:
         if not self._extractor_rate:
             self._model.extractor.eval()  # its batch statistics stay as they are, too
         losses: list[Tensor] = []
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(torch_seed(self._config.seed, f"{self._name} noise", epoch))
+        with torch_seeded(self._config.seed, f"{self._name} noise", epoch):
             for number, place_B in enumerate(torch.arange(len(order_T)).split(self.settings.batch_size)):
                 of_batch = None if snr is None else snr.of_items(place_B.numpy())
                 losses.append(self._step(first + number, order_T[place_B.to(device)], of_batch, random))

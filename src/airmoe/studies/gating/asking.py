@@ -12,7 +12,8 @@ from torch import Tensor
 
 from airmoe.links import LinkSnr
 from airmoe.nn import LocalCarrier, MixtureOfExperts, RadioCarrier, make_transmission
-from airmoe.randomness import stream, torch_seed
+from airmoe.nn.seeding import torch_seeded
+from airmoe.randomness import stream
 from airmoe.studies.gating.models import BATCH, Asked
 from airmoe.studies.gating.settings import BLIND, CLEAN, SINGLE, GatingSettings
 from airmoe.training.two_stage import unseen
@@ -66,8 +67,7 @@ def ask_over_links(asked: Asked, settings: GatingSettings, seed: int, point: int
         model.carrier, snr = LocalCarrier(), unseen(snr.true_db_TE)
     ask = _ask_all if settings.method == "oracle" else _ask
     right, chosen = [], []
-    with torch.no_grad(), torch.random.fork_rng():
-        torch.manual_seed(torch_seed(seed, "study noise", point))
+    with torch.no_grad(), torch_seeded(seed, "study noise", point):
         for batch_B in torch.arange(len(asked.labels_T)).split(BATCH):
             rows_B = batch_B.numpy()
             right_B, chosen_BE = ask(

@@ -10,8 +10,13 @@ from airmoe.data import ImageSet, load_images
 from airmoe.nn import MixtureOfExperts
 from airmoe.studies.curves.figure import Workspace
 from airmoe.training.checkpoint import Checkpoint
-from airmoe.training.run_writing import fingerprint
-from airmoe.training.two_stage import TrainingImages, initial_model, pick_device, train_stage
+from airmoe.training.two_stage import (
+    TrainingImages,
+    gated_fingerprint,
+    initial_model,
+    pick_device,
+    train_stage,
+)
 from airmoe.training.two_stage_config import ChannelStageSettings, TwoStageConfig
 
 BATCH = 500
@@ -44,7 +49,7 @@ def trained_model(config: TwoStageConfig, work: Workspace) -> MixtureOfExperts:
     try:
         data = TrainingImages.drawn(config, images, device)
         for stage, of_stage in (("clean", clean), ("channel", config)):
-            name = fingerprint(of_stage, images)[:16]
+            name = gated_fingerprint(of_stage, images)[:16]
             checkpoint = Checkpoint(work.folder / "models" / name, name)
             title = f"train {config.model.backbone}, {stage}, {name[:6]}, seed {config.seed}"
 

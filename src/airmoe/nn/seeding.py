@@ -1,0 +1,19 @@
+"""Random draws of PyTorch that a seed decides and that leave the caller's generators as they were."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from airmoe.randomness import torch_seed
+
+
+@contextmanager
+def torch_seeded(seed: int, purpose: str, *indices: int) -> Iterator[None]:
+    """Seed PyTorch's default generators for a block, from the same coordinates as `airmoe.randomness.stream`.
+
+    Afterwards the generators of every device are as they were before.
+    """
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(torch_seed(seed, purpose, *indices))
+        yield

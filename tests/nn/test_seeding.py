@@ -1,0 +1,18 @@
+"""Seeded blocks."""
+
+import torch
+
+from airmoe.nn.seeding import torch_seeded
+
+
+def test_a_seeded_block_draws_the_same_and_leaves_the_generator_alone() -> None:
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    drawn = []
+    for purpose in ("noise", "noise", "weights"):
+        with torch_seeded(0, purpose, 4):
+            drawn.append(torch.rand(3))
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+    assert torch.equal(torch.rand(3), expected)
