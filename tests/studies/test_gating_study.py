@@ -115,7 +115,7 @@ WRONG = {
     "values = [500]": ["x.toml: mean_snr_db is 500", "less than or equal to 100"],
     'swept = "spread_db"\nvalues = [-1]': ["x.toml: spread_db is -1", "greater than or equal to 0"],
     'swept = "delay_slots"\nvalues = [0.5]': ["x.toml: delay_slots is 0.5", "a valid integer"],
-    "alike = 1.5": ["x.toml: alike is 1.5", "less than or equal to 1"],
+    "no_good_link = 1.5": ["x.toml: no_good_link is 1.5", "less than or equal to 1"],
     "shift = 17": ["x.toml: shift is 17", "less than or equal to 16"],
     'gate = "mlp"': ["x.toml: gate is 'mlp'", "'concat' or 'bias'"],
     "epochs = 3": ["x.toml: epochs is 3", "a known key"],

@@ -243,7 +243,7 @@ def shown_in_stage_2(images: ImageSet, **channel: Any) -> Tensor:
 
 
 def test_in_stage_2_every_image_meets_links_of_its_own_drawn_anew_each_time(few_digits: ImageSet) -> None:
-    shown_TE = shown_in_stage_2(few_digits, alike=0.0)
+    shown_TE = shown_in_stage_2(few_digits, no_good_link=0.0)
     assert shown_TE.shape == (2 * 96, 3)
     assert len(shown_TE.unique()) == shown_TE.numel()
     assert shown_TE.min() >= -5
@@ -261,18 +261,25 @@ def test_noise_is_drawn_anew_in_every_epoch(few_digits: ImageSet, stage: str) ->
     assert len(set(states)) == len(states) == 6
 
 
-@pytest.mark.parametrize("alike", [0.25, 1.0])
-def test_a_share_of_the_images_meets_links_that_are_all_alike(few_digits: ImageSet, alike: float) -> None:
-    shown_TE = shown_in_stage_2(few_digits, alike=alike)
-    alike_T = (shown_TE == shown_TE[:, :1]).all(dim=1)
-    deviation = (alike * (1 - alike) / len(alike_T)) ** 0.5
-    assert float(alike_T.float().mean()) == pytest.approx(alike, abs=4 * deviation)
-    assert len(shown_TE[:, 0].unique()) == len(shown_TE)
-    assert all(len(row.unique()) == 3 for row in shown_TE[~alike_T])
+@pytest.mark.parametrize("share", [0.25, 1.0])
+def test_for_a_share_of_the_images_all_links_are_as_bad_as_the_worst(
+    few_digits: ImageSet, share: float
+) -> None:
+    drawn_TE, shown_TE = (shown_in_stage_2(few_digits, no_good_link=part) for part in (0.0, share))
+    bad_T = (shown_TE == shown_TE[:, :1]).all(dim=1)
+    deviation = (share * (1 - share) / len(bad_T)) ** 0.5
+    assert float(bad_T.float().mean()) == pytest.approx(share, abs=4 * deviation)
+    assert torch.equal(shown_TE[~bad_T], drawn_TE[~bad_T])
+    assert torch.equal(shown_TE[bad_T, 0], drawn_TE[bad_T].amin(dim=1))
+
+
+def test_experts_of_a_blind_gate_meet_the_law_as_it_is(few_digits: ImageSet) -> None:
+    one, other = (trained(config_of(channel=BLIND | {"no_good_link": p}), few_digits) for p in (0.0, 1.0))
+    assert same(one.weights, other.weights)
 
 
 def test_the_law_of_stage_2_can_be_chosen(few_digits: ImageSet) -> None:
-    shown_TE = shown_in_stage_2(few_digits, snr="one-bad:-7:13:1", alike=0.0)
+    shown_TE = shown_in_stage_2(few_digits, snr="one-bad:-7:13:1", no_good_link=0.0)
     assert shown_TE.unique(dim=0).tolist() == [[13.0, -7.0, 13.0]]
 
 

@@ -113,8 +113,9 @@ class ChannelStageSettings(StageSettings):
     Attributes:
         extractor_rate: the feature extractor's learning rate, as a share of the others'.
         snr: what SNR each image meets on the link to each expert, a form of `airmoe.links.make_process`.
-        alike: share of the images whose links all have the same SNR, that of the first. A gate that sees the
-            links avoids bad ones, and experts that never met a bad link fail when there is no other.
+        no_good_link: share of the images whose links are all as bad as the worst of those drawn. A gate that
+            sees the links avoids bad ones, and experts that never met a bad link fail when there is no other.
+            A blind gate avoids none, so its experts meet the law as it is.
         transmission: a form of `airmoe.nn.make_transmission`.
         gate_sees_snr: False trains with the same noise a gate that is blind to it ("naive + noise").
     """
@@ -122,7 +123,7 @@ class ChannelStageSettings(StageSettings):
     epochs: Annotated[int, Field(ge=0, le=10**6)] = 6
     extractor_rate: Share = 0.1
     snr: SnrLaw = "uniform:-5:20"
-    alike: Share = 0.5
+    no_good_link: Share = 0.3
     transmission: TransmissionForm = "analog"
     gate_sees_snr: bool = True
 

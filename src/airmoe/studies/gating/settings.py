@@ -74,7 +74,7 @@ class GatingSettings(CurveSettings):
         batch_size: of both stages.
         learning_rate: of both stages.
         train_snr: the law of stage 2.
-        alike: share of the images of stage 2 whose links are all alike.
+        no_good_link: share of the images of stage 2 whose links are all as bad as the worst.
         train_transmission: of stage 2.
         transmission: of the test.
         mean_snr_db: for the law, dB.
@@ -107,7 +107,7 @@ class GatingSettings(CurveSettings):
     batch_size: Annotated[int, Field(ge=1, le=65536)] = 128
     learning_rate: Annotated[float, Field(gt=0, le=10)] = 1e-3
     train_snr: SnrLaw = "uniform:-5:20"
-    alike: Share = 0.5
+    no_good_link: Share = 0.3
     train_transmission: TransmissionForm = "analog"
 
     transmission: TransmissionForm = "analog"
@@ -176,7 +176,7 @@ class GatingSettings(CurveSettings):
                 epochs=0 if self.method in CLEAN else self.channel_epochs,
                 snr=self.train_snr,
                 transmission=self.train_transmission,
-                alike=self.alike,
+                no_good_link=self.no_good_link,
                 gate_sees_snr=self.method not in (*CLEAN, *BLIND),
                 batch_size=self.batch_size,
                 learning_rate=self.learning_rate,

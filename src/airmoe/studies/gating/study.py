@@ -19,8 +19,10 @@ FIGURES: dict[str, Figure] = {
     "outdated": accuracy_figure("Analog, Gauss-Markov fading, what the gate sees is old"),
     "noisy": accuracy_figure("Analog, Rayleigh fading, what the gate sees is wrong"),
     "gates": accuracy_figure("Analog, links spread over ± 10 dB: forms of the gate, experts per image"),
-    "alike_spread_0": accuracy_figure("Analog, all links alike, as in a part of stage 2"),
-    "alike_spread_10": accuracy_figure("Analog, links spread over ± 10 dB, alike in a part of stage 2"),
+    "no_good_link_0": accuracy_figure("Analog, all links alike: images without a good link in stage 2"),
+    "no_good_link_10": accuracy_figure(
+        "Analog, links spread over ± 10 dB: images without a good link in stage 2"
+    ),
     "shares": SHARES,
     "digital_spread_0": accuracy_figure("Digital, rate 1/2, all links alike"),
     "digital_spread_10": accuracy_figure("Digital, rate 1/2, links spread over ± 10 dB"),
