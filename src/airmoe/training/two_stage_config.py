@@ -123,7 +123,7 @@ class ChannelStageSettings(StageSettings):
     epochs: Annotated[int, Field(ge=0, le=10**6)] = 6
     extractor_rate: Share = 0.1
     snr: SnrLaw = "uniform:-5:20"
-    no_good_link: Share = 0.3
+    no_good_link: Share = 0.25
     transmission: TransmissionForm = "analog"
     gate_sees_snr: bool = True
 

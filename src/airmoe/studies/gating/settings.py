@@ -107,7 +107,7 @@ class GatingSettings(CurveSettings):
     batch_size: Annotated[int, Field(ge=1, le=65536)] = 128
     learning_rate: Annotated[float, Field(gt=0, le=10)] = 1e-3
     train_snr: SnrLaw = "uniform:-5:20"
-    no_good_link: Share = 0.3
+    no_good_link: Share = 0.25
     train_transmission: TransmissionForm = "analog"
 
     transmission: TransmissionForm = "analog"
