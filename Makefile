@@ -28,6 +28,7 @@ check: $(VENV)/.dev
 bench: $(VENV)/.dev $(ORTOOLS)/.ready
 	$(RUN) benchmarks/selection.py
 	$(RUN) benchmarks/joint.py
+	$(RUN) benchmarks/gating.py
 	$(RUN) benchmarks/federated_round.py
 	test -d runs/bench || $(RUN) -m airmoe.cli train --out runs/bench
 	$(RUN) benchmarks/node_process.py runs/bench

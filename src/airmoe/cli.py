@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -168,12 +169,18 @@ def train(
         try:
             trained = train_run(settings, images, out, resume=resume, report=report)
         except KeyboardInterrupt:
-            console.print(f"Interrupted. Go on with: airmoe train --resume --out {out}", soft_wrap=True)
+            console.print(f"Interrupted. Go on with: {_to_go_on()}", soft_wrap=True)
             raise
     console.print(f"macro-F1 of top-1 routing on held-out images: {trained.rows[-1]['macro_f1']:.3f}")
     console.print(
         f"Run folder: {out}. Serve client 0 with: airmoe serve {out / 'clients' / '00'}", soft_wrap=True
     )
+
+
+def _to_go_on() -> str:
+    """Return this command, with --resume: a run goes on with the options it was begun with."""
+    given = [word for word in sys.argv[1:] if word != "--resume"]
+    return shlex.join(["airmoe", *given, "--resume"])
 
 
 def _train_gated(
@@ -188,8 +195,7 @@ def _train_gated(
         try:
             trained = train_gated_run(settings, images, out, device=device, resume=resume, say=say)
         except KeyboardInterrupt:
-            go_on = f"airmoe train --method {CHANNEL_AWARE} --resume --out {out}"
-            console.print(f"Interrupted. Go on with: {go_on}", soft_wrap=True)
+            console.print(f"Interrupted. Go on with: {_to_go_on()}", soft_wrap=True)
             raise
     held_out = trained.rows[-1]
     console.print(

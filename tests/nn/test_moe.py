@@ -95,10 +95,20 @@ def test_in_evaluation_weights_sum_to_one_whatever_k_is_in_training(training_k: 
     assert model(inputs).weights_TE.tolist() == [[1.0, 0.0, 0.0]]
 
 
-@pytest.mark.parametrize("training_k", [0, 4])
-def test_a_training_k_that_does_not_fit_the_experts_is_refused(training_k: int) -> None:
-    with pytest.raises(InvalidInputError, match=f"training_k is {training_k}; expected 1 to 3"):
+@pytest.mark.parametrize("training_k", [0, 1.5, True, 4])
+def test_a_training_k_that_does_not_fit_the_experts_is_refused(training_k: object) -> None:
+    expected = "1 to 3" if training_k == 4 else "an integer of at least 1"
+    with pytest.raises(InvalidInputError, match=f"training_k is {training_k}; expected {expected}"):
         counting_model([[0.6, 0.3, 0.1]], training_k=training_k)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("scored", [2, 4])
+def test_a_gate_for_another_number_of_experts_is_refused(scored: int, training: bool) -> None:
+    experts = [CountingExpert(1.0) for _ in range(3)]
+    model = MixtureOfExperts(nn.Identity(), FixedGate(), experts).train(training)
+    with pytest.raises(InvalidInputError, match=f"scores of the gate is {scored}; expected 3, one for each"):
+        model(torch.zeros(5, scored))
 
 
 def test_training_ignores_the_policy() -> None:

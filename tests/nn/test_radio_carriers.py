@@ -151,6 +151,17 @@ def test_a_transfer_costs_power_times_channel_uses_over_bandwidth(
     np.testing.assert_array_equal(quoted_j_TE, charged_j_TE)
 
 
+def test_payloads_in_bfloat16_are_transmitted_in_full_precision() -> None:
+    torch.manual_seed(0)
+    payload_TD = torch.randn(3, 256).to(torch.bfloat16)
+    slot = slot_of([1, 1, 1], np.full((3, 1), 300.0))
+    received_TD, *_ = carry(Digital(8), slot, payload_TD, np.ones((3, 1), np.bool_))
+    assert received_TD.dtype == torch.float32
+    step = 6 / 2**8  # of values with unit power
+    inside_TD = (payload_TD.float() - payload_TD.float().mean(dim=1, keepdim=True)).abs() < 2.9
+    assert (received_TD - payload_TD.float())[inside_TD].abs().max() < 0.51 * step * 1.1
+
+
 def test_half_a_channel_use_is_charged_as_one() -> None:
     assert RadioCarrier(Analog()).payload_bits(torch.zeros(2, 5)) == 3 + 32
     assert RadioCarrier(Analog()).payload_bits(torch.zeros(2, 7)) == 4 + 32

@@ -1,5 +1,8 @@
 """Seeded blocks."""
 
+from contextlib import nullcontext
+
+import pytest
 import torch
 
 from airmoe.nn.seeding import torch_seeded
@@ -16,3 +19,12 @@ def test_a_seeded_block_draws_the_same_and_leaves_the_generator_alone() -> None:
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0], drawn[2])
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_generators_of_all_devices_are_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    put_back = list[int]()
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.random, "fork_rng", lambda devices: put_back.extend(devices) or nullcontext())
+    with torch_seeded(0, "noise"):
+        pass
+    assert put_back == [0, 1]

@@ -115,6 +115,15 @@ def test_one_snr_for_each_pair_is_wanted(transmission: Transmission, shape: tupl
         transmission(torch.randn(3, 4), torch.zeros(shape))
 
 
+@every_transmission
+@pytest.mark.parametrize("payload_P", [torch.zeros(3, 0), torch.zeros(3, 4, dtype=torch.int64)])
+def test_a_payload_of_nothing_or_of_whole_numbers_is_refused(
+    transmission: Transmission, payload_P: Tensor
+) -> None:
+    with pytest.raises(InvalidInputError, match="expected floating-point values, at least one for each pair"):
+        transmission(payload_P, torch.zeros(3))
+
+
 def test_the_gradient_is_that_of_payload_and_noise() -> None:
     """With r = u + c ||u|| n: dr = du + c n d||u||."""
     torch.manual_seed(0)

@@ -52,7 +52,7 @@ def test_simulation_and_mesh_count_analog_symbols_alike() -> None:
     pytest.importorskip("torch")
     from airmoe.nn import Analog
 
-    for values, repeats in ((400, 1), (75, 2), (4096, 5)):
+    for values, repeats in ((400, 1), (75, 2), (75, 1), (4096, 5)):
         assert Analog(repeats).channel_uses(values) == analog_channel_uses(values, repeats)
 
 

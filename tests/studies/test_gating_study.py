@@ -1,5 +1,6 @@
 """The study of channel-aware gating: its settings, what each method does, and what is told of it."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
+from airmoe.data import load_images
 from airmoe.errors import InvalidInputError
 from airmoe.nn import BiasGate, LocalCarrier, MixtureOfExperts, MlpExpert, MlpGate
 from airmoe.scheduling import BestLink, Policy, RandomK, TopK
@@ -23,7 +25,7 @@ from airmoe.studies.curves.settings import dump_curve, read_curves
 from airmoe.studies.gating import GATING, accuracy, shares
 from airmoe.studies.gating.asking import Outcome, ask_over_links
 from airmoe.studies.gating.claims import claims
-from airmoe.studies.gating.models import Asked, trained_model
+from airmoe.studies.gating.models import Asked, inputs_of, trained_model
 from airmoe.studies.gating.settings import GatingSettings
 from airmoe.studies.gating.shares import ShareSettings
 from airmoe.training.two_stage_config import TwoStageConfig
@@ -160,8 +162,11 @@ def test_each_method_is_trained_as_it_says() -> None:
     aware = config_of("channel-aware")
     assert (aware.seed, aware.channel.epochs, aware.channel.gate_sees_snr) == (3, 6, True)
     assert config_of("naive").channel.epochs == 0
-    blind = aware.channel.model_copy(update={"gate_sees_snr": False})
-    assert config_of("naive + noise") == aware.model_copy(update={"channel": blind})
+    as_bad = aware.channel.model_copy(update={"gate_sees_snr": False})
+    as_drawn = as_bad.model_copy(update={"no_good_link": 0.0})
+    assert aware.channel.no_good_link == 0.25
+    assert config_of("naive + noise") == aware.model_copy(update={"channel": as_drawn})
+    assert config_of("naive + noise, no good link") == aware.model_copy(update={"channel": as_bad})
     single = config_of("one network", experts=6, k=2)
     assert (single.model.experts, single.model.k, single.channel.epochs) == (1, 1, 6)
 
@@ -233,13 +238,20 @@ def test_all_methods_meet_the_same_links_at_the_same_point(law: str) -> None:
         np.testing.assert_array_equal(outcome_of(method, law=law).snr_db_TE, of_single.get(method, links_TE))
 
 
+AT = ((5, 1), (5, 2), (6, 1))
+"""Seeds and points."""
+
+
 def test_another_point_or_seed_has_other_links() -> None:
-    links = [
-        outcome_of("naive", law="rayleigh:5", seed=seed, point=point).snr_db_TE
-        for seed, point in ((5, 1), (5, 2), (6, 1))
-    ]
+    links = [outcome_of("naive", law="rayleigh:5", seed=seed, point=point).snr_db_TE for seed, point in AT]
     assert not np.array_equal(links[0], links[1])
     assert not np.array_equal(links[0], links[2])
+
+
+def test_noise_is_drawn_anew_at_every_point_and_for_every_seed() -> None:
+    right = [outcome_of("naive", law="fixed:0", seed=seed, point=point).right_T for seed, point in AT]
+    assert not np.array_equal(right[0], right[1])
+    assert not np.array_equal(right[0], right[2])
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -478,7 +490,22 @@ def test_held_out_images_are_asked_about(work: Workspace) -> None:
     assert len(Asked(config, 0, work).labels_T) == len(Asked(config, 0, work).payload_T) == 450
     some = Asked(config, 30, work)
     assert some.payload_T.shape == (30, 400)
+    images = torch.from_numpy(load_images("digits").test_images[:30]).float() / 255
+    with torch.no_grad():
+        torch.testing.assert_close(some.model.answer(some.payload_T).y_TC, some.model(images).y_TC)
     assert torch.equal(some.labels_T, Asked(config, 0, work).labels_T[:30])
+
+
+def test_a_study_knows_its_images_and_traces(tmp_path: Path) -> None:
+    traces = tmp_path / "log.csv"
+    read = []
+    for last in (2, 2, 3):
+        traces.write_text(f"SNR\n1\n{last}\n", encoding="utf-8")
+        replayed = GatingSettings(data="digits", train_snr=f"trace:{traces}")
+        read.append(inputs_of({"x": {"a": replayed, "b": GatingSettings(data="digits")}}, {}))
+    assert set(read[0]) == {"set of images digits", f"trace:{traces}"}
+    assert read[0] == read[1]
+    assert read[0] != read[2]
 
 
 class Stopped(Exception):
@@ -571,6 +598,16 @@ def test_no_claim_is_told_of_other_figures_or_of_one_seed() -> None:
     rows = Rows({"channel_aware": one_seed, "naive_noise": one_seed})
     assert claims(curves_of("analog_spread_0"), {"analog_spread_0": rows}) == []
     assert claims({}, {}) == []
+
+
+def test_shares_of_intervals_that_do_not_occur_decide_nothing() -> None:
+    curves = {"shares": {"channel_aware": ShareSettings(method="channel-aware")}}
+    for share in ([0.1], [0.1, math.nan]):
+        rows = [
+            {"x": x, "seed": 0, "share": y, "least_share": 0.2, "largest_share": 0.3}
+            for x, y in enumerate(share)
+        ]
+        assert claims(curves, {"shares": Rows({"channel_aware": rows})}) == []
 
 
 def test_claims_compare_what_both_curves_have() -> None:

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -317,6 +318,27 @@ def test_a_study_is_not_taken_up_with_other_settings_or_another_seed(study: Stud
     run_study(study, tmp_path / "out", seed=0, resume=True)  # the same again is no mistake
     with pytest.raises(InvalidInputError, match="does not exist yet"):
         run_study(study, tmp_path / "out")
+
+
+def test_a_study_is_not_taken_up_with_other_inputs(study: Study, tmp_path: Path) -> None:
+    read = {"set of images": "one"}
+    study = replace(study, inputs=lambda curves, options: dict(read))
+    partial = interrupted(study, tmp_path / "out")
+    assert record_of(partial)["inputs"] == read
+    read["set of images"] = "another"
+    with pytest.raises(RunFolderError, match="was begun with another set of images; resume with the same"):
+        run_study(study, tmp_path / "out", resume=True)
+    read["set of images"] = "one"
+    run_study(study, tmp_path / "out", resume=True)
+
+
+def test_curves_of_a_figure_sweep_the_same(study: Study, tmp_path: Path) -> None:
+    (tmp_path / "lines").mkdir()
+    for name, swept in (("a", "x"), ("b", "slope")):
+        text = f'swept = "{swept}"\n'
+        (tmp_path / "lines" / f"{name}.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(InvalidInputError, match=r"lines/b.toml: swept is 'slope'; expected x"):
+        run_study(study, tmp_path / "out", settings=tmp_path)
 
 
 def test_a_study_is_not_taken_up_by_other_software(study: Study, tmp_path: Path) -> None:

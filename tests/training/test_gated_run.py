@@ -1,6 +1,7 @@
 """A run in two stages, from images or the command line to a run folder, and its settings."""
 
 import json
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -237,6 +238,26 @@ def test_a_perfect_channel_is_as_good_as_none(tmp_path: Path, few_digits: ImageS
     assert float(drowned.rows[-1]["accuracy"]) < 0.3
 
 
+def test_a_gate_that_never_saw_links_is_served_and_judged_blind(
+    tmp_path: Path, few_digits: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny(epochs=0)
+    config = config.model_copy(update={"model": config.model.model_copy(update={"gate": "concat"})})
+    shown = list[Tensor]()
+    answer = MixtureOfExperts.answer
+
+    def watched(model: MixtureOfExperts, payload_T: Tensor, source_T: Any = None, snr: Any = None) -> Any:
+        if snr is not None:
+            shown.append(torch.from_numpy(snr.observed_db_TE))
+        return answer(model, payload_T, source_T, snr)
+
+    monkeypatch.setattr(MixtureOfExperts, "answer", watched)
+    train_gated_run(config, few_digits, tmp_path / "run", device="cpu")
+    assert torch.cat(shown).unique().tolist() == [20.0]
+    manifest = json.loads((tmp_path / "run" / "clients" / "server" / "manifest.json").read_text("utf-8"))
+    assert manifest["gate_sees_snr"] is False
+
+
 @pytest.mark.usefixtures("unexported")
 def test_an_interrupted_command_says_how_to_go_on_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -245,7 +266,9 @@ def test_an_interrupted_command_says_how_to_go_on_and_goes_on(
 
     def command(out: str, *options: str) -> Result:
         settings = ["--config", str(tmp_path / "tiny.toml"), "--device", "cpu"]
-        return CliRunner().invoke(cli.app, ["train", *settings, "--out", str(tmp_path / out), *options])
+        words = ["train", *settings, "--out", str(tmp_path / out), *options]
+        monkeypatch.setattr(sys, "argv", ["airmoe", *words])
+        return CliRunner().invoke(cli.app, words)
 
     save = Checkpoint.save
 
@@ -258,12 +281,13 @@ def test_an_interrupted_command_says_how_to_go_on_and_goes_on(
         changed.setattr(Checkpoint, "save", save_and_stop)
         stopped = command("run")
     assert stopped.exit_code != 0
-    told = f"airmoe train --method channel-aware --resume --out {tmp_path / 'run'}"
+    settings = f"--config {tmp_path / 'tiny.toml'} --device cpu"
+    told = f"airmoe train {settings} --out {tmp_path / 'run'} --resume"
     assert told in stopped.output
     assert not (tmp_path / "run").exists()
     other = CliRunner().invoke(cli.app, ["train", "--resume", "--out", str(tmp_path / "run")])
     assert "resume with the options it was begun with" in str(other.exception)
-    for out, *options in (("run", "--method", "channel-aware", "--resume"), ("whole",)):
+    for out, *options in (("run", "--resume"), ("whole",)):
         finished = command(out, *options)
         assert finished.exit_code == 0, finished.exception
         said = " ".join(finished.output.split())

@@ -15,7 +15,8 @@ CLASS_0 = torch.zeros(2, dtype=torch.int64)
 def output_of(weights: Tensor, given: Tensor, load: Tensor | None = None) -> MoeOutput:
     """A mixture of experts of which each gives class 0 of each item the probability ``given`` (T, E)."""
     answers_TEC = torch.stack([given, 1 - given], dim=2)
-    return MoeOutput((weights.unsqueeze(2) * answers_TEC).sum(dim=1), weights, load, weights, None)
+    scores = torch.full_like(weights, 0.5)  # not looked at
+    return MoeOutput((weights.unsqueeze(2) * answers_TEC).sum(dim=1), scores, load, weights, None)
 
 
 def loss_of(output: MoeOutput, labels_T: Tensor, balance: float) -> RoutingLoss:

@@ -26,7 +26,7 @@ def receive_analog(
 
     Args:
         payload_P: float32, first axis P, any trailing shape.
-        snr_db_P: dB, of each payload's link; -inf, a link without gain, counts as -100 dB.
+        snr_db_P: dB, of each payload's link; what is below -40, or -inf for no gain, counts as -40.
         random: where noise is drawn from.
 
     Returns:

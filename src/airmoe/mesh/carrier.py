@@ -5,6 +5,7 @@ Shape suffixes: T items, I some of them, E experts, C classes, P (item, expert) 
 
 import itertools
 import logging
+import math
 import queue
 import secrets
 import time
@@ -97,7 +98,7 @@ class MeshCarrier:
         """Return the bits of an item's payload on the wire and of its norm; if analog, the channel uses."""
         values = int(payload_T[0].size)
         if self._is_analog:
-            return round(analog_channel_uses(values))
+            return math.ceil(analog_channel_uses(values))
         return values * BYTES_PER_VALUE[self._wire_type] * 8 + NORM_BITS
 
     def price_j(self, slot: Slot, subcarrier_NN: NDArray[np.int64] | None = None) -> Price:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from airmoe.errors import InvalidInputError
 from airmoe.links import LinkSnr
+from airmoe.links.checks import integer_at_least
 from airmoe.nn.carriers import LocalCarrier
 from airmoe.nn.combine import Normalise, combine, mixing_weights
 from airmoe.nn.gates import pool, topk_mask
@@ -73,7 +74,7 @@ class MixtureOfExperts(nn.Module):
         training_k: int = 1,
     ) -> None:
         super().__init__()
-        if not 1 <= training_k <= len(experts):
+        if integer_at_least("training_k", training_k, 1) > len(experts):
             raise InvalidInputError("training_k", training_k, f"1 to {len(experts)}, the number of experts")
         self.extractor, self.gate, self.experts = extractor, gate, nn.ModuleList(experts)
         self.policy: Policy = policy or TopK(1)
@@ -119,6 +120,9 @@ class MixtureOfExperts(nn.Module):
         if (observed_TE := slot.observed_snr_db_TE) is not None:
             snr_db_TE = torch.from_numpy(observed_TE).to(payload_T)
         scores_TE, _, load_TE = self.gate(pool(payload_T), snr_db_TE)
+        if scores_TE.shape[1] != len(self.experts):
+            expected = f"{len(self.experts)}, one for each expert"
+            raise InvalidInputError("scores of the gate", scores_TE.shape[1], expected)
 
         normalise: Normalise
         dispatched: Dispatched[Tensor] | None

@@ -91,8 +91,7 @@ def _send(word_WK: Tensor, modulation: str, code: str, snr_db_W: Tensor) -> Tens
     llr_WN: Tensor = blocks.demapper(received_WS, noise_W1)[:, : coded_WN.shape[1]]
     if code == "none":
         return (llr_WN > 0).to(torch.uint8)
-    # The best path is the same on any scale; large ratios would dwarf the cost that holds it to its start.
-    decided_WK: Tensor = blocks.decoder(llr_WN * noise_W1 if code == "conv" else llr_WN)
+    decided_WK: Tensor = blocks.decoder(llr_WN)
     return decided_WK.to(torch.uint8)
 
 

@@ -72,8 +72,7 @@ class Analog:
     def __call__(self, payload_P: Tensor, snr_db_P: Tensor) -> Tensor:
         """Return the payload and noise; see `Transmission`."""
         # Noise of the right power is added to the payload as it is: the same as to scale, add and undo.
-        rms_P1 = rms(payload_P)
-        noise_rms_P1 = rms_P1 * amplitude(snr_db_P, payload_P) / math.sqrt(self.repeats)
+        noise_rms_P1 = amplitude(snr_db_P, payload_P) * rms(payload_P) / math.sqrt(self.repeats)
         shape = [-1, *[1] * (payload_P.ndim - 1)]
         return payload_P + noise_rms_P1.reshape(shape) * torch.randn_like(payload_P)
 
@@ -97,6 +96,9 @@ def amplitude(snr_db_P: Tensor, payload_P: Tensor) -> Tensor:
 
 def checked_snr(snr_db_P: Tensor, payload_P: Tensor) -> Tensor:
     """Return an SNR for each pair, like the payload in type and device; raises as `amplitude`."""
+    if not payload_P.is_floating_point() or not payload_P.shape[1:].numel():
+        given = f"{payload_P.dtype} of shape {tuple(payload_P.shape)}"
+        raise InvalidInputError("payload", given, "floating-point values, at least one for each pair")
     if snr_db_P.shape != payload_P.shape[:1]:
         raise InvalidInputError("shape of snr_db", tuple(snr_db_P.shape), f"(P,) = ({len(payload_P)},)")
     if bool(snr_db_P.isnan().any()):

@@ -89,7 +89,7 @@ def train_gated_run(
             for stage in ("clean", "channel"):
                 rows += train_stage(stage, model, config, data, checkpoint=checkpoint, report=tell, say=say)
         model = model.cpu()
-        if not (config.channel.gate_sees_snr and config.channel.epochs):
+        if not _sees_snr(config):
             model.gate.gate.sees_snr = False  # type: ignore[union-attr]
         held_out: Row = {"stage": "held out", "round": 1, **held_out_accuracy(model, config, images)}
         rows.append(held_out)
@@ -117,7 +117,7 @@ def held_out_accuracy(model: MixtureOfExperts, config: TwoStageConfig, images: I
     settings, items = config.channel, len(images.test_labels)
     process = make_process(settings.snr)
     snr = LinkSnr.drawn(process, items, config.model.experts, stream(config.seed, "held-out snr"))
-    if not settings.gate_sees_snr:
+    if not _sees_snr(config):
         snr = unseen(snr.true_db_TE)
     model.policy, right, right_over_links = TopK(config.model.k), 0, 0
     with torch.no_grad(), torch_seeded(config.seed, "held-out noise"):
@@ -132,6 +132,11 @@ def held_out_accuracy(model: MixtureOfExperts, config: TwoStageConfig, images: I
             right_over_links += int((answer.y_TC.argmax(dim=1) == labels_B).sum())
     model.carrier = LocalCarrier()
     return {"accuracy_perfect": right / items, "accuracy": right_over_links / items}
+
+
+def _sees_snr(config: TwoStageConfig) -> bool:
+    """Return whether the gate was trained to see links, which it is in stage 2 alone."""
+    return config.channel.gate_sees_snr and config.channel.epochs > 0
 
 
 class _Events:

@@ -46,11 +46,13 @@ def fingerprint(config: Section, images: ImageSet, *further: str) -> str:
         images: the data.
         further: digests of what else the run reads.
     """
-    return hashlib.sha256("".join([dump_config(config), _digest(images), *further]).encode()).hexdigest()
+    identity = "".join([dump_config(config), images_digest(images), *further])
+    return hashlib.sha256(identity.encode()).hexdigest()
 
 
-@lru_cache(maxsize=1)
-def _digest(images: ImageSet) -> str:
+@lru_cache(maxsize=2)
+def images_digest(images: ImageSet) -> str:
+    """Return SHA-256 of all images and labels."""
     digest = hashlib.sha256()
     for array in (images.train_images, images.train_labels, images.test_images, images.test_labels):
         digest.update(np.ascontiguousarray(array).data)

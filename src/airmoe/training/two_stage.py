@@ -235,10 +235,10 @@ def _link_snr(
     random: np.random.Generator,
 ) -> LinkSnr:
     snr_db_TE = process.draw(samples, experts, random)
-    if not settings.gate_sees_snr:
-        return unseen(snr_db_TE)
-    bad_T1 = random.random((samples, 1)) < settings.no_good_link
-    return LinkSnr(np.where(bad_T1, snr_db_TE.min(axis=1, keepdims=True), snr_db_TE))
+    if settings.no_good_link:
+        bad_T1 = random.random((samples, 1)) < settings.no_good_link
+        snr_db_TE = np.where(bad_T1, snr_db_TE.min(axis=1, keepdims=True), snr_db_TE)
+    return LinkSnr(snr_db_TE) if settings.gate_sees_snr else unseen(snr_db_TE)
 
 
 def unseen(true_db_TE: NDArray[np.float64]) -> LinkSnr:

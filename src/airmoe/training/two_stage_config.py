@@ -115,9 +115,9 @@ class ChannelStageSettings(StageSettings):
         snr: what SNR each image meets on the link to each expert, a form of `airmoe.links.make_process`.
         no_good_link: share of the images whose links are all as bad as the worst of those drawn. A gate that
             sees the links avoids bad ones, and experts that never met a bad link fail when there is no other.
-            A blind gate avoids none, so its experts meet the law as it is.
+            A blind gate avoids none: without these images its experts meet the law as it is.
         transmission: a form of `airmoe.nn.make_transmission`.
-        gate_sees_snr: False trains with the same noise a gate that is blind to it ("naive + noise").
+        gate_sees_snr: False trains a gate that is blind to the noise ("naive + noise").
     """
 
     epochs: Annotated[int, Field(ge=0, le=10**6)] = 6

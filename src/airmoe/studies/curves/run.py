@@ -78,6 +78,7 @@ def run_study(
     if resume:
         plan, record = _taken_up(study, partial, plan, seed)
         record = with_options(record, options or {})
+        _refuse_other_inputs(partial, record.get("inputs", {}), study.inputs(plan, options_of(record)))
         write_record(partial, record)
     elif partial.exists():
         raise InvalidInputError("out", str(out), f"no unfinished run; resume {partial} or remove it")
@@ -85,6 +86,8 @@ def run_study(
         assert plan is not None
         command = command_of(study, scale, only, settings, seed or 0, options or {})
         record = new_record(study, command, seed or 0, options or {})
+        if inputs := study.inputs(plan, options or {}):
+            record["inputs"] = inputs
         for path, text in _settings_files(plan):
             _write(partial / "settings" / path, text)
         write_record(partial, record)
@@ -156,6 +159,12 @@ def _taken_up(study: Study, partial: Path, plan: Plan | None, seed: int | None) 
     if seed is not None and seed != record["seed"]:
         raise RunFolderError(f"{partial} has seed {record['seed']}, not {seed}")
     return begun_plan, record
+
+
+def _refuse_other_inputs(partial: Path, begun: Mapping[str, str], now: Mapping[str, str]) -> None:
+    for name in begun.keys() | now.keys():
+        if begun.get(name) != now.get(name):
+            raise RunFolderError(f"{partial} was begun with another {name}; resume with the same one")
 
 
 def _listed(versions: Mapping[str, str]) -> str:

@@ -70,12 +70,19 @@ def read_curves(
     table of the file that is named like the scale, which is one of ``scales``.
 
     Raises:
-        InvalidInputError: no such file, not TOML, an unknown key, or a value out of range.
+        InvalidInputError: no such file, not TOML, an unknown key, a value out of range, or curves that do not
+            all sweep the same setting.
     """
     files = sorted((folder / figure).glob("*.toml"))
     if not files:
         raise InvalidInputError("settings", str(folder / figure), "a folder with a TOML file per curve")
-    return {path.stem: _read_curve(model, path, f"{figure}/{path.name}", scale, scales) for path in files}
+    curves = {path.stem: _read_curve(model, path, f"{figure}/{path.name}", scale, scales) for path in files}
+    first = next(iter(curves.values())).swept
+    for name, curve in curves.items():
+        if curve.swept != first:
+            expected = f"{first}, as in other curves"
+            raise InvalidInputError(f"{figure}/{name}.toml: swept", curve.swept, expected)
+    return curves
 
 
 def dump_curve(curve: CurveSettings) -> str:

@@ -12,6 +12,10 @@ Told = Callable[[Mapping[str, Curves], Mapping[str, Rows]], list[str]]
 """(curves by figure, rows by figure) to lines of text."""
 
 
+Inputs = Callable[[Mapping[str, Curves], Mapping[str, str]], dict[str, str]]
+"""(curves by figure, the study's own options) to a digest of each thing that is read, by name."""
+
+
 @dataclass(frozen=True)
 class Study:
     """A study: ``airmoe study NAME``.
@@ -24,6 +28,7 @@ class Study:
         packages: whose versions are recorded; a run is resumed with the same versions only.
         told: returns what to tell at the end, of the figures that were made.
         scales: how much may be measured; the first is what is measured unless another is asked for.
+        inputs: returns what is read besides settings: a run is resumed with the same only.
         keeps: folders of the workspace that become part of the run folder; all else there is removed.
     """
 
@@ -34,6 +39,7 @@ class Study:
     packages: tuple[str, ...]
     told: Told = lambda curves, rows: []
     scales: tuple[Scale, ...] = USUAL_SCALES
+    inputs: Inputs = lambda curves, options: {}
     keeps: tuple[str, ...] = ()
 
     def scales_of(self, figure: str) -> tuple[Scale, ...]:

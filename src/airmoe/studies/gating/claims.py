@@ -58,7 +58,9 @@ def _shares(curves: Curves, rows: Rows) -> list[str]:
         if curve.method != "channel-aware":
             continue
         spread = rows.spread(name, "share")
-        share = spread.mean
+        share = np.array(spread.mean)
+        if len(share) < 2 or not np.isfinite(share).all():
+            continue
         # From one interval to the next a share may wander as much as from seed to seed.
         steps = np.diff(share) + np.array(spread.deviation[1:])
         falls = share[-1] > share[0] and bool((steps > 0).all())

@@ -1,5 +1,6 @@
 """Models of the curves: each trained once for all that share it, and kept where a resumed run finds it."""
 
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -7,9 +8,11 @@ import torch
 from torch import Tensor
 
 from airmoe.data import ImageSet, load_images
+from airmoe.links import TraceSnr, make_process
 from airmoe.nn import MixtureOfExperts
-from airmoe.studies.curves.figure import Workspace
+from airmoe.studies.curves.figure import Curves, Workspace
 from airmoe.training.checkpoint import Checkpoint
+from airmoe.training.run_writing import images_digest
 from airmoe.training.two_stage import (
     TrainingImages,
     gated_fingerprint,
@@ -20,6 +23,19 @@ from airmoe.training.two_stage import (
 from airmoe.training.two_stage_config import ChannelStageSettings, TwoStageConfig
 
 BATCH = 500
+
+
+def inputs_of(curves: Mapping[str, Curves], options: Mapping[str, str]) -> dict[str, str]:
+    """Return the digest of all images and traces that are read, by name."""
+    inputs = dict[str, str]()
+    for curve in (curve for of_figure in curves.values() for curve in of_figure.values()):
+        name = f"set of images {curve.data}"
+        if name not in inputs:
+            inputs[name] = images_digest(_images(curve.data, options.get("data_dir")))
+        for process in (make_process(curve.train_snr), curve.process()):
+            if isinstance(process, TraceSnr):
+                inputs[process.name] = process.digest
+    return inputs
 
 
 def images_of(config: TwoStageConfig, work: Workspace) -> ImageSet:

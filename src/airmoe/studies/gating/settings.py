@@ -25,6 +25,7 @@ Method = Literal[
     "channel-aware",
     "naive",
     "naive + noise",
+    "naive + noise, no good link",
     "best link",
     "random",
     "oracle",
@@ -35,7 +36,9 @@ Method = Literal[
 """Who chooses, and with what training.
 
 * channel-aware: both stages; the gate sees the SNR of every link as observed.
-* naive: stage 1 alone, and nothing seen. naive + noise: both stages, the gate blind in both.
+* naive: stage 1 alone, and nothing seen.
+* naive + noise: both stages, the gate blind in both, the links of stage 2 as the law says.
+* naive + noise, no good link: with `no_good_link` as channel-aware.
 * best link: the channel-aware weights, but the links with the best observed SNR are taken.
 * random: the weights of naive + noise, experts drawn at random.
 * oracle: the channel-aware weights; right if any expert would be, each over its own link.
@@ -45,7 +48,8 @@ Method = Literal[
 """
 
 CLEAN = ("naive",)
-BLIND = ("naive + noise", "random", "one network", "one network, best link")
+BLIND_AS_DRAWN = ("naive + noise", "random", "one network", "one network, best link")
+BLIND = (*BLIND_AS_DRAWN, "naive + noise, no good link")
 SINGLE = ("one network", "one network, best link")
 
 Epochs = Annotated[int, Field(ge=1, le=1000)]
@@ -74,7 +78,8 @@ class GatingSettings(CurveSettings):
         batch_size: of both stages.
         learning_rate: of both stages.
         train_snr: the law of stage 2.
-        no_good_link: share of the images of stage 2 whose links are all as bad as the worst.
+        no_good_link: share of the images of stage 2 whose links are all as bad as the worst; 0 for blind
+            methods that are not named after it.
         train_transmission: of stage 2.
         transmission: of the test.
         mean_snr_db: for the law, dB.
@@ -176,7 +181,7 @@ class GatingSettings(CurveSettings):
                 epochs=0 if self.method in CLEAN else self.channel_epochs,
                 snr=self.train_snr,
                 transmission=self.train_transmission,
-                no_good_link=self.no_good_link,
+                no_good_link=0.0 if self.method in BLIND_AS_DRAWN else self.no_good_link,
                 gate_sees_snr=self.method not in (*CLEAN, *BLIND),
                 batch_size=self.batch_size,
                 learning_rate=self.learning_rate,

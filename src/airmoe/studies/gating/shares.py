@@ -62,11 +62,9 @@ def tables(curves: Curves, rows: Rows) -> str:
     text = f"Share of an expert, %:\n\n{sweep_table('SNR of its own link', share)}"
     for column, title in (("least_share", "smallest"), ("largest_share", "largest")):
         overall = {label_of(curves, name): scaled(rows.spread(name, column), 100) for name in curves}
-        (first,) = {spread.x[0] for spread in overall.values()}
         cells = ", ".join(
             f"{label} {spread.mean[0]:.1f} ± {spread.deviation[0]:.1f} %" for label, spread in overall.items()
         )
-        assert first is not None
         text += f"\nThe {title} share of an expert overall: {cells}.\n"
     return text
 

@@ -6,6 +6,7 @@ from airmoe.studies.curves.figure import Figure
 from airmoe.studies.curves.study import Study
 from airmoe.studies.gating.accuracy import GpuSettings, ResNetSettings, accuracy_figure
 from airmoe.studies.gating.claims import claims
+from airmoe.studies.gating.models import inputs_of
 from airmoe.studies.gating.shares import SHARES
 
 GPU = ("gpu",)
@@ -49,6 +50,7 @@ GATING = Study(
     folder=Path(__file__).parent,
     packages=("airmoe", "numpy", "torch", "matplotlib"),
     told=claims,
+    inputs=inputs_of,
     scales=("full", "quick", "smoke", "gpu"),
 )
 """``airmoe study gating``."""
