@@ -206,3 +206,12 @@ def test_noise_spoils_answers_as_much_as_in_simulation(
         four_sigma = 4 * np.sqrt((mesh.var() + simulated.var()) / len(mesh))
         assert abs(mesh.mean() - simulated.mean()) < four_sigma
     assert moved[0].mean() > 0.05, "there is something to compare"
+
+
+def test_half_a_channel_use_counts_as_one_as_in_simulation(folders: list[Path], impostor: Impostor) -> None:
+    from airmoe.nn import Analog, RadioCarrier
+
+    with asking(folders[0], impostor.address) as client:
+        for values in (5, 7, 400):
+            uses = client.carrier.payload_bits(np.zeros((2, values), np.float32))
+            assert uses == RadioCarrier(Analog()).payload_bits(torch.zeros(2, values)) >= values / 2 + 32
