@@ -332,7 +332,10 @@ def test_a_study_is_not_taken_up_with_other_inputs(study: Study, tmp_path: Path)
     run_study(study, tmp_path / "out", resume=True)
 
 
-def test_curves_of_a_figure_sweep_the_same(study: Study, tmp_path: Path) -> None:
+def test_curves_of_a_figure_sweep_its_abscissa(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LineSettings, "SWEPT_IS_X", True)
     (tmp_path / "lines").mkdir()
     for name, swept in (("a", "x"), ("b", "slope")):
         text = f'swept = "{swept}"\n'

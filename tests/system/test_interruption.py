@@ -64,7 +64,8 @@ def test_training_that_was_interrupted_ends_at_the_same_bytes(tmp_path: Path, ti
             time.sleep(0.01)
         train.send(signal.SIGINT)
         assert train.wait(20) == 130
-        assert f"airmoe train --resume --out {tmp_path / 'resumed'}" in train.output
+        command = f"airmoe train --config {settings} --out {tmp_path / 'resumed'} --resume"
+        assert command in train.output
         assert "Traceback" not in train.output
     assert [path.name for path in tmp_path.iterdir()] == ["resumed.partial"]
 

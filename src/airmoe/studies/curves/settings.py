@@ -30,6 +30,7 @@ class CurveSettings(BaseModel):
 
     Attributes:
         SCALES: defaults of this figure by scale, where they differ.
+        SWEPT_IS_X: whether what is swept is the abscissa of the figure, so that all of its curves sweep it.
         label: its name in legends and tables; left out, the name of its file.
         seeds: how many seeds, counted from the one that the command is given.
         swept: the setting that is swept.
@@ -38,6 +39,7 @@ class CurveSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
     SCALES: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    SWEPT_IS_X: ClassVar[bool] = False
 
     label: Annotated[str, Field(max_length=60)] = ""
     seeds: Seeds = 5
@@ -70,8 +72,8 @@ def read_curves(
     table of the file that is named like the scale, which is one of ``scales``.
 
     Raises:
-        InvalidInputError: no such file, not TOML, an unknown key, a value out of range, or curves that do not
-            all sweep the same setting.
+        InvalidInputError: no such file, not TOML, an unknown key, a value out of range, or a curve that does
+            not sweep the abscissa of the others.
     """
     files = sorted((folder / figure).glob("*.toml"))
     if not files:
@@ -79,7 +81,7 @@ def read_curves(
     curves = {path.stem: _read_curve(model, path, f"{figure}/{path.name}", scale, scales) for path in files}
     first = next(iter(curves.values())).swept
     for name, curve in curves.items():
-        if curve.swept != first:
+        if model.SWEPT_IS_X and curve.swept != first:
             expected = f"{first}, as in other curves"
             raise InvalidInputError(f"{figure}/{name}.toml: swept", curve.swept, expected)
     return curves

@@ -1,7 +1,7 @@
 """Settings of the study's curves: what is trained, how, and over which links it is asked."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, ValidationInfo, field_validator
@@ -91,6 +91,8 @@ class GatingSettings(CurveSettings):
         law: of the test, as `airmoe.links.make_process` reads it once settings are put in for their names in
             braces.
     """
+
+    SWEPT_IS_X: ClassVar[bool] = True
 
     seeds: Seeds = 3
     swept: Literal["mean_snr_db", "spread_db", "bad_db", "delay_slots", "error_db"] = "mean_snr_db"
