@@ -18,7 +18,7 @@ demo: $(VENV)/.train
 	$(RUN) -m airmoe.cli demo $(ARGS)
 
 test: $(VENV)/.dev
-	$(RUN) -m pytest $(ARGS)
+	$(RUN) -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: $(VENV)/.dev
 	$(RUN) -m ruff check .
