@@ -61,6 +61,10 @@ def test_settings_that_are_written_down_are_read_back_the_same(figure: str, tmp_
             assert read_curves(model, tmp_path, figure, read_at, scales) == curves
 
 
+SIZES = {"digits": 1347, "cifar10": 50_000, "cifar100": 50_000}
+"""Images to train on."""
+
+
 @pytest.mark.parametrize("figure", FIGURES)
 def test_all_curves_of_a_figure_are_comparable(figure: str) -> None:
     scales = GATING.scales_of(figure)
@@ -69,6 +73,7 @@ def test_all_curves_of_a_figure_are_comparable(figure: str) -> None:
         same = ("seeds", "swept", "values", "data", "train_images", "test_images", "backbone", "experts")
         for name in same:
             assert len({getattr(curve, name) for curve in curves}) == 1, name
+        assert all(curve.train_images <= SIZES[curve.data] for curve in curves)
         assert len({curve.label for curve in curves}) == len(curves)
         assert all(curve.label for curve in curves)
 
@@ -83,10 +88,9 @@ def test_all_figures_but_those_for_a_gpu_are_measured_at_every_usual_scale() -> 
 def test_a_smaller_scale_trains_less() -> None:
     def images_seen(figure: str, scale: str) -> int:
         curves = read_curves(FIGURES[figure].settings, BUILT_IN, figure, scale, USUAL).values()
-        sizes = {"digits": 1347, "cifar10": 50_000}
         return sum(
             curve.seeds
-            * (curve.train_images or sizes[curve.data])
+            * (curve.train_images or SIZES[curve.data])
             * (curve.clean_epochs + curve.channel_epochs)
             for curve in curves
         )

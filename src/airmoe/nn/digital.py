@@ -4,6 +4,7 @@ Shape suffixes: P (item, expert) pairs, D values of a payload.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -75,13 +76,39 @@ class Digital:
             MissingExtraError: the full chain, and Sionna is not installed.
         """
         snr_db_P = checked_snr(snr_db_P, payload_P)
-        values_PD = payload_P.flatten(1)
-        norm_P1, mean_P1 = rms(values_PD), values_PD.mean(dim=1, keepdim=True)
-        clipped_PD = ((values_PD - mean_P1) / norm_P1).clamp(-CLIP, CLIP)
-        with torch.no_grad():
-            level_PD = CHAINS[self.chain](
-                quantise(clipped_PD, self.bits), self.bits, self.modulation, self.code, snr_db_P
-            )
-            error_PD = dequantise(level_PD, self.bits, payload_P.dtype) - clipped_PD
-        received_PD = (clipped_PD + error_PD) * norm_P1 + mean_P1
+        received_PD: Tensor = _StraightThrough.apply(payload_P.flatten(1), snr_db_P, self)  # type: ignore[no-untyped-call]
         return received_PD.reshape(payload_P.shape)
+
+
+class _StraightThrough(torch.autograd.Function):
+    """y = (c + error) norm + mean with c = clip((x - mean) / norm), the error held fixed.
+
+    By hand, because the gradient through scaling and back would cost more than the chain itself.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, value_PD: Tensor, snr_db_P: Tensor, digital: Digital) -> Tensor:
+        norm_P1, mean_P1 = rms(value_PD), value_PD.mean(dim=1, keepdim=True)
+        unit_PD = (value_PD - mean_P1).div_(norm_P1)
+        clipped_PD = unit_PD.clamp(-CLIP, CLIP)
+        level_PD = quantise(clipped_PD, digital.bits)
+        chain = CHAINS[digital.chain]
+        level_PD = chain(level_PD, digital.bits, digital.modulation, digital.code, snr_db_P)
+        received_PD = dequantise(level_PD, digital.bits, value_PD.dtype)
+        ctx.save_for_backward(value_PD, norm_P1, unit_PD, clipped_PD, received_PD)
+        return received_PD * norm_P1 + mean_P1
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (gradient_PD,) = gradients
+        value_PD, norm_P1, unit_PD, clipped_PD, received_PD = ctx.saved_tensors
+        inside_PD = unit_PD == clipped_PD
+        passed_PD = gradient_PD * inside_PD
+        # There y = x + error norm, elsewhere y = received norm + mean.
+        by_norm_PD = torch.where(inside_PD, received_PD - clipped_PD, received_PD)
+        of_norm_P1 = torch.linalg.vecdot(gradient_PD, by_norm_PD).unsqueeze(1)
+        of_mean_P1 = (gradient_PD - passed_PD).sum(dim=1, keepdim=True)
+        values = value_PD.shape[1]
+        # The norm is ||x|| / sqrt(D), so its slope is x / (D norm).
+        through_norm_PD = value_PD * (of_norm_P1 / (norm_P1 * values))
+        return passed_PD.add_(through_norm_PD).add_(of_mean_P1 / values), None, None

@@ -29,8 +29,8 @@ QUICK = {
     "flip": False,
     "shift": 2,
     "seeds": 3,
-    "clean_epochs": 8,
-    "channel_epochs": 8,
+    "clean_epochs": 5,
+    "channel_epochs": 4,
     "batch_size": 32,
 }
 
@@ -56,6 +56,7 @@ class ResNetSettings(GatingSettings):
         "quick": {
             **QUICK,
             "seeds": 1,
+            "train_images": 400,
             "width": 4,
             "experts": 4,
             "clean_epochs": 2,
