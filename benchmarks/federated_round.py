@@ -21,12 +21,13 @@ from torch import nn
 from torch.nn import functional
 
 from airmoe.data import load_images
+from airmoe.federated.loop import federate
+from airmoe.networked import split_among_clients
+from airmoe.networked.fedce import FedCeClient
+from airmoe.networked.run import initial_network
 from airmoe.randomness import stream
-from airmoe.training import parse_config, split_among_clients
-from airmoe.training.checkpoint import Checkpoint
-from airmoe.training.features import FedCeClient
-from airmoe.training.federated import initial_network
-from airmoe.training.rounds import federate
+from airmoe.runs.checkpoint import Checkpoint
+from airmoe.runs.settings import parse_config
 
 GOAL = 1.10
 

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from airmoe.channel_aware.routing_loss import routing_loss
 from airmoe.links import LinkSnr, UniformSnr
 from airmoe.nn import (
     LocalCarrier,
@@ -30,12 +31,11 @@ from airmoe.nn import (
     MoeOutput,
     RadioCarrier,
     build_model,
-    make_transmission,
     mixing_weights,
     pool,
     topk_mask,
 )
-from airmoe.training.routing_loss import routing_loss
+from airmoe.radio import make_transmission
 
 BATCH, CLASSES, GOAL = 128, 10, 1.10
 TRANSMISSIONS = {

@@ -23,7 +23,7 @@ from airmoe.links import Ofdma
 from airmoe.scheduling import schedule_layer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from tests.scheduling.joint_optimum import instance, optimum_by_integer_program, price_NNM
+from tests.scheduling.joint.joint_optimum import instance, optimum_by_integer_program, price_NNM
 
 Result = TypeVar("Result")
 

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from airmoe.runfolder import client_folders
-from airmoe.studies.fleet import NodeFleet
+from airmoe.studies.demo.fleet import NodeFleet
 
 FLOOR = """
 import numpy, onnxruntime, zenoh

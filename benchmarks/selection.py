@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 from airmoe.scheduling import Selection, select_experts
-from airmoe.scheduling.selection import PARALLEL_ENTRIES
+from airmoe.scheduling.selection.select import PARALLEL_ENTRIES
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT))

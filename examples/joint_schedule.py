@@ -5,8 +5,9 @@ Eight nodes hold 32 items; each link between two nodes can have one of 64 subcar
 
 import numpy as np
 
+from airmoe.dispatch import IdealPrice
 from airmoe.links import Ofdma, RayleighFading
-from airmoe.scheduling import IdealPrice, Slot, schedule_layer, select_experts
+from airmoe.scheduling import Slot, schedule_layer, select_experts
 
 rng, radio = np.random.default_rng(0), Ofdma(subcarriers=64)
 scores_TE = rng.dirichlet(np.full(8, 0.3), size=32)

@@ -6,8 +6,9 @@ subcarrier fades on its own. Put a measured (N, N, M) array in place of `gain_NN
 
 import numpy as np
 
+from airmoe.dispatch import IdealPrice
 from airmoe.links import Links, Ofdma
-from airmoe.scheduling import IdealPrice, Slot, select_experts
+from airmoe.scheduling import Slot, select_experts
 
 position_m = np.array([0.0, 100.0, 250.0])
 distance_NN = np.abs(position_m[:, None] - position_m) + np.eye(3)

@@ -13,7 +13,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from airmoe.data import load_images
-from airmoe.training import RunConfig, train_run
+from airmoe.networked import train_run
+from airmoe.runs.settings import RunConfig
 
 with tempfile.TemporaryDirectory() as temporary:
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else f"{temporary}/digits")

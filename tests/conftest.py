@@ -1,10 +1,16 @@
 """What is slow and shared: loaded or trained once per session. Never write into ``run_folder``: copy it."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from airmoe.data import ImageSet, load_images
+
+if TYPE_CHECKING:
+    from airmoe.runs.settings import RunConfig
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -37,7 +43,8 @@ def digits() -> ImageSet:
 @pytest.fixture(scope="session")
 def run_folder(tmp_path_factory: pytest.TempPathFactory, digits: ImageSet) -> Path:
     """The run folder of a short federated run: 4 clients on a ring."""
-    from airmoe.training import parse_config, train_run
+    from airmoe.networked import train_run
+    from airmoe.runs.settings import parse_config
 
     config = parse_config(
         "[data]\nclients = 4\n[features]\nrounds = 8\n[gate]\nrounds = 10\n[experts]\nepochs = 10\n",
@@ -46,3 +53,42 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory, digits: ImageSet) -> Pa
     out = tmp_path_factory.mktemp("run") / "run"
     train_run(config, digits, out)
     return out
+
+
+@pytest.fixture(scope="session")
+def few_digits(digits: ImageSet) -> ImageSet:
+    """200 digits to train on, 60 held out."""
+    return replace(
+        digits,
+        train_images=digits.train_images[:200],
+        train_labels=digits.train_labels[:200],
+        test_images=digits.test_images[:60],
+        test_labels=digits.test_labels[:60],
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> "Callable[..., RunConfig]":
+    """A run of a second, with changes by section: ``tiny_config(gate={"rounds": 5})``."""
+
+    from airmoe.runs.settings import RunConfig, parse_config
+
+    def build(**changes: object) -> RunConfig:
+        settings: dict[str, object] = {
+            "data": {"clients": 2},
+            "model": {"expert_hidden": 8},
+            "features": {"rounds": 3},
+            "experts": {"epochs": 2},
+            "gate": {"rounds": 3},
+        }
+        for section, values in changes.items():
+            before = settings.get(section)
+            settings[section] = before | values if isinstance(before, dict) else values  # type: ignore[operator]
+        return RunConfig.model_validate(settings)
+
+    # The two ways to make a configuration agree.
+    assert build() == parse_config(
+        "data.clients = 2\nmodel.expert_hidden = 8\nfeatures.rounds = 3\nexperts.epochs = 2\ngate.rounds = 3",
+        "tiny",
+    )
+    return build

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from . import cifar_files
+from tests.data import cifar_files
 
 
 @pytest.fixture(scope="session")

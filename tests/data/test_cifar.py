@@ -7,8 +7,7 @@ import pytest
 
 from airmoe.data import ImageSet, cifar, load_images
 from airmoe.errors import DataError, InvalidInputError
-
-from . import cifar_files
+from tests.data import cifar_files
 
 
 @pytest.fixture(autouse=True)

@@ -16,8 +16,7 @@ import pytest
 
 from airmoe.data import cifar, download, load_images
 from airmoe.errors import DataError
-
-from . import cifar_files
+from tests.data import cifar_files
 
 
 def _expect(monkeypatch: pytest.MonkeyPatch, **changes: str) -> None:

@@ -20,7 +20,7 @@ def in_numpy(payload_P: NDArray[np.float32], snr_db_P: NDArray[np.float64]) -> N
 
 def in_pytorch(payload_P: NDArray[np.float32], snr_db_P: NDArray[np.float64]) -> NDArray[np.float32]:
     torch = pytest.importorskip("torch")
-    from airmoe.nn import Analog
+    from airmoe.radio import Analog
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(11)

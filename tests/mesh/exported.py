@@ -38,7 +38,7 @@ def load_model(run_folder: Path) -> "MixtureOfExperts":
     from safetensors.torch import load_file
 
     from airmoe.nn import build_model
-    from airmoe.training import load_config
+    from airmoe.runs.settings import load_config
 
     settings = load_config(run_folder / "config.toml").model
     model = build_model(
@@ -98,11 +98,11 @@ class ServerRun:
 def make_server_run(run_folder: Path, out: Path, digits: ImageSet, **radio: object) -> ServerRun:
     """The short run's networks with a server and a channel-aware gate, which sends to whom it hears well.
 
-    The folder is laid out by hand; `tests.training.test_export` has one that `export_run` writes.
+    The folder is laid out by hand; `tests.runs.test_export` has one that `export_run` writes.
     """
     import torch
 
-    from airmoe.training.export import export_gate
+    from airmoe.runs.export import export_gate
 
     model = load_model(run_folder)
     model.gate = channel_aware(model.gate)
@@ -156,7 +156,7 @@ def export_maps(folder: Path, model: "MixtureOfExperts", *, server: bool) -> Non
     """Write a run of a model of maps."""
     import torch
 
-    from airmoe.training.export import export_run
+    from airmoe.runs.export import export_run
 
     export_run(
         folder,

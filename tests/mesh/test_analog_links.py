@@ -183,7 +183,8 @@ def test_a_joint_policy_decides_by_ideal_prices_and_airtime_is_charged(
 def test_noise_spoils_answers_as_much_as_in_simulation(
     server_run: ServerRun, expert_nodes: list[NodeProcess], digits: ImageSet, snr_db: float
 ) -> None:
-    from airmoe.nn import Analog, LocalCarrier, RadioCarrier
+    from airmoe.nn import LocalCarrier, RadioCarrier
+    from airmoe.radio import Analog
 
     links, images, labels = links_at(*[snr_db] * EXPERTS), digits.test_images, digits.test_labels
     address = expert_nodes[0].address
@@ -209,7 +210,8 @@ def test_noise_spoils_answers_as_much_as_in_simulation(
 
 
 def test_half_a_channel_use_counts_as_one_as_in_simulation(folders: list[Path], impostor: Impostor) -> None:
-    from airmoe.nn import Analog, RadioCarrier
+    from airmoe.nn import RadioCarrier
+    from airmoe.radio import Analog
 
     with asking(folders[0], impostor.address) as client:
         for values in (5, 7, 400):

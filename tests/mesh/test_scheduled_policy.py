@@ -13,11 +13,12 @@ import pytest
 from numpy.typing import NDArray
 
 from airmoe.data import ImageSet
+from airmoe.dispatch import IdealPrice
 from airmoe.errors import InvalidInputError
 from airmoe.links import Links
 from airmoe.mesh import Answer, MeshClient, Node, simulated_links
 from airmoe.runfolder import client_folders, read_manifest, write_manifest
-from airmoe.scheduling import Des, IdealPrice, Jesa, Policy, Routing, Slot, make_policy
+from airmoe.scheduling import Des, Jesa, Policy, Routing, Slot, make_policy
 from tests.mesh.ports import free_address
 from tests.mesh.slot_asker import BITS, EXPERTS
 from tests.mesh.steering import decided_by, warnings_of

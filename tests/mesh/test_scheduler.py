@@ -373,8 +373,13 @@ def test_the_kernels_are_compiled_before_the_scheduler_is_announced(
     process = NodeProcess(folders[0], address, schedule="jesa:0.5:2")
     try:
         process.wait_until_serving()
-        assert process.ask("'airmoe.scheduling.search' in sys.modules") == "True"
-        assert process.ask("sys.modules['airmoe.scheduling.search'].select_rows.signatures != []") == "True"
+        assert process.ask("'airmoe.scheduling.selection.quick_search' in sys.modules") == "True"
+        assert (
+            process.ask(
+                "sys.modules['airmoe.scheduling.selection.quick_search'].select_rows.signatures != []"
+            )
+            == "True"
+        )
         assert process.ask("'torch' in sys.modules") == "False"
         assert process.stop() == 0
     finally:

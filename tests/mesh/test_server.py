@@ -77,7 +77,8 @@ def test_the_mesh_answers_as_the_mixture_does_with_all_experts_at_hand(
 def test_over_analog_links_without_noise_the_mesh_answers_and_charges_as_the_analog_carrier(
     server_run: ServerRun, expert_nodes: list[NodeProcess], images: NDArray[np.uint8], policy: str
 ) -> None:
-    from airmoe.nn import Analog, RadioCarrier
+    from airmoe.nn import RadioCarrier
+    from airmoe.radio import Analog
 
     clear = links_at(*[NO_NOISE_DB] * EXPERTS)
     with MeshClient(

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from airmoe.channel_aware.routing_loss import routing_loss
 from airmoe.errors import InvalidInputError
 from airmoe.links import LinkSnr
 from airmoe.nn import (
@@ -20,7 +21,6 @@ from airmoe.nn import (
     topk_mask,
 )
 from airmoe.nn.channel_gates import snr_code
-from airmoe.training.routing_loss import routing_loss
 
 FEATURES, EXPERTS = 6, 4
 INF = math.inf

@@ -6,10 +6,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airmoe.dispatch.loop import Delivery
 from airmoe.mesh import client
 from airmoe.mesh.client import mix
 from airmoe.nn import combine, mixing_weights
-from airmoe.scheduling.dispatch import Delivery
 
 
 def pairs(arrived_TE: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from airmoe.errors import InvalidInputError, NoExpertReachedError
 from airmoe.links import Links, LinkSnr, Ofdma
 from airmoe.nn import (
-    Analog,
     GateOutput,
     IdealRadioCarrier,
     LinearGate,
@@ -18,6 +17,7 @@ from airmoe.nn import (
     NoisyTopK,
     RadioCarrier,
 )
+from airmoe.radio import Analog
 from airmoe.scheduling import All, BestLink, Des, Local, TopK
 
 FEATURES, CLASSES = 6, 3

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from airmoe.errors import InvalidInputError
 from airmoe.links import Links, LinkSnr, Ofdma
-from airmoe.nn import Analog, Digital, MixtureOfExperts, MlpExpert, MlpGate, RadioCarrier, Transmission
+from airmoe.nn import MixtureOfExperts, MlpExpert, MlpGate, RadioCarrier
+from airmoe.radio import Analog, Digital, Transmission
 from airmoe.scheduling import All, Slot
 
 FEATURES, CLASSES = 12, 3

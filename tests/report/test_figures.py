@@ -67,7 +67,7 @@ def test_queries_routed_again_and_degraded_are_counted(results: dict[str, Any]) 
 
 
 def test_the_fewest_queries_of_a_demonstration_can_be_drawn(results: dict[str, Any]) -> None:
-    from airmoe.studies.demo import FEWEST_QUERIES
+    from airmoe.studies.demo.run import FEWEST_QUERIES
 
     stream = results["kills"]["stream"]
     results["kills"]["struck_at_query"] = [FEWEST_QUERIES // 10, FEWEST_QUERIES // 5]

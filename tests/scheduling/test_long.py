@@ -6,8 +6,7 @@ from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 from airmoe.scheduling import select_experts
-
-from .instances import (
+from tests.scheduling.instances import (
     Family,
     Floats,
     all_equal,

@@ -13,11 +13,12 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
+from airmoe.channel_aware.config import TwoStageConfig
+from airmoe.cli.study import study as study_command
 from airmoe.data import load_images
 from airmoe.errors import InvalidInputError
 from airmoe.nn import BiasGate, LocalCarrier, MixtureOfExperts, MlpExpert, MlpGate
 from airmoe.scheduling import BestLink, Policy, RandomK, TopK
-from airmoe.studies.commands import study as study_command
 from airmoe.studies.curves.figure import Workspace
 from airmoe.studies.curves.rows import Rows
 from airmoe.studies.curves.run import run_study
@@ -28,7 +29,6 @@ from airmoe.studies.gating.claims import claims
 from airmoe.studies.gating.models import Asked, inputs_of, trained_model
 from airmoe.studies.gating.settings import GatingSettings
 from airmoe.studies.gating.shares import ShareSettings
-from airmoe.training.two_stage_config import TwoStageConfig
 
 FIGURES, BUILT_IN = GATING.figures, GATING.folder
 GPU_FIGURES = ["gpu_resnet18_cifar10", "gpu_resnet18_cifar100", "gpu_vit_cifar10", "gpu_vit_cifar100"]

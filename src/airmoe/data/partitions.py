@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from airmoe.checks import integer_at_least
 from airmoe.errors import InvalidInputError
-from airmoe.links.checks import integer_at_least
 from airmoe.randomness import stream
 
 

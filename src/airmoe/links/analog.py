@@ -8,7 +8,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from airmoe.links.checks import real_array, refuse_shape, refuse_where
+from airmoe.checks import real_array, refuse_shape, refuse_where
 
 SMALLEST_NORM = 1e-8
 LOWEST_SNR_DB = -40.0

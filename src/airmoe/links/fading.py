@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from airmoe.checks import integer_at_least, number_within
 from airmoe.errors import InvalidInputError
-from airmoe.links.checks import integer_at_least, number_within
 from airmoe.links.radio import Ofdma
 from airmoe.links.snapshot import Links
 from airmoe.randomness import stream

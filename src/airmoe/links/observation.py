@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from airmoe.links.checks import integer_at_least, number_within, real_array, refuse_shape, refuse_where
+from airmoe.checks import integer_at_least, number_within, real_array, refuse_shape, refuse_where
 from airmoe.links.processes import SnrProcess
 
 MOST_ERROR_DB = 100.0

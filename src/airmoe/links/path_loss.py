@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from airmoe.checks import number_within, positive_number
 from airmoe.errors import InvalidInputError
-from airmoe.links.checks import number_within, positive_number
 from airmoe.links.fading_processes import first_order
 from airmoe.links.processes import HIGHEST_DB, LOWEST_DB, draw_shape
 from airmoe.links.text_form import text_form

@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from airmoe.checks import integer_at_least, number_within
 from airmoe.errors import InvalidInputError
-from airmoe.links.checks import integer_at_least, number_within
 from airmoe.links.text_form import shortest, text_form
 
 LOWEST_DB, HIGHEST_DB = -300.0, 300.0

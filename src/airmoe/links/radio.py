@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from airmoe.links.checks import integer_at_least, positive_number
+from airmoe.checks import integer_at_least, positive_number
 
 
 @dataclass(frozen=True)

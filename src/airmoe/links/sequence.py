@@ -6,7 +6,7 @@ Shape suffixes: N nodes, S slots, L directed links.
 import numpy as np
 from numpy.typing import NDArray
 
-from airmoe.links.checks import integer_at_least
+from airmoe.checks import integer_at_least
 from airmoe.links.observation import LinkSnr
 from airmoe.links.processes import SnrProcess
 from airmoe.links.radio import Ofdma

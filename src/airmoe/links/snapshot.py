@@ -10,8 +10,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from airmoe.checks import indices, integer_at_least, real_array, refuse_shape, refuse_where
 from airmoe.errors import InvalidInputError
-from airmoe.links.checks import indices, integer_at_least, real_array, refuse_shape, refuse_where
 from airmoe.links.radio import Ofdma
 
 OWN_NODE_SNR_DB = 30.0

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from airmoe.checks import integer_at_least, number_within, positive_number
 from airmoe.errors import InvalidInputError, MissingExtraError
-from airmoe.links.checks import integer_at_least, number_within, positive_number
 from airmoe.links.fading_processes import faded_db
 from airmoe.links.processes import HIGHEST_DB, LOWEST_DB, draw_shape
 from airmoe.links.text_form import text_form

@@ -16,6 +16,8 @@ import numpy as np
 import zenoh
 from numpy.typing import NDArray
 
+from airmoe.dispatch import NORM_BITS, AirtimePrice, IdealPrice, Price, analog_channel_uses
+from airmoe.dispatch.loop import Delivery
 from airmoe.errors import FrameError
 from airmoe.links import Links
 from airmoe.links.analog import receive_analog
@@ -24,8 +26,7 @@ from airmoe.mesh.keys import expert_key, layer_key
 from airmoe.mesh.liveliness import SILENCE_S, Liveliness
 from airmoe.mesh.queries import ask, refusal_of
 from airmoe.runfolder import Manifest, Transmission
-from airmoe.scheduling import NORM_BITS, AirtimePrice, IdealPrice, Price, Slot, analog_channel_uses
-from airmoe.scheduling.dispatch import Delivery
+from airmoe.scheduling import Slot
 
 _log = logging.getLogger("airmoe.mesh")
 

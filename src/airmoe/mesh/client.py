@@ -14,12 +14,13 @@ import numpy as np
 import zenoh
 from numpy.typing import NDArray
 
+from airmoe.checks import integer_at_least, number_within
+from airmoe.dispatch.loop import Dispatched, dispatch
+from airmoe.dispatch.mixing import mix, mixing_weights
 from airmoe.errors import InvalidInputError, NoNodeReachableError
 from airmoe.links import Links, Ofdma, RayleighFading
-from airmoe.links.checks import integer_at_least, number_within
 from airmoe.mesh.carrier import MeshCarrier
 from airmoe.mesh.frame import BYTES_PER_VALUE, MAX_BODY_BYTES, WireType
-from airmoe.mesh.mixing import mix, mixing_weights
 from airmoe.mesh.networks import OnnxGate, OnnxNetwork
 from airmoe.mesh.scheduled_policy import ScheduledPolicy, Schedulers, SoleSourcePolicy
 from airmoe.mesh.session import open_session
@@ -35,7 +36,6 @@ from airmoe.runfolder import (
     read_manifest,
 )
 from airmoe.scheduling import Policy, Slot, TopK
-from airmoe.scheduling.dispatch import Dispatched, dispatch
 from airmoe.scheduling.policy import as_joint
 
 LONGEST_DEADLINE_S = 3600.0

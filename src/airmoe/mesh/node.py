@@ -14,8 +14,8 @@ from types import TracebackType
 import numpy as np
 import zenoh
 
+from airmoe.checks import number_within
 from airmoe.errors import FrameError, InvalidInputError, MeshError, RefusedError
-from airmoe.links.checks import number_within
 from airmoe.mesh.client import simulated_links
 from airmoe.mesh.frame import MAX_FRAME_BYTES, Frame, decode, encode
 from airmoe.mesh.keys import expert_key

@@ -12,6 +12,7 @@ import numpy as np
 import zenoh
 from numpy.typing import NDArray
 
+from airmoe.dispatch import NORM_BITS
 from airmoe.errors import AirmoeError, FrameError, InvalidInputError, RefusedError
 from airmoe.links import Links
 from airmoe.mesh.frame import Frame, decode, encode
@@ -19,7 +20,7 @@ from airmoe.mesh.keys import scheduler_key
 from airmoe.mesh.queries import refuse
 from airmoe.mesh.slot_messages import SlotReply, SlotRequest, pack_reply, refuse_shared, unpack_request
 from airmoe.runfolder import Manifest
-from airmoe.scheduling import NORM_BITS, Policy, Routing, Slot
+from airmoe.scheduling import Policy, Routing, Slot
 
 _log = logging.getLogger("airmoe.mesh")
 

@@ -4,17 +4,17 @@ from collections.abc import Callable
 
 from torch import nn
 
+from airmoe.checks import integer_at_least
 from airmoe.errors import InvalidInputError
-from airmoe.links.checks import integer_at_least
+from airmoe.nn.backbones.extractor import Extractor
+from airmoe.nn.backbones.lenet5 import LeNet5Extractor
+from airmoe.nn.backbones.pretrained import PretrainedExtractor
+from airmoe.nn.backbones.resnet18 import ResNet18Extractor
+from airmoe.nn.backbones.vit import VitExtractor
 from airmoe.nn.channel_gates import BiasGate, ConcatGate, MlpGate, NoisyTopK
 from airmoe.nn.experts import MlpExpert
-from airmoe.nn.extractor import Extractor
 from airmoe.nn.gates import LinearGate
-from airmoe.nn.lenet5 import LeNet5Extractor
 from airmoe.nn.moe import MixtureOfExperts
-from airmoe.nn.pretrained import PretrainedExtractor
-from airmoe.nn.resnet18 import ResNet18Extractor
-from airmoe.nn.vit import VitExtractor
 
 PRETRAINED = "hf:"
 

@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from airmoe.dispatch import NORM_BITS, IdealPrice, Price
+from airmoe.dispatch.loop import Delivery
 from airmoe.links import Links
-from airmoe.scheduling import NORM_BITS, IdealPrice, Price, Slot
-from airmoe.scheduling.dispatch import Delivery
+from airmoe.scheduling import Slot
 
 
 def run_experts(experts: Sequence[nn.Module], expert_P: NDArray[np.int64], payload_P: Tensor) -> Tensor:

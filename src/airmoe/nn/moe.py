@@ -12,14 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from airmoe.checks import integer_at_least
+from airmoe.dispatch.loop import Carrier, Delivery, Dispatched, dispatch
 from airmoe.errors import InvalidInputError
 from airmoe.links import LinkSnr
-from airmoe.links.checks import integer_at_least
 from airmoe.nn.carriers import LocalCarrier
 from airmoe.nn.combine import Normalise, combine, mixing_weights
 from airmoe.nn.gates import pool, topk_mask
 from airmoe.scheduling import Policy, Slot, TopK
-from airmoe.scheduling.dispatch import Carrier, Delivery, Dispatched, dispatch
 
 
 @dataclass(frozen=True)

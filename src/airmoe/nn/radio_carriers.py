@@ -11,12 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from airmoe.dispatch import AirtimePrice, Price
+from airmoe.dispatch.loop import Delivery
 from airmoe.errors import InvalidInputError
 from airmoe.links import Links, Ofdma
 from airmoe.nn.carriers import run_experts
-from airmoe.nn.transmission import Transmission
-from airmoe.scheduling import AirtimePrice, Price, Slot
-from airmoe.scheduling.dispatch import Delivery
+from airmoe.radio.transmission import Transmission
+from airmoe.scheduling import Slot
 
 
 class RadioCarrier:

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from functools import partial
 
 from airmoe.errors import InvalidInputError
-from airmoe.scheduling.joint_policies import Homogeneous, Jesa, LowerBound
-from airmoe.scheduling.policies import All, BestLink, Cheapest, Des, Local, RandomK, TopK, Wlr
+from airmoe.scheduling.policies.at_source import All, BestLink, Cheapest, Des, Local, RandomK, TopK, Wlr
+from airmoe.scheduling.policies.jointly import Homogeneous, Jesa, LowerBound
 from airmoe.scheduling.policy import Policy
 
 POLICY_FORMS = (

@@ -9,9 +9,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from airmoe.checks import indices, integer_at_least, real_array, refuse_shape, refuse_where
 from airmoe.errors import InvalidInputError
 from airmoe.links import Links, LinkSnr
-from airmoe.links.checks import indices, integer_at_least, real_array, refuse_shape, refuse_where
 
 MOST_J = 1e250
 """Larger energies would overflow where they are added up."""

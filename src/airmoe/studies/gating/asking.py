@@ -10,13 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from airmoe.channel_aware.stages import unseen
 from airmoe.links import LinkSnr
-from airmoe.nn import LocalCarrier, MixtureOfExperts, RadioCarrier, make_transmission
-from airmoe.nn.seeding import torch_seeded
+from airmoe.nn import LocalCarrier, MixtureOfExperts, RadioCarrier
+from airmoe.radio import make_transmission
 from airmoe.randomness import stream
+from airmoe.seeding import torch_seeded
 from airmoe.studies.gating.models import BATCH, Asked
 from airmoe.studies.gating.settings import BLIND, CLEAN, SINGLE, GatingSettings
-from airmoe.training.two_stage import unseen
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,20 +7,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from airmoe.data import ImageSet, load_images
-from airmoe.links import TraceSnr, make_process
-from airmoe.nn import MixtureOfExperts
-from airmoe.studies.curves.figure import Curves, Workspace
-from airmoe.training.checkpoint import Checkpoint
-from airmoe.training.run_writing import images_digest
-from airmoe.training.two_stage import (
+from airmoe.channel_aware.config import ChannelStageSettings, TwoStageConfig
+from airmoe.channel_aware.stages import (
     TrainingImages,
     gated_fingerprint,
     initial_model,
     pick_device,
     train_stage,
 )
-from airmoe.training.two_stage_config import ChannelStageSettings, TwoStageConfig
+from airmoe.data import ImageSet, load_images
+from airmoe.links import TraceSnr, make_process
+from airmoe.nn import MixtureOfExperts
+from airmoe.runs.checkpoint import Checkpoint
+from airmoe.runs.run_writing import images_digest
+from airmoe.studies.curves.figure import Curves, Workspace
 
 BATCH = 500
 

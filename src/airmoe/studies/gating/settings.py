@@ -6,11 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, ValidationInfo, field_validator
 
-from airmoe.errors import InvalidInputError
-from airmoe.links import SnrProcess, make_process
-from airmoe.scheduling import BestLink, Policy, RandomK, TopK
-from airmoe.studies.curves.settings import CurveSettings, Decibels, Experts, Seeds, Share, Values
-from airmoe.training.two_stage_config import (
+from airmoe.channel_aware.config import (
     ChannelStageSettings,
     GatedModelSettings,
     ImageSettings,
@@ -20,6 +16,10 @@ from airmoe.training.two_stage_config import (
     TwoStageConfig,
     expected_by,
 )
+from airmoe.errors import InvalidInputError
+from airmoe.links import SnrProcess, make_process
+from airmoe.scheduling import BestLink, Policy, RandomK, TopK
+from airmoe.studies.curves.settings import CurveSettings, Decibels, Experts, Seeds, Share, Values
 
 Method = Literal[
     "channel-aware",

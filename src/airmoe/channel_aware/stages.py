@@ -1,0 +1,264 @@
+"""Two-stage training of a server's gate and experts (after arXiv 2504.00819).
+
+1 "clean": extractor, gate and experts together, nothing between them. 2 "channel": payloads cross simulated
+links whose SNR is drawn anew for every image and expert, and the gate learns what a link is worth.
+
+Shape suffixes: T items, B items of a batch, E experts, C channels, H height, W width.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from airmoe.channel_aware.augmentation import augmented
+from airmoe.channel_aware.config import ChannelStageSettings, StageSettings, TwoStageConfig
+from airmoe.channel_aware.optimiser_state import flattened, restored
+from airmoe.channel_aware.routing_loss import routing_loss
+from airmoe.data import ImageSet
+from airmoe.errors import InvalidInputError, TrainingDivergedError
+from airmoe.links import LinkSnr, SnrProcess, TraceSnr, make_process
+from airmoe.nn import LocalCarrier, MixtureOfExperts, RadioCarrier, build_model
+from airmoe.nn.channel_gates import GOOD_SNR_DB
+from airmoe.radio import make_transmission
+from airmoe.randomness import stream
+from airmoe.runs.checkpoint import Checkpoint, Row
+from airmoe.runs.run_writing import fingerprint
+from airmoe.runs.weights import load_weights
+from airmoe.seeding import torch_seeded
+
+CHECK_EVERY = 50
+"""Steps between looks at the loss: each look waits for the device."""
+
+Say = Callable[[str, int, int, str], None]
+"""(stage, steps done, steps in all, a note)."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingImages:
+    """Images to train on, on the device that trains: ``images_TCHW`` uint8, ``labels_T`` int64."""
+
+    images_TCHW: Tensor
+    labels_T: Tensor
+
+    @classmethod
+    def drawn(cls, config: TwoStageConfig, images: ImageSet, device: torch.device) -> "TrainingImages":
+        """Return the images that a configuration trains on.
+
+        Raises:
+            InvalidInputError: it wants more than there are.
+        """
+        wanted, available = config.data.train_images, len(images.train_labels)
+        if wanted > available:
+            raise InvalidInputError("data.train_images", wanted, f"at most {available}, or 0 for all")
+        chosen_T = np.arange(available)
+        if wanted:
+            chosen_T = np.sort(stream(config.seed, "training images").permutation(available)[:wanted])
+        return cls(
+            torch.from_numpy(images.train_images[chosen_T]).to(device),
+            torch.from_numpy(images.train_labels[chosen_T]).to(device),
+        )
+
+
+def initial_model(config: TwoStageConfig, images: ImageSet) -> MixtureOfExperts:
+    """Return the mixture of a configuration with its seed's initial weights.
+
+    Raises:
+        InvalidInputError: a network that cannot be built, or an SNR law for another number of experts.
+    """
+    settings = config.model
+    make_process(config.channel.snr).draw(0, settings.experts, stream(config.seed, "no draw"))
+    with torch_seeded(config.seed, "two-stage weights"):
+        return build_model(
+            settings.backbone,
+            classes=len(images.class_names),
+            experts=settings.experts,
+            channels=images.train_images.shape[1],
+            norm=settings.norm or None,
+            width=settings.width or None,
+            gate=settings.gate,
+            noisy=True,
+            expert_hidden=settings.expert_hidden or None,
+            training_k=settings.training_k,
+        )
+
+
+def gated_fingerprint(config: TwoStageConfig, images: ImageSet) -> str:
+    """Return what tells a run from every other: its configuration, images, and traces if it replays any.
+
+    Raises:
+        DataError: traces that cannot be read.
+    """
+    process = make_process(config.channel.snr)
+    return fingerprint(config, images, *([process.digest] if isinstance(process, TraceSnr) else []))
+
+
+def pick_device(name: str) -> torch.device:
+    """Return a device by name; "auto" is CUDA where there is one, else the processor.
+
+    Raises:
+        InvalidInputError: an unknown device, or one that is not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device: torch.device | None
+    try:
+        device = torch.zeros((), device=name).device
+    except (RuntimeError, AssertionError):
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise InvalidInputError("device", name, "auto, cpu, or cuda where PyTorch finds a GPU")
+    return device
+
+
+def train_stage(
+    stage: str,
+    model: MixtureOfExperts,
+    config: TwoStageConfig,
+    data: TrainingImages,
+    *,
+    checkpoint: Checkpoint | None = None,
+    report: Callable[[Row], None] = lambda row: None,
+    say: Say = lambda what, done, total, note: None,
+) -> list[Row]:
+    """Train a mixture in place over one stage; return a metrics row per epoch.
+
+    Args:
+        stage: "clean" or "channel".
+        model: on the device of the data; its carrier is left as the stage needs it.
+        config: the run.
+        data: what to train on.
+        checkpoint: saved after every epoch, and taken up where it stands: the result is the same.
+        report: called with each new row.
+        say: told about progress.
+
+    Raises:
+        TrainingDivergedError: a loss or a weight is not finite; the last checkpoint is the last good one.
+        RunFolderError: a checkpoint is damaged, or of another model or configuration.
+    """
+    training = _Stage(stage, model, config, data, say)
+    rows: list[Row] = []
+    if checkpoint is not None and (saved := checkpoint.load(stage)) is not None:
+        state, memories, rows = saved
+        load_weights(model, state, f"checkpoint of stage {stage}")
+        restored(training.optimiser, memories.get(0, {}))
+    for epoch in range(len(rows), training.settings.epochs):
+        row: Row = {"stage": stage, "round": epoch + 1, "loss": training.epoch(epoch)}
+        rows.append(row)
+        if checkpoint is not None:
+            checkpoint.save(stage, _on_cpu(model.state_dict()), {0: flattened(training.optimiser)}, rows)
+        report(row)
+    model.eval()
+    return rows
+
+
+class _Stage:
+    """One stage of a mixture's training; see `train_stage`."""
+
+    def __init__(
+        self, name: str, model: MixtureOfExperts, config: TwoStageConfig, data: TrainingImages, say: Say
+    ) -> None:
+        self._name, self._model, self._config, self._data, self._say = name, model, config, data, say
+        self.settings: StageSettings = config.clean if name == "clean" else config.channel
+        self._process: SnrProcess | None = None
+        self._extractor_rate = 1.0
+        model.carrier = LocalCarrier()
+        if name == "channel":
+            self._process = make_process(config.channel.snr)
+            self._extractor_rate = config.channel.extractor_rate
+            model.carrier = RadioCarrier(make_transmission(config.channel.transmission))
+        shares = {
+            model.experts: 1.0,
+            model.gate: self.settings.gate_rate,
+            model.extractor: self._extractor_rate,
+        }
+        groups = [
+            {"params": tuned, "lr": self.settings.learning_rate * share}
+            for part, share in shares.items()
+            if share and (tuned := [weight for weight in part.parameters() if weight.requires_grad])
+        ]
+        self.optimiser = torch.optim.AdamW(groups, weight_decay=self.settings.weight_decay)
+        self._rates: list[float] = [group["lr"] for group in self.optimiser.param_groups]
+        self._batches = math.ceil(len(data.labels_T) / self.settings.batch_size)
+        self._steps = self._batches * self.settings.epochs
+
+    def epoch(self, epoch: int) -> float:
+        """Train over all images once; return the mean loss."""
+        data, device, first = self._data, self._data.labels_T.device, epoch * self._batches
+        random = stream(self._config.seed, f"{self._name} epoch", epoch)
+        order_T = torch.from_numpy(random.permutation(len(data.labels_T))).to(device)
+        snr = None
+        if self._process is not None:
+            channel, shape = self._config.channel, (len(order_T), len(self._model.experts))
+            snr = _link_snr(self._process, channel, *shape, random)
+        self._model.train()
+        if not self._extractor_rate:
+            self._model.extractor.eval()  # its batch statistics stay as they are, too
+        losses: list[Tensor] = []
+        with torch_seeded(self._config.seed, f"{self._name} noise", epoch):
+            for number, place_B in enumerate(torch.arange(len(order_T)).split(self.settings.batch_size)):
+                of_batch = None if snr is None else snr.of_items(place_B.numpy())
+                losses.append(self._step(first + number, order_T[place_B.to(device)], of_batch, random))
+                if (number + 1) % CHECK_EVERY == 0 or number + 1 == self._batches:
+                    _refuse_divergence(self._name, losses, first, self._steps)
+                    self._say(self._name, first + number + 1, self._steps, f"loss {float(losses[-1]):.3f}")
+        if not all(bool(tensor.isfinite().all()) for tensor in self._model.state_dict().values()):
+            raise TrainingDivergedError(
+                f"{self._name}: a weight is not finite after step {first + self._batches} of {self._steps}"
+            )
+        return float(torch.stack(losses).mean())
+
+    def _step(self, step: int, batch_B: Tensor, snr: LinkSnr | None, random: np.random.Generator) -> Tensor:
+        """Take one step; return the loss of the answers, not finite where the whole loss is not."""
+        config, data, device = self._config, self._data, batch_B.device
+        for group, rate in zip(self.optimiser.param_groups, self._rates, strict=True):
+            group["lr"] = rate * (1 + math.cos(math.pi * step / self._steps)) / 2
+        images_BCHW = augmented(data.images_TCHW[batch_B], config.data.flip, config.data.shift, random)
+        with torch.autocast(device.type, torch.bfloat16, enabled=_in_bfloat16(config, device)):
+            output = self._model(images_BCHW, None, snr)
+        one_expert = self._model.training_k == 1
+        loss = routing_loss(output, data.labels_T[batch_B], self.settings.balance, one_expert=one_expert)
+        self.optimiser.zero_grad()
+        loss.total.backward()
+        self.optimiser.step()
+        return loss.nll.detach() + 0 * loss.total.detach()
+
+
+def _link_snr(
+    process: SnrProcess,
+    settings: ChannelStageSettings,
+    samples: int,
+    experts: int,
+    random: np.random.Generator,
+) -> LinkSnr:
+    snr_db_TE = process.draw(samples, experts, random)
+    if settings.no_good_link:
+        bad_T1 = random.random((samples, 1)) < settings.no_good_link
+        snr_db_TE = np.where(bad_T1, snr_db_TE.min(axis=1, keepdims=True), snr_db_TE)
+    return LinkSnr(snr_db_TE) if settings.gate_sees_snr else unseen(snr_db_TE)
+
+
+def unseen(true_db_TE: NDArray[np.float64]) -> LinkSnr:
+    """Return links of which a gate is told nothing: it takes all of them for good."""
+    return LinkSnr(true_db_TE, np.full_like(true_db_TE, GOOD_SNR_DB))
+
+
+def _in_bfloat16(config: TwoStageConfig, device: torch.device) -> bool:
+    return config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
+
+
+def _refuse_divergence(stage: str, losses: list[Tensor], first: int, total: int) -> None:
+    wrong = (~torch.stack(losses).isfinite()).nonzero()
+    if len(wrong):
+        step = int(wrong[0])
+        raise TrainingDivergedError(
+            f"{stage}: the loss is {float(losses[step])} at step {first + step + 1} of {total}"
+        )
+
+
+def _on_cpu(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu() for name, tensor in state.items()}

@@ -1,0 +1,5 @@
+"""``python -m airmoe.cli``."""
+
+from airmoe.cli import main
+
+main()

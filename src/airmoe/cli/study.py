@@ -1,0 +1,172 @@
+"""``airmoe study``: a command per study. Heavy packages are imported by the command that needs them."""
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from airmoe.errors import InvalidInputError, MissingExtraError
+
+if TYPE_CHECKING:
+    from airmoe.studies.curves import Study
+
+study = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Repeat a published study: figures, tables and every number behind them, by one command.",
+)
+
+
+Quick = Annotated[bool, typer.Option("--quick", help="Fewer seeds and smaller sizes: a few minutes.")]
+Smoke = Annotated[bool, typer.Option("--smoke", help="Everything tiny: seconds.")]
+Only = Annotated[
+    list[str],
+    typer.Option(
+        metavar="FIGURE",
+        help="One figure, by name; may be repeated. A wrong name is told which there are.",
+    ),
+]
+Seed = Annotated[
+    int | None,
+    typer.Option(help="First seed, 0 if left out; a curve of n seeds takes the n - 1 after it, too."),
+]
+Settings = Annotated[
+    Path | None,
+    typer.Option(help="Folder of FIGURE/CURVE.toml, such as settings/ of a run folder, to use instead."),
+]
+Out = Annotated[Path | None, typer.Option(help="Run folder to make, runs/STUDY-TIME if left out.")]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on with the interrupted run of --out, with its settings.")
+]
+
+
+@study.command()
+def selection(
+    quick: Quick = False,
+    smoke: Smoke = False,
+    only: Only = [],  # noqa: B006 (Typer copies it)
+    seed: Seed = None,
+    settings: Settings = None,
+    out: Out = None,
+    resume: Resume = False,
+) -> None:
+    """Which experts, on which subcarriers: energy, optimality, search effort and run time of JESA and others.
+
+    Gate scores and links are random; no model is run. Measured are the energy that a policy spends and how
+    much of the gate's scores it keeps (after arXiv 2503.13421), how often schedules are optimal, how far
+    above the optimum they may be, how many nodes the exact search visits, and how long a layer takes.
+
+    The run folder holds figures/, tables.md, a CSV per figure with a row for every seed, and in settings/ a
+    TOML per curve. To change something, copy settings/, edit it, and hand it to --settings. Finished curves
+    are kept in OUT.partial, from where --resume goes on. Needs no PyTorch.
+    """
+    _needs_matplotlib()
+    from airmoe.studies.selection import SELECTION
+
+    scale = _scale(quick=quick, smoke=smoke)
+    _run(SELECTION, scale, only, seed, settings, out, resume)
+
+
+@study.command()
+def gating(
+    quick: Quick = False,
+    smoke: Smoke = False,
+    gpu: Annotated[
+        bool,
+        typer.Option("--gpu", help="Instead: full ResNet-18 and ViT on CIFAR-10 and CIFAR-100, for a GPU."),
+    ] = False,
+    only: Only = [],  # noqa: B006 (Typer copies it)
+    seed: Seed = None,
+    settings: Settings = None,
+    out: Out = None,
+    resume: Resume = False,
+    data_dir: Annotated[
+        str | None,
+        typer.Option(help="Folder of the official binary files of CIFAR. [$AIRMOE_DATA, then the cache]"),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu or cuda. [cuda where PyTorch finds a GPU, else cpu]")
+    ] = None,
+) -> None:
+    """Which expert, over which link: accuracy of channel-aware gating and of others over noisy links.
+
+    A server extracts features, and its gate picks experts behind links of different quality (after arXiv
+    2504.00819). Measured is accuracy on held-out images against SNR, spread, outdated and wrong channel
+    knowledge, analog and digital, for gates that see the links, gates that do not, max-SNR routing, an oracle
+    and single networks.
+
+    In full, LeNet-5 and ResNet-18 of width 16 are trained on CIFAR-10 with three seeds, which takes hours on
+    a processor; --quick trains LeNet-5 on digits. Models are trained once for all curves that share them, and
+    kept in OUT.partial, from where --resume goes on. The run folder is that of the other studies.
+    """
+    _needs_matplotlib()
+    if not find_spec("torch"):
+        raise MissingExtraError("this command needs torch; install with: pip install 'airmoe[train]'")
+    from airmoe.channel_aware.stages import pick_device
+    from airmoe.studies.gating import GATING
+
+    scale = _scale(quick=quick, smoke=smoke, gpu=gpu)
+    if device is not None:
+        pick_device(device)  # before anything is written
+    _run(GATING, scale, only, seed, settings, out, resume, {"data_dir": data_dir, "device": device})
+
+
+def _needs_matplotlib() -> None:
+    if not find_spec("matplotlib"):
+        raise MissingExtraError("this command needs matplotlib; install with: pip install matplotlib")
+
+
+def _scale(**asked: bool) -> str | None:
+    """Return the one scale that is asked for, None if none is."""
+    scales = [scale for scale, wanted in asked.items() if wanted]
+    if len(scales) > 1:
+        value = "both" if len(scales) == 2 else "all"
+        raise InvalidInputError(" ".join(f"--{scale}" for scale in scales), value, "at most one of them")
+    return scales[0] if scales else None
+
+
+def _run(
+    made: "Study",
+    scale: str | None,
+    only: Sequence[str],
+    seed: int | None,
+    settings: Path | None,
+    out: Path | None,
+    resume: bool,
+    options: Mapping[str, str | None] | None = None,
+) -> None:
+    """Run a study and tell about it; of its own options those count that are not None."""
+    from airmoe.report.progress import ProgressBars
+    from airmoe.studies.curves import run_study
+
+    if resume and out is None:
+        raise InvalidInputError("out", out, "the run folder that was to be made, to resume")
+    out = out or Path("runs") / f"{made.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    console, begin = Console(markup=False), time.monotonic()
+    with ProgressBars(console) as say:
+        try:
+            lines = run_study(
+                made,
+                out,
+                scale=scale,
+                only=only,
+                seed=seed,
+                settings=settings,
+                options={name: value for name, value in (options or {}).items() if value is not None},
+                resume=resume,
+                say=say,
+            )
+        except KeyboardInterrupt:
+            if out.with_name(f"{out.name}.partial").exists():
+                go_on = f"airmoe study {made.name} --resume --out {out}"
+                console.print(f"Interrupted. Go on with: {go_on}", soft_wrap=True)
+            raise
+    for line in lines:
+        console.print(line, soft_wrap=True)
+    console.print(f"{time.monotonic() - begin:.0f} s. Read {out / 'tables.md'}", soft_wrap=True)
+    console.print(f"Look at {out / 'figures'}", soft_wrap=True)

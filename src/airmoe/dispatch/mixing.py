@@ -1,0 +1,34 @@
+"""How answers are mixed, as ``airmoe.nn.combine`` does, without PyTorch.
+
+Shape suffixes: T items, E experts, C classes, P (item, expert) pairs.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from airmoe.dispatch.loop import Delivery
+
+
+def mixing_weights(scores_TE: NDArray[np.float64], arrived_TE: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return (T, E): scores of what arrived, made to sum to 1 over each row; zero elsewhere.
+
+    Equal shares where all scores that arrived are zero. The same as ``airmoe.nn.mixing_weights`` with
+    ``normalise="chosen"``.
+    """
+    weights_TE = np.where(arrived_TE, scores_TE, 0.0)
+    weights_TE = np.where(weights_TE.any(axis=1, keepdims=True), weights_TE, arrived_TE)
+    return np.asarray(weights_TE / weights_TE.sum(axis=1, keepdims=True))
+
+
+def mix(
+    weights_TE: NDArray[np.float64], deliveries: Sequence[Delivery[NDArray[np.float32]]]
+) -> NDArray[np.float32]:
+    """Return (T, C): for each item the sum of its outputs times their weights."""
+    item_P = np.concatenate([delivery.item_P for delivery in deliveries])
+    expert_P = np.concatenate([delivery.expert_P for delivery in deliveries])
+    output_PC = np.concatenate([delivery.output_P for delivery in deliveries])
+    by_item = np.argsort(item_P, kind="stable")
+    weighted_PC = weights_TE[item_P, expert_P].astype(np.float32)[by_item, None] * output_PC[by_item]
+    return np.add.reduceat(weighted_PC, np.searchsorted(item_P[by_item], np.arange(len(weights_TE))))

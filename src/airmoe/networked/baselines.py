@@ -1,0 +1,85 @@
+"""Baselines to hold the networked MoE against: one FedAvg network, and a mixture trained on all data at once.
+
+Shape suffixes: T items, C channels, H height, W width.
+"""
+
+import math
+
+import torch
+from torch import nn
+
+from airmoe.data import ImageSet
+from airmoe.errors import TrainingDivergedError
+from airmoe.networked.fedce import Network
+from airmoe.networked.run import ClientData, Report, as_pixels, initial_network, train_features
+from airmoe.nn import MixtureOfExperts, balance_loss, build_model
+from airmoe.randomness import stream
+from airmoe.runs.checkpoint import Row
+from airmoe.runs.settings import RunConfig
+from airmoe.seeding import torch_seeded
+
+BALANCE = 1e-2
+
+
+def train_fedavg_network(config: RunConfig, data: ClientData, report: Report) -> tuple[Network, list[Row]]:
+    """Return one network of the same backbone, trained by federated averaging for as many rounds as stage 1.
+
+    Its head has the shape of one expert and is averaged like the rest.
+    """
+
+    def head(features: int) -> nn.Module:
+        hidden = config.model.expert_hidden
+        return nn.Sequential(nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, len(data.class_names)))
+
+    network = initial_network(config, data.test_images_TCHW.shape[1], head)
+    return network, train_features("fedavg network", config, network, data, None, report)
+
+
+def train_central_moe(config: RunConfig, images: ImageSet, epochs: int, report: Report) -> MixtureOfExperts:
+    """Return a mixture of the same backbone, trained jointly on all training images in one place.
+
+    Top-1 routing with the gate's probability as weight (Switch style), and the loss
+
+        -log(G_j p_j(y)) of the chosen j, plus 0.01 CV^2(batch mean of G)
+
+    Args:
+        config: the run; batch size, learning rate and momentum are those of stage 1.
+        images: all of the data.
+        epochs: passes over it.
+        report: called with a row per epoch.
+
+    Raises:
+        TrainingDivergedError: the loss is not finite.
+    """
+    settings, seed = config.features, config.seed
+    pixels_TCHW = as_pixels(images.train_images)
+    labels_T = torch.from_numpy(images.train_labels)
+    with torch_seeded(seed, "central weights"):
+        model = build_model(
+            config.model.backbone,
+            classes=len(images.class_names),
+            experts=config.data.clients,
+            channels=pixels_TCHW.shape[1],
+            norm=config.model.norm,
+            expert_hidden=config.model.expert_hidden,
+        )
+    optimiser = torch.optim.SGD(
+        model.parameters(), lr=settings.learning_rate, momentum=settings.momentum, foreach=True
+    )
+    model.train()
+    for epoch in range(epochs):
+        order = torch.from_numpy(stream(seed, "central batches", epoch).permutation(len(labels_T)))
+        total = 0.0
+        for batch in order.split(settings.batch_size):
+            output = model(pixels_TCHW[batch])
+            probability_T = output.y_TC[torch.arange(len(batch)), labels_T[batch]]
+            nll = -probability_T.clamp_min(1e-12).log().mean()
+            loss = nll + BALANCE * balance_loss(output.scores_TE)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            total += float(nll.detach()) * len(batch)
+        if not math.isfinite(total):
+            raise TrainingDivergedError(f"central MoE: the loss is {total} in epoch {epoch + 1} of {epochs}")
+        report({"stage": "central MoE", "round": epoch + 1, "loss": total / len(labels_T)})
+    return model.eval()

@@ -1,0 +1,105 @@
+"""Stage 1, FedCE: federated averaging of the feature extractor and a head, with cross-entropy.
+
+The head is temporary. With an expert as head, and kept, the same client is the baseline "one FedAvg network".
+
+Shape suffixes: T items, C channels, H height, W width, F features.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from airmoe.federated.loop import ClientUpdate, State
+from airmoe.randomness import stream
+from airmoe.runs.settings import SgdSettings
+
+
+class Network(nn.Module):
+    """A feature extractor under a classifying head; both are averaged in FedCE.
+
+    ``head`` maps features to logits.
+    """
+
+    def __init__(self, extractor: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.extractor, self.head = extractor, head
+
+    def forward(self, images_TCHW: Tensor) -> Tensor:
+        """Return logits (T, classes) of images (T, C, H, W) in [0, 1]."""
+        return self.head(self.extractor(images_TCHW))  # type: ignore[no-any-return]
+
+
+def train_epochs(
+    network: nn.Module,
+    images_T: Tensor,
+    labels_T: Tensor,
+    settings: SgdSettings,
+    orders: list[Tensor],
+) -> float:
+    """Train with SGD over the images in the given orders, one epoch each; return the mean loss.
+
+    Args:
+        network: inputs to logits; changed in place.
+        images_T: inputs, first axis T.
+        labels_T: int64, the classes.
+        settings: batch size, learning rate, momentum.
+        orders: int64 permutations of T.
+    """
+    optimiser = torch.optim.SGD(
+        network.parameters(), lr=settings.learning_rate, momentum=settings.momentum, foreach=True
+    )
+    total, samples = torch.zeros(()), 0
+    network.train()
+    for order in orders:
+        for batch in order.split(settings.batch_size):
+            loss = functional.cross_entropy(network(images_T[batch]), labels_T[batch])
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            total += loss.detach() * len(batch)
+            samples += len(batch)
+    return float(total) / samples
+
+
+class FedCeClient:
+    """A client of FedCE: SGD with cross-entropy on its own images, momentum begun anew each round.
+
+    Args:
+        network: the workspace; clients of one process share it, since each update loads the global weights.
+        images_TCHW: float32 in [0, 1], this client's images.
+        labels_T: int64, their classes.
+        settings: of the stage.
+        seed: the run's seed.
+        client: this client's number.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        images_TCHW: Tensor,
+        labels_T: Tensor,
+        settings: SgdSettings,
+        seed: int,
+        client: int,
+    ) -> None:
+        self._network, self._images, self._labels = network, images_TCHW, labels_T
+        self._settings, self._seed, self._client = settings, seed, client
+
+    def update(self, state: State, round_: int) -> ClientUpdate:
+        """Train ``local_epochs`` epochs from ``state``."""
+        self._network.load_state_dict(state)
+        random = stream(self._seed, "fedce batches", round_, self._client)
+        orders = [
+            torch.from_numpy(random.permutation(len(self._labels)))
+            for _ in range(self._settings.local_epochs)
+        ]
+        loss = train_epochs(self._network, self._images, self._labels, self._settings, orders)
+        trained = {name: tensor.clone() for name, tensor in self._network.state_dict().items()}
+        return ClientUpdate(trained, len(self._labels), loss)
+
+    def memory(self) -> dict[str, Tensor]:
+        """Return nothing: a FedCE client starts afresh each round."""
+        return {}
+
+    def remember(self, memory: State) -> None:
+        """Do nothing."""

@@ -1,0 +1,175 @@
+"""Vision models of Hugging Face as feature extractors that are never trained.
+
+Shape suffixes: T items, C channels, H height, W width, L tokens, D width.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import torch
+from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError
+from torch import Tensor
+from torch.nn import functional
+
+from airmoe.errors import InvalidInputError, MissingExtraError
+from airmoe.nn.backbones.extractor import Extractor
+from airmoe.nn.experts import ClassifierExpert
+from airmoe.nn.gates import pool
+
+IMAGE_SIDE = 32
+
+
+class PretrainedExtractor(Extractor):
+    """A frozen vision model: images (T, C, 32, 32) to its last hidden state.
+
+    That is tokens (T, L, D) with the class token first, or a map (T, C, H, W) of a convolutional model. Of a
+    model whose tokens have no class token, their mean is put first (ours), so that a gate sees all of them.
+
+    Images are resized to what the model was trained on, bilinearly and as a whole (no centre crop), and
+    normalised with its mean and standard deviation. Weights are read from safetensors only; no code that lies
+    beside them is run. The model takes no gradients and stays in evaluation, whatever `train` is told.
+
+    Args:
+        source: a folder made by ``save_pretrained``, with the model's ``preprocessor_config.json``, or a
+            name on the Hugging Face hub, fetched once into its cache.
+        channels: of the images; a grey one is repeated for a model of colour images.
+
+    Raises:
+        MissingExtraError: transformers is not installed.
+        InvalidInputError: there is no such model, it lacks weights or a description of its images, or it is
+            no model of images that answers equally each time.
+    """
+
+    mean_C11: Tensor
+    std_C11: Tensor
+
+    def __init__(self, source: str, channels: int = 3) -> None:
+        super().__init__()
+        try:
+            import transformers
+        except ImportError as error:
+            raise MissingExtraError(
+                f"hf:{source} needs transformers; install with: pip install 'airmoe[llm]'"
+            ) from error
+        path = Path(source).expanduser()
+        local = path.is_dir()
+        if not local and (path.is_absolute() or source.startswith((".", "~"))):
+            raise InvalidInputError("source", source, "an existing folder, or a name on the Hugging Face hub")
+        place = str(path) if local else source
+        try:
+            described, _ = transformers.ImageProcessingMixin.get_image_processor_dict(
+                place, local_files_only=local
+            )
+            self.model, loading = transformers.AutoModel.from_pretrained(
+                place,
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=local,
+                dtype=torch.float32,
+                output_loading_info=True,
+            )
+            self.model_channels: int = getattr(self.model.config, "num_channels", 3)
+            images = _ImageSettings.model_validate(described)
+            self.size = images.height_and_width()
+            mean_C11, std_C11 = images.mean_and_std(self.model_channels)
+        except Exception as error:  # of transformers, safetensors, pydantic, the hub or the network
+            raise _refused(source, error) from error
+        missing = sorted(name for name in loading["missing_keys"] if "pooler" not in name)
+        if missing:
+            raise InvalidInputError("source", source, f"weights for all of the model; {missing[0]} has none")
+        self.register_buffer("mean_C11", mean_C11)
+        self.register_buffer("std_C11", std_C11)
+        self.has_class_token = any(
+            name.endswith(("cls_token", "class_token", "class_embedding"))
+            for name, _ in self.model.named_parameters()
+        )
+        self.requires_grad_(False)
+        self.train()
+        payload_T = self._tried(source, channels)
+        self.payload_shape = tuple(payload_T.shape[1:])
+        self.features = pool(payload_T).shape[1]
+
+    def forward(self, images_TCHW: Tensor) -> Tensor:
+        """Return the last hidden state of images (T, C, H, W) with pixels in [0, 1]."""
+        if images_TCHW.shape[1] == 1:
+            images_TCHW = images_TCHW.expand(-1, self.model_channels, -1, -1)
+        if images_TCHW.shape[2:] != self.size:
+            images_TCHW = functional.interpolate(
+                images_TCHW, self.size, mode="bilinear", align_corners=False, antialias=True
+            )
+        hidden_T: Tensor = self.model(
+            pixel_values=(images_TCHW - self.mean_C11) / self.std_C11
+        ).last_hidden_state
+        if hidden_T.ndim == 3 and not self.has_class_token:
+            hidden_T = torch.cat([hidden_T.mean(dim=1, keepdim=True), hidden_T], dim=1)
+        return hidden_T
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in evaluation."""
+        return super().train(False)
+
+    def tail(self, classes: int) -> ClassifierExpert:
+        """Refuse: the whole model is the extractor; its experts are `airmoe.nn.MlpExpert`.
+
+        Raises:
+            InvalidInputError: always.
+        """
+        raise InvalidInputError("expert_hidden", None, "a width: a pretrained model has no tail of its own")
+
+    def _tried(self, source: str, channels: int) -> Tensor:
+        """Return the payload of an image, seen twice."""
+        shape = 1, channels, IMAGE_SIDE, IMAGE_SIDE
+        image_1CHW = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+        try:
+            with torch.no_grad():
+                payload_T: Tensor = self(image_1CHW.repeat(2, 1, 1, 1))
+        except Exception as error:  # whatever a model says to inputs that are not its own
+            raise _refused(source, error) from error
+        if payload_T.ndim not in (3, 4) or not torch.allclose(payload_T[0], payload_T[1], atol=1e-4):
+            raise InvalidInputError(
+                "source", source, "a model that gives tokens or a map, the same each time for the same image"
+            )
+        return payload_T
+
+
+def _refused(source: str, error: Exception) -> InvalidInputError:
+    reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        reason = f"preprocessor_config.json: {first['loc'][0]}: {first['msg']}"
+    return InvalidInputError(
+        "source", source, f"a vision model of Hugging Face with safetensors weights ({reason})"
+    )
+
+
+class _ImageSettings(BaseModel):
+    """What a preprocessor_config.json says of the images that a model was trained on; the rest is ignored."""
+
+    size: dict[str, PositiveInt | None] | PositiveInt
+    crop_size: dict[str, PositiveInt | None] | PositiveInt | None = None
+    do_center_crop: bool | None = False
+    do_normalize: bool | None = True
+    image_mean: list[float] | None = None
+    image_std: list[PositiveFloat] | None = None
+    rescale_factor: Annotated[float, Field(gt=1 / 256, lt=1 / 254)] | None = None
+    do_flip_channel_order: Literal[False] | None = False
+
+    def height_and_width(self) -> tuple[int, int]:
+        """Return pixels; of an image that would be cropped, what is left."""
+        size = (self.do_center_crop and self.crop_size) or self.size
+        if isinstance(size, int):
+            return size, size
+        shortest = size.get("shortest_edge")
+        height, width = size.get("height", shortest), size.get("width", shortest)
+        if height is None or width is None:
+            raise ValueError(f"size {size} names no height and width")
+        return height, width
+
+    def mean_and_std(self, channels: int) -> tuple[Tensor, Tensor]:
+        """Return both (C, 1, 1)."""
+        mean, std = self.image_mean, self.image_std
+        if self.do_normalize is False:
+            mean, std = [0.0] * channels, [1.0] * channels
+        if mean is None or std is None or not len(mean) == len(std) == channels:
+            raise ValueError(f"image_mean and image_std are not {channels} numbers each")
+        return torch.tensor(mean).reshape(-1, 1, 1), torch.tensor(std).reshape(-1, 1, 1)

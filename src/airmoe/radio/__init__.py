@@ -1,0 +1,7 @@
+"""What a radio does to a payload on its way to an expert: analog and digital transmission. PyTorch."""
+
+from airmoe.radio.digital import Digital
+from airmoe.radio.forms import TRANSMISSION_FORMS, make_transmission
+from airmoe.radio.transmission import Analog, Transmission
+
+__all__ = ["TRANSMISSION_FORMS", "Analog", "Digital", "Transmission", "make_transmission"]

@@ -1,0 +1,114 @@
+"""Digital transmission: quantiser, channel code, Gray QPSK or 16-QAM, and back (ours).
+
+Shape suffixes: P (item, expert) pairs, D values of a payload.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from airmoe.checks import integer_at_least
+from airmoe.dispatch.cost import NORM_BITS, SIDE_BITS_PER_SYMBOL
+from airmoe.errors import InvalidInputError
+from airmoe.radio import fast_chain, sionna_chain
+from airmoe.radio.coding import BITS_PER_SYMBOL, CODE_RATE, symbols
+from airmoe.radio.quantiser import CLIP, dequantise, quantise
+from airmoe.radio.transmission import checked_snr, rms
+
+MOST_BITS = 8
+MEAN_BITS = 32
+"""The payload's mean travels beside it like its norm, free of errors, and is charged."""
+
+CHAINS = {"fast": fast_chain.transmit, "full": sionna_chain.transmit}
+
+
+@dataclass(frozen=True)
+class Digital:
+    """The values in bits: at unit power they are centred, clipped to [-3, 3], quantised, coded and modulated.
+
+    The receiver decodes, takes the values of the levels, adds the mean and undoes the norm. Over a link whose
+    SNR is inf only the error of the quantiser is left. The gradient is straight-through: at unit power the
+    error counts as a constant, and where a value is clipped nothing flows.
+
+    Args:
+        bits: of each value, 1 to 8.
+        modulation: "qpsk" or "16qam".
+        code: "none", "conv" or "ldpc"; see `airmoe.radio.coding`.
+        chain: "fast" draws errors from rates and tables; "full" sends every bit through Sionna, which
+            takes milliseconds for each LDPC block.
+
+    Raises:
+        InvalidInputError: `bits` out of range, or a name that is not known.
+    """
+
+    bits: int
+    modulation: str = "qpsk"
+    code: str = "none"
+    chain: str = "fast"
+
+    def __post_init__(self) -> None:
+        if integer_at_least("bits", self.bits, 1) > MOST_BITS:
+            raise InvalidInputError("bits", self.bits, f"at most {MOST_BITS}")
+        for name, known in (("modulation", BITS_PER_SYMBOL), ("code", CODE_RATE), ("chain", CHAINS)):
+            if getattr(self, name) not in known:
+                raise InvalidInputError(name, getattr(self, name), f"one of {', '.join(known)}")
+
+    @property
+    def name(self) -> str:
+        """E.g. "digital:4:qpsk:conv" or "digital:4:qpsk:conv:full"."""
+        form = f"digital:{self.bits}:{self.modulation}:{self.code}"
+        return form if self.chain == "fast" else f"{form}:{self.chain}"
+
+    def channel_uses(self, values: int) -> float:
+        """Return D b / (bits per symbol x code rate) symbols, and those of norm and mean.
+
+        With "ldpc" D b counts in whole blocks of 512.
+        """
+        side_bits = NORM_BITS + MEAN_BITS
+        return symbols(values * self.bits, self.modulation, self.code) + side_bits / SIDE_BITS_PER_SYMBOL
+
+    def __call__(self, payload_P: Tensor, snr_db_P: Tensor) -> Tensor:
+        """Return what is received, shaped as the payload; see `Transmission`.
+
+        Raises:
+            MissingExtraError: the full chain, and Sionna is not installed.
+        """
+        snr_db_P = checked_snr(snr_db_P, payload_P)
+        received_PD: Tensor = _StraightThrough.apply(payload_P.flatten(1), snr_db_P, self)  # type: ignore[no-untyped-call]
+        return received_PD.reshape(payload_P.shape)
+
+
+class _StraightThrough(torch.autograd.Function):
+    """y = (c + error) norm + mean with c = clip((x - mean) / norm), the error held fixed.
+
+    By hand, because the gradient through scaling and back would cost more than the chain itself.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, value_PD: Tensor, snr_db_P: Tensor, digital: Digital) -> Tensor:
+        norm_P1, mean_P1 = rms(value_PD), value_PD.mean(dim=1, keepdim=True)
+        unit_PD = (value_PD - mean_P1).div_(norm_P1)
+        clipped_PD = unit_PD.clamp(-CLIP, CLIP)
+        level_PD = quantise(clipped_PD, digital.bits)
+        chain = CHAINS[digital.chain]
+        level_PD = chain(level_PD, digital.bits, digital.modulation, digital.code, snr_db_P)
+        received_PD = dequantise(level_PD, digital.bits, value_PD.dtype)
+        ctx.save_for_backward(value_PD, norm_P1, unit_PD, clipped_PD, received_PD)
+        return received_PD * norm_P1 + mean_P1
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (gradient_PD,) = gradients
+        value_PD, norm_P1, unit_PD, clipped_PD, received_PD = ctx.saved_tensors
+        inside_PD = unit_PD == clipped_PD
+        passed_PD = gradient_PD * inside_PD
+        # There y = x + error norm, elsewhere y = received norm + mean.
+        by_norm_PD = torch.where(inside_PD, received_PD - clipped_PD, received_PD)
+        of_norm_P1 = torch.linalg.vecdot(gradient_PD, by_norm_PD).unsqueeze(1)
+        of_mean_P1 = (gradient_PD - passed_PD).sum(dim=1, keepdim=True)
+        values = value_PD.shape[1]
+        # The norm is ||x|| / sqrt(D), so its slope is x / (D norm).
+        through_norm_PD = value_PD * (of_norm_P1 / (norm_P1 * values))
+        return passed_PD.add_(through_norm_PD).add_(of_mean_P1 / values), None, None

@@ -1,0 +1,36 @@
+"""Transmissions by name, as the command line and configuration files give them."""
+
+from airmoe.errors import InvalidInputError
+from airmoe.radio.digital import Digital
+from airmoe.radio.transmission import Analog, Transmission
+
+TRANSMISSION_FORMS = "analog[:REPEATS] or digital:BITS:MODULATION:CODE[:full]"
+"""Every form that `make_transmission` reads."""
+
+
+def make_transmission(spec: str) -> Transmission:
+    """Return the transmission of this name; its `name` is the same text in its shortest form.
+
+    Args:
+        spec: one of the forms in `TRANSMISSION_FORMS`, e.g. "analog", "analog:2" or "digital:4:qpsk:conv".
+
+    Raises:
+        InvalidInputError: an unknown form (the message lists the known ones) or a value out of range.
+    """
+    match spec.split(":"):
+        case ["analog"]:
+            return Analog()
+        case ["analog", repeats]:
+            return Analog(_integer(repeats, spec))
+        case ["digital", bits, modulation, code]:
+            return Digital(_integer(bits, spec), modulation, code)
+        case ["digital", bits, modulation, code, "full"]:
+            return Digital(_integer(bits, spec), modulation, code, "full")
+    raise InvalidInputError("transmission", spec, TRANSMISSION_FORMS)
+
+
+def _integer(text: str, spec: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise InvalidInputError("transmission", spec, TRANSMISSION_FORMS) from None

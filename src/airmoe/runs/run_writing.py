@@ -1,0 +1,74 @@
+"""A run folder in the making: it lies in OUT.partial until it is whole, then that folder is renamed."""
+
+import hashlib
+import json
+import platform
+import shutil
+import sys
+from collections.abc import Sequence
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from airmoe.data import ImageSet
+from airmoe.errors import InvalidInputError, RunFolderError
+from airmoe.runs.checkpoint import Row
+from airmoe.runs.settings import Section, dump_config
+
+CHECKPOINTS = "checkpoint"
+_PACKAGES = ("airmoe", "torch", "numpy", "onnx", "onnxruntime", "eclipse-zenoh")
+
+
+def begun_run(out: Path, resume: bool) -> Path:
+    """Return ``out`` + ".partial", where a run folder is made.
+
+    Raises:
+        InvalidInputError: ``out`` exists, or an unfinished run of it, which is not to be resumed.
+        RunFolderError: there is nothing to resume.
+    """
+    if out.exists():
+        raise InvalidInputError("out", str(out), "a folder that does not exist yet")
+    partial = out.with_name(out.name + ".partial")
+    if resume and not partial.exists():
+        raise RunFolderError(f"{partial} does not exist: there is nothing to resume")
+    if partial.exists() and not resume:
+        raise InvalidInputError("out", str(out), f"no unfinished run; resume {partial} or remove it")
+    return partial
+
+
+def fingerprint(config: Section, images: ImageSet, *further: str) -> str:
+    """Return what tells a configuration and its data from every other, for checkpoints.
+
+    Args:
+        config: of the run.
+        images: the data.
+        further: digests of what else the run reads.
+    """
+    identity = "".join([dump_config(config), images_digest(images), *further])
+    return hashlib.sha256(identity.encode()).hexdigest()
+
+
+@lru_cache(maxsize=2)
+def images_digest(images: ImageSet) -> str:
+    """Return SHA-256 of all images and labels."""
+    digest = hashlib.sha256()
+    for array in (images.train_images, images.train_labels, images.test_images, images.test_labels):
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def finish_run(partial: Path, out: Path, config: Section, seed: int, rows: Sequence[Row]) -> None:
+    """Write configuration, provenance and metrics, remove the checkpoints, and give the folder its name."""
+    provenance = {
+        "seed": seed,
+        "versions": {name: version(name) for name in _PACKAGES} | {"python": platform.python_version()},
+        "host": {"system": platform.platform(), "machine": platform.machine()},
+        "command": sys.argv,
+    }
+    (partial / "config.toml").write_text(dump_config(config), encoding="utf-8")
+    (partial / "run.json").write_text(json.dumps(provenance, indent=1) + "\n", encoding="utf-8")
+    (partial / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    shutil.rmtree(partial / CHECKPOINTS)
+    partial.rename(out)

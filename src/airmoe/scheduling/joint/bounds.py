@@ -1,0 +1,131 @@
+"""How cheap a layer's schedule can be: a bound that knows subcarriers are exclusive, beyond the paper.
+
+With c_lm = best_l + d_lm the price of link l on subcarrier m, and n_l the bits on link l, a schedule costs
+
+    sum_l n_l c_l,beta(l) = sum_l n_l (best_l + pi_l) + sum_l n_l (d_l,beta(l) - pi_l)
+
+for any premiums pi_l >= 0. The first sum is at least P1 at the prices best + pi. Where low_l <= n_l <= high_l
+holds for every schedule no dearer than one at hand, the second is at least the cheapest assignment with costs
+low_l (d_lm - pi_l) where that is positive and high_l (d_lm - pi_l) elsewhere. Intervals come from what it
+would cost to force an expert into or out of an item's set; the better the bound, the narrower they get.
+
+Shape suffixes: T items, E experts, M subcarriers, L scheduled links, P (item, expert) pairs.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from airmoe.scheduling.joint.descent import price_of, rank_of
+from airmoe.scheduling.joint.layer import Floats, Indices, Layer
+from airmoe.scheduling.joint.marginals import undecided
+from airmoe.scheduling.selection.hard_items import EXACT
+from airmoe.scheduling.selection.select import Selection
+
+STEPS = 10
+"""Supergradient steps on the premiums; each costs about a selection and an assignment."""
+
+STEPS_BETWEEN_INTERVALS = 5
+MEMORY = 0.7  # share of the last direction that is kept: the premiums zigzag without
+SHRINK = 0.9  # of the step's length, where it did not help
+ROUNDING = 1e-12  # bounds that of a sum, relative
+
+
+@dataclass(frozen=True, eq=False)
+class _Point:
+    """The bound at some premiums, a selection that is cheapest there, and the direction in which it grows."""
+
+    premium_L: Floats
+    bound_j: float
+    selection: Selection
+    ascent_L: Floats
+
+
+class TightBound:
+    """A lower bound on the energy of all schedules of a layer, tightened step by step.
+
+    Args:
+        layer: the layer.
+        column_L: the subcarriers of the schedule at hand.
+        energy_j: its energy; what holds only for schedules no dearer is enough.
+    """
+
+    def __init__(self, layer: Layer, column_L: Indices, energy_j: float) -> None:
+        self._layer, self._column_L, self._energy_j = layer, column_L, energy_j
+        usable_LM = np.isfinite(layer.price_LM)
+        self._best_L = np.where(np.isfinite(layer.best_price_L), layer.best_price_L, 0.0)
+        self._detour_LM = np.where(usable_LM, layer.price_LM - self._best_L[:, np.newaxis], np.inf)
+        self._low_L = np.zeros(len(column_L))
+        every_P = np.nonzero(layer.reachable_TE)
+        self._high_L = layer.bits_L(*every_P)
+
+    def tighten(self) -> float:
+        """Return the bound in J; never above the energy of the schedule at hand."""
+        own_L = price_of(self._layer, self._column_L, self._best_L) - self._best_L
+        best = self._at(np.zeros_like(own_L))
+        for premium_L in (own_L, own_L / 2):
+            best = self._narrowed(best)
+            point = self._at(premium_L)
+            best = max(best, point, key=lambda point: point.bound_j)
+        best = point = self._narrowed(best)
+        direction_L, share = point.ascent_L, 1.0
+        for step in range(STEPS):
+            if best.bound_j >= self._energy_j * (1 - EXACT) or not direction_L.any():
+                break
+            length = share * (self._energy_j - point.bound_j) / (direction_L**2).sum()
+            point = self._at(np.maximum(point.premium_L + length * direction_L, 0.0))
+            direction_L = point.ascent_L + MEMORY * direction_L
+            if point.bound_j > best.bound_j:
+                best = point
+            else:
+                share *= SHRINK
+            if step % STEPS_BETWEEN_INTERVALS == STEPS_BETWEEN_INTERVALS - 1:
+                best = point = self._narrowed(best)
+                direction_L = point.ascent_L
+        return min(best.bound_j, self._energy_j)
+
+    def _at(self, premium_L: Floats) -> _Point:
+        layer = self._layer
+        selection = layer.select(layer.best_price_L + premium_L)
+        detour_LM = self._detour_LM - premium_L[:, np.newaxis]
+        bits_LM = np.where(detour_LM >= 0, self._low_L[:, np.newaxis], self._high_L[:, np.newaxis])
+        with np.errstate(invalid="ignore"):
+            cost_LM = np.where(bits_LM > 0, bits_LM * detour_LM, 0.0)
+        least_j, column_L = _cheapest_assignment(cost_LM, self._low_L)
+        served = np.flatnonzero(column_L >= 0)
+        bits_L = np.zeros_like(premium_L)
+        bits_L[served] = bits_LM[served, column_L[served]]
+        bound_j = (rank_of(selection)[1] + least_j) * (1 - ROUNDING)
+        return _Point(premium_L, bound_j, selection, layer.load_L(selection.mask) - bits_L)
+
+    def _narrowed(self, point: _Point) -> _Point:
+        """Narrow the intervals by what schedules no dearer than the one at hand can do; bound again."""
+        gap_j = self._energy_j - point.bound_j + ROUNDING * self._energy_j
+        possible_TE, certain_TE = undecided(
+            self._layer, self._layer.best_price_L + point.premium_L, point.selection, gap_j
+        )
+        high_L = self._layer.load_L(possible_TE)
+        low_L = self._layer.load_L(certain_TE)
+        if (high_L >= self._high_L).all() and (low_L <= self._low_L).all():
+            return point
+        self._high_L = np.minimum(high_L, self._high_L)
+        self._low_L = np.maximum(low_L, self._low_L)
+        return self._at(point.premium_L)
+
+
+def _cheapest_assignment(cost_LM: Floats, low_L: Floats) -> tuple[float, Indices]:
+    """Return the least sum of costs with one subcarrier per link; links without any bits may go without."""
+    from scipy.optimize import linear_sum_assignment
+
+    links, subcarriers = cost_LM.shape
+    possible_LM = np.isfinite(cost_LM)
+    largest = np.abs(cost_LM[possible_LM]).max(initial=0.0)
+    forbidden = 2 * (links + 1) * largest + np.finfo(float).tiny
+    cost_LM = np.where(possible_LM, cost_LM, forbidden)
+    if subcarriers < links:
+        without_L = np.where(low_L > 0, forbidden, 0.0)
+        cost_LM = np.hstack([cost_LM, np.repeat(without_L[:, np.newaxis], links - subcarriers, axis=1)])
+    row, column = linear_sum_assignment(cost_LM)
+    column_L = np.empty(links, dtype=np.int64)
+    column_L[row] = np.where(column < subcarriers, column, -1)
+    return float(cost_LM[row, column].sum()), column_L

@@ -1,0 +1,119 @@
+"""JESA's block coordinate descent: experts for given subcarriers, subcarriers for given experts, in turn.
+
+Shape suffixes: T items, E experts, M subcarriers, L scheduled links, P (item, link) pairs.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from airmoe.scheduling.joint.allocation import assign_subcarriers
+from airmoe.scheduling.joint.layer import Floats, Indices, Layer
+from airmoe.scheduling.selection.select import Selection, cheapest_sets
+
+IDLE_LOAD = 1e-9
+"""What a link without items counts in the assignment, in items: an expert dropped once can return."""
+
+FALLS = 1e-12
+"""The energy falls if it does so by more than this, relative."""
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """A selection and an allocation that belong together.
+
+    Attributes:
+        column_L: the subcarrier of each scheduled link, -1 for none.
+        selection: the cheapest sets of experts under this allocation.
+        falling_j: energy after each round in which both were solved.
+    """
+
+    column_L: Indices
+    selection: Selection
+    falling_j: tuple[float, ...]
+
+    @property
+    def rank(self) -> tuple[int, float]:
+        """Less is better: first fewer items whose threshold is missed, then less energy."""
+        return rank_of(self.selection)
+
+
+def rank_of(selection: Selection) -> tuple[int, float]:
+    """Return how many items miss their threshold, and the energy of all that are served, in J."""
+    energy_j = selection.energy_j
+    if not selection.feasible.all():
+        energy_j = energy_j[np.isfinite(energy_j)]
+    return int((~selection.feasible).sum()), float(energy_j.sum())
+
+
+def descend(layer: Layer, load_L: Floats) -> Schedule:
+    """Allocate for these loads, select, allocate for what was selected, and so on while the energy falls."""
+    best: Schedule | None = None
+    falling_j: list[float] = []
+    while True:
+        column_L = _assign(layer, load_L)
+        if best is not None and (column_L == best.column_L).all():
+            return best
+        selection = layer.select(price_of(layer, column_L, np.full(column_L.size, np.inf)))
+        rank = rank_of(selection)
+        if best is not None and not _better(rank, best.rank):
+            return best
+        falling_j.append(rank[1])
+        best = Schedule(column_L, selection, tuple(falling_j))
+        if (column_L >= 0).all():
+            load_L = layer.load_L(selection.mask)
+        else:  # a link that was left out might be worth having
+            load_L = fitting_load(layer, price_of(layer, column_L, layer.best_price_L))
+
+
+def price_of(layer: Layer, column_L: Indices, without_L: Floats) -> Floats:
+    """Return the links' prices per bit under an allocation, `without_L` where a link has no subcarrier."""
+    price_L = np.take_along_axis(layer.price_LM, np.maximum(column_L, 0)[:, np.newaxis], axis=1)[:, 0]
+    return np.where(column_L >= 0, price_L, without_L)
+
+
+def _better(rank: tuple[int, float], than: tuple[int, float]) -> bool:
+    return rank[0] < than[0] or (rank[0] == than[0] and rank[1] < than[1] * (1 - FALLS))
+
+
+def _assign(layer: Layer, load_L: Floats) -> Indices:
+    """Assign subcarriers to all links, idle ones at a tiny load; to those that fit, if there are too few."""
+    links, subcarriers = layer.price_LM.shape
+    weight_L = np.maximum(load_L, IDLE_LOAD * layer.bits_T.mean()) if links else load_L
+    if links <= subcarriers:
+        return assign_subcarriers(layer.price_LM, weight_L)
+    first_L = np.lexsort((layer.best_price_L, load_L == 0))[:subcarriers]  # active ones, then the cheapest
+    column_L = np.full(links, -1, dtype=np.int64)
+    column_L[first_L] = assign_subcarriers(layer.price_LM[first_L], weight_L[first_L])
+    return column_L
+
+
+def fitting_load(layer: Layer, price_L: Floats) -> Floats:
+    """Return the loads of a selection that needs no more links than there are subcarriers.
+
+    While it needs more, the links whose items are served most cheaply without them are closed.
+    """
+    price_L = price_L.copy()
+    while True:
+        selection = layer.select(price_L)
+        load_L = layer.load_L(selection.mask)
+        excess = int((load_L > 0).sum()) - layer.price_LM.shape[1]
+        if excess <= 0:
+            return load_L
+        regret_L = _regret(layer, price_L, selection)
+        least_L = np.argsort(np.where(load_L > 0, regret_L, np.inf), kind="stable")
+        price_L[least_L[: max(1, excess // 4)]] = np.inf
+
+
+def _regret(layer: Layer, price_L: Floats, selection: Selection) -> Floats:
+    """Return how much dearer each link's items would be served without it; a missed threshold is dearest."""
+    energy_TE = layer.energy_TE(price_L)
+    remote_TE = layer.source_T[:, np.newaxis] != layer.placement_E
+    item_P, expert_P = np.nonzero(selection.mask & remote_TE)
+    without_PE = energy_TE[item_P]
+    without_PE[layer.placement_E == layer.placement_E[expert_P, np.newaxis]] = np.inf
+    other = cheapest_sets(layer.scores_TE[item_P], without_PE, layer.threshold_T[item_P], layer.max_experts)
+    missed_j = 1e3 * rank_of(selection)[1]
+    lost_P = selection.feasible[item_P] & ~other.feasible
+    energy_j_P = np.where(np.isfinite(other.energy_j), other.energy_j, 0.0)
+    return layer.sum_L(item_P, expert_P, energy_j_P - selection.energy_j[item_P] + missed_j * lost_P)

@@ -1,0 +1,110 @@
+"""One MoE layer as the joint scheduler sees it: items, links that may be scheduled, and what a choice costs.
+
+Shape suffixes: T items, E experts, N nodes, M subcarriers, L scheduled links, P (item, expert) pairs.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from airmoe.scheduling.selection.select import Selection, cheapest_sets
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """The data of P2 of arXiv 2503.13421, all of it checked before.
+
+    Links that may be scheduled lead from a node that holds items to a node that holds experts; with
+    `charge_return` those that lead back, too.
+
+    Attributes:
+        scores_TE: gate scores.
+        threshold_T: what an item's chosen scores must sum to.
+        max_experts: D.
+        source_T: the node of each item.
+        placement_E: the node of each expert.
+        bits_T: bits of each item's payload.
+        compute_j_E: J that an expert spends on an item.
+        reachable_TE: pairs that may be chosen at all.
+        price_NNM: J per bit of each link on each subcarrier, inf without gain.
+        charge_return: outputs come back over the reverse link and cost as much as payloads.
+    """
+
+    scores_TE: Floats
+    threshold_T: Floats
+    max_experts: int
+    source_T: Indices
+    placement_E: Indices
+    bits_T: Floats
+    compute_j_E: Floats
+    reachable_TE: NDArray[np.bool_]
+    price_NNM: Floats
+    charge_return: bool
+
+    @property
+    def nodes(self) -> int:
+        """N."""
+        return len(self.price_NNM)
+
+    @cached_property
+    def link_NN(self) -> NDArray[np.bool_]:
+        """True for the links that may be scheduled."""
+        link_NN = np.zeros((self.nodes, self.nodes), dtype=np.bool_)
+        link_NN[np.ix_(np.unique(self.source_T), np.unique(self.placement_E))] = True
+        np.fill_diagonal(link_NN, False)
+        return link_NN | link_NN.T if self.charge_return else link_NN
+
+    @cached_property
+    def price_LM(self) -> Floats:
+        """J per bit of each scheduled link on each subcarrier, inf without gain."""
+        return np.asarray(self.price_NNM[self.link_NN])
+
+    @cached_property
+    def best_price_L(self) -> Floats:
+        """J per bit of each scheduled link on its best subcarrier."""
+        return np.asarray(self.price_LM.min(axis=1))
+
+    @property
+    def every_link_is_served(self) -> bool:
+        """True if there are as many subcarriers as links, and every link can use them all."""
+        links, subcarriers = self.price_LM.shape
+        return links <= subcarriers and bool(np.isfinite(self.price_LM).all())
+
+    def energy_TE(self, price_L: Floats) -> Floats:
+        """Return J to have each item served by each expert, at these prices per bit of the links."""
+        price_NN = np.zeros((self.nodes, self.nodes))
+        price_NN[self.link_NN] = price_L
+        if self.charge_return:
+            price_NN = price_NN + price_NN.T
+        energy_TE = price_NN[self.source_T[:, np.newaxis], self.placement_E]
+        energy_TE *= self.bits_T[:, np.newaxis]
+        energy_TE += self.compute_j_E
+        energy_TE[~self.reachable_TE] = np.inf
+        return energy_TE
+
+    def select(self, price_L: Floats) -> Selection:
+        """Return the cheapest sets of experts at these prices: P1 for every item."""
+        return cheapest_sets(self.scores_TE, self.energy_TE(price_L), self.threshold_T, self.max_experts)
+
+    def load_L(self, mask_TE: NDArray[np.bool_]) -> Floats:
+        """Return the bits that each scheduled link carries under a selection."""
+        item_P, expert_P = np.nonzero(mask_TE)
+        return self.bits_L(item_P, expert_P)
+
+    def bits_L(self, item_P: Indices, expert_P: Indices) -> Floats:
+        """Return the bits that these pairs put on each scheduled link."""
+        return self.sum_L(item_P, expert_P, self.bits_T[item_P])
+
+    def sum_L(self, item_P: Indices, expert_P: Indices, value_P: Floats) -> Floats:
+        """Return the sum of the values of all pairs that use each scheduled link."""
+        link_P = self.source_T[item_P] * self.nodes + self.placement_E[expert_P]
+        value_NN = np.bincount(link_P, weights=value_P, minlength=self.nodes**2)
+        value_NN = value_NN.reshape(self.nodes, self.nodes)
+        if self.charge_return:
+            value_NN = value_NN + value_NN.T
+        return np.asarray(value_NN[self.link_NN])

@@ -1,0 +1,280 @@
+"""JESA: experts and subcarriers of one layer, chosen together (P2 of arXiv 2503.13421), with a proof of
+quality.
+
+Shape suffixes: T items, E experts, N nodes, M subcarriers, L scheduled links.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from airmoe.checks import indices, integer_at_least, real_array, refuse_shape, refuse_where
+from airmoe.errors import InvalidInputError
+from airmoe.links import Links, Ofdma
+from airmoe.randomness import stream
+from airmoe.scheduling.joint.bounds import TightBound
+from airmoe.scheduling.joint.descent import Schedule, descend, fitting_load, rank_of
+from airmoe.scheduling.joint.layer import Floats, Layer
+from airmoe.scheduling.policy import MOST_J, check_scores
+from airmoe.scheduling.selection.hard_items import EXACT
+from airmoe.scheduling.selection.select import Selection
+
+Bound = Literal["none", "fast", "tight"]
+MOST_J_PER_BIT = 1e200
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Experts and subcarriers of one layer that belong together.
+
+    Attributes:
+        selection: the experts of each item; energies are those under `subcarrier`.
+        subcarrier: int64 (N, N), the subcarrier of link i -> j, -1 for none; idle links may have one, too.
+        energy_j: J of the whole layer, `comm_j` + `compute_j`.
+        comm_j: J of all transfers.
+        compute_j: J of all computation.
+        lower_bound_j: no schedule costs less in which as few items miss their threshold; 0 if no bound was
+            asked for, or if more items miss it than if every link had its best subcarrier.
+        gap: how far `energy_j` may be above the optimum, relative to `lower_bound_j`; inf where that is 0 and
+            the energy is not.
+        proven_optimal: the energy is the least possible, to a relative 1e-9.
+        iterations: rounds of the descent that led here.
+        round_energy_j: the energy after each of these rounds, never rising, without `compute_j_fixed`.
+    """
+
+    selection: Selection
+    subcarrier: NDArray[np.int64]
+    energy_j: float
+    comm_j: float
+    compute_j: float
+    lower_bound_j: float
+    gap: float
+    proven_optimal: bool
+    iterations: int
+    round_energy_j: tuple[float, ...]
+
+
+def schedule_layer(
+    scores: ArrayLike,
+    source: ArrayLike,
+    gain: ArrayLike,
+    radio: Ofdma,
+    *,
+    threshold: ArrayLike = 0.5,
+    max_experts: int = 2,
+    placement: ArrayLike | None = None,
+    reachable: ArrayLike | None = None,
+    token_bits: ArrayLike = 65536,
+    compute_j_per_token: ArrayLike = 0.0,
+    compute_j_fixed: ArrayLike = 0.0,
+    charge_return: bool = False,
+    bound: Bound = "fast",
+    restarts: int = 0,
+    seed: int = 0,
+) -> Plan:
+    """Choose experts and subcarriers of one layer for the least energy: JESA, block coordinate descent.
+
+    With subcarriers fixed, P1 is solved for every item (`select_experts`); with the selection fixed, links
+    are assigned subcarriers of their own (Kuhn-Munkres). Both are exact, so the energy never rises; the end
+    may still be a local optimum, which a bound tells from the global one and restarts often leave. Only
+    links from a node with items to a node with experts are scheduled. Items that miss their threshold weigh
+    more than any energy. Where there are fewer subcarriers than links in use, the links that are missed
+    least close.
+
+    Args:
+        scores: t, (T, E), finite, >= 0.
+        source: integer (T,), the node that holds each item.
+        gain: H, (N, N, M), power gain of link i -> j on subcarrier m, linear, finite, >= 0.
+        radio: the OFDMA radio; M is its number of subcarriers.
+        threshold: q, one number or (T,), from 0 to 1.
+        max_experts: D, an integer >= 1.
+        placement: integer (E,), the node of each expert; left out, expert e is on node e.
+        reachable: bool (T, E), False where an item must not go to an expert; left out, all True.
+        token_bits: s0, bits of a payload, one number or (T,), > 0. The default is a hidden state of 4096
+            values of 16 bits.
+        compute_j_per_token: a_j, J that an expert spends on an item, one number or (E,), >= 0.
+        compute_j_fixed: b_j, J that an expert spends if it is used at all, one number or (E,), >= 0. It is
+            reported and not optimised: with any of it nothing is called proven.
+        charge_return: outputs come back over the reverse link and cost as much as payloads.
+        bound: "none", "fast" (every link on its best subcarrier, exclusivity dropped: LB of the paper) or
+            "tight" (see `airmoe.scheduling.joint.bounds`).
+        restarts: descents from perturbed loads after the first, as long as the plan is not proven.
+        seed: of the restarts.
+
+    Raises:
+        InvalidInputError: a wrong shape, or a value that is not allowed, named with its index.
+    """
+    layer = _checked_layer(
+        scores,
+        source,
+        gain,
+        radio,
+        threshold,
+        max_experts,
+        placement,
+        reachable,
+        token_bits,
+        compute_j_per_token,
+        charge_return,
+    )
+    fixed_j_E = _per_expert("compute_j_fixed", compute_j_fixed, layer.scores_TE.shape[1])
+    if bound not in get_args(Bound):
+        raise InvalidInputError("bound", bound, f"one of {', '.join(get_args(Bound))}")
+    integer_at_least("restarts", restarts, 0)
+    integer_at_least("seed", seed, 0)
+
+    descent = _Descents(layer, bound == "tight")
+    for restart in range(restarts):
+        if descent.proven:
+            break
+        descent.restart(stream(seed, "jesa restarts", restart))
+    descent.tighten()
+    return _plan(layer, descent.best, fixed_j_E, descent.missed, 0.0 if bound == "none" else descent.bound_j)
+
+
+class _Descents:
+    """The best schedule of several descents, and a lower bound on the energy of all that miss as few items.
+
+    The first descent begins with the loads of the relaxation in which every link has its best subcarrier.
+    """
+
+    def __init__(self, layer: Layer, tight: bool) -> None:
+        relaxed = layer.select(layer.best_price_L)
+        self.missed, self.bound_j = rank_of(relaxed)
+        self._layer, self._bounded, self._tight = layer, layer, tight
+        if self.missed and not layer.every_link_is_served:
+            # What an item costs that misses its threshold depends on who is reached: only the others count.
+            met_TE = layer.reachable_TE & relaxed.feasible[:, np.newaxis]
+            self._bounded = replace(layer, reachable_TE=met_TE)
+            self.bound_j = float(relaxed.energy_j[relaxed.feasible].sum())
+        links, subcarriers = layer.price_LM.shape
+        self._scarce = links > subcarriers
+        load_L = layer.load_L(relaxed.mask)
+        if self._scarce:
+            load_L = fitting_load(layer, layer.best_price_L)
+        self.best = descend(layer, load_L)
+        self._tightened: Schedule | None = None
+        self.tighten()
+
+    @property
+    def proven(self) -> bool:
+        """True if the best schedule is known to be optimal."""
+        missed, energy_j = self.best.rank
+        return missed == self.missed and energy_j <= self.bound_j * (1 + EXACT)
+
+    def restart(self, noise: np.random.Generator) -> None:
+        """Descend from perturbed loads; where links have to close, from a choice of other links."""
+        layer = self._layer
+        if self._scarce:
+            factor_L = noise.lognormal(0.0, 1.0, layer.best_price_L.size)
+            load_L = fitting_load(layer, layer.best_price_L * factor_L)
+        else:
+            load_L = layer.load_L(self.best.selection.mask)
+            extra_L = load_L.mean() * noise.exponential(0.3, load_L.size)
+            load_L = load_L * noise.lognormal(0.0, 0.7, load_L.size) + extra_L
+        other = descend(layer, load_L)
+        if other.rank < self.best.rank:
+            self.best = other
+
+    def tighten(self) -> None:
+        """Tighten the bound with what the best schedule excludes, if that was asked for and not done yet."""
+        missed, energy_j = self.best.rank
+        if self._tight and missed == self.missed and not self.proven and self.best is not self._tightened:
+            bound = TightBound(self._bounded, self.best.column_L, energy_j)
+            self.bound_j, self._tightened = max(self.bound_j, bound.tighten()), self.best
+
+
+def _plan(layer: Layer, best: Schedule, fixed_j_E: Floats, missed: int, bound_j: float) -> Plan:
+    energy_j = best.rank[1]
+    mask_TE = best.selection.mask
+    compute_j = float((mask_TE * layer.compute_j_E).sum())
+    fixed_j = float(fixed_j_E[mask_TE.any(axis=0)].sum())
+    subcarrier_NN = np.full((layer.nodes, layer.nodes), -1, dtype=np.int64)
+    subcarrier_NN[layer.link_NN] = best.column_L
+    whole_j = energy_j + fixed_j
+    if best.rank[0] > missed:
+        bound_j, gap = 0.0, np.inf
+    elif whole_j > 0:
+        gap = max(whole_j / bound_j - 1, 0.0) if bound_j > 0 else np.inf
+    else:
+        gap = 0.0
+    return Plan(
+        selection=best.selection,
+        subcarrier=subcarrier_NN,
+        energy_j=whole_j,
+        comm_j=max(energy_j - compute_j, 0.0),
+        compute_j=compute_j + fixed_j,
+        lower_bound_j=bound_j,
+        gap=gap,
+        proven_optimal=bool(gap <= EXACT and not fixed_j_E.any()),
+        iterations=len(best.falling_j),
+        round_energy_j=best.falling_j,
+    )
+
+
+def _checked_layer(
+    scores: ArrayLike,
+    source: ArrayLike,
+    gain: ArrayLike,
+    radio: Ofdma,
+    threshold: ArrayLike,
+    max_experts: int,
+    placement: ArrayLike | None,
+    reachable: ArrayLike | None,
+    token_bits: ArrayLike,
+    compute_j_per_token: ArrayLike,
+    charge_return: bool,
+) -> Layer:
+    scores_TE = check_scores("scores", scores)
+    items, experts = scores_TE.shape
+    gain_NNM = Links.from_gain(real_array("gain", gain), radio).gain_NNM
+    nodes = len(gain_NNM)
+    source_T = indices("source", source, 0, nodes - 1)
+    refuse_shape("source", source_T, (items,), "(T,)")
+    placement_E = indices("placement", np.arange(experts) if placement is None else placement, 0, nodes - 1)
+    refuse_shape("placement", placement_E, (experts,), "(E,)")
+    threshold_T = _per_item("threshold", threshold, items)
+    refuse_where("threshold", threshold_T, ~((threshold_T >= 0) & (threshold_T <= 1)), "a number from 0 to 1")
+    bits_T = _per_item("token_bits", token_bits, items)
+    refuse_where("token_bits", bits_T, ~(np.isfinite(bits_T) & (bits_T > 0)), "a finite number above 0")
+    reachable_TE = np.ones(scores_TE.shape, dtype=np.bool_)
+    if reachable is not None:
+        reachable_TE = np.asarray(reachable)
+        if reachable_TE.dtype != np.bool_:
+            raise InvalidInputError("reachable", reachable_TE.dtype.name, "an array of bool")
+        refuse_shape("reachable", reachable_TE, (items, experts), "(T, E)")
+    return Layer(
+        scores_TE=np.ascontiguousarray(scores_TE),
+        threshold_T=threshold_T,
+        max_experts=integer_at_least("max_experts", max_experts, 1),
+        source_T=source_T,
+        placement_E=placement_E,
+        bits_T=bits_T,
+        compute_j_E=_per_expert("compute_j_per_token", compute_j_per_token, experts),
+        reachable_TE=reachable_TE,
+        price_NNM=_usable(radio.energy_per_bit_j(gain_NNM)),
+        charge_return=bool(charge_return),
+    )
+
+
+def _usable(price_NNM: Floats) -> Floats:
+    """Return prices with inf where a bit costs more than can be added up: there is no link."""
+    price_NNM[price_NNM > MOST_J_PER_BIT] = np.inf
+    return price_NNM
+
+
+def _per_item(name: str, value: ArrayLike, items: int) -> Floats:
+    array = real_array(name, value)
+    if array.shape not in ((), (items,)):
+        raise InvalidInputError(f"shape of {name}", array.shape, f"a number or (T,) = {(items,)}")
+    return np.broadcast_to(array, (items,))
+
+
+def _per_expert(name: str, value: ArrayLike, experts: int) -> Floats:
+    array = real_array(name, value)
+    if array.shape not in ((), (experts,)):
+        raise InvalidInputError(f"shape of {name}", array.shape, f"a number or (E,) = {(experts,)}")
+    refuse_where(name, array, ~((array >= 0) & (array <= MOST_J)), f"0 to {MOST_J:g} J")
+    return np.broadcast_to(array, (experts,))

@@ -1,0 +1,106 @@
+"""Items that the quick search gives up: search with better bounds, match listed halves, search on.
+
+Shape suffixes: K reachable experts of one item, D max_experts. `solved_D`, `bound_D` and `multiplier_D` are
+indexed by a number of experts.
+"""
+
+import logging
+from functools import cache
+from types import ModuleType
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+EXACT = 1e-9  # what is proven is so to this, relative to the energy
+NODES_BEFORE_HALVES = 1000  # listing the sets of two halves costs as much as thousands of nodes
+# Which candidates are halved, and whether in all sizes: the balanced halves are fewest, and often enough.
+TURNS = ((0, False), (0, True), *((turn, False) for turn in range(1, 8)))
+
+
+class Proof(NamedTuple):
+    """The best set found, its energy, how far that may be above the optimum, and the nodes that it took."""
+
+    mask_K: NDArray[np.bool_]
+    energy_j: float
+    gap_j: float
+    nodes: int
+
+
+def prove_set(
+    score_K: NDArray[np.float64],
+    energy_K: NDArray[np.float64],
+    need: float,
+    max_experts: int,
+    first_K: NDArray[np.bool_],
+    node_budget: int,
+) -> Proof:
+    """Improve a sufficient set until it is proven to be the cheapest, or the budget is spent.
+
+    Args:
+        score_K: scores of the reachable experts.
+        energy_K: their energies, J, finite.
+        need: what the chosen scores must sum to, above 0.
+        max_experts: the most experts.
+        first_K: the set to improve.
+        node_budget: about how many nodes may be visited and sets listed.
+    """
+    dual_search, halves = _searches()
+    score_K = np.minimum(score_K, need)
+    order_K = np.lexsort((energy_K, -score_K))  # without regard to labels, as the quick search has it
+    score_K, energy_K = score_K[order_K], energy_K[order_K]
+    most = min(max_experts, score_K.size)
+    chosen_D, other_D = np.zeros(most, np.int64), np.zeros(most, np.int64)
+    size = int(first_K.sum())
+    chosen_D[:size] = np.flatnonzero(first_K[order_K])
+    solved_D = np.zeros(most + 1, np.bool_)
+    bound_D, multiplier_D = np.empty(most + 1), np.zeros(most + 1)
+
+    def search(nodes: int) -> tuple[int, int, float]:
+        found: tuple[int, int, float] = dual_search.prove(
+            score_K, energy_K, need, most, nodes, solved_D, chosen_D, size, bound_D, multiplier_D
+        )
+        return found
+
+    size, nodes, bound_j = search(min(max(node_budget, 0), NODES_BEFORE_HALVES))
+    best_j = float(energy_K[chosen_D[:size]].sum())
+    if bound_j < best_j * (1 - EXACT) and nodes < node_budget:
+        for turn, all_sizes in TURNS:
+            for experts in np.argsort(bound_D):
+                budget = node_budget - nodes
+                if solved_D[experts] or bound_D[experts] >= best_j * (1 - EXACT) or budget <= 0:
+                    continue
+                solved_D[experts], found_j, listed = halves.match_halves(
+                    score_K,
+                    energy_K,
+                    need,
+                    experts,
+                    best_j,
+                    bound_D[experts],
+                    multiplier_D[experts],
+                    budget,
+                    all_sizes,
+                    turn,
+                    other_D,
+                )
+                nodes += listed
+                if found_j < best_j:
+                    best_j, size = found_j, int(experts)
+                    chosen_D[:size] = other_D[:size]
+        size, more, bound_j = search(max(node_budget - nodes, 0))
+        nodes += more
+    chosen_K = np.sort(chosen_D[:size])
+    best_j = sum(energy_K[chosen_K].tolist())
+    mask_K = np.zeros(score_K.size, np.bool_)
+    mask_K[order_K[chosen_K]] = True
+    gap_j = best_j - bound_j
+    return Proof(mask_K, best_j, gap_j if gap_j > EXACT * best_j else 0.0, nodes)
+
+
+@cache
+def _searches() -> tuple[ModuleType, ModuleType]:
+    """Load the compiled searches when the first hard item comes."""
+    logging.getLogger("airmoe").info("compiling the search for hard items, or loading it from an earlier run")
+    from airmoe.scheduling.selection import dual_search, halves
+
+    return dual_search, halves

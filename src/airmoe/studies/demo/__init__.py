@@ -1,0 +1,1 @@
+"""The demonstration: train, serve, ask, kill two nodes, report."""

@@ -1,0 +1,105 @@
+"""The same trials without a network: experts in this process behind simulated links.
+
+Shape suffixes: Q queries (one image each), I queries decided at once, T items, E experts, F features,
+C channels or classes, H height, W width.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from airmoe.dispatch.loop import Carrier
+from airmoe.links import LinkSnr
+from airmoe.networked.fedce import Network
+from airmoe.nn import MixtureOfExperts
+from airmoe.runs.evaluation import outputs_in_batches
+from airmoe.scheduling import Policy
+from airmoe.studies.demo.trials import Trial
+
+BYTES_PER_VALUE = 4
+
+
+def ask_simulated(
+    model: MixtureOfExperts,
+    policy: Policy,
+    carrier: Carrier[torch.Tensor, torch.Tensor],
+    images_TCHW: torch.Tensor,
+    labels_T: NDArray[np.int64],
+    clients: int,
+    snr: LinkSnr | None = None,
+) -> Trial:
+    """Have every client ask all images over simulated links.
+
+    Each client's images are one batch; a joint policy decides on the images of all clients as one slot.
+
+    Bytes are those of features out and probabilities back, without frames; latency is not measured.
+
+    Args:
+        model: the mixture; its carrier and policy are replaced.
+        policy: decides.
+        carrier: transports and prices.
+        images_TCHW: float32 in [0, 1].
+        labels_T: int64, the classes.
+        clients: how many ask; client i is node i.
+        snr: of each query's links, the images of client 0 first; default that of the carrier's links.
+    """
+    model.eval()
+    model.carrier, model.policy = carrier, policy
+    answers, requests, energies, own_weights = [], [], [], []
+    client_Q = np.repeat(np.arange(clients), len(labels_T))
+    features_TF = outputs_in_batches(model.extractor, images_TCHW)
+    for query_I in np.split(np.arange(len(client_Q)), 1 if policy.joint else clients):
+        source_I = client_Q[query_I]
+        features_IF = features_TF.repeat(len(query_I) // len(labels_T), 1)
+        with torch.no_grad():
+            output = model.answer(features_IF, source_I, None if snr is None else snr.of_items(query_I))
+        assert output.dispatched is not None
+        answers.append(output.y_TC.argmax(dim=1).numpy())
+        requests.append(output.dispatched.requested_TE)
+        energies.append(output.dispatched.energy_j_T)
+        own_weights.append(output.weights_TE.numpy()[np.arange(len(query_I)), source_I])
+    requested_QE = np.concatenate(requests)
+    remote_Q = requested_QE.sum(axis=1) - requested_QE[np.arange(len(client_Q)), client_Q]
+    return _untimed(
+        labels_T,
+        clients,
+        answer_Q=np.concatenate(answers),
+        requested_QE=requested_QE,
+        own_weight_Q=np.concatenate(own_weights),
+        energy_j_Q=np.concatenate(energies),
+        bytes_Q=remote_Q * (features_TF.shape[1] + output.y_TC.shape[1]) * BYTES_PER_VALUE,
+    )
+
+
+def ask_one_network(
+    network: Network, images_TCHW: torch.Tensor, labels_T: NDArray[np.int64], clients: int
+) -> Trial:
+    """Have every client answer all images with its own copy of one network: nothing is sent."""
+    answer_T = outputs_in_batches(network, images_TCHW).argmax(dim=1).numpy()
+    queries = clients * len(labels_T)
+    return _untimed(
+        labels_T,
+        clients,
+        answer_Q=np.tile(answer_T, clients),
+        requested_QE=np.repeat(np.eye(clients, dtype=np.bool_), len(labels_T), axis=0),
+        own_weight_Q=np.ones(queries),
+        energy_j_Q=np.zeros(queries),
+        bytes_Q=np.zeros(queries, np.int64),
+    )
+
+
+def _untimed(labels_T: NDArray[np.int64], clients: int, **figures: NDArray[Any]) -> Trial:
+    """Return the trial of every client asking all images in order, with nothing timed and nothing lost."""
+    queries = clients * len(labels_T)
+    return Trial(
+        client_Q=np.repeat(np.arange(clients), len(labels_T)),
+        image_Q=np.tile(np.arange(len(labels_T)), clients),
+        label_Q=np.tile(labels_T, clients),
+        latency_s_Q=np.full(queries, np.nan),
+        rerouted_Q=np.zeros(queries, np.bool_),
+        degraded_Q=np.zeros(queries, np.bool_),
+        fallback_Q=np.zeros(queries, np.bool_),
+        **figures,
+    )

@@ -1,0 +1,100 @@
+"""Stage 1, FedCE."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from airmoe.data import ImageSet
+from airmoe.federated.loop import federate
+from airmoe.networked import ClientData, split_among_clients
+from airmoe.networked.fedce import FedCeClient
+from airmoe.networked.run import initial_network, train_features
+from airmoe.randomness import stream
+from airmoe.runs.settings import RunConfig
+
+Config = Callable[..., RunConfig]
+
+
+def network_of(config: RunConfig) -> nn.Module:
+    return initial_network(config, 1, lambda features: nn.Linear(features, 10))
+
+
+def test_one_client_trains_as_plain_sgd_does_on_the_same_batches(
+    few_digits: ImageSet, tiny_config: Config
+) -> None:
+    config = tiny_config(
+        data={"clients": 1, "partition": "iid"}, features={"rounds": 2, "local_epochs": 2, "batch_size": 48}
+    )
+    data = split_among_clients(config, few_digits)
+    (images,), (labels,) = data.images_TCHW, data.labels_T
+    network = network_of(config)
+    client = FedCeClient(network, images, labels, config.features, config.seed, 0)
+    state, _ = federate("features", network.state_dict(), [client], 2)
+
+    plain = network_of(config)
+    for round_ in range(2):
+        random = stream(config.seed, "fedce batches", round_, 0)
+        optimiser = torch.optim.SGD(plain.parameters(), lr=0.02, momentum=0.9)  # begun anew each round
+        for _ in range(2):
+            order = random.permutation(len(labels))
+            for start in range(0, len(order), 48):
+                batch = order[start : start + 48]
+                optimiser.zero_grad()
+                functional.cross_entropy(plain(images[batch]), labels[batch]).backward()
+                optimiser.step()
+    for name, tensor in plain.state_dict().items():
+        torch.testing.assert_close(state[name], tensor, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("clients", [2, 4])
+def test_bytes_are_those_of_the_closed_form(few_digits: ImageSet, tiny_config: Config, clients: int) -> None:
+    config = tiny_config(data={"clients": clients}, features={"rounds": 2})
+    data = split_among_clients(config, few_digits)
+    rows = train_features("features", config, network_of(config), data, None, lambda row: None)
+    extractor = 6 * (25 * 1 + 1) + 2 * 6 + 16 * (25 * 6 + 1) + 2 * 16
+    head = 400 * 10 + 10
+    assert sum(row["bytes"] for row in rows) == clients * 2 * 2 * (extractor + head) * 4
+
+
+def test_weights_depend_on_the_seed_and_on_nothing_else(few_digits: ImageSet, tiny_config: Config) -> None:
+    def trained(seed: int, disturbance: int) -> torch.Tensor:
+        torch.manual_seed(disturbance)
+        config = tiny_config(seed=seed, features={"rounds": 1})
+        network = network_of(config)
+        train_features(
+            "features", config, network, split_among_clients(config, few_digits), None, lambda r: None
+        )
+        return network.head.weight.detach()  # type: ignore[union-attr, return-value]
+
+    first = trained(0, 1)
+    assert torch.equal(first, trained(0, 2))
+    assert not torch.equal(first, trained(1, 1))
+
+
+def test_the_loss_falls_and_held_out_images_are_scored(few_digits: ImageSet, tiny_config: Config) -> None:
+    config = tiny_config(features={"rounds": 6})
+    rows = train_features(
+        "features",
+        config,
+        network_of(config),
+        split_among_clients(config, few_digits),
+        None,
+        lambda row: None,
+    )
+    assert float(rows[-1]["loss"]) < 0.8 * float(rows[0]["loss"])
+    assert [row["round"] for row in rows if "macro_f1" in row] == [5, 6]
+
+
+def test_every_client_gets_the_images_of_its_part_as_pixels_from_0_to_1(
+    few_digits: ImageSet, tiny_config: Config
+) -> None:
+    data: ClientData = split_among_clients(tiny_config(data={"clients": 4}), few_digits)
+    assert sum(len(labels) for labels in data.labels_T) == len(few_digits.train_labels)
+    assert sorted(sum(data.holds, [])) == sorted(list(range(10)) * 2)  # noqa: RUF017 (a ring: two holders)
+    images = torch.cat(data.images_TCHW)
+    assert images.dtype == torch.float32
+    assert float(images.min()) == 0.0
+    assert 0.9 < float(images.max()) <= 1.0

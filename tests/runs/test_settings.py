@@ -1,0 +1,116 @@
+"""Configurations: read from TOML, checked, written back."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airmoe.errors import InvalidInputError
+from airmoe.runs.settings import DataSettings, ExpertSettings, FeatureSettings, GateSettings, LinkSettings, RunConfig, dump_config, load_config, parse_config
+
+
+def test_an_empty_file_is_the_default_run() -> None:
+    assert parse_config("", "empty.toml") == RunConfig()
+
+
+def test_values_replace_defaults_and_leave_the_others() -> None:
+    config = parse_config("seed = 7\n[features]\nrounds = 3\nlearning_rate = 1\n", "my.toml")
+    assert config.seed == 7
+    assert config.features == FeatureSettings(rounds=3, learning_rate=1.0)
+    assert config.gate == GateSettings()
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ("surprise = 1", "surprise", "1"),
+        ("[gate]\nrouds = 5", "gate.rouds", "5"),
+        ('[data]\nclients = "10"', "data.clients", "'10'"),
+        ("[data]\nclients = true", "data.clients", "True"),
+        ("[data]\nclients = 2.0", "data.clients", "2.0"),
+        ("[data]\nclients = 0", "data.clients", "0"),
+        ("data = 3", "data", "3"),
+        ('[data]\npartition = "rnig"', "data.partition", "'rnig'"),
+        ('[model]\nnorm = "batch"', "model.norm", "'batch'"),
+        ("seed = -1", "seed", "-1"),
+        ("seed = 9223372036854775808", "seed", "9223372036854775808"),
+        ('mesh = "Lab"', "mesh", "'Lab'"),
+        ("[features]\nrounds = 0", "features.rounds", "0"),
+        ("[features]\nlearning_rate = 0", "features.learning_rate", "0"),
+        ("[features]\nlearning_rate = inf", "features.learning_rate", "inf"),
+        ("[features]\nlearning_rate = nan", "features.learning_rate", "nan"),
+        ("[features]\nmomentum = 1.0", "features.momentum", "1.0"),
+        ("[experts]\nlabel_smoothing = -0.1", "experts.label_smoothing", "-0.1"),
+        ("[gate]\nexpert_dropout = 1.0", "gate.expert_dropout", "1.0"),
+        ("[gate]\nbalance = -1", "gate.balance", "-1"),
+        ("[gate]\nproximal = inf", "gate.proximal", "inf"),
+        ("[gate]\nchannel_aware = 1", "gate.channel_aware", "1"),
+        ('[links]\ntransmission = "digital"', "links.transmission", "'digital'"),
+        ("[links]\nmean_snr_db = 301.0", "links.mean_snr_db", "301.0"),
+        ("[links]\npower_w = 0", "links.power_w", "0"),
+    ],
+)
+def test_a_wrong_value_is_named_with_file_and_key(text: str, key: str, value: str) -> None:
+    with pytest.raises(InvalidInputError) as raised:
+        parse_config(text, "my.toml")
+    message = str(raised.value)
+    assert message.startswith(f"my.toml: {key} is {value}; expected ")
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("text", ["seed =", "[data\n", "seed = 1\nseed = 2"])
+def test_what_is_not_toml_is_refused_with_the_place(text: str) -> None:
+    with pytest.raises(InvalidInputError, match=r"^my\.toml is .*; expected valid TOML$"):
+        parse_config(text, "my.toml")
+
+
+def test_a_file_is_read_and_named_in_errors(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text("seed = 3\n")
+    assert load_config(path).seed == 3
+    path.write_text("sed = 3\n")
+    with pytest.raises(InvalidInputError, match=r"^run\.toml: sed is 3; expected a known key$"):
+        load_config(path)
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe"])
+def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "run.toml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InvalidInputError, match=r"config is .*run\.toml'; expected a readable TOML file"):
+        load_config(path)
+
+
+text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+unit = st.floats(0, 1, exclude_max=True)
+positive = st.integers(1, 10**6)
+rate = st.floats(1, 1e6)
+clients = st.integers(1, 1000)
+
+
+@given(
+    st.builds(
+        RunConfig,
+        seed=st.integers(0, 1 << 20),
+        data=st.builds(DataSettings, name=text, clients=clients, partition=st.sampled_from(["ring", "iid"])),
+        experts=st.builds(ExpertSettings, epochs=positive, learning_rate=rate, label_smoothing=unit),
+        gate=st.builds(
+            GateSettings,
+            rounds=positive,
+            momentum=unit,
+            balance=rate,
+            proximal=unit,
+            channel_aware=st.booleans(),
+        ),
+        links=st.builds(LinkSettings, mean_snr_db=st.floats(-300, 300), subcarrier_hz=rate, power_w=rate),
+    )
+)
+def test_what_is_dumped_is_parsed_back_to_the_same(config: RunConfig) -> None:
+    assert parse_config(dump_config(config), "dumped") == config
+
+
+def test_settings_do_not_change_once_made() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        RunConfig().seed = 1  # type: ignore[misc]

@@ -1,0 +1,64 @@
+"""Asking in one process: what links do to each query, and what it costs."""
+
+import numpy as np
+import pytest
+import torch
+
+from airmoe.data import ImageSet
+from airmoe.links import Links, LinkSnr, Ofdma
+from airmoe.nn import (
+    IdealRadioCarrier,
+    LinearGate,
+    MixtureOfExperts,
+    MlpExpert,
+    RadioCarrier,
+    build_extractor,
+)
+from airmoe.radio import Analog
+from airmoe.scheduling import BestLink, TopK
+from airmoe.studies.demo.simulated import ask_simulated
+
+CLIENTS, IMAGES = 3, 7
+AIRTIME_J = (400 / 2 + 32) * 1e-2 / 1e6
+"""Half a complex symbol per value, 32 for the norm, at 10 mW and 1 MHz."""
+
+
+@pytest.fixture(scope="module")
+def model() -> MixtureOfExperts:
+    torch.manual_seed(0)
+    gate = LinearGate(400, CLIENTS)
+    torch.nn.init.normal_(gate.linear.weight)
+    return MixtureOfExperts(
+        build_extractor("lenet5", 1, "group"), gate, [MlpExpert(400, 10) for _ in range(CLIENTS)]
+    )
+
+
+@pytest.fixture(scope="module")
+def asked(digits: ImageSet) -> tuple[torch.Tensor, np.ndarray]:
+    return torch.from_numpy(digits.test_images[:IMAGES]).float() / 255, digits.test_labels[:IMAGES]
+
+
+def test_over_links_without_noise_answers_are_those_of_ideal_links(
+    model: MixtureOfExperts, asked: tuple[torch.Tensor, np.ndarray]
+) -> None:
+    ideal = IdealRadioCarrier(Links.from_snr(10.0, Ofdma(subcarriers=6), CLIENTS))
+    expected = ask_simulated(model, TopK(1), ideal, *asked, CLIENTS)
+    noiseless = LinkSnr(np.full((CLIENTS * IMAGES, CLIENTS), np.inf))
+    trial = ask_simulated(model, TopK(1), RadioCarrier(Analog()), *asked, CLIENTS, noiseless)
+    assert trial.answer_Q.tolist() == expected.answer_Q.tolist()
+    assert trial.requested_QE.tolist() == expected.requested_QE.tolist()
+    remote_Q = ~trial.requested_QE[np.arange(CLIENTS * IMAGES), trial.client_Q]
+    assert 0 < remote_Q.sum() < len(remote_Q)
+    np.testing.assert_allclose(trial.energy_j_Q, remote_Q * AIRTIME_J)
+    assert trial.bytes_Q.tolist() == (remote_Q * (400 + 10) * 4).tolist() == expected.bytes_Q.tolist()
+
+
+def test_every_query_meets_its_own_links(
+    model: MixtureOfExperts, asked: tuple[torch.Tensor, np.ndarray]
+) -> None:
+    snr_db_QE = np.random.default_rng(0).normal(size=(CLIENTS * IMAGES, CLIENTS))
+    carrier = RadioCarrier(Analog())
+    trial = ask_simulated(model, BestLink(1), carrier, *asked, CLIENTS, LinkSnr(snr_db_QE))
+    assert trial.requested_QE.argmax(axis=1).tolist() == snr_db_QE.argmax(axis=1).tolist()
+    assert trial.client_Q.tolist() == np.repeat(range(CLIENTS), IMAGES).tolist()
+    assert trial.image_Q.tolist() == [*range(IMAGES)] * CLIENTS
