@@ -23,11 +23,11 @@ from torch.nn import functional
 from airmoe.data import load_images
 from airmoe.federated.loop import federate
 from airmoe.networked import split_among_clients
+from airmoe.networked.config import parse_config
 from airmoe.networked.fedce import FedCeClient
 from airmoe.networked.run import initial_network
 from airmoe.randomness import stream
 from airmoe.runs.checkpoint import Checkpoint
-from airmoe.runs.settings import parse_config
 
 GOAL = 1.10
 

@@ -13,8 +13,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from airmoe.data import load_images
-from airmoe.networked import train_run
-from airmoe.runs.settings import RunConfig
+from airmoe.networked import NetworkedConfig, train_run
 
 with tempfile.TemporaryDirectory() as temporary:
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else f"{temporary}/digits")
@@ -23,7 +22,7 @@ with tempfile.TemporaryDirectory() as temporary:
         for number, (image, label) in enumerate(zip(digits.images, digits.target, strict=True)):
             (folder / str(label)).mkdir(parents=True, exist_ok=True)
             Image.fromarray((image * 15).astype("uint8")).save(folder / str(label) / f"{number}.png")
-    settings = RunConfig.model_validate(
+    settings = NetworkedConfig.model_validate(
         {"data": {"clients": 3}, "features": {"rounds": 10}, "experts": {"epochs": 5}, "gate": {"rounds": 10}}
     )
     trained = train_run(settings, load_images(f"folder:{folder}"), Path(temporary, "run"))

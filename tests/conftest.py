@@ -10,7 +10,7 @@ import pytest
 from airmoe.data import ImageSet, load_images
 
 if TYPE_CHECKING:
-    from airmoe.runs.settings import RunConfig
+    from airmoe.networked.config import NetworkedConfig
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -44,7 +44,7 @@ def digits() -> ImageSet:
 def run_folder(tmp_path_factory: pytest.TempPathFactory, digits: ImageSet) -> Path:
     """The run folder of a short federated run: 4 clients on a ring."""
     from airmoe.networked import train_run
-    from airmoe.runs.settings import parse_config
+    from airmoe.networked.config import parse_config
 
     config = parse_config(
         "[data]\nclients = 4\n[features]\nrounds = 8\n[gate]\nrounds = 10\n[experts]\nepochs = 10\n",
@@ -68,12 +68,12 @@ def few_digits(digits: ImageSet) -> ImageSet:
 
 
 @pytest.fixture(scope="session")
-def tiny_config() -> "Callable[..., RunConfig]":
+def tiny_config() -> "Callable[..., NetworkedConfig]":
     """A run of a second, with changes by section: ``tiny_config(gate={"rounds": 5})``."""
 
-    from airmoe.runs.settings import RunConfig, parse_config
+    from airmoe.networked.config import NetworkedConfig, parse_config
 
-    def build(**changes: object) -> RunConfig:
+    def build(**changes: object) -> NetworkedConfig:
         settings: dict[str, object] = {
             "data": {"clients": 2},
             "model": {"expert_hidden": 8},
@@ -84,7 +84,7 @@ def tiny_config() -> "Callable[..., RunConfig]":
         for section, values in changes.items():
             before = settings.get(section)
             settings[section] = before | values if isinstance(before, dict) else values  # type: ignore[operator]
-        return RunConfig.model_validate(settings)
+        return NetworkedConfig.model_validate(settings)
 
     # The two ways to make a configuration agree.
     assert build() == parse_config(

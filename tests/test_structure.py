@@ -21,14 +21,14 @@ SOURCE = ROOT / "src" / "airmoe"
 TOP_TO_BOTTOM = (
     *("cli", "studies", "networked", "channel_aware", "federated", "language", "runs", "nn", "monitor"),
     *("radio", "mesh", "dispatch", "scheduling", "data", "links", "report"),
-    *("runfolder", "manifest", "spec_text", "checks", "seeding", "files", "randomness", "errors"),
+    *("runfolder", "manifest", "spec_text", "checks", "seeding", "files", "randomness", "progress", "errors"),
     "__init__",
 )
 """The parts of the package; a part imports itself and what stands after it."""
 
 WITHOUT_TORCH = (
     *("mesh", "dispatch", "scheduling", "data", "links"),
-    *("runfolder", "checks", "files", "randomness", "errors"),
+    *("runfolder", "manifest", "checks", "files", "randomness", "progress", "errors"),
 )
 FORBIDDEN_NAMES = {"utils", "helpers", "common", "base", "manager"}
 FORBIDDEN_NAMES |= {"util", "helper", "managers"}
@@ -308,7 +308,7 @@ def defaults() -> dict[str, object]:
     """Every default of a run and of the radio, under the name that the settings page uses."""
     from airmoe.channel_aware import TwoStageConfig
     from airmoe.links import Ofdma
-    from airmoe.runs.settings import RunConfig
+    from airmoe.networked.config import NetworkedConfig
     from airmoe.studies.gating.settings import GatingSettings
 
     tested = {
@@ -317,7 +317,7 @@ def defaults() -> dict[str, object]:
     }
     trained = {name: value for name, value in GatingSettings().model_dump().items() if name not in tested}
     prefixed = {
-        "": by_section(RunConfig().model_dump()),
+        "": by_section(NetworkedConfig().model_dump()),
         "two-stage: ": by_section(TwoStageConfig().model_dump()),
         "gating study: ": trained,
         "Ofdma.": vars(Ofdma()),

@@ -23,7 +23,7 @@ from airmoe.cli.settings import gated_settings, method_of
 from airmoe.data import ImageSet
 from airmoe.errors import DataError, InvalidInputError, RunFolderError, TrainingDivergedError
 from airmoe.nn import MixtureOfExperts
-from airmoe.runs.checkpoint import Checkpoint, Row
+from airmoe.runs.checkpoint import Checkpoint, MetricsRow
 from airmoe.runs.settings import dump_config, parse_section
 from tests.system.commands import all_under
 
@@ -54,8 +54,8 @@ class Interrupted(Exception):
     """As if the process had ended."""
 
 
-def when(stage: str, epoch: int) -> Callable[[Row], None]:
-    def report(row: Row) -> None:
+def when(stage: str, epoch: int) -> Callable[[MetricsRow], None]:
+    def report(row: MetricsRow) -> None:
         if (row["stage"], row["round"]) == (stage, epoch):
             raise Interrupted
 

@@ -19,7 +19,7 @@ from airmoe.errors import InvalidInputError, RunFolderError, TrainingDivergedErr
 from airmoe.links import LinkSnr, SpreadSnr
 from airmoe.nn import BiasGate, LocalCarrier, MixtureOfExperts, MlpExpert, MlpGate, NoisyTopK, RadioCarrier
 from airmoe.radio import Analog
-from airmoe.runs.checkpoint import Checkpoint, Row
+from airmoe.runs.checkpoint import Checkpoint, MetricsRow
 
 STAGES = ("clean", "channel")
 CPU = torch.device("cpu")
@@ -42,7 +42,7 @@ class Training:
     """A model in training, and what it told."""
 
     def __init__(self, config: TwoStageConfig, images: ImageSet) -> None:
-        self.config, self.rows = config, list[Row]()
+        self.config, self.rows = config, list[MetricsRow]()
         self.data = TrainingImages.drawn(config, images, CPU)
         self.model = initial_model(config, images)
 
@@ -119,8 +119,8 @@ class Interrupted(Exception):
     """As if the process had ended."""
 
 
-def when(stage: str, epoch: int) -> Callable[[Row], None]:
-    def report(row: Row) -> None:
+def when(stage: str, epoch: int) -> Callable[[MetricsRow], None]:
+    def report(row: MetricsRow) -> None:
         if (row["stage"], row["round"]) == (stage, epoch):
             raise Interrupted
 
@@ -158,7 +158,7 @@ def test_an_interrupted_training_ends_at_the_same_weights_and_rows(
 
 
 def test_what_is_done_is_not_done_again(tmp_path: Path, few_digits: ImageSet, whole: Training) -> None:
-    checkpoint, reported = Checkpoint(tmp_path, "x"), list[Row]()
+    checkpoint, reported = Checkpoint(tmp_path, "x"), list[MetricsRow]()
     with pytest.raises(Interrupted):
         trained(config_of(), few_digits, checkpoint=checkpoint, report=when("channel", 1))
     trained(config_of(), few_digits, checkpoint=checkpoint, report=reported.append)
@@ -202,7 +202,7 @@ def test_after_a_divergence_the_last_good_checkpoint_can_be_taken_up(
 ) -> None:
     checkpoint, training = Checkpoint(tmp_path, "x"), Training(config_of(), few_digits)
 
-    def poison(row: Row) -> None:
+    def poison(row: MetricsRow) -> None:
         if (row["stage"], row["round"]) == (stage, 1):
             nn.init.constant_(training.model.experts[0].layers[0].weight, math.nan)
 

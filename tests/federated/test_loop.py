@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from airmoe.errors import TrainingDivergedError
 from airmoe.federated.loop import ClientUpdate, State, average_states, federate
-from airmoe.runs.checkpoint import Checkpoint, Row
+from airmoe.runs.checkpoint import Checkpoint, MetricsRow
 
 
 def update_of(values: list[float], samples: int) -> ClientUpdate:
@@ -91,7 +91,7 @@ def test_a_row_counts_both_directions_of_every_client_and_what_clients_exchanged
 
 def test_weights_are_evaluated_every_so_often_and_after_the_last_round() -> None:
     workspace, clients, _ = walkers([1.0])
-    reported: list[Row] = []
+    reported: list[MetricsRow] = []
     federate(
         "walk",
         workspace.state_dict(),

@@ -10,8 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from airmoe.data import ImageSet
+from airmoe.manifest import Manifest, read_manifest
 from airmoe.mesh import simulated_links
-from airmoe.runfolder import Manifest, client_folders, read_manifest
+from airmoe.runfolder import client_folders
 from tests.mesh.exported import ServerRun, load_model, make_server_run
 from tests.mesh.ports import free_address
 from tests.mesh.processes import NodeProcess, node_processes

@@ -10,17 +10,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from airmoe.data import ImageSet
 from airmoe.links import Links, LinkSnr, Ofdma
-from airmoe.runfolder import (
+from airmoe.manifest import (
     EXPERT_ONNX,
     EXTRACTOR_ONNX,
     GATE_ONNX,
     Manifest,
     RadioSpec,
-    client_folders,
     read_manifest,
-    sha256_of,
     write_manifest,
 )
+from airmoe.runfolder import client_folders, sha256_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -37,8 +36,8 @@ def load_model(run_folder: Path) -> "MixtureOfExperts":
     """The run's safetensors in PyTorch."""
     from safetensors.torch import load_file
 
+    from airmoe.networked.config import load_config
     from airmoe.nn import build_model
-    from airmoe.runs.settings import load_config
 
     settings = load_config(run_folder / "config.toml").model
     model = build_model(

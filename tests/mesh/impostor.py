@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import zenoh
 
+from airmoe.manifest import Manifest
 from airmoe.mesh import open_session
 from airmoe.mesh.frame import Frame, decode, encode
 from airmoe.mesh.keys import expert_key, scheduler_key
-from airmoe.runfolder import Manifest
 
 Answer = Callable[[Frame], bytes | None]
 

@@ -8,9 +8,9 @@ import zenoh
 from numpy.typing import NDArray
 
 from airmoe.links import Links
+from airmoe.manifest import Manifest
 from airmoe.mesh.frame import Frame, decode, encode
 from airmoe.mesh.keys import scheduler_key
-from airmoe.runfolder import Manifest
 from airmoe.scheduling import Jesa, Routing, Slot
 
 EXPERTS = 4

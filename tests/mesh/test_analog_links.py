@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from airmoe.data import ImageSet
 from airmoe.errors import InvalidInputError
 from airmoe.links import LinkSnr
+from airmoe.manifest import Manifest
 from airmoe.mesh import MeshClient, Node
-from airmoe.runfolder import Manifest
 from airmoe.scheduling import All, Jesa, Local, TopK
 from tests.mesh.exported import EXPERTS, ServerRun, links_at
 from tests.mesh.impostor import Impostor, honest

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from airmoe.manifest import Manifest
 from airmoe.mesh import MeshClient, Node, open_session
 from airmoe.mesh.frame import Frame, encode
 from airmoe.mesh.keys import layer_key
-from airmoe.runfolder import Manifest
 from airmoe.scheduling import All, TopK
 from tests.mesh.impostor import Impostor, honest, reply_to
 from tests.mesh.ports import free_address

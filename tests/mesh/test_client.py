@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from airmoe.data import ImageSet
 from airmoe.errors import InvalidInputError, NoNodeReachableError, RunFolderError
+from airmoe.manifest import Manifest, read_manifest, write_manifest
 from airmoe.mesh import MeshClient, Node, open_session, simulated_links
 from airmoe.mesh.frame import WireType
 from airmoe.nn import MixtureOfExperts
 from airmoe.nn.carriers import LocalCarrier
-from airmoe.runfolder import Manifest, read_manifest, write_manifest
 from airmoe.scheduling import All, Local, TopK, allocate_subcarriers, make_policy
 from tests.mesh.ports import free_address
 from tests.mesh.processes import NodeProcess, node_processes

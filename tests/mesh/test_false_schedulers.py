@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from airmoe.manifest import Manifest
 from airmoe.mesh import MeshClient
 from airmoe.mesh.frame import Frame, encode
-from airmoe.runfolder import Manifest
 from airmoe.scheduling import Jesa
 from tests.mesh.impostor import Impostor, reply_to
 from tests.mesh.ports import free_address

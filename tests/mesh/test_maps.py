@@ -11,10 +11,11 @@ import pytest
 import zenoh
 from numpy.typing import NDArray
 
+from airmoe.manifest import read_manifest, write_manifest
 from airmoe.mesh import MeshClient, Node, open_session
 from airmoe.mesh.frame import Frame, decode, encode
 from airmoe.mesh.keys import expert_key
-from airmoe.runfolder import client_folders, read_manifest, write_manifest
+from airmoe.runfolder import client_folders
 from airmoe.scheduling import All, TopK
 from tests.mesh.exported import export_maps, map_model
 from tests.mesh.ports import free_address

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from airmoe.errors import InvalidInputError, RunFolderError
+from airmoe.manifest import Manifest, read_manifest
 from airmoe.mesh.networks import OnnxGate, OnnxNetwork
-from airmoe.runfolder import Manifest, read_manifest
 from tests.mesh.exported import ServerRun
 
 

@@ -13,12 +13,12 @@ import zenoh
 from numpy.typing import NDArray
 
 from airmoe.errors import AddressError, RunFolderError
+from airmoe.manifest import MANIFEST, Manifest, read_manifest
 from airmoe.mesh import Node, open_session
 from airmoe.mesh.frame import MAX_BODY_BYTES, Frame, WireType, decode, encode
 from airmoe.mesh.keys import expert_key, layer_key
 from airmoe.mesh.networks import OnnxNetwork
 from airmoe.mesh.node import QUEUE_LIMIT
-from airmoe.runfolder import MANIFEST, Manifest, read_manifest
 from tests.mesh.ports import free_address
 from tests.mesh.processes import NodeProcess, node_processes
 

@@ -16,8 +16,9 @@ from airmoe.data import ImageSet
 from airmoe.dispatch import IdealPrice
 from airmoe.errors import InvalidInputError
 from airmoe.links import Links
+from airmoe.manifest import read_manifest, write_manifest
 from airmoe.mesh import Answer, MeshClient, Node, simulated_links
-from airmoe.runfolder import client_folders, read_manifest, write_manifest
+from airmoe.runfolder import client_folders
 from airmoe.scheduling import Des, Jesa, Policy, Routing, Slot, make_policy
 from tests.mesh.ports import free_address
 from tests.mesh.slot_asker import BITS, EXPERTS

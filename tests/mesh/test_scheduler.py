@@ -15,10 +15,10 @@ import zenoh
 
 from airmoe.errors import InvalidInputError
 from airmoe.links import Links, Ofdma
+from airmoe.manifest import Manifest, read_manifest, write_manifest
 from airmoe.mesh import Node, open_session, simulated_links
 from airmoe.mesh.frame import encode
 from airmoe.mesh.scheduler import MAX_SLOT_BYTES, MAX_SLOT_REQUESTS, Scheduler
-from airmoe.runfolder import Manifest, read_manifest, write_manifest
 from airmoe.scheduling import Homogeneous, Jesa, LowerBound, Routing, Slot, TopK, allocate_subcarriers
 from tests.mesh.ports import free_address
 from tests.mesh.processes import NodeProcess

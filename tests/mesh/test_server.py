@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from airmoe.errors import InvalidInputError, NoExpertReachedError, RunFolderError
 from airmoe.links import Links, LinkSnr
+from airmoe.manifest import RadioSpec, read_manifest, write_manifest
 from airmoe.mesh import MeshClient, Node, simulated_links
-from airmoe.runfolder import RadioSpec, read_manifest, write_manifest
 from airmoe.scheduling import All, Jesa, Local, LowerBound, TopK, make_policy
 from tests.mesh.exported import EXPERTS, SERVER_NODE, ServerRun, links_at
 from tests.mesh.ports import free_address

@@ -7,14 +7,14 @@ import pytest
 from airmoe.data import ImageSet
 from airmoe.errors import TrainingDivergedError
 from airmoe.networked import split_among_clients, train_central_moe, train_fedavg_network
-from airmoe.runs.checkpoint import Row
-from airmoe.runs.settings import RunConfig
+from airmoe.networked.config import NetworkedConfig
+from airmoe.runs.checkpoint import MetricsRow
 
-Config = Callable[..., RunConfig]
+Config = Callable[..., NetworkedConfig]
 
 
 def test_a_central_mixture_learns(digits: ImageSet, tiny_config: Config) -> None:
-    rows: list[Row] = []
+    rows: list[MetricsRow] = []
     config = tiny_config(data={"clients": 3}, model={"expert_hidden": 32})
     model = train_central_moe(config, digits, 4, rows.append)
     losses = [float(row["loss"]) for row in rows]

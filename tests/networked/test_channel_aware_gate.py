@@ -14,10 +14,10 @@ from torch import Tensor
 from airmoe.data import ImageSet
 from airmoe.federated.loop import federate
 from airmoe.networked import split_among_clients
+from airmoe.networked.config import GateSettings, NetworkedConfig
 from airmoe.networked.fedgate import FedGateClient, federated_moments, trained_part
 from airmoe.networked.run import radio_of, train_stages
 from airmoe.nn import BiasGate, LinearGate
-from airmoe.runs.settings import GateSettings, RunConfig
 
 CLASSES = EXPERTS = 5
 FEATURES = 100
@@ -162,7 +162,7 @@ def test_noise_is_drawn_anew_for_each_expert_client_round_and_seed_and_can_be_ha
 
 
 def test_a_whole_run_exchanges_the_gate_and_every_answer_at_seven_levels(
-    few_digits: ImageSet, tiny_config: Callable[..., RunConfig]
+    few_digits: ImageSet, tiny_config: Callable[..., NetworkedConfig]
 ) -> None:
     config = tiny_config(data={"clients": 3}, gate={"rounds": 3, "query_k": 3, "channel_aware": True})
     trained = train_stages(config, split_among_clients(config, few_digits), None, lambda row: None)
@@ -176,5 +176,5 @@ def test_a_whole_run_exchanges_the_gate_and_every_answer_at_seven_levels(
 
 @pytest.mark.parametrize("transmission", ["ideal", "analog"])
 def test_the_radio_of_a_run_says_what_its_links_do_to_features(transmission: str) -> None:
-    config = RunConfig.model_validate({"links": {"transmission": transmission}})
+    config = NetworkedConfig.model_validate({"links": {"transmission": transmission}})
     assert radio_of(config).transmission == transmission

@@ -10,15 +10,15 @@ from torch.nn import functional
 from airmoe.data import ImageSet
 from airmoe.federated.loop import federate
 from airmoe.networked import ClientData, split_among_clients
+from airmoe.networked.config import NetworkedConfig
 from airmoe.networked.fedce import FedCeClient
 from airmoe.networked.run import initial_network, train_features
 from airmoe.randomness import stream
-from airmoe.runs.settings import RunConfig
 
-Config = Callable[..., RunConfig]
+Config = Callable[..., NetworkedConfig]
 
 
-def network_of(config: RunConfig) -> nn.Module:
+def network_of(config: NetworkedConfig) -> nn.Module:
     return initial_network(config, 1, lambda features: nn.Linear(features, 10))
 
 

@@ -10,10 +10,10 @@ from torch import Tensor
 from airmoe.data import ImageSet
 from airmoe.federated.loop import federate
 from airmoe.networked import split_among_clients
+from airmoe.networked.config import GateSettings, NetworkedConfig
 from airmoe.networked.fedgate import FedGateClient, federated_moments
 from airmoe.networked.run import train_stages
 from airmoe.nn import LinearGate
-from airmoe.runs.settings import GateSettings, RunConfig
 
 ITEMS, FEATURES, EXPERTS, CLASSES = 30, 5, 4, 3
 
@@ -184,7 +184,7 @@ def test_federated_moments_are_those_of_all_features_together() -> None:
 
 
 def test_a_whole_run_accounts_for_its_stages(
-    few_digits: ImageSet, tiny_config: Callable[..., RunConfig]
+    few_digits: ImageSet, tiny_config: Callable[..., NetworkedConfig]
 ) -> None:
     config = tiny_config(data={"clients": 3}, gate={"rounds": 30})
     trained = train_stages(config, split_among_clients(config, few_digits), None, lambda row: None)

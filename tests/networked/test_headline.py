@@ -8,10 +8,10 @@ import torch
 
 from airmoe.data import ImageSet
 from airmoe.networked import ClientData, split_among_clients
+from airmoe.networked.config import parse_config
 from airmoe.networked.run import train_stages
 from airmoe.nn import MixtureOfExperts
 from airmoe.runs.evaluation import macro_f1
-from airmoe.runs.settings import parse_config
 from airmoe.scheduling import Local, Policy, RandomK, TopK
 
 

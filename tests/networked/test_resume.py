@@ -11,19 +11,19 @@ from safetensors.torch import load_file
 from airmoe.data import ImageSet
 from airmoe.errors import InvalidInputError, RunFolderError, TrainingDivergedError
 from airmoe.networked import split_among_clients, train_run
+from airmoe.networked.config import NetworkedConfig
 from airmoe.networked.run import train_stages
-from airmoe.runs.checkpoint import Checkpoint, Row
-from airmoe.runs.settings import RunConfig
+from airmoe.runs.checkpoint import Checkpoint, MetricsRow
 
-Config = Callable[..., RunConfig]
+Config = Callable[..., NetworkedConfig]
 
 
 class Interrupted(Exception):
     """As if the process had ended."""
 
 
-def stop_after(stage: str, round_: int) -> Callable[[Row], None]:
-    def report(row: Row) -> None:
+def stop_after(stage: str, round_: int) -> Callable[[MetricsRow], None]:
+    def report(row: MetricsRow) -> None:
         if (row["stage"], row["round"]) == (stage, round_):
             raise Interrupted
 
@@ -113,7 +113,7 @@ def test_interrupted_once_in_any_stage_it_ends_at_the_same_weights(
 def test_resuming_does_not_train_again_what_was_trained(
     interrupted: Path, few_digits: ImageSet, tiny_config: Config
 ) -> None:
-    rows: list[Row] = []
+    rows: list[MetricsRow] = []
     train_run(tiny_config(), few_digits, interrupted, resume=True, report=rows.append)
     assert [row["round"] for row in rows if row["stage"] == "features"] == [3]
 

@@ -24,16 +24,10 @@ from airmoe.nn import (
     MlpGate,
     NoisyTopK,
 )
-from airmoe.runfolder import (
-    EXPERT_ONNX,
-    EXTRACTOR_ONNX,
-    GATE_ONNX,
-    SERVER,
-    checked_file,
-    client_folders,
-    read_manifest,
-)
-from airmoe.runs.settings import load_config
+from airmoe.manifest import read_manifest
+from airmoe.manifest import EXPERT_ONNX, EXTRACTOR_ONNX, GATE_ONNX
+from airmoe.runfolder import SERVER, checked_file, client_folders
+from airmoe.networked.config import load_config
 from airmoe.runs.export import export_gate, export_onnx
 from tests.mesh.exported import export_maps, map_model
 

@@ -7,11 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airmoe.errors import InvalidInputError
-from airmoe.runs.settings import DataSettings, ExpertSettings, FeatureSettings, GateSettings, LinkSettings, RunConfig, dump_config, load_config, parse_config
+from airmoe.runs.settings import LinkSettings, dump_config
+from airmoe.networked.config import DataSettings, ExpertSettings, FeatureSettings, GateSettings, NetworkedConfig, load_config, parse_config
 
 
 def test_an_empty_file_is_the_default_run() -> None:
-    assert parse_config("", "empty.toml") == RunConfig()
+    assert parse_config("", "empty.toml") == NetworkedConfig()
 
 
 def test_values_replace_defaults_and_leave_the_others() -> None:
@@ -92,7 +93,7 @@ clients = st.integers(1, 1000)
 
 @given(
     st.builds(
-        RunConfig,
+        NetworkedConfig,
         seed=st.integers(0, 1 << 20),
         data=st.builds(DataSettings, name=text, clients=clients, partition=st.sampled_from(["ring", "iid"])),
         experts=st.builds(ExpertSettings, epochs=positive, learning_rate=rate, label_smoothing=unit),
@@ -107,10 +108,10 @@ clients = st.integers(1, 1000)
         links=st.builds(LinkSettings, mean_snr_db=st.floats(-300, 300), subcarrier_hz=rate, power_w=rate),
     )
 )
-def test_what_is_dumped_is_parsed_back_to_the_same(config: RunConfig) -> None:
+def test_what_is_dumped_is_parsed_back_to_the_same(config: NetworkedConfig) -> None:
     assert parse_config(dump_config(config), "dumped") == config
 
 
 def test_settings_do_not_change_once_made() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        RunConfig().seed = 1  # type: ignore[misc]
+        NetworkedConfig().seed = 1  # type: ignore[misc]

@@ -14,9 +14,9 @@ from airmoe.studies.curves.run import run_study
 from airmoe.studies.curves.settings import USUAL_SCALES as SCALES
 from airmoe.studies.curves.settings import dump_curve, read_curves
 from airmoe.studies.selection import SELECTION
+from airmoe.studies.selection.drawn_layers import DrawnLayer, draw_layer
 from airmoe.studies.selection.effort import FAMILIES, sets_of_at_most
 from airmoe.studies.selection.energies import EnergySettings, measure_layers, measure_sweep
-from airmoe.studies.selection.layers import Layer, draw_layer
 from airmoe.studies.selection.quality import (
     GapSettings,
     ShareSettings,
@@ -117,12 +117,14 @@ def test_a_wrong_setting_is_named_with_its_file(text: str, tmp_path: Path) -> No
 TINY = {"nodes": 3, "tokens": 6, "subcarriers": 8, "layers": 2, "compute_j": (1e-5, 2e-4)}
 
 
-def layers_of(settings: EnergySettings, seed: int) -> Iterator[tuple[int, Layer]]:
+def layers_of(settings: EnergySettings, seed: int) -> Iterator[tuple[int, DrawnLayer]]:
     for number in range(1, settings.layers + 1):
         yield number, draw_layer(settings, seed, number)
 
 
-def joules_TE(settings: EnergySettings, layer: Layer, subcarrier: dict[tuple[int, int], int]) -> np.ndarray:
+def joules_TE(
+    settings: EnergySettings, layer: DrawnLayer, subcarrier: dict[tuple[int, int], int]
+) -> np.ndarray:
     """By hand: s0 P0 / (B0 log2(1 + H P0 / N0)) + a_j, and a_j alone at home."""
     radio = Ofdma()
     return np.array(
@@ -147,7 +149,7 @@ def joules_TE(settings: EnergySettings, layer: Layer, subcarrier: dict[tuple[int
 
 
 def cheapest_allocation(
-    settings: EnergySettings, layer: Layer, load_NN: np.ndarray
+    settings: EnergySettings, layer: DrawnLayer, load_NN: np.ndarray
 ) -> dict[tuple[int, int], int]:
     """By hand: of all assignments of subcarriers the one with the least sum of load / log2(1 + SNR)."""
     links = [(i, j) for i in range(settings.nodes) for j in range(settings.nodes) if i != j]

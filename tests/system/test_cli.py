@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from airmoe.data import ImageSet
+from airmoe.manifest import read_manifest
 from airmoe.mesh import simulated_links
-from airmoe.runfolder import client_folders, read_manifest
+from airmoe.runfolder import client_folders
 from tests.mesh.exported import make_server_run
 from tests.mesh.ports import free_address
 from tests.system.commands import AIRMOE_WITHOUT_TORCH, Command, ended, running

@@ -7,8 +7,8 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from airmoe.errors import InvalidInputError
 from airmoe.links import make_process
+from airmoe.manifest import MeshTransmission, Seed
 from airmoe.radio import make_transmission
-from airmoe.runfolder import Seed, Transmission
 from airmoe.runs.settings import LearningRate, LinkSettings, Positive, Section, Weight
 
 
@@ -134,7 +134,7 @@ class ServedLinks(LinkSettings):
     A mesh has no digital links: "ideal" ones carry bits without error.
     """
 
-    transmission: Transmission = "analog"
+    transmission: MeshTransmission = "analog"
 
 
 class TwoStageConfig(Section):

@@ -20,11 +20,11 @@ from airmoe.channel_aware.stages import (
 )
 from airmoe.data import ImageSet
 from airmoe.links import LinkSnr, make_process
+from airmoe.manifest import RadioSpec
 from airmoe.nn import LocalCarrier, MixtureOfExperts, RadioCarrier
 from airmoe.radio import make_transmission
 from airmoe.randomness import stream
-from airmoe.runfolder import RadioSpec
-from airmoe.runs.checkpoint import Checkpoint, Row
+from airmoe.runs.checkpoint import Checkpoint, MetricsRow
 from airmoe.runs.export import export_run
 from airmoe.runs.run_writing import CHECKPOINTS, begun_run, finish_run
 from airmoe.scheduling import TopK
@@ -38,7 +38,7 @@ class GatedMoe:
     """What the two stages make: the mixture, and a metrics row per epoch and one of held-out images."""
 
     model: MixtureOfExperts
-    rows: list[Row]
+    rows: list[MetricsRow]
 
 
 def train_gated_run(
@@ -48,7 +48,7 @@ def train_gated_run(
     *,
     device: str = "auto",
     resume: bool = False,
-    report: Callable[[Row], None] = lambda row: None,
+    report: Callable[[MetricsRow], None] = lambda row: None,
     say: Say = lambda what, done, total, note: None,
 ) -> GatedMoe:
     """Train over both stages and write a run folder that a server and expert nodes run from.
@@ -82,17 +82,17 @@ def train_gated_run(
     try:
         with _Events(partial / "tensorboard") as events:
 
-            def tell(row: Row) -> None:
+            def tell(row: MetricsRow) -> None:
                 events.write(row)
                 report(row)
 
-            rows = list[Row]()
+            rows = list[MetricsRow]()
             for stage in ("clean", "channel"):
                 rows += train_stage(stage, model, config, data, checkpoint=checkpoint, report=tell, say=say)
         model = model.cpu()
         if not _sees_snr(config):
             model.gate.gate.sees_snr = False  # type: ignore[union-attr]
-        held_out: Row = {"stage": "held out", "round": 1, **held_out_accuracy(model, config, images)}
+        held_out: MetricsRow = {"stage": "held out", "round": 1, **held_out_accuracy(model, config, images)}
         rows.append(held_out)
         report(rows[-1])
         for leftover in ("shared", "clients"):
@@ -156,7 +156,7 @@ class _Events:
     ) -> None:
         self._writer.close()
 
-    def write(self, row: Row) -> None:
+    def write(self, row: MetricsRow) -> None:
         """Write the numbers of a metrics row under the name of its stage."""
         for name, value in row.items():
             if isinstance(value, float):

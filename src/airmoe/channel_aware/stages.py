@@ -26,7 +26,7 @@ from airmoe.nn import LocalCarrier, MixtureOfExperts, RadioCarrier, build_model
 from airmoe.nn.channel_gates import GOOD_SNR_DB
 from airmoe.radio import make_transmission
 from airmoe.randomness import stream
-from airmoe.runs.checkpoint import Checkpoint, Row
+from airmoe.runs.checkpoint import Checkpoint, MetricsRow
 from airmoe.runs.run_writing import fingerprint
 from airmoe.runs.weights import load_weights
 from airmoe.seeding import torch_seeded
@@ -122,9 +122,9 @@ def train_stage(
     data: TrainingImages,
     *,
     checkpoint: Checkpoint | None = None,
-    report: Callable[[Row], None] = lambda row: None,
+    report: Callable[[MetricsRow], None] = lambda row: None,
     say: Say = lambda what, done, total, note: None,
-) -> list[Row]:
+) -> list[MetricsRow]:
     """Train a mixture in place over one stage; return a metrics row per epoch.
 
     Args:
@@ -141,13 +141,13 @@ def train_stage(
         RunFolderError: a checkpoint is damaged, or of another model or configuration.
     """
     training = _Stage(stage, model, config, data, say)
-    rows: list[Row] = []
+    rows: list[MetricsRow] = []
     if checkpoint is not None and (saved := checkpoint.load(stage)) is not None:
         state, memories, rows = saved
         load_weights(model, state, f"checkpoint of stage {stage}")
         restored(training.optimiser, memories.get(0, {}))
     for epoch in range(len(rows), training.settings.epochs):
-        row: Row = {"stage": stage, "round": epoch + 1, "loss": training.epoch(epoch)}
+        row: MetricsRow = {"stage": stage, "round": epoch + 1, "loss": training.epoch(epoch)}
         rows.append(row)
         if checkpoint is not None:
             checkpoint.save(stage, _on_cpu(model.state_dict()), {0: flattened(training.optimiser)}, rows)

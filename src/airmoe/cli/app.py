@@ -21,7 +21,7 @@ from airmoe.errors import AirmoeError, InvalidInputError, MissingExtraError
 if TYPE_CHECKING:
     from airmoe.channel_aware.config import TwoStageConfig
     from airmoe.data import ImageSet
-    from airmoe.runs.checkpoint import Row
+    from airmoe.runs.checkpoint import MetricsRow
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -160,7 +160,7 @@ def train(
     with ProgressBars(console) as say:
         done = 0
 
-        def report(row: "Row") -> None:
+        def report(row: "MetricsRow") -> None:
             nonlocal done
             done += 1
             score = f" macro-F1 {row['macro_f1']:.3f}" if "macro_f1" in row else ""

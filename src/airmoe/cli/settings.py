@@ -9,7 +9,7 @@ from airmoe.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from airmoe.channel_aware.config import TwoStageConfig
-    from airmoe.runs.settings import RunConfig
+    from airmoe.networked.config import NetworkedConfig
 
 NETWORKED, CHANNEL_AWARE = "networked", "channel-aware"
 
@@ -38,9 +38,10 @@ def method_of(config: Path | None) -> str:
 
 def federated_settings(
     data: str | None, config: Path | None, clients: int | None, seed: int | None
-) -> "RunConfig":
+) -> "NetworkedConfig":
     """Return the settings of a federated run; without a file, those of the demonstration."""
-    from airmoe.runs.settings import dump_config, load_config, parse_config
+    from airmoe.networked.config import load_config, parse_config
+    from airmoe.runs.settings import dump_config
 
     if config is not None:
         settings = load_config(config)

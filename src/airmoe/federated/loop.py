@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from airmoe.errors import TrainingDivergedError
-from airmoe.runs.checkpoint import Checkpoint, Row
+from airmoe.runs.checkpoint import Checkpoint, MetricsRow
 
 State = Mapping[str, Tensor]
 
@@ -72,8 +72,8 @@ def federate(
     checkpoint: Checkpoint | None = None,
     evaluate: Callable[[State], dict[str, float]] | None = None,
     evaluate_every: int = 5,
-    report: Callable[[Row], None] = lambda row: None,
-) -> tuple[dict[str, Tensor], list[Row]]:
+    report: Callable[[MetricsRow], None] = lambda row: None,
+) -> tuple[dict[str, Tensor], list[MetricsRow]]:
     """Run rounds of federated averaging over all clients and return the final weights and a row per round.
 
     A row's ``bytes`` is everything that crossed in the round, over all clients and both directions.
@@ -91,7 +91,7 @@ def federate(
         TrainingDivergedError: a loss or weight is not finite; the last checkpoint is the last good one.
     """
     # Copies: clients may train in place the very tensors that they were given as the initial state.
-    current, rows = {name: tensor.clone() for name, tensor in state.items()}, list[Row]()
+    current, rows = {name: tensor.clone() for name, tensor in state.items()}, list[MetricsRow]()
     if checkpoint is not None and (saved := checkpoint.load(stage)) is not None:
         current, memories, rows = saved
         for index, client in enumerate(clients):
@@ -105,7 +105,7 @@ def federate(
             raise TrainingDivergedError(f"{stage}: the loss is {loss} in round {round_ + 1} of {rounds}")
         if not all(bool(tensor.isfinite().all()) for tensor in current.values()):
             raise TrainingDivergedError(f"{stage}: a weight is not finite in round {round_ + 1} of {rounds}")
-        row: Row = {"stage": stage, "round": round_ + 1, "loss": loss, "bytes": exchanged}
+        row: MetricsRow = {"stage": stage, "round": round_ + 1, "loss": loss, "bytes": exchanged}
         if evaluate is not None and ((round_ + 1) % evaluate_every == 0 or round_ + 1 == rounds):
             row.update(evaluate(current))
         rows.append(row)

@@ -21,11 +21,11 @@ from airmoe.dispatch.loop import Delivery
 from airmoe.errors import FrameError
 from airmoe.links import Links
 from airmoe.links.analog import receive_analog
+from airmoe.manifest import Manifest, MeshTransmission
 from airmoe.mesh.frame import BYTES_PER_VALUE, Frame, WireType, decode, encode
 from airmoe.mesh.keys import expert_key, layer_key
 from airmoe.mesh.liveliness import SILENCE_S, Liveliness
 from airmoe.mesh.queries import ask, refusal_of
-from airmoe.runfolder import Manifest, Transmission
 from airmoe.scheduling import Slot
 
 _log = logging.getLogger("airmoe.mesh")
@@ -61,7 +61,7 @@ class MeshCarrier:
         own_expert: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None,
         links: Links,
         wire_type: WireType,
-        transmission: Transmission,
+        transmission: MeshTransmission,
         random: np.random.Generator,
     ) -> None:
         self.sent_bytes = self.received_bytes = 0

@@ -19,22 +19,22 @@ from airmoe.dispatch.loop import Dispatched, dispatch
 from airmoe.dispatch.mixing import mix, mixing_weights
 from airmoe.errors import InvalidInputError, NoNodeReachableError
 from airmoe.links import Links, Ofdma, RayleighFading
+from airmoe.manifest import (
+    EXPERT_ONNX,
+    EXTRACTOR_ONNX,
+    GATE_ONNX,
+    INPUT,
+    MeshTransmission,
+    RadioSpec,
+    read_manifest,
+)
 from airmoe.mesh.carrier import MeshCarrier
 from airmoe.mesh.frame import BYTES_PER_VALUE, MAX_BODY_BYTES, WireType
 from airmoe.mesh.networks import OnnxGate, OnnxNetwork
 from airmoe.mesh.scheduled_policy import ScheduledPolicy, Schedulers, SoleSourcePolicy
 from airmoe.mesh.session import open_session
 from airmoe.randomness import stream
-from airmoe.runfolder import (
-    EXPERT_ONNX,
-    EXTRACTOR_ONNX,
-    GATE_ONNX,
-    INPUT,
-    RadioSpec,
-    Transmission,
-    checked_file,
-    read_manifest,
-)
+from airmoe.runfolder import checked_file
 from airmoe.scheduling import Policy, Slot, TopK
 from airmoe.scheduling.policy import as_joint
 
@@ -70,7 +70,7 @@ class Answer:
     received_bytes: int
     elapsed_s: float
     snr_db_TE: NDArray[np.float64]
-    transmission: Transmission
+    transmission: MeshTransmission
 
 
 def simulated_links(radio: RadioSpec, nodes: int) -> Links:
@@ -117,17 +117,17 @@ class MeshClient:
         links: Links | None = None,
         wire_type: WireType = "float32",
         session: zenoh.Session | None = None,
-        transmission: Transmission | None = None,
+        transmission: MeshTransmission | None = None,
         seed: int = 0,
     ) -> None:
         self.manifest = manifest = read_manifest(client_folder)
         if not manifest.asks:
             expected = f"a client that asks: this one serves expert {manifest.expert} alone, and has no gate"
             raise InvalidInputError("client_folder", str(client_folder), expected)
-        self.transmission: Transmission = transmission or manifest.radio.transmission
+        self.transmission: MeshTransmission = transmission or manifest.radio.transmission
         for name, value, known in (
             ("wire_type", wire_type, tuple(BYTES_PER_VALUE)),
-            ("transmission", self.transmission, get_args(Transmission)),
+            ("transmission", self.transmission, get_args(MeshTransmission)),
         ):
             if value not in known:
                 raise InvalidInputError(name, value, f"one of {', '.join(known)}")

@@ -11,7 +11,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from airmoe.errors import InvalidInputError, RunFolderError
-from airmoe.runfolder import INPUT, SNR_INPUT, Manifest
+from airmoe.manifest import INPUT, SNR_INPUT, Manifest
 
 
 class OnnxNetwork:

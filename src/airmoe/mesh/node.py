@@ -16,6 +16,7 @@ import zenoh
 
 from airmoe.checks import number_within
 from airmoe.errors import FrameError, InvalidInputError, MeshError, RefusedError
+from airmoe.manifest import EXPERT_ONNX, INPUT, read_manifest
 from airmoe.mesh.client import simulated_links
 from airmoe.mesh.frame import MAX_FRAME_BYTES, Frame, decode, encode
 from airmoe.mesh.keys import expert_key
@@ -23,7 +24,7 @@ from airmoe.mesh.networks import OnnxNetwork
 from airmoe.mesh.queries import refuse
 from airmoe.mesh.scheduler import LONGEST_SLOT_MS, Scheduler
 from airmoe.mesh.session import open_session
-from airmoe.runfolder import EXPERT_ONNX, INPUT, checked_file, read_manifest
+from airmoe.runfolder import checked_file
 from airmoe.scheduling import Policy
 
 _log = logging.getLogger("airmoe.mesh")

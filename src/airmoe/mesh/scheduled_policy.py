@@ -24,12 +24,12 @@ from airmoe.errors import (
     NotScheduledError,
     RefusedError,
 )
+from airmoe.manifest import Manifest
 from airmoe.mesh.frame import Frame, decode, encode
 from airmoe.mesh.keys import scheduler_key, schedulers_key
 from airmoe.mesh.liveliness import SILENCE_S, Liveliness
 from airmoe.mesh.queries import ask, refusal_of
 from airmoe.mesh.slot_messages import SlotReply, SlotRequest, pack_request, refuse_shared, unpack_reply
-from airmoe.runfolder import Manifest
 from airmoe.scheduling import JointPolicy, Policy, Routing, Slot
 from airmoe.scheduling.policy import check_inputs, routing_of
 

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from airmoe.dispatch import NORM_BITS
 from airmoe.errors import AirmoeError, FrameError, InvalidInputError, RefusedError
 from airmoe.links import Links
+from airmoe.manifest import Manifest
 from airmoe.mesh.frame import Frame, decode, encode
 from airmoe.mesh.keys import scheduler_key
 from airmoe.mesh.queries import refuse
 from airmoe.mesh.slot_messages import SlotReply, SlotRequest, pack_reply, refuse_shared, unpack_request
-from airmoe.runfolder import Manifest
 from airmoe.scheduling import Policy, Routing, Slot
 
 _log = logging.getLogger("airmoe.mesh")

@@ -10,18 +10,20 @@ from torch import nn
 
 from airmoe.data import ImageSet
 from airmoe.errors import TrainingDivergedError
+from airmoe.networked.config import NetworkedConfig
 from airmoe.networked.fedce import Network
 from airmoe.networked.run import ClientData, Report, as_pixels, initial_network, train_features
 from airmoe.nn import MixtureOfExperts, balance_loss, build_model
 from airmoe.randomness import stream
-from airmoe.runs.checkpoint import Row
-from airmoe.runs.settings import RunConfig
+from airmoe.runs.checkpoint import MetricsRow
 from airmoe.seeding import torch_seeded
 
 BALANCE = 1e-2
 
 
-def train_fedavg_network(config: RunConfig, data: ClientData, report: Report) -> tuple[Network, list[Row]]:
+def train_fedavg_network(
+    config: NetworkedConfig, data: ClientData, report: Report
+) -> tuple[Network, list[MetricsRow]]:
     """Return one network of the same backbone, trained by federated averaging for as many rounds as stage 1.
 
     Its head has the shape of one expert and is averaged like the rest.
@@ -35,7 +37,9 @@ def train_fedavg_network(config: RunConfig, data: ClientData, report: Report) ->
     return network, train_features("fedavg network", config, network, data, None, report)
 
 
-def train_central_moe(config: RunConfig, images: ImageSet, epochs: int, report: Report) -> MixtureOfExperts:
+def train_central_moe(
+    config: NetworkedConfig, images: ImageSet, epochs: int, report: Report
+) -> MixtureOfExperts:
     """Return a mixture of the same backbone, trained jointly on all training images in one place.
 
     Top-1 routing with the gate's probability as weight (Switch style), and the loss

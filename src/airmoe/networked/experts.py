@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from airmoe.errors import TrainingDivergedError
+from airmoe.networked.config import ExpertSettings
 from airmoe.nn import MlpExpert
 from airmoe.randomness import stream
-from airmoe.runs.settings import ExpertSettings
 from airmoe.seeding import torch_seeded
 
 

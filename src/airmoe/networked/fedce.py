@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from airmoe.federated.loop import ClientUpdate, State
+from airmoe.networked.config import SgdSettings
 from airmoe.randomness import stream
-from airmoe.runs.settings import SgdSettings
 
 
 class Network(nn.Module):

@@ -27,9 +27,9 @@ from torch import Tensor, nn
 
 from airmoe.federated.loop import ClientUpdate, State
 from airmoe.networked.answers import CLEAN_DB, SNR_LEVELS_DB, AnswerCache, AskExpert
+from airmoe.networked.config import GateSettings
 from airmoe.nn import BiasGate, LinearGate, balance_loss, topk_mask
 from airmoe.randomness import stream
-from airmoe.runs.settings import GateSettings
 
 SMALLEST_STD = 1e-2
 """Features that hardly vary are not blown up."""

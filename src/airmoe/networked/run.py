@@ -18,21 +18,21 @@ from torch import Tensor, nn
 from airmoe.data import ImageSet, partition
 from airmoe.errors import InvalidInputError
 from airmoe.federated.loop import State, federate
+from airmoe.manifest import RadioSpec
 from airmoe.networked.answers import answers_over_links
+from airmoe.networked.config import NetworkedConfig
 from airmoe.networked.experts import train_expert
 from airmoe.networked.fedce import FedCeClient, Network
 from airmoe.networked.fedgate import FedGateClient, content_of, federated_moments, trained_part
 from airmoe.nn import BiasGate, LinearGate, MixtureOfExperts, MlpExpert, build_extractor
 from airmoe.randomness import stream
-from airmoe.runfolder import RadioSpec
-from airmoe.runs.checkpoint import Checkpoint, Row
+from airmoe.runs.checkpoint import Checkpoint, MetricsRow
 from airmoe.runs.evaluation import macro_f1, outputs_in_batches, routed_answers
 from airmoe.runs.export import export_run
 from airmoe.runs.run_writing import CHECKPOINTS, begun_run, fingerprint, finish_run
-from airmoe.runs.settings import RunConfig
 from airmoe.seeding import torch_seeded
 
-Report = Callable[[Row], None]
+Report = Callable[[MetricsRow], None]
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,10 @@ class NetworkedMoe:
     """What the three stages make: the mixture (expert e of client e) and a metrics row per round."""
 
     model: MixtureOfExperts
-    rows: list[Row]
+    rows: list[MetricsRow]
 
 
-def split_among_clients(config: RunConfig, images: ImageSet) -> ClientData:
+def split_among_clients(config: NetworkedConfig, images: ImageSet) -> ClientData:
     """Let the training images fall on the clients as the configuration says.
 
     Raises:
@@ -83,7 +83,7 @@ def as_pixels(images_TCHW: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(images_TCHW).float() / 255
 
 
-def initial_network(config: RunConfig, channels: int, head: Callable[[int], nn.Module]) -> Network:
+def initial_network(config: NetworkedConfig, channels: int, head: Callable[[int], nn.Module]) -> Network:
     """Return a feature extractor under ``head(features)`` with the run's initial weights.
 
     Raises:
@@ -98,7 +98,7 @@ def initial_network(config: RunConfig, channels: int, head: Callable[[int], nn.M
 
 
 def train_stages(
-    config: RunConfig, data: ClientData, checkpoint: Checkpoint | None, report: Report
+    config: NetworkedConfig, data: ClientData, checkpoint: Checkpoint | None, report: Report
 ) -> NetworkedMoe:
     """Run the three stages.
 
@@ -125,12 +125,12 @@ def train_stages(
 
 def train_features(
     stage: str,
-    config: RunConfig,
+    config: NetworkedConfig,
     network: Network,
     data: ClientData,
     checkpoint: Checkpoint | None,
     report: Report,
-) -> list[Row]:
+) -> list[MetricsRow]:
     """Stage 1: train ``network`` in place by FedCE over all clients; return the metrics rows."""
     clients = [
         FedCeClient(network, images, labels, config.features, config.seed, client)
@@ -156,7 +156,7 @@ def train_features(
 
 
 def _train_experts(
-    config: RunConfig,
+    config: NetworkedConfig,
     features_TF: Sequence[Tensor],
     data: ClientData,
     checkpoint: Checkpoint | None,
@@ -180,14 +180,14 @@ def _train_experts(
 
 def train_gate(
     stage: str,
-    config: RunConfig,
+    config: NetworkedConfig,
     extractor: nn.Module,
     experts: Sequence[nn.Module],
     features_TF: Sequence[Tensor],
     data: ClientData,
     checkpoint: Checkpoint | None,
     report: Report,
-) -> tuple[LinearGate | BiasGate, list[Row]]:
+) -> tuple[LinearGate | BiasGate, list[MetricsRow]]:
     """Stage 3: return a gate trained by FedGate, and the metrics rows.
 
     Macro-F1 in the rows is that of top-1 routing of the held-out images: over ideal links, or of a
@@ -245,11 +245,11 @@ def train_gate(
         report=report,
     )
     part.load_state_dict(state)
-    statistics: Row = {"stage": f"{stage} statistics", "round": 1, "bytes": statistics_bytes}
+    statistics: MetricsRow = {"stage": f"{stage} statistics", "round": 1, "bytes": statistics_bytes}
     return gate.eval(), [statistics, *rows]
 
 
-def _initial_gate(config: RunConfig, features: int, experts: int) -> LinearGate | BiasGate:
+def _initial_gate(config: NetworkedConfig, features: int, experts: int) -> LinearGate | BiasGate:
     content = LinearGate(features, experts)
     if not config.gate.channel_aware:
         return content
@@ -257,13 +257,18 @@ def _initial_gate(config: RunConfig, features: int, experts: int) -> LinearGate 
         return BiasGate(content)
 
 
-def radio_of(config: RunConfig) -> RadioSpec:
+def radio_of(config: NetworkedConfig) -> RadioSpec:
     """Return the radio of a run as its manifests name it."""
     return RadioSpec(**config.links.model_dump(), seed=config.seed)
 
 
 def train_run(
-    config: RunConfig, images: ImageSet, out: Path, *, resume: bool = False, report: Report = lambda row: None
+    config: NetworkedConfig,
+    images: ImageSet,
+    out: Path,
+    *,
+    resume: bool = False,
+    report: Report = lambda row: None,
 ) -> NetworkedMoe:
     """Train a networked MoE and write its run folder.
 

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from airmoe.report.curves import Curve, Panel, draw_panels
+from airmoe.report.panels import Line, Panel, draw_panels
 from airmoe.report.style import ACCENT, ALARM, INK, MUTED, SECOND, STYLE, WARM, svg_text
 
 NEAR_F1 = 0.04
@@ -153,12 +153,12 @@ def over_analog_links(results: dict[str, Any]) -> str:
 
     def panel(title: str, label: str, key: str, scale: float) -> Panel:
         curves = [
-            Curve(name, mean_snr_db, [point[key] * scale for point in points], colour=colour)
+            Line(name, mean_snr_db, [point[key] * scale for point in points], colour=colour)
             for (name, points), colour in zip(sweep.items(), (WARM, MUTED), strict=True)
         ]
         if key == "macro_f1":
             level = [ceiling[key]] * len(mean_snr_db)
-            curves.append(Curve(ceiling["name"], mean_snr_db, level, colour=INK, theory=True))
+            curves.append(Line(ceiling["name"], mean_snr_db, level, colour=INK, theory=True))
         return Panel(title, "mean SNR of the links, dB", label, curves)
 
     return draw_panels(

@@ -2,6 +2,6 @@
 
 from airmoe.runs.checkpoint import Checkpoint
 from airmoe.runs.export import export_onnx, export_run
-from airmoe.runs.settings import RunConfig, load_config, parse_config
+from airmoe.runs.settings import dump_config, parse_section
 
-__all__ = ["Checkpoint", "RunConfig", "export_onnx", "export_run", "load_config", "parse_config"]
+__all__ = ["Checkpoint", "dump_config", "export_onnx", "export_run", "parse_section"]

@@ -12,7 +12,7 @@ from torch import Tensor
 from airmoe.errors import RunFolderError
 from airmoe.files import replaced_file
 
-Row = dict[str, str | int | float]
+MetricsRow = dict[str, str | int | float]
 """One line of metrics.jsonl."""
 
 _FORMAT = "airmoe checkpoint 1"
@@ -35,7 +35,7 @@ class Checkpoint:
             self._refuse_another(path)
 
     def save(
-        self, stage: str, state: dict[str, Tensor], memories: dict[int, dict[str, Tensor]], rows: list[Row]
+        self, stage: str, state: dict[str, Tensor], memories: dict[int, dict[str, Tensor]], rows: list[MetricsRow]
     ) -> None:
         """Replace the checkpoint of a stage.
 
@@ -57,7 +57,7 @@ class Checkpoint:
         with replaced_file(self._path(stage)) as temporary:
             save_file(tensors, temporary, metadata)
 
-    def load(self, stage: str) -> tuple[dict[str, Tensor], dict[int, dict[str, Tensor]], list[Row]] | None:
+    def load(self, stage: str) -> tuple[dict[str, Tensor], dict[int, dict[str, Tensor]], list[MetricsRow]] | None:
         """Return what `save` was given last for this stage, or None if there is no checkpoint.
 
         Raises:
@@ -74,7 +74,7 @@ class Checkpoint:
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
             if metadata.pop("sha256", None) != _digest(stage, metadata, tensors):
                 raise ValueError("its SHA-256 is not the one it names")
-            rows: list[Row] = json.loads(metadata.get("rows", ""))
+            rows: list[MetricsRow] = json.loads(metadata.get("rows", ""))
             for key, tensor in tensors.items():
                 kind, _, name = key.partition("/")
                 if kind == "state":

@@ -18,19 +18,9 @@ from torch import Tensor, nn
 
 from airmoe.errors import InvalidInputError, RunFolderError
 from airmoe.nn import MixtureOfExperts, NoisyTopK, pool
-from airmoe.runfolder import (
-    EXPERT_ONNX,
-    EXTRACTOR_ONNX,
-    GATE_ONNX,
-    INPUT,
-    SERVER,
-    SNR_INPUT,
-    InputSpec,
-    Manifest,
-    RadioSpec,
-    sha256_of,
-    write_manifest,
-)
+from airmoe.manifest import INPUT, SNR_INPUT, InputSpec, Manifest, RadioSpec, write_manifest
+from airmoe.manifest import EXPERT_ONNX, EXTRACTOR_ONNX, GATE_ONNX
+from airmoe.runfolder import SERVER, sha256_of
 
 TOLERANCE = 1e-4
 """Largest difference between PyTorch and ONNX Runtime that an export may show."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from airmoe.data import ImageSet
 from airmoe.errors import InvalidInputError, RunFolderError
-from airmoe.runs.checkpoint import Row
+from airmoe.runs.checkpoint import MetricsRow
 from airmoe.runs.settings import Section, dump_config
 
 CHECKPOINTS = "checkpoint"
@@ -59,7 +59,7 @@ def images_digest(images: ImageSet) -> str:
     return digest.hexdigest()
 
 
-def finish_run(partial: Path, out: Path, config: Section, seed: int, rows: Sequence[Row]) -> None:
+def finish_run(partial: Path, out: Path, config: Section, seed: int, rows: Sequence[MetricsRow]) -> None:
     """Write configuration, provenance and metrics, remove the checkpoints, and give the folder its name."""
     provenance = {
         "seed": seed,

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from airmoe.errors import InvalidInputError
-from airmoe.runfolder import Seed, Transmission
+from airmoe.manifest import Seed, MeshTransmission
 
 Positive = Annotated[int, Field(ge=1, le=10**6)]
 LearningRate = Annotated[float, Field(gt=0, le=1e30)]
@@ -22,68 +22,6 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class DataSettings(Section):
-    """Which images, and how they fall on clients."""
-
-    name: str = "digits"
-    clients: Annotated[int, Field(ge=1, le=1000)] = 10
-    partition: Literal["ring", "iid"] = "ring"
-
-
-class ModelSettings(Section):
-    """The networks."""
-
-    backbone: str = "lenet5"
-    norm: Literal["group", "none"] = "group"
-    expert_hidden: Annotated[int, Field(ge=1, le=1 << 16)] = 256
-
-
-class SgdSettings(Section):
-    """Plain SGD with momentum, begun anew at every client and round."""
-
-    rounds: Positive
-    local_epochs: Positive = 1
-    batch_size: Positive = 32
-    learning_rate: LearningRate = 0.02
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-
-
-class FeatureSettings(SgdSettings):
-    """Stage 1, FedCE: federated averaging of the feature extractor and a temporary linear head."""
-
-    rounds: Positive = 80
-
-
-class ExpertSettings(Section):
-    """Stage 2: each client trains its own expert on its own data, the feature extractor fixed."""
-
-    epochs: Positive = 20
-    batch_size: Positive = 32
-    learning_rate: LearningRate = 0.02
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
-
-
-class GateSettings(SgdSettings):
-    """Stage 3, FedGate: federated averaging of the gate, everything else fixed.
-
-    Each round a client asks, for each of its images, the ``query_k`` experts its gate likes best and one more
-    drawn at random; what they answer is kept for later rounds.
-
-    With ``channel_aware`` the gate looks at the SNR of the links, too: experts are asked with features as
-    they arrive at each of a few SNRs, and the gate learns at SNRs drawn among these.
-    """
-
-    rounds: Positive = 60
-    learning_rate: LearningRate = 0.2
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    query_k: Positive = 1
-    expert_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    balance: Weight = 1e-2
-    proximal: Weight = 1e-2
-    channel_aware: bool = False
-
-
 class LinkSettings(Section):
     """The simulated radio between the clients: Rayleigh block fading on OFDMA subcarriers.
 
@@ -95,20 +33,7 @@ class LinkSettings(Section):
     subcarriers: Annotated[int, Field(ge=1, le=1 << 20)] = 128
     subcarrier_hz: Annotated[float, Field(ge=1, le=1e12)] = 1e6
     power_w: Annotated[float, Field(ge=1e-12, le=1e6)] = 1e-2
-    transmission: Transmission = "ideal"
-
-
-class RunConfig(Section):
-    """A whole federated run."""
-
-    seed: Seed = 0
-    mesh: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")] = "lab"
-    data: DataSettings = DataSettings()
-    model: ModelSettings = ModelSettings()
-    features: FeatureSettings = FeatureSettings()
-    experts: ExpertSettings = ExpertSettings()
-    gate: GateSettings = GateSettings()
-    links: LinkSettings = LinkSettings()
+    transmission: MeshTransmission = "ideal"
 
 
 def parse_section(model: type[Parsed], text: str, origin: str) -> Parsed:
@@ -130,11 +55,6 @@ def parse_section(model: type[Parsed], text: str, origin: str) -> Parsed:
         raise InvalidInputError(origin, str(error), "valid TOML") from None
 
 
-def parse_config(text: str, origin: str) -> RunConfig:
-    """Return the configuration of a federated run in a TOML text; see `parse_section`."""
-    return parse_section(RunConfig, text, origin)
-
-
 def read_settings(path: Path) -> str:
     """Return the text of a TOML file.
 
@@ -145,11 +65,6 @@ def read_settings(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInputError("config", str(path), f"a readable TOML file ({error})") from None
-
-
-def load_config(path: Path) -> RunConfig:
-    """Return the configuration of a federated run in a TOML file; see `parse_config`."""
-    return parse_config(read_settings(path), path.name)
 
 
 def dump_config(config: Section) -> str:

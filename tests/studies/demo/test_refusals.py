@@ -6,7 +6,7 @@ import pytest
 
 from airmoe.data import ImageSet
 from airmoe.errors import InvalidInputError
-from airmoe.runs.settings import parse_config
+from airmoe.networked.config import parse_config
 from airmoe.studies.demo.run import run_demo
 
 

@@ -17,17 +17,18 @@ from safetensors.torch import save_file
 
 from airmoe.links import Links, LinkSnr, Ofdma, RayleighSnr, link_sequence
 from airmoe.links.snapshot import OWN_NODE_SNR_DB
+from airmoe.manifest import read_manifest
 from airmoe.mesh import MeshClient
 from airmoe.mesh.networks import OnnxGate
+from airmoe.networked.config import NetworkedConfig
 from airmoe.networked.run import ClientData, Report, as_pixels, train_gate
 from airmoe.nn import LocalCarrier, MixtureOfExperts, RadioCarrier
 from airmoe.radio import Analog
 from airmoe.randomness import stream
-from airmoe.runfolder import client_folders, read_manifest
-from airmoe.runs.checkpoint import Row
+from airmoe.runfolder import client_folders
+from airmoe.runs.checkpoint import MetricsRow
 from airmoe.runs.evaluation import outputs_in_batches
 from airmoe.runs.export import export_gate
-from airmoe.runs.settings import RunConfig
 from airmoe.scheduling import BestLink, Policy, TopK
 from airmoe.seeding import torch_seeded
 from airmoe.studies.demo.simulated import ask_simulated
@@ -48,8 +49,8 @@ _NOISELESS_DB = 300.0
 
 
 def train_aware_mixture(
-    config: RunConfig, naive: MixtureOfExperts, data: ClientData, run: Path, report: Report
-) -> tuple[MixtureOfExperts, list[Row]]:
+    config: NetworkedConfig, naive: MixtureOfExperts, data: ClientData, run: Path, report: Report
+) -> tuple[MixtureOfExperts, list[MetricsRow]]:
     """Return a mixture of the same extractor and experts under a channel-aware gate, and its metrics rows.
 
     The gate is trained by stage 3 with the settings of the usual one, and written to ``shared/``.
@@ -88,7 +89,7 @@ class AnalogComparison:
 
     def __init__(
         self,
-        config: RunConfig,
+        config: NetworkedConfig,
         naive: MixtureOfExperts,
         aware: MixtureOfExperts,
         run: Path,

@@ -20,16 +20,17 @@ from PIL import Image
 from airmoe.data import ImageSet
 from airmoe.errors import InvalidInputError, MeshError
 from airmoe.files import replaced_file
+from airmoe.manifest import MeshTransmission
 from airmoe.mesh import MeshClient, open_session, simulated_links
 from airmoe.mesh.client import GateFunction
 from airmoe.networked import split_among_clients, train_central_moe, train_fedavg_network, train_run
+from airmoe.networked.config import NetworkedConfig
 from airmoe.networked.run import ClientData, as_pixels, radio_of
 from airmoe.nn import IdealRadioCarrier, LocalCarrier, MixtureOfExperts
 from airmoe.randomness import stream
 from airmoe.report import write_report
-from airmoe.runfolder import Transmission, client_folders
-from airmoe.runs.checkpoint import Row
-from airmoe.runs.settings import RunConfig
+from airmoe.runfolder import client_folders
+from airmoe.runs.checkpoint import MetricsRow
 from airmoe.scheduling import All, Des, Jesa, Local, Policy, RandomK, TopK
 from airmoe.studies.demo.analog import AnalogComparison, train_aware_mixture
 from airmoe.studies.demo.fleet import NodeFleet
@@ -67,7 +68,7 @@ def mesh_methods(seed: int) -> dict[str, Policy]:
 
 
 def run_demo(
-    config: RunConfig,
+    config: NetworkedConfig,
     load: Callable[[], ImageSet],
     out: Path,
     *,
@@ -142,7 +143,7 @@ def _parent_of(out: Path) -> Iterator[Path]:
 
 
 def _demonstrate(
-    config: RunConfig,
+    config: NetworkedConfig,
     images: ImageSet,
     data: ClientData,
     run: Path,
@@ -272,7 +273,7 @@ def _connect(
     run: Path,
     fleet: NodeFleet,
     open_: contextlib.ExitStack,
-    transmission: Transmission = "ideal",
+    transmission: MeshTransmission = "ideal",
     seed: int = 0,
 ) -> list[MeshClient]:
     session = open_session(connect=fleet.addresses)
@@ -334,7 +335,7 @@ def _save_samples(
         Image.fromarray(pixels).save(folder / f"{name}.png")
 
 
-def _curves(rows: Sequence[Row]) -> dict[str, list[list[float]]]:
+def _curves(rows: Sequence[MetricsRow]) -> dict[str, list[list[float]]]:
     """Return for each stage the (round, macro-F1) points that were measured."""
     curves: dict[str, list[list[float]]] = {}
     for row in rows:
@@ -343,7 +344,7 @@ def _curves(rows: Sequence[Row]) -> dict[str, list[list[float]]]:
     return curves
 
 
-def _bytes_per_client(rows: Sequence[Row], clients: int) -> dict[str, float]:
+def _bytes_per_client(rows: Sequence[MetricsRow], clients: int) -> dict[str, float]:
     """Return for each stage the bytes that one client sent and received over all rounds, on average."""
     total: dict[str, float] = {}
     for row in rows:
@@ -364,10 +365,10 @@ class _Clock:
         self.seconds[name] = time.monotonic() - begin
 
 
-def _counted(say: Say, what: str, steps: int) -> Callable[[Row], None]:
+def _counted(say: Say, what: str, steps: int) -> Callable[[MetricsRow], None]:
     done = 0
 
-    def report(row: Row) -> None:
+    def report(row: MetricsRow) -> None:
         nonlocal done
         done += 1
         say(what, done, steps)

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from airmoe.report.curves import Curve, Panel, draw_panels
+from airmoe.report.panels import Line, Panel, draw_panels
 from airmoe.studies.curves.figure import Curves, Figure, Workspace, label_of
 from airmoe.studies.curves.rows import Row, Rows, scaled, sweep_table
 from airmoe.studies.curves.settings import Experts, Values
@@ -122,7 +122,7 @@ def draw(curves: Curves, rows: Rows) -> dict[str, str]:
         drawn = []
         for name in curves:
             spread = scaled(rows.spread(name, column), 100)
-            drawn.append(Curve(label_of(curves, name), spread.x, spread.mean, spread.deviation))
+            drawn.append(Line(label_of(curves, name), spread.x, spread.mean, spread.deviation))
         panels.append(Panel("", X_LABELS[swept], y_label, drawn))
     return {"": draw_panels(panels, (6.2, 4.4) if len(panels) == 1 else (4.7, 3.8))}
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from airmoe.report.curves import Curve, Panel, draw_panels
+from airmoe.report.panels import Line, Panel, draw_panels
 from airmoe.studies.curves.figure import Curves, Figure, Workspace, label_of
 from airmoe.studies.curves.rows import Row, Rows, scaled, sweep_table
 from airmoe.studies.curves.settings import Decibels, Values
@@ -52,7 +52,7 @@ def draw(curves: Curves, rows: Rows) -> dict[str, str]:
     drawn = []
     for name in curves:
         share = scaled(rows.spread(name, "share"), 100)
-        drawn.append(Curve(label_of(curves, name), share.x, share.mean, share.deviation))
+        drawn.append(Line(label_of(curves, name), share.x, share.mean, share.deviation))
     return {"": draw_panels([Panel("", "SNR of the expert's own link, dB", "share, %", drawn)], (6.2, 4.4))}
 
 

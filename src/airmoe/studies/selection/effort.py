@@ -13,7 +13,7 @@ from pydantic import Field
 
 from airmoe.links import Ofdma
 from airmoe.randomness import stream
-from airmoe.report.curves import Curve, Panel, draw_panels
+from airmoe.report.panels import Line, Panel, draw_panels
 from airmoe.report.style import ACCENT, ALARM, INK, MUTED, WARM
 from airmoe.scheduling import select_experts
 from airmoe.studies.curves.figure import Curves, Figure, label_of, without_workspace
@@ -145,12 +145,12 @@ def draw_effort(curves: Curves, rows: Rows) -> dict[str, str]:
             ("largest", "nodes_max", ALARM),
         ):
             nodes = rows.spread(name, column)
-            drawn.append(Curve(label, nodes.x, nodes.mean, nodes.deviation, colour=colour))
+            drawn.append(Line(label, nodes.x, nodes.mean, nodes.deviation, colour=colour))
         points = [settings.at(value) for value in settings.values]
         experts = [point.experts for point in points]
         sets = [float(sets_of_at_most(point.experts, point.max_experts)) for point in points]
-        drawn.append(Curve("sets of at most D", experts, sets, colour=MUTED, theory=True))
-        drawn.append(Curve("2^E", experts, [2.0**e for e in experts], colour=INK, theory=True))
+        drawn.append(Line("sets of at most D", experts, sets, colour=MUTED, theory=True))
+        drawn.append(Line("2^E", experts, [2.0**e for e in experts], colour=INK, theory=True))
         panels.append(
             Panel(
                 label_of(curves, name),

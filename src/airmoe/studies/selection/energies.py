@@ -29,7 +29,7 @@ from airmoe.scheduling import (
 )
 from airmoe.studies.curves.rows import Row
 from airmoe.studies.curves.settings import Experts, Seeds, Share, Values
-from airmoe.studies.selection.layers import Layer, draw_layer
+from airmoe.studies.selection.drawn_layers import DrawnLayer, draw_layer
 from airmoe.studies.selection.settings import Between, LayerSettings, Subcarriers
 
 COLUMNS = ("energy_j", "comm_j", "relevance", "relevance_first_quarter", "experts", "met_share")
@@ -166,7 +166,7 @@ def _layers_of(settings: EnergySettings, seed: int) -> Iterator[dict[str, float]
         }
 
 
-def _chooser(settings: EnergySettings, seed: int) -> Callable[[Layer, int], Outcome]:
+def _chooser(settings: EnergySettings, seed: int) -> Callable[[DrawnLayer, int], Outcome]:
     if settings.policy in {"jesa", "homogeneous"}:
         return lambda layer, number: _joint(settings, layer, number)
     if settings.policy == "lower-bound":
@@ -183,7 +183,7 @@ def _chooser(settings: EnergySettings, seed: int) -> Callable[[Layer, int], Outc
     return lambda layer, number: _at_source(settings, policy, layer, number)
 
 
-def _joint(settings: EnergySettings, layer: Layer, number: int) -> Outcome:
+def _joint(settings: EnergySettings, layer: DrawnLayer, number: int) -> Outcome:
     plan = schedule_layer(
         layer.scores_TE,
         layer.source_T,
@@ -199,14 +199,14 @@ def _joint(settings: EnergySettings, layer: Layer, number: int) -> Outcome:
     return Outcome(plan.selection.mask, plan.comm_j / tokens, plan.energy_j / tokens)
 
 
-def _lower_bound(settings: EnergySettings, layer: Layer, number: int) -> Outcome:
+def _lower_bound(settings: EnergySettings, layer: DrawnLayer, number: int) -> Outcome:
     best_NN = layer.links.gain_NNM.argmax(axis=2)
     energy_TE = _comm_j_TE(settings, layer, best_NN) + layer.compute_j_E
     chosen = select_experts(layer.scores_TE, energy_TE, settings.required(number), settings.max_experts)
     return _charged(settings, layer, chosen.mask, best_NN)
 
 
-def _at_source(settings: EnergySettings, policy: Policy, layer: Layer, number: int) -> Outcome:
+def _at_source(settings: EnergySettings, policy: Policy, layer: DrawnLayer, number: int) -> Outcome:
     standing_NN = allocate_subcarriers(layer.links)
     placement_E = np.arange(settings.nodes)
     bits_T = np.full(len(layer.source_T), settings.token_bits)
@@ -224,7 +224,7 @@ def _at_source(settings: EnergySettings, policy: Policy, layer: Layer, number: i
 
 
 def _charged(
-    settings: EnergySettings, layer: Layer, mask_TE: NDArray[np.bool_], subcarrier_NN: NDArray[np.int64]
+    settings: EnergySettings, layer: DrawnLayer, mask_TE: NDArray[np.bool_], subcarrier_NN: NDArray[np.int64]
 ) -> Outcome:
     comm_j = np.where(mask_TE, _comm_j_TE(settings, layer, subcarrier_NN), 0.0).sum()
     compute_j = (mask_TE * layer.compute_j_E).sum()
@@ -233,7 +233,7 @@ def _charged(
 
 
 def _comm_j_TE(
-    settings: EnergySettings, layer: Layer, subcarrier_NN: NDArray[np.int64]
+    settings: EnergySettings, layer: DrawnLayer, subcarrier_NN: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """Return J to send each token to each expert, 0 at home."""
     per_bit_NN = layer.links.energy_per_bit_j(subcarrier_NN)

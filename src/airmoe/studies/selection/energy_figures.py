@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from airmoe.report.curves import Curve, Panel, draw_panels
+from airmoe.report.panels import Line, Panel, draw_panels
 from airmoe.report.style import ACCENT, ALARM, INK, MUTED, SECOND, WARM
 from airmoe.studies.curves.figure import Curves, Figure, label_of, without_workspace
 from airmoe.studies.curves.rows import Row, Rows, Spread, markdown, scaled, sweep_table, with_spread
@@ -46,12 +46,12 @@ def draw_importance(curves: Curves, rows: Rows) -> dict[str, str]:
     topk = [name for name in curves if curves[name].policy == "topk"]
     every_x = [x for name in swept for x in rows.spread(name, "energy_j").x] or [0.0, 1.0]
 
-    def level(name: str, column: str, scale: float) -> Curve:
+    def level(name: str, column: str, scale: float) -> Line:
         """Return the value of a top-k curve at the settings' own k, across the panel."""
         spread = scaled(_of_k(curves, rows, name, column), scale)
         ends = [min(every_x), max(every_x)]
         label = f"top-{spread.x[0]:g}"
-        return Curve(label, ends, spread.mean * 2, spread.deviation * 2, colour=MUTED)
+        return Line(label, ends, spread.mean * 2, spread.deviation * 2, colour=MUTED)
 
     panels = [
         Panel(
@@ -65,7 +65,7 @@ def draw_importance(curves: Curves, rows: Rows) -> dict[str, str]:
     ]
     by_policy = {curves[name].policy: name for name in _ordered(curves)}
     above = [
-        Curve(label_of(curves, by_policy[policy]), x, mean, deviation, colour=COLOURS[policy])
+        Line(label_of(curves, by_policy[policy]), x, mean, deviation, colour=COLOURS[policy])
         for policy in ("jesa", "des")
         if {policy, "lower-bound"} <= by_policy.keys()
         for x, mean, deviation, _ in [_above(rows, by_policy[policy], by_policy["lower-bound"])]
@@ -177,7 +177,7 @@ def _trade_off(curves: Curves, rows: Rows) -> Panel:
             x_label = f"energy, % of top-{k}'s"
         colour = COLOURS[curves[name].policy]
         drawn.append(
-            Curve(label_of(curves, name), energy.mean, kept.mean, kept.deviation, energy.deviation, colour)
+            Line(label_of(curves, name), energy.mean, kept.mean, kept.deviation, energy.deviation, colour)
         )
     return Panel("what energy keeps", x_label, "relevance kept", drawn, x_log=True)
 
@@ -267,10 +267,10 @@ def _of_k(curves: Curves, rows: Rows, name: str, column: str) -> Spread:
     return Spread(spread.x[part], spread.mean[part], spread.deviation[part], spread.seeds)
 
 
-def _curve(curves: Curves, rows: Rows, name: str, column: str, scale: float) -> Curve:
+def _curve(curves: Curves, rows: Rows, name: str, column: str, scale: float) -> Line:
     spread = scaled(rows.spread(name, column), scale)
     colour = COLOURS[curves[name].policy]
-    return Curve(label_of(curves, name), spread.x, spread.mean, spread.deviation, colour=colour)
+    return Line(label_of(curves, name), spread.x, spread.mean, spread.deviation, colour=colour)
 
 
 ENERGY_BY_IMPORTANCE = Figure(

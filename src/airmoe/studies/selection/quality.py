@@ -6,13 +6,13 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from airmoe.report.curves import Curve, Panel, draw_panels
+from airmoe.report.panels import Line, Panel, draw_panels
 from airmoe.report.style import INK
 from airmoe.scheduling import Plan
 from airmoe.studies.curves.figure import Curves, Figure, label_of, without_workspace
 from airmoe.studies.curves.rows import Row, Rows, markdown, scaled, sweep_table
 from airmoe.studies.curves.settings import Count, Seeds, Values
-from airmoe.studies.selection.layers import draw_layer, schedule
+from airmoe.studies.selection.drawn_layers import draw_layer, schedule
 from airmoe.studies.selection.settings import ScheduleSettings
 
 EQUAL = 1e-9
@@ -109,10 +109,10 @@ def draw_share(curves: Curves, rows: Rows) -> dict[str, str]:
         drawn = []
         for name in names:
             share = rows.spread(name, "optimal_share")
-            drawn.append(Curve(label_of(curves, name), share.x, share.mean, share.deviation))
+            drawn.append(Line(label_of(curves, name), share.x, share.mean, share.deviation))
         every_x = sorted({x for curve in drawn for x in curve.x})
         closed = [all_differ_probability(nodes, int(x)) for x in every_x]
-        drawn.append(Curve("all best subcarriers differ (formula)", every_x, closed, colour=INK, theory=True))
+        drawn.append(Line("all best subcarriers differ (formula)", every_x, closed, colour=INK, theory=True))
         panels.append(
             Panel(
                 f"K = {nodes}",
@@ -152,7 +152,7 @@ def draw_gap(curves: Curves, rows: Rows) -> dict[str, str]:
         for name in curves:
             if curves[name].fading == fading:
                 gap = scaled(rows.spread(name, "gap"), 100)
-                drawn.append(Curve(label_of(curves, name), gap.x, gap.mean, gap.deviation))
+                drawn.append(Line(label_of(curves, name), gap.x, gap.mean, gap.deviation))
         if drawn:
             label = "mean gap, % (on the floor: less, or none)"
             limits = (FLOOR_PERCENT / 2, 10.0)

@@ -6,11 +6,11 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from airmoe.report.curves import Curve, Panel, draw_panels
+from airmoe.report.panels import Line, Panel, draw_panels
 from airmoe.studies.curves.figure import Curves, Figure, label_of, without_workspace
 from airmoe.studies.curves.rows import Row, Rows, scaled, sweep_table
 from airmoe.studies.curves.settings import Count, Values
-from airmoe.studies.selection.layers import draw_layer, schedule
+from airmoe.studies.selection.drawn_layers import draw_layer, schedule
 from airmoe.studies.selection.settings import ScheduleSettings
 
 AXES = {"nodes": "nodes K", "subcarriers": "subcarriers M", "tokens": "tokens T"}
@@ -61,7 +61,7 @@ def draw_time(curves: Curves, rows: Rows) -> dict[str, str]:
         drawn = []
         for name in names:
             time_ms = scaled(rows.spread(name, "median_s"), 1e3)
-            drawn.append(Curve(label_of(curves, name), time_ms.x, time_ms.mean, time_ms.deviation))
+            drawn.append(Line(label_of(curves, name), time_ms.x, time_ms.mean, time_ms.deviation))
         rest = ", ".join(
             f"{letter} = {getattr(curves[names[0]], field)}"
             for letter, field in (("K", "nodes"), ("M", "subcarriers"), ("T", "tokens"))

@@ -5,10 +5,10 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from airmoe.report.curves import Curve, Panel, draw_panels
+from airmoe.report.panels import Line, Panel, draw_panels
 
 
-def panel(curve: Curve, **options: object) -> Panel:
+def panel(curve: Line, **options: object) -> Panel:
     return Panel("title of it", "x of it", "y of it", [curve], **options)  # type: ignore[arg-type]
 
 
@@ -16,7 +16,7 @@ def paths(svg: str) -> int:
     return svg.count("<path") + svg.count("<use")
 
 
-LINE = Curve("JESA", [1.0, 2.0, 4.0], [3.0, 2.0, 1.0], [0.1, 0.2, 0.1])
+LINE = Line("JESA", [1.0, 2.0, 4.0], [3.0, 2.0, 1.0], [0.1, 0.2, 0.1])
 
 
 @pytest.mark.parametrize("logarithmic", [False, True])
@@ -29,29 +29,29 @@ def test_panels_are_valid_svg_that_names_what_it_shows(logarithmic: bool) -> Non
 
 def test_the_same_curves_give_the_same_bytes_and_others_do_not() -> None:
     assert draw_panels([panel(LINE)]) == draw_panels([panel(LINE)])
-    other = Curve("JESA", LINE.x, [3.0, 2.0, 1.01], LINE.y_spread)
+    other = Line("JESA", LINE.x, [3.0, 2.0, 1.01], LINE.y_spread)
     assert draw_panels([panel(LINE)]) != draw_panels([panel(other)])
 
 
 def test_spread_is_drawn() -> None:
-    without = Curve("JESA", LINE.x, LINE.y)
-    sideways = Curve("JESA", LINE.x, LINE.y, LINE.y_spread, [0.1, 0.1, 0.1])
+    without = Line("JESA", LINE.x, LINE.y)
+    sideways = Line("JESA", LINE.x, LINE.y, LINE.y_spread, [0.1, 0.1, 0.1])
     drawn = [draw_panels([panel(curve)]) for curve in (without, LINE, sideways)]
     assert ["FillBetweenPolyCollection" in svg for svg in drawn] == [False, True, False]  # a band
     assert ["LineCollection" in svg for svg in drawn] == [False, False, True]  # error bars
 
 
 def test_a_value_of_zero_stands_on_the_floor_of_a_logarithmic_axis() -> None:
-    gap = Curve("gap", [1.0, 2.0, 4.0], [1.0, 0.1, 0.0])
+    gap = Line("gap", [1.0, 2.0, 4.0], [1.0, 0.1, 0.0])
     floor = draw_panels([panel(gap, y_log=True, y_floor=1e-3)])
     assert paths(floor) > paths(draw_panels([panel(gap, y_log=True)]))
-    lower = Curve("gap", [1.0, 2.0, 4.0], [1.0, 0.1, 1e-5])
+    lower = Line("gap", [1.0, 2.0, 4.0], [1.0, 0.1, 1e-5])
     assert floor == draw_panels([panel(lower, y_log=True, y_floor=1e-3)])
 
 
 def test_what_is_not_finite_is_left_out() -> None:
-    gaps = Curve("gap", [1.0, 2.0, 4.0], [1.0, np.inf, 0.5])
-    assert draw_panels([panel(gaps)]) == draw_panels([panel(Curve("gap", [1.0, 4.0], [1.0, 0.5]))])
+    gaps = Line("gap", [1.0, 2.0, 4.0], [1.0, np.inf, 0.5])
+    assert draw_panels([panel(gaps)]) == draw_panels([panel(Line("gap", [1.0, 4.0], [1.0, 0.5]))])
 
 
 def test_panels_that_do_not_fill_their_grid_can_be_drawn() -> None:

@@ -8,22 +8,19 @@ from pathlib import Path
 import pytest
 
 from airmoe.errors import RunFolderError
-from airmoe.mesh.frame import MAX_BODY_BYTES
-from airmoe.runfolder import (
+from airmoe.manifest import (
     EXPERT_ONNX,
     EXTRACTOR_ONNX,
     GATE_ONNX,
     MOST_VALUES,
-    SERVER,
     InputSpec,
     Manifest,
     RadioSpec,
-    checked_file,
-    client_folders,
     read_manifest,
-    sha256_of,
     write_manifest,
 )
+from airmoe.mesh.frame import MAX_BODY_BYTES
+from airmoe.runfolder import SERVER, checked_file, client_folders, sha256_of
 
 
 @pytest.fixture

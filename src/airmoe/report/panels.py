@@ -19,7 +19,7 @@ MOST_TICKS = 12
 
 
 @dataclass(frozen=True)
-class Curve:
+class Line:
     """What is drawn of one method.
 
     Attributes:
@@ -61,7 +61,7 @@ class Panel:
     title: str
     x_label: str
     y_label: str
-    curves: Sequence[Curve]
+    curves: Sequence[Line]
     x_log: bool = False
     y_log: bool = False
     y_range: tuple[float, float] | None = None
@@ -100,7 +100,7 @@ def draw_panels(
         return svg_text(figure)
 
 
-def _draw_curve(axes: Axes, panel: Panel, curve: Curve, number: int) -> mpl.lines.Line2D:
+def _draw_curve(axes: Axes, panel: Panel, curve: Line, number: int) -> mpl.lines.Line2D:
     x, y = np.asarray(curve.x, float), np.asarray(curve.y, float)
     shown = np.isfinite(x) & np.isfinite(y)
     below = np.zeros_like(shown)

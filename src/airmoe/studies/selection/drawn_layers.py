@@ -15,7 +15,7 @@ from airmoe.studies.selection.settings import LayerSettings, ScheduleSettings
 
 
 @dataclass(frozen=True, eq=False)
-class Layer:
+class DrawnLayer:
     """One MoE layer in one slot.
 
     Attributes:
@@ -31,7 +31,7 @@ class Layer:
     compute_j_E: NDArray[np.float64]
 
 
-def draw_layer(settings: LayerSettings, seed: int, slot: int) -> Layer:
+def draw_layer(settings: LayerSettings, seed: int, slot: int) -> DrawnLayer:
     """Return the layer of a slot; it depends on the settings, the seed and the slot alone.
 
     The gate's noise does not depend on the number of subcarriers, nor the links on the number of tokens.
@@ -46,7 +46,7 @@ def draw_layer(settings: LayerSettings, seed: int, slot: int) -> Layer:
         fading = MultipathFading(settings.nodes, radio, settings.taps, settings.mean_snr_db, seed)
     else:
         fading = RayleighFading(settings.nodes, radio, settings.mean_snr_db, seed)
-    return Layer(
+    return DrawnLayer(
         scores_TE=scores_TE,
         source_T=noise.integers(0, settings.nodes, settings.tokens),
         links=fading.at(slot),
@@ -54,7 +54,7 @@ def draw_layer(settings: LayerSettings, seed: int, slot: int) -> Layer:
     )
 
 
-def schedule(layer: Layer, settings: ScheduleSettings, seed: int) -> Plan:
+def schedule(layer: DrawnLayer, settings: ScheduleSettings, seed: int) -> Plan:
     """Return the joint schedule of a layer."""
     return schedule_layer(
         layer.scores_TE,

@@ -1,0 +1,102 @@
+"""The settings of a federated run of the networked mixture."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from airmoe.manifest import Seed
+from airmoe.runs.settings import (
+    LearningRate,
+    LinkSettings,
+    Positive,
+    Section,
+    Weight,
+    parse_section,
+    read_settings,
+)
+
+
+class DataSettings(Section):
+    """Which images, and how they fall on clients."""
+
+    name: str = "digits"
+    clients: Annotated[int, Field(ge=1, le=1000)] = 10
+    partition: Literal["ring", "iid"] = "ring"
+
+
+class ModelSettings(Section):
+    """The networks."""
+
+    backbone: str = "lenet5"
+    norm: Literal["group", "none"] = "group"
+    expert_hidden: Annotated[int, Field(ge=1, le=1 << 16)] = 256
+
+
+class SgdSettings(Section):
+    """Plain SGD with momentum, begun anew at every client and round."""
+
+    rounds: Positive
+    local_epochs: Positive = 1
+    batch_size: Positive = 32
+    learning_rate: LearningRate = 0.02
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+
+
+class FeatureSettings(SgdSettings):
+    """Stage 1, FedCE: federated averaging of the feature extractor and a temporary linear head."""
+
+    rounds: Positive = 80
+
+
+class ExpertSettings(Section):
+    """Stage 2: each client trains its own expert on its own data, the feature extractor fixed."""
+
+    epochs: Positive = 20
+    batch_size: Positive = 32
+    learning_rate: LearningRate = 0.02
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+
+
+class GateSettings(SgdSettings):
+    """Stage 3, FedGate: federated averaging of the gate, everything else fixed.
+
+    Each round a client asks, for each of its images, the ``query_k`` experts its gate likes best and one more
+    drawn at random; what they answer is kept for later rounds.
+
+    With ``channel_aware`` the gate looks at the SNR of the links, too: experts are asked with features as
+    they arrive at each of a few SNRs, and the gate learns at SNRs drawn among these.
+    """
+
+    rounds: Positive = 60
+    learning_rate: LearningRate = 0.2
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    query_k: Positive = 1
+    expert_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    balance: Weight = 1e-2
+    proximal: Weight = 1e-2
+    channel_aware: bool = False
+
+
+class NetworkedConfig(Section):
+    """A whole federated run."""
+
+    seed: Seed = 0
+    mesh: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")] = "lab"
+    data: DataSettings = DataSettings()
+    model: ModelSettings = ModelSettings()
+    features: FeatureSettings = FeatureSettings()
+    experts: ExpertSettings = ExpertSettings()
+    gate: GateSettings = GateSettings()
+    links: LinkSettings = LinkSettings()
+
+
+def parse_config(text: str, origin: str) -> NetworkedConfig:
+    """Return the configuration of a federated run in a TOML text; see `parse_section`."""
+    return parse_section(NetworkedConfig, text, origin)
+
+
+def load_config(path: Path) -> NetworkedConfig:
+    """Return the configuration of a federated run in a TOML file; see `parse_config`."""
+    return parse_config(read_settings(path), path.name)

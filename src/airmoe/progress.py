@@ -1,0 +1,15 @@
+"""How long work tells how far it is: one kind of callback, wherever something takes long."""
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Called with (activity, steps done, steps in all, a note to show beside it)."""
+
+    def __call__(self, activity: str, done: int, total: int, note: str = "", /) -> None:
+        """Take notice that ``done`` of ``total`` steps of an activity are done."""
+        ...
+
+
+def silent(activity: str, done: int, total: int, note: str = "", /) -> None:
+    """Tell nobody."""
