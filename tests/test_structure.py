@@ -28,7 +28,7 @@ TOP_TO_BOTTOM = (
 
 WITHOUT_TORCH = (
     *("mesh", "dispatch", "scheduling", "data", "links"),
-    *("runfolder", "manifest", "checks", "files", "randomness", "progress", "errors"),
+    *("runfolder", "manifest", "spec_text", "checks", "files", "randomness", "progress", "errors"),
 )
 FORBIDDEN_NAMES = {"utils", "helpers", "common", "base", "manager"}
 FORBIDDEN_NAMES |= {"util", "helper", "managers"}
