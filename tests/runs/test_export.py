@@ -9,10 +9,13 @@ import onnxruntime
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.mesh.exported import export_maps, map_model
 from torch import Tensor, nn
 
 from airmoe.data import ImageSet
 from airmoe.errors import InvalidInputError, RunFolderError
+from airmoe.manifest import EXPERT_ONNX, EXTRACTOR_ONNX, GATE_ONNX, read_manifest
+from airmoe.networked.config import load_config
 from airmoe.nn import (
     BiasGate,
     ConcatGate,
@@ -24,12 +27,8 @@ from airmoe.nn import (
     MlpGate,
     NoisyTopK,
 )
-from airmoe.manifest import read_manifest
-from airmoe.manifest import EXPERT_ONNX, EXTRACTOR_ONNX, GATE_ONNX
 from airmoe.runfolder import SERVER, checked_file, client_folders
-from airmoe.networked.config import load_config
 from airmoe.runs.export import export_gate, export_onnx
-from tests.mesh.exported import export_maps, map_model
 
 
 def onnx(path: Path, inputs: np.ndarray) -> np.ndarray:

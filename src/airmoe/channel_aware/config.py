@@ -41,26 +41,26 @@ class ImageSettings(Section):
 
     Attributes:
         name: see `airmoe.data.load_images`.
-        train_images: how many, a seeded draw; 0 means all.
+        train_images: how many, a seeded draw; None means all.
         flip: mirror every image with probability 1/2.
         shift: move every image by up to so many pixels, drawn anew each time.
     """
 
     name: str = "cifar10"
-    train_images: Annotated[int, Field(ge=0, le=10**7)] = 0
+    train_images: Annotated[int, Field(ge=1, le=10**7)] | None = None
     flip: bool = True
     shift: Annotated[int, Field(ge=0, le=16)] = 0
 
 
-class GatedModelSettings(Section):
+class MixtureSettings(Section):
     """The networks; each backbone is split into extractor and expert as `airmoe.nn.build_model` says.
 
     Attributes:
         backbone: "lenet5", "resnet18", "vit", or "hf:NAME_OR_PATH", which stays as it is.
-        norm: "" is the backbone's own.
-        width: 0 is the backbone's own.
-        expert_hidden: width of the hidden layer of experts on pooled payloads; 0 makes each expert the rest
-            of the backbone.
+        norm: None is the backbone's own, "none" is no normalisation.
+        width: None is the backbone's own.
+        expert_hidden: width of the hidden layer of experts on pooled payloads; None makes each expert the
+            rest of the backbone.
         experts: K.
         k: experts per item.
         compared: further experts that every image is sent to while training. Beside another answer to the
@@ -69,9 +69,9 @@ class GatedModelSettings(Section):
     """
 
     backbone: str = "lenet5"
-    norm: Literal["", "batch", "group", "none"] = ""
-    width: Annotated[int, Field(ge=0, le=4096)] = 0
-    expert_hidden: Annotated[int, Field(ge=0, le=1 << 16)] = 0
+    norm: Literal["batch", "group", "none"] | None = None
+    width: Annotated[int, Field(ge=1, le=4096)] | None = None
+    expert_hidden: Annotated[int, Field(ge=1, le=1 << 16)] | None = None
     experts: Annotated[int, Field(ge=1, le=1000)] = 4
     k: Annotated[int, Field(ge=1, le=1000)] = 1
     compared: Annotated[int, Field(ge=0, le=1000)] = 1
@@ -137,7 +137,7 @@ class ServedLinks(LinkSettings):
     transmission: MeshTransmission = "analog"
 
 
-class TwoStageConfig(Section):
+class ChannelAwareConfig(Section):
     """A whole run of two-stage training (after arXiv 2504.00819; the numbers are ours)."""
 
     method: Literal["channel-aware"] = "channel-aware"
@@ -145,7 +145,7 @@ class TwoStageConfig(Section):
     mesh: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")] = "lab"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     data: ImageSettings = ImageSettings()
-    model: GatedModelSettings = GatedModelSettings()
+    model: MixtureSettings = MixtureSettings()
     clean: StageSettings = StageSettings()
     channel: ChannelStageSettings = ChannelStageSettings()
     links: ServedLinks = ServedLinks()

@@ -1,27 +1,19 @@
-"""The command line: parse, call, print. Heavy packages are imported by the command that needs them."""
+"""The ``airmoe`` command: its groups of commands, those that serve and ask, and what becomes of errors."""
 
 import logging
 import os
-import shlex
 import signal
 import sys
 import threading
-import time
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 from rich.console import Console
 
-from airmoe.cli.settings import CHANNEL_AWARE, federated_settings, gated_settings, method_of
 from airmoe.cli.study import study
-from airmoe.errors import AirmoeError, InvalidInputError, MissingExtraError
-
-if TYPE_CHECKING:
-    from airmoe.channel_aware.config import TwoStageConfig
-    from airmoe.data import ImageSet
-    from airmoe.runs.checkpoint import MetricsRow
+from airmoe.cli.training import demo, train
+from airmoe.errors import AirmoeError, InvalidInputError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -38,176 +30,13 @@ DISCOVERY_S = 1.0
 
 UNAUTHENTICATED = "unauthenticated: anyone on this machine may ask; loopback only until mutual TLS is there"
 
-DataDir = Annotated[
-    Path | None,
-    typer.Option(help="Folder of the official binary files of CIFAR. [$AIRMOE_DATA, then the cache]"),
-]
-Data = Annotated[
-    str | None,
-    typer.Option(
-        help="digits, cifar10, cifar100, or folder:PATH with a directory per class. "
-        "[digits, or the settings']"
-    ),
-]
-Settings = Annotated[Path | None, typer.Option(help="TOML settings. [those of the demonstration]")]
-Clients = Annotated[int | None, typer.Option(help="Number of clients.")]
-Seed = Annotated[int | None, typer.Option(help="Seed of everything random.")]
 Connect = Annotated[
     list[str], typer.Option(help="HOST:PORT of a node; it knows the others. May be repeated.")
 ]
 
 
-@app.command()
-def demo(
-    data: Data = None,
-    data_dir: DataDir = None,
-    config: Settings = None,
-    clients: Clients = None,
-    seed: Seed = None,
-    ask: Annotated[int, typer.Option(help="Held-out images that each client asks.")] = 450,
-    central_epochs: Annotated[
-        int | None,
-        typer.Option(help="Epochs of the centrally trained baseline. [rounds of stage 1; 20 for cifar10]"),
-    ] = None,
-    analog: Annotated[
-        bool,
-        typer.Option(
-            "--analog", help="Also compare channel-aware with naive routing over links that add noise."
-        ),
-    ] = False,
-    out: Annotated[Path | None, typer.Option(help="Run folder to make. [runs/demo-DATA-TIME]")] = None,
-) -> None:
-    """Train, serve, ask, kill two nodes, report: the whole system in one command.
-
-    Ten clients train a networked mixture of experts without sharing an image, ten processes serve the
-    experts, every client asks held-out images, and two nodes are killed while it does. Ends with a table and
-    report.html.
-    """
-    _require_training()
-    from airmoe.report import analog_table, equal_f1_text, methods_table
-    from airmoe.report.progress import ProgressBars
-    from airmoe.studies.demo.run import run_demo
-
-    settings = federated_settings(data, config, clients, seed)
-    if central_epochs is None:
-        central_epochs = 20 if settings.data.name == "cifar10" else settings.features.rounds
-    name = settings.data.name.partition(":")[0]
-    out = out or Path("runs") / f"demo-{name}-{datetime.now():%Y%m%d-%H%M%S}"
-    begin = time.monotonic()
-    with ProgressBars(console) as say:
-        results = run_demo(
-            settings,
-            lambda: _load(settings.data.name, data_dir),
-            out,
-            central_epochs=central_epochs,
-            ask_images=ask,
-            analog=analog,
-            say=say,
-        )
-    console.print(methods_table(results))
-    if analog:
-        console.print(analog_table(results))
-    console.print(f"In simulation, all queries in one slot: {equal_f1_text(results)}")
-    kills = results["kills"]
-    console.print(
-        f"Nodes {kills['victims'][0]} and {kills['victims'][1]} died during {kills['queries']:,} queries: "
-        f"{kills['failed_queries']} failed, {kills['rerouted']} routed again, {kills['degraded']} degraded; "
-        f"macro-F1 of classes with a holder {kills['f1_before']:.3f} -> {kills['f1_after']:.3f}."
-    )
-    console.print(
-        f"{time.monotonic() - begin:.0f} s, {results['memory_mb'] / 1000:.2f} GB over all processes."
-    )
-    console.print(f"Open {out / 'report.html'}", soft_wrap=True)
-
-
-@app.command()
-def train(
-    data: Data = None,
-    data_dir: DataDir = None,
-    config: Settings = None,
-    method: Annotated[
-        Literal["networked", "channel-aware"] | None,
-        typer.Option(
-            help="networked: clients with data and an expert each, in three federated stages. channel-aware: "
-            "a server whose gate sees the SNR of every link to its experts, in two stages. "
-            "[that of the settings, or networked]"
-        ),
-    ] = None,
-    clients: Annotated[int | None, typer.Option(help="Number of clients, or of experts of a server.")] = None,
-    seed: Seed = None,
-    device: Annotated[
-        str | None, typer.Option(help="Of channel-aware training: auto, cpu or cuda. [auto]")
-    ] = None,
-    out: Annotated[Path, typer.Option(help="Run folder to make.")] = Path("runs/train"),
-    resume: Annotated[bool, typer.Option(help="Go on with an interrupted run of the same settings.")] = False,
-) -> None:
-    """Train a mixture of experts and export it for serving.
-
-    A checkpoint is kept in OUT.partial after every round or epoch; --resume ends at the same weights.
-    """
-    _require_training()
-    from airmoe.networked import train_run
-    from airmoe.report.progress import ProgressBars
-
-    if (method or method_of(config)) == CHANNEL_AWARE:
-        _train_gated(gated_settings(data, config, clients, seed), data_dir, device or "auto", out, resume)
-        return
-    if device is not None:
-        raise InvalidInputError("device", device, f"none: only --method {CHANNEL_AWARE} has a choice")
-    settings = federated_settings(data, config, clients, seed)
-    images = _load(settings.data.name, data_dir)
-    steps = settings.features.rounds + settings.data.clients + settings.gate.rounds
-    with ProgressBars(console) as say:
-        done = 0
-
-        def report(row: "MetricsRow") -> None:
-            nonlocal done
-            done += 1
-            score = f" macro-F1 {row['macro_f1']:.3f}" if "macro_f1" in row else ""
-            say("train", done, steps, f"{row['stage']}{score}")
-
-        try:
-            trained = train_run(settings, images, out, resume=resume, report=report)
-        except KeyboardInterrupt:
-            console.print(f"Interrupted. Go on with: {_to_go_on()}", soft_wrap=True)
-            raise
-    console.print(f"macro-F1 of top-1 routing on held-out images: {trained.rows[-1]['macro_f1']:.3f}")
-    console.print(
-        f"Run folder: {out}. Serve client 0 with: airmoe serve {out / 'clients' / '00'}", soft_wrap=True
-    )
-
-
-def _to_go_on() -> str:
-    """Return this command, with --resume: a run goes on with the options it was begun with."""
-    given = [word for word in sys.argv[1:] if word != "--resume"]
-    return shlex.join(["airmoe", *given, "--resume"])
-
-
-def _train_gated(
-    settings: "TwoStageConfig", data_dir: Path | None, device: str, out: Path, resume: bool
-) -> None:
-    _require(("tensorboard",), "'airmoe[train]'")
-    from airmoe.channel_aware import train_gated_run
-    from airmoe.report.progress import ProgressBars
-
-    images = _load(settings.data.name, data_dir)
-    with ProgressBars(console) as say:
-        try:
-            trained = train_gated_run(settings, images, out, device=device, resume=resume, say=say)
-        except KeyboardInterrupt:
-            console.print(f"Interrupted. Go on with: {_to_go_on()}", soft_wrap=True)
-            raise
-    held_out = trained.rows[-1]
-    console.print(
-        f"accuracy on held-out images: {held_out['accuracy_perfect']:.3f} over a perfect channel, "
-        f"{held_out['accuracy']:.3f} over {settings.channel.transmission} links, SNR {settings.channel.snr}"
-    )
-    for line in (
-        f"Run folder: {out}. Serve expert 0 with: airmoe serve {out / 'clients' / '00'}",
-        f"Ask as the server with: airmoe predict IMAGE --client {out / 'clients' / 'server'} --connect ...",
-        f"Look at the training with: tensorboard --logdir {out / 'tensorboard'}",
-    ):
-        console.print(line, soft_wrap=True)
+app.command()(demo)
+app.command()(train)
 
 
 @app.command()
@@ -344,31 +173,6 @@ def main() -> None:
 def _fail(message: str) -> NoReturn:
     print(f"airmoe: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(2)
-
-
-def _load(name: str, data_dir: Path | None) -> "ImageSet":
-    from airmoe.data import load_images
-    from airmoe.report.progress import ProgressBars
-
-    if data_dir is not None and name not in ("cifar10", "cifar100"):
-        raise InvalidInputError("data-dir", str(data_dir), f"no folder: {name} reads none")
-    with ProgressBars(console) as say:
-        return load_images(name, data_dir=data_dir, progress=lambda done, total: say("download", done, total))
-
-
-def _require_training() -> None:
-    needed = ("torch", "onnx", "onnxscript", "safetensors", "sklearn", "matplotlib")
-    _require(needed, "'airmoe[train]'")
-
-
-def _require(needed: tuple[str, ...], install: str) -> None:
-    from importlib.util import find_spec
-
-    missing = [name for name in needed if not find_spec(name)]
-    if missing:
-        raise MissingExtraError(
-            f"this command needs {', '.join(missing)}; install with: pip install {install}"
-        )
 
 
 def _set_at_end_of_input(stop: threading.Event) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from airmoe.checks import integer_at_least, number_within, positive_number
-from airmoe.errors import InvalidInputError, MissingExtraError
+from airmoe.errors import InvalidInputError, require
 from airmoe.links.fading_processes import faded_db
 from airmoe.links.processes import HIGHEST_DB, LOWEST_DB, draw_shape
 from airmoe.spec_text import SpecText
@@ -131,13 +131,11 @@ def band_mean_power(
 
 def _sionna() -> tuple[Any, Any]:
     """Return Sionna's TDL class and its configuration; the first call takes seconds."""
+    require("airmoe[train]", "sionna", by="a TDL channel")
     # Importing Sionna seeds PyTorch's global generators at random: what the caller seeded is put back.
     loaded = sys.modules.get("torch")
     devices = range(loaded.cuda.device_count()) if loaded else ()
-    try:
-        with loaded.random.fork_rng(devices=devices) if loaded else nullcontext():
-            from sionna.phy import config
-            from sionna.phy.channel.tr38901 import TDL
-    except ImportError as error:
-        raise MissingExtraError("TDL channels need Sionna: pip install 'airmoe[train]'") from error
+    with loaded.random.fork_rng(devices=devices) if loaded else nullcontext():
+        from sionna.phy import config
+        from sionna.phy.channel.tr38901 import TDL
     return TDL, config
