@@ -228,7 +228,7 @@ def test_an_expert_learns_from_a_single_row(name: str) -> None:
 def test_an_expert_answers_with_probabilities_and_trains_on_logits(name: str) -> None:
     extractor = TINY[name](1).eval()
     payload_T = extractor(torch.rand(6, 1, 32, 32))
-    for expert in (extractor.tail(CLASSES), MlpExpert(extractor.features, CLASSES, hidden=4)):
+    for expert in (extractor.tail(CLASSES), MlpExpert(extractor.features, CLASSES, 4, extractor.pooling)):
         assert isinstance(expert, ClassifierExpert)
         probability_TC = expert.eval()(payload_T)
         torch.testing.assert_close(probability_TC.sum(dim=1), torch.ones(6))
@@ -236,7 +236,7 @@ def test_an_expert_answers_with_probabilities_and_trains_on_logits(name: str) ->
 
 
 def test_an_mlp_expert_sees_what_the_gate_sees() -> None:
-    expert, map_TCHW = MlpExpert(5, CLASSES, hidden=4), torch.rand(2, 5, 8, 8)
+    expert, map_TCHW = MlpExpert(5, CLASSES, 4, "map"), torch.rand(2, 5, 8, 8)
     torch.testing.assert_close(expert(map_TCHW), expert(map_TCHW.mean(dim=(2, 3))))
     tokens_TLD = torch.rand(2, 17, 5)
     torch.testing.assert_close(expert(tokens_TLD), expert(tokens_TLD[:, 0]))
