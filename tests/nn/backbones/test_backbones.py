@@ -18,6 +18,7 @@ from airmoe.nn import (
     Extractor,
     LeNet5Extractor,
     MlpExpert,
+    Pooling,
     ResNet18Expert,
     ResNet18Extractor,
     VitExpert,
@@ -235,11 +236,11 @@ def test_an_expert_answers_with_probabilities_and_trains_on_logits(name: str) ->
         torch.testing.assert_close(torch.softmax(expert.logits(payload_T), dim=1), probability_TC)
 
 
-def test_an_mlp_expert_sees_what_the_gate_sees() -> None:
-    expert, map_TCHW = MlpExpert(5, CLASSES, 4, "map"), torch.rand(2, 5, 8, 8)
-    torch.testing.assert_close(expert(map_TCHW), expert(map_TCHW.mean(dim=(2, 3))))
-    tokens_TLD = torch.rand(2, 17, 5)
-    torch.testing.assert_close(expert(tokens_TLD), expert(tokens_TLD[:, 0]))
+@pytest.mark.parametrize(("pooling", "shape"), [("map", (5, 8, 8)), ("tokens", (17, 5)), ("vector", (5,))])
+def test_an_mlp_expert_sees_what_the_gate_sees(pooling: Pooling, shape: tuple[int, ...]) -> None:
+    expert, payload_T = MlpExpert(5, CLASSES, 4, pooling), torch.rand(2, *shape)
+    logits = expert.layers(pool(payload_T, pooling))
+    torch.testing.assert_close(expert(payload_T), torch.softmax(logits, dim=1))
 
 
 @pytest.mark.parametrize("name", ["lenet5", "resnet18", "vit"])
