@@ -188,10 +188,8 @@ def test_a_checkpoint_of_other_experts_is_refused_by_weight_and_shapes(
     other = Training(config_of(model={"gate": "concat", "experts": 2}), few_digits)
     with pytest.raises(RunFolderError) as refused:
         other.train("clean", checkpoint=checkpoint)
-    assert (
-        str(refused.value)
-        == "checkpoint of stage clean: layer.experts.2.layers.0.bias is unknown to this network"
-    )
+    said = "checkpoint of stage clean: layer.experts.2.layers.0.bias is unknown to this network"
+    assert str(refused.value) == said
 
 
 @pytest.mark.parametrize("transmission", ["analog", "digital:4:qpsk:conv"])
