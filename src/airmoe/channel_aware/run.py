@@ -34,7 +34,7 @@ BATCH = 500
 
 @dataclass(frozen=True)
 class ChannelAwareMoe:
-    """What the two stages make: the mixture, and a metrics row per epoch and one of held-out images."""
+    """A trained mixture, with a metrics row for each epoch and one for the held-out images."""
 
     model: MixtureOfExperts
     rows: list[MetricsRow]
@@ -51,8 +51,8 @@ def train_channel_aware(
 ) -> ChannelAwareMoe:
     """Train over both stages and write a run folder that a server and expert nodes run from.
 
-    While it trains, everything lies in ``out`` + ".partial", with a checkpoint after every epoch and the
-    progress as TensorBoard events; at the end that folder is renamed to ``out``.
+    While it trains, everything lies in ``out`` + ".partial": a checkpoint after every epoch, and metrics as
+    TensorBoard events. At the end that folder is renamed to ``out``.
 
     Args:
         config: the run.

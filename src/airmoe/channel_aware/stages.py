@@ -132,7 +132,7 @@ def train_stage(
         model: on the device of the data.
         config: the run.
         data: what to train on.
-        checkpoint: saved after every epoch, and taken up where it stands: the result is the same.
+        checkpoint: saved after every epoch. Training goes on where it stands, with the same result.
         events: where each new row is written, too.
         progress: told the stage and its steps; at the end of an epoch, once the checkpoint is kept.
 
@@ -253,7 +253,7 @@ def _link_snr(
 
 
 def unseen(true_db_TE: NDArray[np.float64]) -> LinkSnr:
-    """Return links of which a gate is told nothing: it takes all of them for good."""
+    """Return links that no gate sees: it takes all of them for good."""
     return LinkSnr(true_db_TE, np.full_like(true_db_TE, GOOD_SNR_DB))
 
 

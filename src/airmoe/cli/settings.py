@@ -1,4 +1,4 @@
-"""Settings of a run: those of a file, or built in, with what the command line's options say instead."""
+"""Settings of a run: from a file or built in; options of the command line change them."""
 
 import tomllib
 from importlib.resources import files

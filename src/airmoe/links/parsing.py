@@ -21,8 +21,8 @@ def make_process(text: str) -> SnrProcess:
     """Return the process of this name; its `name` is the same text in its shortest form.
 
     Args:
-        text: one of the forms in `PROCESS_FORMS`, e.g. "uniform:-5:20". A path may hold colons. In the name
-            of a column a colon is written %3A and a percent sign %25.
+        text: one of the forms in `PROCESS_FORMS`, e.g. "uniform:-5:20". A path may hold colons. The name of
+            a column has %3A for a colon and %25 for a percent sign.
 
     Raises:
         InvalidInputError: an unknown name (the message lists the known ones) or a parameter out of range.

@@ -25,10 +25,11 @@ MISSING = frozenset({"", "-", "nan", "na", "n/a", "null", "none"})
 class TraceSnr(SpecText, rule="trace", written=("path",)):
     """Links that replay recordings: each plays a window of one, drawn at random.
 
-    Rows are slots, in the order of the file; time stamps are not read. Where values are missing a recording
-    is cut into **runs** without gaps. A link draws a run with a probability proportional to its length, then
-    where its window begins. A run shorter than the window is repeated from its beginning, with a jump there.
-    Two links may get the same run. How to cut, draw and repeat is ours.
+    Rows are slots, in the order of the file; time stamps are not read. A recording is cut where values are
+    missing, into **runs** without gaps. A link draws a run with a probability proportional to its length,
+    then where its window begins. A run shorter than the window is repeated from its beginning, with a jump
+    there. Two links may get the same run. How to cut, draw and repeat is ours. Its text is "trace:PATH" or
+    "trace-of:COLUMN:PATH".
 
     Args:
         path: a CSV file whose first row names the columns, or a folder with such files at any depth; hidden

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airmoe.errors import InvalidInputError
-from airmoe.scheduling import Des, Homogeneous, Jesa
-from airmoe.scheduling.policies import Requirement
+from airmoe.scheduling import Des, Homogeneous, Jesa, Requirement
 
 
 @pytest.mark.parametrize(
