@@ -14,6 +14,7 @@ from rich.console import Console
 from airmoe.cli.study import study
 from airmoe.cli.training import demo, train
 from airmoe.errors import AirmoeError, InvalidInputError
+from airmoe.scheduling.parsing import JOINT_POLICY_FORMS, POLICY_FORMS
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -47,9 +48,9 @@ def serve(
     schedule: Annotated[
         str | None,
         typer.Option(
-            help="Also decide for every client that asks by this joint policy: jesa:IMPORTANCE:MAX_EXPERTS "
-            "or homogeneous:Z:MAX_EXPERTS. Clients ask with the same --policy. One node is enough; of "
-            "several, the lowest that is alive is asked."
+            help=f"Also decide for every client that asks by this joint policy: {JOINT_POLICY_FORMS}. "
+            "Clients ask with the same --policy. One node is enough; of several, the lowest that is alive is "
+            "asked."
         ),
     ] = None,
     slot_ms: Annotated[
@@ -78,8 +79,7 @@ def serve(
     except InvalidInputError as error:
         if error.name != "policy":
             raise
-        expected = "jesa:IMPORTANCE:MAX_EXPERTS[:Z] or homogeneous:Z:MAX_EXPERTS"
-        raise InvalidInputError("schedule", schedule, expected) from None
+        raise InvalidInputError("schedule", schedule, JOINT_POLICY_FORMS) from None
     with Node(client_folder, listen, connect, schedule=policy, slot_ms=slot_ms) as node:
         manifest = node.manifest
         holds = ", ".join(manifest.classes[label] for label in manifest.holds)
@@ -99,8 +99,8 @@ def predict(
     policy: Annotated[
         str,
         typer.Option(
-            help="topk:K, des:IMPORTANCE:MAX_EXPERTS, random:K, all or local; or the --schedule of a node, "
-            "jesa:IMPORTANCE:MAX_EXPERTS, which then decides for all clients at once."
+            help=f"{POLICY_FORMS}. With jesa or homogeneous, the --schedule of a node, that node decides "
+            "for all clients at once."
         ),
     ] = "topk:1",
     wire_type: Annotated[

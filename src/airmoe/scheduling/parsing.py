@@ -11,6 +11,9 @@ _POLICIES = SpecTexts[Policy]("policy", _KNOWN)
 POLICY_FORMS = str(_POLICIES)
 """Every form that `make_policy` reads."""
 
+JOINT_POLICY_FORMS = str(SpecTexts[Policy]("policy", [policy for policy in _KNOWN if policy.joint]))
+"""The forms of joint policies, which a scheduler decides by."""
+
 
 def make_policy(spec: str, seed: int = 0) -> Policy:
     """Return the policy of this name; its `name` is the same text in its shortest form.
