@@ -38,7 +38,7 @@ class Trained:
 def trained(digits: ImageSet) -> Trained:
     config = parse_config("features.rounds = 20\nexperts.epochs = 15\ngate.rounds = 30", "shortened")
     data = split_among_clients(config, digits)
-    return Trained(train_stages(config, data, None, lambda row: None).model, data)
+    return Trained(train_stages(config, data).model, data)
 
 
 def test_the_trained_gate_beats_local_and_random_routing_by_far(trained: Trained) -> None:

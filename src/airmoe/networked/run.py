@@ -8,6 +8,7 @@ Shape suffixes: T items, C channels or classes, H height, W width, F features, E
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,24 +16,25 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from airmoe.data import ImageSet, partition
+from airmoe.data import ImageSet, as_pixels, partition
 from airmoe.errors import InvalidInputError
-from airmoe.federated.loop import State, federate
+from airmoe.federated import Averaging, Loop, State, federate
 from airmoe.manifest import RadioSpec
 from airmoe.networked.answers import answers_over_links
 from airmoe.networked.config import NetworkedConfig
 from airmoe.networked.experts import train_expert
 from airmoe.networked.fedce import FedCeClient, Network
-from airmoe.networked.fedgate import FedGateClient, content_of, federated_moments, trained_part
+from airmoe.networked.fedgate import EXCHANGES, FedGateClient, content_of, trained_part
+from airmoe.networked.moments import Moments, MomentsClient
 from airmoe.nn import BiasGate, LinearGate, MixtureOfExperts, MlpExpert, build_extractor
+from airmoe.progress import Progress, silent
 from airmoe.randomness import stream
 from airmoe.runs.checkpoint import Checkpoint, MetricsRow
 from airmoe.runs.evaluation import macro_f1, outputs_in_batches, routed_answers
 from airmoe.runs.export import export_run
-from airmoe.runs.run_writing import CHECKPOINTS, begun_run, fingerprint, finish_run
+from airmoe.runs.run_writing import begun_run, fingerprint, finish_run, run_checkpoint
+from airmoe.runs.weights import load_weights
 from airmoe.seeding import torch_seeded
-
-Report = Callable[[MetricsRow], None]
 
 
 @dataclass(frozen=True)
@@ -70,17 +72,12 @@ def split_among_clients(config: NetworkedConfig, images: ImageSet) -> ClientData
     """
     parts = partition(images.train_labels, config.data.clients, config.data.partition, seed=config.seed)
     return ClientData(
-        [as_pixels(images.train_images[part]) for part in parts],
+        [torch.from_numpy(as_pixels(images.train_images[part])) for part in parts],
         [torch.from_numpy(images.train_labels[part]) for part in parts],
-        as_pixels(images.test_images),
+        torch.from_numpy(as_pixels(images.test_images)),
         images.test_labels,
         images.class_names,
     )
-
-
-def as_pixels(images_TCHW: NDArray[np.uint8]) -> Tensor:
-    """Return float32 pixels in [0, 1] of bytes."""
-    return torch.from_numpy(images_TCHW).float() / 255
 
 
 def initial_network(config: NetworkedConfig, channels: int, head: Callable[[int], nn.Module]) -> Network:
@@ -98,7 +95,11 @@ def initial_network(config: NetworkedConfig, channels: int, head: Callable[[int]
 
 
 def train_stages(
-    config: NetworkedConfig, data: ClientData, checkpoint: Checkpoint | None, report: Report
+    config: NetworkedConfig,
+    data: ClientData,
+    *,
+    checkpoint: Checkpoint | None = None,
+    progress: Progress = silent,
 ) -> NetworkedMoe:
     """Run the three stages.
 
@@ -106,19 +107,26 @@ def train_stages(
         config: the run.
         data: of all clients.
         checkpoint: saved after every round and taken up where it stands; None for none.
-        report: called with each metrics row.
+        progress: told of every round of "features" and "gate", and of every client's expert, "experts".
     """
     classes = len(data.class_names)
     network = initial_network(
         config, data.test_images_TCHW.shape[1], lambda features: nn.Linear(features, classes)
     )
-    feature_rows = train_features("features", config, network, data, checkpoint, report)
+    feature_rows = train_features("features", config, network, data, checkpoint=checkpoint, progress=progress)
 
     features_TF = [outputs_in_batches(network.extractor, images) for images in data.images_TCHW]
-    experts = _train_experts(config, features_TF, data, checkpoint, report)
+    experts = _train_experts(config, features_TF, data, checkpoint, progress)
 
     gate, gate_rows = train_gate(
-        "gate", config, network.extractor, experts, features_TF, data, checkpoint, report
+        "gate",
+        config,
+        network.extractor,
+        experts,
+        features_TF,
+        data,
+        checkpoint=checkpoint,
+        progress=progress,
     )
     return NetworkedMoe(MixtureOfExperts(network.extractor, gate, experts).eval(), feature_rows + gate_rows)
 
@@ -128,8 +136,9 @@ def train_features(
     config: NetworkedConfig,
     network: Network,
     data: ClientData,
-    checkpoint: Checkpoint | None,
-    report: Report,
+    *,
+    checkpoint: Checkpoint | None = None,
+    progress: Progress = silent,
 ) -> list[MetricsRow]:
     """Stage 1: train ``network`` in place by FedCE over all clients; return the metrics rows."""
     clients = [
@@ -143,13 +152,13 @@ def train_features(
         return {"macro_f1": macro_f1(data.test_labels_T, answers_T, len(data.class_names))}
 
     state, rows = federate(
-        stage,
+        Averaging(stage, len(clients)),
         network.state_dict(),
-        clients,
+        Loop(clients),
         config.features.rounds,
         checkpoint=checkpoint,
         evaluate=evaluate,
-        report=report,
+        progress=progress,
     )
     network.load_state_dict(state)
     return rows
@@ -160,22 +169,27 @@ def _train_experts(
     features_TF: Sequence[Tensor],
     data: ClientData,
     checkpoint: Checkpoint | None,
-    report: Report,
+    progress: Progress,
 ) -> list[MlpExpert]:
     classes, hidden = len(data.class_names), config.model.expert_hidden
     saved = checkpoint.load("experts") if checkpoint else None
     if saved is not None:
         experts = [MlpExpert(features_TF[0].shape[1], classes, hidden).eval() for _ in features_TF]
         for client, expert in enumerate(experts):
-            expert.load_state_dict(saved[1][client])
+            load_weights(expert, saved.groups.get(_expert(client), {}), f"checkpoint of expert {client}")
         return experts
     experts = []
     for client, (features, labels) in enumerate(zip(features_TF, data.labels_T, strict=True)):
         experts.append(train_expert(features, labels, classes, hidden, config.experts, config.seed, client))
-        report({"stage": "experts", "round": client + 1})
+        progress("experts", client + 1, len(features_TF))
     if checkpoint is not None:
-        checkpoint.save("experts", {}, {i: e.state_dict() for i, e in enumerate(experts)}, [])
+        checkpoint.save("experts", {_expert(i): expert.state_dict() for i, expert in enumerate(experts)}, [])
     return experts
+
+
+def _expert(client: int) -> str:
+    """Return the name of an expert's weights in a checkpoint."""
+    return f"expert {client}"
 
 
 def train_gate(
@@ -185,8 +199,9 @@ def train_gate(
     experts: Sequence[nn.Module],
     features_TF: Sequence[Tensor],
     data: ClientData,
-    checkpoint: Checkpoint | None,
-    report: Report,
+    *,
+    checkpoint: Checkpoint | None = None,
+    progress: Progress = silent,
 ) -> tuple[LinearGate | BiasGate, list[MetricsRow]]:
     """Stage 3: return a gate trained by FedGate, and the metrics rows.
 
@@ -201,22 +216,24 @@ def train_gate(
         features_TF: of every client's images.
         data: of all clients.
         checkpoint: as `train_stages`.
-        report: called with each metrics row.
+        progress: told of every round.
     """
     gate = _initial_gate(config, features_TF[0].shape[1], len(experts))
-    mean_F, std_F, statistics_bytes = federated_moments(features_TF)
-    content_of(gate).standardise(mean_F, std_F)
+    moments, moments_rows = federate(
+        Moments(f"{stage} statistics", len(features_TF)),
+        {},
+        Loop([MomentsClient(features) for features in features_TF]),
+        1,
+        checkpoint=checkpoint,
+    )
+    content_of(gate).standardise(moments["mean"], moments["std"])
     clients = [
         FedGateClient(
-            gate,
-            features,
-            labels,
-            lambda expert, queried: outputs_in_batches(experts[expert], queried),
-            config.gate,
-            config.seed,
-            client,
+            gate, partial(outputs_in_batches, expert), features, labels, config.gate, config.seed, client
         )
-        for client, (features, labels) in enumerate(zip(features_TF, data.labels_T, strict=True))
+        for client, (expert, features, labels) in enumerate(
+            zip(experts, features_TF, data.labels_T, strict=True)
+        )
     ]
     part = trained_part(gate)
     test_features_TF, test_snr_db_TE = outputs_in_batches(extractor, data.test_images_TCHW), None
@@ -236,17 +253,16 @@ def train_gate(
         return {"macro_f1": macro_f1(data.test_labels_T, answers_T, len(data.class_names))}
 
     state, rows = federate(
-        stage,
+        Averaging(stage, len(clients), EXCHANGES),
         part.state_dict(),
-        clients,
+        Loop(clients),
         config.gate.rounds,
         checkpoint=checkpoint,
         evaluate=evaluate,
-        report=report,
+        progress=progress,
     )
     part.load_state_dict(state)
-    statistics: MetricsRow = {"stage": f"{stage} statistics", "round": 1, "bytes": statistics_bytes}
-    return gate.eval(), [statistics, *rows]
+    return gate.eval(), [*moments_rows, *rows]
 
 
 def _initial_gate(config: NetworkedConfig, features: int, experts: int) -> LinearGate | BiasGate:
@@ -268,7 +284,7 @@ def train_run(
     out: Path,
     *,
     resume: bool = False,
-    report: Report = lambda row: None,
+    progress: Progress = silent,
 ) -> NetworkedMoe:
     """Train a networked MoE and write its run folder.
 
@@ -279,25 +295,24 @@ def train_run(
         images: the data.
         out: the run folder to make; must not exist.
         resume: take up ``out``.partial where an interrupted run left it; it ends at the same weights.
-        report: called with each metrics row.
+        progress: as `train_stages`.
 
     Raises:
         InvalidInputError: ``out`` exists, or the images cannot be split among that many clients.
         RunFolderError: something to resume is missing, damaged, or of another configuration or data set.
         TrainingDivergedError: a loss or weight is not finite; the last good checkpoint stays behind.
     """
-    partial = begun_run(out, resume)
+    unfinished = begun_run(out, resume)
     data = split_among_clients(config, images)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # small networks: more threads cost more than they bring
     try:
-        trained = train_stages(
-            config, data, Checkpoint(partial / CHECKPOINTS, fingerprint(config, images)), report
-        )
+        checkpoint = run_checkpoint(unfinished, fingerprint(config, images))
+        trained = train_stages(config, data, checkpoint=checkpoint, progress=progress)
         for leftover in ("shared", "clients"):
-            shutil.rmtree(partial / leftover, ignore_errors=True)
+            shutil.rmtree(unfinished / leftover, ignore_errors=True)
         export_run(
-            partial,
+            unfinished,
             trained.model,
             data.test_images_TCHW[:32],
             mesh=config.mesh,
@@ -307,5 +322,5 @@ def train_run(
         )
     finally:
         torch.set_num_threads(threads)
-    finish_run(partial, out, config, config.seed, trained.rows)
+    finish_run(unfinished, out, config, config.seed, trained.rows)
     return trained
