@@ -2,11 +2,12 @@
 
     python benchmarks/federated_round.py [--alternations 20] [--clients 10] [--seed 0]
 
-In one process, in turns: (a) one FedCE round over all clients of the digits ring with ``federate``
-(broadcast, local epochs, average, no checkpoint), and (b) the bare training loop of the same steps: the same
-batches, a new optimiser for each client, nothing loaded, copied or averaged. Both end
-their client's turn with the loss as a number. Prints the ratio (a) / (b) of each pair as median and spread,
-and what one checkpoint costs beside it. The goal is a ratio of at most 1.10.
+In one process, in turns: (a) one FedCE round over all clients of the digits ring with ``federate`` and the
+loop engine (broadcast, local epochs, average, no checkpoint), and (b) the bare training loop of the same
+steps: the same batches, a new optimiser for each client, nothing loaded, copied or averaged. Both end their
+client's turn with the loss as a number. Prints the ratio (a) / (b) of each pair as median and spread, and
+what one checkpoint costs beside it. All in seconds of processor time, which a busy machine hardly disturbs.
+The goal is a ratio of at most 1.05.
 """
 
 import argparse
@@ -29,7 +30,7 @@ from airmoe.networked.run import initial_network
 from airmoe.randomness import stream
 from airmoe.runs.checkpoint import Checkpoint
 
-GOAL = 1.10
+GOAL = 1.05
 
 
 def seconds(work: Callable[[], object]) -> float:
