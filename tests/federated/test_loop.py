@@ -42,7 +42,7 @@ def test_any_other_error_of_a_step_has_a_note() -> None:
             Loop([Failing(), Failing(ZeroDivisionError("by zero"))]),
             3,
         )
-    assert raised.value.__notes__ == [f"in {PLACE}"]
+    assert raised.value.__notes__ == [f"airmoe: {PLACE}"]
 
 
 def test_an_error_of_the_server_says_so() -> None:

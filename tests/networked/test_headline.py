@@ -22,10 +22,9 @@ class Trained:
 
     def answers(self, policy: Policy, client: int) -> tuple[np.ndarray, np.ndarray]:
         """Answers to all held-out images at one client, and which experts gave them."""
-        self.model.policy = policy
         source_T = np.full(len(self.data.test_labels_T), client)
         with torch.no_grad():
-            output = self.model(self.data.test_images_TCHW, source_T)
+            output = self.model(self.data.test_images_TCHW, source_T, policy=policy)
         return output.y_TC.argmax(dim=1).numpy(), output.dispatched.arrived_TE
 
     def f1(self, policy: Policy) -> float:
@@ -36,14 +35,14 @@ class Trained:
 
 @pytest.fixture(scope="module")
 def trained(digits: ImageSet) -> Trained:
-    config = parse_config("features.rounds = 20\nexperts.epochs = 15\ngate.rounds = 30", "shortened")
+    config = parse_config("features.rounds = 12\nexperts.epochs = 10\ngate.rounds = 20", "shortened")
     data = split_among_clients(config, digits)
     return Trained(train_stages(config, data).model, data)
 
 
 def test_the_trained_gate_beats_local_and_random_routing_by_far(trained: Trained) -> None:
     gated, random, local = trained.f1(TopK(1)), trained.f1(RandomK(1)), trained.f1(Local())
-    assert gated > 0.90  # 0.97 when this was written
+    assert gated > 0.90  # 0.96 when this was written
     assert random < 0.35
     assert local < 0.15
     assert gated > random + 0.5

@@ -113,11 +113,18 @@ def test_interrupted_once_in_any_stage_it_ends_at_the_same_weights(
 
 
 def test_resuming_does_not_train_again_what_was_trained(
-    interrupted: Path, few_digits: ImageSet, tiny_config: Config
+    tmp_path: Path, few_digits: ImageSet, tiny_config: Config
 ) -> None:
-    told: list[tuple[object, ...]] = []
-    train_run(tiny_config(), few_digits, interrupted, resume=True, progress=lambda *args: told.append(args))
-    assert [args[1:3] for args in told if args[0] == "features"] == [(3, 3)]
+    config, checkpoint, told = tiny_config(), Checkpoint(tmp_path, "x"), list[tuple[object, ...]]()
+    data = split_among_clients(config, few_digits)
+    with pytest.raises(Interrupted):
+        train_stages(config, data, checkpoint=checkpoint, progress=stop_after("features", 2))
+    train_stages(config, data, checkpoint=checkpoint, progress=lambda *args: told.append(args))
+    rounds = [("features", 3, 3), *(("experts", done, 2) for done in (1, 2))]
+    assert [args[:3] for args in told] == [*rounds, *(("gate", done, 3) for done in (1, 2, 3))]
+    told.clear()
+    train_stages(config, data, checkpoint=checkpoint, progress=lambda *args: told.append(args))
+    assert told == []
 
 
 def test_metrics_are_written_as_they_grow(
@@ -132,11 +139,12 @@ def test_metrics_are_written_as_they_grow(
     assert growing.read_text("utf-8").splitlines() == whole[: features + statistics + gate]
 
 
-def test_another_seed_gives_other_weights(
-    tmp_path: Path, uninterrupted: Path, few_digits: ImageSet, tiny_config: Config
-) -> None:
-    train_run(tiny_config(seed=1), few_digits, tmp_path / "run")
-    assert not same(uninterrupted, tmp_path / "run")
+def test_another_seed_gives_other_weights(few_digits: ImageSet, tiny_config: Config) -> None:
+    first, other = (
+        train_stages(config, split_among_clients(config, few_digits)).model.state_dict()
+        for config in (tiny_config(seed=0), tiny_config(seed=1))
+    )
+    assert not any(torch.equal(first[name], other[name]) for name in first if name.endswith("weight"))
 
 
 @pytest.mark.parametrize(

@@ -18,14 +18,13 @@ that it is addressed to, with that client's next message. So a question takes tw
 is put, in the second it is answered, and the answer lies in the message of a third.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from torch import Tensor
 
-from airmoe.errors import AirmoeError
+from airmoe.errors import telling
 
 State = Mapping[str, Tensor]
 """Named tensors: what a client or server keeps from step to step. A step returns a new one, whole."""
@@ -145,7 +144,7 @@ def run_round(stage: Stage, state: State, round_: int, engine: Engine) -> RoundR
         replies = dict(sorted(engine.carry(exchange, messages).items()))
         for reply in replies.values():
             total += nbytes(reply.tensors) + sum(map(nbytes, reply.letters.values()))
-        with naming(f"{exchange}, server"):
+        with telling(f"{exchange}, server"):
             state, told = stage.server_step(name, state, replies)
         messages = _addressed({client: told.get(client, Message()) for client in replies}, replies, round_)
     return RoundResult(state, replies, tuple(sorted(invited - set(replies))), total)
@@ -154,19 +153,6 @@ def run_round(stage: Stage, state: State, round_: int, engine: Engine) -> RoundR
 def nbytes(state: State) -> int:
     """Return the bytes of all tensors."""
     return sum(tensor.nbytes for tensor in state.values())
-
-
-@contextmanager
-def naming(place: str) -> Iterator[None]:
-    """Say in any error where it was raised: in front of airmoe's own sentences, else in a note."""
-    try:
-        yield
-    except AirmoeError as error:
-        error.args = (f"{place}: {error}", *error.args[1:])
-        raise
-    except Exception as error:
-        error.add_note(f"in {place}")
-        raise
 
 
 def _addressed(

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from airmoe.federated.exchange import Client, Exchange, Message, State, naming
+from airmoe.errors import telling
+from airmoe.federated.exchange import Client, Exchange, Message, State
 
 
 class Loop:
@@ -20,7 +21,7 @@ class Loop:
         """Let every client that has a message take its step; return the replies of all."""
         replies = {}
         for client, message in messages.items():
-            with naming(f"{exchange}, client {client}"):
+            with telling(f"{exchange}, client {client}"):
                 self.states[client], replies[client] = self._clients[client].client_step(
                     exchange.name, self.states[client], message
                 )

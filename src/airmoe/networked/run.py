@@ -26,7 +26,7 @@ from airmoe.networked.experts import train_expert
 from airmoe.networked.fedce import FedCeClient, Network
 from airmoe.networked.fedgate import EXCHANGES, FedGateClient, content_of, trained_part
 from airmoe.networked.moments import Moments, MomentsClient
-from airmoe.nn import BiasGate, LinearGate, MixtureOfExperts, MlpExpert, build_extractor
+from airmoe.nn import BiasGate, LinearGate, MixtureOfExperts, MlpExpert, MoeLayer, build_extractor
 from airmoe.progress import Progress, silent
 from airmoe.randomness import stream
 from airmoe.runs.checkpoint import Checkpoint, MetricsRow
@@ -128,7 +128,9 @@ def train_stages(
         checkpoint=checkpoint,
         progress=progress,
     )
-    return NetworkedMoe(MixtureOfExperts(network.extractor, gate, experts).eval(), feature_rows + gate_rows)
+    return NetworkedMoe(
+        MixtureOfExperts(network.extractor, MoeLayer(gate, experts)).eval(), feature_rows + gate_rows
+    )
 
 
 def train_features(
