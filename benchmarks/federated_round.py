@@ -26,7 +26,7 @@ from airmoe.federated import Averaging, Loop, federate
 from airmoe.networked import split_among_clients
 from airmoe.networked.config import parse_config
 from airmoe.networked.fedce import FedCeClient
-from airmoe.networked.run import initial_network
+from airmoe.networked.stages import initial_network
 from airmoe.randomness import stream
 from airmoe.runs.checkpoint import Checkpoint
 

@@ -18,7 +18,8 @@ from airmoe.networked import split_among_clients
 from airmoe.networked.config import GateSettings, NetworkedConfig
 from airmoe.networked.fedgate import EXCHANGES, FedGateClient, trained_part
 from airmoe.networked.moments import SMALLEST_STD
-from airmoe.networked.run import radio_of, train_stages
+from airmoe.networked.run import radio_of
+from airmoe.networked.stages import train_stages
 from airmoe.nn import BiasGate, LinearGate
 
 CLASSES = EXPERTS = 5

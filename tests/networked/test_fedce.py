@@ -12,7 +12,7 @@ from airmoe.federated import Averaging, Loop, federate
 from airmoe.networked import ClientData, split_among_clients
 from airmoe.networked.config import NetworkedConfig
 from airmoe.networked.fedce import FedCeClient
-from airmoe.networked.run import initial_network, train_features
+from airmoe.networked.stages import initial_network, train_features
 from airmoe.randomness import stream
 
 Config = Callable[..., NetworkedConfig]

@@ -13,7 +13,7 @@ from airmoe.federated import Averaging, Exchange, Loop, Message, RoundResult, St
 from airmoe.networked import split_among_clients
 from airmoe.networked.config import GateSettings, NetworkedConfig
 from airmoe.networked.fedgate import EXCHANGES, FedGateClient
-from airmoe.networked.run import train_stages
+from airmoe.networked.stages import train_stages
 from airmoe.nn import LinearGate
 
 ITEMS, FEATURES, EXPERTS, CLASSES = 30, 5, 4, 3

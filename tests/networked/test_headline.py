@@ -9,7 +9,7 @@ import torch
 from airmoe.data import ImageSet
 from airmoe.networked import ClientData, split_among_clients
 from airmoe.networked.config import parse_config
-from airmoe.networked.run import train_stages
+from airmoe.networked.stages import train_stages
 from airmoe.nn import MixtureOfExperts
 from airmoe.runs.evaluation import macro_f1
 from airmoe.scheduling import Local, Policy, RandomK, TopK

@@ -12,7 +12,7 @@ from airmoe.data import ImageSet
 from airmoe.errors import InvalidInputError, RunFolderError, TrainingDivergedError
 from airmoe.networked import split_among_clients, train_run
 from airmoe.networked.config import NetworkedConfig
-from airmoe.networked.run import train_stages
+from airmoe.networked.stages import train_stages
 from airmoe.progress import Progress
 from airmoe.runs.checkpoint import Checkpoint
 

@@ -45,6 +45,21 @@ def federate(
         TrainingDivergedError: a loss or a tensor of the server's state is not finite; the last checkpoint is
             the last good one.
         AirmoeError: as the steps raise, with stage, round, exchange and client in front.
+
+    Examples:
+        The mean of what two clients have:
+
+        >>> import torch
+        >>> from airmoe.federated import Averaging, Loop, Message, federate
+        >>> class Client:
+        ...     def __init__(self, value):
+        ...         self.value = torch.tensor([value])
+        ...
+        ...     def client_step(self, exchange, state, message):
+        ...         return state, Message({"mean": self.value}, {"samples": 1})
+        >>> start, engine = {"mean": torch.zeros(1)}, Loop([Client(1.0), Client(3.0)])
+        >>> federate(Averaging("mean", clients=2), start, engine, rounds=1)
+        ({'mean': tensor([2.])}, [{'stage': 'mean', 'round': 1, 'bytes': 16}])
     """
     # Copies: clients may compute in the very tensors that they were given as the initial state.
     current, rows = _copied(state), list[MetricsRow]()

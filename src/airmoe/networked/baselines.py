@@ -10,9 +10,10 @@ from torch import nn
 
 from airmoe.data import ImageSet, as_pixels
 from airmoe.errors import TrainingDivergedError
+from airmoe.networked.client_data import ClientData
 from airmoe.networked.config import NetworkedConfig
 from airmoe.networked.fedce import Network
-from airmoe.networked.run import ClientData, initial_network, train_features
+from airmoe.networked.stages import initial_network, train_features
 from airmoe.nn import MixtureOfExperts, balance_loss, build_model
 from airmoe.progress import Progress, silent
 from airmoe.randomness import stream

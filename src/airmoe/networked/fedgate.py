@@ -21,6 +21,7 @@ Shape suffixes: T items, B items of a batch, E experts, F features, C classes.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -52,6 +53,18 @@ def trained_part(gate: LinearGate | BiasGate) -> nn.Module:
     if not isinstance(gate, BiasGate):
         return linear
     return nn.ModuleDict({"linear": linear, "link_worth": gate.link_worth})
+
+
+class _Drawn(NamedTuple):
+    """What a round draws for its queries, and the streams as they are then.
+
+    No generator is kept from step to step: to go on from there, training draws the same once more.
+    """
+
+    snr_db_TE: Tensor
+    explored_T: Tensor
+    choices: np.random.Generator
+    links: np.random.Generator
 
 
 class FedGateClient:
@@ -94,10 +107,11 @@ class FedGateClient:
         """Ask experts as the global gate suggests; the own one is asked on the spot, others by letter."""
         round_, state = int(message.numbers["round"]), state or self._answers.nothing_known()
         self._load(message.tensors)
-        snr_db_TE, explored_T, _ = self._drawn(round_)
+        drawn = self._drawn(round_)
         with torch.no_grad():
-            wanted_TE = topk_mask(self._gate(self._features, snr_db_TE).scores_TE, self._settings.query_k)
-        wanted_TE[torch.arange(len(wanted_TE)), explored_T] = True
+            scores_TE = self._gate(self._features, drawn.snr_db_TE).scores_TE
+        wanted_TE = topk_mask(scores_TE, self._settings.query_k)
+        wanted_TE[torch.arange(len(wanted_TE)), drawn.explored_T] = True
         wanted_TE &= ~state["known"]
         letters = {}
         for expert in wanted_TE.any(dim=0).nonzero().flatten().tolist():
@@ -140,21 +154,20 @@ class FedGateClient:
         self._part.load_state_dict(weights)
         self._gate.train()
 
-    def _drawn(self, round_: int) -> tuple[Tensor, Tensor, tuple[np.random.Generator, np.random.Generator]]:
-        """Return what a round draws for its queries: links (T, E), dB, an expert to explore (T,), and the two
-        streams, of choices and links, from which training goes on."""
+    def _drawn(self, round_: int) -> _Drawn:
         choices = stream(self._seed, "fedgate", round_, self._client)
         links = stream(self._seed, "fedgate links", round_, self._client)
         items, experts = len(self._features), content_of(self._gate).linear.out_features
         snr_db_TE, _ = self._answers.draw_links(items, links)
-        return snr_db_TE, torch.from_numpy(choices.integers(experts, size=items)), (choices, links)
+        explored_T = torch.from_numpy(choices.integers(experts, size=items))
+        return _Drawn(snr_db_TE, explored_T, choices, links)
 
     def _train_epochs(self, state: State, round_: int) -> tuple[int, float]:
         """Train the workspace on the images with an answer; return how many these are, and the mean loss."""
         answered_T = state["known"].any(dim=1)
         if not (samples := int(answered_T.sum())):
             return 0, 0.0
-        _, _, (choices, links) = self._drawn(round_)
+        drawn = self._drawn(round_)
         anchor = [parameter.detach().clone() for parameter in self._part.parameters()]
         settings = self._settings
         optimiser = torch.optim.SGD(
@@ -165,11 +178,11 @@ class FedGateClient:
         )
         total = torch.zeros(())
         for _ in range(settings.local_epochs):
-            order = torch.from_numpy(choices.permutation(len(answered_T)))
+            order = torch.from_numpy(drawn.choices.permutation(len(answered_T)))
             for batch in order[answered_T[order]].split(settings.batch_size):
-                snr_db_BE, true_class_BE = self._answers.draw(state, batch, links)
+                snr_db_BE, true_class_BE = self._answers.draw(state, batch, drawn.links)
                 scores_BE, logits_BE, _ = self._gate(self._features[batch], snr_db_BE)
-                absent_BE = ~self._present(state["known"][batch], choices)
+                absent_BE = ~self._present(state["known"][batch], drawn.choices)
                 weights_BE = torch.softmax(logits_BE.masked_fill(absent_BE, -torch.inf), dim=-1)
                 nll = -(weights_BE * true_class_BE).sum(dim=-1).clamp_min(1e-12).log().mean()
                 drift = sum(

@@ -21,8 +21,8 @@ from airmoe.links.snapshot import OWN_NODE_SNR_DB
 from airmoe.manifest import read_manifest
 from airmoe.mesh import MeshClient
 from airmoe.mesh.networks import OnnxGate
+from airmoe.networked import ClientData, train_gate
 from airmoe.networked.config import NetworkedConfig
-from airmoe.networked.run import ClientData, train_gate
 from airmoe.nn import MixtureOfExperts, MoeLayer, RadioCarrier
 from airmoe.progress import Progress
 from airmoe.radio import Analog

@@ -23,9 +23,15 @@ from airmoe.files import replaced_file
 from airmoe.manifest import MeshTransmission
 from airmoe.mesh import MeshClient, open_session, simulated_links
 from airmoe.mesh.client import GateFunction
-from airmoe.networked import split_among_clients, train_central_moe, train_fedavg_network, train_run
+from airmoe.networked import (
+    ClientData,
+    radio_of,
+    split_among_clients,
+    train_central_moe,
+    train_fedavg_network,
+    train_run,
+)
 from airmoe.networked.config import NetworkedConfig
-from airmoe.networked.run import ClientData, radio_of
 from airmoe.nn import IdealRadioCarrier, MixtureOfExperts
 from airmoe.progress import Progress
 from airmoe.randomness import stream
