@@ -1,5 +1,7 @@
 """The form in which every image set reaches training."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np
