@@ -1,5 +1,7 @@
 """FedAvg: what clients reply at the end of a round is averaged."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 

@@ -18,6 +18,8 @@ that it is addressed to, with that client's next message. So a question takes tw
 is put, in the second it is answered, and the answer lies in the message of a third.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol

@@ -1,5 +1,7 @@
 """The engine that is one process: clients take their steps one after another."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 
 from airmoe.errors import telling

@@ -1,5 +1,7 @@
 """Federated training: rounds over any engine, with checkpoints, metrics, and a stop when it diverges."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Mapping
 
