@@ -67,7 +67,8 @@ def test_the_metrics_of_all_stages_are_written_whenever_one_is_saved(tmp_path: P
     def written() -> list[dict[str, object]]:
         return [json.loads(line) for line in metrics.read_text("utf-8").splitlines()]
 
-    folder, metrics, model = tmp_path / "checkpoint", tmp_path / "metrics.jsonl", {"model": {"w": torch.ones(1)}}
+    folder, metrics = tmp_path / "checkpoint", tmp_path / "metrics.jsonl"
+    model = {"model": {"w": torch.ones(1)}}
     first, second = ({"stage": "features", "round": round_, "loss": 0.5} for round_ in (1, 2))
     checkpoint = Checkpoint(folder, "x", metrics)
     assert not metrics.exists()

@@ -52,7 +52,7 @@ class Checkpoint:
 
         Args:
             stage: its name.
-            groups: named tensors by the name of their group, without "/" in it; an empty group leaves no trace.
+            groups: named tensors by the name of their group, without "/" in it. An empty one leaves no trace.
             rows: all metrics of the stage so far, one per round.
         """
         tensors = {
