@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import zenoh
+from numpy.typing import NDArray
 
 from airmoe.manifest import Manifest
 from airmoe.mesh import open_session
-from airmoe.mesh.frame import Frame, decode, encode
+from airmoe.mesh.frame import Frame, Kind, decode, encode
 from airmoe.mesh.keys import expert_key, scheduler_key
 
 Answer = Callable[[Frame], bytes | None]
@@ -39,8 +41,8 @@ class Impostor:
         self._waiting: list[zenoh.Query] = []
         self._declared: list[object] = []  # Zenoh withdraws what nobody refers to
         self._session = open_session(listen, [connect] if connect else [])
-        place = manifest.mesh, manifest.model_hash, manifest.layer
-        keys = [expert_key(*place, expert) for expert in experts]
+        place = manifest.mesh, manifest.model_hash, 1
+        keys = [expert_key(*place, expert, expert) for expert in experts]
         for key in keys + [scheduler_key(*place, node) for node in schedulers]:
             self._declared.append(
                 self._session.declare_queryable(key, lambda query, key=key: self._accept(query, key))
@@ -68,14 +70,13 @@ class Impostor:
         query.drop()
 
 
-def reply_to(request: Frame, **changes: object) -> Frame:
-    """A well-formed reply that is sure of class 0, with some fields changed."""
-    probability_TC = np.zeros((len(request.array), 10), np.float32)
-    probability_TC[:, 0] = 1
-    return replace(
-        request,
-        **({"array": probability_TC, "remaining_ms": 0, "is_reply": True} | changes),  # type: ignore[arg-type]
-    )
+def reply_to(request: Frame, output: NDArray[Any] | None = None, **changes: Any) -> Frame:
+    """A well-formed reply that is sure of class 0, or gives another output, with some fields changed."""
+    if output is None:
+        output = np.zeros((len(request.arrays["payload"]), 10), np.float32)
+        output[:, 0] = 1
+    fields = {"kind": Kind.OUTPUTS, "arrays": {"output": output}, "remaining_ms": 0} | changes
+    return replace(request, **fields)
 
 
 def honest(request: Frame) -> bytes:
