@@ -13,6 +13,7 @@ from airmoe.data import ImageSet
 from airmoe.links import Links, LinkSnr, Ofdma
 from airmoe.manifest import Manifest, RadioSpec, read_manifest, write_manifest
 from airmoe.runfolder import EXTRACTOR, GATE, client_folders, expert_file, sha256_of
+from airmoe.scheduling import Placement
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -141,8 +142,10 @@ def make_server_run(run_folder: Path, out: Path, digits: ImageSet, **radio: obje
     return ServerRun(out, model)
 
 
-def map_model(gate: "nn.Module | None" = None) -> "MixtureOfExperts":
-    """Two experts that take maps of 3 x 5 x 5 of grey 20 x 20 images; the weights are random."""
+def map_model(
+    gate: "nn.Module | None" = None, placement: Sequence[Sequence[int]] = ((0,), (1,))
+) -> "MixtureOfExperts":
+    """Experts that take maps of 3 x 5 x 5 of grey 20 x 20 images; the weights are random."""
     import torch
     from torch import nn
 
@@ -153,13 +156,15 @@ def map_model(gate: "nn.Module | None" = None) -> "MixtureOfExperts":
         extractor = nn.Sequential(nn.Conv2d(1, 3, 4, stride=4), nn.ReLU())
         experts = [
             nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(54, 4), nn.Softmax(dim=1))
-            for _ in range(2)
+            for _ in placement
         ]
         if gate is None:
-            gate = ConcatGate(3, 2, hidden=8)
+            gate = ConcatGate(3, len(experts), hidden=8)
             nn.init.normal_(gate.last.weight)
-            gate = NoisyTopK(gate, 3, 2, 1)
-    return MixtureOfExperts(extractor, MoeLayer(gate, experts, pooling="map")).eval()
+            gate = NoisyTopK(gate, 3, len(experts), 1)
+    return MixtureOfExperts(
+        extractor, MoeLayer(gate, experts, pooling="map", placement=Placement.of(placement))
+    ).eval()
 
 
 def export_maps(

@@ -101,8 +101,8 @@ class MeshClient:
 
     Nothing about a query is kept here, so several threads may ask at once. A joint policy is decided by a
     scheduler of the mesh that runs the same one, within half of a query's time. Where none does, the policy's
-    ``fallback`` decides here, which is logged and told in ``Dispatched.decided_by``. A server, the only
-    source of its mesh, decides by a joint policy itself.
+    ``fallback`` decides here, which is logged and told in ``Dispatched.decided_by``. A server decides by a
+    joint policy itself where nobody schedules: it is the only source of its mesh.
 
     ``gate`` is the exported gate, ``layer`` the experts that are asked, ``schedulers`` who may decide.
 
@@ -286,7 +286,7 @@ class MeshClient:
         joint = as_joint(policy)
         if joint is None:
             return policy
-        if self.is_server:
+        if self.is_server and not self.schedulers.liveliness.alive:  # nobody schedules for others, either
             return SoleSourcePolicy(joint, self.schedulers)
         return ScheduledPolicy(joint, self.schedulers, end_s, traffic)
 
