@@ -107,8 +107,7 @@ class AnalogComparison:
         self._links_T = link_sequence(process, self._clients, self._radio, len(labels_T), random)
         manifest = read_manifest(client_folders(run)[0])
         self._classes = len(manifest.classes)
-        sees_snr = manifest.model_copy(update={"gate_sees_snr": True})
-        self._aware_gate = OnnxGate(run / "shared" / f"{GATE_FILE}.onnx", sees_snr)
+        self._aware_gate = OnnxGate(run / "shared" / f"{GATE_FILE}.onnx", manifest.layer(1), sees_snr=True)
         top, best_link = TopK(1), BestLink(1)
         self._methods: dict[str, tuple[MixtureOfExperts, Policy]] = {
             NAIVE: (naive, top),
@@ -123,7 +122,7 @@ class AnalogComparison:
         links of an image. Each client asks batches of the images in turn.
 
         Args:
-            clients: over analog links; their policies and links are replaced.
+            clients: over analog links.
             batch: images in a query.
         """
         model, policy = self._methods[AWARE]
@@ -132,14 +131,15 @@ class AnalogComparison:
         for index, start in enumerate(range(0, len(self._images), batch)):
             client, seen = clients[index % len(clients)], self._links_T[start]
             part = self._images[start : start + batch]
-            source_T = np.full(len(part), client.manifest.client)
+            source_T = np.full(len(part), client.manifest.node)
             with torch.no_grad():
-                snr, pixels = LinkSnr(seen.snr_db(source_T)), torch.from_numpy(as_pixels(part))
-                expected = model(pixels, source_T, snr=snr, policy=policy).y_TC.numpy()
-            usual, client.gate = client.gate, self._aware_gate
-            client.policy, client.links = policy, noiseless.with_observed(seen)
-            worst = max(worst, float(np.abs(client.predict(part).probability_TC - expected).max()))
-            client.gate = usual
+                snr = LinkSnr(seen.snr_db(source_T))
+                expected = model(
+                    torch.from_numpy(as_pixels(part)), source_T, snr=snr, policy=policy
+                ).y_TC.numpy()
+            links = noiseless.with_observed(seen)
+            answer = client.predict(part, policy=policy, gate=self._aware_gate, links=links)
+            worst = max(worst, float(np.abs(answer.probability_TC - expected).max()))
         return worst
 
     def ask_mesh(
@@ -148,19 +148,17 @@ class AnalogComparison:
         """Ask the mesh by every method.
 
         Args:
-            clients: over analog links, with the usual gate; their links and policies are replaced.
+            clients: over analog links, with the usual gate; their policies are replaced.
             progress: method to what is called with the number of queries done.
         """
         usual, trials = [client.gate for client in clients], {}
-
-        def meet(client: MeshClient, image: int) -> None:
-            client.links = self._links_T[image]
-
         for name, (_, policy) in self._methods.items():
             for client, gate in zip(clients, usual, strict=True):
                 client.policy, client.gate = policy, self._aware_gate if name == AWARE else gate
             done = progress(name)
-            trials[name] = ask(clients, self._images, self._labels, before_query=meet, after_query=done)
+            trials[name] = ask(
+                clients, self._images, self._labels, links_of=self._links_T.__getitem__, after_query=done
+            )
         for client, gate in zip(clients, usual, strict=True):
             client.gate = gate
         return trials

@@ -268,6 +268,7 @@ def _ask_by_every_method(
     for name, policy in mesh_methods(seed).items():
         for client, gate in zip(clients, usual, strict=True):
             client.policy = policy
+            client.prepare(policy)
             client.gate = _equal_scores(len(clients)) if name == AVERAGED else gate
         progress = _each_query(say, f"ask: {name}", len(labels_T) * len(clients))
         trials[name] = ask(clients, images_TCHW, labels_T, together=policy.joint, after_query=progress)
