@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import time
+import tomllib
 import xml.etree.ElementTree as ET
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -43,6 +44,11 @@ class Study:
                 if row["curve"] == curve
             ]
 
+    def curves(self, figure: str) -> list[str]:
+        """The curves of a figure, as the settings of the run have them."""
+        text = (self.out / "settings" / f"{figure}.toml").read_text(encoding="utf-8")
+        return list(tomllib.loads(text)["curves"])
+
     def at(self, figure: str, curve: str, column: str) -> dict[tuple[float, float], float]:
         """A column by x and seed."""
         return {(row["x"], row["seed"]): row[column] for row in self.rows(figure, curve)}
@@ -68,10 +74,9 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 def test_the_folder_is_complete(study: Study) -> None:
     files = {name for name, content in all_under(study.out).items() if content is not None}
     drawings = {*FIGURES, "energy_by_importance_trade_off", "energy_over_the_air_trade_off"}
-    settings = {name for name in files if re.fullmatch(r"settings/(\w+)/\w+\.toml", name)}
-    assert {name.split("/")[1] for name in settings} == set(FIGURES)
-    assert files - settings == (
+    assert files == (
         {"run.json", "tables.md"}
+        | {f"settings/{figure}.toml" for figure in FIGURES}
         | {f"{figure}.csv" for figure in FIGURES}
         | {f"figures/{drawing}.svg" for drawing in drawings}
     )
@@ -101,8 +106,8 @@ def test_the_record_says_what_made_the_folder(study: Study) -> None:
 
 def test_every_curve_has_a_row_for_each_of_its_values_and_seeds(study: Study) -> None:
     for figure in FIGURES:
-        for path in (study.out / "settings" / figure).iterdir():
-            seeds = [row["seed"] for row in study.rows(figure, path.stem)]
+        for curve in study.curves(figure):
+            seeds = [row["seed"] for row in study.rows(figure, curve)]
             assert set(seeds) == {0.0, 1.0}
             assert seeds.count(0.0) == seeds.count(1.0)
 
@@ -275,7 +280,9 @@ WRONG = {
     ("--resume", "--out", "new"): ["new.partial", "nothing to resume"],
     ("--out", "here"): ["out is 'here'", "does not exist yet"],
     ("--settings", "nowhere"): ["settings is 'nowhere'", "a folder"],
-    ("--settings", "here"): ["proven_gap/x.toml: tokenz is 3", "a known key"],
+    ("--workers", "0"): ["workers is 0", "from 1 to 1024"],
+    ("--workers", "2", "--dask", "tcp://127.0.0.1:1"): ["--workers --dask is 'both'", "at most one"],
+    ("--settings", "here"): ["proven_gap.toml: curves.x: tokenz is 3", "a known key"],
 }
 
 
@@ -283,8 +290,9 @@ WRONG = {
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that holds settings with a key that does not exist."""
     place = tmp_path_factory.mktemp("place")
-    (place / "here" / "proven_gap").mkdir(parents=True)
-    (place / "here" / "proven_gap" / "x.toml").write_text("tokenz = 3\n", encoding="utf-8")
+    (place / "here").mkdir()
+    text = 'title = "Gap"\nkind = "proven_gap"\nnumber = 1\n[curves.x]\ntokenz = 3\n'
+    (place / "here" / "proven_gap.toml").write_text(text, encoding="utf-8")
     return place
 
 
@@ -326,8 +334,7 @@ def gating(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 def gating_figures(gating: Study) -> dict[str, list[str]]:
     """The curves of every figure, as the settings of the run have them."""
-    folder = gating.out / "settings"
-    return {path.name: sorted(file.stem for file in path.iterdir()) for path in folder.iterdir()}
+    return {path.stem: gating.curves(path.stem) for path in (gating.out / "settings").iterdir()}
 
 
 def test_the_study_of_gating_leaves_figures_tables_rows_and_settings(gating: Study) -> None:
@@ -339,7 +346,7 @@ def test_the_study_of_gating_leaves_figures_tables_rows_and_settings(gating: Stu
         {"run.json", "tables.md"}
         | {f"{figure}.csv" for figure in figures}
         | {f"figures/{figure}.svg" for figure in figures}
-        | {f"settings/{figure}/{curve}.toml" for figure, curves in figures.items() for curve in curves}
+        | {f"settings/{figure}.toml" for figure in figures}
     )
     for figure in figures:
         drawing = ET.parse(gating.out / "figures" / f"{figure}.svg").getroot()

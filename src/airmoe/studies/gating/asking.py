@@ -17,15 +17,15 @@ from airmoe.radio import make_transmission
 from airmoe.randomness import stream
 from airmoe.seeding import torch_seeded
 from airmoe.studies.gating.models import BATCH, Asked
-from airmoe.studies.gating.settings import BLIND, CLEAN, SINGLE, GatingSettings
+from airmoe.studies.gating.settings import GatingSettings
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
-    """What came of asking: whether each image was classified rightly, who was asked, over which links.
+class Answers:
+    """What came of asking about images: who was right, who was asked, over which links.
 
     Attributes:
-        right_T: bool.
+        right_T: bool, whether each image was classified rightly.
         chosen_TE: bool, the experts that answered.
         snr_db_TE: dB, the true SNR of every link.
     """
@@ -35,7 +35,7 @@ class Outcome:
     snr_db_TE: NDArray[np.float64]
 
 
-def ask_over_links(asked: Asked, settings: GatingSettings, seed: int, point: int) -> Outcome:
+def ask_over_links(asked: Asked, settings: GatingSettings, seed: int, point: int) -> Answers:
     """Return what came of asking about every image once, each over links of its own.
 
     All methods meet the same links at the same point of a curve.
@@ -54,19 +54,20 @@ def ask_over_links(asked: Asked, settings: GatingSettings, seed: int, point: int
         delay_slots=settings.delay_slots,
         error_db=settings.error_db,
     )
-    if settings.method in SINGLE:
+    method = settings.described
+    if method.one_network:
         link_T = np.zeros(len(asked.labels_T), np.int64)
-        if settings.method != "one network":
+        if method.chooses == "best snr":
             link_T = snr.observed_db_TE.argmax(axis=1)
         snr = LinkSnr(np.take_along_axis(snr.true_db_TE, link_T[:, None], axis=1))
-    if settings.method in (*CLEAN, *BLIND):
+    if not method.gate_is_told:
         snr = unseen(snr.true_db_TE)
     model = asked.model
     model.policy = settings.policy(seed)
-    model.carrier = RadioCarrier(make_transmission(settings.transmission))
-    if settings.method == "channel off":
-        model.carrier, snr = LocalCarrier(), unseen(snr.true_db_TE)
-    ask = _ask_all if settings.method == "oracle" else _ask
+    model.carrier = LocalCarrier()
+    if method.over_links:
+        model.carrier = RadioCarrier(make_transmission(settings.transmission))
+    ask = _ask_all if method.chooses == "oracle" else _ask
     right, chosen = [], []
     with torch.no_grad(), torch_seeded(seed, "study noise", point):
         for batch_B in torch.arange(len(asked.labels_T)).split(BATCH):
@@ -76,7 +77,7 @@ def ask_over_links(asked: Asked, settings: GatingSettings, seed: int, point: int
             )
             right.append(right_B.cpu().numpy())
             chosen.append(chosen_BE)
-    return Outcome(np.concatenate(right), np.concatenate(chosen), snr.true_db_TE)
+    return Answers(np.concatenate(right), np.concatenate(chosen), snr.true_db_TE)
 
 
 def _ask(
