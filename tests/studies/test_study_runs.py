@@ -3,10 +3,9 @@
 import json
 import re
 import shutil
-from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,125 +13,17 @@ import pytest
 from airmoe.errors import AirmoeError, InvalidInputError, RunFolderError
 from airmoe.progress import Progress
 from airmoe.studies.curves import (
-    Curves,
-    CurveSettings,
-    Figure,
-    FigureKind,
-    Row,
     Rows,
     Study,
-    WithoutWorkspace,
-    Workspace,
     run_study,
 )
 from airmoe.studies.curves.rows import sweep_table, with_spread, write_csv
-from airmoe.studies.curves.settings import Seeds, Values
-
-
-class LineSettings(CurveSettings):
-    """A line, x times slope plus the seed."""
-
-    SCALES: ClassVar[Mapping[str, Mapping[str, Any]]] = {"smoke": {"seeds": 1}}
-
-    slope: float = 1.0
-    x: float = 0.0
-    seeds: Seeds = 2
-    swept: str = "x"
-    values: Values = (1.0, 2.0)
-
-
-def measure_line(settings: LineSettings, seed: int) -> Iterator[Row]:
-    for x in settings.values:
-        yield {"x": x, "seed": seed, "y": settings.slope * x + seed}
-
-
-def measure_by_model(settings: LineSettings, seed: int, work: Workspace) -> Iterator[Row]:
-    """As `measure_line`, of a "model" that all curves of a seed share; what is trained is told."""
-    model, log = work.folder / "models" / f"{seed}.txt", work.folder / "logs" / f"{seed}.txt"
-    if not model.exists():
-        work.progress(f"training {seed} on {work.options.get('data_dir', 'nothing')}", 1, 1)
-        for path in (model, log):
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(str(seed), encoding="utf-8")
-    yield from measure_line(settings, int(model.read_text(encoding="utf-8")))
-
-
-def draw(figure: Figure, rows: Rows) -> dict[str, str]:
-    return {"": f"<svg>{sorted(figure.curves)}</svg>"}
-
-
-def tables(figure: Figure, rows: Rows) -> str:
-    return sweep_table("x", {name: rows.spread(name, "y") for name in figure.curves})
-
-
-def told(curves: Mapping[str, Curves], rows: Mapping[str, Rows]) -> list[str]:
-    return [
-        f"{figure} {name} {rows[figure].spread(name, 'y').mean}"
-        for figure in curves
-        for name in curves[figure]
-    ]
-
-
-FIGURES = {
-    # the file of each figure
-    "lines": """
-title = "Lines"
-kind = "line"
-number = 1
-scales = ["full", "quick", "smoke", "gpu"]
-[curves.a]
-slope = 1.0
-[curves.b]
-slope = 2.0
-""",
-    "modelled": """
-title = "Models"
-kind = "model"
-number = 2
-scales = ["full", "smoke", "gpu"]
-[curves.a]
-slope = 1.0
-[curves.b]
-slope = 2.0
-""",
-    "large": """
-title = "Large"
-kind = "model"
-number = 3
-scales = ["gpu"]
-[curves.a]
-slope = 1.0
-[curves.a.gpu]
-values = [100]
-[curves.b]
-slope = 2.0
-""",
-}
-
-
-def write_figures(folder: Path, **texts: str) -> Path:
-    folder.mkdir(exist_ok=True)
-    for name, text in texts.items():
-        (folder / f"{name}.toml").write_text(text, encoding="utf-8")
-    return folder
+from tests.studies.lines import FIGURES, LineSettings, study_of_lines, write_figures
 
 
 @pytest.fixture
 def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """A study of lines that is over at once."""
-    return Study(
-        name="lines",
-        title="Study of lines",
-        kinds={
-            "line": FigureKind(LineSettings, ("y",), WithoutWorkspace(measure_line), draw, tables),
-            "model": FigureKind(LineSettings, ("y",), measure_by_model, draw, tables),
-        },
-        folder=write_figures(tmp_path_factory.mktemp("built_in"), **FIGURES),
-        packages=("airmoe", "numpy"),
-        told=told,
-        scales=("full", "quick", "smoke", "gpu"),
-        keeps=("models",),
-    )
+    return study_of_lines(tmp_path_factory.mktemp("built_in"))
 
 
 def record_of(folder: Path) -> dict[str, Any]:
@@ -140,7 +31,7 @@ def record_of(folder: Path) -> dict[str, Any]:
     return read
 
 
-class Stopped(BaseException):
+class Stopped(Exception):
     """Raised in the middle of a study."""
 
 
@@ -249,7 +140,7 @@ WRONG = {
     # a file: what is said of it
     "": ["lines.toml: title is None", "a value"],
     'title = "Lines"\nnumber = 1': ["lines.toml: kind is None", "a value"],
-    'title = "Lines"\nkind = "circle"\nnumber = 1': ["kind is 'circle'", "one of line, model"],
+    'title = "Lines"\nkind = "circle"\nnumber = 1': ["kind is 'circle'", "one of line, process, time, model"],
     'title = ""\nkind = "line"\nnumber = 1': ["lines.toml: title is ''", "at least 1 character"],
     'title = "Lines"\nkind = "line"\nnumber = "x"': ["lines.toml: number is 'x'", "a valid integer"],
     HEAD: ["lines.toml: curves is None", "a table [curves.NAME] for each curve"],

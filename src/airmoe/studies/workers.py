@@ -33,8 +33,11 @@ def worker_processes(number: int) -> Iterator[Executor]:
         yield executor
     except BaseException:
         executor.shutdown(wait=False, cancel_futures=True)
-        for process in set(multiprocessing.active_children()) - others:
+        workers = set(multiprocessing.active_children()) - others
+        for process in workers:
             process.terminate()
+        for process in workers:
+            process.join()
         raise
     finally:
         executor.shutdown()

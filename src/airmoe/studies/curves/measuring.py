@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, as_completed
 from dataclasses import dataclass, replace
 
-from airmoe.errors import AirmoeError
+from airmoe.errors import AirmoeError, telling
 from airmoe.progress import silent
 from airmoe.studies.curves.figure import FigureKind, Measure, Workspace
 from airmoe.studies.curves.rows import Row
@@ -80,6 +80,7 @@ def measure_elsewhere(
 
     Raises:
         AirmoeError: as of `measure_piece`, or a worker ended. Pieces that were not begun are cancelled.
+        RuntimeError: what is measured fails otherwise; it names the piece.
     """
     done = Counter[str]()
     there = replace(work, folder=work.folder.resolve(), progress=silent)
@@ -88,7 +89,7 @@ def measure_elsewhere(
         for piece in pieces:
             named = f"{piece.activity}, seed {piece.seed}"
             future = executor.submit(
-                measure_piece, named, piece.kind.measure, piece.settings, piece.seed, there
+                _measure_for_another, named, piece.kind.measure, piece.settings, piece.seed, there
             )
             asked[future] = piece
         for future in as_completed(asked):
@@ -126,18 +127,24 @@ def measure_piece(
         row_done: called after each row.
 
     Raises:
-        AirmoeError: what is measured failed as airmoe fails on purpose.
-        RuntimeError: it failed otherwise.
+        AirmoeError: what is measured fails; ``named`` stands in front. Other errors have it as a note.
     """
     rows: list[Row] = []
-    with _ONE_AT_A_TIME:
+    with _ONE_AT_A_TIME, telling(named):
         begin = time.monotonic()
-        try:
-            for row in measure(settings, seed, work):
-                rows.append(row)
-                row_done()
-        except AirmoeError as error:
-            raise AirmoeError(f"{named}: {error}") from error
-        except Exception as error:  # whatever it is, it has to cross to the process that asked
-            raise RuntimeError(f"{named}: {type(error).__name__}: {error}") from error
+        for row in measure(settings, seed, work):
+            rows.append(row)
+            row_done()
         return Measured(rows, time.monotonic() - begin)
+
+
+def _measure_for_another(
+    named: str, measure: Measure, settings: CurveSettings, seed: int, work: Workspace
+) -> Measured:
+    """Measure a piece; errors become such as can cross to the process that asked, whatever they hold."""
+    try:
+        return measure_piece(named, measure, settings, seed, work)
+    except AirmoeError as error:
+        raise AirmoeError(str(error)) from error
+    except Exception as error:
+        raise RuntimeError(f"{named}: {type(error).__name__}: {error}") from error
