@@ -108,16 +108,23 @@ def test_what_is_timed_is_measured_in_this_process(study: Study, tmp_path: Path,
 
 def measure_after_others(settings: LineSettings, seed: int, work: Workspace) -> Iterator[Row]:
     """As `measure_line`, of a "model" that all want at the same time; each making of it is a file."""
-    (work.folder / f"ready {os.getpid()}").touch()
-    while len(list(work.folder.glob("ready *"))) < WORKERS:
-        time.sleep(0.01)
-    model = work.folder / "model.txt"
+    made = work.folder / "made"
+    made.mkdir(exist_ok=True)
+    gather(work.folder, "ready", patience_s=60)
     with work.locked("model"):
-        if not model.exists():
-            (work.folder / "made").mkdir(exist_ok=True)
-            (work.folder / "made" / f"by {os.getpid()}").touch()
-            model.write_text("made", encoding="utf-8")
+        if not (work.folder / "model.txt").exists():
+            (made / f"by {os.getpid()}").touch()
+            gather(work.folder, "making", patience_s=0.5)  # nobody else comes unless the lock fails
+            (work.folder / "model.txt").touch()
     yield from measure_line(settings, seed)
+
+
+def gather(folder: Path, name: str, patience_s: float) -> None:
+    """Wait until all workers are here."""
+    (folder / f"{name} {os.getpid()}").touch()
+    deadline = time.monotonic() + patience_s
+    while len(list(folder.glob(f"{name} *"))) < WORKERS and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def test_a_model_that_several_workers_want_at_once_is_made_once(

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from tests.system.commands import AIRMOE_WITHOUT_TORCH, all_under, ended, running
@@ -243,19 +244,23 @@ def test_a_study_of_the_settings_that_it_left_has_the_same_rows(study: Study, tm
     assert not (tmp_path / "again" / "run_time.csv").exists()
 
 
+@pytest.mark.parametrize("workers", [1, 2])
 def test_a_study_that_was_interrupted_goes_on_and_ends_with_the_same_rows(
-    study: Study, tmp_path: Path
+    study: Study, tmp_path: Path, workers: int
 ) -> None:
     out, only = tmp_path / "run", ("--only", "share_optimal", "--only", "energy_by_layer")
     finished = tmp_path / "run.partial" / "rows" / "share_optimal" / "k3_bound.csv"
-    with running(*STUDY, "--smoke", *only, "--out", out) as first:
+    with running(*STUDY, "--smoke", *only, "--workers", workers, "--out", out) as first:
         deadline = time.monotonic() + 60
         while not finished.exists():
             assert first.is_running, first.wait(1)
             assert time.monotonic() < deadline
             time.sleep(0.01)
+        begun = psutil.Process(first.pid).children(recursive=True)
         first.send(signal.SIGINT)
-        assert first.wait(20) == 130
+        assert first.wait(60) == 130
+    assert (len(begun) >= workers) == (workers > 1)
+    assert not psutil.wait_procs(begun, timeout=30)[1]
     assert f"airmoe study selection --resume --out {out}" in first.output
     assert "Traceback" not in first.output
     assert [path.name for path in tmp_path.iterdir()] == ["run.partial"]
@@ -322,11 +327,18 @@ def test_without_matplotlib_it_says_what_to_install() -> None:
     assert told.stderr == "airmoe: this command needs matplotlib; install with: pip install matplotlib\n"
 
 
+GATING_FIGURES = (
+    *("analog_spread_0", "analog_spread_10", "one_bad_link", "outdated", "noisy", "shares"),
+    *("digital_spread_10", "codes", "resnet18_spread_0"),
+)
+GATING_ONLY = tuple(word for figure in GATING_FIGURES for word in ("--only", figure))
+
+
 @pytest.fixture(scope="module")
 def gating(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """The whole study of gating in its tiny form."""
+    """The study of gating in its tiny form: a figure of every kind, sweep and transmission."""
     out = tmp_path_factory.mktemp("gating") / "run"
-    options = ("--smoke", "--device", "cpu", "--out", out)
+    options = ("--smoke", "--device", "cpu", *GATING_ONLY, "--out", out)
     process = ended("study", "gating", *options, environment={"OMP_NUM_THREADS": "1"}, timeout_s=180)
     assert process.returncode == 0, process.stderr
     return Study(process, out)
@@ -339,8 +351,7 @@ def gating_figures(gating: Study) -> dict[str, list[str]]:
 
 def test_the_study_of_gating_leaves_figures_tables_rows_and_settings(gating: Study) -> None:
     figures = gating_figures(gating)
-    assert {"analog_spread_10", "one_bad_link", "shares", "codes", "resnet18_spread_0"} < figures.keys()
-    assert not any(figure.startswith("gpu") for figure in figures)
+    assert figures.keys() == set(GATING_FIGURES)
     files = {name for name, content in all_under(gating.out).items() if content is not None}
     assert files == (
         {"run.json", "tables.md"}
@@ -394,11 +405,28 @@ def test_the_oracle_is_the_best_and_without_a_channel_nothing_changes(gating: St
         assert len({row["accuracy"] for row in off}) == 1
 
 
+def test_two_workers_that_share_models_leave_the_same_rows(gating: Study, tmp_path: Path) -> None:
+    """Curves of three methods, two of which share both stages and all of which share the first."""
+    text = (gating.out / "settings" / "analog_spread_0.toml").read_text(encoding="utf-8")
+    curves = {"best_link", "channel_aware", "naive_noise"}
+    for name in set(gating.curves("analog_spread_0")) - curves:
+        text = re.sub(rf"\[curves\.{name}\]\n[^\[]*", "", text)
+    (tmp_path / "analog_spread_0.toml").write_text(text, encoding="utf-8")
+    options = ("--settings", tmp_path, "--device", "cpu", "--workers", 2, "--out", tmp_path / "run")
+    again = ended("study", "gating", *options, timeout_s=120)
+    assert again.returncode == 0, again.stderr
+    two = Study(again, tmp_path / "run")
+    for curve in curves:
+        assert two.rows("analog_spread_0", curve) == gating.rows("analog_spread_0", curve)
+
+
 def test_the_commands_explain_themselves() -> None:
     for command, words in (
         (("study",), "selection"),
         (("study",), "gating"),
         (STUDY, "--resume"),
+        (STUDY, "--workers"),
+        (STUDY, "--dask"),
         (("study", "gating"), "--gpu"),
     ):
         explained = ended(*command, "--help")
