@@ -7,10 +7,10 @@ import math
 import re
 import signal
 import subprocess
+import sys
 import time
 import tomllib
 import xml.etree.ElementTree as ET
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -301,24 +301,40 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+ONE_AFTER_ANOTHER = """
+import contextlib, io, json, sys
+from airmoe.cli import main
+told = []
+for words in json.loads(sys.argv[1]):
+    sys.argv[1:] = words
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as error:
+        try:
+            main()
+        except SystemExit as end:
+            told.append((end.code, error.getvalue()))
+print(json.dumps(told))
+"""
+
+
 @pytest.fixture(scope="module")
-def refused(place: Path) -> dict[tuple[str, ...], subprocess.CompletedProcess[str]]:
+def refused(place: Path) -> dict[tuple[str, ...], tuple[int, str]]:
+    """Exit status and standard error of each wrong command, given one after the other to one process."""
     before = all_under(place)
-    with ThreadPoolExecutor(2) as pool:
-        done = {wrong: pool.submit(ended, *STUDY, *wrong, cwd=place) for wrong in WRONG}
-    outcomes = {wrong: future.result() for wrong, future in done.items()}
+    commands = json.dumps([[*STUDY, *wrong] for wrong in WRONG])
+    done = ended(commands, program=(sys.executable, "-c", ONE_AFTER_ANOTHER), cwd=place)
     assert all_under(place) == before  # nothing is written
-    return outcomes
+    return dict(zip(WRONG, json.loads(done.stdout), strict=True))
 
 
 @pytest.mark.parametrize("wrong", WRONG, ids=" ".join)
 def test_what_is_wrong_is_one_line_that_names_it(
-    refused: dict[tuple[str, ...], subprocess.CompletedProcess[str]], wrong: tuple[str, ...]
+    refused: dict[tuple[str, ...], tuple[int, str]], wrong: tuple[str, ...]
 ) -> None:
-    assert refused[wrong].returncode == 2
-    assert re.fullmatch(r"airmoe: [^\n]+\n", refused[wrong].stderr), refused[wrong].stderr
+    status, error = refused[wrong]
+    assert status == 2
+    assert re.fullmatch(r"airmoe: [^\n]+\n", error), error
     for words in WRONG[wrong]:
-        assert words in refused[wrong].stderr
+        assert words in error
 
 
 def test_without_matplotlib_it_says_what_to_install() -> None:
