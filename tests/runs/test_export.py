@@ -23,6 +23,7 @@ from airmoe.nn import (
     MlpExpert,
     MlpGate,
     NoisyTopK,
+    Pooling,
 )
 from airmoe.manifest import read_manifest
 from airmoe.manifest import EXPERT_ONNX, EXTRACTOR_ONNX, GATE_ONNX
@@ -196,20 +197,20 @@ def test_experts_and_extractor_take_and_give_maps(served: Path, noisy_model: Mix
 
 
 @pytest.mark.parametrize(
-    ("payload_T", "pooled_TF"),
+    ("pooling", "payload_T", "pooled_TF"),
     [
-        (torch.rand(6, 8), lambda payload_T: payload_T),
-        (torch.rand(6, 8, 3, 2), lambda payload_T: payload_T.mean(dim=(2, 3))),
-        (torch.rand(6, 5, 8), lambda payload_T: payload_T[:, 0]),
+        ("vector", torch.rand(6, 8), lambda payload_T: payload_T),
+        ("map", torch.rand(6, 8, 3, 2), lambda payload_T: payload_T.mean(dim=(2, 3))),
+        ("tokens", torch.rand(6, 5, 8), lambda payload_T: payload_T[:, 0]),
     ],
     ids=["vector", "map", "tokens"],
 )
 def test_a_gate_blind_to_the_channel_takes_payloads_alone_and_pools_them(
-    tmp_path: Path, payload_T: Tensor, pooled_TF: Callable[[Tensor], Tensor]
+    tmp_path: Path, pooling: Pooling, payload_T: Tensor, pooled_TF: Callable[[Tensor], Tensor]
 ) -> None:
     gate = MlpGate(8, 3).eval()
     nn.init.normal_(gate.last.weight)
-    export_gate(gate, payload_T, 3, tmp_path / "gate.onnx")
+    export_gate(gate, payload_T, 3, tmp_path / "gate.onnx", pooling)
     with torch.no_grad():
         expected_TE = gate(pooled_TF(payload_T)).scores_TE
     np.testing.assert_allclose(onnx(tmp_path / "gate.onnx", payload_T.numpy()), expected_TE, atol=1e-5)
