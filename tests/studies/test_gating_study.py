@@ -1,6 +1,7 @@
 """The study of channel-aware gating: its settings, what each method does, and what is told of it."""
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,6 +29,7 @@ from airmoe.studies.gating import GATING, accuracy, shares
 from airmoe.studies.gating.accuracy import LeNetSettings
 from airmoe.studies.gating.asking import Answers, ask_over_links
 from airmoe.studies.gating.claims import claims
+from airmoe.studies.gating.methods import METHODS as METHODS_OF_STUDY
 from airmoe.studies.gating.models import Asked, inputs_of, trained_model
 from airmoe.studies.gating.settings import GatingSettings
 from airmoe.studies.gating.shares import ExpertShareSettings
@@ -201,6 +203,12 @@ def test_what_a_curve_is_tested_over_is_nothing_that_it_is_trained_for() -> None
 )
 def test_each_method_chooses_as_it_says(method: str, policy: Policy) -> None:
     assert GatingSettings(method=method, k=2).policy(3) == policy
+
+
+def test_the_guide_describes_every_method() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "guide" / "gating-study.md").read_text(encoding="utf-8")
+    table = page.partition("## Settings")[0]
+    assert re.findall(r"^\| [^|]+ \| `([a-z-]+)` \| ", table, flags=re.MULTILINE) == list(METHODS_OF_STUDY)
 
 
 def test_an_oracle_of_two_experts_is_refused() -> None:
@@ -616,6 +624,13 @@ def test_no_claim_is_told_of_other_figures_or_of_one_seed() -> None:
     rows = Rows({"aware": one_seed, "blind": one_seed})
     assert claims(curves_of("analog_spread_0"), {"analog_spread_0": rows}) == []
     assert claims({}, {}) == []
+
+
+def test_no_claim_is_told_where_several_curves_are_of_a_method() -> None:
+    curves = curves_of("analog_spread_10")["analog_spread_10"]
+    curves["aware too"] = curves["aware"].model_copy(update={"k": 2})
+    rows = {name: accuracies(lambda seed: 0.01 * seed) for name in curves}
+    assert claims({"gates": curves}, {"gates": Rows(rows)}) == []
 
 
 def test_shares_of_intervals_that_do_not_occur_decide_nothing() -> None:

@@ -1,6 +1,7 @@
 """The study of expert selection: its settings, and what it measures beside sums by hand."""
 
 import itertools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,6 +77,17 @@ def test_a_file_says_only_in_what_its_curves_differ_from_the_defaults(figure: st
         except InvalidInputError:
             continue  # it is needed
         assert without != whole, f"{figure}: {lines[place]}"
+
+
+def test_the_figure_of_the_guide_can_be_read(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "guide" / "selection-study.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"```toml [^\n]*\n(.*?)```", page, flags=re.DOTALL)
+    (tmp_path / "proven_gap.toml").write_text(text, encoding="utf-8")
+    smoke = SELECTION.read("proven_gap", "smoke", tmp_path).curves
+    assert {name: (curve.tokens, curve.seeds) for name, curve in smoke.items()} == {
+        "iid_fast": (64, 2),
+        "iid_tight": (64, 1),
+    }
 
 
 WRONG = {

@@ -117,6 +117,30 @@ class ByLayerSettings(EnergySettings):
         return range(1, self.layers + 1)
 
 
+@dataclass(frozen=True)
+class AtSource:
+    """A policy that every source follows by itself.
+
+    Attributes:
+        make: returns it for settings and seed.
+        by_price: it decides by the prices of an assignment for equal loads, and is charged these; else
+            subcarriers are assigned for the loads that come of it.
+    """
+
+    make: Callable[[EnergySettings, int], Policy]
+    by_price: bool
+
+
+AT_SOURCE = {
+    "des": AtSource(lambda curve, seed: Des(curve.importance, curve.max_experts, curve.z), by_price=True),
+    "wlr": AtSource(lambda curve, seed: Wlr(curve.theta), by_price=True),
+    "cheapest": AtSource(lambda curve, seed: Cheapest(curve.k), by_price=True),
+    "topk": AtSource(lambda curve, seed: TopK(curve.k), by_price=False),
+    "random": AtSource(lambda curve, seed: RandomK(curve.k, seed), by_price=False),
+    "all": AtSource(lambda curve, seed: All(), by_price=False),
+}
+
+
 @dataclass(frozen=True, eq=False)
 class LayerChoice:
     """What a policy chose for one layer, and the J of it: per token, over the air and in all."""
@@ -165,16 +189,9 @@ def _chooser(settings: EnergySettings, seed: int) -> Callable[[DrawnLayer, int],
         return lambda layer, number: _joint(settings, layer, number)
     if settings.policy == "lower-bound":
         return lambda layer, number: _lower_bound(settings, layer, number)
-    makers: dict[str, Callable[[], Policy]] = {
-        "des": lambda: Des(settings.importance, settings.max_experts, settings.z),
-        "topk": lambda: TopK(settings.k),
-        "random": lambda: RandomK(settings.k, seed),
-        "cheapest": lambda: Cheapest(settings.k),
-        "all": All,
-        "wlr": lambda: Wlr(settings.theta),
-    }
-    policy = makers[settings.policy]()
-    return lambda layer, number: _at_source(settings, policy, layer, number)
+    kind = AT_SOURCE[settings.policy]
+    policy = kind.make(settings, seed)
+    return lambda layer, number: _at_source(settings, policy, kind.by_price, layer, number)
 
 
 def _joint(settings: EnergySettings, layer: DrawnLayer, number: int) -> LayerChoice:
@@ -200,7 +217,9 @@ def _lower_bound(settings: EnergySettings, layer: DrawnLayer, number: int) -> La
     return _charged(settings, layer, chosen.mask, best_NN)
 
 
-def _at_source(settings: EnergySettings, policy: Policy, layer: DrawnLayer, number: int) -> LayerChoice:
+def _at_source(
+    settings: EnergySettings, policy: Policy, by_price: bool, layer: DrawnLayer, number: int
+) -> LayerChoice:
     standing_NN = allocate_subcarriers(layer.links)
     placement_E = np.arange(settings.nodes)
     bits_T = np.full(len(layer.source_T), settings.token_bits)
@@ -208,7 +227,7 @@ def _at_source(settings: EnergySettings, policy: Policy, layer: DrawnLayer, numb
     comm_j_TE = _comm_j_TE(settings, layer, standing_NN)
     cost = Cost(comm_j_TE + layer.compute_j_E, comm_j_TE / layer.links.radio.power_w)
     mask_TE = policy.route(layer.scores_TE, cost, slot).mask_TE
-    if settings.policy not in {"topk", "random", "all"}:
+    if by_price:
         return _charged(settings, layer, mask_TE, standing_NN)
     load_NN = np.zeros((settings.nodes, settings.nodes))
     for node in placement_E:
