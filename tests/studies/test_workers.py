@@ -136,6 +136,27 @@ def test_a_model_that_several_workers_want_at_once_is_made_once(
     assert len(list((tmp_path / "out" / "made").iterdir())) == 1
 
 
+_inside: list[int] = []
+
+
+def measure_alone(settings: LineSettings, seed: int) -> Iterator[Row]:
+    """How many curves are measured in this process right now."""
+    _inside.append(seed)
+    for x in settings.values:
+        time.sleep(0.02)  # room for others, if they are let in
+        yield {"x": x, "seed": seed, "y": len(_inside)}
+    _inside.remove(seed)
+
+
+def test_threads_of_one_process_measure_one_curve_after_the_other(study: Study, tmp_path: Path) -> None:
+    """They share its random state."""
+    kind = FigureKind(LineSettings, ("y",), WithoutWorkspace(measure_alone), draw, tables)
+    with ThreadPoolExecutor(WORKERS) as threads:
+        run_study(with_kind(study, "lines", kind), tmp_path / "out", executor=threads)
+    rows = (tmp_path / "out" / "lines.csv").read_text(encoding="utf-8").splitlines()[1:]
+    assert {row.rpartition(",")[2] for row in rows} == {"1"}
+
+
 def measure_too_much(settings: LineSettings, seed: int) -> Iterator[Row]:
     if seed == 1 and settings.slope == 2.0:
         raise InvalidInputError("slope", 2.0, "less")

@@ -13,7 +13,7 @@ from airmoe.studies.curves.rows import Row, Rows
 from airmoe.studies.curves.settings import USUAL_SCALES, CurveSettings, Scale
 
 Curves = Mapping[str, Any]
-"""Curves of one figure by name; all of the class of settings of the figure's kind."""
+"""Curves of one figure by name. Their settings are of one class, that of the figure's kind."""
 
 
 class Axis(BaseModel):
@@ -112,8 +112,8 @@ class Workspace:
 
 
 Measure = Callable[[Any, int, Workspace], Iterator[Row]]
-"""Yields the rows of one curve (its settings) and one seed, a row per abscissa. Worker processes import it by
-its name, so it is a function of a module."""
+"""Yields the rows of one curve (its settings) and one seed, a row per abscissa. It is a function of a module,
+for worker processes import it by its name."""
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,7 @@ def run_study(
 
 
 def _figures(study: Study, folder: Path | None, scale: Scale | None, only: Sequence[str]) -> Figures:
-    """Return what is measured; without a scale all there is, for whole curves are the same at any scale."""
+    """Return the figures to measure; without a scale, all whose files are there."""
     if scale is not None and scale not in study.scales:
         raise InvalidInputError("scale", scale, f"one of {', '.join(study.scales)}")
     for name in only:
