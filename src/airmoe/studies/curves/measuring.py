@@ -4,7 +4,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, CancelledError, Executor, as_completed
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, as_completed
 from dataclasses import dataclass, replace
 
 from airmoe.errors import AirmoeError, telling
@@ -34,6 +34,9 @@ class Piece:
     kind: FigureKind
     settings: CurveSettings
     seed: int
+
+    def __str__(self) -> str:
+        return f"{self.activity}, seed {self.seed}"
 
     @property
     def activity(self) -> str:
@@ -69,8 +72,8 @@ def measure_here(
             done[piece.activity] += 1
             work.progress(piece.activity, done[piece.activity], piece.rows_of_curve, note)
 
-        named = f"{piece.activity}, seed {piece.seed}"
-        yield piece, measure_piece(named, piece.kind.measure, piece.settings, piece.seed, work, row_done)
+        kind, settings = piece.kind, piece.settings
+        yield piece, measure_piece(str(piece), kind.measure, settings, piece.seed, work, row_done)
 
 
 def measure_elsewhere(
@@ -84,25 +87,18 @@ def measure_elsewhere(
     """
     done = Counter[str]()
     there = replace(work, folder=work.folder.resolve(), progress=silent)
-    asked = {}
+    asked = dict[Future[Measured], Piece]()
     try:
         for piece in pieces:
-            named = f"{piece.activity}, seed {piece.seed}"
-            future = executor.submit(
-                _measure_for_another, named, piece.kind.measure, piece.settings, piece.seed, there
-            )
-            asked[future] = piece
+            what = (str(piece), piece.kind.measure, piece.settings, piece.seed, there)
+            asked[executor.submit(_measure_for_another, *what)] = piece
         for future in as_completed(asked):
-            piece = asked[future]
-            try:
-                measured = future.result()
-            except (BrokenExecutor, CancelledError) as error:
-                raise AirmoeError(
-                    f"a worker ended before its work was done ({error}); resume the run"
-                ) from error
+            piece, measured = asked[future], future.result()
             done[piece.activity] += len(measured.rows)
             work.progress(piece.activity, done[piece.activity], piece.rows_of_curve)
             yield piece, measured
+    except (BrokenExecutor, CancelledError) as error:
+        raise AirmoeError(f"a worker ended before its work was done ({error}); resume the run") from error
     finally:
         for future in asked:
             future.cancel()
