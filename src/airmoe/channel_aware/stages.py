@@ -35,6 +35,8 @@ from airmoe.seeding import torch_seeded
 CHECK_EVERY = 50
 """Steps between looks at the loss: each look waits for the device."""
 
+_MODEL, _OPTIMISER = "model", "optimiser"
+
 
 @dataclass(frozen=True, eq=False)
 class TrainingImages:
@@ -143,14 +145,15 @@ def train_stage(
     training = _Stage(stage, model, config, data, progress)
     rows: list[MetricsRow] = []
     if checkpoint is not None and (saved := checkpoint.load(stage)) is not None:
-        state, memories, rows = saved
-        load_weights(model, state, f"checkpoint of stage {stage}")
-        restored(training.optimiser, memories.get(0, {}))
+        rows = saved.rows
+        load_weights(model, saved.groups[_MODEL], f"checkpoint of stage {stage}")
+        restored(training.optimiser, saved.groups.get(_OPTIMISER, {}))
     for epoch in range(len(rows), training.settings.epochs):
         loss = training.epoch(epoch)
         rows.append({"stage": stage, "round": epoch + 1, "loss": loss})
         if checkpoint is not None:
-            checkpoint.save(stage, _on_cpu(model.state_dict()), {0: flattened(training.optimiser)}, rows)
+            groups = {_MODEL: _on_cpu(model.state_dict()), _OPTIMISER: flattened(training.optimiser)}
+            checkpoint.save(stage, groups, rows)
         if events is not None:
             events.write(rows[-1])
         progress(stage, (epoch + 1) * training.batches, training.steps, f"loss {loss:.3f}")

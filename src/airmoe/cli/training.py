@@ -16,7 +16,6 @@ from airmoe.errors import InvalidInputError, require
 if TYPE_CHECKING:
     from airmoe.channel_aware.config import ChannelAwareConfig
     from airmoe.data import ImageSet
-    from airmoe.runs.checkpoint import MetricsRow
 
 TRAINING = "torch", "onnx", "onnxscript", "safetensors", "sklearn", "matplotlib"
 """What every training imports."""
@@ -138,18 +137,9 @@ def train(
         raise InvalidInputError("device", device, f"none: only --method {CHANNEL_AWARE} has a choice")
     settings = networked_settings(data, config, clients, seed)
     images = _load(settings.data.name, data_dir)
-    steps = settings.features.rounds + settings.data.clients + settings.gate.rounds
     with ProgressBars(console) as progress:
-        done = 0
-
-        def report(row: "MetricsRow") -> None:
-            nonlocal done
-            done += 1
-            score = f" macro-F1 {row['macro_f1']:.3f}" if "macro_f1" in row else ""
-            progress("train", done, steps, f"{row['stage']}{score}")
-
         try:
-            trained = train_run(settings, images, out, resume=resume, report=report)
+            trained = train_run(settings, images, out, resume=resume, progress=progress)
         except KeyboardInterrupt:
             console.print(f"Interrupted. Go on with: {_to_go_on()}", soft_wrap=True)
             raise

@@ -12,7 +12,6 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from airmoe.errors import InvalidInputError
-from airmoe.manifest import Seed, MeshTransmission
 
 Positive = Annotated[int, Field(ge=1, le=10**6)]
 LearningRate = Annotated[float, Field(gt=0, le=1e30)]
@@ -24,20 +23,6 @@ class Section(BaseModel):
     """A part of a configuration; unknown keys are errors, and so are values of another type."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class LinkSettings(Section):
-    """The simulated radio between the clients: Rayleigh block fading on OFDMA subcarriers.
-
-    ``transmission`` says what a mesh does to features on their way: "ideal" links carry bits without error,
-    "analog" ones add noise.
-    """
-
-    mean_snr_db: Annotated[float, Field(ge=-300, le=300)] = 10.0
-    subcarriers: Annotated[int, Field(ge=1, le=1 << 20)] = 128
-    subcarrier_hz: Annotated[float, Field(ge=1, le=1e12)] = 1e6
-    power_w: Annotated[float, Field(ge=1e-12, le=1e6)] = 1e-2
-    transmission: MeshTransmission = "ideal"
 
 
 def parse_section(model: type[Parsed], text: str, origin: str) -> Parsed:
@@ -92,7 +77,7 @@ def read_settings(path: Path) -> str:
 
 
 def dump_config(config: Section) -> str:
-    """Return settings as TOML that `parse_section` reads back to the same; a None is a key that is not there."""
+    """Return settings as TOML that `parse_section` reads back to the same. What is None has no key."""
     return tomli_w.dumps(config.model_dump(exclude_none=True))
 
 
