@@ -66,7 +66,7 @@ class Form:
         names = self.written or tuple(own)
         return [_part(own[name], kinds[name], last=name == names[-1]) for name in names]
 
-    @property
+    @cached_property
     def _always(self) -> int:
         """How many parts are always written."""
         if self.needed is not None:
