@@ -1,12 +1,12 @@
-"""The run folder: what training writes and serving reads.
+"""The run folder, which training writes and serving reads.
 
     config.toml  run.json  metrics.jsonl  figures/  report.html
     shared/extractor.{safetensors,onnx}  shared/gate.{safetensors,onnx}
     clients/<id>/expert.{safetensors,onnx}  clients/<id>/manifest.json
     clients/server/manifest.json
 
-Without a server, every client is a node with an expert and asks for itself, by the shared extractor and gate.
-With one, a client is an expert's node alone; the server asks, and holds no expert.
+Without a server, every client is a node with an expert, and asks by the shared extractor and gate. With a
+server, the clients only serve their experts; the server asks, and holds no expert.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""SNR processes by name, as the command line and configuration files give them."""
+"""SNR processes made from the texts that the command line and configuration files give."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,15 +24,22 @@ PROCESS_FORMS = (
 
 
 def make_process(text: str) -> SnrProcess:
-    """Return the process of this name; its `name` is the same text in its shortest form.
+    """Return the process that a text describes; its `name` is the same text in its shortest form.
 
     Args:
         text: one of the forms in `PROCESS_FORMS`, e.g. "uniform:-5:20". A path may hold colons. In the name
             of a column a colon is written %3A and a percent sign %25.
 
     Raises:
-        InvalidInputError: an unknown name (the message lists the known ones) or a parameter out of range.
+        InvalidInputError: the form is unknown (the message lists all forms), or a parameter is out of range.
         DataError: a trace cannot be read.
+
+    Examples:
+        >>> from airmoe.links import make_process
+        >>> make_process("uniform:-5:20")
+        UniformSnr(low_db=-5.0, high_db=20.0)
+        >>> make_process("rician:10.0:5.0").name
+        'rician:10:5'
     """
     rule, _, rest = text.partition(":")
     if rule == "trace" and rest:
@@ -70,4 +77,4 @@ _RULES: dict[str, tuple[Callable[..., SnrProcess], tuple[Callable[[str], Any], .
     "path-loss": (ShadowedPathLossSnr, (float,) * 6, 3),
     "tdl": (TdlSnr, (str, float, float, float, float, float, int, float), 2),
 }
-"""Rule to its class, what reads its fields, and how many of them are needed."""
+"""The class of each rule, the functions that read its fields, and how many fields are needed."""

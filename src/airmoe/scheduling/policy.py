@@ -3,6 +3,8 @@
 Shape suffixes: T items, E experts, N nodes.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
@@ -56,7 +58,7 @@ class Slot:
             shape_TE = len(self.source_T), len(self.placement_E)
             refuse_shape("snr", self.snr.true_db_TE, shape_TE, "(T, E)")
 
-    def of_items(self, item_I: NDArray[np.int64]) -> "Slot":
+    def of_items(self, item_I: NDArray[np.int64]) -> Slot:
         """Return the same slot with these items only."""
         bits_I = None if self.bits_T is None else self.bits_T[item_I]
         snr = None if self.snr is None else self.snr.of_items(item_I)

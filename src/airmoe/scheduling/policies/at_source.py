@@ -3,6 +3,8 @@
 Shape suffixes: T items, E experts.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
 from typing import ClassVar
 

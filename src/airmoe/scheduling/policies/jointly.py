@@ -3,6 +3,8 @@
 Shape suffixes: T items, E experts, N nodes.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import ClassVar
 

@@ -3,6 +3,8 @@
 Shape suffixes: T items, E experts.
 """
 
+from __future__ import annotations
+
 import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
