@@ -15,7 +15,14 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "airmoe"
 MEET_FIRST = (
     *("links.Links.from_gain", "links.Links.from_snr", "links.LinkSnr", "links.Ofdma"),
     *("links.RayleighFading", "links.link_sequence", "links.make_process"),
-    *("scheduling.Des", "scheduling.Jesa", "scheduling.TopK", "scheduling.make_policy"),
+    *(
+        "scheduling.Cost",
+        "scheduling.Des",
+        "scheduling.Jesa",
+        "scheduling.Placement",
+        "scheduling.TopK",
+        "scheduling.make_policy",
+    ),
     *("scheduling.allocate_subcarriers", "scheduling.schedule_layer", "scheduling.select_experts"),
     *("data.load_images", "data.partition", "data.read_image"),
     *("radio.Analog", "radio.Digital", "radio.make_transmission"),
@@ -98,7 +105,7 @@ def signatures(package: str) -> Iterator[tuple[str, str]]:
         if callable(thing):
             yield name, str(inspect.signature(thing))
         if inspect.isclass(thing):
-            for method, function in inspect.getmembers(thing, inspect.isroutine):
+            for method, function in inspect.getmembers(thing, callable):
                 if not method.startswith("_"):
                     yield f"{name}.{method}", str(inspect.signature(function))
 

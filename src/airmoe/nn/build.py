@@ -15,6 +15,7 @@ from airmoe.nn.channel_gates import BiasGate, ConcatGate, MlpGate, NoisyTopK
 from airmoe.nn.experts import MlpExpert
 from airmoe.nn.gates import LinearGate
 from airmoe.nn.moe import MixtureOfExperts
+from airmoe.nn.moe_layer import MoeLayer
 
 PRETRAINED = "hf:"
 
@@ -50,6 +51,13 @@ def build_extractor(
         InvalidInputError: unknown backbone, an option that it does not have or whose value is none of its
             own, or a number of channels that is neither 1 nor 3.
         MissingExtraError: a pretrained model, and transformers is not installed.
+
+    Examples:
+        >>> import torch
+        >>> from airmoe.nn import build_extractor
+        >>> extractor = build_extractor("lenet5", channels=1).eval()
+        >>> tuple(extractor(torch.zeros(2, 1, 32, 32)).shape), extractor.features
+        ((2, 400), 400)
     """
     if backbone not in BACKBONES and (not backbone.startswith(PRETRAINED) or backbone == PRETRAINED):
         known = ", ".join((*BACKBONES, f"{PRETRAINED}NAME_OR_PATH"))
@@ -78,6 +86,7 @@ def build_model(
     noisy: bool = False,
     expert_hidden: int | None = 256,
     training_k: int = 1,
+    source: int = 0,
 ) -> MixtureOfExperts:
     """Return a mixture of experts: the backbone's feature extractor, a gate and experts.
 
@@ -93,11 +102,20 @@ def build_model(
         expert_hidden: width of the one hidden layer of each expert, which sees the pooled payload; None makes
             each expert the rest of the backbone, on the payload as it is.
         training_k: experts per item while training.
+        source: the node where items rest unless a call says otherwise; expert e is on node e.
 
     Raises:
         InvalidInputError: as `build_extractor`; an unknown gate; a number that is out of range; or a
             pretrained backbone with ``expert_hidden`` None.
         MissingExtraError: as `build_extractor`.
+
+    Examples:
+        >>> import torch
+        >>> from airmoe.nn import build_model
+        >>> model = build_model("lenet5", classes=10, experts=4, channels=1).eval()
+        >>> output = model(torch.zeros(2, 1, 32, 32))
+        >>> tuple(output.scores_TE.shape)
+        (2, 4)
     """
     integer_at_least("classes", classes, 2)
     integer_at_least("experts", experts, 1)
@@ -109,14 +127,11 @@ def build_model(
     gating = GATES[gate](extractor.features, experts)
     if noisy:
         gating = NoisyTopK(gating, extractor.features, experts, training_k)
-    return MixtureOfExperts(
-        extractor,
-        gating,
-        [
-            extractor.tail(classes)
-            if expert_hidden is None
-            else MlpExpert(extractor.features, classes, expert_hidden)
-            for _ in range(experts)
-        ],
-        training_k=training_k,
-    )
+    made = [
+        extractor.tail(classes)
+        if expert_hidden is None
+        else MlpExpert(extractor.features, classes, expert_hidden, extractor.pooling)
+        for _ in range(experts)
+    ]
+    layer = MoeLayer(gating, made, pooling=extractor.pooling, training_k=training_k, source=source)
+    return MixtureOfExperts(extractor, layer)

@@ -14,13 +14,25 @@ from numpy.typing import ArrayLike, NDArray
 from airmoe.checks import integer_at_least, number_within, positive_number
 from airmoe.errors import InvalidInputError
 from airmoe.randomness import stream
+from airmoe.scheduling.cost import Cost
 from airmoe.scheduling.policy import Routing, Slot, check_inputs, routing_of
 from airmoe.scheduling.selection.select import select_experts
 
 
 @dataclass(frozen=True)
 class TopK:
-    """The k best scores among the reachable experts; ties go to the lower index; energy is ignored."""
+    """The k best scores among the reachable experts; ties go to the lower index; energy is ignored.
+
+    Args:
+        k: how many experts an item gets, at least 1.
+
+    Examples:
+        >>> from airmoe.scheduling import Cost, Slot, TopK
+        >>> slot = Slot(source_T=[0], placement=[0, 1, 2])  # one item at node 0, expert e at node e
+        >>> cost = Cost([[0.0, 3e-5, 1e-5]])
+        >>> TopK(2).route([[0.1, 0.6, 0.3]], cost, slot).mask_TE.tolist()
+        [[False, True, True]]
+    """
 
     k: int
     joint: ClassVar[bool] = False
@@ -33,10 +45,10 @@ class TopK:
         """E.g. "topk:2"."""
         return f"topk:{self.k}"
 
-    def route(self, scores_TE: ArrayLike, price_j_TE: ArrayLike, slot: Slot) -> Routing:
+    def route(self, scores_TE: ArrayLike, cost: Cost, slot: Slot) -> Routing:
         """Choose; see `Policy.route`."""
-        scores, price = check_inputs(scores_TE, price_j_TE, slot)
-        return routing_of(_smallest(-scores, np.isfinite(price), self.k), price)
+        scores = check_inputs(scores_TE, cost, slot)
+        return routing_of(_smallest(-scores, cost.reachable_TE, self.k), cost)
 
 
 @dataclass(frozen=True)
@@ -58,10 +70,10 @@ class RandomK:
         """E.g. "random:1"."""
         return f"random:{self.k}"
 
-    def route(self, scores_TE: ArrayLike, price_j_TE: ArrayLike, slot: Slot) -> Routing:
+    def route(self, scores_TE: ArrayLike, cost: Cost, slot: Slot) -> Routing:
         """Choose; see `Policy.route`."""
-        _, price = check_inputs(scores_TE, price_j_TE, slot)
-        return routing_of(_smallest(self._stream.random(price.shape), np.isfinite(price), self.k), price)
+        scores = check_inputs(scores_TE, cost, slot)
+        return routing_of(_smallest(self._stream.random(scores.shape), cost.reachable_TE, self.k), cost)
 
 
 @dataclass(frozen=True)
@@ -75,11 +87,10 @@ class Local:
         """Always "local"."""
         return "local"
 
-    def route(self, scores_TE: ArrayLike, price_j_TE: ArrayLike, slot: Slot) -> Routing:
+    def route(self, scores_TE: ArrayLike, cost: Cost, slot: Slot) -> Routing:
         """Choose; see `Policy.route`."""
-        _, price = check_inputs(scores_TE, price_j_TE, slot)
-        at_home_TE = slot.source_T[:, np.newaxis] == slot.placement_E[np.newaxis, :]
-        return routing_of(at_home_TE & np.isfinite(price), price)
+        check_inputs(scores_TE, cost, slot)
+        return routing_of(slot.at_home_TE & cost.reachable_TE, cost)
 
 
 @dataclass(frozen=True)
@@ -97,10 +108,10 @@ class Cheapest:
         """E.g. "cheapest:1"."""
         return f"cheapest:{self.k}"
 
-    def route(self, scores_TE: ArrayLike, price_j_TE: ArrayLike, slot: Slot) -> Routing:
+    def route(self, scores_TE: ArrayLike, cost: Cost, slot: Slot) -> Routing:
         """Choose; see `Policy.route`."""
-        _, price = check_inputs(scores_TE, price_j_TE, slot)
-        return routing_of(_smallest(price, np.isfinite(price), self.k), price)
+        check_inputs(scores_TE, cost, slot)
+        return routing_of(_smallest(cost.energy_j_TE, cost.reachable_TE, self.k), cost)
 
 
 @dataclass(frozen=True)
@@ -118,16 +129,16 @@ class BestLink:
         """E.g. "best-link:1"."""
         return f"best-link:{self.k}"
 
-    def route(self, scores_TE: ArrayLike, price_j_TE: ArrayLike, slot: Slot) -> Routing:
+    def route(self, scores_TE: ArrayLike, cost: Cost, slot: Slot) -> Routing:
         """Choose; see `Policy.route`.
 
         Raises:
             InvalidInputError: the slot says nothing about SNR.
         """
-        _, price = check_inputs(scores_TE, price_j_TE, slot)
+        check_inputs(scores_TE, cost, slot)
         if (snr_db_TE := slot.observed_snr_db_TE) is None:
             raise InvalidInputError("slot.snr", None, "links, or an SNR for each item and expert")
-        return routing_of(_smallest(-snr_db_TE, np.isfinite(price), self.k), price)
+        return routing_of(_smallest(-snr_db_TE, cost.reachable_TE, self.k), cost)
 
 
 @dataclass(frozen=True)
@@ -135,7 +146,7 @@ class Wlr:
     """Weight-to-latency ratio, after WDMoE (arXiv 2405.03131); the formula is ours.
 
     With latency tau_j = s0 / r + compute_s, just compute_s at the item's own node, an expert is chosen if
-    t_j / tau_j is at least theta times the largest such ratio. The airtime s0 / r is the price over P0.
+    t_j / tau_j is at least theta times the largest such ratio. The airtime s0 / r is that of the cost.
 
     Args:
         theta: from 0 to 1; 1 takes the best ratio alone.
@@ -156,18 +167,12 @@ class Wlr:
         name = f"wlr:{shortest(self.theta)}"
         return name if self.compute_s == 1e-4 else f"{name}:{shortest(self.compute_s)}"
 
-    def route(self, scores_TE: ArrayLike, price_j_TE: ArrayLike, slot: Slot) -> Routing:
-        """Choose; see `Policy.route`. The slot must have links.
-
-        Raises:
-            InvalidInputError: as `Policy.route`, or the slot has no links.
-        """
-        scores, price = check_inputs(scores_TE, price_j_TE, slot)
-        if slot.links is None:
-            raise InvalidInputError("slot.links", None, f"links, which {self.name} reads the power from")
-        ratio_TE = scores / (price / slot.links.radio.power_w + self.compute_s)
+    def route(self, scores_TE: ArrayLike, cost: Cost, slot: Slot) -> Routing:
+        """Choose; see `Policy.route`."""
+        scores = check_inputs(scores_TE, cost, slot)
+        ratio_TE = scores / (cost.airtime_s_TE + self.compute_s)
         enough_TE = ratio_TE >= self.theta * ratio_TE.max(axis=1, keepdims=True)
-        return routing_of(enough_TE & np.isfinite(price), price)
+        return routing_of(enough_TE & cost.reachable_TE, cost)
 
 
 @dataclass(frozen=True)
@@ -181,10 +186,10 @@ class All:
         """Always "all"."""
         return "all"
 
-    def route(self, scores_TE: ArrayLike, price_j_TE: ArrayLike, slot: Slot) -> Routing:
+    def route(self, scores_TE: ArrayLike, cost: Cost, slot: Slot) -> Routing:
         """Choose; see `Policy.route`."""
-        _, price = check_inputs(scores_TE, price_j_TE, slot)
-        return routing_of(np.isfinite(price), price)
+        check_inputs(scores_TE, cost, slot)
+        return routing_of(cost.reachable_TE, cost)
 
 
 @dataclass(frozen=True)
@@ -197,6 +202,13 @@ class Des:
         importance: gamma0, from 0 to 1.
         max_experts: D, the most experts an item may get.
         z: the requirement before the layer's importance, from 0 to 1.
+
+    Examples:
+        >>> from airmoe.scheduling import Cost, Des, Slot
+        >>> slot = Slot(source_T=[0], placement=[0, 1, 2])  # one item at node 0, expert e at node e
+        >>> routing = Des(importance=0.4).route([[0.1, 0.6, 0.3]], Cost([[0.0, 3e-5, 1e-5]]), slot)
+        >>> routing.mask_TE.tolist()  # 0.1 + 0.3 suffice, for less than 0.6
+        [[True, False, True]]
     """
 
     importance: float = 0.5
@@ -214,11 +226,11 @@ class Des:
         """E.g. "des:0.5:2", or "des:0.5:2:0.8" where z is not 1."""
         return layered_name("des", self.importance, self.max_experts, self.z)
 
-    def route(self, scores_TE: ArrayLike, price_j_TE: ArrayLike, slot: Slot) -> Routing:
+    def route(self, scores_TE: ArrayLike, cost: Cost, slot: Slot) -> Routing:
         """Choose; see `Policy.route`."""
-        scores, price = check_inputs(scores_TE, price_j_TE, slot)
+        scores = check_inputs(scores_TE, cost, slot)
         threshold = self.z * self.importance**slot.layer
-        selection = select_experts(scores, price, threshold, self.max_experts)
+        selection = select_experts(scores, cost.energy_j_TE, threshold, self.max_experts)
         return Routing(selection.mask, selection.energy_j, selection.feasible)
 
 

@@ -22,7 +22,7 @@ from airmoe.mesh import MeshClient
 from airmoe.mesh.networks import OnnxGate
 from airmoe.networked.config import NetworkedConfig
 from airmoe.networked.run import ClientData, Report, as_pixels, train_gate
-from airmoe.nn import LocalCarrier, MixtureOfExperts, RadioCarrier
+from airmoe.nn import MixtureOfExperts, MoeLayer, RadioCarrier
 from airmoe.radio import Analog
 from airmoe.randomness import stream
 from airmoe.runfolder import client_folders
@@ -64,11 +64,11 @@ def train_aware_mixture(
     """
     config = config.model_copy(update={"gate": config.gate.model_copy(update={"channel_aware": True})})
     features_TF = [outputs_in_batches(naive.extractor, images) for images in data.images_TCHW]
-    experts = list(naive.experts)
+    experts = list(naive.layer.experts)
     gate, rows = train_gate(
         "channel-aware gate", config, naive.extractor, experts, features_TF, data, None, report
     )
-    mixture = MixtureOfExperts(naive.extractor, gate, experts).eval()
+    mixture = MixtureOfExperts(naive.extractor, MoeLayer(gate, experts)).eval()
     save_file(gate.state_dict(), run / "shared" / f"{GATE_FILE}.safetensors")
     export_gate(gate, features_TF[0][:32], len(experts), run / "shared" / f"{GATE_FILE}.onnx")
     return mixture, rows
@@ -125,14 +125,15 @@ class AnalogComparison:
             batch: images in a query.
         """
         model, policy = self._methods[AWARE]
-        model.carrier, model.policy, worst = LocalCarrier(), policy, 0.0
+        worst = 0.0
         noiseless = Links.from_snr(_NOISELESS_DB, self._radio, self._clients)
         for index, start in enumerate(range(0, len(self._images), batch)):
             client, seen = clients[index % len(clients)], self._links_T[start]
             part = self._images[start : start + batch]
             source_T = np.full(len(part), client.manifest.client)
             with torch.no_grad():
-                expected = model(as_pixels(part), source_T, LinkSnr(seen.snr_db(source_T))).y_TC.numpy()
+                snr = LinkSnr(seen.snr_db(source_T))
+                expected = model(as_pixels(part), source_T, snr=snr, policy=policy).y_TC.numpy()
             usual, client.gate = client.gate, self._aware_gate
             client.policy, client.links = policy, noiseless.with_observed(seen)
             worst = max(worst, float(np.abs(client.predict(part).probability_TC - expected).max()))
