@@ -161,8 +161,10 @@ def test_own_policy_pays_the_cheapest_good_expert_and_less_than_top_1() -> None:
         output = model(example["images_TCHW"], source_T)
         payload_T = model.extractor(example["images_TCHW"])
     scores_TE = output.scores_TE.numpy()
-    bits_T = np.full(len(source_T), float(model.carrier.payload_bits(payload_T)))
-    price_j_TE = model.carrier.price_j(Slot(source_T, np.arange(4), bits_T=bits_T)).quoted_j_TE
+    carrier = example["carrier"]
+    bits_T = np.full(len(source_T), float(carrier.payload_bits(payload_T)))
+    price = carrier.price(payload_T, Slot(source_T, np.arange(4), bits_T=bits_T))
+    price_j_TE = price.quoted.energy_j_TE
     good_TE = scores_TE >= scores_TE.max(axis=1, keepdims=True) / 2
     cheapest_j = np.where(good_TE, price_j_TE, np.inf).min(axis=1).sum()
     best_j = price_j_TE[np.arange(len(scores_TE)), scores_TE.argmax(axis=1)].sum()

@@ -56,7 +56,7 @@ def test_payload_and_pooled_width_are_as_declared(name: str, channels: int) -> N
     extractor = TINY[name](channels)
     payload_T = extractor(torch.rand(2, channels, 32, 32))
     assert payload_T.shape == (2, *extractor.payload_shape)
-    assert pool(payload_T).shape == (2, extractor.features)
+    assert pool(payload_T, extractor.pooling).shape == (2, extractor.features)
     assert extractor.tail(CLASSES)(payload_T).shape == (2, CLASSES)
 
 

@@ -13,7 +13,7 @@ from airmoe.data import ImageSet
 from airmoe.errors import NoExpertReachedError
 from airmoe.mesh import MeshClient, open_session
 from airmoe.runfolder import client_folders
-from airmoe.scheduling import Routing, Slot, TopK
+from airmoe.scheduling import Cost, Routing, Slot, TopK
 from airmoe.studies.demo.fleet import NodeFleet
 from airmoe.studies.demo.trials import Trial, ask
 
@@ -180,10 +180,10 @@ class Fails:
 
     name, joint, broken = "fails", False, False
 
-    def route(self, scores_TE: ArrayLike, price_j_TE: ArrayLike, slot: Slot) -> Routing:
+    def route(self, scores_TE: ArrayLike, cost: Cost, slot: Slot) -> Routing:
         if self.broken:
             raise RuntimeError("no policy")
-        return TopK(1).route(scores_TE, price_j_TE, slot)
+        return TopK(1).route(scores_TE, cost, slot)
 
 
 def test_asking_together_ends_for_all_when_one_client_cannot_go_on(
