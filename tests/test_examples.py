@@ -17,11 +17,12 @@ import numpy as np
 import pytest
 import torch
 
+from airmoe.links import Ofdma
 from airmoe.scheduling import Slot
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-TESTED = {"joint_schedule", "own_channel", "own_images", "own_policy"}
+TESTED = {"joint_schedule", "own_carrier", "own_channel", "own_images", "own_policy"}
 TOLERANCE = 1e-3  # joules are printed with five digits
 
 
@@ -172,3 +173,13 @@ def test_own_policy_pays_the_cheapest_good_expert_and_less_than_top_1() -> None:
     assert float(joules["cheapest-good"]) == pytest.approx(cheapest_j, rel=TOLERANCE)
     assert float(joules["topk:1"]) == pytest.approx(best_j, rel=TOLERANCE)
     assert cheapest_j < best_j
+
+
+def test_own_carrier_records_what_the_dispatch_charges() -> None:
+    transfer, whole = printed("own_carrier")
+    pairs, busy_ms = re.fullmatch(r"(\d+) pairs, (\S+) ms on the air", transfer).groups()  # type: ignore[union-attr]
+    assert int(pairs) == 64 * 2
+    dispatched = variables("own_carrier")["answer"].dispatched
+    assert float(busy_ms) == pytest.approx(dispatched.airtime_s_T.sum() * 1e3, rel=TOLERANCE)
+    assert float(busy_ms) == pytest.approx(dispatched.energy_j_T.sum() / Ofdma().power_w * 1e3, rel=TOLERANCE)
+    assert whole == f"{busy_ms} ms in all"

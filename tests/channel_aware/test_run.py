@@ -164,7 +164,7 @@ def test_an_interrupted_run_ends_at_the_same_weights_rows_and_events(
         assert torch.equal(weights[f"extractor.{name}"], tensor)
     for expert in (0, 1):
         for name, tensor in load_file(run / "clients" / f"0{expert}" / "expert.safetensors").items():
-            assert torch.equal(weights[f"experts.{expert}.{name}"], tensor)
+            assert torch.equal(weights[f"layer.experts.{expert}.{name}"], tensor)
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
     events.Reload()
     for stage in ("clean", "channel"):

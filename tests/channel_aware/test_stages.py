@@ -185,9 +185,8 @@ def test_a_checkpoint_of_other_experts_is_refused_by_weight_and_shapes(
     other = Training(config_of(model={"gate": "concat", "experts": 2}), few_digits)
     with pytest.raises(RunFolderError) as refused:
         other.train("clean", checkpoint=checkpoint)
-    assert (
-        str(refused.value) == "checkpoint of stage clean: experts.2.layers.0.bias is unknown to this network"
-    )
+    said = "checkpoint of stage clean: layer.experts.2.layers.0.bias is unknown to this network"
+    assert str(refused.value) == said
 
 
 @pytest.mark.parametrize("transmission", ["analog", "digital:4:qpsk:conv"])
@@ -313,7 +312,11 @@ def test_a_part_with_rate_zero_stays_as_it_was(
     training = Training(config_of(channel=rates), few_digits).train("clean")
     before = training.weights
     after = training.train("channel").weights
-    moved = {name.partition(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    moved = {
+        name.removeprefix("layer.").partition(".")[0]
+        for name in before
+        if not torch.equal(before[name], after[name])
+    }
     assert moved == {"extractor", "gate", "experts"} - {part}
 
 

@@ -76,11 +76,11 @@ def test_normalisation_and_width_reach_extractor_and_experts() -> None:
 )
 def test_a_gate_is_had_by_name_with_or_without_noise(name: str, gate: type[nn.Module]) -> None:
     options = {"classes": 5, "experts": 3, "channels": 1, "gate": name, "training_k": 2}
-    assert type(build_model("lenet5", **options).gate) is gate  # type: ignore[arg-type]
+    assert type(build_model("lenet5", **options).layer.gate) is gate  # type: ignore[arg-type]
     noisy = build_model("lenet5", noisy=True, **options)  # type: ignore[arg-type]
-    assert type(noisy.gate) is NoisyTopK
-    assert noisy.gate.k == 2
-    assert type(noisy.gate.gate) is gate
+    assert type(noisy.layer.gate) is NoisyTopK
+    assert noisy.layer.gate.k == 2
+    assert type(noisy.layer.gate.gate) is gate
     assert noisy.train()(torch.rand(4, 1, 32, 32)).load_TE.shape == (4, 3)
 
 

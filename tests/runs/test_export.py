@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -17,18 +18,21 @@ from airmoe.nn import (
     BiasGate,
     ConcatGate,
     GateOutput,
+    LeNet5Expert,
     LeNet5Extractor,
     LinearGate,
     MixtureOfExperts,
     MlpExpert,
     MlpGate,
     NoisyTopK,
+    build_model,
+    Pooling,
 )
-from airmoe.manifest import read_manifest
+from airmoe.manifest import RadioSpec, read_manifest
 from airmoe.manifest import EXPERT_ONNX, EXTRACTOR_ONNX, GATE_ONNX
 from airmoe.runfolder import SERVER, checked_file, client_folders
 from airmoe.networked.config import load_config
-from airmoe.runs.export import export_gate, export_onnx
+from airmoe.runs.export import export_gate, export_onnx, export_run
 from tests.mesh.exported import export_maps, map_model
 
 
@@ -196,20 +200,20 @@ def test_experts_and_extractor_take_and_give_maps(served: Path, noisy_model: Mix
 
 
 @pytest.mark.parametrize(
-    ("payload_T", "pooled_TF"),
+    ("pooling", "payload_T", "pooled_TF"),
     [
-        (torch.rand(6, 8), lambda payload_T: payload_T),
-        (torch.rand(6, 8, 3, 2), lambda payload_T: payload_T.mean(dim=(2, 3))),
-        (torch.rand(6, 5, 8), lambda payload_T: payload_T[:, 0]),
+        ("vector", torch.rand(6, 8), lambda payload_T: payload_T),
+        ("map", torch.rand(6, 8, 3, 2), lambda payload_T: payload_T.mean(dim=(2, 3))),
+        ("tokens", torch.rand(6, 5, 8), lambda payload_T: payload_T[:, 0]),
     ],
     ids=["vector", "map", "tokens"],
 )
 def test_a_gate_blind_to_the_channel_takes_payloads_alone_and_pools_them(
-    tmp_path: Path, payload_T: Tensor, pooled_TF: Callable[[Tensor], Tensor]
+    tmp_path: Path, pooling: Pooling, payload_T: Tensor, pooled_TF: Callable[[Tensor], Tensor]
 ) -> None:
     gate = MlpGate(8, 3).eval()
     nn.init.normal_(gate.last.weight)
-    export_gate(gate, payload_T, 3, tmp_path / "gate.onnx")
+    export_gate(gate, payload_T, 3, tmp_path / "gate.onnx", pooling)
     with torch.no_grad():
         expected_TE = gate(pooled_TF(payload_T)).scores_TE
     np.testing.assert_allclose(onnx(tmp_path / "gate.onnx", payload_T.numpy()), expected_TE, atol=1e-5)
@@ -291,3 +295,72 @@ class Unfinite(nn.Module):
 def test_an_export_that_says_something_else_is_refused(tmp_path: Path, module: nn.Module) -> None:
     with pytest.raises(RunFolderError, match=r"wrong\.onnx: ONNX and PyTorch outputs differ by"):
         export_onnx(module, {"input": torch.ones(2, 3)}, tmp_path / "wrong.onnx")
+
+
+@pytest.fixture
+def traced(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
+    """The networks that PyTorch's exporter was given."""
+    modules: list[nn.Module] = []
+    export = torch.onnx.export
+
+    def watched(module: nn.Module, *args: Any, **options: Any) -> Any:
+        modules.append(module)
+        return export(module, *args, **options)
+
+    monkeypatch.setattr(torch.onnx, "export", watched)
+    return modules
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "payload_T"),
+    [
+        (MlpExpert(4, 3), MlpExpert(4, 3), torch.rand(5, 4)),
+        (LeNet5Expert(10), LeNet5Expert(10), torch.rand(5, 400)),
+    ],
+    ids=["mlp", "lenet5"],
+)
+def test_a_network_of_the_same_form_is_written_without_a_trace_as_if_it_had_been_traced(
+    tmp_path: Path, traced: list[nn.Module], one: nn.Module, other: nn.Module, payload_T: Tensor
+) -> None:
+    export_onnx(one, {"input": payload_T}, tmp_path / "one.onnx")
+    export_onnx(other, {"input": payload_T}, tmp_path / "like.onnx", like=tmp_path / "one.onnx")
+    assert traced == [one]
+    export_onnx(other, {"input": payload_T}, tmp_path / "traced.onnx")
+    assert (tmp_path / "like.onnx").read_bytes() == (tmp_path / "traced.onnx").read_bytes()
+    assert (tmp_path / "like.onnx").read_bytes() != (tmp_path / "one.onnx").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (nn.Sequential(nn.Linear(4, 4), nn.ReLU()), nn.Sequential(nn.Linear(4, 4), nn.Tanh())),
+        (nn.Sequential(nn.Linear(4, 4)), nn.Sequential(nn.Linear(4, 2))),
+        (nn.Sequential(nn.Linear(4, 4)), nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))),
+    ],
+    ids=["another function", "another width", "another depth"],
+)
+def test_a_network_of_another_form_is_traced(
+    tmp_path: Path, traced: list[nn.Module], one: nn.Module, other: nn.Module
+) -> None:
+    inputs_TF = torch.randn(6, 4)
+    export_onnx(one, {"input": inputs_TF}, tmp_path / "one.onnx")
+    export_onnx(other, {"input": inputs_TF}, tmp_path / "other.onnx", like=tmp_path / "one.onnx")
+    assert traced == [one, other]
+    with torch.no_grad():
+        np.testing.assert_allclose(
+            onnx(tmp_path / "other.onnx", inputs_TF.numpy()), other(inputs_TF), atol=1e-5
+        )
+
+
+def test_of_experts_of_one_form_only_the_first_is_traced(tmp_path: Path, traced: list[nn.Module]) -> None:
+    model = build_model("lenet5", classes=4, experts=3, channels=1, expert_hidden=8)
+    export_run(
+        tmp_path / "run",
+        model,
+        torch.rand(4, 1, 32, 32),
+        mesh="lab",
+        class_names=("a", "b", "c", "d"),
+        holds=[[0], [1], [2]],
+        radio=RadioSpec(mean_snr_db=10.0, subcarriers=8, subcarrier_hz=1e6, power_w=0.01, seed=0),
+    )
+    assert [type(module).__name__ for module in traced] == ["LeNet5Extractor", "_Scores", "MlpExpert"]

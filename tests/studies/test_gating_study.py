@@ -300,7 +300,7 @@ def test_one_network_with_copies_goes_by_what_it_sees_and_meets_what_is() -> Non
 
 def seen_by_the_gate(method: str) -> set[float]:
     asked, seen = asked_of(1 if method in SINGLE else 4), list[Tensor]()
-    asked.model.gate.register_forward_pre_hook(lambda gate, args: seen.append(args[1]))
+    asked.model.layer.gate.register_forward_pre_hook(lambda gate, args: seen.append(args[1]))
     ask_over_links(asked, GatingSettings(method=method, law="one-bad:-10:7"), 0, 0)
     return set(torch.cat(seen).flatten().tolist())
 

@@ -1,6 +1,6 @@
 """The airmoe command as a process of its own, and a look at all processes of this machine.
 
-Time limits are guards against a hang: they are far beyond what a busy machine needs, and say nothing of speed.
+Time limits are guards against a hang: far beyond what a busy machine needs, they say nothing of speed.
 """
 
 import multiprocessing

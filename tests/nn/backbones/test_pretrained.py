@@ -145,7 +145,9 @@ def test_training_leaves_the_extractor_as_it_is(tmp_path: Path) -> None:
 
 
 def test_it_exports_with_a_free_batch_axis(vit_folder: str, tmp_path: Path) -> None:
-    network = nn.Sequential(build_extractor(f"hf:{vit_folder}", 3), MlpExpert(12, 4, hidden=4)).eval()
+    network = nn.Sequential(
+        build_extractor(f"hf:{vit_folder}", 3), MlpExpert(12, 4, hidden=4, pooling="tokens")
+    ).eval()
     export_onnx(network, {"input": torch.rand(2, 3, 32, 32)}, tmp_path / "network.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "network.onnx", providers=["CPUExecutionProvider"])
     images_TCHW = torch.rand(5, 3, 32, 32)
