@@ -10,10 +10,13 @@ import onnxruntime
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.mesh.exported import export_maps, map_model
 from torch import Tensor, nn
 
 from airmoe.data import ImageSet
 from airmoe.errors import InvalidInputError, RunFolderError
+from airmoe.manifest import EXPERT_ONNX, EXTRACTOR_ONNX, GATE_ONNX, read_manifest
+from airmoe.networked.config import load_config
 from airmoe.nn import (
     BiasGate,
     ConcatGate,
@@ -25,15 +28,10 @@ from airmoe.nn import (
     MlpExpert,
     MlpGate,
     NoisyTopK,
-    build_model,
     Pooling,
 )
-from airmoe.manifest import RadioSpec, read_manifest
-from airmoe.manifest import EXPERT_ONNX, EXTRACTOR_ONNX, GATE_ONNX
 from airmoe.runfolder import SERVER, checked_file, client_folders
-from airmoe.networked.config import load_config
-from airmoe.runs.export import export_gate, export_onnx, export_run
-from tests.mesh.exported import export_maps, map_model
+from airmoe.runs.export import export_gate, export_onnx
 
 
 def onnx(path: Path, inputs: np.ndarray) -> np.ndarray:
@@ -353,14 +351,7 @@ def test_a_network_of_another_form_is_traced(
 
 
 def test_of_experts_of_one_form_only_the_first_is_traced(tmp_path: Path, traced: list[nn.Module]) -> None:
-    model = build_model("lenet5", classes=4, experts=3, channels=1, expert_hidden=8)
-    export_run(
-        tmp_path / "run",
-        model,
-        torch.rand(4, 1, 32, 32),
-        mesh="lab",
-        class_names=("a", "b", "c", "d"),
-        holds=[[0], [1], [2]],
-        radio=RadioSpec(mean_snr_db=10.0, subcarriers=8, subcarrier_hz=1e6, power_w=0.01, seed=0),
-    )
-    assert [type(module).__name__ for module in traced] == ["LeNet5Extractor", "_Scores", "MlpExpert"]
+    model = map_model()
+    export_maps(tmp_path / "run", model, server=False)
+    assert traced[0] is model.extractor
+    assert traced[2:] == [model.layer.experts[0]]

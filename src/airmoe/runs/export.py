@@ -18,13 +18,25 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from airmoe.errors import InvalidInputError, RunFolderError
+from airmoe.manifest import (
+    EXPERT_ONNX,
+    EXTRACTOR_ONNX,
+    GATE_ONNX,
+    INPUT,
+    SNR_INPUT,
+    InputSpec,
+    Manifest,
+    RadioSpec,
+    write_manifest,
+)
 from airmoe.nn import MixtureOfExperts, NoisyTopK, Pooling, pool
-from airmoe.manifest import INPUT, SNR_INPUT, InputSpec, Manifest, RadioSpec, write_manifest
-from airmoe.manifest import EXPERT_ONNX, EXTRACTOR_ONNX, GATE_ONNX
 from airmoe.runfolder import SERVER, sha256_of
 
 TOLERANCE = 1e-4
 """Largest difference between PyTorch and ONNX Runtime that an export may show."""
+
+INT64 = onnx.TensorProto.INT64
+"""The type of shapes and axes in a graph."""
 
 
 class _Scores(nn.Module):
@@ -55,10 +67,9 @@ def export_onnx(
             this number of items only.
     """
     module = module.eval()
-    if like is not None and _written_like(like, module, path):
-        if _difference(module, inputs, path) <= TOLERANCE:
-            return
-    _trace(module, inputs, path)
+    written = like is not None and _written_like(like, module, path)
+    if not written or _difference(module, inputs, path) > TOLERANCE:
+        _trace(module, inputs, path)
     difference = _difference(module, inputs, path)
     if not difference <= TOLERANCE:
         raise RunFolderError(
@@ -85,10 +96,10 @@ def _trace(module: nn.Module, inputs: Mapping[str, Tensor], path: Path) -> None:
 
 
 def _written_like(like: Path, module: nn.Module, path: Path) -> bool:
-    """Write a graph with a module's weights; return False if the graph holds other values, or folded ones."""
+    """Write a graph with a module's weights; return False if it holds others, or values made from them."""
     network, weights = onnx.load(like), module.state_dict()
     held = {values.name: values for values in network.graph.initializer}
-    shapes = {name: list(values.dims) for name, values in held.items()}
+    shapes = {name: list(values.dims) for name, values in held.items() if values.data_type != INT64}
     if shapes != {name: list(weight.shape) for name, weight in weights.items()}:
         return False
     for name, weight in weights.items():
