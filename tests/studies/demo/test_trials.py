@@ -133,17 +133,10 @@ def test_every_client_asks_every_image_once(
         assert asked.tolist() == np.sort(labels).tolist()
 
 
-def test_before_a_query_it_is_told_who_asks_about_which_image(
-    clients: list[MeshClient], digits: ImageSet
-) -> None:
-    told: list[tuple[int, int]] = []
-    trial = ask(
-        clients,
-        digits.test_images[:5],
-        digits.test_labels[:5],
-        before_query=lambda client, image: told.append((client.manifest.client, image)),
-    )
-    assert told == list(zip(trial.client_Q, trial.image_Q, strict=True))
+def test_every_query_may_meet_links_of_its_own(clients: list[MeshClient], digits: ImageSet) -> None:
+    told: list[int] = []
+    trial = ask(clients, digits.test_images[:5], digits.test_labels[:5], links_of=told.append)
+    assert told == trial.image_Q.tolist()
 
 
 def test_asking_together_gives_the_answers_of_taking_turns(

@@ -15,14 +15,16 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
+from airmoe.data import as_pixels
 from airmoe.links import Links, LinkSnr, Ofdma, RayleighSnr, link_sequence
 from airmoe.links.snapshot import OWN_NODE_SNR_DB
 from airmoe.manifest import read_manifest
 from airmoe.mesh import MeshClient
 from airmoe.mesh.networks import OnnxGate
+from airmoe.networked import ClientData, train_gate
 from airmoe.networked.config import NetworkedConfig
-from airmoe.networked.run import ClientData, Report, as_pixels, train_gate
 from airmoe.nn import MixtureOfExperts, MoeLayer, RadioCarrier
+from airmoe.progress import Progress
 from airmoe.radio import Analog
 from airmoe.randomness import stream
 from airmoe.runfolder import client_folders
@@ -49,7 +51,7 @@ _NOISELESS_DB = 300.0
 
 
 def train_aware_mixture(
-    config: NetworkedConfig, naive: MixtureOfExperts, data: ClientData, run: Path, report: Report
+    config: NetworkedConfig, naive: MixtureOfExperts, data: ClientData, run: Path, progress: Progress
 ) -> tuple[MixtureOfExperts, list[MetricsRow]]:
     """Return a mixture of the same extractor and experts under a channel-aware gate, and its metrics rows.
 
@@ -60,13 +62,13 @@ def train_aware_mixture(
         naive: the trained mixture.
         data: of all clients.
         run: the run folder.
-        report: called with each metrics row.
+        progress: told of every round.
     """
     config = config.model_copy(update={"gate": config.gate.model_copy(update={"channel_aware": True})})
     features_TF = [outputs_in_batches(naive.extractor, images) for images in data.images_TCHW]
     experts = list(naive.layer.experts)
     gate, rows = train_gate(
-        "channel-aware gate", config, naive.extractor, experts, features_TF, data, None, report
+        "channel-aware gate", config, naive.extractor, experts, features_TF, data, progress=progress
     )
     mixture = MixtureOfExperts(naive.extractor, MoeLayer(gate, experts)).eval()
     save_file(gate.state_dict(), run / "shared" / f"{GATE_FILE}.safetensors")
@@ -105,8 +107,7 @@ class AnalogComparison:
         self._links_T = link_sequence(process, self._clients, self._radio, len(labels_T), random)
         manifest = read_manifest(client_folders(run)[0])
         self._classes = len(manifest.classes)
-        sees_snr = manifest.model_copy(update={"gate_sees_snr": True})
-        self._aware_gate = OnnxGate(run / "shared" / f"{GATE_FILE}.onnx", sees_snr)
+        self._aware_gate = OnnxGate(run / "shared" / f"{GATE_FILE}.onnx", manifest.layer(1), sees_snr=True)
         top, best_link = TopK(1), BestLink(1)
         self._methods: dict[str, tuple[MixtureOfExperts, Policy]] = {
             NAIVE: (naive, top),
@@ -121,7 +122,7 @@ class AnalogComparison:
         links of an image. Each client asks batches of the images in turn.
 
         Args:
-            clients: over analog links; their policies and links are replaced.
+            clients: over analog links.
             batch: images in a query.
         """
         model, policy = self._methods[AWARE]
@@ -130,14 +131,15 @@ class AnalogComparison:
         for index, start in enumerate(range(0, len(self._images), batch)):
             client, seen = clients[index % len(clients)], self._links_T[start]
             part = self._images[start : start + batch]
-            source_T = np.full(len(part), client.manifest.client)
+            source_T = np.full(len(part), client.manifest.node)
             with torch.no_grad():
                 snr = LinkSnr(seen.snr_db(source_T))
-                expected = model(as_pixels(part), source_T, snr=snr, policy=policy).y_TC.numpy()
-            usual, client.gate = client.gate, self._aware_gate
-            client.policy, client.links = policy, noiseless.with_observed(seen)
-            worst = max(worst, float(np.abs(client.predict(part).probability_TC - expected).max()))
-            client.gate = usual
+                expected = model(
+                    torch.from_numpy(as_pixels(part)), source_T, snr=snr, policy=policy
+                ).y_TC.numpy()
+            links = noiseless.with_observed(seen)
+            answer = client.predict(part, policy=policy, gate=self._aware_gate, links=links)
+            worst = max(worst, float(np.abs(answer.probability_TC - expected).max()))
         return worst
 
     def ask_mesh(
@@ -146,19 +148,17 @@ class AnalogComparison:
         """Ask the mesh by every method.
 
         Args:
-            clients: over analog links, with the usual gate; their links and policies are replaced.
+            clients: over analog links, with the usual gate; their policies are replaced.
             progress: method to what is called with the number of queries done.
         """
         usual, trials = [client.gate for client in clients], {}
-
-        def meet(client: MeshClient, image: int) -> None:
-            client.links = self._links_T[image]
-
         for name, (_, policy) in self._methods.items():
             for client, gate in zip(clients, usual, strict=True):
                 client.policy, client.gate = policy, self._aware_gate if name == AWARE else gate
             done = progress(name)
-            trials[name] = ask(clients, self._images, self._labels, before_query=meet, after_query=done)
+            trials[name] = ask(
+                clients, self._images, self._labels, links_of=self._links_T.__getitem__, after_query=done
+            )
         for client, gate in zip(clients, usual, strict=True):
             client.gate = gate
         return trials
@@ -206,7 +206,7 @@ class AnalogComparison:
                 model,
                 policy,
                 RadioCarrier(Analog(), radio=self._radio),
-                as_pixels(self._images),
+                torch.from_numpy(as_pixels(self._images)),
                 self._labels,
                 self._clients,
                 LinkSnr(seen_db_NTE.reshape(-1, self._clients)),

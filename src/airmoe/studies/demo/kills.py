@@ -61,7 +61,7 @@ def kill_two(
         progress: called with the number of queries done.
     """
     victims = choose_victims(holds, seed)
-    survivors = [client for client in clients if client.manifest.client not in victims]
+    survivors = [client for client in clients if client.manifest.node not in victims]
     queries = len(survivors) * len(labels_T)
     killed_at, frozen_at = queries // 10, queries // 5
     end_second = threading.Timer(FROZEN_S, fleet.kill, (victims[1],))

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from airmoe.errors import MeshError
+from airmoe.links import Links
 from airmoe.mesh import Answer, MeshClient
 from airmoe.runs.evaluation import class_f1
 
@@ -112,7 +113,7 @@ def ask(
     labels_T: NDArray[np.int64],
     *,
     together: bool = False,
-    before_query: Callable[[MeshClient, int], None] = lambda client, image: None,
+    links_of: Callable[[int], Links | None] = lambda image: None,
     after_query: Callable[[int], None] = lambda query: None,
 ) -> Trial:
     """Have every client ask all images, one image per query; return the queries in the order they began.
@@ -124,24 +125,23 @@ def ask(
         images_TCHW: uint8 images.
         labels_T: int64, their classes.
         together: the clients ask at the same time, each one query after the other; else they take turns.
-        before_query: called with who asks and the number of the image.
+        links_of: the links that a query about the image of this number meets; None for the client's own.
         after_query: called with the number of queries done so far.
     """
     done, stopped = itertools.count(1), threading.Event()
 
     def query(client: int, step: int) -> _Query:
         image = (step + client * len(labels_T) // len(clients)) % len(labels_T)
-        before_query(clients[client], image)
         begin_s = time.monotonic()
         answer: Answer | None = None
         try:
-            answer = clients[client].predict(images_TCHW[image][None])
+            answer = clients[client].predict(images_TCHW[image][None], links=links_of(image))
         except MeshError as error:
             _log.warning("a query failed: %s", error)
         after_query(next(done))
         elapsed_s = time.monotonic() - begin_s
         asker = clients[client]
-        return _Query(begin_s, elapsed_s, asker.manifest.client, image, asker.policy.name, answer)
+        return _Query(begin_s, elapsed_s, asker.manifest.node, image, asker.policy.name, answer)
 
     def queries_of(client: int) -> list[_Query]:
         try:
@@ -159,7 +159,7 @@ def ask(
         queries.sort(key=lambda query: query.begin_s)
     else:
         queries = [query(client, step) for step in range(len(labels_T)) for client in range(len(clients))]
-    return _trial(queries, labels_T, clients[0].manifest.experts)
+    return _trial(queries, labels_T, clients[0].layer.spec.experts)
 
 
 class _Query(NamedTuple):
