@@ -17,7 +17,7 @@ print(*sorted({"torch", "numba", "scipy.optimize"} & set(sys.modules)))
 
 def run() -> list[str]:
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=240, check=True
+        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=500, check=True
     )
     return done.stdout.splitlines()
 

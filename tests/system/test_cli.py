@@ -290,4 +290,4 @@ def test_every_command_explains_itself() -> None:
 
 def test_scheduling_is_imported_without_torch() -> None:
     script = "import sys, airmoe.scheduling; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", script], timeout=60, check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", script], timeout=500, check=False).returncode == 0
