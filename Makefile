@@ -1,5 +1,5 @@
 # make demo   train, serve, ask, kill two nodes, report (about three minutes; sets everything up first)
-# make test   the tests
+# make test   the tests (about five minutes; ARGS=--long adds those that take minutes each)
 # make check  linters and types
 # make bench  benchmarks
 # make docs   the documentation, into site/
@@ -18,7 +18,7 @@ demo: $(VENV)/.train
 	$(RUN) -m airmoe.cli demo $(ARGS)
 
 test: $(VENV)/.dev
-	$(RUN) -m pytest -n 2 --dist loadfile $(ARGS)
+	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(VENV)/.dev
 	$(RUN) -m ruff check .

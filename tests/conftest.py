@@ -18,6 +18,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest, lest one worker is left with them at the end."""
+    here = Path(__file__).parent
+    items.sort(key=lambda item: item.path.parent not in (here / "system", here))
     if not config.getoption("--long"):
         for item in items:
             if "long" in item.keywords:

@@ -34,7 +34,7 @@ def printed(name: str, *arguments: str) -> list[str]:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=500,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr

@@ -117,7 +117,7 @@ def parts_that_load_torch(source: Path) -> list[str]:
             env={**os.environ, "PYTHONPATH": str(source.parent), "PYTHONDONTWRITEBYTECODE": "1"},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=500,
             check=False,
         )
         assert ended.returncode == 0, ended.stderr

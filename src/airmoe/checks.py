@@ -1,4 +1,4 @@
-"""Checks of what a caller hands in, each raising `InvalidInputError` with the first offending value."""
+"""Checks of a caller's values; each raises `InvalidInputError` with the first offending value."""
 
 import math
 import operator
@@ -11,7 +11,7 @@ from airmoe.errors import InvalidInputError
 
 
 def integer_at_least(name: str, value: object, minimum: int) -> int:
-    """Return `value` as an int; refuse what is no integer (a bool is none) or is below `minimum`."""
+    """Return `value` as an int; refuse a value that is no integer (a bool is none) or is below `minimum`."""
     try:
         number = operator.index(value)  # type: ignore[arg-type]
     except TypeError:
@@ -22,7 +22,7 @@ def integer_at_least(name: str, value: object, minimum: int) -> int:
 
 
 def number_within(name: str, value: object, low: float, high: float) -> float:
-    """Return `value` as a float; refuse what is no number or lies outside [low, high]."""
+    """Return `value` as a float; refuse a value that is no number or lies outside [low, high]."""
     if isinstance(value, int | float | np.number) and not isinstance(value, bool):
         number = float(value)
         if low <= number <= high:
@@ -31,7 +31,7 @@ def number_within(name: str, value: object, low: float, high: float) -> float:
 
 
 def positive_number(name: str, value: object) -> float:
-    """Return `value` as a float; refuse what is no number, not finite, or not above zero."""
+    """Return `value` as a float; refuse a value that is no number, not finite, or not above zero."""
     if isinstance(value, int | float | np.number) and not isinstance(value, bool):
         number = float(value)
         if math.isfinite(number) and number > 0:
@@ -48,7 +48,7 @@ def real_array(name: str, value: ArrayLike) -> NDArray[np.float64]:
 
 
 def indices(name: str, value: ArrayLike, low: int, high: int) -> NDArray[np.int64]:
-    """Return `value` as an int64 array; refuse what is no integer or lies outside [low, high]."""
+    """Return `value` as an int64 array; refuse entries that are no integers or lie outside [low, high]."""
     array = _array(name, value, "an array of integers")
     if array.size == 0 and not np.issubdtype(array.dtype, np.integer):
         array = array.astype(np.int64)  # an empty list has no type of its own
@@ -59,7 +59,7 @@ def indices(name: str, value: ArrayLike, low: int, high: int) -> NDArray[np.int6
 
 
 def refuse_where(name: str, array: NDArray[Any], wrong: NDArray[np.bool_], expected: str) -> None:
-    """Raise for the first entry of `array` that `wrong` marks, naming its index and value."""
+    """Raise for the first entry of `array` that `wrong` marks; the error names its index and value."""
     if wrong.any():
         index = np.unravel_index(int(np.argmax(wrong)), array.shape)
         place = f"[{', '.join(str(i) for i in index)}]" if index else ""

@@ -31,8 +31,13 @@ class InvalidInputError(AirmoeError, ValueError):
 
     Args:
         name: the argument, key or option.
-        value: what was given (a short form of it for arrays).
-        expected: what would have been right, as a phrase.
+        value: the given value (a short form of it for arrays).
+        expected: the allowed values, as a phrase.
+
+    Examples:
+        >>> from airmoe.errors import InvalidInputError
+        >>> print(InvalidInputError("clients", 0, "an integer of at least 1"))
+        clients is 0; expected an integer of at least 1
     """
 
     def __init__(self, name: str, value: object, expected: str) -> None:
@@ -73,7 +78,7 @@ class RefusedError(MeshError):
 
 
 class NotScheduledError(MeshError):
-    """No scheduler decided on a slot: none is alive, it refused, was too slow, or answered what cannot be."""
+    """No scheduler decided on a slot: none is alive, or it refused, was late, or gave an invalid answer."""
 
 
 class NoNodeReachableError(MeshError):

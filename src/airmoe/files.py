@@ -9,7 +9,18 @@ from pathlib import Path
 
 @contextmanager
 def replaced_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; rename it to ``path`` if the block succeeds, else remove it."""
+    """Yield a temporary path beside ``path``; afterwards rename it to ``path``, or remove it on an error.
+
+    Examples:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from airmoe.files import replaced_file
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with replaced_file(Path(folder, "notes.txt")) as temporary:
+        ...         size = temporary.write_text("whole")
+        ...     [path.name for path in Path(folder).iterdir()]
+        ['notes.txt']
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)

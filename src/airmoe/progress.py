@@ -1,4 +1,4 @@
-"""How long work tells how far it is: one kind of callback, wherever something takes long."""
+"""The progress of long work: one kind of callback for all of it."""
 
 from typing import Protocol
 

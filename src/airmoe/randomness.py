@@ -1,6 +1,7 @@
-"""One seed, many independent streams: each is derived from (seed, purpose, indices), so none has to be saved.
+"""Many independent random streams from one seed, each derived from (seed, purpose, indices).
 
-A resumed run, another engine, or another order of clients draws the same numbers for the same purpose.
+No generator state is saved: a resumed run, another engine, or another order of clients draws the same numbers
+for the same purpose.
 """
 
 import zlib
@@ -9,13 +10,19 @@ import numpy as np
 
 
 def stream(seed: int, purpose: str, *indices: int) -> np.random.Generator:
-    """Return the generator of one purpose, for example ``stream(0, "fedce batches", round_, client)``.
+    """Return the generator of one purpose.
 
     Args:
         seed: the run's seed, >= 0.
         purpose: what the numbers are for; different purposes are independent.
-        indices: further coordinates, each >= 0: stage, round, client, slot; as many for every stream of a
-            purpose, since trailing zeros make no difference.
+        indices: further coordinates, each >= 0: stage, round, client, slot. Trailing zeros make no
+            difference, so all streams of a purpose need the same number of indices.
+
+    Examples:
+        >>> from airmoe.randomness import stream
+        >>> round_, client = 3, 4
+        >>> stream(0, "fedce batches", round_, client).permutation(6)
+        array([0, 1, 4, 2, 3, 5])
     """
     return np.random.default_rng([seed, zlib.crc32(purpose.encode()), *indices])
 

@@ -1,4 +1,4 @@
-"""The run folder: what training writes and serving reads.
+"""The run folder, which training writes and serving reads.
 
     config.toml  run.json  metrics.jsonl  figures/  report.html
     shared/extractor.{safetensors,onnx}  shared/gate.{safetensors,onnx}
@@ -6,8 +6,8 @@
     clients/server/manifest.json  extractor.onnx  gate.onnx
 
 A client's folder is whole: it serves and asks wherever it is copied to. ``shared/`` keeps the weights for
-training. Without a server, every client is a node that serves its experts and asks for itself. With one, a
-client serves alone; the server asks, and holds no expert.
+training. Without a server, every client is a node that serves its experts and asks. With a server, the
+clients only serve; the server asks, and holds no expert.
 """
 
 import hashlib

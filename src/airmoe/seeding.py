@@ -1,4 +1,4 @@
-"""Random draws of PyTorch that a seed decides and that leave the caller's generators as they were."""
+"""Random draws of PyTorch from a seed, which leave the caller's generators as they were."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +13,15 @@ def torch_seeded(seed: int, purpose: str, *indices: int) -> Iterator[None]:
     """Seed PyTorch's default generators for a block, from the same coordinates as `airmoe.randomness.stream`.
 
     Afterwards the generators of every device are as they were before.
+
+    Examples:
+        >>> import torch
+        >>> from airmoe.seeding import torch_seeded
+        >>> def draw():
+        ...     with torch_seeded(0, "noise"):
+        ...         return torch.randn(3)
+        >>> torch.equal(draw(), draw())
+        True
     """
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(torch_seed(seed, purpose, *indices))

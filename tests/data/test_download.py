@@ -58,7 +58,7 @@ def answer(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Answer]:
         _expect(monkeypatch, url=url)
         yield answer
         server.shutdown()
-        thread.join(timeout=10)
+        thread.join(timeout=500)
 
 
 @pytest.fixture

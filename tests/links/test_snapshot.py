@@ -87,7 +87,7 @@ def test_snr_of_an_item_is_the_band_mean_of_the_linear_snr() -> None:
 
 def test_an_expert_at_the_items_own_node_has_30_db_wherever_it_is_placed() -> None:
     links = Links.from_snr(-20.0, RADIO, nodes=3)
-    snr_db_TE = links.snr_db([2, 0], placement_E=[2, 2, 0, 1])
+    snr_db_TE = links.snr_db([2, 0], node=[2, 2, 0, 1])
     np.testing.assert_allclose(snr_db_TE, [[30.0, 30.0, -20.0, -20.0], [-20.0, -20.0, 30.0, -20.0]])
 
 
@@ -95,7 +95,7 @@ def test_snr_of_a_link_without_gain_is_minus_infinity() -> None:
     assert Links.from_snr(-np.inf, RADIO, nodes=2).snr_db([0])[0, 1] == -np.inf
 
 
-@pytest.mark.parametrize(("name", "arguments"), [("source_T", ([0, 2],)), ("placement_E", ([0], [1, -1]))])
+@pytest.mark.parametrize(("name", "arguments"), [("source_T", ([0, 2],)), ("node", ([0], [1, -1]))])
 def test_a_node_that_does_not_exist_is_named(name: str, arguments: tuple[list[int], ...]) -> None:
     with pytest.raises(InvalidInputError, match=rf"{name}\[1\] is .*; expected an integer from 0 to 1"):
         Links.from_snr(0.0, RADIO, nodes=2).snr_db(*arguments)

@@ -157,7 +157,7 @@ first, again = send(), send()
 assert "sionna" in sys.modules
 assert torch.equal(first, again)
 """
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=500)
 
 
 def test_without_sionna_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from airmoe.nn import (
     BiasGate,
     ConcatGate,
     GateOutput,
+    LeNet5Expert,
     LeNet5Extractor,
     LinearGate,
     MixtureOfExperts,
@@ -373,3 +374,65 @@ class Unfinite(nn.Module):
 def test_an_export_that_says_something_else_is_refused(tmp_path: Path, module: nn.Module) -> None:
     with pytest.raises(RunFolderError, match=r"wrong\.onnx: ONNX and PyTorch outputs differ by"):
         export_onnx(module, {"input": torch.ones(2, 3)}, tmp_path / "wrong.onnx")
+
+
+@pytest.fixture
+def traced(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
+    """The networks that PyTorch's exporter was given."""
+    modules: list[nn.Module] = []
+    export = torch.onnx.export
+
+    def watched(module: nn.Module, *args: Any, **options: Any) -> Any:
+        modules.append(module)
+        return export(module, *args, **options)
+
+    monkeypatch.setattr(torch.onnx, "export", watched)
+    return modules
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "payload_T"),
+    [
+        (MlpExpert(4, 3), MlpExpert(4, 3), torch.rand(5, 4)),
+        (LeNet5Expert(10), LeNet5Expert(10), torch.rand(5, 400)),
+    ],
+    ids=["mlp", "lenet5"],
+)
+def test_a_network_of_the_same_form_is_written_without_a_trace_as_if_it_had_been_traced(
+    tmp_path: Path, traced: list[nn.Module], one: nn.Module, other: nn.Module, payload_T: Tensor
+) -> None:
+    export_onnx(one, {"input": payload_T}, tmp_path / "one.onnx")
+    export_onnx(other, {"input": payload_T}, tmp_path / "like.onnx", like=tmp_path / "one.onnx")
+    assert traced == [one]
+    export_onnx(other, {"input": payload_T}, tmp_path / "traced.onnx")
+    assert (tmp_path / "like.onnx").read_bytes() == (tmp_path / "traced.onnx").read_bytes()
+    assert (tmp_path / "like.onnx").read_bytes() != (tmp_path / "one.onnx").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (nn.Sequential(nn.Linear(4, 4), nn.ReLU()), nn.Sequential(nn.Linear(4, 4), nn.Tanh())),
+        (nn.Sequential(nn.Linear(4, 4)), nn.Sequential(nn.Linear(4, 2))),
+        (nn.Sequential(nn.Linear(4, 4)), nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))),
+    ],
+    ids=["another function", "another width", "another depth"],
+)
+def test_a_network_of_another_form_is_traced(
+    tmp_path: Path, traced: list[nn.Module], one: nn.Module, other: nn.Module
+) -> None:
+    inputs_TF = torch.randn(6, 4)
+    export_onnx(one, {"input": inputs_TF}, tmp_path / "one.onnx")
+    export_onnx(other, {"input": inputs_TF}, tmp_path / "other.onnx", like=tmp_path / "one.onnx")
+    assert traced == [one, other]
+    with torch.no_grad():
+        np.testing.assert_allclose(
+            onnx(tmp_path / "other.onnx", inputs_TF.numpy()), other(inputs_TF), atol=1e-5
+        )
+
+
+def test_of_experts_of_one_form_only_the_first_is_traced(tmp_path: Path, traced: list[nn.Module]) -> None:
+    model = map_model()
+    export_maps(tmp_path / "run", model, server=False)
+    assert traced[0] is model.extractor
+    assert traced[2:] == [model.layer.experts[0]]

@@ -1,12 +1,17 @@
-"""The airmoe command as a process of its own, and a look at all processes of this machine."""
+"""The airmoe command as a process of its own, and a look at all processes of this machine.
 
+Time limits are guards against a hang: far beyond what a busy machine needs, they say nothing of speed.
+"""
+
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -19,6 +24,12 @@ sys.argv[0] = "airmoe"
 runpy.run_module("airmoe.cli", run_name="__main__")
 """
 AIRMOE_WITHOUT_TORCH = (sys.executable, "-c", _SCRIPT_WITHOUT_TORCH)
+
+HANGS_AFTER_S = 240.0
+"""No command of these tests takes that long, however busy the machine is."""
+
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["airmoe.networked", "airmoe.studies.demo.run"])
 
 
 class Command:
@@ -36,7 +47,7 @@ class Command:
     def is_running(self) -> bool:
         return self._process.poll() is None
 
-    def wait_for_line(self, beginning: str, timeout_s: float = 60.0) -> str:
+    def wait_for_line(self, beginning: str, timeout_s: float = HANGS_AFTER_S) -> str:
         """Return the next line that begins so; the test fails if there is none in time."""
         assert self._process.stdout is not None
         overdue = threading.Timer(timeout_s, self._process.kill)
@@ -50,14 +61,22 @@ class Command:
             overdue.cancel()
         raise AssertionError(f"no line {beginning!r} within {timeout_s} s; it said: {self.output}")
 
-    def wait_until_it_speaks(self, timeout_s: float = 10.0) -> str:
-        return self.wait_for_line("", timeout_s)
+    def wait_until_it_speaks(self) -> str:
+        return self.wait_for_line("")
+
+    def wait_until(self, happened: Callable[[], object]) -> None:
+        """Return as soon as something has happened; the test fails if the command ends or hangs before."""
+        deadline = time.monotonic() + HANGS_AFTER_S
+        while not happened():
+            assert self.is_running, f"it ended: {self.wait()}, and said: {self.output}"
+            assert time.monotonic() < deadline, "it hangs"
+            time.sleep(0.01)
 
     def send(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 
-    def wait(self, timeout_s: float) -> int:
-        """Return the exit status; the test fails if the command still runs after ``timeout_s``."""
+    def wait(self, timeout_s: float = HANGS_AFTER_S) -> int:
+        """Return the exit status; the test fails if the command hangs."""
         rest, _ = self._process.communicate(timeout=timeout_s)
         self.output += rest
         return self._process.returncode
@@ -84,7 +103,7 @@ def running(
         yield Command(process)
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(HANGS_AFTER_S)
         assert process.stdout is not None
         process.stdout.close()
         if ignored:
@@ -96,7 +115,7 @@ def ended(
     cwd: Path | None = None,
     program: Sequence[str] = AIRMOE,
     environment: Mapping[str, str] | None = None,
-    timeout_s: float = 90.0,
+    timeout_s: float = HANGS_AFTER_S,
 ) -> subprocess.CompletedProcess[str]:
     """Run the command to its end."""
     return subprocess.run(
@@ -111,6 +130,33 @@ def ended(
     )
 
 
+def ended_in_fork(
+    *arguments: object, cwd: Path, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end in a fork of a process that has loaded PyTorch: seconds less for each."""
+    told = {"COLUMNS": "200", **(environment or {})}
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder, "out"), Path(folder, "err")
+        process = _FORKS.Process(target=_run, args=([str(word) for word in arguments], cwd, told, out, err))
+        process.start()
+        process.join(HANGS_AFTER_S)
+        if process.exitcode is None:
+            process.kill()
+            raise AssertionError(f"{arguments} hangs; it said: {out.read_text()}{err.read_text()}")
+        return subprocess.CompletedProcess(arguments, process.exitcode, out.read_text(), err.read_text())
+
+
+def _run(arguments: list[str], cwd: Path, environment: dict[str, str], out: Path, err: Path) -> None:
+    for number, path in ((1, out), (2, err)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
+    os.chdir(cwd)
+    os.environ |= environment
+    sys.argv = ["airmoe", *arguments]
+    from airmoe.cli import main  # not before: it asks the environment how wide a line is
+
+    main()
+
+
 def processes_about(marker: object) -> dict[int, str]:
     """Process number and command line of every other process that names ``marker``."""
     found = {}
@@ -123,7 +169,7 @@ def processes_about(marker: object) -> dict[int, str]:
     return found
 
 
-def left_after(marker: object, patience_s: float = 5.0) -> dict[int, str]:
+def left_after(marker: object, patience_s: float = HANGS_AFTER_S) -> dict[int, str]:
     """The processes about ``marker`` that are still there after ``patience_s``; none as soon as none are."""
     deadline = time.monotonic() + patience_s
     while (left := processes_about(marker)) and time.monotonic() < deadline:

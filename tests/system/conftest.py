@@ -64,7 +64,7 @@ def demonstration(tmp_path_factory: pytest.TempPathFactory) -> Demonstration:
     folder = tmp_path_factory.mktemp("demonstration")
     (folder / "settings.toml").write_text(DEMO_SETTINGS, encoding="utf-8")
     options = ["--config", folder / "settings.toml", "--ask", ASKED, "--central-epochs", 2, "--analog"]
-    process = ended("demo", *options, "--out", folder / "out" / "run", timeout_s=180)
+    process = ended("demo", *options, "--out", folder / "out" / "run", timeout_s=500)
     return Demonstration(process, folder / "out" / "run", processes_about(folder))
 
 

@@ -5,7 +5,6 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import pytest
 from PIL import Image
 
 from tests.mesh.ports import free_address
-from tests.system.commands import all_under, ended
+from tests.system.commands import all_under, ended, ended_in_fork
 
 NOWHERE = free_address()
 ASK = ["--client", "run/clients/00", "--connect", NOWHERE]
@@ -115,12 +114,9 @@ def outcomes(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
     cache = {"XDG_CACHE_HOME": str(tmp_path_factory.mktemp("cache")), "AIRMOE_DATA": ""}
 
     def run(wrong: Wrong) -> subprocess.CompletedProcess[str]:
-        return ended(*wrong.arguments, cwd=place, environment=cache | wrong.environment)
+        return ended_in_fork(*wrong.arguments, cwd=place, environment=cache | wrong.environment)
 
-    with ThreadPoolExecutor(3) as pool:  # most of the time is start-up
-        done: dict[str, Future[subprocess.CompletedProcess[str]]]
-        done = {name: pool.submit(run, wrong) for name, wrong in WRONG.items()}
-    return Outcomes({name: future.result() for name, future in done.items()}, before, all_under(place))
+    return Outcomes({name: run(wrong) for name, wrong in WRONG.items()}, before, all_under(place))
 
 
 @pytest.mark.parametrize("name", WRONG)

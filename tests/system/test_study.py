@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import tomllib
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
@@ -67,7 +66,7 @@ class Study:
 def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     """The whole study in its tiny form, by a process that cannot import torch."""
     out = tmp_path_factory.mktemp("study") / "run"
-    process = ended(*STUDY, "--smoke", "--out", out, program=AIRMOE_WITHOUT_TORCH, timeout_s=120)
+    process = ended(*STUDY, "--smoke", "--out", out, program=AIRMOE_WITHOUT_TORCH, timeout_s=500)
     assert process.returncode == 0, process.stderr
     return Study(process, out)
 
@@ -251,16 +250,12 @@ def test_a_study_that_was_interrupted_goes_on_and_ends_with_the_same_rows(
     out, only = tmp_path / "run", ("--only", "share_optimal", "--only", "energy_by_layer")
     finished = tmp_path / "run.partial" / "rows" / "share_optimal" / "k3_bound.csv"
     with running(*STUDY, "--smoke", *only, "--workers", workers, "--out", out) as first:
-        deadline = time.monotonic() + 60
-        while not finished.exists():
-            assert first.is_running, first.wait(1)
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        first.wait_until(finished.exists)
         begun = psutil.Process(first.pid).children(recursive=True)
         first.send(signal.SIGINT)
-        assert first.wait(60) == 130
+        assert first.wait() == 130
     assert (len(begun) >= workers) == (workers > 1)
-    assert not psutil.wait_procs(begun, timeout=30)[1]
+    assert not psutil.wait_procs(begun, timeout=500)[1]
     assert f"airmoe study selection --resume --out {out}" in first.output
     assert "Traceback" not in first.output
     assert [path.name for path in tmp_path.iterdir()] == ["run.partial"]
@@ -355,7 +350,7 @@ def gating(tmp_path_factory: pytest.TempPathFactory) -> Study:
     """The study of gating in its tiny form: a figure of every kind, sweep and transmission."""
     out = tmp_path_factory.mktemp("gating") / "run"
     options = ("--smoke", "--device", "cpu", *GATING_ONLY, "--out", out)
-    process = ended("study", "gating", *options, environment={"OMP_NUM_THREADS": "1"}, timeout_s=180)
+    process = ended("study", "gating", *options, environment={"OMP_NUM_THREADS": "1"}, timeout_s=500)
     assert process.returncode == 0, process.stderr
     return Study(process, out)
 
@@ -429,7 +424,7 @@ def test_two_workers_that_share_models_leave_the_same_rows(gating: Study, tmp_pa
         text = re.sub(rf"\[curves\.{name}\]\n[^\[]*", "", text)
     (tmp_path / "analog_spread_0.toml").write_text(text, encoding="utf-8")
     options = ("--settings", tmp_path, "--device", "cpu", "--workers", 2, "--out", tmp_path / "run")
-    again = ended("study", "gating", *options, timeout_s=120)
+    again = ended("study", "gating", *options, timeout_s=500)
     assert again.returncode == 0, again.stderr
     two = Study(again, tmp_path / "run")
     for curve in curves:

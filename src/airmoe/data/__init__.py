@@ -1,4 +1,4 @@
-"""Image sets, and how they fall on clients. NumPy and Pillow only."""
+"""Image sets, and their division among clients. NumPy and Pillow only."""
 
 from airmoe.data.image_file import read_image
 from airmoe.data.image_set import ImageSet, as_pixels

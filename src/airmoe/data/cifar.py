@@ -1,6 +1,7 @@
 """CIFAR in its official binary layout: found in a folder, or downloaded once into the user's cache.
 
-A record is its labels, one byte each, then 3072 bytes: 1024 red, 1024 green and 1024 blue, row by row.
+A record begins with its labels, one byte each. Behind them stand 3072 bytes of pixels: 1024 red, 1024 green
+and 1024 blue ones, row by row.
 """
 
 import os
@@ -25,18 +26,18 @@ _MAX_ARCHIVE_BYTES = 200_000_000
 
 @dataclass(frozen=True)
 class CifarSet:
-    """One of the CIFAR sets: where it is had, and how its files are laid out.
+    """One of the CIFAR sets: the address of its archive, and the layout of its files.
 
     Attributes:
-        name: as `airmoe.data.load_images` is asked for it.
-        url: of the archive.
-        sha256: of the archive.
-        folder: that holds the files in the archive.
-        train_files: with equally many of the 50,000 training records each.
-        test_file: with the 10,000 held-out records.
-        names_file: the names of the classes, one a line.
-        classes: how many.
-        labels: bytes before the pixels; the last is the class.
+        name: the name by which `airmoe.data.load_images` knows the set.
+        url: address of the archive.
+        sha256: hash of the archive.
+        folder: the folder in the archive that holds the files.
+        train_files: files of the 50,000 training records, equally many in each.
+        test_file: file of the 10,000 held-out records.
+        names_file: file of the class names, one a line.
+        classes: number of classes.
+        labels: label bytes before the pixels; the last one is the class.
     """
 
     name: str
@@ -51,18 +52,18 @@ class CifarSet:
 
     @property
     def record_bytes(self) -> int:
-        """Bytes of a record."""
+        """The size of a record in bytes."""
         return self.labels + PIXEL_BYTES
 
     @property
     def records(self) -> dict[str, int]:
-        """How many records each file holds."""
+        """The number of records of each file."""
         each = TRAIN_RECORDS // len(self.train_files)
         return dict.fromkeys(self.train_files, each) | {self.test_file: TEST_RECORDS}
 
     @property
     def file_names(self) -> str:
-        """All files, as a phrase."""
+        """The names of all files, as a phrase."""
         train = " to ".join(dict.fromkeys((self.train_files[0], self.train_files[-1])))
         return f"{train}, {self.test_file} and {self.names_file}"
 
@@ -94,16 +95,16 @@ CIFAR_SETS = {
         ),
     )
 }
-"""The sets by name. Of CIFAR-100, whose records begin with a coarse and a fine label, the fine one counts."""
+"""The sets by name. A record of CIFAR-100 has a coarse and a fine label; the fine one is the class."""
 
 
 def load_cifar(cifar: CifarSet, data_dir: Path | None, progress: Progress) -> ImageSet:
     """Load 50,000 training and 10,000 held-out images, uint8 3x32x32.
 
     Args:
-        cifar: which set, one of `CIFAR_SETS`.
+        cifar: the set, one of `CIFAR_SETS`.
         data_dir: the first folder to look in, before ``$AIRMOE_DATA`` and the cache.
-        progress: as `airmoe.data.load_images`.
+        progress: called as in `airmoe.data.load_images`.
 
     Raises:
         InvalidInputError: ``data_dir`` is not a folder.
@@ -138,7 +139,7 @@ def _find(cifar: CifarSet, data_dir: Path | None) -> Path | None:
 
 
 def _holds_records(folder: Path, cifar: CifarSet) -> bool:
-    # One is enough: a copy that lacks files is reported, not silently replaced by a download.
+    # One file is enough: an incomplete copy is reported, and not silently replaced by a download.
     try:
         return any((folder / name).is_file() for name in cifar.records)
     except OSError as error:

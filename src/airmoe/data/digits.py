@@ -14,7 +14,7 @@ _BRIGHTEST = 16
 
 
 def load_digits() -> ImageSet:
-    """Load 1,797 digits as uint8 1x32x32, 450 of them held out in proportion to the classes.
+    """Load 1,797 digits as uint8 1x32x32; 450 of them are held out, in proportion to the classes.
 
     Raises:
         MissingExtraError: scikit-learn is not installed.

@@ -1,4 +1,4 @@
-"""Fetching an archive whose hash is known, and taking known files out of it."""
+"""Download of an archive whose hash is known, and extraction of known files from it."""
 
 import hashlib
 import http.client
@@ -18,17 +18,17 @@ _CHUNK_BYTES = 1 << 18
 
 
 def download(url: str, target: Path, *, sha256: str, max_bytes: int, progress: Progress) -> None:
-    """Write what a URL holds to ``target``, which the caller discards if this raises.
+    """Download ``url`` to ``target``; the caller discards ``target`` if this raises.
 
     Args:
-        url: where to fetch from.
+        url: the address to fetch.
         target: the file to write.
-        sha256: of the whole content, in hexadecimal.
-        max_bytes: the download is given up beyond this size.
+        sha256: the expected hash of the whole content, in hexadecimal.
+        max_bytes: the size beyond which the download stops.
         progress: told the bytes; 0 in all if that is not known.
 
     Raises:
-        DataError: the server cannot be reached, answers with an error, breaks off, or sends something else.
+        DataError: the server cannot be reached, answers with an error, breaks off, or sends other content.
     """
     digest = hashlib.sha256()
     done = 0
@@ -58,12 +58,12 @@ def download(url: str, target: Path, *, sha256: str, max_bytes: int, progress: P
 def extract(archive: Path, max_bytes_of_member: Mapping[str, int], folder: Path) -> None:
     """Copy named regular files out of a tar.gz archive into ``folder``, without their folders.
 
-    Nothing in the archive decides where a file is written: the names come from the caller, so links, absolute
-    paths and ``..`` have no effect. (tarfile's "data" filter is missing before Python 3.11.4.)
+    The caller's names alone decide where files are written. Links, absolute paths and ``..`` in the archive
+    have no effect. (Python before 3.11.4 lacks tarfile's "data" filter.)
 
     Args:
         archive: the tar.gz file.
-        max_bytes_of_member: the members to copy, each with the size that it may have at most.
+        max_bytes_of_member: the members to copy, each with its largest allowed size.
         folder: an existing folder.
 
     Raises:
@@ -79,7 +79,7 @@ def extract(archive: Path, max_bytes_of_member: Mapping[str, int], folder: Path)
                         f"{archive.name}: {name} is not a regular file of at most {max_bytes} bytes"
                     )
                 source = tar.extractfile(member)
-                assert source is not None  # it is for a regular file
+                assert source is not None  # a regular file has a source
                 with source, (folder / Path(name).name).open("wb") as file:
                     shutil.copyfileobj(source, file)
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:

@@ -17,11 +17,11 @@ FilesByClass = dict[str, list[Path]]
 
 
 def load_folder(name: str, folder: Path) -> ImageSet:
-    """Load ``folder/<class>/<image>``, or ``folder/train/<class>/<image>`` and the same under ``test``.
+    """Load a folder of images per class, with ``train`` and ``test`` above the classes or without.
 
     Args:
-        name: the name the image set gets.
-        folder: where the images are.
+        name: name of the image set.
+        folder: the folder of the images.
 
     Raises:
         DataError: a folder has no image or cannot be listed, there are fewer than two classes, a class cannot

@@ -1,5 +1,7 @@
 """One image file as an array."""
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,10 +25,10 @@ def read_image(path: Path, channels: int, height: int, width: int) -> NDArray[np
     """Read an image file, turn it upright, convert it to greyscale or RGB and resize it bilinearly.
 
     Args:
-        path: a JPEG, PNG, BMP, WebP, GIF, TIFF or PPM file; of an animation, the first frame.
+        path: a JPEG, PNG, BMP, WebP, GIF, TIFF or PPM file. Of an animation the first frame is read.
         channels: 1 for greyscale, 3 for RGB.
-        height: of the result, in pixels.
-        width: of the result, in pixels.
+        height: height of the result, pixels.
+        width: width of the result, pixels.
 
     Returns:
         uint8, (C, H, W).
@@ -34,6 +36,17 @@ def read_image(path: Path, channels: int, height: int, width: int) -> NDArray[np
     Raises:
         DataError: the file is missing, is no image that can be read, or is too large to be decoded safely.
         InvalidInputError: ``channels`` is neither 1 nor 3, or ``height`` or ``width`` is not positive.
+
+    Examples:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from PIL import Image
+        >>> from airmoe.data import read_image
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder, "red.png")
+        ...     Image.new("RGB", (640, 480), "red").save(path)
+        ...     read_image(path, channels=3, height=2, width=2).tolist()
+        [[[255, 255], [255, 255]], [[0, 0], [0, 0]], [[0, 0], [0, 0]]]
     """
     if channels not in _PILLOW_MODE:
         raise InvalidInputError("channels", channels, "1 (greyscale) or 3 (RGB)")
@@ -50,7 +63,7 @@ def read_image(path: Path, channels: int, height: int, width: int) -> NDArray[np
 
 
 def is_greyscale(path: Path) -> bool:
-    """Tell whether an image file has no colour channels, from its header.
+    """Return whether an image file has no colour channels; only its header is read.
 
     Raises:
         DataError: as `read_image`.
@@ -82,6 +95,6 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise DataError(f"{path}: no such file") from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: too large to be decoded safely ({error})") from error
-    # Not narrower: on damaged files Pillow's decoders raise SyntaxError, struct.error, EOFError and more.
+    # Pillow's decoders raise SyntaxError, struct.error, EOFError and more on damaged files.
     except Exception as error:
         raise DataError(f"{path}: cannot be read as an image ({error})") from error

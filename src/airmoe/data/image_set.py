@@ -1,4 +1,4 @@
-"""The form in which every image set reaches training."""
+"""Labelled images as arrays: what every training and evaluation takes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class ImageSet:
     """Labelled images in a training and a held-out part.
 
     Attributes:
-        name: what `airmoe.data.load_images` was asked for.
+        name: the name that `airmoe.data.load_images` was given.
         train_images: uint8, (T, C, H, W).
         train_labels: int64, (T,), indices into ``class_names``.
-        test_images: uint8, (T', C, H, W), never seen in training.
-        test_labels: int64, (T',).
+        test_images: uint8, (T', C, H, W), held out from training.
+        test_labels: int64, (T',), indices into ``class_names``.
         class_names: one name per class.
     """
 

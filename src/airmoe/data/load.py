@@ -16,13 +16,14 @@ def load_images(name: str, *, data_dir: Path | None = None, progress: Progress =
     """Load a labelled image set; the split into training and held-out images never depends on a seed.
 
     * ``"digits"``: scikit-learn's 1,797 handwritten digits, 1x32x32, 450 held out. Needs scikit-learn.
-    * ``"cifar10"``, ``"cifar100"``: CIFAR in its official binary layout, 3x32x32, 10,000 held out; of
-      CIFAR-100 the 100 fine classes. Looked for in ``data_dir``, in ``$AIRMOE_DATA`` and in the cache
-      (``$XDG_CACHE_HOME/airmoe`` or ``~/.cache/airmoe``), in each directly or under the archive's folder,
-      ``cifar-10-batches-bin/`` or ``cifar-100-binary/``; else downloaded into the cache (170 MB).
+    * ``"cifar10"``, ``"cifar100"``: CIFAR in its official binary layout, 3x32x32, 10,000 held out. The
+      classes of CIFAR-100 are the 100 fine ones. ``data_dir``, ``$AIRMOE_DATA`` and the cache
+      (``$XDG_CACHE_HOME/airmoe`` or ``~/.cache/airmoe``) are searched for the files. The files may lie there
+      directly or in the archive's folder, ``cifar-10-batches-bin/`` or ``cifar-100-binary/``. If nothing is
+      found, the archive (170 MB) is downloaded into the cache.
     * ``"folder:PATH"``: PATH holds one folder of images per class, or ``train/`` and ``test/`` with one per
-      class each. Without those two, 20 % of every class is held out (at least one image). Images become 32x32
-      with 3 channels, or 1 if every one is greyscale.
+      class each. Without those two, 20 % of every class is held out (at least one image). Images become
+      32x32, with 1 channel if all of them are greyscale and 3 otherwise.
 
     Args:
         name: one of the above.
@@ -35,6 +36,14 @@ def load_images(name: str, *, data_dir: Path | None = None, progress: Progress =
     Raises:
         InvalidInputError: the name is none of these, or ``data_dir`` is not a folder.
         DataError: files are missing, damaged, or cannot be downloaded.
+
+    Examples:
+        >>> from airmoe.data import load_images
+        >>> digits = load_images("digits")
+        >>> digits.train_images.shape, digits.test_images.shape
+        ((1347, 1, 32, 32), (450, 1, 32, 32))
+        >>> digits.class_names
+        ('0', '1', '2', '3', '4', '5', '6', '7', '8', '9')
     """
     if name == "digits":
         return load_digits()

@@ -1,4 +1,6 @@
-"""How the images of a set fall on clients."""
+"""The division of an image set among clients."""
+
+from __future__ import annotations
 
 from collections.abc import Callable
 
@@ -15,18 +17,18 @@ def partition(
 ) -> list[NDArray[np.int64]]:
     """Give every image to exactly one client.
 
-    * ``"iid"``: a random permutation, cut into equal parts.
-    * ``"ring"``: with n clients and c classes, n <= c, the classes are cut into n arcs,
-      A_i = {j : j n // c = i}, and client i holds A_i and A_(i+1 mod n); with n = c these are the classes
-      i and i+1 mod c. Every class has two holders. With n > c, client i holds the classes i mod c and
-      i+1 mod c. The images of a class are permuted at random and cut into equal parts for its holders.
+    * ``"iid"``: a random permutation is cut into equal parts.
+    * ``"ring"``: every client holds a few classes and shares each with a neighbour. With n clients and c
+      classes, n <= c, the classes are cut into n arcs, A_i = {j : j n // c = i}. Client i holds A_i and
+      A_(i+1 mod n), so every class has two holders. With n = c these are the classes i and i+1 mod c. With
+      n > c, client i holds the classes i mod c and i+1 mod c. The images of a class are permuted at random
+      and cut into equal parts for its holders.
 
-    Equal parts differ by one image at most. The draws come from
-    `airmoe.randomness.stream`, purpose "partition".
+    Equal parts differ by one image at most. `airmoe.randomness.stream` with the purpose "partition" draws.
 
     Args:
         labels: integer, (T,). The classes are the distinct labels, in order.
-        clients: how many; at least 1 for ``"iid"`` and 2 for ``"ring"``.
+        clients: number of clients; at least 1 for ``"iid"`` and 2 for ``"ring"``.
         scheme: ``"iid"`` or ``"ring"``.
         seed: not negative.
 
@@ -36,6 +38,14 @@ def partition(
     Raises:
         InvalidInputError: an argument is none of the above, there are more clients than images, or a class
             has fewer images than holders.
+
+    Examples:
+        >>> import numpy as np
+        >>> from airmoe.data import partition
+        >>> labels_T = np.array([0, 1, 2] * 4)
+        >>> held = partition(labels_T, clients=3, scheme="ring", seed=0)
+        >>> [np.unique(labels_T[images]).tolist() for images in held]
+        [[0, 1], [1, 2], [0, 2]]
     """
     labels_T = np.asarray(labels)
     if labels_T.ndim != 1 or labels_T.dtype.kind not in "iu":
@@ -79,7 +89,7 @@ def _ring(
 
 
 def _ring_holders(clients: int, classes: int) -> list[list[int]]:
-    """For each class the clients that hold it."""
+    """Return the clients that hold each class."""
     if clients <= classes:
         arcs = [j * clients // classes for j in range(classes)]
         return [sorted({arc, (arc - 1) % clients}) for arc in arcs]

@@ -18,7 +18,7 @@ def held_out_split(
     Returns:
         The indices to train on and those held out, each int64 and sorted.
     """
-    # Shuffled, because files that lie side by side are often alike (one writer, one video).
+    # Neighbouring files are often alike (one writer, one video), so they are shuffled.
     shuffled_T = np.random.default_rng(_FIXED_SEED).permutation(len(labels_T))
     is_held_out_T = np.zeros(len(labels_T), dtype=np.bool_)
     for label, held_out in enumerate(held_out_C):

@@ -1,4 +1,4 @@
-"""Fading processes: links that change from slot to slot.
+"""Block fading of a whole network: the gains of all links and subcarriers, slot by slot.
 
 Shape suffixes: N nodes, M subcarriers, P paths.
 """
@@ -19,7 +19,7 @@ class RayleighFading:
     """Rayleigh block fading: in each slot every directed link and subcarrier draws a new, independent gain.
 
     A power gain is exponentially distributed (the square of a Rayleigh amplitude) and scaled to the mean
-    SNR. A slot's draw depends on `seed` and the slot alone, so slots can be had in any order.
+    SNR. A draw depends on `seed` and the slot alone, so slots can be asked for in any order.
 
     Args:
         nodes: N.
@@ -29,6 +29,14 @@ class RayleighFading:
 
     Raises:
         InvalidInputError: `nodes` < 1, `seed` < 0, or a mean SNR outside -300 to 300 dB.
+
+    Examples:
+        >>> from airmoe.links import Ofdma, RayleighFading
+        >>> fading = RayleighFading(nodes=3, radio=Ofdma(subcarriers=64), mean_snr_db=10.0, seed=1)
+        >>> fading.at(slot=0).gain_NNM.shape
+        (3, 3, 64)
+        >>> bool((fading.at(5).gain_NNM == fading.at(5).gain_NNM).all())
+        True
     """
 
     nodes: int
@@ -57,9 +65,9 @@ class MultipathFading:
 
     In each slot every directed link draws complex Gaussian taps a_p of equal power, one symbol apart (a
     uniform power delay profile). The gain on subcarrier m is |sum_p a_p exp(-2 pi i p m / M)|^2, scaled to
-    the mean SNR: each subcarrier alone is Rayleigh fading. The gains of two subcarriers d apart correlate as
-    |sum_p exp(2 pi i p d / M) / P|^2: with one tap the band is flat, with M taps its subcarriers are
-    independent. A slot's draw depends on `seed` and the slot alone, so slots can be had in any order.
+    the mean SNR. Each subcarrier alone fades as Rayleigh. The gains of two subcarriers d apart correlate as
+    |sum_p exp(2 pi i p d / M) / P|^2. With one tap the band is flat; with M taps its subcarriers are
+    independent. A draw depends on `seed` and the slot alone, so slots can be asked for in any order.
 
     Args:
         nodes: N.

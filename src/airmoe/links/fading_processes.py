@@ -3,6 +3,8 @@
 Shape suffixes: S slots, L links.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,10 +15,10 @@ from airmoe.links.processes import HIGHEST_DB, LOWEST_DB, draw_shape
 from airmoe.spec_text import SpecText
 
 LEAST_POWER = 1e-30
-"""A gain that is drawn as zero counts as -300 dB: an SNR is finite."""
+"""A gain of zero counts as -300 dB, so that every SNR is finite."""
 
 SINUSOIDS = 64
-"""Waves that arrive at a link of `JakesSnr`."""
+"""How many waves a link of `JakesSnr` adds up."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +46,12 @@ class RayleighSnr(SpecText, rule="rayleigh"):
 
 @dataclass(frozen=True)
 class RicianSnr(SpecText, rule="rician"):
-    """Rician block fading: a direct path K times as strong as the scattered ones, drawn anew for every slot.
+    """Rician block fading: the direct path is K times as strong as the scattered ones; new in every slot.
 
-    h = sqrt(K / (K + 1)) + sqrt(1 / (K + 1)) w with w ~ CN(0, 1): |h|^2 has mean 1 and variance
-    (1 + 2 K) / (1 + K)^2. Its text is e.g. "rician:10:5".
+    h = sqrt(K / (K + 1)) + sqrt(1 / (K + 1)) w with w ~ CN(0, 1). |h|^2 has mean 1 and variance
+    (1 + 2 K) / (1 + K)^2.
+
+    Its text is e.g. "rician:10:5".
 
     Args:
         mean_db: mean of the linear SNR, in dB.
@@ -75,12 +79,14 @@ class RicianSnr(SpecText, rule="rician"):
 class GaussMarkovSnr(SpecText, rule="gauss-markov"):
     """Rayleigh fading with memory, a Gauss-Markov process of first order.
 
-    h_{t+1} = a h_t + sqrt(1 - a^2) w_t with w_t ~ CN(0, 1), begun in its stationary state h_0 ~ CN(0, 1):
-    h correlates over d slots as a^d, |h|^2 as a^(2 d). Its text is e.g. "gauss-markov:10:0.9".
+    h_{t+1} = a h_t + sqrt(1 - a^2) w_t with w_t ~ CN(0, 1). It begins in its stationary state,
+    h_0 ~ CN(0, 1). Over d slots h correlates as a^d, and |h|^2 as a^(2 d).
+
+    Its text is e.g. "gauss-markov:10:0.9".
 
     Args:
         mean_db: mean of the linear SNR, in dB.
-        correlation: a, from 0 (block fading) to 1 (every slot is like the first).
+        correlation: a, from 0 (block fading) to 1 (all slots are equal).
 
     Raises:
         InvalidInputError: a mean outside -300 to 300 dB, or a correlation outside 0 to 1.
@@ -106,12 +112,13 @@ class GaussMarkovSnr(SpecText, rule="gauss-markov"):
 class JakesSnr(SpecText, rule="jakes"):
     """Rayleigh fading of a moving device amid scatterers all around it (Clarke, Jakes).
 
-    h correlates over n slots as J0(2 pi f_d T n), |h|^2 about as its square. The model is the sum of
+    Over n slots h correlates as J0(2 pi f_d T n), and |h|^2 about as its square. The model is the sum of
     sinusoids of Xiao, Zheng and Beaulieu (IEEE Trans. Wireless Commun. 5(12), 2006),
-    h_t = N^(-1/2) sum_n exp(j (2 pi f_d T t cos alpha_n + phi_n)) with alpha_n = (2 pi n + theta_n) / N, and
-    theta_n and phi_n drawn uniformly from -pi to pi for each link. Over many links the covariance of h is
-    exact; that of |h|^2, and with it its variance of 1, is low by at most 1 / N. N = 64 is ours. Its text is
-    e.g. "jakes:10:0.01".
+    h_t = N^(-1/2) sum_n exp(j (2 pi f_d T t cos alpha_n + phi_n)) with alpha_n = (2 pi n + theta_n) / N.
+    Each link draws theta_n and phi_n uniformly from -pi to pi. Over many links the covariance of h is exact.
+    The covariance and the variance of |h|^2 are low by at most 1 / N. N = 64 is ours.
+
+    Its text is e.g. "jakes:10:0.01".
 
     Args:
         mean_db: mean of the linear SNR, in dB.
@@ -133,7 +140,7 @@ class JakesSnr(SpecText, rule="jakes"):
         shape_SL = draw_shape(slots, links)
         turn_S = 2 * np.pi * self.doppler * np.arange(slots)
         gain_SL = np.zeros(shape_SL, dtype=np.complex128)
-        for wave in range(SINUSOIDS):  # one after the other, for memory's sake
+        for wave in range(SINUSOIDS):  # one after the other, to save memory
             theta_L, phase_L = random.uniform(-np.pi, np.pi, (2, links))
             angle_L = (2 * np.pi * wave + theta_L) / SINUSOIDS
             gain_SL += np.exp(1j * (np.outer(turn_S, np.cos(angle_L)) + phase_L))
@@ -146,8 +153,8 @@ def faded_db(mean_db: float, power_SL: NDArray[np.float64]) -> NDArray[np.float6
 
 
 def first_order(noise_SL: NDArray[np.float64], correlation: float) -> NDArray[np.float64]:
-    """Return x_0 = n_0, x_{t+1} = a x_t + sqrt(1 - a^2) n_{t+1}: as wide as the noise n in every slot."""
-    from scipy.signal import lfilter  # takes most of a second
+    """Return x_0 = n_0, x_{t+1} = a x_t + sqrt(1 - a^2) n_{t+1}; x has the variance of the noise n."""
+    from scipy.signal import lfilter  # importing it takes most of a second
 
     driving_SL = np.sqrt(1 - correlation**2) * noise_SL
     driving_SL[:1] = noise_SL[:1]

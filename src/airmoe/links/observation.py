@@ -1,7 +1,9 @@
-"""What a gate may know of a link: its SNR as it is, and as it was seen, late and with errors.
+"""The SNR of links as it is, and as a gate observes it: late and with errors.
 
 Shape suffixes: S slots, L links, T items, E experts.
 """
+
+from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Self
@@ -20,12 +22,20 @@ class LinkSnr:
     """The SNR of every item's link to every expert.
 
     Args:
-        true_db_TE: float64, dB, what the channel does to the item; -inf for a link without gain, inf for one
+        true_db_TE: float64, dB, at which the item is transmitted; -inf for a link without gain, inf for one
             without noise.
-        observed_db_TE: float64, dB, what gates and policies see; left out, the truth.
+        observed_db_TE: float64, dB, what gates and policies see; left out, they see the truth.
 
     Raises:
-        InvalidInputError: NaN, or arrays that are not both (T, E).
+        InvalidInputError: a value is NaN, or the arrays are not both (T, E).
+
+    Examples:
+        >>> import numpy as np
+        >>> from airmoe.links import LinkSnr, UniformSnr
+        >>> process, random = UniformSnr(-5, 20), np.random.default_rng(0)
+        >>> snr = LinkSnr.drawn(process, items=4, experts=2, random=random, delay_slots=1)
+        >>> bool((snr.observed_db_TE[1:] == snr.true_db_TE[:-1]).all())
+        True
     """
 
     true_db_TE: NDArray[np.float64]
@@ -55,15 +65,15 @@ class LinkSnr:
         """Return the SNR of consecutive items, one per slot of the process.
 
         Args:
-            process: what the links do; expert e is reached over link e.
+            process: draws the SNR of the links; expert e is reached over link e.
             items: T.
             experts: E.
-            random: where draws come from.
-            delay_slots: the gate sees the SNR of so many slots ago (outdated CSI).
-            error_db: standard deviation of the error in dB of what it sees (noisy CSI).
+            random: the generator that the process and the errors draw from.
+            delay_slots: how many slots old the observed SNR is (outdated CSI).
+            error_db: standard deviation of the observation's error, dB (noisy CSI).
 
         Raises:
-            InvalidInputError: a number out of range, or a process that draws another shape.
+            InvalidInputError: a number is out of range, or the process draws another shape.
         """
         items = integer_at_least("items", items, 0)
         experts = integer_at_least("experts", experts, 1)
@@ -76,6 +86,6 @@ class LinkSnr:
             observed_db_TE = observed_db_TE + error * random.standard_normal(observed_db_TE.shape)
         return cls(snr_db_SL[delay:], observed_db_TE)
 
-    def of_items(self, item_I: NDArray[np.int64]) -> "LinkSnr":
+    def of_items(self, item_I: NDArray[np.int64]) -> LinkSnr:
         """Return the SNR of these items only."""
         return LinkSnr(self.true_db_TE[item_I], self.observed_db_TE[item_I])

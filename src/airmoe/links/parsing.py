@@ -1,4 +1,4 @@
-"""SNR processes by name, as the command line and configuration files give them."""
+"""SNR processes made from the texts that the command line and configuration files give."""
 
 from airmoe.links.fading_processes import GaussMarkovSnr, JakesSnr, RayleighSnr, RicianSnr
 from airmoe.links.path_loss import ShadowedPathLossSnr
@@ -18,14 +18,21 @@ PROCESS_FORMS = str(_PROCESSES)
 
 
 def make_process(text: str) -> SnrProcess:
-    """Return the process of this name; its `name` is the same text in its shortest form.
+    """Return the process that a text describes; its `name` is the same text in its shortest form.
 
     Args:
         text: one of the forms in `PROCESS_FORMS`, e.g. "uniform:-5:20". A path may hold colons. The name of
             a column has %3A for a colon and %25 for a percent sign.
 
     Raises:
-        InvalidInputError: an unknown name (the message lists the known ones) or a parameter out of range.
+        InvalidInputError: the form is unknown (the message lists all forms), or a parameter is out of range.
         DataError: a trace cannot be read.
+
+    Examples:
+        >>> from airmoe.links import make_process
+        >>> make_process("uniform:-5:20")
+        UniformSnr(low_db=-5.0, high_db=20.0)
+        >>> make_process("rician:10.0:5.0").name
+        'rician:10:5'
     """
     return _PROCESSES.read(text)

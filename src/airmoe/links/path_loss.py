@@ -1,7 +1,9 @@
-"""SNR by distance: where devices stand, and what stands between.
+"""SNR by distance and shadowing.
 
 Shape suffixes: S slots, L links.
 """
+
+from __future__ import annotations
 
 from dataclasses import dataclass
 
@@ -15,19 +17,21 @@ from airmoe.links.processes import HIGHEST_DB, LOWEST_DB, draw_shape
 from airmoe.spec_text import SpecText
 
 MOST_TIMES_REFERENCE = 1e9
-"""Times the reference distance that a radius may be."""
+"""The largest radius, as a multiple of the reference distance."""
 
 
 @dataclass(frozen=True)
 class ShadowedPathLossSnr(SpecText, rule="path-loss", needed=3):
     """Devices dropped uniformly on a disc around the other end of their links, with log-normal shadowing.
 
-    snr_db = reference_snr_db - 10 exponent log10(d / reference_m) + shadowing_db x_t. The distance d of a
-    link is drawn once and stays, uniform over the area from `reference_m` to `radius_m`. x_t ~ N(0, 1) is
-    drawn for each link; over d slots it correlates as correlation^d, the exponential law of Gudmundson
-    (Electronics Letters 27(23), 1991) for a device that covers exp(-step / decorrelation distance) =
-    correlation in each slot. Fast fading is averaged out. The defaults are ours: about -0.5 dB at the rim, 7
-    dB on average. Its text is e.g. "path-loss:80:3.5:200".
+    snr_db = reference_snr_db - 10 exponent log10(d / reference_m) + shadowing_db x_t. Each link draws its
+    distance d once, uniformly over the area from `reference_m` to `radius_m`. Each link draws its own
+    x_t ~ N(0, 1), which over k slots correlates as correlation^k. That is the exponential law of Gudmundson
+    (Electronics Letters 27(23), 1991) with correlation = exp(-step / decorrelation distance), where a device
+    moves by one step a slot. Fast fading is averaged out. The defaults are ours: about -0.5 dB at the rim, 7
+    dB on average.
+
+    Its text is e.g. "path-loss:80:3.5:200".
 
     Args:
         reference_snr_db: SNR at the reference distance.
@@ -40,7 +44,7 @@ class ShadowedPathLossSnr(SpecText, rule="path-loss", needed=3):
     Raises:
         InvalidInputError: an SNR outside -300 to 300 dB, an exponent outside 0 to 20, a standard deviation
             outside 0 to 100 dB, a correlation outside 0 to 1, a distance that is not above 0, or a radius
-            that is not above the reference distance or beyond 1e9 times that.
+            that is not between 1 and 1e9 times the reference distance.
     """
 
     reference_snr_db: float = 80.0
@@ -64,7 +68,7 @@ class ShadowedPathLossSnr(SpecText, rule="path-loss", needed=3):
         """Return (S, L), dB; see `SnrProcess.draw`."""
         shape_SL = draw_shape(slots, links)
         widest = self.radius_m / self.reference_m
-        # Area, not distance, is uniform: the square of d from the reference distance's to the radius's.
+        # Uniform over the area: d^2 is uniform between the squares of both distances.
         distance_L = np.sqrt(1 + random.random(links) * (widest**2 - 1))
         path_loss_db_L = 10 * self.exponent * np.log10(distance_L)
         shadowing_SL = first_order(random.standard_normal(shape_SL), self.correlation)

@@ -1,7 +1,9 @@
-"""SNR processes: how the links between devices change from slot to slot.
+"""SNR processes: the SNR of links, slot by slot.
 
 Shape suffixes: S slots, L links.
 """
+
+from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -21,26 +23,26 @@ class SnrProcess(Protocol):
 
     @property
     def name(self) -> str:
-        """What tables and figures call it; of ours, the text from which `make_process` makes an equal one."""
+        """The name in tables and figures; `make_process` reads the names of airmoe's own processes."""
         ...
 
     def draw(self, slots: int, links: int, random: np.random.Generator) -> NDArray[np.float64]:
-        """Return (S, L), dB, finite: links behave alike and independently, unless the process says otherwise.
+        """Return (S, L), dB, finite. Links follow one law independently, unless the process says otherwise.
 
         Raises:
-            InvalidInputError: `slots` is no integer >= 0, or `links` none >= 1.
+            InvalidInputError: `slots` is no integer >= 0, or `links` is no integer >= 1.
         """
         ...
 
 
 def draw_shape(slots: int, links: int) -> tuple[int, int]:
-    """Return (S, L); raises `InvalidInputError` where `slots` is no integer >= 0 or `links` none >= 1."""
+    """Return (S, L); raise `InvalidInputError` unless `slots` is an integer >= 0 and `links` one >= 1."""
     return integer_at_least("slots", slots, 0), integer_at_least("links", links, 1)
 
 
 @dataclass(frozen=True)
 class FixedSnr(SpecText, rule="fixed"):
-    """The same in every slot: one SNR for all links, or one for each.
+    """An SNR that never changes: one for all links, or one for each.
 
     Its text is "fixed:10", "fixed:10,-5,20", or "fixed:10," for a tuple of one.
 
@@ -48,7 +50,7 @@ class FixedSnr(SpecText, rule="fixed"):
         snr_db: a number, or a tuple with one number per link.
 
     Raises:
-        InvalidInputError: a number outside -300 to 300 dB, or none at all.
+        InvalidInputError: a number is outside -300 to 300 dB, or the tuple is empty.
     """
 
     snr_db: float | tuple[float, ...]
@@ -66,7 +68,7 @@ class FixedSnr(SpecText, rule="fixed"):
         """Return (S, L), dB; see `SnrProcess.draw`.
 
         Raises:
-            InvalidInputError: the tuple has another number of links.
+            InvalidInputError: `links` is not the length of the tuple.
         """
         shape_SL = draw_shape(slots, links)
         if isinstance(self.snr_db, tuple) and len(self.snr_db) != links:
@@ -76,7 +78,7 @@ class FixedSnr(SpecText, rule="fixed"):
 
 @dataclass(frozen=True)
 class UniformSnr(SpecText, rule="uniform", needed=2):
-    """Uniform in dB, drawn anew for every slot and link: the law under which channel-aware gates are trained.
+    """Uniform in dB, drawn anew for every slot and link. Channel-aware gates are trained under this law.
 
     Its text is e.g. "uniform:-5:20".
 
@@ -124,7 +126,7 @@ class SpreadSnr(SpecText, rule="spread", needed=2):
         number_within("spread_db", self.spread_db, 0, HIGHEST_DB)
 
     def draw(self, slots: int, links: int, random: np.random.Generator) -> NDArray[np.float64]:
-        """Return (S, L), dB; a single link has the mean; see `SnrProcess.draw`."""
+        """Return (S, L), dB; see `SnrProcess.draw`. A single link has the mean."""
         shape_SL = draw_shape(slots, links)
         steps_L = np.linspace(-1.0, 1.0, links) if links > 1 else np.zeros(1)
         steps_SL = random.permuted(np.broadcast_to(steps_L, shape_SL), axis=1)
@@ -133,14 +135,14 @@ class SpreadSnr(SpecText, rule="spread", needed=2):
 
 @dataclass(frozen=True)
 class OneBadSnr(SpecText, rule="one-bad", needed=2):
-    """The same in every slot: one link is bad, all others are good.
+    """An SNR that never changes: one link is bad, all others are good.
 
     Its text is e.g. "one-bad:-10:20", or "one-bad:-10:20:3" where link 3 is bad.
 
     Args:
         bad_db: SNR of the bad link.
         good_db: SNR of the others.
-        bad_link: which link is bad.
+        bad_link: number of the bad link, from 0.
 
     Raises:
         InvalidInputError: an SNR outside -300 to 300 dB, or a negative link.
@@ -159,7 +161,7 @@ class OneBadSnr(SpecText, rule="one-bad", needed=2):
         """Return (S, L), dB; see `SnrProcess.draw`.
 
         Raises:
-            InvalidInputError: the bad link is none of these.
+            InvalidInputError: there are too few links for the bad one to exist.
         """
         snr_db_SL = np.full(draw_shape(slots, links), float(self.good_db))
         if self.bad_link >= links:

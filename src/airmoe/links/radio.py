@@ -1,4 +1,6 @@
-"""The OFDMA radio: what a channel gain is worth in bit/s and what a bit costs in joules."""
+"""The OFDMA radio: the rate of a channel gain in bit/s, and the energy of a bit in J."""
+
+from __future__ import annotations
 
 from dataclasses import dataclass
 
@@ -22,6 +24,14 @@ class Ofdma:
 
     Raises:
         InvalidInputError: a value is not a finite number above 0, or `subcarriers` is not an integer.
+
+    Examples:
+        >>> from airmoe.links import Ofdma
+        >>> radio = Ofdma(subcarriers=4, subcarrier_hz=1e6, power_w=1e-2, noise_w=1e-14)
+        >>> float(radio.rate_bps(3e-12))  # an SNR of 3 carries 2 bit/s per Hz
+        2000000.0
+        >>> float(radio.energy_per_bit_j(3e-12))
+        5e-09
     """
 
     subcarriers: int = 128
@@ -36,11 +46,11 @@ class Ofdma:
 
     @property
     def snr_per_gain(self) -> float:
-        """P0 / N0: the linear SNR of a link whose power gain is 1."""
+        """P0 / N0, the linear SNR of a link whose power gain is 1."""
         return self.power_w / self.noise_w
 
     def rate_bps(self, gain: ArrayLike) -> NDArray[np.float64]:
-        """Return the Shannon rate r = B0 log2(1 + H P0 / N0) of each gain.
+        """Return the Shannon rate r = B0 log2(1 + H P0 / N0) at each gain.
 
         Args:
             gain: H >= 0, channel power gain on one subcarrier, linear, any shape.
@@ -52,7 +62,7 @@ class Ofdma:
         return np.asarray(self.subcarrier_hz / np.log(2) * np.log1p(snr))
 
     def energy_per_bit_j(self, gain: ArrayLike) -> NDArray[np.float64]:
-        """Return P0 / r, the energy that one bit costs, of each gain; inf where the gain is 0.
+        """Return P0 / r, the energy of one bit at each gain; inf where the gain is 0.
 
         Args:
             gain: H >= 0, channel power gain on one subcarrier, linear, any shape.

@@ -1,7 +1,9 @@
-"""Snapshots of a network in consecutive slots.
+"""A process of link SNRs as snapshots of a network in consecutive slots.
 
 Shape suffixes: N nodes, S slots, L directed links.
 """
+
+from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,21 +27,29 @@ def link_sequence(
 ) -> list[Links]:
     """Return the links between all nodes in consecutive slots; all subcarriers of a link have the same SNR.
 
-    What gates and policies see, `Links.observed`, is that of `delay_slots` slots before, with an error of
-    `error_db`; without both it is the truth. Link i -> j is the link number i (N - 1) + j of the process,
-    less one for j > i.
+    Gates and policies see `Links.observed`: the links of `delay_slots` slots before, with an error of
+    `error_db`. Without delay and error they see the truth. Link i -> j is the process's link number
+    i (N - 1) + j, less one for j > i.
 
     Args:
-        process: what the links do, each direction on its own.
+        process: draws the SNR of the links; the two directions between nodes are two links.
         nodes: N >= 2.
         radio: the radio that uses the links.
         slots: S >= 0.
-        random: where draws come from.
+        random: the generator that the process and the errors draw from.
         delay_slots: age of the observation (outdated CSI), >= 0.
-        error_db: standard deviation of the observation's error in dB (noisy CSI), 0 to 100.
+        error_db: standard deviation of the observation's error, dB (noisy CSI), 0 to 100.
 
     Raises:
-        InvalidInputError: a number out of range, or a process that gives more dB than a link can have.
+        InvalidInputError: a number is out of range, or the process gives more dB than a link can have.
+
+    Examples:
+        >>> import numpy as np
+        >>> from airmoe.links import Ofdma, OneBadSnr, link_sequence
+        >>> random = np.random.default_rng(0)
+        >>> slots = link_sequence(OneBadSnr(-10, 20), 2, Ofdma(subcarriers=4), slots=3, random=random)
+        >>> slots[0].snr_db([0, 1]).round().tolist()
+        [[30.0, -10.0], [20.0, 30.0]]
     """
     nodes = integer_at_least("nodes", nodes, 2)
     snr = LinkSnr.drawn(

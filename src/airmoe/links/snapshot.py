@@ -3,6 +3,8 @@
 Shape suffixes: N nodes, M subcarriers, T items, E experts.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Self
@@ -19,7 +21,7 @@ OWN_NODE_SNR_DB = 30.0
 
 @dataclass(frozen=True, eq=False)
 class Links:
-    """The channel power gains of all directed links at one moment; it never changes.
+    """The channel power gains of all directed links at one moment; immutable.
 
     Args:
         gain_NNM: power gain of link i -> j on subcarrier m, linear, finite, >= 0; copied, then read-only.
@@ -27,12 +29,12 @@ class Links:
         radio: the radio that uses the links; M is `radio.subcarriers`.
 
     Raises:
-        InvalidInputError: a wrong shape, or a gain that is negative or not finite.
+        InvalidInputError: the shape is wrong, or a gain is negative or not finite.
     """
 
     gain_NNM: NDArray[np.float64]
     radio: Ofdma
-    _observed: "Links | None" = field(default=None, repr=False)
+    _observed: Links | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         gain_NNM = real_array("gain_NNM", self.gain_NNM).copy()
@@ -44,7 +46,19 @@ class Links:
 
     @classmethod
     def from_gain(cls, gain_NNM: ArrayLike, radio: Ofdma) -> Self:
-        """Return links with these power gains (N, N, M), linear; see the class for what is refused."""
+        """Return links with these power gains (N, N, M), linear.
+
+        Raises:
+            InvalidInputError: the shape is wrong, or a gain is negative or not finite.
+
+        Examples:
+            >>> import numpy as np
+            >>> from airmoe.links import Links, Ofdma
+            >>> radio = Ofdma(subcarriers=2, noise_w=1e-14)
+            >>> links = Links.from_gain(np.full((3, 3, 2), 1e-11), radio)
+            >>> links.snr_db([0]).round().tolist()  # to oneself 30 dB
+            [[30.0, 10.0, 10.0]]
+        """
         return cls(real_array("gain_NNM", gain_NNM), radio)
 
     @classmethod
@@ -59,6 +73,15 @@ class Links:
 
         Raises:
             InvalidInputError: a wrong shape, NaN or +inf in `snr_db`, or a scalar without `nodes`.
+
+        Examples:
+            >>> import numpy as np
+            >>> from airmoe.links import Links, Ofdma
+            >>> links = Links.from_snr([[0.0, 20.0], [-np.inf, 0.0]], Ofdma(subcarriers=4))
+            >>> links.gain_NNM.shape
+            (2, 2, 4)
+            >>> links.snr_db([0, 1]).round().tolist()
+            [[30.0, 20.0], [-inf, 30.0]]
         """
         snr = real_array("snr_db", snr_db)
         refuse_where("snr_db", snr, ~(snr < np.inf), "a number of dB, or -inf for an unreachable link")
@@ -82,12 +105,12 @@ class Links:
         return len(self.gain_NNM)
 
     @property
-    def observed(self) -> "Links":
-        """What gates and policies see; the links themselves unless made by `with_observed`."""
+    def observed(self) -> Links:
+        """The links that gates and policies see: these, unless `with_observed` set others."""
         return self if self._observed is None else self._observed
 
-    def with_observed(self, observed: "Links") -> "Links":
-        """Return the same links, of which gates and policies see `observed` (delayed or noisy).
+    def with_observed(self, observed: Links) -> Links:
+        """Return the same links; gates and policies see `observed` (delayed or noisy) instead.
 
         Raises:
             InvalidInputError: `observed` has another number of nodes or subcarriers.
@@ -96,7 +119,7 @@ class Links:
         return replace(self, _observed=observed)
 
     def snr_db(self, source_T: ArrayLike, node: ArrayLike | None = None) -> NDArray[np.float64]:
-        """Return the SNR from each item's node to the node that would serve it: the band mean, linear.
+        """Return the SNR from each item's node to the node that would serve it; the band mean of linear SNRs.
 
         Args:
             source_T: integer, the node that holds each item.
@@ -104,10 +127,10 @@ class Links:
                 out, expert e is on node e.
 
         Returns:
-            float64 (T, E), dB; 30 dB where the expert is at the item's own node, -inf where gain is 0.
+            float64 (T, E), dB; 30 dB where the expert is at the item's own node, -inf where the gain is 0.
 
         Raises:
-            InvalidInputError: a node that does not exist, or an array of another shape.
+            InvalidInputError: a node does not exist, or an array has another shape.
         """
         last = self.nodes - 1
         source = indices("source_T", source_T, 0, last)
@@ -120,7 +143,7 @@ class Links:
         return np.asarray(self._snr_db_NN[source[:, np.newaxis], serving])
 
     def energy_per_bit_j(self, subcarrier_NN: ArrayLike) -> NDArray[np.float64]:
-        """Return what a bit costs on each directed link: P0 / r on the link's subcarrier.
+        """Return the energy of a bit on each directed link, P0 / r on the link's subcarrier.
 
         Args:
             subcarrier_NN: integer, the subcarrier of each link, -1 for none; the diagonal is ignored.
@@ -144,7 +167,7 @@ class Links:
     def best_subcarrier_NN(self) -> NDArray[np.int64]:
         """The subcarrier on which each link has its largest gain, int64 (N, N); -1 on the diagonal.
 
-        Several links may have the same: what each could do if it were alone.
+        Several links may share a subcarrier here: each is looked at as if it were alone.
         """
         best_NN = np.asarray(self.gain_NNM.argmax(axis=2), dtype=np.int64)
         np.fill_diagonal(best_NN, -1)

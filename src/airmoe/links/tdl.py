@@ -3,6 +3,8 @@
 Shape suffixes: S slots, L links, P paths, M subcarriers.
 """
 
+from __future__ import annotations
+
 import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -20,36 +22,37 @@ from airmoe.spec_text import SpecText
 TDL_MODELS = ("A", "B", "C", "D", "E")
 MOST_SUBCARRIERS = 1 << 16
 MOST_AT_ONCE = 8192
-"""Slots times links that Sionna draws at once: each takes about 20 kB."""
+"""The most slots times links that Sionna draws at once; each takes about 20 kB."""
 
 
 @dataclass(frozen=True)
 class TdlSnr(SpecText, rule="tdl", needed=2):
     """A tapped delay line of 3GPP TR 38.901 (clause 7.7.2), drawn by Sionna; needs the extra `airmoe[train]`.
 
-    Paths p have the delays and mean powers of the model's table, scaled to a delay spread and to a total
-    power of 1. Each is a sum of 20 sinusoids with the Doppler spectrum of Clarke; D and E have a direct path.
+    Path p has the delay and the mean power of the model's table, scaled to the delay spread and to a total
+    power of 1. Its gain is a sum of 20 sinusoids with Clarke's Doppler spectrum; D and E have a direct path.
     A slot samples the paths' gains a_p once, and
 
     snr_db = mean_db + 10 log10(mean over subcarriers m of |sum_p a_p exp(-2 pi i f_m tau_p)|^2).
 
-    A wide band averages fades out: the wider it is and the longer the delays, the steadier the SNR. Drawing
-    takes seconds once to load Sionna, then about 0.06 ms for each slot and link, and at least 20 kB for each
-    slot. Defaults are ours. Its text is e.g. "tdl:A:10", or "tdl:C:10:30:3e-07" for 30 m/s and a delay spread
-    of 300 ns.
+    A wide band averages fades out: the wider the band and the longer the delays, the steadier the SNR. The
+    first draw loads Sionna, which takes seconds. A slot and link then takes about 0.06 ms, and a slot at
+    least 20 kB. The defaults are ours.
+
+    Its text is e.g. "tdl:A:10", or "tdl:C:10:30:3e-07" for 30 m/s and a delay spread of 300 ns.
 
     Args:
         model: A, B, C (no direct path), D or E (direct path).
         mean_db: mean of the linear SNR over all draws, in dB.
         speed_mps: speed of the device, m/s.
-        delay_spread_s: RMS delay spread, s; 100 ns is called nominal in the report.
+        delay_spread_s: RMS delay spread, s; the report calls 100 ns nominal.
         carrier_hz: carrier frequency, Hz, 0.5 to 100 GHz.
         slot_s: time from slot to slot, s.
         subcarriers: M, as in `Ofdma`.
         subcarrier_hz: their spacing, Hz, as in `Ofdma`.
 
     Raises:
-        InvalidInputError: another model, or a value that is out of range.
+        InvalidInputError: the model is none of these, or a value is out of range.
     """
 
     model: str = "A"
@@ -76,7 +79,7 @@ class TdlSnr(SpecText, rule="tdl", needed=2):
     def draw(self, slots: int, links: int, random: np.random.Generator) -> NDArray[np.float64]:
         """Return (S, L), dB; see `SnrProcess.draw`.
 
-        The global random states of PyTorch and Sionna are left as they were.
+        The global random states of PyTorch and Sionna stay as they were.
 
         Raises:
             MissingExtraError: Sionna is not installed.
@@ -124,7 +127,7 @@ def band_mean_power(
     """
     frequency_M = subcarrier_hz * np.arange(subcarriers)
     response_MP = np.exp(-2j * np.pi * np.outer(frequency_M, delay_s_P))
-    # The mean of |H|^2 is a quadratic form of the P gains: no array has both slots and subcarriers.
+    # The mean of |H|^2 is a quadratic form of the P gains, so no array needs both slots and subcarriers.
     form_PP = response_MP.conj().T @ response_MP / subcarriers
     return np.asarray(((gain_LSP.conj() @ form_PP) * gain_LSP).sum(axis=-1).real)
 
@@ -132,7 +135,7 @@ def band_mean_power(
 def _sionna() -> tuple[Any, Any]:
     """Return Sionna's TDL class and its configuration; the first call takes seconds."""
     require("airmoe[train]", "sionna", by="a TDL channel")
-    # Importing Sionna seeds PyTorch's global generators at random: what the caller seeded is put back.
+    # Importing Sionna reseeds PyTorch's global generators at random; their states are restored.
     loaded = sys.modules.get("torch")
     devices = range(loaded.cuda.device_count()) if loaded else ()
     with loaded.random.fork_rng(devices=devices) if loaded else nullcontext():

@@ -3,6 +3,8 @@
 Shape suffixes: S slots, L links, R runs, V samples of all runs together.
 """
 
+from __future__ import annotations
+
 import csv
 import hashlib
 from collections.abc import Iterable, Iterator
@@ -18,28 +20,29 @@ from airmoe.spec_text import Form, SpecText
 
 SHORTEST_RUN = 2
 MISSING = frozenset({"", "-", "nan", "na", "n/a", "null", "none"})
-"""What a cell without a value holds, in any case of letters."""
+"""What stands in a cell without a value, in upper or lower case."""
 
 
 @dataclass(frozen=True)
 class TraceSnr(SpecText, rule="trace", written=("path",)):
     """Links that replay recordings: each plays a window of one, drawn at random.
 
-    Rows are slots, in the order of the file; time stamps are not read. A recording is cut where values are
-    missing, into **runs** without gaps. A link draws a run with a probability proportional to its length,
-    then where its window begins. A run shorter than the window is repeated from its beginning, with a jump
-    there. Two links may get the same run. How to cut, draw and repeat is ours. Its text is "trace:PATH" or
-    "trace-of:COLUMN:PATH".
+    A row is a slot, in the order of the file; time stamps are not read. Missing values cut a recording into
+    **runs** without gaps. A link draws a run with a probability proportional to its length, then the slot at
+    which its window begins. A run shorter than the window is repeated, with a jump from its end to its
+    beginning. Two links may get the same run. How to cut, draw and repeat is ours.
+
+    Its text is "trace:PATH" or "trace-of:COLUMN:PATH".
 
     Args:
-        path: a CSV file whose first row names the columns, or a folder with such files at any depth; hidden
-            files, whose names begin with a point, are not read. "~" is the home folder.
+        path: a CSV file whose first row names the columns, or a folder with such files at any depth. Hidden
+            files, whose names begin with a dot, are not read. "~" is the home folder.
         column: the column that holds the SNR in dB.
 
     Raises:
         InvalidInputError: a file has no such column (the message lists those it has).
-        DataError: nothing at the path, no CSV file in the folder, a file that cannot be read or is cut off,
-            a value that is no number from -300 to 300, or no two samples in a row anywhere.
+        DataError: nothing is at the path, the folder has no CSV file, a file cannot be read or is cut off,
+            a value is no number from -300 to 300, or nowhere are there two samples in a row.
     """
 
     path: Path
@@ -55,7 +58,7 @@ class TraceSnr(SpecText, rule="trace", written=("path",)):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all samples and of how they are cut into runs."""
+        """SHA-256 of all samples and of the lengths of the runs."""
         samples, lengths = self._samples_db_V.tobytes(), self._length_R.tobytes()
         return hashlib.sha256(samples + lengths).hexdigest()
 
@@ -80,14 +83,14 @@ OTHER_COLUMN = Form("trace-of", TraceSnr, needed=2, written=("column", "path"))
 
 
 def read_runs(path: Path, column: str = "SNR") -> list[NDArray[np.float64]]:
-    """Return the recordings at a path, cut where values are missing; runs of a single sample are left out.
+    """Return the recordings at a path, cut where values are missing; runs of one sample are left out.
 
     Args:
         path: a CSV file, or a folder with CSV files at any depth; see `TraceSnr`.
         column: the column to read.
 
     Returns:
-        float64 arrays of at least two samples each, by file name and then in the order of rows.
+        float64 arrays of at least two samples each, in the order of file names and rows.
 
     Raises:
         InvalidInputError: a file has no such column (the message lists those it has).

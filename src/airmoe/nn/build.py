@@ -51,6 +51,13 @@ def build_extractor(
         InvalidInputError: unknown backbone, an option that it does not have or whose value is none of its
             own, or a number of channels that is neither 1 nor 3.
         MissingExtraError: a pretrained model, and transformers is not installed.
+
+    Examples:
+        >>> import torch
+        >>> from airmoe.nn import build_extractor
+        >>> extractor = build_extractor("lenet5", channels=1).eval()
+        >>> tuple(extractor(torch.zeros(2, 1, 32, 32)).shape), extractor.features
+        ((2, 400), 400)
     """
     if backbone not in BACKBONES and (not backbone.startswith(PRETRAINED) or backbone == PRETRAINED):
         known = ", ".join((*BACKBONES, f"{PRETRAINED}NAME_OR_PATH"))
@@ -101,6 +108,14 @@ def build_model(
         InvalidInputError: as `build_extractor`; an unknown gate; a number that is out of range; or a
             pretrained backbone with ``expert_hidden`` None.
         MissingExtraError: as `build_extractor`.
+
+    Examples:
+        >>> import torch
+        >>> from airmoe.nn import build_model
+        >>> model = build_model("lenet5", classes=10, experts=4, channels=1).eval()
+        >>> output = model(torch.zeros(2, 1, 32, 32))
+        >>> tuple(output.scores_TE.shape)
+        (2, 4)
     """
     integer_at_least("classes", classes, 2)
     integer_at_least("experts", experts, 1)

@@ -19,6 +19,15 @@ def mixing_weights(scores_TE: Tensor, arrived_TE: Tensor, normalise: Normalise) 
     "chosen" makes each row sum to 1 (equal shares where the scores that arrived are all zero). "none" leaves
     the scores as they are: with one expert per item the renormalised weight is 1 whatever the gate says, and
     the gate would learn nothing.
+
+    Examples:
+        >>> import torch
+        >>> from airmoe.nn import mixing_weights
+        >>> scores_TE, arrived_TE = torch.tensor([[0.5, 0.25, 0.25]]), torch.tensor([[False, True, True]])
+        >>> mixing_weights(scores_TE, arrived_TE, "chosen").tolist()
+        [[0.0, 0.5, 0.5]]
+        >>> mixing_weights(scores_TE, arrived_TE, "none").tolist()
+        [[0.0, 0.25, 0.25]]
     """
     weights_TE = scores_TE * arrived_TE
     if normalise == "none":
@@ -38,6 +47,15 @@ def combine(
     """Return (T, C): for each item the sum of its outputs times their weights; gradients reach both.
 
     Outputs may have any shape behind P, for example (P, tokens, width).
+
+    Examples:
+        >>> import numpy as np
+        >>> import torch
+        >>> from airmoe.nn import combine
+        >>> weights_TE = torch.tensor([[0.25, 0.75]])
+        >>> output_PC = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+        >>> combine(weights_TE, np.array([0, 0]), np.array([0, 1]), output_PC).tolist()
+        [[0.25, 0.75]]
     """
     item = torch.from_numpy(item_P).to(output_PC.device)
     weight_P = weights_TE[item, torch.from_numpy(expert_P).to(output_PC.device)]

@@ -43,6 +43,16 @@ class LinearGate(nn.Module):
     """softmax(h W + b) of standardised features h, blind to the channel.
 
     It starts at zero: every expert is equally likely.
+
+    Args:
+        features: F, width of the pooled features.
+        experts: E.
+
+    Examples:
+        >>> import torch
+        >>> from airmoe.nn import LinearGate
+        >>> LinearGate(features=8, experts=4)(torch.randn(2, 8)).scores_TE.tolist()
+        [[0.25, 0.25, 0.25, 0.25], [0.25, 0.25, 0.25, 0.25]]
     """
 
     sees_snr = False
@@ -104,6 +114,12 @@ def topk_mask(scores_TE: Tensor, k: int) -> Tensor:
     """Return bool (T, E), the k best scores of each row, ties to the lower index.
 
     The same rule as `airmoe.scheduling.TopK`, on the scores' own device, for training.
+
+    Examples:
+        >>> import torch
+        >>> from airmoe.nn import topk_mask
+        >>> topk_mask(torch.tensor([[0.1, 0.6, 0.3], [0.4, 0.4, 0.2]]), k=1).tolist()
+        [[False, True, False], [True, False, False]]
     """
     best_Tk = torch.argsort(scores_TE, dim=-1, descending=True, stable=True)[:, :k]
     return torch.zeros_like(scores_TE, dtype=torch.bool).scatter_(-1, best_Tk, True)
@@ -112,7 +128,15 @@ def topk_mask(scores_TE: Tensor, k: int) -> Tensor:
 def balance_loss(share_TE: Tensor) -> Tensor:
     """Return CV^2, var / mean^2, of the batch mean of scores, weights or load; 0 where experts share alike.
 
-    It acts on the mean over the batch only: each single item may be as decided as it likes.
+    The loss sees the mean over the batch only, so the scores of a single item may be as sharp as they like.
+
+    Examples:
+        >>> import torch
+        >>> from airmoe.nn import balance_loss
+        >>> balance_loss(torch.tensor([[1.0, 0.0], [0.0, 1.0]])).item()
+        0.0
+        >>> balance_loss(torch.tensor([[1.0, 0.0], [1.0, 0.0]])).item()
+        1.0
     """
     importance_E = share_TE.mean(dim=0)
     return importance_E.var(correction=0) / importance_E.mean().square()

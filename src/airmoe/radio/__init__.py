@@ -1,4 +1,4 @@
-"""What a radio does to a payload on its way to an expert: analog and digital transmission. PyTorch."""
+"""Analog and digital transmission of payloads over noisy links, differentiable. Needs PyTorch."""
 
 from airmoe.radio.digital import Digital
 from airmoe.radio.forms import TRANSMISSION_FORMS, make_transmission

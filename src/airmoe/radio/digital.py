@@ -20,30 +20,41 @@ from airmoe.spec_text import SpecText
 
 MOST_BITS = 8
 MEAN_BITS = 32
-"""The payload's mean travels beside it like its norm, free of errors, and is charged."""
+"""The bits of a payload's mean, which travels beside it, free of errors and charged like its norm."""
 
 CHAINS = {"fast": fast_chain.transmit, "full": sionna_chain.transmit}
 
 
 @dataclass(frozen=True)
 class Digital(SpecText, rule="digital", needed=3):
-    """The values in bits: at unit power they are centred, clipped to [-3, 3], quantised, coded and modulated.
+    """Digital transmission: values are scaled, centred, clipped to [-3, 3], quantised, coded and modulated.
 
-    The receiver decodes, takes the values of the levels, adds the mean and undoes the norm. Over a link whose
-    SNR is inf only the error of the quantiser is left. The gradient is straight-through: at unit power the
-    error counts as a constant, and where a value is clipped nothing flows.
+    The receiver decodes, maps levels to values, undoes the norm and adds the mean. Over a link whose SNR is
+    inf only the error of the quantiser is left. The gradient is straight-through: at unit power the error
+    counts as a constant, and a clipped value passes no gradient.
 
     Its text is e.g. "digital:4:qpsk:conv", or "digital:4:qpsk:conv:full" over the full chain.
 
     Args:
-        bits: of each value, 1 to 8.
+        bits: bits of each value, 1 to 8.
         modulation: "qpsk" or "16qam".
         code: "none", "conv" or "ldpc"; see `airmoe.radio.coding`.
         chain: "fast" draws errors from rates and tables; "full" sends every bit through Sionna, which
             takes milliseconds for each LDPC block.
 
     Raises:
-        InvalidInputError: `bits` out of range, or a name that is not known.
+        InvalidInputError: `bits` is out of range, or a name is not known.
+
+    Examples:
+        >>> import torch
+        >>> from airmoe.radio import Digital
+        >>> digital = Digital(bits=8, modulation="16qam", code="conv")
+        >>> payload_P = torch.linspace(-1, 1, 64).reshape(1, 64)
+        >>> received_P = digital(payload_P, torch.tensor([float("inf")]))
+        >>> bool((received_P - payload_P).abs().max() < 0.01)
+        True
+        >>> digital.channel_uses(64)  # 1,024 coded bits, 4 to a symbol, and 64 symbols beside them
+        320.0
     """
 
     bits: int
@@ -59,18 +70,18 @@ class Digital(SpecText, rule="digital", needed=3):
                 raise InvalidInputError(name, getattr(self, name), f"one of {', '.join(known)}")
 
     def channel_uses(self, values: int) -> float:
-        """Return D b / (bits per symbol x code rate) symbols, and those of norm and mean.
+        """Return D b / (bits per symbol x code rate) symbols, plus those of norm and mean.
 
-        With "ldpc" D b counts in whole blocks of 512.
+        With "ldpc", D b is rounded up to whole blocks of 512.
         """
         side_bits = NORM_BITS + MEAN_BITS
         return symbols(values * self.bits, self.modulation, self.code) + side_bits / SIDE_BITS_PER_SYMBOL
 
     def __call__(self, payload_P: Tensor, snr_db_P: Tensor) -> Tensor:
-        """Return what is received, shaped as the payload; see `Transmission`.
+        """Return the received payloads, shaped as ``payload_P``; see `Transmission`.
 
         Raises:
-            MissingExtraError: the full chain, and Sionna is not installed.
+            MissingExtraError: the chain is "full", and Sionna is not installed.
         """
         snr_db_P = checked_snr(snr_db_P, payload_P)
         received_PD: Tensor = _StraightThrough.apply(payload_P.flatten(1), snr_db_P, self)  # type: ignore[no-untyped-call]
@@ -80,7 +91,7 @@ class Digital(SpecText, rule="digital", needed=3):
 class _StraightThrough(torch.autograd.Function):
     """y = (c + error) norm + mean with c = clip((x - mean) / norm), the error held fixed.
 
-    By hand, because the gradient through scaling and back would cost more than the chain itself.
+    Written by hand: autograd through the scaling would cost more than the chain itself.
     """
 
     @staticmethod
@@ -101,7 +112,7 @@ class _StraightThrough(torch.autograd.Function):
         value_PD, norm_P1, unit_PD, clipped_PD, received_PD = ctx.saved_tensors
         inside_PD = unit_PD == clipped_PD
         passed_PD = gradient_PD * inside_PD
-        # There y = x + error norm, elsewhere y = received norm + mean.
+        # Inside, y = x + error norm; where a value was clipped, y = received norm + mean.
         by_norm_PD = torch.where(inside_PD, received_PD - clipped_PD, received_PD)
         of_norm_P1 = torch.linalg.vecdot(gradient_PD, by_norm_PD).unsqueeze(1)
         of_mean_P1 = (gradient_PD - passed_PD).sum(dim=1, keepdim=True)

@@ -1,13 +1,13 @@
-"""Wrong bits come together: how the fast chain draws the number of wrong bits of a codeword (ours).
+"""A model of decoder errors that come in bursts: the fast chain draws the wrong bits of a codeword from it.
 
-A decoder is rarely wrong in one bit alone. Wrong bits are taken for the traces of events: a codeword has a
-Poisson number of them, and each makes a geometric number of hits, ``burst`` on average. Every hit falls on
-any of the K bits of the codeword, and a bit that is hit at all is wrong. An event hits a bit of a share x of
-them with probability r(x) = x / (x + (1 - x) / burst), and no bit of them is hit with probability
+The model is ours. A codeword has a Poisson number of error events. Each event makes a geometric number of
+hits, ``burst`` on average. Each hit falls on one of the K bits of the codeword, all equally likely. A bit is
+wrong if it is hit at least once. Take any fixed share x of the bits. One event hits at least one of them with
+probability r(x) = x / (x + (1 - x) / burst). All events together hit none of them with probability
 
-    exp(-events r(x)),
+    exp(-events r(x)).
 
-from which follow mean and variance of the number of wrong bits. With a burst of 1 bits err by themselves.
+Mean and variance of the number of wrong bits follow from that. With a burst of 1, bits err independently.
 
 Shape suffixes: W codewords.
 """
@@ -22,10 +22,11 @@ FEWEST_EVENTS = 1e-6
 
 
 class Events(NamedTuple):
-    """How errors come in a codeword.
+    """The error events of a codeword.
 
     Attributes:
-        events: their mean number; of codewords that failed, before it is known that there was one at least.
+        events: the mean of the Poisson number of events. For codewords that failed, this is the mean before
+            conditioning on at least one event.
         burst: the mean number of hits of one event.
     """
 
@@ -34,14 +35,14 @@ class Events(NamedTuple):
 
 
 def fit_events(wrong_W: NDArray[np.int64], bits: int, failed: bool) -> Events:
-    """Return the events that give the number of wrong bits its mean and its variance.
+    """Return the events under which the number of wrong bits has the mean and the variance of the sample.
 
-    Where the variance is no larger than that of bits that err by themselves, the burst is 1.
+    The burst is 1 where the variance is no larger than that of bits that err independently.
 
     Args:
-        wrong_W: how many bits of each codeword are wrong, at least one in all.
+        wrong_W: the number of wrong bits of each codeword, with at least one wrong bit overall.
         bits: K, at least 2.
-        failed: whether these are the codewords that failed: each had one event at least.
+        failed: True if these are the codewords that failed, so that each had at least one event.
     """
     from scipy.optimize import brentq
 
@@ -49,12 +50,12 @@ def fit_events(wrong_W: NDArray[np.int64], bits: int, failed: bool) -> Events:
     two = float((wrong_W * (wrong_W - 1.0)).mean()) / (bits * (bits - 1))
 
     def excess(burst: float) -> float:
-        """How much likelier than it is it would be that two bits are wrong, the rate of one being right."""
+        """The model's probability that two given bits are wrong, less the sample's."""
         events = _events(one, bits, burst, failed)
         return _both_hit(bits, events, burst, failed) - two
 
     longest = 10.0 * bits
-    if failed:  # a single event, for certain
+    if failed:  # the longest burst is that of exactly one event in every codeword
         longest = max(one * (bits - 1) / (1 - one), 1.0)
     if excess(1.0) >= 0:
         burst = 1.0
@@ -76,20 +77,22 @@ def _events(one: float, bits: int, burst: float, failed: bool) -> float:
     def gap(events: float) -> float:
         return 1 - _missed(1 / bits, events, burst, failed) - one
 
-    # With one event for certain fewer are enough; where there are many anyhow it is a matter of rounding.
+    # Codewords that failed need fewer events than `most`; the factor covers rounding where events are many.
     return FEWEST_EVENTS if gap(FEWEST_EVENTS) >= 0 else float(brentq(gap, FEWEST_EVENTS, 1.001 * most))
 
 
 def _both_hit(bits: int, events: float, burst: float, failed: bool) -> float:
+    """Return the probability that two given bits are both hit."""
     one, two = (_missed(count / bits, events, burst, failed) for count in (1, 2))
     return 1 - 2 * one + two
 
 
 def _missed(share: float, events: float, burst: float, failed: bool) -> float:
-    """Return the probability that no bit of a share of them is hit."""
+    """Return the probability that no bit of a given share of the bits is hit."""
     missed = math.exp(-events * _reach(share, burst))
     return (missed - math.exp(-events)) / -math.expm1(-events) if failed else missed
 
 
 def _reach(share: float, burst: float) -> float:
+    """Return r, the probability that one event hits at least one bit of a given share."""
     return share / (share + (1 - share) / burst)

@@ -1,10 +1,10 @@
-"""Error rates of digital links: closed forms without a code, tables made with the full chain for the codes.
+"""Error rates of digital links: closed forms for uncoded bits, tables for the codes.
 
-`python -m airmoe.radio.error_tables` makes the tables. Between the SNRs of a table the logarithm of a value
-is interpolated linearly in dB. Below the first SNR the first value holds; above the last SNR at which errors
-were seen a rate is exactly 0.
+`python -m airmoe.radio.error_tables` measures the tables with the full chain. Between two SNRs of a table the
+logarithm of a value is linear in dB. Below the first SNR the first value holds. Above the last SNR with
+errors a rate is exactly 0.
 
-Shape suffixes: P pairs, G SNRs of a table, C classes of bits that fare differently.
+Shape suffixes: P pairs, G SNRs of a table, C classes of bits with error rates of their own.
 """
 
 import json
@@ -20,15 +20,15 @@ from torch import Tensor
 TABLES_FILE = "error_tables.json"
 
 EDGE_BITS = 64
-"""So many bits at either end of a convolutional codeword are counted apart: their error rates are others."""
+"""How many bits at each end of a convolutional codeword have error rates of their own."""
 
 
 class Curve:
-    """A column of a table against SNR.
+    """A column of a table as a function of SNR.
 
     Args:
-        snr_db_G: ascending.
-        value_G: >= 0, at the first SNR above 0; what comes after a first 0 counts as 0.
+        snr_db_G: dB, ascending.
+        value_G: >= 0, and above 0 at the first SNR. All values behind the first 0 count as 0.
     """
 
     def __init__(self, snr_db_G: Sequence[float], value_G: Sequence[float]) -> None:
@@ -51,8 +51,9 @@ class Curve:
 def uncoded(snr_db_P: Tensor, modulation: str) -> Tensor:
     """Return the bit-error rates (P, C) of nearest-point decisions, float32.
 
-    QPSK has one class of bits, Q(sqrt(snr)). 16-QAM has two, the first two bits of a symbol (signs) and the
-    last two (inner or outer): with x = sqrt(snr / 5), (Q(x) + Q(3x)) / 2 and (2 Q(x) + Q(3x) - Q(5x)) / 2.
+    QPSK has one class of bits, with the rate Q(sqrt(snr)). 16-QAM has two classes: the first two bits of a
+    symbol (signs) and the last two (inner or outer). With x = sqrt(snr / 5) their rates are
+    (Q(x) + Q(3x)) / 2 and (2 Q(x) + Q(3x) - Q(5x)) / 2.
     """
     amplitude_P = torch.pow(10.0, snr_db_P.float() / 20)
     if modulation == "qpsk":
@@ -64,11 +65,11 @@ def uncoded(snr_db_P: Tensor, modulation: str) -> Tensor:
 
 
 class Convolutional(NamedTuple):
-    """What becomes of a codeword of the convolutional code.
+    """The errors of a codeword of the convolutional code.
 
     Attributes:
-        bit: the bit-error rate, the mean over the codeword.
-        burst: see `airmoe.radio.error_events`.
+        bit: the bit-error rate, averaged over the codeword.
+        burst: the mean number of hits of an error event; see `airmoe.radio.error_events`.
     """
 
     bit: Curve
@@ -76,12 +77,12 @@ class Convolutional(NamedTuple):
 
 
 class Ldpc(NamedTuple):
-    """What becomes of an LDPC block.
+    """The errors of an LDPC block.
 
     Attributes:
         block: the block-error rate.
-        events: of a failed block; see `airmoe.radio.error_events`.
-        burst: of a failed block.
+        events: the mean number of error events of a failed block; see `airmoe.radio.error_events`.
+        burst: the mean number of hits of one of them.
     """
 
     block: Curve
@@ -91,7 +92,7 @@ class Ldpc(NamedTuple):
 
 @lru_cache(maxsize=64)
 def convolutional(modulation: str, payload_bits: int) -> Convolutional:
-    """Return the curves of a codeword of so many bits before coding."""
+    """Return the curves of a codeword that codes ``payload_bits`` bits."""
     table = tables()["conv"][modulation]
     edge = min(EDGE_BITS, payload_bits / 2)
     rate_G = [
@@ -103,7 +104,7 @@ def convolutional(modulation: str, payload_bits: int) -> Convolutional:
 
 @lru_cache
 def ldpc(modulation: str) -> Ldpc:
-    """Return the curves of a block of 512 bits in 1024."""
+    """Return the curves of a block that codes 512 bits in 1024."""
     table = tables()["ldpc"][modulation]
     return Ldpc(*(Curve(table["snr_db"], table[name]) for name in Ldpc._fields))
 

@@ -1,9 +1,10 @@
-"""Makes the tables of error rates that the fast digital chain draws from, with the full chain.
+"""A command that measures the error rates of the full chain, for the fast chain to draw from.
 
     python -m airmoe.radio.error_tables [--blocks 4000] [--failures 400] [--seed 0] [--out FILE]
 
-For each code and modulation, blocks of 512 random bits are sent at every SNR of a grid, until so many of them
-had errors, or so many were sent. A grid ends where fewer than one bit in 100,000 is wrong.
+For each code and modulation it sends blocks of 512 random bits at every SNR of a grid. An SNR is done after
+``--failures`` blocks with errors or ``--blocks`` blocks in all. A grid ends where fewer than one bit in
+100,000 is wrong.
 
 Shape suffixes: W codewords, K bits of one.
 """
@@ -35,12 +36,12 @@ FALL_DB = {
     "conv": {"qpsk": (-4.0, 4.0), "16qam": (2.0, 9.0)},
     "ldpc": {"qpsk": (-0.5, 4.0), "16qam": (4.0, 9.0)},
 }
-"""Code and modulation to the SNRs between which error rates fall fast, dB: the grid is dense there."""
+"""The SNRs between which error rates fall fast, dB, by code and modulation: the grid is dense there."""
 
 LOWEST_DB, HIGHEST_DB = -20.0, 16.0
 COARSE_STEP_DB, DENSE_STEP_DB, LAST_STEP_DB = 1.0, 0.25, 0.5
 RARE = 1e-5
-"""A bit-error rate that does not matter any more."""
+"""The bit-error rate at which a grid ends."""
 
 COUNTED = ("snr_db", "sent", "failed")
 """Columns that are not rounded."""
@@ -54,13 +55,13 @@ def make_tables(
     """Return the tables, and how they were made.
 
     Args:
-        blocks: most blocks of 512 bits at each SNR.
-        failures: so many blocks with errors are enough.
-        seed: every code, modulation and SNR has a stream of its own derived from it.
+        blocks: the most blocks of 512 bits at each SNR.
+        failures: how many blocks with errors are enough.
+        seed: every code, modulation and SNR derives a stream of its own from it.
         progress: told the SNRs of each code and modulation.
 
     Raises:
-        InvalidInputError: a number that is no integer, or too small.
+        InvalidInputError: a number is no integer, or too small.
         MissingExtraError: Sionna is not installed.
     """
     integer_at_least("blocks", blocks, 1)
@@ -87,7 +88,7 @@ def make_tables(
 
 
 def snr_grid_db(first_db: float, last_db: float) -> list[float]:
-    """Return SNRs from -20 to 16 dB, in steps of 1, 0.25 from the first to the last, and then 0.5 dB."""
+    """Return SNRs from -20 to 16 dB in steps of 1 dB, 0.25 dB between the two given ones, then 0.5 dB."""
     coarse = np.arange(LOWEST_DB, first_db, COARSE_STEP_DB)
     dense = np.arange(first_db, last_db, DENSE_STEP_DB)
     rest = np.arange(last_db, HIGHEST_DB + LAST_STEP_DB, LAST_STEP_DB)
@@ -97,11 +98,11 @@ def snr_grid_db(first_db: float, last_db: float) -> list[float]:
 def table_row(
     code: str, modulation: str, snr_db: float, blocks: int, failures: int, seed: int
 ) -> dict[str, float]:
-    """Return what was counted at one SNR; arguments as in `make_tables`.
+    """Return the counts at one SNR; arguments as in `make_tables`.
 
-    For the convolutional code: the bit-error rates of the first and last 64 bits of a codeword and of those
-    between. For the LDPC code: the block-error rate, and the bit-error rate of blocks that failed. For
-    both: how wrong bits come together (`airmoe.radio.error_events`), for the LDPC code in failed blocks.
+    A row of the convolutional code has the bit-error rates of the first 64 bits of a codeword, the last 64,
+    and those between. A row of the LDPC code has the block-error rate, and the bit-error rate of failed
+    blocks. Both have the error events (`airmoe.radio.error_events`), the LDPC code those of failed blocks.
     """
     wrong_WK = _wrong_bits(code, modulation, snr_db, blocks, failures, seed)
     wrong_W = wrong_WK.sum(axis=1, dtype=np.int64)
@@ -123,7 +124,7 @@ def table_row(
 def _wrong_bits(
     code: str, modulation: str, snr_db: float, blocks: int, failures: int, seed: int
 ) -> NDArray[np.bool_]:
-    """Return (W, K): where the bits that were decided on are not those that were sent."""
+    """Return (W, K), True where the receiver decided on a wrong bit."""
     wrong_WK = torch.zeros(0, BLOCK_BITS, dtype=torch.bool)
     with torch_seeded(seed, f"{code} {modulation} {snr_db}"):
         while len(wrong_WK) < blocks and int(wrong_WK.any(dim=1).sum()) < failures:
@@ -135,7 +136,7 @@ def _wrong_bits(
 
 
 def as_text(tables: dict[str, Any]) -> str:
-    """Return the tables as JSON, a column on a line."""
+    """Return the tables as JSON, one column a line."""
     return re.sub(r"\s+(?=[^\[\]]*\])", " ", json.dumps(tables, indent=1)) + "\n"
 
 

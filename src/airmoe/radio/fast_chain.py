@@ -1,8 +1,9 @@
-"""The fast digital chain: the bit flips that the full chain would leave, drawn from error rates.
+"""The fast digital chain: it draws the bit flips that the full chain would leave, from error rates.
 
-Without a code every bit flips by itself, each class of bits at its own rate. The convolutional code leaves
-events that flip several bits each (`airmoe.radio.error_events`). With the LDPC code whole blocks fail, and
-those that do have events. No Sionna, on any device; draws come from the device's default generator.
+Without a code bits flip independently, each class of bits at its own rate. The convolutional code leaves
+error events that flip several bits each (`airmoe.radio.error_events`). With the LDPC code whole blocks fail,
+and failed blocks have events. The chain runs on any device without Sionna. The device's default generator
+draws.
 
 Shape suffixes: P pairs, D values of a payload, S segments of a payload whose bits flip at one rate, B bits of
 a segment.
@@ -23,10 +24,10 @@ def transmit(level_PD: Tensor, bits: int, modulation: str, code: str, snr_db_P: 
 
     Args:
         level_PD: uint8, the levels that are sent.
-        bits: of a level.
+        bits: the bits of a level.
         modulation: "qpsk" or "16qam".
         code: "none", "conv" or "ldpc".
-        snr_db_P: Es/N0 of each pair's link; inf flips nothing.
+        snr_db_P: Es/N0 of each pair's link, dB; inf flips nothing.
     """
     values = level_PD.shape[1]
     place_SB = _places(values, bits, modulation, code, level_PD.device)
@@ -40,10 +41,10 @@ def transmit(level_PD: Tensor, bits: int, modulation: str, code: str, snr_db_P: 
 
 
 def _draw_hits(place_SB: Tensor, payload_bits: int, modulation: str, code: str, snr_db_P: Tensor) -> Tensor:
-    """Return (P, S), how many hits every segment takes; a bit may be hit more than once."""
+    """Return (P, S), the number of hits of every segment; a bit may be hit more than once."""
     segments, segment_bits = place_SB.shape
     if code == "none":
-        # With -ln(1 - p) hits on average a bit is hit at all with probability p, every bit by itself.
+        # With -ln(1 - p) hits on average, a bit is hit at least once with probability p.
         return torch.poisson(-torch.log1p(-error_rates.uncoded(snr_db_P, modulation)) * segment_bits)
     if code == "conv":
         curves = error_rates.convolutional(modulation, payload_bits)
@@ -52,27 +53,27 @@ def _draw_hits(place_SB: Tensor, payload_bits: int, modulation: str, code: str, 
         return _hits_of_events(torch.poisson(missed_P1 * (1 + (segment_bits - 1) / burst_P1)), burst_P1)
     block, events, burst = (curve(snr_db_P).unsqueeze(1) for curve in error_rates.ldpc(modulation))
     chance_PS = torch.rand(len(snr_db_P), segments, device=snr_db_P.device)
-    # Of a Poisson number that is not 0: the first event comes at this time, the others after it.
+    # A Poisson number of at least 1: the first event comes at this time, the others after it.
     first_PS = -torch.log1p(torch.rand_like(chance_PS) * torch.expm1(-events))
     events_PS = 1 + torch.poisson((events - first_PS).clamp_min(0))
     return _hits_of_events(events_PS * (chance_PS < block), burst.clamp_min(1))
 
 
 def _hits_of_events(events_PS: Tensor, burst_P1: Tensor) -> Tensor:
-    """Return the sum of so many geometric numbers, each at least 1 and ``burst`` on average."""
+    """Return the sum of ``events_PS`` geometric numbers, each at least 1 and ``burst`` on average."""
     waiting_PS = torch.distributions.Gamma(events_PS.clamp_min(1), 1.0, validate_args=False).sample()
     return events_PS + torch.poisson(waiting_PS * (burst_P1 - 1) * (events_PS > 0))
 
 
 def _flipped(hits_PS: Tensor, place_SB: Tensor, payload_bits: int) -> Tensor:
-    """Return uint8 (P, bits + 1): 1 where a bit is hit; the last column is not used.
+    """Return uint8 (P, bits + 1), 1 where a bit is hit; the last column collects hits of the filling.
 
-    The work is that of the hits, not of all bits.
+    The work grows with the hits, not with all bits.
     """
     pairs, segments = hits_PS.shape
     segment_bits, device = place_SB.shape[1], hits_PS.device
     width = payload_bits + 1
-    # Of every pair and segment, where it begins among the bits of all pairs and among the places.
+    # Where each (pair, segment) begins: among the bits of all pairs, and among the places.
     pair_R = torch.arange(0, pairs * width, width, device=device).repeat_interleave(segments)
     segment_R = torch.arange(0, segments * segment_bits, segment_bits, device=device).repeat(pairs)
     row = torch.repeat_interleave(hits_PS.long().flatten())
@@ -84,9 +85,10 @@ def _flipped(hits_PS: Tensor, place_SB: Tensor, payload_bits: int) -> Tensor:
 
 @lru_cache(maxsize=64)
 def _places(values: int, bits: int, modulation: str, code: str, device: torch.device) -> Tensor:
-    """Return int64 (S, B): where each bit of a segment stands among the payload's bits.
+    """Return int64 (S, B), where each bit of a segment stands among the payload's bits.
 
-    There all first bits of the values come first, then all second ones; filling is sent to the end.
+    The payload's bits are all first bits of the values, then all second ones, and so on. Filling stands at
+    the place behind them.
     """
     payload_bits = values * bits
     bit_B = interleaver(bits_before_coding(payload_bits, code))

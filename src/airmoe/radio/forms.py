@@ -1,4 +1,4 @@
-"""Transmissions by name, as the command line and configuration files give them."""
+"""Transmissions made from the texts that the command line and configuration files give."""
 
 from airmoe.radio.digital import Digital
 from airmoe.radio.transmission import Analog, Transmission
@@ -11,12 +11,19 @@ TRANSMISSION_FORMS = str(_TRANSMISSIONS)
 
 
 def make_transmission(spec: str) -> Transmission:
-    """Return the transmission of this name; its `name` is the same text in its shortest form.
+    """Return the transmission that a text describes; its `name` is the same text in its shortest form.
 
     Args:
         spec: one of the forms in `TRANSMISSION_FORMS`, e.g. "analog", "analog:2" or "digital:4:qpsk:conv".
 
     Raises:
-        InvalidInputError: an unknown form (the message lists the known ones) or a value out of range.
+        InvalidInputError: the form is unknown (the message lists all forms), or a value is out of range.
+
+    Examples:
+        >>> from airmoe.radio import make_transmission
+        >>> make_transmission("digital:4:qpsk:conv")
+        Digital(bits=4, modulation='qpsk', code='conv', chain='fast')
+        >>> make_transmission("analog:1").name
+        'analog'
     """
     return _TRANSMISSIONS.read(spec)

@@ -1,10 +1,10 @@
 """A uniform quantiser with natural binary levels, and the bits of its levels.
 
-Its 2^b levels lie in the middle of equal steps over [-3, 3]. Flips of single bits with probability p add
-p q^2 (4^b - 1) / 3 to the mean square error, q the step, where all levels are equally likely.
+Its 2^b levels lie in the middle of equal steps q over [-3, 3]. If all levels are equally likely, independent
+bit flips with probability p add p q^2 (4^b - 1) / 3 to the mean square error.
 
-Shape suffixes: P pairs, D values of a payload, B bits of a payload: D b of them, each value's most
-significant bit first.
+Shape suffixes: P pairs, D values of a payload, B = D b bits of a payload, each value's most significant bit
+first.
 """
 
 import torch
@@ -15,18 +15,18 @@ CLIP = 3.0
 
 
 def step(bits: int) -> float:
-    """Return q, the distance of neighbouring levels."""
+    """Return q, the distance between neighbouring levels."""
     return 2 * CLIP / (1 << bits)
 
 
 def quantise(value_PD: Tensor, bits: int) -> Tensor:
-    """Return the level, uint8 from 0 to 2^bits - 1, that is nearest to each value of [-CLIP, CLIP]."""
-    # What is >= 0 is rounded down by the conversion.
+    """Return the level nearest to each value of [-CLIP, CLIP], uint8 from 0 to 2^bits - 1."""
+    # The conversion to uint8 rounds down, since all values are >= 0.
     return ((value_PD + CLIP) / step(bits)).clamp_max((1 << bits) - 1).to(torch.uint8)
 
 
 def dequantise(level_PD: Tensor, bits: int, dtype: torch.dtype) -> Tensor:
-    """Return the value of each level: -CLIP + (level + 1/2) q."""
+    """Return the value of each level, -CLIP + (level + 1/2) q."""
     return level_PD.to(dtype) * step(bits) + (step(bits) / 2 - CLIP)
 
 

@@ -1,7 +1,7 @@
-"""The full digital chain: every bit through code, symbols and noise, with Sionna.
+"""The full digital chain: Sionna codes, maps, sends and decodes every bit.
 
-Sionna takes seconds to load, so that is done when it is first used. Noise is drawn by PyTorch's default
-generator of the device, so `torch.manual_seed` decides it.
+Sionna takes seconds to load; the first transmission loads it. PyTorch's default generator of the device draws
+the noise, so `torch.manual_seed` decides it.
 
 Shape suffixes: P pairs, D values of a payload, W codewords, K bits of a codeword before coding, N after, S
 symbols.
@@ -19,10 +19,10 @@ from airmoe.radio.coding import BITS_PER_SYMBOL, BLOCK_BITS, CODE_RATE, bits_bef
 from airmoe.radio.quantiser import from_bits, to_bits
 
 SNR_LIMIT_DB = 50.0
-"""Below -50 dB float32 could not tell the symbols apart; above 50 dB an error never happens."""
+"""SNRs are clipped to [-50, 50] dB: below, float32 cannot tell symbols apart; above, no error happens."""
 
 BITS_AT_ONCE = 2**17
-"""Decoders take about a kilobyte for every bit."""
+"""The most bits that are decoded together; a decoder needs about a kilobyte for each."""
 
 
 def transmit(level_PD: Tensor, bits: int, modulation: str, code: str, snr_db_P: Tensor) -> Tensor:
@@ -51,7 +51,7 @@ def transmit(level_PD: Tensor, bits: int, modulation: str, code: str, snr_db_P: 
 
 
 def _orders(pairs: int, bits: int, code: str, device: torch.device) -> Tensor:
-    """Return int64 (P, bits): which bit stands at each place; rotated at random before a code."""
+    """Return int64 (P, bits), the bit that stands at each place; rotated at random before a code."""
     place_PB = torch.arange(bits, device=device).expand(pairs, bits)
     if code != "none":
         place_PB = (place_PB + torch.randint(bits, (pairs, 1), device=device)) % bits
@@ -59,13 +59,13 @@ def _orders(pairs: int, bits: int, code: str, device: torch.device) -> Tensor:
 
 
 def send_words(word_WK: Tensor, modulation: str, code: str, snr_db_W: Tensor) -> Tensor:
-    """Return what a receiver decides on, uint8 (W, K), of words that are coded, mapped, sent and decoded.
+    """Code, map, send and decode words; return the bits that the receiver decides on, uint8 (W, K).
 
     Args:
         word_WK: uint8 bits; K = 512 for "ldpc".
         modulation: "qpsk" or "16qam".
         code: "none", "conv" or "ldpc".
-        snr_db_W: Es/N0 of each word's link, finite or -inf.
+        snr_db_W: Es/N0 of each word's link, dB, finite or -inf.
 
     Raises:
         MissingExtraError: Sionna is not installed.
@@ -105,7 +105,7 @@ class _Blocks(NamedTuple):
 @lru_cache(maxsize=16)
 def _blocks(modulation: str, code: str, device: str) -> _Blocks:
     require("airmoe[train]", "sionna", by="the full digital chain")
-    # Sionna reseeds PyTorch's default generators when it is loaded: they are put back.
+    # Importing Sionna reseeds PyTorch's default generators; their states are restored.
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         from sionna.phy.fec.conv import ConvEncoder, ViterbiDecoder
         from sionna.phy.fec.ldpc import LDPC5GDecoder, LDPC5GEncoder
@@ -120,6 +120,6 @@ def _blocks(modulation: str, code: str, device: str) -> _Blocks:
             coded_bits = int(BLOCK_BITS / CODE_RATE[code])
             encoder = LDPC5GEncoder(BLOCK_BITS, coded_bits, num_bits_per_symbol=per_symbol, device=device)
             decoder = LDPC5GDecoder(encoder, hard_out=True, device=device)
-        # Without a code the nearest point decides, which is what the largest likelihood says.
+        # Without a code the nearest point is the most likely one.
         demapper = Demapper("maxlog" if code == "none" else "app", "qam", per_symbol, device=device)
         return _Blocks(Mapper("qam", per_symbol, device=device), demapper, encoder, decoder)

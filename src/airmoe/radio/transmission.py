@@ -1,7 +1,7 @@
-"""What a radio does to a payload on its way to an expert.
+"""Transmission of payloads over noisy links: the seam, and analog transmission.
 
-A payload is scaled to unit power per real dimension, s = sqrt(d) u / (||u|| + 1e-8); its norm travels beside
-it, free of errors, and the receiver undoes the scaling: over an ideal link nothing changes.
+The sender scales a payload to unit power per real dimension, s = sqrt(d) u / (||u|| + 1e-8). The norm travels
+beside it, free of errors, and the receiver undoes the scaling. An ideal link changes nothing.
 
 Shape suffixes: P (item, expert) pairs, D values of a payload.
 """
@@ -30,31 +30,42 @@ class Transmission(Protocol):
         """A short name, for tables."""
 
     def channel_uses(self, values: int) -> float:
-        """Return the complex symbols that a payload of so many values takes, side information included."""
+        """Return how many complex symbols a payload of ``values`` values takes, side information included."""
         ...
 
     def __call__(self, payload_P: Tensor, snr_db_P: Tensor) -> Tensor:
-        """Return what is received, shaped as ``payload_P``, over a link of that SNR for each pair.
+        """Return the received payloads, shaped as ``payload_P``; each pair has a link of its own SNR in dB.
 
-        Noise is drawn from PyTorch's default generator of the device.
+        PyTorch's default generator of the device draws the noise.
 
         Raises:
-            InvalidInputError: an SNR that is NaN, or not one for each pair.
+            InvalidInputError: an SNR is NaN, or there is not one SNR for each pair.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Analog(SpecText, rule="analog"):
-    """The values themselves, two to a complex symbol: r = s + n with n ~ N(0, 10^(-snr_db/10)) per value.
+    """Analog transmission: values are sent uncoded, two to a complex symbol.
+
+    A value arrives as r = s + n with n ~ N(0, 10^(-snr_db/10)).
 
     Its text is "analog" or e.g. "analog:2".
 
     Args:
-        repeats: how often everything is sent; the receiver averages, which is worth 10 log10(repeats) dB.
+        repeats: how often everything is sent. The receiver averages, which gains 10 log10(repeats) dB.
 
     Raises:
         InvalidInputError: `repeats` is no integer from 1 to 10^6.
+
+    Examples:
+        >>> import torch
+        >>> from airmoe.radio import Analog
+        >>> payload_P = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+        >>> Analog()(payload_P, torch.tensor([float("inf"), float("inf")])).tolist()
+        [[1.0, 2.0], [3.0, 4.0]]
+        >>> Analog(repeats=2).channel_uses(400)  # 200 symbols, twice, and 32 for the norm
+        432.0
     """
 
     repeats: int = 1
@@ -64,36 +75,36 @@ class Analog(SpecText, rule="analog"):
         number_within("repeats", self.repeats, 1, MOST_REPEATS)
 
     def channel_uses(self, values: int) -> float:
-        """Return D / 2 symbols for each repetition, and those of the norm."""
+        """Return D / 2 symbols for each repetition, plus those of the norm."""
         return analog_channel_uses(values, self.repeats)
 
     def __call__(self, payload_P: Tensor, snr_db_P: Tensor) -> Tensor:
-        """Return the payload and noise; see `Transmission`."""
-        # Noise of the right power is added to the payload as it is: the same as to scale, add and undo.
+        """Return the payload plus noise; see `Transmission`."""
+        # Scaling, adding noise and undoing the scaling equals adding noise of the right power.
         noise_rms_P1 = amplitude(snr_db_P, payload_P) * rms(payload_P) / math.sqrt(self.repeats)
         shape = [-1, *[1] * (payload_P.ndim - 1)]
         return payload_P + noise_rms_P1.reshape(shape) * torch.randn_like(payload_P)
 
 
 def rms(payload_P: Tensor) -> Tensor:
-    """Return (P, 1): the root mean square of each payload's values, ||u|| / sqrt(D)."""
+    """Return (P, 1), the root mean square of each payload's values, ||u|| / sqrt(D)."""
     values_PD = payload_P.flatten(1)
     norm_P1: Tensor = torch.linalg.vector_norm(values_PD, dim=1, keepdim=True) + SMALLEST_NORM
     return norm_P1 / math.sqrt(values_PD.shape[1])
 
 
 def amplitude(snr_db_P: Tensor, payload_P: Tensor) -> Tensor:
-    """Return (P, 1), 10^(-snr_db / 20), like the payload in type and device: 0 where the SNR is inf.
+    """Return (P, 1), 10^(-snr_db / 20), of the payload's type and on its device; 0 where the SNR is inf.
 
     Raises:
-        InvalidInputError: an SNR that is NaN, or not one for each pair.
+        InvalidInputError: an SNR is NaN, or there is not one SNR for each pair.
     """
     snr_db_P1 = checked_snr(snr_db_P, payload_P).clamp_min(LOWEST_SNR_DB).unsqueeze(1)
     return torch.pow(10.0, -snr_db_P1 / 20)
 
 
 def checked_snr(snr_db_P: Tensor, payload_P: Tensor) -> Tensor:
-    """Return an SNR for each pair, like the payload in type and device; raises as `amplitude`."""
+    """Return the SNR of each pair, of the payload's type and on its device; raise as `amplitude`."""
     if not payload_P.is_floating_point() or not payload_P.shape[1:].numel():
         given = f"{payload_P.dtype} of shape {tuple(payload_P.shape)}"
         raise InvalidInputError("payload", given, "floating-point values, at least one for each pair")

@@ -3,6 +3,8 @@
 Shape suffixes: T items, I some of them, E experts.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,9 +28,10 @@ class Cost:
     Raises:
         InvalidInputError: an array that is not (T, E), or a value that is not allowed, named with its index.
 
-    Example:
-        >>> Cost([[0.0, 2e-5]], [[0.0, 2e-3]]).reachable_TE
-        array([[ True,  True]])
+    Examples:
+        >>> from airmoe.scheduling import Cost
+        >>> Cost([[0.0, 2e-5, float("inf")]], [[0.0, 2e-3, float("inf")]]).reachable_TE
+        array([[ True,  True, False]])
     """
 
     energy_j_TE: NDArray[np.float64]
@@ -55,11 +58,11 @@ class Cost:
         """True where the expert can be reached."""
         return np.isfinite(self.energy_j_TE)
 
-    def of_items(self, item_I: NDArray[np.int64]) -> "Cost":
+    def of_items(self, item_I: NDArray[np.int64]) -> Cost:
         """Return the cost of these items only."""
         return unchecked(self.energy_j_TE[item_I], self.airtime_s_TE[item_I])
 
-    def where(self, allowed_TE: NDArray[np.bool_]) -> "Cost":
+    def where(self, allowed_TE: NDArray[np.bool_]) -> Cost:
         """Return the same cost, inf where it is not allowed."""
         return unchecked(
             np.where(allowed_TE, self.energy_j_TE, np.inf), np.where(allowed_TE, self.airtime_s_TE, np.inf)

@@ -24,5 +24,12 @@ def make_policy(spec: str, seed: int = 0) -> Policy:
 
     Raises:
         InvalidInputError: an unknown name (the message lists the known ones) or a parameter out of range.
+
+    Examples:
+        >>> from airmoe.scheduling import make_policy
+        >>> make_policy("topk:2")
+        TopK(k=2)
+        >>> make_policy("des:0.5:2:1.0").name
+        'des:0.5:2'
     """
     return _POLICIES.read(spec, seed=seed)

@@ -3,6 +3,8 @@
 Shape suffixes: E experts, R replicas.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -25,7 +27,8 @@ class Placement:
     Raises:
         InvalidInputError: another shape, a node below -1, an expert that is nowhere or twice at one node.
 
-    Example:
+    Examples:
+        >>> from airmoe.scheduling import Placement
         >>> placement = Placement.of([[0], [1], [0, 1]])  # expert 2 lives on both nodes
         >>> placement.node_ER.tolist()
         [[0, -1], [1, -1], [0, 1]]
@@ -47,7 +50,7 @@ class Placement:
                 raise InvalidInputError(f"placement[{expert}]", held, "each node of an expert once")
 
     @classmethod
-    def of(cls, nodes: Iterable[Iterable[int]]) -> "Placement":
+    def of(cls, nodes: Iterable[Iterable[int]]) -> Placement:
         """Return the placement of experts whose nodes are listed one after another."""
         lists = [list(held) for held in nodes]
         most = max(map(len, lists), default=1)

@@ -3,6 +3,8 @@
 Shape suffixes: T items, I some of them, E experts, N nodes, R replicas.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -79,7 +81,7 @@ class Slot:
         ):
             object.__setattr__(self, name, value)
 
-    def of_items(self, item_I: NDArray[np.int64]) -> "Slot":
+    def of_items(self, item_I: NDArray[np.int64]) -> Slot:
         """Return the same slot with these items only."""
         return self._with(
             source_T=self.source_T[item_I],
@@ -88,15 +90,15 @@ class Slot:
             node_TE=self.node_TE[item_I],
         )
 
-    def with_bits(self, bits: float) -> "Slot":
+    def with_bits(self, bits: float) -> Slot:
         """Return the same slot, every item's payload of so many bits."""
         return self._with(bits_T=np.full(len(self.source_T), float(bits)))
 
-    def served_by(self, node_TE: NDArray[np.int64]) -> "Slot":
+    def served_by(self, node_TE: NDArray[np.int64]) -> Slot:
         """Return the same slot, each item served by each expert at this node, one that holds the expert."""
         return self._with(node_TE=node_TE)
 
-    def _with(self, **changes: object) -> "Slot":
+    def _with(self, **changes: object) -> Slot:
         """Return a slot with other arrays that need no check: a query has no time to check them again."""
         slot = object.__new__(Slot)
         slot.__dict__.update(self.__dict__, **changes)

@@ -1,4 +1,4 @@
-"""Experts and subcarriers chosen together: JESA, its bounds, and the assignment of subcarriers."""
+"""Joint choice of experts and subcarriers: JESA, its lower bounds, and the assignment of subcarriers."""
 
 from airmoe.scheduling.joint.allocation import allocate_subcarriers
 from airmoe.scheduling.joint.schedule import Plan, schedule_layer

@@ -1,7 +1,9 @@
-"""Which subcarrier each link gets.
+"""The assignment of subcarriers to links.
 
 Shape suffixes: N nodes, M subcarriers, L directed links.
 """
+
+from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,21 +16,29 @@ def allocate_subcarriers(links: Links, load_NN: ArrayLike | None = None) -> NDAr
     """Give every directed link a subcarrier of its own, for the least energy.
 
     Minimises sum_ij load_ij P0 / r_ij^(m) over all assignments in which no two links share a subcarrier
-    (Kuhn-Munkres; P2 of arXiv 2503.13421 with the selection fixed). Where there are fewer subcarriers than
-    links, a link that goes without is counted at the price of the worst subcarrier of all, so that those go
-    without whose load and gain miss it least.
+    (Kuhn-Munkres; P2 of arXiv 2503.13421 with the selection fixed). If there are fewer subcarriers than
+    links, some links get none. A link without subcarrier counts at the price of the worst subcarrier of all,
+    so the links that need one least go without.
 
     Args:
         links: the links as the scheduler sees them.
-        load_NN: what each link carries, >= 0, in any unit (bits, tokens); left out, 1 on every link. A link
-            without load still gets a subcarrier, whichever is left: give it a tiny load to have a good one.
+        load_NN: the load of each link, >= 0, in any unit (bits, tokens); left out, 1 on every link. A link
+            without load gets any subcarrier that is left; a tiny load gets it a good one.
 
     Returns:
-        int64 (N, N), the subcarrier of link i -> j; -1 on the diagonal and where no subcarrier with a gain
-        could be had.
+        int64 (N, N), the subcarrier of link i -> j; -1 on the diagonal, and for a link that got none with a
+        gain.
 
     Raises:
-        InvalidInputError: a load of the wrong shape, negative or not finite.
+        InvalidInputError: a load has the wrong shape, is negative or not finite.
+
+    Examples:
+        >>> from airmoe.links import Links, Ofdma
+        >>> from airmoe.scheduling import allocate_subcarriers
+        >>> snr_db_NNM = [[[0, 0], [30, 20]], [[30, 0], [0, 0]]]  # both links like subcarrier 0 best
+        >>> allocate_subcarriers(Links.from_snr(snr_db_NNM, Ofdma(subcarriers=2)))
+        array([[-1,  1],
+               [ 0, -1]])
     """
     nodes = links.nodes
     load_NN = np.ones((nodes, nodes)) if load_NN is None else real_array("load_NN", load_NN)
@@ -42,7 +52,7 @@ def allocate_subcarriers(links: Links, load_NN: ArrayLike | None = None) -> NDAr
 
 
 def assign_subcarriers(price_LM: NDArray[np.float64], load_L: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return the subcarrier of each link for the least sum of load times price; -1 for a link without.
+    """Return the subcarrier of each link for the least sum of load times price; -1 for a link that gets none.
 
     Args:
         price_LM: >= 0, inf where a link cannot use a subcarrier.
@@ -55,7 +65,7 @@ def assign_subcarriers(price_LM: NDArray[np.float64], load_L: NDArray[np.float64
     cost_LM = price_LM * load_L[:, np.newaxis]
     if not usable_LM.all():
         cost_LM[~usable_LM] = 0.0
-        # Dearer than any assignment without such an entry, yet finite, so that an assignment always exists.
+        # One such entry costs more than any assignment without; it is finite, so an assignment always exists.
         cost_LM[~usable_LM] = 2 * cost_LM.max(axis=1, initial=0.0).sum() + np.finfo(float).tiny
     if subcarriers < links:
         worst = price_LM[usable_LM].max(initial=0.0)

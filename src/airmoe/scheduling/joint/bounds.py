@@ -1,13 +1,14 @@
-"""How cheap a layer's schedule can be: a bound that knows subcarriers are exclusive, beyond the paper.
+"""A lower bound on the energy of a layer's schedules that respects exclusive subcarriers; beyond the paper.
 
-With c_lm = best_l + d_lm the price of link l on subcarrier m, and n_l the bits on link l, a schedule costs
+Let c_lm = best_l + d_lm be the price of link l on subcarrier m, and n_l the bits on link l. A schedule costs
 
     sum_l n_l c_l,beta(l) = sum_l n_l (best_l + pi_l) + sum_l n_l (d_l,beta(l) - pi_l)
 
-for any premiums pi_l >= 0. The first sum is at least P1 at the prices best + pi. Where low_l <= n_l <= high_l
-holds for every schedule no dearer than one at hand, the second is at least the cheapest assignment with costs
-low_l (d_lm - pi_l) where that is positive and high_l (d_lm - pi_l) elsewhere. Intervals come from what it
-would cost to force an expert into or out of an item's set; the better the bound, the narrower they get.
+for any premiums pi_l >= 0. The first sum is at least P1 at the prices best + pi. For the second sum, let
+low_l <= n_l <= high_l hold for every schedule that costs no more than the one at hand. The second sum is then
+at least the cheapest assignment with the costs low_l (d_lm - pi_l) where d_lm >= pi_l, and
+high_l (d_lm - pi_l) elsewhere. The intervals follow from the cost of forcing an expert into or out of an
+item's set. A better bound narrows them.
 
 Shape suffixes: T items, E experts, M subcarriers, L scheduled links, P (item, expert) pairs.
 """
@@ -23,17 +24,17 @@ from airmoe.scheduling.selection.hard_items import EXACT
 from airmoe.scheduling.selection.select import Selection
 
 STEPS = 10
-"""Supergradient steps on the premiums; each costs about a selection and an assignment."""
+"""Supergradient steps on the premiums; a step costs about a selection and an assignment."""
 
 STEPS_BETWEEN_INTERVALS = 5
-MEMORY = 0.7  # share of the last direction that is kept: the premiums zigzag without
-SHRINK = 0.9  # of the step's length, where it did not help
-ROUNDING = 1e-12  # bounds that of a sum, relative
+MEMORY = 0.7  # share of the last direction that is kept; without it the premiums zigzag
+SHRINK = 0.9  # factor on the step's length after a step that did not help
+ROUNDING = 1e-12  # largest rounding error of a sum, relative
 
 
 @dataclass(frozen=True, eq=False)
 class _Point:
-    """The bound at some premiums, a selection that is cheapest there, and the direction in which it grows."""
+    """The bound at some premiums, the cheapest selection there, and the direction of the bound's growth."""
 
     premium_L: Floats
     bound_j: float
@@ -47,7 +48,8 @@ class TightBound:
     Args:
         layer: the layer.
         column_L: the subcarriers of the schedule at hand.
-        energy_j: its energy; what holds only for schedules no dearer is enough.
+        energy_j: J, the energy of the schedule at hand. The bound need only hold for schedules that cost no
+            more.
     """
 
     def __init__(self, layer: Layer, column_L: Indices, energy_j: float) -> None:
@@ -60,7 +62,7 @@ class TightBound:
         self._high_L = layer.bits_L(*every_P)
 
     def tighten(self) -> float:
-        """Return the bound in J; never above the energy of the schedule at hand."""
+        """Return the bound in J; it is never above the energy of the schedule at hand."""
         own_L = price_of(self._layer, self._column_L, self._best_L) - self._best_L
         best = self._at(np.zeros_like(own_L))
         for premium_L in (own_L, own_L / 2):
@@ -99,7 +101,7 @@ class TightBound:
         return _Point(premium_L, bound_j, selection, layer.load_L(selection.mask) - bits_L)
 
     def _narrowed(self, point: _Point) -> _Point:
-        """Narrow the intervals by what schedules no dearer than the one at hand can do; bound again."""
+        """Narrow the intervals to schedules that cost no more than the one at hand, and bound again."""
         gap_j = self._energy_j - point.bound_j + ROUNDING * self._energy_j
         possible_TE, certain_TE = undecided(
             self._layer, self._layer.best_price_L + point.premium_L, point.selection, gap_j
@@ -114,7 +116,7 @@ class TightBound:
 
 
 def _cheapest_assignment(cost_LM: Floats, low_L: Floats) -> tuple[float, Indices]:
-    """Return the least sum of costs with one subcarrier per link; links without any bits may go without."""
+    """Return the least sum of costs with one subcarrier per link; links that carry no bits may get none."""
     from scipy.optimize import linear_sum_assignment
 
     links, subcarriers = cost_LM.shape

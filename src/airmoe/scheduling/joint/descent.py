@@ -1,4 +1,4 @@
-"""JESA's block coordinate descent: experts for given subcarriers, subcarriers for given experts, in turn.
+"""JESA's block coordinate descent: experts for given subcarriers and subcarriers for given experts, in turn.
 
 Shape suffixes: T items, E experts, M subcarriers, L scheduled links, P (item, link) pairs.
 """
@@ -12,10 +12,10 @@ from airmoe.scheduling.joint.layer import Floats, Indices, Layer
 from airmoe.scheduling.selection.select import Selection, cheapest_sets
 
 IDLE_LOAD = 1e-9
-"""What a link without items counts in the assignment, in items: an expert dropped once can return."""
+"""The load of a link without items in the assignment, in items; so an expert that was dropped can return."""
 
 FALLS = 1e-12
-"""The energy falls if it does so by more than this, relative."""
+"""The smallest relative decrease that counts as a fall of the energy."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +25,7 @@ class Schedule:
     Attributes:
         column_L: the subcarrier of each scheduled link, -1 for none.
         selection: the cheapest sets of experts under this allocation.
-        falling_j: energy after each round in which both were solved.
+        falling_j: J, the energy after each round of assignment and selection.
     """
 
     column_L: Indices
@@ -34,12 +34,12 @@ class Schedule:
 
     @property
     def rank(self) -> tuple[int, float]:
-        """Less is better: first fewer items whose threshold is missed, then less energy."""
+        """The items that miss their threshold, then the energy in J; a smaller rank is better."""
         return rank_of(self.selection)
 
 
 def rank_of(selection: Selection) -> tuple[int, float]:
-    """Return how many items miss their threshold, and the energy of all that are served, in J."""
+    """Return how many items miss their threshold, and the energy of all served items, in J."""
     energy_j = selection.energy_j
     if not selection.feasible.all():
         energy_j = energy_j[np.isfinite(energy_j)]
@@ -47,7 +47,7 @@ def rank_of(selection: Selection) -> tuple[int, float]:
 
 
 def descend(layer: Layer, load_L: Floats) -> Schedule:
-    """Allocate for these loads, select, allocate for what was selected, and so on while the energy falls."""
+    """Assign for these loads, select experts, assign for those, and so on while the energy falls."""
     best: Schedule | None = None
     falling_j: list[float] = []
     while True:
@@ -62,12 +62,12 @@ def descend(layer: Layer, load_L: Floats) -> Schedule:
         best = Schedule(column_L, selection, tuple(falling_j))
         if (column_L >= 0).all():
             load_L = layer.load_L(selection.mask)
-        else:  # a link that was left out might be worth having
+        else:  # a link that was left out might be better than one that was not
             load_L = fitting_load(layer, price_of(layer, column_L, layer.best_price_L))
 
 
 def price_of(layer: Layer, column_L: Indices, without_L: Floats) -> Floats:
-    """Return the links' prices per bit under an allocation, `without_L` where a link has no subcarrier."""
+    """Return the links' J per bit under an allocation; `without_L` where a link has no subcarrier."""
     price_L = np.take_along_axis(layer.price_LM, np.maximum(column_L, 0)[:, np.newaxis], axis=1)[:, 0]
     return np.where(column_L >= 0, price_L, without_L)
 
@@ -77,7 +77,7 @@ def _better(rank: tuple[int, float], than: tuple[int, float]) -> bool:
 
 
 def _assign(layer: Layer, load_L: Floats) -> Indices:
-    """Assign subcarriers to all links, idle ones at a tiny load; to those that fit, if there are too few."""
+    """Assign a subcarrier to every link, or to as many links as there are subcarriers."""
     links, subcarriers = layer.price_LM.shape
     weight_L = np.maximum(load_L, IDLE_LOAD * layer.bits_T.mean()) if links else load_L
     if links <= subcarriers:
@@ -91,7 +91,7 @@ def _assign(layer: Layer, load_L: Floats) -> Indices:
 def fitting_load(layer: Layer, price_L: Floats) -> Floats:
     """Return the loads of a selection that needs no more links than there are subcarriers.
 
-    While it needs more, the links whose items are served most cheaply without them are closed.
+    While a selection needs more, the links close whose items are served most cheaply without them.
     """
     price_L = price_L.copy()
     while True:
@@ -106,7 +106,7 @@ def fitting_load(layer: Layer, price_L: Floats) -> Floats:
 
 
 def _regret(layer: Layer, price_L: Floats, selection: Selection) -> Floats:
-    """Return how much dearer each link's items would be served without it; a missed threshold is dearest."""
+    """Return the extra J of each link's items without the link; a missed threshold counts more than any."""
     energy_TE = layer.energy_TE(price_L)
     remote_TE = layer.source_T[:, np.newaxis] != layer.node_TE
     item_P, expert_P = np.nonzero(selection.mask & remote_TE)

@@ -1,4 +1,4 @@
-"""One MoE layer as the joint scheduler sees it: items, links that may be scheduled, and what a choice costs.
+"""One MoE layer as the joint scheduler sees it: items, schedulable links, and the energy of a choice.
 
 Shape suffixes: T items, E experts, N nodes, M subcarriers, L scheduled links, P (item, expert) pairs.
 """
@@ -17,22 +17,22 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """The data of P2 of arXiv 2503.13421, all of it checked before.
+    """The data of P2 of arXiv 2503.13421; the caller has checked them.
 
-    Links that may be scheduled lead from a node that holds items to a node that holds experts; with
-    `charge_return` those that lead back, too.
+    Links from a node with items to a node with experts may be scheduled; with `charge_return` the reverse
+    links, too.
 
     Attributes:
         scores_TE: gate scores.
-        threshold_T: what an item's chosen scores must sum to.
+        threshold_T: the least sum of an item's chosen scores.
         max_experts: D.
         source_T: the node of each item.
         node_TE: the node that would serve each item by each expert.
         bits_T: bits of each item's payload.
         compute_j_E: J that an expert spends on an item.
-        reachable_TE: pairs that may be chosen at all.
+        reachable_TE: True for the pairs that may be chosen.
         price_NNM: J per bit of each link on each subcarrier, inf without gain.
-        charge_return: outputs come back over the reverse link and cost as much as payloads.
+        charge_return: True if outputs travel over the reverse link at the price of payloads.
     """
 
     scores_TE: Floats
@@ -71,12 +71,12 @@ class Layer:
 
     @property
     def every_link_is_served(self) -> bool:
-        """True if there are as many subcarriers as links, and every link can use them all."""
+        """True if there are at least as many subcarriers as links, and every link can use each of them."""
         links, subcarriers = self.price_LM.shape
         return links <= subcarriers and bool(np.isfinite(self.price_LM).all())
 
     def energy_TE(self, price_L: Floats) -> Floats:
-        """Return J to have each item served by each expert, at these prices per bit of the links."""
+        """Return (T, E), J to have each item served by each expert, at these link prices in J per bit."""
         price_NN = np.zeros((self.nodes, self.nodes))
         price_NN[self.link_NN] = price_L
         if self.charge_return:
@@ -88,7 +88,7 @@ class Layer:
         return energy_TE
 
     def select(self, price_L: Floats) -> Selection:
-        """Return the cheapest sets of experts at these prices: P1 for every item."""
+        """Return the cheapest sets of experts at these link prices: P1 for every item."""
         return cheapest_sets(self.scores_TE, self.energy_TE(price_L), self.threshold_T, self.max_experts)
 
     def load_L(self, mask_TE: NDArray[np.bool_]) -> Floats:
@@ -101,7 +101,7 @@ class Layer:
         return self.sum_L(item_P, expert_P, self.bits_T[item_P])
 
     def sum_L(self, item_P: Indices, expert_P: Indices, value_P: Floats) -> Floats:
-        """Return the sum of the values of all pairs that use each scheduled link."""
+        """Return for each scheduled link the sum of the values of the pairs that use it."""
         link_P = self.source_T[item_P] * self.nodes + self.node_TE[item_P, expert_P]
         value_NN = np.bincount(link_P, weights=value_P, minlength=self.nodes**2)
         value_NN = value_NN.reshape(self.nodes, self.nodes)

@@ -1,4 +1,4 @@
-"""Which experts an item may have, or must have, in any schedule that is not much dearer.
+"""The experts that an item may or must have in any schedule within a given gap of the cheapest.
 
 Shape suffixes: T items, E experts, P (item, expert) pairs.
 """
@@ -16,16 +16,16 @@ Flags = NDArray[np.bool_]
 
 
 def undecided(layer: Layer, price_L: Floats, selection: Selection, gap_j: float) -> tuple[Flags, Flags]:
-    """Return bool (T, E) twice: which experts an item may have, and which it must have.
+    """Return two bool (T, E): the experts that an item may have, and those that it must have.
 
-    An item's set costs at least what the cheapest sufficient set with (or without) an expert costs. If that
-    is more than `gap_j` above its cheapest set, no schedule at most `gap_j` above the bound has it so.
+    Take the cheapest sufficient set of an item with (or without) an expert. If it costs over `gap_j` more
+    than the item's cheapest set, no schedule within `gap_j` of the bound has (or lacks) that expert.
 
     Args:
         layer: the layer.
         price_L: J per bit of the links.
         selection: the cheapest sets at these prices.
-        gap_j: J, how much dearer a schedule may be, over all items.
+        gap_j: J, how much more a schedule may cost over all items.
     """
     energy_TE = layer.energy_TE(price_L)
     spare_T = selection.energy_j + gap_j
@@ -43,7 +43,7 @@ def undecided(layer: Layer, price_L: Floats, selection: Selection, gap_j: float)
         )
     else:
         _force_any(layer, energy_TE, selection, spare_T, possible_TE, certain_TE)
-    # Where the threshold cannot be met the best scores are taken; among equal ones the price decides.
+    # An item that cannot meet its threshold gets the best scores; the price decides among equal scores.
     missed_I = np.flatnonzero(~selection.feasible)
     if missed_I.size:
         score_IE, chosen_IE = layer.scores_TE[missed_I], selection.mask[missed_I]
@@ -82,7 +82,7 @@ def _force_any(
 def _cheapest_without(
     layer: Layer, energy_TE: Floats, item_P: Indices, expert_P: Indices, threshold_P: Floats, max_experts: int
 ) -> Floats:
-    """Return the energy of the cheapest sufficient set of each item without one expert; inf if none is."""
+    """Return the energy of each item's cheapest sufficient set without one expert; inf if none exists."""
     if max_experts == 0:
         return np.full(item_P.size, np.inf)
     energy_PE = energy_TE[item_P]
@@ -93,7 +93,7 @@ def _cheapest_without(
 
 @cache
 def _pairs() -> ModuleType:
-    """Load the compiled kernel late: Numba is heavy."""
+    """Import the compiled kernel at its first use, since Numba loads slowly."""
     from airmoe.scheduling.joint import pairs
 
     return pairs

@@ -1,4 +1,4 @@
-"""Compiled: what forcing an expert into or out of an item's set costs, where sets have two members at most.
+"""Compiled: the cost of forcing an expert into or out of an item's set, for sets of at most two members.
 
 Shape suffixes: T items, E experts.
 """
@@ -23,10 +23,9 @@ def force_pairs(
     possible_TE: Flags,
     certain_TE: Flags,
 ) -> None:
-    """Mark what an item may have and must have if its set costs no more than `spare_T`; the last two are
-    written.
+    """Mark the experts that an item may have and must have if its set costs at most `spare_T`.
 
-    Items that do not meet their threshold are left out.
+    Writes `possible_TE` and `certain_TE`. Items that do not meet their threshold are skipped.
     """
     experts = scores_TE.shape[1]
     with_E = np.empty(experts)

@@ -1,8 +1,9 @@
-"""JESA: experts and subcarriers of one layer, chosen together (P2 of arXiv 2503.13421), with a proof of
-quality.
+"""JESA: the joint choice of a layer's experts and subcarriers (P2 of arXiv 2503.13421), with a bound.
 
 Shape suffixes: T items, E experts, N nodes, M subcarriers, L scheduled links.
 """
+
+from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
@@ -28,7 +29,7 @@ MOST_J_PER_BIT = 1e200
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """Experts and subcarriers of one layer that belong together.
+    """Experts and subcarriers of one layer, chosen together.
 
     Attributes:
         selection: the experts of each item; energies are those under `subcarrier`.
@@ -37,13 +38,13 @@ class Plan:
         comm_j: J of all transfers.
         compute_j: J of all computation.
         airtime_s: s that the busiest link is on the air.
-        lower_bound_j: no schedule costs less in which as few items miss their threshold; 0 if no bound was
-            asked for, or if more items miss it than if every link had its best subcarrier.
-        gap: how far `energy_j` may be above the optimum, relative to `lower_bound_j`; inf where that is 0 and
-            the energy is not.
-        proven_optimal: the energy is the least possible, to a relative 1e-9.
-        iterations: rounds of the descent that led here.
-        round_energy_j: the energy after each of these rounds, never rising, without `compute_j_fixed`.
+        lower_bound_j: J, at most the energy of any schedule in which as few items miss their threshold; 0 if
+            no bound was asked for, or if more items miss it than with every link on its best subcarrier.
+        gap: how far `energy_j` may be above the optimum, relative to `lower_bound_j`; inf if that bound is 0
+            and the energy is not.
+        proven_optimal: True if the energy is the least possible, to a relative 1e-9.
+        iterations: number of rounds of the descent.
+        round_energy_j: J after each of these rounds, never rising, without `compute_j_fixed`.
     """
 
     selection: Selection
@@ -79,12 +80,12 @@ def schedule_layer(
 ) -> Plan:
     """Choose experts and subcarriers of one layer for the least energy: JESA, block coordinate descent.
 
-    With subcarriers fixed, P1 is solved for every item (`select_experts`); with the selection fixed, links
-    are assigned subcarriers of their own (Kuhn-Munkres). Both are exact, so the energy never rises; the end
-    may still be a local optimum, which a bound tells from the global one and restarts often leave. Only
-    links from a node with items to a node with experts are scheduled. Items that miss their threshold weigh
-    more than any energy. Where there are fewer subcarriers than links in use, the links that are missed
-    least close.
+    Two exact steps alternate. With subcarriers fixed, P1 is solved for every item (`select_experts`). With
+    the selection fixed, every link is assigned a subcarrier of its own (Kuhn-Munkres). So the energy never
+    rises, but the descent may end in a local optimum. A bound tells whether it is the global one, and
+    restarts often leave it. Only links from a node with items to a node with experts are scheduled. Missing a
+    threshold weighs more than any energy. If there are fewer subcarriers than links in use, the links that
+    matter least close.
 
     Args:
         scores: t, (T, E), finite, >= 0.
@@ -100,15 +101,26 @@ def schedule_layer(
             values of 16 bits.
         compute_j_per_token: a_j, J that an expert spends on an item, one number or (E,), >= 0.
         compute_j_fixed: b_j, J that an expert spends if it is used at all, one number or (E,), >= 0. It is
-            reported and not optimised: with any of it nothing is called proven.
-        charge_return: outputs come back over the reverse link and cost as much as payloads.
-        bound: "none", "fast" (every link on its best subcarrier, exclusivity dropped: LB of the paper) or
+            reported and not optimised; a plan with any of it is never called proven.
+        charge_return: True if outputs travel over the reverse link at the price of payloads.
+        bound: "none", "fast" (every link on its best subcarrier, exclusive or not: LB of the paper) or
             "tight" (see `airmoe.scheduling.joint.bounds`).
-        restarts: descents from perturbed loads after the first, as long as the plan is not proven.
-        seed: of the restarts.
+        restarts: how many more descents begin at perturbed loads, while the plan is not proven.
+        seed: seed of the restarts, >= 0.
 
     Raises:
-        InvalidInputError: a wrong shape, or a value that is not allowed, named with its index.
+        InvalidInputError: a shape is wrong, or a value is not allowed; the error names it and its index.
+
+    Examples:
+        >>> from airmoe.links import Links, Ofdma
+        >>> from airmoe.scheduling import schedule_layer
+        >>> radio = Ofdma(subcarriers=3)
+        >>> gain_NNM = Links.from_snr(10.0, radio, nodes=2).gain_NNM
+        >>> plan = schedule_layer([[0.2, 0.8], [0.6, 0.4]], [0, 0], gain_NNM, radio, max_experts=1)
+        >>> plan.selection.mask.tolist()  # the second item stays at its node, for nothing
+        [[False, True], [True, False]]
+        >>> plan.proven_optimal, round(plan.energy_j * 1e6)  # 65,536 bits at 0.01 W and 3.46 Mbit/s
+        (True, 189)
     """
     layer = _checked_layer(
         scores,
@@ -140,7 +152,7 @@ def schedule_layer(
 
 
 class _Descents:
-    """The best schedule of several descents, and a lower bound on the energy of all that miss as few items.
+    """The best schedule of several descents, and a lower bound for all schedules that miss as few thresholds.
 
     The first descent begins with the loads of the relaxation in which every link has its best subcarrier.
     """
@@ -150,7 +162,8 @@ class _Descents:
         self.missed, self.bound_j = rank_of(relaxed)
         self._layer, self._bounded, self._tight = layer, layer, tight
         if self.missed and not layer.every_link_is_served:
-            # What an item costs that misses its threshold depends on who is reached: only the others count.
+            # The energy of an item that misses its threshold depends on which experts it reaches.
+            # The bound counts only the other items.
             met_TE = layer.reachable_TE & relaxed.feasible[:, np.newaxis]
             self._bounded = replace(layer, reachable_TE=met_TE)
             self.bound_j = float(relaxed.energy_j[relaxed.feasible].sum())
@@ -170,7 +183,7 @@ class _Descents:
         return missed == self.missed and energy_j <= self.bound_j * (1 + EXACT)
 
     def restart(self, noise: np.random.Generator) -> None:
-        """Descend from perturbed loads; where links have to close, from a choice of other links."""
+        """Descend from perturbed loads; if links have to close, from the loads of another choice of links."""
         layer = self._layer
         if self._scarce:
             factor_L = noise.lognormal(0.0, 1.0, layer.best_price_L.size)
@@ -184,7 +197,7 @@ class _Descents:
             self.best = other
 
     def tighten(self) -> None:
-        """Tighten the bound with what the best schedule excludes, if that was asked for and not done yet."""
+        """Tighten the bound by the best schedule, if a tight one was asked for and this was not done yet."""
         missed, energy_j = self.best.rank
         if self._tight and missed == self.missed and not self.proven and self.best is not self._tightened:
             bound = TightBound(self._bounded, self.best.column_L, energy_j)
@@ -280,7 +293,7 @@ def _checked_layer(
 
 
 def _usable(price_NNM: Floats) -> Floats:
-    """Return prices with inf where a bit costs more than can be added up: there is no link."""
+    """Set prices to inf that are too large to be added up: such a link is none."""
     price_NNM[price_NNM > MOST_J_PER_BIT] = np.inf
     return price_NNM
 

@@ -3,6 +3,8 @@
 Shape suffixes: T items, E experts.
 """
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -46,7 +48,15 @@ class _SmallestK(SpecText, ABC):
 
 @dataclass(frozen=True)
 class TopK(_SmallestK, rule="topk"):
-    """The k best scores among the reachable experts, whatever they cost: "topk:2"."""
+    """The k best scores among the reachable experts, whatever they cost: "topk:2".
+
+    Examples:
+        >>> from airmoe.scheduling import Cost, Slot, TopK
+        >>> slot = Slot(source_T=[0], placement=[0, 1, 2])  # one item at node 0, expert e at node e
+        >>> cost = Cost([[0.0, 3e-5, 1e-5]])
+        >>> TopK(2).route([[0.1, 0.6, 0.3]], cost, slot).mask_TE.tolist()
+        [[False, True, True]]
+    """
 
     def key_TE(self, scores_TE: NDArray[np.float64], cost: Cost, slot: Slot) -> NDArray[np.float64]:
         """Return the scores, turned round."""
@@ -164,6 +174,13 @@ class Des(Requirement, SpecText, rule="des", needed=2):
     """Dynamic expert selection: the cheapest experts that meet a `Requirement`, found exactly: "des:0.5:2".
 
     The search is `select_experts`.
+
+    Examples:
+        >>> from airmoe.scheduling import Cost, Des, Slot
+        >>> slot = Slot(source_T=[0], placement=[0, 1, 2])  # one item at node 0, expert e at node e
+        >>> routing = Des(importance=0.4).route([[0.1, 0.6, 0.3]], Cost([[0.0, 3e-5, 1e-5]]), slot)
+        >>> routing.mask_TE.tolist()  # 0.1 + 0.3 suffice, for less than 0.6
+        [[True, False, True]]
     """
 
     joint: ClassVar[bool] = False

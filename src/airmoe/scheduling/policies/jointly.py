@@ -3,6 +3,8 @@
 Shape suffixes: T items, E experts, N nodes.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -25,6 +27,13 @@ class Jesa(Requirement, SpecText, rule="jesa", needed=2):
 
     `schedule_layer` decides. The cost says only which experts can be reached: what a link costs follows from
     `slot.links` and the subcarriers chosen.
+
+    Examples:
+        >>> from airmoe.scheduling import Jesa
+        >>> Jesa(importance=0.5, max_experts=2).name
+        'jesa:0.5:2'
+        >>> Jesa(importance=0.5).fallback  # decides at a source, if no scheduler can be reached
+        Des(importance=0.5, max_experts=2, z=1.0)
     """
 
     joint: ClassVar[bool] = True

@@ -1,12 +1,12 @@
-"""The search for the few items that the quick one gives up: a bound of its own for every node.
+"""The search for the items that the quick search gives up: every node gets a bound of its own.
 
-The number of experts is fixed to 1, 2, ..., D in turn. For each, a depth-first search solves the Lagrangian
-dual of the score row anew at every node, drops and takes what the bound decides, and branches on an expert
-that tells the best set that suffices from the best that falls short. The last two experts are found in one
-pass.
+The number of experts is fixed to 1, 2, ..., D in turn. For each number, a depth-first search solves the
+Lagrangian dual of the score row at every node. It drops and takes the experts that the bound decides. It
+branches on an expert of the best sufficient set that the best insufficient set lacks. One pass finds the last
+two experts.
 
-Shape suffixes: K candidates by score descending then energy ascending, D max_experts, S nodes that wait, F
-free candidates of a node. `solved_D`, `bound_D` and `multiplier_D` are indexed by a number of experts.
+Shape suffixes: K candidates by score descending then energy ascending, D max_experts, S waiting nodes, F free
+candidates of a node. `solved_D`, `bound_D` and `multiplier_D` are indexed by a number of experts.
 """
 
 from typing import NamedTuple
@@ -20,9 +20,9 @@ Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
-# A set is only worth finding if it is cheaper by more than this; exact means to a relative 1e-9.
+# The least relative gain for which another set is searched; exact means to a relative 1e-9.
 RELATIVE_GAIN = 9e-10
-# Bounds on the rounding of a reduced-cost sum, relative to the size of its terms.
+# Largest rounding error of a reduced-cost sum, relative to the size of its terms.
 ROUNDING = 1e-14
 MAX_DUAL_STEPS = 50
 
@@ -30,7 +30,7 @@ INSUFFICIENT, SOLVED, OPEN = 0, 1, 2
 
 
 class Stack(NamedTuple):
-    """Nodes that wait: what is free, what is taken, how many are to be added and what they must score."""
+    """Waiting nodes: free and taken candidates, how many to add, the score they need, energy, and bound."""
 
     free_SF: Indices
     free_S: Indices
@@ -55,14 +55,15 @@ def prove(
     bound_D: Floats,
     multiplier_D: Floats,
 ) -> tuple[int, int, float]:
-    """Improve the incumbent `chosen_D[:size]` to the optimum, within so many nodes.
+    """Improve the incumbent `chosen_D[:size]` to the optimum, within `node_budget` nodes.
 
-    Numbers of experts that `solved_D` marks are left out: no set of so many is better than the incumbent.
+    The search skips the numbers of experts that `solved_D` marks: no such set is better than the incumbent.
+    For each number of experts it writes the bound of the relaxation to `bound_D`, inf if no such set
+    suffices, and the multiplier of the score row to `multiplier_D`.
 
     Returns:
-        the size of the best set found (written to `chosen_D`), the nodes visited, and a lower bound on the
-        energy: that of the set itself if it is optimal. Writes for each number of experts the bound of its
-        relaxation, inf if no such set suffices, and the multiplier of the score row.
+        the size of the best set found (written to `chosen_D`), the visited nodes, and a lower bound on the
+        energy, which is the energy of the set itself if it is optimal.
     """
     candidates = score_K.size
     rows = candidates + most + 2
@@ -89,7 +90,7 @@ def prove(
         bound_D[left] = np.inf if status == INSUFFICIENT else bound
 
     waiting = 0
-    for left in np.argsort(-bound_D[1:]) + 1:  # the most promising number of experts on top
+    for left in np.argsort(-bound_D[1:]) + 1:  # the number of experts with the least bound on top
         if bound_D[left] < np.inf and not solved_D[left]:
             free_F = _undominated(energy_K, left)
             stack.free_SF[waiting, : free_F.size], stack.free_S[waiting] = free_F, free_F.size
@@ -134,7 +135,7 @@ def _examine(
     order_F: Indices,
     full_D: Indices,
 ) -> tuple[int, float, float, float, int]:
-    """Solve a node if two experts or fewer are to be added, else relax it; returns what `_relax` does."""
+    """Solve a node that lacks at most two experts, relax any other; return the same as `_relax`."""
     left, need = stack.left_S[node], stack.need_S[node]
     free_F = stack.free_SF[node, : stack.free_S[node]]
     if left > 2:
@@ -160,10 +161,9 @@ def _branch(
     key_F: Floats,
     order_F: Indices,
 ) -> None:
-    """Put two nodes in the place of one: without a candidate below, with it on top.
+    """Replace a node by two: one without a candidate, and on top of it one with the candidate.
 
-    What raises the bound by `slack` or more when it is taken is dropped, and what does so when it is left
-    is taken.
+    A candidate is dropped if taking it raises the bound by `slack` or more. It is taken if dropping it does.
     """
     free_F, free, depth, left = (
         stack.free_SF[node],
@@ -194,7 +194,7 @@ def _branch(
     stack.free_SF[above, :kept], stack.free_S[above] = free_F[:kept], kept
     stack.taken_SD[above, :depth] = stack.taken_SD[node, :depth]
     stack.bound_S[above] = stack.bound_S[node]
-    if stack.left_S[node] == 0:  # nothing more may be added
+    if stack.left_S[node] == 0:  # no expert may be added
         stack.bound_S[above] = np.inf
         return
     stack.taken_SD[above, depth], stack.taken_S[above] = branching, depth + 1
@@ -205,7 +205,7 @@ def _branch(
 
 @compiled
 def _undominated(energy_K: Floats, left: int) -> Indices:
-    """Return the candidates worth keeping: drop one if `left` others cost no more and score no less."""
+    """Return the candidates that are not dominated by `left` others, which cost no more and score no less."""
     kept_F = np.empty(energy_K.size, np.int64)
     count = 0
     for position in range(energy_K.size):
@@ -226,14 +226,14 @@ def _relax(
 ) -> tuple[int, float, float, float, int]:  # fmt: skip
     """Solve the Lagrangian dual of the score row over sets of exactly `left` free candidates.
 
-    Between the best set that falls short and the best that suffices, the multiplier at which both cost the
-    same is tried next; the set that is cheapest there replaces one of the two, until none is cheaper.
+    The search holds the best sufficient and the best insufficient set. It tries the multiplier at which both
+    cost the same. The cheapest set there replaces one of the two, until no set is cheaper. The reduced costs
+    are written to `key_F`, the `left` + 1 cheapest places to `order_F`.
 
     Returns:
         whether the node is insufficient, solved or open; the energy of the cheapest sufficient set met
-        (written to `full_D`); the bound; the multiplier; and the place among the free of the best-scoring
-        candidate that this set has and the best one that falls short has not. Writes the reduced costs to
-        `key_F` and the `left` + 1 cheapest places to `order_F`.
+        (written to `full_D`); the bound; the multiplier; and a place among the free candidates. At that place
+        stands the best-scoring candidate of the sufficient set that the insufficient set lacks.
     """
     count = free_F.size
     if left > count:
@@ -272,7 +272,7 @@ def _relax(
 
 @compiled
 def _first_difference(free_F: Indices, full_D: Indices, short_D: Indices) -> int:
-    """Return the first place among the free whose candidate is in `full_D`, but not a place in `short_D`."""
+    """Return the first free place whose candidate is in `full_D` and that is not in `short_D`."""
     state_F = np.zeros(free_F.size, np.int64)
     for candidate in full_D:
         state_F[np.searchsorted(free_F, candidate)] = 1
@@ -320,7 +320,7 @@ def _last_two(
     for place in range(1, free_F.size):
         before, low = cheapest_F[place - 1], free_F[place]
         cheapest_F[place] = place if energy_K[low] < energy_K[free_F[before]] else before
-        # So many score enough to join this candidate: fewer, the less it scores itself.
+        # The first `reach` candidates score enough to join this one.
         while reach > 0 and score_K[free_F[reach - 1]] + score_K[low] < need:
             reach -= 1
         if reach == 0:

@@ -1,8 +1,8 @@
 """Meet in the middle: list the sets of two halves of the candidates and match them.
 
-Exact where all sets that matter can be listed, whatever the energies. Where energies follow scores (a
-subset-sum in disguise) no bound helps a search, but there are so many sets that matching the balanced ones
-of a core usually finds one within rounding of the bound.
+The method is exact if all sets that matter can be listed, whatever the energies. If energies follow scores (a
+subset-sum problem), no bound helps a search. But then there are so many sets that the balanced ones of a core
+usually contain one within rounding of the bound.
 
 Shape suffixes: K candidates by score descending then energy ascending, F the candidates of a group, X
 listed sets of one half: by size, then by score and energy descending. `start_D` is indexed by a number of
@@ -19,11 +19,11 @@ from airmoe.scheduling.selection.compilation import compiled
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
-# A set is only worth finding if it is cheaper by more than this; exact means to a relative 1e-9.
+# The least relative gain for which another set is searched; exact means to a relative 1e-9.
 RELATIVE_GAIN = 9e-10
-# Bounds on the rounding of a sum of scores, relative to the need.
+# Largest rounding error of a sum of scores, relative to the need.
 ROUNDING = 1e-14
-# Sets of one half with the same number of members, and in all: more would not fit in a cache, then in memory.
+# The most sets of one half: of the same number of members, to fit in a cache, and in all, to fit in memory.
 MOST_SETS = 1 << 18
 MOST_SETS_IN_ALL = 1 << 20
 MOST_IN_A_HALF = 60  # members of a set are bits of one integer
@@ -54,19 +54,19 @@ def match_halves(
 ) -> tuple[bool, float, int]:
     """Look for a sufficient set of exactly `left` candidates that is cheaper than `best`.
 
-    Where there are too many candidates, those whose reduced costs are farthest from the margin are left as
-    the relaxation has them, and nothing is proven.
+    If there are too many candidates, only a core is matched: those whose reduced costs are nearest to the
+    margin. The others stay in or out as in the relaxation, and nothing is proven.
 
     Args:
-        bound: no set costs less; once this is reached, matching ends.
-        multiplier: of the score row, from the relaxation.
-        most_sets: how many may be listed of each half.
-        all_sizes: match halves of all sizes, not only the balanced ones, which takes more sets.
-        turn: where there are too many candidates, another number takes others.
+        bound: a lower bound on the energy; matching ends when it is reached.
+        multiplier: multiplier of the score row, from the relaxation.
+        most_sets: how many sets of each half may be listed.
+        all_sizes: match halves of all sizes and not only balanced ones, which takes more sets.
+        turn: the number of the core, if there are too many candidates.
 
     Returns:
-        whether no other set of so many can be better, the energy found (inf if none is below `best`; its
-        members are written to `chosen_D`), and the sets listed.
+        whether no other set of `left` candidates can be better, the energy found (inf if none is below
+        `best`; its members are written to `chosen_D`), and the number of listed sets.
     """
     count = score_K.size
     core = min(_core_size(left, min(most_sets, MOST_SETS)), count)
@@ -115,7 +115,7 @@ def match_halves(
 
 @compiled
 def _core_size(left: int, most_sets: int) -> int:
-    """Return how many candidates can be halved so that the sets of `left` / 2 of each half can be listed."""
+    """Return the most candidates of which both halves have few enough sets of `left` / 2 to be listed."""
     half = 1
     while half < MOST_IN_A_HALF:
         sets = 1.0
@@ -168,11 +168,10 @@ def _list_sets(
     dearest: float,
     most_sets: int,
 ) -> Sets:
-    """List the sets of a half, of each size up to `most`, that matter; smaller sizes only where they
-    overflow.
+    """List the sets of a half that matter, of each size up to `most`, or up to a smaller size if too many.
 
-    A set does not matter if another of its size costs no more and scores no less, if it costs more than
-    `dearest`, or if even the best-scoring candidates cannot complete it to `left` members that suffice.
+    A set does not matter if another of its size costs no more and scores no less. Neither does a set that
+    costs more than `dearest`, or that even the best-scoring candidates cannot complete to a sufficient set.
     """
     room = min(most_sets, MOST_SETS_IN_ALL) + 1
     new = Sets(np.zeros(most + 2, np.int64), np.empty(room), np.empty(room), np.empty(room, np.int64))
@@ -235,7 +234,7 @@ def _merge(
 
 @compiled
 def _best_completions(score_K: Floats, one_F: Indices, other_F: Indices, best_D: Floats) -> None:
-    """Write the sum of the d best scores of two groups, each by score descending; fewer where they end."""
+    """Write the sum of the d best scores of two groups together; each group is sorted by score descending."""
     one = other = 0
     for size in range(1, best_D.size):
         best_D[size] = best_D[size - 1]

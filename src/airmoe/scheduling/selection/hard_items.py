@@ -1,4 +1,4 @@
-"""Items that the quick search gives up: search with better bounds, match listed halves, search on.
+"""Proofs for the items that the quick search gives up: search with better bounds, match halves, search on.
 
 Shape suffixes: K reachable experts of one item, D max_experts. `solved_D`, `bound_D` and `multiplier_D` are
 indexed by a number of experts.
@@ -12,14 +12,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-EXACT = 1e-9  # what is proven is so to this, relative to the energy
+EXACT = 1e-9  # tolerance of a proof, relative to the energy
 NODES_BEFORE_HALVES = 1000  # listing the sets of two halves costs as much as thousands of nodes
-# Which candidates are halved, and whether in all sizes: the balanced halves are fewest, and often enough.
+# The cores that are halved, and whether halves of all sizes are matched: balanced ones are often enough.
 TURNS = ((0, False), (0, True), *((turn, False) for turn in range(1, 8)))
 
 
 class Proof(NamedTuple):
-    """The best set found, its energy, how far that may be above the optimum, and the nodes that it took."""
+    """The best set found, its energy, the largest possible distance to the optimum, and the nodes visited."""
 
     mask_K: NDArray[np.bool_]
     energy_j: float
@@ -40,14 +40,14 @@ def prove_set(
     Args:
         score_K: scores of the reachable experts.
         energy_K: their energies, J, finite.
-        need: what the chosen scores must sum to, above 0.
-        max_experts: the most experts.
+        need: the least sum of the chosen scores, above 0.
+        max_experts: the most experts of a set.
         first_K: the set to improve.
         node_budget: about how many nodes may be visited and sets listed.
     """
     dual_search, halves = _searches()
     score_K = np.minimum(score_K, need)
-    order_K = np.lexsort((energy_K, -score_K))  # without regard to labels, as the quick search has it
+    order_K = np.lexsort((energy_K, -score_K))  # the order of the quick search, which ignores labels
     score_K, energy_K = score_K[order_K], energy_K[order_K]
     most = min(max_experts, score_K.size)
     chosen_D, other_D = np.zeros(most, np.int64), np.zeros(most, np.int64)
@@ -99,7 +99,7 @@ def prove_set(
 
 @cache
 def _searches() -> tuple[ModuleType, ModuleType]:
-    """Load the compiled searches when the first hard item comes."""
+    """Import the compiled searches when the first hard item comes."""
     logging.getLogger("airmoe").info("compiling the search for hard items, or loading it from an earlier run")
     from airmoe.scheduling.selection import dual_search, halves
 

@@ -1,13 +1,12 @@
 """The quick compiled search behind `select_experts`: enumeration up to two experts, branch and bound beyond.
 
-A row that takes more nodes than it is given is left to `hard_items`, with the best set met so far.
+The problem is P1 of arXiv 2503.13421, a covering knapsack with a cardinality row. The search is serial and
+deterministic. It first sorts the experts of every row by score descending, then energy ascending. So
+relabelling experts changes neither the energy nor the visited nodes. A row that needs more nodes than its
+budget goes to `hard_items`, with the best set met so far.
 
-P1 of arXiv 2503.13421, a covering knapsack with a cardinality row. Serial and deterministic. Every row is
-first put into an order that does not depend on the labels of its experts (score descending, then energy
-ascending), so relabelling experts changes neither the energy nor the nodes visited.
-
-Shape suffixes: T items, E experts, K candidates (reachable experts of an item, so ordered), D max_experts.
-Within a row: `score_K` is t capped at the need, `energy_K` is e, `chosen_D` holds indices of candidates.
+Shape suffixes: T items, E experts, K candidates (sorted reachable experts of an item), D max_experts. Within
+a row `score_K` is t capped at the need, `energy_K` is e, and `chosen_D` holds indices of candidates.
 """
 
 import numpy as np
@@ -20,15 +19,15 @@ Indices = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 Sieve = tuple[float, float]
 
-# A set is only worth finding if it is cheaper by more than this; exact means to a relative 1e-9.
+# The least relative gain for which another set is searched; exact means to a relative 1e-9.
 RELATIVE_GAIN = 9e-10
-# Bounds the rounding of a reduced-cost sum, relative to its terms.
+# Largest rounding error of a reduced-cost sum, relative to its terms.
 ROUNDING = 1e-14
 # The dual is piecewise linear with few pieces; it usually needs 5 to 10 steps. Any multiplier is valid.
 MAX_DUAL_STEPS = 50
-# Up to so many experts, pairs are tried without sorting.
+# The most experts among which pairs are tried without sorting.
 MOST_UNSORTED = 32
-# From so many experts on, most are dropped before the rest is sorted.
+# The fewest experts of which most are dropped before the rest is sorted.
 FEWEST_SIFTED = 48
 
 
@@ -45,9 +44,9 @@ def select_rows(
     nodes_T: Indices,
     proven_T: Flags,
 ) -> None:
-    """Solve P1 for every row; the last five arrays are written (`mask_TE` must be all False).
+    """Solve P1 for every row; write the last five arrays (`mask_TE` must be all False before).
 
-    `need_T` is the threshold less the tolerance. A row is not proven if its search would take more than
+    `need_T` is the threshold less the tolerance. A row stays unproven if its search would take more than
     `most_nodes` nodes.
     """
     items, experts = scores_TE.shape
@@ -110,12 +109,13 @@ def _cheapest_pair(
 
 @compiled
 def _sieve(scores_E: Floats, energy_E: Floats, most: float, best_D: Floats) -> Sieve:
-    """Return an energy and a score: D experts cost less than the one and score at least the other.
+    """Return an energy and a score such that D experts cost less and score at least as much.
 
-    An expert that costs as much and scores no more is dominated by all of them. `most` caps the scores.
+    Those D experts dominate any expert that costs at least this energy and scores at most this score. `most`
+    caps the scores.
     """
     cut = np.inf
-    for _ in range(2):  # the mean, then the mean of what is below
+    for _ in range(2):  # the mean, then the mean of all below it
         total, count = 0.0, 0
         for energy in energy_E:
             if energy < cut:
@@ -140,8 +140,8 @@ def _sort_reachable(
 ) -> int:
     """Write the reachable experts by score descending, energy ascending; return how many there are.
 
-    What the sieve shows to be dominated is left out. A score above the need is worth as much as the need;
-    capping it strengthens every bound.
+    Experts that the sieve shows to be dominated are left out. Scores are capped at the need, since more is
+    worth no more; that strengthens every bound.
     """
     (dear, least), (expert_K, score_K, energy_K), count = sieve, row, 0
     for expert in range(scores_E.size):
@@ -171,7 +171,7 @@ def _solve(
     """Write the cheapest sufficient set into `chosen_D`.
 
     Returns:
-        its size, whether it suffices, the nodes visited, and whether it is proven to be the cheapest.
+        its size, whether it suffices, the visited nodes, and whether it is proven to be the cheapest.
     """
     if need <= 0.0:
         chosen_D[0] = np.argmin(energy_K)
@@ -215,11 +215,11 @@ def _enumerate(
 def _branch_and_bound(
     score_K: Floats, energy_K: Floats, need: float, most: int, most_nodes: int, chosen_D: Indices
 ) -> tuple[int, int, bool]:
-    """Improve the incumbent in `chosen_D`; return its size, the nodes visited, and whether it is optimal.
+    """Improve the incumbent in `chosen_D`; return its size, the visited nodes, and whether it is optimal.
 
-    Candidates are taken by ascending reduced cost e - lambda t. Where a set still falls short it needs at
-    least one more of the candidates left, so the r cheapest left (the first for sure, the others while they
-    are negative) bound what it can cost, and the r largest scores left whether it can suffice at all.
+    Candidates are taken by ascending reduced cost e - lambda t. A set that falls short needs at least one of
+    the remaining candidates, and at most r. The cheapest remaining one, plus up to r - 1 more with negative
+    reduced cost, bounds its energy. The r largest remaining scores tell whether it can suffice.
     """
     kept_K = _undominated(energy_K, most)
     score_K, energy_K = score_K[kept_K], energy_K[kept_K]
@@ -276,7 +276,7 @@ def _branch_and_bound(
 
 @compiled
 def _undominated(energy_K: Floats, most: int) -> Indices:
-    """Return the candidates worth keeping: drop one if `most` others cost no more and score no less."""
+    """Return the candidates that are not dominated by `most` others, which cost no more and score no less."""
     kept_K = np.empty(energy_K.size, np.int64)
     count = 0
     for position in range(energy_K.size):
@@ -296,8 +296,8 @@ def _dual(
 ) -> tuple[int, float, float, Indices]:
     """Solve the Lagrangian dual of the score row by line intersection.
 
-    Between the best set that falls short and the best that suffices, the multiplier at which both cost the
-    same is tried next; the set that is cheapest there replaces one of the two, until none is cheaper.
+    The search holds the best sufficient and the best insufficient set. It tries the multiplier at which both
+    cost the same. The cheapest set there replaces one of the two, until no set is cheaper.
 
     Returns:
         the size and energy of the cheapest sufficient set met (written to `chosen_D`), the multiplier, and
@@ -334,7 +334,7 @@ def _dual(
 
 @compiled
 def _sort_by(key_K: Floats, order_K: Indices) -> None:
-    """Sort the candidates in `order_K` by ascending key: by insertion, since they are nearly in order."""
+    """Sort the candidates in `order_K` by ascending key; by insertion, since they are nearly in order."""
     for sorted_ in range(1, order_K.size):
         candidate = order_K[sorted_]
         place = sorted_
@@ -348,7 +348,7 @@ def _sort_by(key_K: Floats, order_K: Indices) -> None:
 def _exchange(
     score_K: Floats, energy_K: Floats, need: float, most: int, chosen_D: Indices, size: int, best: float
 ) -> tuple[int, float]:
-    """Exchange one chosen candidate for a cheaper one, or drop it, as long as the set still suffices."""
+    """Exchange a chosen candidate for a cheaper one, or drop it, as long as the set still suffices."""
     inside_K = np.zeros(score_K.size, np.bool_)
     inside_K[chosen_D[:size]] = True
     while True:
@@ -382,7 +382,7 @@ def _exchange(
 
 @compiled
 def _largest_left(score_K: Floats, most: int) -> Floats:
-    """Return (K + 1, D + 1): the sum of the d largest scores from each candidate on."""
+    """Return (K + 1, D + 1), the sum of the d largest scores from each candidate on."""
     count = score_K.size
     sums_KD = np.zeros((count + 1, most + 1))
     top_D = np.zeros(most)

@@ -1,7 +1,9 @@
-"""Which experts an item gets: the cheapest set whose scores suffice, solved exactly.
+"""Expert selection: the cheapest set of experts whose scores suffice, solved exactly.
 
 Shape suffixes: T items, E experts.
 """
+
+from __future__ import annotations
 
 import logging
 import os
@@ -21,7 +23,7 @@ from airmoe.scheduling.selection.hard_items import prove_set
 
 SCORE_TOLERANCE = 1e-9  # a float32 softmax may sum to less than 1
 QUICK_NODES = 300  # beyond, every node is worth a bound of its own
-PARALLEL_ENTRIES = 200_000  # with fewer scores, threads cost more than they bring
+PARALLEL_ENTRIES = 200_000  # with fewer scores, threads cost more than they save
 _NO_BUDGET = np.iinfo(np.int64).max
 
 
@@ -33,7 +35,7 @@ class Selection:
         mask: bool (T, E), True where the expert is chosen.
         energy_j: float64 (T,), J, the sum of the chosen experts' energies; inf where none is reachable.
         feasible: bool (T,), False where the reachable experts cannot meet the threshold.
-        search_nodes: int64 (T,), how many nodes of the search tree were visited and sets listed.
+        search_nodes: int64 (T,), the visited nodes of the search tree plus the listed sets.
         gap_j: float64 (T,), J, how far `energy_j` may be above the optimum; 0 means proven optimal.
     """
 
@@ -55,24 +57,32 @@ def select_experts(
     """Choose for each item the cheapest experts whose scores suffice: P1 of arXiv 2503.13421.
 
     Minimises sum_j x_j e_j subject to sum_j x_j t_j >= q - 1e-9, sum_j x_j <= D and x binary, to a relative
-    1e-9 in energy. At least one expert is chosen. Where the D best reachable scores sum to less than q, those
-    D experts are taken and the item is flagged infeasible; where no expert is reachable, none is taken.
-    The first call compiles the search, which takes some seconds; later processes load it from a cache.
+    1e-9 in energy. At least one expert is chosen. If the D best reachable scores sum to less than q, the item
+    gets those D experts and is flagged infeasible. If no expert is reachable, it gets none.
 
-    Large batches run on all cores; the result does not depend on how many there are.
+    The first call compiles the search, which takes some seconds; later processes load it from a cache. Large
+    batches run on all cores, with the same result on any number of them.
 
     Args:
         scores: t, (T, E), finite, >= 0; a row usually sums to 1.
         energy: e, (E,) for all items or (T, E), J, >= 0; inf means unreachable.
         threshold: q, one number or (T,), from 0 to 1.
         max_experts: D, the most experts an item may get, an integer >= 1.
-        node_budget: about how many nodes an item's search may visit, an integer >= 1; an item that would
-            take more gets the best set found and a `gap_j` above 0. None: every item is solved, which may
-            take minutes where energies follow scores closely and experts are many. Up to D = 2 all pairs
-            are tried in any case.
+        node_budget: about how many nodes an item's search may visit, an integer >= 1. An item that would
+            need more gets the best set found and a `gap_j` above 0. With None every item is solved, which may
+            take minutes if energies follow scores closely and experts are many. Up to D = 2 all pairs are
+            tried in any case.
 
     Raises:
-        InvalidInputError: a wrong shape, or a value that is not allowed, named with its index.
+        InvalidInputError: a shape is wrong, or a value is not allowed; the error names it and its index.
+
+    Examples:
+        >>> from airmoe.scheduling import select_experts
+        >>> chosen = select_experts([[0.5, 0.3, 0.2]], energy=[9.0, 2.0, 1.0], threshold=0.5, max_experts=2)
+        >>> chosen.mask.tolist()  # 0.3 + 0.2 suffice, for 3 J instead of 9 J
+        [[False, True, True]]
+        >>> chosen.energy_j.tolist(), chosen.gap_j.tolist()
+        ([3.0], [0.0])
     """
     scores_TE = check_scores("scores", scores)
     items, experts = scores_TE.shape
@@ -101,7 +111,7 @@ def cheapest_sets(
     max_experts: int,
     node_budget: int = _NO_BUDGET,
 ) -> Selection:
-    """Do what `select_experts` does, with inputs that were checked before; thresholds may be negative."""
+    """Select experts as `select_experts` does, from checked inputs; thresholds may be negative."""
     items, experts = scores_TE.shape
     selection = Selection(
         mask=np.zeros((items, experts), dtype=np.bool_),
@@ -134,7 +144,7 @@ def cheapest_sets(
 
 
 def kernel_input(array_TE: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return an array as kernels take it; for one laid out otherwise or read-only they would compile anew."""
+    """Return an array in the layout of the kernels; for another layout they would be compiled again."""
     return np.require(array_TE, requirements=["C", "W"])
 
 
@@ -146,7 +156,7 @@ def _solve_rows(
     node_budget: int,
     selection: Selection,
 ) -> None:
-    """Write the solution of each row into `selection`, quickly where that is enough."""
+    """Write the solution of each row into `selection`; rows that the quick search gives up are proven."""
     proven_T = np.empty(len(scores_TE), dtype=np.bool_)
     _search().select_rows(
         scores_TE,
@@ -173,7 +183,7 @@ def _solve_rows(
 
 @cache
 def _search() -> ModuleType:
-    """Load the compiled search late: Numba is heavy, and most policies do without."""
+    """Import the compiled search at its first use: Numba loads slowly, and most policies need none."""
     logging.getLogger("airmoe").info("compiling the expert search, or loading it from an earlier run")
     from airmoe.scheduling.selection import quick_search as search
 
