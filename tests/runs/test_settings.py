@@ -8,8 +8,16 @@ from hypothesis import strategies as st
 
 from airmoe.errors import InvalidInputError
 from airmoe.manifest import RadioSettings
+from airmoe.networked.config import (
+    DataSettings,
+    ExpertSettings,
+    FeatureSettings,
+    GateSettings,
+    NetworkedConfig,
+    load_config,
+    parse_config,
+)
 from airmoe.runs.settings import dump_config
-from airmoe.networked.config import DataSettings, ExpertSettings, FeatureSettings, GateSettings, NetworkedConfig, load_config, parse_config
 
 
 def test_an_empty_file_is_the_default_run() -> None:

@@ -15,14 +15,16 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
+from airmoe.data import as_pixels
 from airmoe.links import Links, LinkSnr, Ofdma, RayleighSnr, link_sequence
 from airmoe.links.snapshot import OWN_NODE_SNR_DB
 from airmoe.manifest import read_manifest
 from airmoe.mesh import MeshClient
 from airmoe.mesh.networks import OnnxGate
+from airmoe.networked import ClientData, train_gate
 from airmoe.networked.config import NetworkedConfig
-from airmoe.networked.run import ClientData, Report, as_pixels, train_gate
 from airmoe.nn import MixtureOfExperts, MoeLayer, RadioCarrier
+from airmoe.progress import Progress
 from airmoe.radio import Analog
 from airmoe.randomness import stream
 from airmoe.runfolder import client_folders
@@ -49,7 +51,7 @@ _NOISELESS_DB = 300.0
 
 
 def train_aware_mixture(
-    config: NetworkedConfig, naive: MixtureOfExperts, data: ClientData, run: Path, report: Report
+    config: NetworkedConfig, naive: MixtureOfExperts, data: ClientData, run: Path, progress: Progress
 ) -> tuple[MixtureOfExperts, list[MetricsRow]]:
     """Return a mixture of the same extractor and experts under a channel-aware gate, and its metrics rows.
 
@@ -60,13 +62,13 @@ def train_aware_mixture(
         naive: the trained mixture.
         data: of all clients.
         run: the run folder.
-        report: called with each metrics row.
+        progress: told of every round.
     """
     config = config.model_copy(update={"gate": config.gate.model_copy(update={"channel_aware": True})})
     features_TF = [outputs_in_batches(naive.extractor, images) for images in data.images_TCHW]
     experts = list(naive.layer.experts)
     gate, rows = train_gate(
-        "channel-aware gate", config, naive.extractor, experts, features_TF, data, None, report
+        "channel-aware gate", config, naive.extractor, experts, features_TF, data, progress=progress
     )
     mixture = MixtureOfExperts(naive.extractor, MoeLayer(gate, experts)).eval()
     save_file(gate.state_dict(), run / "shared" / f"{GATE_FILE}.safetensors")
@@ -132,7 +134,9 @@ class AnalogComparison:
             source_T = np.full(len(part), client.manifest.node)
             with torch.no_grad():
                 snr = LinkSnr(seen.snr_db(source_T))
-                expected = model(as_pixels(part), source_T, snr=snr, policy=policy).y_TC.numpy()
+                expected = model(
+                    torch.from_numpy(as_pixels(part)), source_T, snr=snr, policy=policy
+                ).y_TC.numpy()
             links = noiseless.with_observed(seen)
             answer = client.predict(part, policy=policy, gate=self._aware_gate, links=links)
             worst = max(worst, float(np.abs(answer.probability_TC - expected).max()))
@@ -202,7 +206,7 @@ class AnalogComparison:
                 model,
                 policy,
                 RadioCarrier(Analog(), radio=self._radio),
-                as_pixels(self._images),
+                torch.from_numpy(as_pixels(self._images)),
                 self._labels,
                 self._clients,
                 LinkSnr(seen_db_NTE.reshape(-1, self._clients)),

@@ -17,16 +17,23 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from airmoe.data import ImageSet
+from airmoe.data import ImageSet, as_pixels
 from airmoe.errors import InvalidInputError, MeshError
 from airmoe.files import replaced_file
 from airmoe.manifest import MeshTransmission
 from airmoe.mesh import MeshClient, open_session, simulated_links
 from airmoe.mesh.client import GateFunction
-from airmoe.networked import split_among_clients, train_central_moe, train_fedavg_network, train_run
+from airmoe.networked import (
+    ClientData,
+    radio_of,
+    split_among_clients,
+    train_central_moe,
+    train_fedavg_network,
+    train_run,
+)
 from airmoe.networked.config import NetworkedConfig
-from airmoe.networked.run import ClientData, as_pixels, radio_of
 from airmoe.nn import IdealRadioCarrier, MixtureOfExperts
+from airmoe.progress import Progress
 from airmoe.randomness import stream
 from airmoe.report import write_report
 from airmoe.runfolder import client_folders
@@ -155,13 +162,13 @@ def _demonstrate(
     clock = _Clock()
     steps = config.features.rounds + config.data.clients + config.gate.rounds
     with clock.step("train the networked MoE"):
-        trained = train_run(config, images, run, report=_counted(say, "train the networked MoE", steps))
+        trained = train_run(config, images, run, progress=_counted(say, "train the networked MoE", steps))
     with clock.step("train one FedAvg network"):
         fedavg, fedavg_rows = train_fedavg_network(
             config, data, _counted(say, "train one FedAvg network", config.features.rounds)
         )
     with clock.step("train a central MoE"):
-        central = train_central_moe(
+        central, _ = train_central_moe(
             config, images, central_epochs, _counted(say, "train a central MoE", central_epochs)
         )
 
@@ -174,8 +181,8 @@ def _demonstrate(
     if analog:
         what = "train a channel-aware gate"
         with clock.step(what):
-            report = _counted(say, what, config.gate.rounds)
-            aware, aware_rows = train_aware_mixture(config, trained.model, data, run, report)
+            counted = _counted(say, what, config.gate.rounds)
+            aware, aware_rows = train_aware_mixture(config, trained.model, data, run, counted)
         rows += aware_rows
         comparison = AnalogComparison(config, trained.model, aware, run, images_TCHW, labels_T, data.holds)
 
@@ -205,7 +212,7 @@ def _demonstrate(
                 clients, fleet, trials[ROUTED], images_TCHW, labels_T, data.holds, config.seed, progress
             )
 
-    pixels_TCHW = as_pixels(images_TCHW)
+    pixels_TCHW = torch.from_numpy(as_pixels(images_TCHW))
     radio = IdealRadioCarrier(simulated_links(radio_of(config), config.data.clients))
 
     def simulated(model: MixtureOfExperts, policy: Policy) -> Trial:
@@ -305,7 +312,7 @@ def largest_difference(
         for policy in (TopK(1), TopK(2)):
             client.policy = policy
             with torch.no_grad():
-                expected = model(as_pixels(part), policy=policy).y_TC.numpy()
+                expected = model(torch.from_numpy(as_pixels(part)), policy=policy).y_TC.numpy()
             worst = max(worst, float(np.abs(client.predict(part).probability_TC - expected).max()))
     return worst
 
@@ -366,15 +373,16 @@ class _Clock:
         self.seconds[name] = time.monotonic() - begin
 
 
-def _counted(say: Say, what: str, steps: int) -> Callable[[MetricsRow], None]:
+def _counted(say: Say, what: str, steps: int) -> Progress:
+    """Return a progress that shows the steps of several activities as those of one."""
     done = 0
 
-    def report(row: MetricsRow) -> None:
+    def progress(activity: str, of_activity: int, total: int, note: str = "") -> None:
         nonlocal done
         done += 1
         say(what, done, steps)
 
-    return report
+    return progress
 
 
 def _each_query(say: Say, what: str, queries: int) -> Callable[[int], None]:
