@@ -154,7 +154,7 @@ def test_a_scheduler_that_never_answers_is_not_asked_again_soon(
         MeshClient(folders[0], [address], policy=Jesa()) as client,
     ):
         assert client.schedulers.liveliness.wait_until(bool, 5)
-        answer = client.predict(images, deadline_s=0.6)
+        answer = client.predict(images, deadline_s=2.0)
         assert answer.dispatched.decided_by == ALONE
         assert client.schedulers.liveliness.alive == {2}
         assert client.schedulers.liveliness.askable == set()
