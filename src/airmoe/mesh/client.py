@@ -24,8 +24,8 @@ from airmoe.manifest import INPUT, MeshTransmission, experts_in_words, read_mani
 from airmoe.mesh.answer import Answer
 from airmoe.mesh.carrier import MeshLayer, Traffic
 from airmoe.mesh.frame import BYTES_PER_VALUE, MAX_BODY_BYTES, WireType
-from airmoe.mesh.link_source import simulated_links
 from airmoe.mesh.networks import OnnxNetwork, expert_of, gate_of
+from airmoe.mesh.run_links import simulated_links
 from airmoe.mesh.scheduled_policy import ScheduledPolicy, SoleSourcePolicy
 from airmoe.mesh.schedulers import Schedulers
 from airmoe.mesh.session import open_session
@@ -86,10 +86,10 @@ class MeshClient:
         self.manifest = manifest = read_manifest(client_folder)
         asks = manifest.asks
         if asks is None or len(asks.gates) > 1:
-            alone = f"this one serves {experts_in_words(manifest.serves)} alone, and has no gate"
-            expected = f"a client that asks: {alone}"
-            if asks is not None:
-                expected = f"a client that asks at one layer: this one has {len(asks.gates)} gates"
+            expected = "a client that asks at one layer"
+            if asks is None:
+                served = experts_in_words(manifest.serves)
+                expected = f"a client that asks: this one serves {served} alone, and has no gate"
             raise InvalidInputError("client_folder", str(client_folder), expected)
         self.transmission: MeshTransmission = transmission or manifest.radio.transmission
         for name, value, known in (
@@ -200,8 +200,9 @@ class MeshClient:
         begin_s, traffic = time.monotonic(), Traffic()
         number_within("deadline_s", deadline_s, 0, LONGEST_DEADLINE_S)
         decides = self._at_this_client(policy or self.policy, begin_s + deadline_s, traffic)
+        pixels_TCHW = self._as_pixels(images_TCHW)
         links = self._checked(self._source.current() if links is None else links)
-        payload_T = self._extractor(self._as_pixels(images_TCHW))
+        payload_T = self._extractor(pixels_TCHW)
         slot = self._slot(len(payload_T), links)
         snr_db_TE = slot.observed_snr_db_TE
         assert snr_db_TE is not None  # a mesh has links
@@ -252,7 +253,7 @@ class MeshClient:
             raise InvalidInputError(
                 "images", images_TCHW.shape, f"shape (T, {', '.join(map(str, shape))}), T >= 1"
             )
-        if len(images_TCHW) > (most := MAX_BODY_BYTES // (4 * self.layer.spec.payload_values)):
+        if len(images_TCHW) > (most := MAX_BODY_BYTES // (4 * self.layer.spec.most_values)):
             raise InvalidInputError("images", images_TCHW.shape, f"at most {most} images at once")
         if images_TCHW.dtype == np.uint8:
             from airmoe.data import as_pixels  # loads Pillow, which a node that only serves has no use for
