@@ -113,6 +113,7 @@ def test_a_layer_tells_its_experts_and_what_they_take() -> None:
     manifest = manifest_of(**EXPRESSIBLE["several layers"])
     assert (manifest.layer(1).experts, manifest.layer(2).experts) == (4, 2)
     assert (manifest.layer(1).payload_values, manifest.layer(2).payload_values) == (400, 65 * 192)
+    assert (manifest.layer(1).most_values, manifest.layer(2).most_values) == (400, 65 * 192)
     assert WIDE.experts_on(1) == [1, 2, 3]
     assert manifest.files == ["expert-1-1.onnx", "expert-2-0.onnx", "extractor.onnx", "gate.onnx"]
 

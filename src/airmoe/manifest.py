@@ -105,6 +105,11 @@ class LayerSpec(_Record):
         """How many values an item's payload has."""
         return math.prod(self.payload)
 
+    @property
+    def most_values(self) -> int:
+        """How many values an item's payload or output has, whichever has more."""
+        return max(self.payload_values, math.prod(self.output.shape))
+
     def experts_on(self, node: int) -> list[int]:
         """Return the experts that a node serves, ascending."""
         return [expert for expert, nodes in enumerate(self.placement) if node in nodes]

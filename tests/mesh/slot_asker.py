@@ -41,8 +41,8 @@ def arrays_of(items: Items, decides: str = "jesa:0.5:2", **changes: Any) -> dict
     """The arrays of a request, some of them changed; one that is None is left out."""
     arrays = {
         "policy": np.frombuffer(decides.encode(), np.uint8),
-        "source": np.int64(items.source),
-        "node": np.arange(EXPERTS),
+        "source": np.int32(items.source),
+        "node": np.arange(EXPERTS, dtype=np.int32),
         "bits": np.full(len(items.scores_TE), float(BITS)),
         "scores": items.scores_TE.astype(np.float64),
         "reachable": items.reachable_TE,

@@ -148,7 +148,7 @@ def test_a_peer_that_never_answers_is_not_asked_again_soon(
     ):
         client.wait_for_nodes(2)
         likes = prefer(0.1, 0.6, 0.3, 0.0)
-        answer = client.predict(images, gate=likes, deadline_s=0.6)
+        answer = client.predict(images, gate=likes, deadline_s=2.0)
         assert counts(answer.dispatched.arrived_TE) == [0, 0, 64, 0]
         assert Replica(1, 1) not in client.layer.liveliness.askable
         assert Replica(1, 1) in client.layer.liveliness.alive

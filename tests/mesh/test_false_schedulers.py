@@ -26,11 +26,11 @@ def reply(request: Frame, fields: dict[str, Any] | None = None, **changes: Any) 
     """A reply that gives two items of node 0 to its own expert, with some arrays and fields changed."""
     mask_TE = np.zeros((2, EXPERTS), np.bool_)
     mask_TE[:, 0] = True
-    subcarrier_NN = np.full((EXPERTS, EXPERTS), -1)
+    subcarrier_NN = np.full((EXPERTS, EXPERTS), -1, np.int32)
     subcarrier_NN[0, 1:] = 5, 6, 7
     arrays = {
         "policy": np.frombuffer(JESA.encode(), np.uint8),
-        "source": np.int64(0),
+        "source": np.int32(0),
         "mask": mask_TE,
         "feasible": np.ones(2, np.bool_),
         "subcarrier": subcarrier_NN,
@@ -39,8 +39,8 @@ def reply(request: Frame, fields: dict[str, Any] | None = None, **changes: Any) 
     return encode(reply_to(request, arrays=arrays, **({"kind": Kind.SCHEDULE} | (fields or {}))))
 
 
-def table(row: int, column: int, value: int) -> NDArray[np.int64]:
-    subcarrier_NN = np.full((EXPERTS, EXPERTS), -1)
+def table(row: int, column: int, value: int) -> NDArray[np.int32]:
+    subcarrier_NN = np.full((EXPERTS, EXPERTS), -1, np.int32)
     subcarrier_NN[0, 1:] = 5, 6, 7
     subcarrier_NN[row, column] = value
     return subcarrier_NN
@@ -58,14 +58,14 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "half an expert": ({"mask": np.full((2, EXPERTS), 0.5)}, "'mask' is float64; expected bool"),
     "another policy": ({"policy": np.frombuffer(b"jesa:1:2", np.uint8)}, "there jesa:1:2"),
     "no policy": ({"policy": np.zeros(0, np.uint8)}, "the policies differ"),
-    "another source": ({"source": np.int64(1)}, "it is for source 1; expected 0"),
-    "no such source": ({"source": np.int64(-1)}, "the source is node -1; expected less than 4"),
-    "two sources": ({"source": np.zeros(2, np.int64)}, "'source' has shape (2,); expected ()"),
+    "another source": ({"source": np.int32(1)}, "it is for source 1; expected 0"),
+    "no such source": ({"source": np.int32(-1)}, "the source is node -1; expected less than 4"),
+    "two sources": ({"source": np.zeros(2, np.int32)}, "'source' has shape (2,); expected ()"),
     "an expert out of reach": ({"mask": OUT_OF_REACH}, "cannot be reached"),
-    "half a subcarrier": ({"subcarrier": table(0, 1, 5) / 2}, "'subcarrier' is float64; expected int64"),
+    "half a subcarrier": ({"subcarrier": table(0, 1, 5) / 2}, "'subcarrier' is float64; expected int32"),
     "no such subcarrier": ({"subcarrier": table(0, 1, 128)}, "expected -1 to 127"),
     "negative": ({"subcarrier": table(0, 1, -2)}, "expected -1 to 127"),
-    "a node too few": ({"subcarrier": np.full((3, 3), -1)}, "has shape (3, 3); expected (4, 4)"),
+    "a node too few": ({"subcarrier": np.full((3, 3), -1, np.int32)}, "has shape (3, 3); expected (4, 4)"),
     "shared by two links": ({"subcarrier": table(2, 1, 6)}, "subcarrier 6 of the slot serves 2 links"),
 }
 RUBBISH: dict[str, tuple[Callable[[Frame], bytes | None], str]] = {
@@ -138,7 +138,7 @@ def test_a_request_says_for_whom_it_is_and_how_long_its_sender_waits(
     arrays = request.arrays
     assert list(arrays) == ["policy", "source", "node", "bits", "scores", "reachable"]
     assert arrays["policy"].tobytes() == JESA.encode()
-    assert (arrays["source"], arrays["source"].dtype) == (0, np.int64)
+    assert (arrays["source"], arrays["source"].dtype) == (0, np.int32)
     np.testing.assert_array_equal(arrays["node"], [0, 1, 2, 3])
     np.testing.assert_array_equal(arrays["bits"], [BITS, BITS])
     np.testing.assert_array_equal(arrays["scores"], answer.scores_TE)
@@ -154,7 +154,7 @@ def test_a_scheduler_that_never_answers_is_not_asked_again_soon(
         MeshClient(folders[0], [address], policy=Jesa()) as client,
     ):
         assert client.schedulers.liveliness.wait_until(bool, 5)
-        answer = client.predict(images, deadline_s=0.6)
+        answer = client.predict(images, deadline_s=2.0)
         assert answer.dispatched.decided_by == ALONE
         assert client.schedulers.liveliness.alive == {2}
         assert client.schedulers.liveliness.askable == set()

@@ -3,6 +3,7 @@
 Two nodes serve five experts each, two of them both. Both ask, and so does a third client without experts.
 """
 
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -210,13 +211,13 @@ HIDDEN = OutputSpec(kind="hidden states", shape=[6, 5, 5])
 
 @pytest.fixture(scope="module")
 def deep(
-    tmp_path_factory: pytest.TempPathFactory, model: "MixtureOfExperts"
+    tmp_path_factory: pytest.TempPathFactory, folders: list[Path]
 ) -> tuple[list[Path], "torch.nn.ModuleList"]:
     """The same run with a second layer of three experts, whose outputs are maps, and the experts of it."""
     from airmoe.runs.export import export_onnx
 
     folder = tmp_path_factory.mktemp("deep") / "run"
-    export_maps(folder, model, server=False, holds=[[0, 1], [2, 3], []], placement=PLACEMENT)
+    shutil.copytree(folders[0].parent.parent, folder)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         experts = torch.nn.ModuleList([torch.nn.Conv2d(3, 6, 3, padding=1) for _ in range(3)])

@@ -165,10 +165,10 @@ def test_the_bytes_of_scheduling_are_counted(answers: list[Answer]) -> None:
         remote_TE = np.delete(answer.dispatched.requested_TE, client, axis=1)
         pairs, asked, items = remote_TE.sum(), remote_TE.any(axis=0).sum(), len(answer.scores_TE)
         request = head(policy=1, source=0, node=1, bits=1, scores=2, reachable=2)
-        request += len(JESA) + 8 + 8 * EXPERTS + items * (8 + 9 * EXPERTS)
+        request += len(JESA) + 4 + 4 * EXPERTS + items * (8 + 9 * EXPERTS)
         assert answer.sent_bytes == pairs * 400 * 4 + asked * head(payload=2) + request
         reply = head(policy=1, source=0, mask=2, feasible=1, subcarrier=2)
-        reply += len(JESA) + 8 + items * (EXPERTS + 1) + 8 * EXPERTS**2
+        reply += len(JESA) + 4 + items * (EXPERTS + 1) + 4 * EXPERTS**2
         assert answer.received_bytes == pairs * 10 * 4 + asked * head(output=2) + reply
 
 

@@ -194,6 +194,18 @@ def test_an_experts_folder_cannot_ask(server_run: ServerRun) -> None:
     assert "this one serves expert 1 alone, and has no gate" in str(raised.value)
 
 
+def test_a_folder_that_asks_at_two_layers_cannot_ask_yet(server_run: ServerRun, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(server_run.server, tmp_path / "deep"))
+    manifest = read_manifest(folder)
+    assert manifest.asks is not None
+    second = manifest.layers[0].model_copy(update={"layer": 2})
+    gates = [*manifest.asks.gates, manifest.asks.gates[0].model_copy(update={"layer": 2})]
+    asks = manifest.asks.model_copy(update={"gates": gates})
+    write_manifest(folder, manifest.model_copy(update={"layers": [*manifest.layers, second], "asks": asks}))
+    with pytest.raises(InvalidInputError, match="expected a client that asks at one layer"):
+        MeshClient(folder)
+
+
 def test_a_servers_folder_cannot_be_served(server_run: ServerRun, address: str) -> None:
     with pytest.raises(InvalidInputError) as raised:
         Node(server_run.server, address)

@@ -6,7 +6,7 @@ Shape suffixes: T items, E experts, C channels or classes, H height, W width.
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import get_args
@@ -16,15 +16,16 @@ import zenoh
 from numpy.typing import NDArray
 
 from airmoe.checks import integer_at_least, number_within
-from airmoe.dispatch import Dispatched, dispatch
+from airmoe.dispatch import dispatch
 from airmoe.dispatch.mixing import mix, mixing_weights
 from airmoe.errors import InvalidInputError, NoNodeReachableError
 from airmoe.links import Links, LinkSource, RecordedLinks
-from airmoe.manifest import INPUT, MeshTransmission, OutputKind, experts_in_words, read_manifest
+from airmoe.manifest import INPUT, MeshTransmission, experts_in_words, read_manifest
+from airmoe.mesh.answer import Answer
 from airmoe.mesh.carrier import MeshLayer, Traffic
 from airmoe.mesh.frame import BYTES_PER_VALUE, MAX_BODY_BYTES, WireType
-from airmoe.mesh.link_source import simulated_links
 from airmoe.mesh.networks import OnnxNetwork, expert_of, gate_of
+from airmoe.mesh.run_links import simulated_links
 from airmoe.mesh.scheduled_policy import ScheduledPolicy, SoleSourcePolicy
 from airmoe.mesh.schedulers import Schedulers
 from airmoe.mesh.session import open_session
@@ -37,61 +38,6 @@ LONGEST_DEADLINE_S = 3600.0
 
 GateFunction = Callable[[NDArray[np.float32], NDArray[np.float64] | None], NDArray[np.float32]]
 """Payloads (T, ...) and the SNR (T, E) in dB of the links, as observed, to scores (T, E)."""
-
-
-@dataclass(frozen=True, eq=False)
-class Answer:
-    """What the mesh answered to a batch of images.
-
-    Attributes:
-        output_T: float32, the experts' outputs, mixed; what they are, ``kind`` tells.
-        kind: "probabilities", "logits" or "hidden states".
-        scores_TE: float64, the gate's scores.
-        weights_TE: float64, the weight of each output in the answer; a row sums to 1.
-        dispatched: which experts were asked, which answered, joules, what was routed again or degraded.
-        sent_bytes: bytes of all requests, as framed.
-        received_bytes: bytes of all replies, as framed.
-        elapsed_s: seconds from images to answers.
-        snr_db_TE: float64, dB, the SNR of each item's link to each expert as gate and policy saw it; 30 dB to
-            the client's own.
-        transmission: "ideal" or "analog": what the links did to payloads, and how they were priced. A joint
-            policy decides by ideal prices all the same.
-    """
-
-    output_T: NDArray[np.float32]
-    kind: OutputKind
-    scores_TE: NDArray[np.float64]
-    weights_TE: NDArray[np.float64]
-    dispatched: Dispatched[NDArray[np.float32]]
-    sent_bytes: int
-    received_bytes: int
-    elapsed_s: float
-    snr_db_TE: NDArray[np.float64]
-    transmission: MeshTransmission
-
-    @property
-    def probability_TC(self) -> NDArray[np.float32]:
-        """Class probabilities, float32: the outputs, or of mixed logits the softmax.
-
-        Raises:
-            InvalidInputError: the outputs are hidden states.
-        """
-        if self.kind == "probabilities":
-            return self.output_T
-        if self.kind == "hidden states":
-            raise InvalidInputError("the outputs' kind", self.kind, "probabilities or logits")
-        odds_TC = np.exp(self.output_T - self.output_T.max(axis=-1, keepdims=True))
-        return np.asarray(odds_TC / odds_TC.sum(axis=-1, keepdims=True))
-
-    @property
-    def reached_T(self) -> NDArray[np.float64]:
-        """The share of the gate's score, among the experts that the policy wanted, that answered."""
-        return self.dispatched.reached_T
-
-    @property
-    def degraded_T(self) -> NDArray[np.bool_]:
-        """The images whose answer lacks what the policy wanted."""
-        return self.dispatched.degraded_T
 
 
 class MeshClient:
@@ -140,10 +86,10 @@ class MeshClient:
         self.manifest = manifest = read_manifest(client_folder)
         asks = manifest.asks
         if asks is None or len(asks.gates) > 1:
-            alone = f"this one serves {experts_in_words(manifest.serves)} alone, and has no gate"
-            expected = f"a client that asks: {alone}"
-            if asks is not None:
-                expected = f"a client that asks at one layer: this one has {len(asks.gates)} gates"
+            expected = "a client that asks at one layer"
+            if asks is None:
+                served = experts_in_words(manifest.serves)
+                expected = f"a client that asks: this one serves {served} alone, and has no gate"
             raise InvalidInputError("client_folder", str(client_folder), expected)
         self.transmission: MeshTransmission = transmission or manifest.radio.transmission
         for name, value, known in (
@@ -254,8 +200,9 @@ class MeshClient:
         begin_s, traffic = time.monotonic(), Traffic()
         number_within("deadline_s", deadline_s, 0, LONGEST_DEADLINE_S)
         decides = self._at_this_client(policy or self.policy, begin_s + deadline_s, traffic)
+        pixels_TCHW = self._as_pixels(images_TCHW)
         links = self._checked(self._source.current() if links is None else links)
-        payload_T = self._extractor(self._as_pixels(images_TCHW))
+        payload_T = self._extractor(pixels_TCHW)
         slot = self._slot(len(payload_T), links)
         snr_db_TE = slot.observed_snr_db_TE
         assert snr_db_TE is not None  # a mesh has links
@@ -306,7 +253,7 @@ class MeshClient:
             raise InvalidInputError(
                 "images", images_TCHW.shape, f"shape (T, {', '.join(map(str, shape))}), T >= 1"
             )
-        if len(images_TCHW) > (most := MAX_BODY_BYTES // (4 * self.layer.spec.payload_values)):
+        if len(images_TCHW) > (most := MAX_BODY_BYTES // (4 * self.layer.spec.most_values)):
             raise InvalidInputError("images", images_TCHW.shape, f"at most {most} images at once")
         if images_TCHW.dtype == np.uint8:
             from airmoe.data import as_pixels  # loads Pillow, which a node that only serves has no use for

@@ -22,9 +22,9 @@ from airmoe.errors import FrameError, InvalidInputError, MeshError, RefusedError
 from airmoe.manifest import Manifest, read_manifest
 from airmoe.mesh.frame import MAX_FRAME_BYTES, Frame, Kind, decode, encode
 from airmoe.mesh.keys import expert_key
-from airmoe.mesh.link_source import simulated_links
 from airmoe.mesh.networks import OnnxNetwork, expert_of
 from airmoe.mesh.queries import refuse
+from airmoe.mesh.run_links import simulated_links
 from airmoe.mesh.scheduler import Scheduler
 from airmoe.mesh.session import open_session
 from airmoe.mesh.slot_decision import SlotDecision

@@ -1,9 +1,9 @@
 """What a client and a scheduler tell each other: the arrays of a frame.
 
-    ITEMS        policy uint8 (text)   source int64 ()   node int64 (E,)
+    ITEMS        policy uint8 (text)   source int32 ()   node int32 (E,)
                  bits float64 (T,)   scores float64 (T, E)   reachable bool (T, E)
-    SCHEDULE     policy uint8 (text)   source int64 ()
-                 mask bool (T, E)   feasible bool (T,)   subcarrier int64 (N, N)
+    SCHEDULE     policy uint8 (text)   source int32 ()
+                 mask bool (T, E)   feasible bool (T,)   subcarrier int32 (N, N)
 
 Shape suffixes: T items, E experts, N nodes.
 """
@@ -58,8 +58,8 @@ def request_arrays(policy: str, request: SlotRequest) -> dict[str, NDArray[Any]]
     """Return the arrays of a request to a scheduler that runs the policy of this name."""
     return {
         "policy": _text(policy),
-        "source": np.array(request.source, np.int64),
-        "node": request.node_E,
+        "source": np.array(request.source, np.int32),
+        "node": request.node_E.astype(np.int32),
         "bits": request.bits_T,
         "scores": request.scores_TE,
         "reachable": request.reachable_TE,
@@ -85,7 +85,7 @@ def read_request(
     _same_policy(policy, frame)
     experts = len(placement)
     source = _number(frame, "source", nodes)
-    node_E = frame.array("node", np.int64, (experts,))
+    node_E = frame.array("node", np.int32, (experts,)).astype(np.int64)
     scores_TE = frame.array("scores", np.float64, (None, experts))
     items = len(scores_TE)
     bits_T = frame.array("bits", np.float64, (items,))
@@ -113,10 +113,10 @@ def reply_arrays(policy: str, reply: SlotReply, subcarriers: int) -> dict[str, N
     refuse_shared(reply.subcarrier_NN, subcarriers)
     return {
         "policy": _text(policy),
-        "source": np.array(reply.source, np.int64),
+        "source": np.array(reply.source, np.int32),
         "mask": reply.mask_TE,
         "feasible": reply.feasible_T,
-        "subcarrier": reply.subcarrier_NN.astype(np.int64),
+        "subcarrier": reply.subcarrier_NN.astype(np.int32),
     }
 
 
@@ -134,7 +134,7 @@ def read_reply(policy: str, frame: Frame, request: SlotRequest, nodes: int, subc
         raise FrameError(f"it is for source {source}; expected {request.source}")
     mask_TE = frame.array("mask", np.bool_, (items, experts))
     feasible_T = frame.array("feasible", np.bool_, (items,))
-    subcarrier_NN = frame.array("subcarrier", np.int64, (nodes, nodes))
+    subcarrier_NN = frame.array("subcarrier", np.int32, (nodes, nodes)).astype(np.int64)
     refuse_shared(subcarrier_NN, subcarriers)
     return SlotReply(source, mask_TE, feasible_T, subcarrier_NN)
 
@@ -166,7 +166,7 @@ def _same_policy(policy: str, frame: Frame) -> None:
 
 
 def _number(frame: Frame, name: str, limit: int) -> int:
-    number = int(frame.array(name, np.int64, ()))
+    number = int(frame.array(name, np.int32, ()))
     if not 0 <= number < limit:
         raise FrameError(f"the {name} is node {number}; expected less than {limit}")
     return number

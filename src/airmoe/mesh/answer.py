@@ -1,0 +1,68 @@
+"""What the mesh answers to a batch of images.
+
+Shape suffixes: T items, E experts, C classes.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from airmoe.dispatch import Dispatched
+from airmoe.errors import InvalidInputError
+from airmoe.manifest import MeshTransmission, OutputKind
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What the mesh answered to a batch of images.
+
+    Attributes:
+        output_T: float32, the experts' outputs, mixed; what they are, ``kind`` tells.
+        kind: "probabilities", "logits" or "hidden states".
+        scores_TE: float64, the gate's scores.
+        weights_TE: float64, the weight of each output in the answer; a row sums to 1.
+        dispatched: which experts were asked, which answered, joules, what was routed again or degraded.
+        sent_bytes: bytes of all requests, as framed.
+        received_bytes: bytes of all replies, as framed.
+        elapsed_s: seconds from images to answers.
+        snr_db_TE: float64, dB, the SNR of each item's link to each expert as gate and policy saw it; 30 dB to
+            the client's own.
+        transmission: "ideal" or "analog": what the links did to payloads, and how they were priced. A joint
+            policy decides by ideal prices all the same.
+    """
+
+    output_T: NDArray[np.float32]
+    kind: OutputKind
+    scores_TE: NDArray[np.float64]
+    weights_TE: NDArray[np.float64]
+    dispatched: Dispatched[NDArray[np.float32]]
+    sent_bytes: int
+    received_bytes: int
+    elapsed_s: float
+    snr_db_TE: NDArray[np.float64]
+    transmission: MeshTransmission
+
+    @property
+    def probability_TC(self) -> NDArray[np.float32]:
+        """Class probabilities, float32: the outputs, or of mixed logits the softmax.
+
+        Raises:
+            InvalidInputError: the outputs are hidden states.
+        """
+        if self.kind == "probabilities":
+            return self.output_T
+        if self.kind == "hidden states":
+            raise InvalidInputError("the outputs' kind", self.kind, "probabilities or logits")
+        odds_TC = np.exp(self.output_T - self.output_T.max(axis=-1, keepdims=True))
+        return np.asarray(odds_TC / odds_TC.sum(axis=-1, keepdims=True))
+
+    @property
+    def reached_T(self) -> NDArray[np.float64]:
+        """The share of the gate's score for the wanted experts that answered, from 0 to 1."""
+        return self.dispatched.reached_T
+
+    @property
+    def degraded_T(self) -> NDArray[np.bool_]:
+        """True where an expert did not answer that the policy would have asked, had all been alive."""
+        return self.dispatched.degraded_T
