@@ -89,7 +89,7 @@ def test_nodes_that_are_not_ready_in_time_are_given_up(tmp_path: Path, folders: 
 OWNER = """
 import sys
 from pathlib import Path
-from airmoe.studies.fleet import NodeFleet
+from airmoe.studies.demo.fleet import NodeFleet
 fleet = NodeFleet([Path(folder) for folder in sys.argv[1:]])
 print("ready", flush=True)
 sys.stdin.read()

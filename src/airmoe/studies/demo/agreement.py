@@ -1,0 +1,66 @@
+"""The mesh answers as the same mixture does in one process, or the demonstration ends.
+
+Shape suffixes: T images, C channels or classes, H height, W width.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from airmoe.errors import MeshError
+from airmoe.mesh import MeshClient
+from airmoe.networked.run import as_pixels
+from airmoe.nn import LocalCarrier, MixtureOfExperts
+from airmoe.scheduling import TopK
+from airmoe.studies.demo.asking import predict
+
+SAME_ANSWERS = 1e-5
+"""Largest difference allowed between the mesh and the same mixture in one process."""
+
+BATCH = 45
+"""Images that are asked at once."""
+
+
+def mesh_minus_simulation(
+    clients: Sequence[MeshClient], model: MixtureOfExperts, images_TCHW: NDArray[np.uint8]
+) -> float:
+    """Return the largest difference between class probabilities from the mesh and from one process.
+
+    The mesh is asked top-1 and top-2; the same mixture answers with the local carrier.
+
+    Raises:
+        MeshError: they differ by more than `SAME_ANSWERS`.
+    """
+    worst, model.carrier = 0.0, LocalCarrier()
+    for client, _, part_TCHW in batches_in_turn(clients, images_TCHW):
+        for policy in (TopK(1), TopK(2)):
+            model.policy = policy
+            with torch.no_grad():
+                expected_TC = model(as_pixels(part_TCHW)).y_TC.numpy()
+            answered_TC = predict(client, part_TCHW, policy=policy).probability_TC
+            worst = max(worst, float(np.abs(answered_TC - expected_TC).max()))
+    return refused_if_large(worst)
+
+
+def batches_in_turn(
+    clients: Sequence[MeshClient], images_TCHW: NDArray[np.uint8]
+) -> Iterator[tuple[MeshClient, int, NDArray[np.uint8]]]:
+    """Yield who asks next, the number of the first image, and the images of the batch."""
+    for index, start in enumerate(range(0, len(images_TCHW), BATCH)):
+        yield clients[index % len(clients)], start, images_TCHW[start : start + BATCH]
+
+
+def refused_if_large(difference: float) -> float:
+    """Return a difference between mesh and simulation.
+
+    Raises:
+        MeshError: it is larger than `SAME_ANSWERS`, or NaN.
+    """
+    if not difference <= SAME_ANSWERS:
+        raise MeshError(
+            f"the mesh and the same mixture in one process differ by {difference}; "
+            f"expected at most {SAME_ANSWERS}"
+        )
+    return difference
