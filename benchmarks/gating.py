@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from airmoe.channel_aware.routing_loss import routing_loss
+from airmoe.dispatch import Carrier
 from airmoe.links import LinkSnr, UniformSnr
 from airmoe.nn import (
     LocalCarrier,
@@ -63,17 +64,20 @@ def model_of(backbone: str, width: int | None, experts: int, k: int, seed: int) 
         noisy=True,
         expert_hidden=None,
         training_k=k,
+        source=experts,
     ).train()
 
 
 def dense(model: MixtureOfExperts, images: Tensor, snr: LinkSnr) -> MoeOutput:
     """The same mixture, with every expert on every item."""
     payload_T = model.extractor(images)
-    gate = model.gate(pool(payload_T), torch.from_numpy(snr.observed_db_TE).float())
-    chosen_TE = topk_mask(gate.scores_TE, model.training_k)
-    normalise = "none" if model.training_k == 1 else "chosen"
+    gate = model.layer.gate(
+        pool(payload_T, model.layer.pooling), torch.from_numpy(snr.observed_db_TE).float()
+    )
+    chosen_TE = topk_mask(gate.scores_TE, model.layer.training_k)
+    normalise = "none" if model.layer.training_k == 1 else "chosen"
     weights_TE = mixing_weights(gate.scores_TE, chosen_TE, normalise)
-    outputs_TEC = torch.stack([expert(payload_T) for expert in model.experts], dim=1)
+    outputs_TEC = torch.stack([expert(payload_T) for expert in model.layer.experts], dim=1)
     y_TC = (weights_TE.unsqueeze(2) * outputs_TEC).sum(dim=1)
     return MoeOutput(y_TC, gate.scores_TE, gate.load_TE, weights_TE, None)
 
@@ -81,9 +85,9 @@ def dense(model: MixtureOfExperts, images: Tensor, snr: LinkSnr) -> MoeOutput:
 Forward = Callable[[MixtureOfExperts, Tensor, LinkSnr], MoeOutput]
 
 
-def sparse(model: MixtureOfExperts, images: Tensor, snr: LinkSnr) -> MoeOutput:
-    """Ours."""
-    return model(images, None, snr)
+def sparse_over(carrier: Carrier[Tensor, Tensor]) -> Forward:
+    """Ours, over a carrier."""
+    return lambda model, images, snr: model(images, snr=snr, carrier=carrier)
 
 
 def step_of(
@@ -93,7 +97,7 @@ def step_of(
 
     def step() -> None:
         loss = routing_loss(
-            forward(model, images, snr), labels_T, 0.3, one_expert=model.training_k == 1
+            forward(model, images, snr), labels_T, 0.3, one_expert=model.layer.training_k == 1
         ).total
         optimiser.zero_grad()
         loss.backward()
@@ -150,8 +154,7 @@ def main() -> None:
         steps = []
         for carrier in (RadioCarrier(make_transmission(name)), LocalCarrier()):
             model = model_of("lenet5", None, 4, 1, options.seed)
-            model.carrier = carrier
-            steps.append(step_of(sparse, model, images, labels_T, snr))
+            steps.append(step_of(sparse_over(carrier), model, images, labels_T, snr))
         ratios, plain_ms = in_turns(steps[0], steps[1], options.alternations)
         verdict = ""
         if goal is not None:
@@ -163,7 +166,7 @@ def main() -> None:
         ours, theirs = (model_of(backbone, width, experts, k, options.seed) for _ in range(2))
         ratios, ours_ms = in_turns(
             step_of(dense, theirs, images, labels_T, snr),
-            step_of(sparse, ours, images, labels_T, snr),
+            step_of(sparse_over(LocalCarrier()), ours, images, labels_T, snr),
             options.alternations,
         )
         print(f"{name}: dense / sparse ({ours_ms:.1f} ms a step): {spread(ratios)}")

@@ -14,7 +14,7 @@ scores_TE = rng.dirichlet(np.full(8, 0.3), size=32)
 slot = Slot(rng.integers(0, 8, 32), np.arange(8), RayleighFading(8, radio).at(0), bits_T=np.full(32, 65536))
 
 # Experts alone, over one standing assignment of subcarriers to all links.
-energy_j_TE = IdealPrice(slot.links)(slot).quoted_j_TE
+energy_j_TE = IdealPrice(slot.links)(slot).quoted.energy_j_TE
 alone = select_experts(scores_TE, energy_j_TE, threshold=0.5, max_experts=2)
 print(f"selection alone: {alone.energy_j.sum():.5e} J")
 

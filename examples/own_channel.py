@@ -16,11 +16,11 @@ gain_NNM = 1e-4 * distance_NN[:, :, None] ** -3 * np.random.default_rng(0).expon
 
 links = Links.from_gain(gain_NNM, Ofdma(subcarriers=8))
 slot = Slot(
-    source_T=np.array([0, 0, 1, 2]), placement_E=np.arange(3), links=links, bits_T=np.full(4, 400 * 32 + 32)
+    source_T=np.array([0, 0, 1, 2]), placement=np.arange(3), links=links, bits_T=np.full(4, 400 * 32 + 32)
 )
-price_j_TE = IdealPrice(links)(slot).quoted_j_TE
+energy_j_TE = IdealPrice(links)(slot).quoted.energy_j_TE
 scores_TE = np.array([[0.8, 0.1, 0.1], [0.1, 0.45, 0.45], [0.3, 0.1, 0.6], [0.4, 0.5, 0.1]])
-chosen = select_experts(scores_TE, price_j_TE, threshold=0.6, max_experts=2)
+chosen = select_experts(scores_TE, energy_j_TE, threshold=0.6, max_experts=2)
 for item, mask_E in enumerate(chosen.mask):
     experts = ", ".join(map(str, np.flatnonzero(mask_E)))
     print(f"item {item} at node {slot.source_T[item]}: experts {experts}: {chosen.energy_j[item]:.4e} J")

@@ -16,17 +16,19 @@ class CheapestGood:
 
     name, joint = "cheapest-good", False
 
-    def route(self, scores_TE, price_j_TE, slot):
-        score_TE = np.where(np.isfinite(price_j_TE), scores_TE, -1.0)
-        cost_TE = np.where(score_TE >= score_TE.max(axis=1, keepdims=True) / 2, price_j_TE, np.inf)
-        mask_TE = np.eye(cost_TE.shape[1], dtype=bool)[cost_TE.argmin(axis=1)] & np.isfinite(cost_TE)
-        return Routing(mask_TE, cost_TE.min(axis=1), mask_TE.any(axis=1))
+    def route(self, scores_TE, cost, slot):
+        score_TE = np.where(cost.reachable_TE, scores_TE, -1.0)
+        good_TE = score_TE >= score_TE.max(axis=1, keepdims=True) / 2
+        energy_j_TE = np.where(good_TE, cost.energy_j_TE, np.inf)
+        mask_TE = np.eye(score_TE.shape[1], dtype=bool)[energy_j_TE.argmin(axis=1)] & cost.reachable_TE
+        return Routing(mask_TE, energy_j_TE.min(axis=1), mask_TE.any(axis=1))
 
 
 torch.manual_seed(0)
 model = build_model("lenet5", classes=10, experts=4, channels=1).eval()
-torch.nn.init.normal_(model.gate.linear.weight, std=0.05)  # in place of training
-model.carrier = IdealRadioCarrier(RayleighFading(nodes=4, radio=Ofdma(subcarriers=16)).at(0))
+torch.nn.init.normal_(model.layer.gate.linear.weight, std=0.05)  # in place of training
+carrier = IdealRadioCarrier(RayleighFading(nodes=4, radio=Ofdma(subcarriers=16)).at(0))
 images_TCHW, source_T = torch.rand(64, 1, 32, 32), np.arange(64) % 4
-for model.policy in (TopK(1), CheapestGood()):
-    print(f"{model.policy.name}: {model(images_TCHW, source_T).dispatched.energy_j_T.sum():.4e} J")
+for policy in (TopK(1), CheapestGood()):
+    answer = model(images_TCHW, source_T, policy=policy, carrier=carrier)
+    print(f"{policy.name}: {answer.dispatched.energy_j_T.sum():.4e} J")

@@ -17,6 +17,9 @@ AirmoeError
 The command line prints the message of any of these as one line and exits with status 2.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class AirmoeError(Exception):
     """Base class of everything that airmoe raises on purpose."""
@@ -78,3 +81,16 @@ class NoNodeReachableError(MeshError):
 
 class NoExpertReachedError(MeshError):
     """No expert answered in time and the source holds none of its own."""
+
+
+@contextmanager
+def telling(where: str) -> Iterator[None]:
+    """Say where an error came from: in its message if airmoe raised it, in a note beside it if not."""
+    try:
+        yield
+    except AirmoeError as error:
+        error.args = (f"{where}: {error}",)
+        raise
+    except Exception as error:
+        error.add_note(f"airmoe: {where}")
+        raise

@@ -91,7 +91,7 @@ def train_gated_run(
                 rows += train_stage(stage, model, config, data, checkpoint=checkpoint, report=tell, say=say)
         model = model.cpu()
         if not _sees_snr(config):
-            model.gate.gate.sees_snr = False  # type: ignore[union-attr]
+            model.layer.gate.gate.sees_snr = False  # type: ignore[union-attr]
         held_out: MetricsRow = {"stage": "held out", "round": 1, **held_out_accuracy(model, config, images)}
         rows.append(held_out)
         report(rows[-1])
@@ -103,7 +103,7 @@ def train_gated_run(
             torch.from_numpy(images.test_images[:32]).float() / 255,
             mesh=config.mesh,
             class_names=images.class_names,
-            holds=[[] for _ in model.experts],
+            holds=[[] for _ in model.layer.experts],
             radio=RadioSpec(**config.links.model_dump(), seed=config.seed),
             server=True,
         )
@@ -120,18 +120,17 @@ def held_out_accuracy(model: MixtureOfExperts, config: TwoStageConfig, images: I
     snr = LinkSnr.drawn(process, items, config.model.experts, stream(config.seed, "held-out snr"))
     if not _sees_snr(config):
         snr = unseen(snr.true_db_TE)
-    model.policy, right, right_over_links = TopK(config.model.k), 0, 0
+    policy, radio = TopK(config.model.k), RadioCarrier(make_transmission(settings.transmission))
+    right, right_over_links = 0, 0
     with torch.no_grad(), torch_seeded(config.seed, "held-out noise"):
         for item_B in torch.arange(items).split(BATCH):
             rows_B = item_B.numpy()
             payload = model.extractor(torch.from_numpy(images.test_images[rows_B]).float() / 255)
             labels_B = torch.from_numpy(images.test_labels[rows_B])
-            model.carrier = LocalCarrier()
-            right += int((model.answer(payload).y_TC.argmax(dim=1) == labels_B).sum())
-            model.carrier = RadioCarrier(make_transmission(settings.transmission))
-            answer = model.answer(payload, None, snr.of_items(rows_B))
+            perfect = model.layer(payload, policy=policy, carrier=LocalCarrier())
+            right += int((perfect.y_TC.argmax(dim=1) == labels_B).sum())
+            answer = model.layer(payload, snr=snr.of_items(rows_B), policy=policy, carrier=radio)
             right_over_links += int((answer.y_TC.argmax(dim=1) == labels_B).sum())
-    model.carrier = LocalCarrier()
     return {"accuracy_perfect": right / items, "accuracy": right_over_links / items}
 
 

@@ -84,6 +84,7 @@ def initial_model(config: TwoStageConfig, images: ImageSet) -> MixtureOfExperts:
             noisy=True,
             expert_hidden=settings.expert_hidden or None,
             training_k=settings.training_k,
+            source=settings.experts,
         )
 
 
@@ -129,7 +130,7 @@ def train_stage(
 
     Args:
         stage: "clean" or "channel".
-        model: on the device of the data; its carrier is left as the stage needs it.
+        model: on the device of the data.
         config: the run.
         data: what to train on.
         checkpoint: saved after every epoch, and taken up where it stands: the result is the same.
@@ -166,14 +167,14 @@ class _Stage:
         self.settings: StageSettings = config.clean if name == "clean" else config.channel
         self._process: SnrProcess | None = None
         self._extractor_rate = 1.0
-        model.carrier = LocalCarrier()
+        self._carrier: LocalCarrier | RadioCarrier = LocalCarrier()
         if name == "channel":
             self._process = make_process(config.channel.snr)
             self._extractor_rate = config.channel.extractor_rate
-            model.carrier = RadioCarrier(make_transmission(config.channel.transmission))
+            self._carrier = RadioCarrier(make_transmission(config.channel.transmission))
         shares = {
-            model.experts: 1.0,
-            model.gate: self.settings.gate_rate,
+            model.layer.experts: 1.0,
+            model.layer.gate: self.settings.gate_rate,
             model.extractor: self._extractor_rate,
         }
         groups = [
@@ -193,7 +194,7 @@ class _Stage:
         order_T = torch.from_numpy(random.permutation(len(data.labels_T))).to(device)
         snr = None
         if self._process is not None:
-            channel, shape = self._config.channel, (len(order_T), len(self._model.experts))
+            channel, shape = self._config.channel, (len(order_T), len(self._model.layer.experts))
             snr = _link_snr(self._process, channel, *shape, random)
         self._model.train()
         if not self._extractor_rate:
@@ -219,8 +220,8 @@ class _Stage:
             group["lr"] = rate * (1 + math.cos(math.pi * step / self._steps)) / 2
         images_BCHW = augmented(data.images_TCHW[batch_B], config.data.flip, config.data.shift, random)
         with torch.autocast(device.type, torch.bfloat16, enabled=_in_bfloat16(config, device)):
-            output = self._model(images_BCHW, None, snr)
-        one_expert = self._model.training_k == 1
+            output = self._model(images_BCHW, snr=snr, carrier=self._carrier)
+        one_expert = self._model.layer.training_k == 1
         loss = routing_loss(output, data.labels_T[batch_B], self.settings.balance, one_expert=one_expert)
         self.optimiser.zero_grad()
         loss.total.backward()

@@ -1,7 +1,14 @@
-"""Route a batch, carry it, mix what arrived: the loop that simulation and mesh share. NumPy only."""
+"""Route a batch, carry it, mix what arrived: the loop that simulation and mesh share. NumPy only.
 
-from airmoe.dispatch.cost import NORM_BITS, AirtimePrice, IdealPrice, Price, analog_channel_uses
-from airmoe.dispatch.loop import Carrier, Delivery, Dispatched, dispatch
+`dispatch` asks a policy who serves what, a carrier to bring payloads there, and routes again around what was
+lost. A carrier of your own needs four short methods; see `Carrier`, and `LossyCarrier` for one that loses
+what you say.
+"""
+
+from airmoe.dispatch.carrier import Carrier, Delivery, Price, Transfer
+from airmoe.dispatch.cost import NORM_BITS, AirtimePrice, IdealPrice, analog_channel_uses
+from airmoe.dispatch.loop import Dispatched, degraded, dispatch, reached_share
+from airmoe.dispatch.lossy import LossyCarrier, ManualClock
 
 __all__ = [
     "NORM_BITS",
@@ -10,7 +17,12 @@ __all__ = [
     "Delivery",
     "Dispatched",
     "IdealPrice",
+    "LossyCarrier",
+    "ManualClock",
     "Price",
+    "Transfer",
     "analog_channel_uses",
+    "degraded",
     "dispatch",
+    "reached_share",
 ]

@@ -3,13 +3,13 @@
 Shape suffixes: T items, E experts, N nodes.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 
+from airmoe.dispatch.carrier import Price
 from airmoe.errors import InvalidInputError
 from airmoe.links import Links, Ofdma
+from airmoe.scheduling.cost import Cost, unchecked
 from airmoe.scheduling.joint.allocation import allocate_subcarriers
 from airmoe.scheduling.policy import Slot
 
@@ -25,19 +25,8 @@ def analog_channel_uses(values: int, repeats: int = 1) -> float:
     return repeats * values / 2 + NORM_BITS / SIDE_BITS_PER_SYMBOL
 
 
-class Price(NamedTuple):
-    """Joules (T, E) to have each item served by each expert; inf where it cannot be reached.
-
-    ``quoted_j_TE`` comes from the links as observed, and policies decide on it; ``charged_j_TE`` comes from
-    the links as they are, and is what a transfer costs.
-    """
-
-    quoted_j_TE: NDArray[np.float64]
-    charged_j_TE: NDArray[np.float64]
-
-
 class IdealPrice:
-    """Joules to send each item's payload from its source to each expert: s0 P0 / r.
+    """What bits cost at the Shannon rate r of a link: s0 / r seconds, and s0 P0 / r joules.
 
     Args:
         links: the links, as they are and as observed.
@@ -54,45 +43,49 @@ class IdealPrice:
         """Return the price of each pair; 0 at the item's own node, inf where the link has no gain.
 
         Args:
-            slot: the items and the bits of their payloads.
+            slot: the items, the bits of their payloads, and the nodes that would serve them.
             subcarrier_NN: the subcarriers that a joint policy decided on.
 
         Raises:
-            InvalidInputError: the slot does not say how many bits a payload has.
+            InvalidInputError: the slot does not say how many bits a payload has, or they cost too much.
         """
         if slot.bits_T is None:
             raise InvalidInputError("slot.bits_T", None, "the bits of each payload")
-        per_bit = self._standing if subcarrier_NN is None else self._joules_per_bit(subcarrier_NN)
-        bits_T1, link = slot.bits_T[:, np.newaxis], (slot.source_T[:, np.newaxis], slot.placement_E)
-        return Price(bits_T1 * per_bit.quoted_j_TE[link], bits_T1 * per_bit.charged_j_TE[link])
+        quoted_NN, charged_NN = (
+            self._standing if subcarrier_NN is None else self._joules_per_bit(subcarrier_NN)
+        )
+        bits_T1, link = slot.bits_T[:, np.newaxis], (slot.source_T[:, np.newaxis], slot.node_TE)
+        quoted_j_TE, charged_j_TE = bits_T1 * quoted_NN[link], bits_T1 * charged_NN[link]
+        power_w = self._links.radio.power_w
+        return Price(
+            Cost(quoted_j_TE, quoted_j_TE / power_w), unchecked(charged_j_TE, charged_j_TE / power_w)
+        )
 
-    def _joules_per_bit(self, subcarrier_NN: NDArray[np.int64]) -> Price:
+    def _joules_per_bit(
+        self, subcarrier_NN: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         links = self._links
-        return Price(links.observed.energy_per_bit_j(subcarrier_NN), links.energy_per_bit_j(subcarrier_NN))
+        return links.observed.energy_per_bit_j(subcarrier_NN), links.energy_per_bit_j(subcarrier_NN)
 
 
 class AirtimePrice:
-    """Joules to send payloads that take so many channel uses whatever the link: P0 times these over B0.
+    """What payloads cost that take so many channel uses whatever the link: these over B0 seconds, at P0.
 
     Args:
         radio: the power and the symbol rate.
     """
 
     def __init__(self, radio: Ofdma) -> None:
-        self._joules_per_use = radio.power_w / radio.subcarrier_hz
+        self._radio = radio
 
-    def __call__(self, slot: Slot, subcarrier_NN: NDArray[np.int64] | None = None) -> Price:
+    def __call__(self, slot: Slot, channel_uses: float) -> Price:
         """Return the price of each pair, 0 at the item's own node; what is quoted is what is charged.
 
         Args:
-            slot: the items; its ``bits_T`` are the channel uses of their payloads.
-            subcarrier_NN: not looked at: every subcarrier costs the same.
-
-        Raises:
-            InvalidInputError: the slot does not say how many channel uses a payload takes.
+            slot: the items, and the nodes that would serve them.
+            channel_uses: complex symbols of one payload with its side information.
         """
-        if slot.bits_T is None:
-            raise InvalidInputError("slot.bits_T", None, "the channel uses of each payload")
-        remote_TE = slot.source_T[:, np.newaxis] != slot.placement_E
-        energy_j_TE = slot.bits_T[:, np.newaxis] * remote_TE * self._joules_per_use
-        return Price(energy_j_TE, energy_j_TE.copy())
+        uses_TE = channel_uses * ~slot.at_home_TE
+        joules_per_use = self._radio.power_w / self._radio.subcarrier_hz
+        cost = Cost(uses_TE * joules_per_use, uses_TE / self._radio.subcarrier_hz)
+        return Price(cost, cost)

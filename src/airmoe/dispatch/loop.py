@@ -1,69 +1,24 @@
 """Route a batch, carry it, and route again around whatever was lost: the loop that simulation and mesh share.
 
-Shape suffixes: T items, E experts, P (item, expert) pairs sorted by expert.
+Shape suffixes: T items, E experts, R replicas, N nodes, P (item, expert) pairs sorted by expert.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from airmoe.dispatch.cost import Price
-from airmoe.errors import NoExpertReachedError, NotScheduledError
-from airmoe.links import Links
+from airmoe.dispatch.carrier import Carrier, Delivery, Output_co, Payload_contra, Price, Transfer
+from airmoe.dispatch.replicas import Replicas
+from airmoe.errors import NoExpertReachedError, NotScheduledError, telling
+from airmoe.scheduling.cost import Cost, unchecked
 from airmoe.scheduling.policy import JointPolicy, Policy, Routing, Slot, as_joint
 
-Payload_contra = TypeVar("Payload_contra", contravariant=True)
-Output_co = TypeVar("Output_co", covariant=True)
-
-
-@dataclass(frozen=True)
-class Delivery(Generic[Output_co]):
-    """The outputs that came back from one round of transfers; what did not arrive is not listed.
-
-    Attributes:
-        item_P: int64, the item of each pair that arrived.
-        expert_P: int64, its expert, ascending.
-        output_P: the experts' outputs, first axis P, any array type.
-    """
-
-    item_P: NDArray[np.int64]
-    expert_P: NDArray[np.int64]
-    output_P: Output_co
-
-
-class Carrier(Protocol[Payload_contra, Output_co]):
-    """Brings payloads to experts and their outputs back, and prices a transfer in joules."""
-
-    @property
-    def links(self) -> Links | None:
-        """The links that it carries over, if it has any; gates and policies see them as observed."""
-        ...
-
-    def payload_bits(self, payload_T: Payload_contra) -> int:
-        """Return the bits that one item is charged on its way; every item of a batch has as many."""
-        ...
-
-    def price_j(self, slot: Slot, subcarrier_NN: NDArray[np.int64] | None = None) -> Price:
-        """Return the price in joules of having each item served by each expert, bits as the slot has them.
-
-        ``subcarrier_NN`` is what a joint policy decided on; left out, the carrier's own allocation stands.
-        """
-        ...
-
-    def carry(
-        self,
-        payload_T: Payload_contra,
-        item_P: NDArray[np.int64],
-        expert_P: NDArray[np.int64],
-        slot: Slot,
-        experts: Any,
-        deadline_s: float,
-    ) -> Delivery[Output_co]:
-        """Have ``experts`` serve the pairs within ``deadline_s`` seconds; return those that arrived."""
-        ...
+Flags = NDArray[np.bool_]
+NOBODY = -1
 
 
 @dataclass(frozen=True)
@@ -74,20 +29,45 @@ class Dispatched(Generic[Output_co]):
         deliveries: the outputs, one entry per round of transfers.
         arrived_TE: bool, the pairs whose output arrived.
         requested_TE: bool, the pairs that were asked for, lost ones included.
+        node_TE: int64, the node that was asked last for each pair; -1 where none was.
+        intended_TE: bool, the pairs that would have been asked for with every expert alive.
+        reached_T: float64, the share of the intended experts' score whose output arrived, from 0 to 1.
+        degraded_T: bool, see `degraded`.
+        rerouted_T: bool, items routed again because an expert was lost on the way.
         energy_j_T: float64, joules spent on each item, lost transfers included.
-        rerouted_T: bool, items routed again because an expert was lost.
-        degraded_T: bool, items that the source's own expert answered as the last resort: the policy would
-            have asked others, but none of them could be reached in time.
+        airtime_s_T: float64, seconds on the air spent on each item, lost transfers included.
         decided_by: name of the policy that decided first.
     """
 
     deliveries: list[Delivery[Output_co]]
-    arrived_TE: NDArray[np.bool_]
-    requested_TE: NDArray[np.bool_]
+    arrived_TE: Flags
+    requested_TE: Flags
+    node_TE: NDArray[np.int64]
+    intended_TE: Flags
+    reached_T: NDArray[np.float64]
+    degraded_T: Flags
+    rerouted_T: Flags
     energy_j_T: NDArray[np.float64]
-    rerouted_T: NDArray[np.bool_]
-    degraded_T: NDArray[np.bool_]
+    airtime_s_T: NDArray[np.float64]
     decided_by: str
+
+
+def degraded(intended_TE: Flags, arrived_TE: Flags) -> Flags:
+    """Return (T,): True where an expert that was intended, had all been alive, did not answer."""
+    return np.asarray(np.any(intended_TE & ~arrived_TE, axis=1))
+
+
+def reached_share(
+    scores_TE: NDArray[np.float64], intended_TE: Flags, arrived_TE: Flags
+) -> NDArray[np.float64]:
+    """Return (T,): the share of the intended experts' score whose output arrived.
+
+    Where these scores are all zero, it is 1 if all of them answered, else 0.
+    """
+    intended_T = np.where(intended_TE, scores_TE, 0.0).sum(axis=1)
+    arrived_T = np.where(intended_TE & arrived_TE, scores_TE, 0.0).sum(axis=1)
+    whole_T = (~degraded(intended_TE, arrived_TE)).astype(np.float64)
+    return np.where(whole_T == 1, 1.0, np.divide(arrived_T, intended_T, out=whole_T, where=intended_T > 0))
 
 
 def dispatch(
@@ -96,15 +76,17 @@ def dispatch(
     policy: Policy,
     carrier: Carrier[Payload_contra, Output_co],
     slot: Slot,
-    experts: Any,
+    experts: Any = None,
     *,
     deadline_s: float = 2.0,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Dispatched[Output_co]:
     """Route a batch, carry it, and while time is left route items again without the experts that were lost.
 
+    Each expert is asked at its cheapest node that can be asked; its other nodes are where it is asked again.
     One attempt may take half of the time that is left, so that a frozen node leaves time for another. An item
-    for which nothing arrived is answered by its source's own expert and marked degraded. What a joint policy
-    decided is routed again by its fallback, at the source and over the subcarriers that were allocated.
+    for which nothing arrived is answered by its source's own expert. What a joint policy decided is routed
+    again by its fallback, at the source and over the subcarriers that were allocated.
 
     Args:
         payload_T: what the experts get, first axis T, any array type the carrier takes.
@@ -114,74 +96,185 @@ def dispatch(
         slot: where items rest and experts live, and the observed links.
         experts: what the carrier needs to reach the experts (modules, or nothing for a mesh).
         deadline_s: seconds for everything.
+        clock: seconds of a clock that never goes back.
 
     Raises:
         InvalidInputError: a joint policy without a fallback.
         NoExpertReachedError: an item got no answer and its source holds no expert.
     """
-    end = time.monotonic() + deadline_s
-    slot = replace(slot, bits_T=np.full(len(scores_TE), float(carrier.payload_bits(payload_T))))
-    price, decided_by, routing = carrier.price_j(slot), policy.name, None
+    end_s = clock() + deadline_s
     joint = as_joint(policy)
-    alone = policy if joint is None else joint.fallback  # decides from here on, at each source
-    if joint is not None:
-        try:
-            routing = _route_jointly(scores_TE, joint, carrier, slot)
-            price = carrier.price_j(slot, routing.subcarrier_NN)
-        except NotScheduledError:
-            decided_by = alone.name
-    quoted_j_TE, charged_j_TE = price.quoted_j_TE.copy(), price.charged_j_TE
-    arrived_TE = np.zeros(scores_TE.shape, dtype=np.bool_)
-    requested_TE = np.zeros_like(arrived_TE)
-    energy_j_T = np.zeros(len(scores_TE))
-    rerouted_T = np.zeros(len(scores_TE), dtype=np.bool_)
-    deliveries: list[Delivery[Output_co]] = []
-
-    def carry(wanted_TE: NDArray[np.bool_], limit_s: float) -> None:
-        expert_P, item_P = np.nonzero(wanted_TE.T)
-        delivery = carrier.carry(payload_T, item_P, expert_P, slot, experts, limit_s)
-        requested_TE[item_P, expert_P] = True
-        arrived_TE[delivery.item_P, delivery.expert_P] = True
-        deliveries.append(delivery)
-
+    slot = replace(slot, bits_T=np.full(len(scores_TE), float(carrier.payload_bits(payload_T))))
+    batch = _Batch(payload_T, scores_TE, policy if joint is None else joint.fallback, carrier, slot, experts)
+    decided_by = policy.name
+    try:
+        decision = batch.decide() if joint is None else batch.decide_jointly(joint)
+    except NotScheduledError:
+        decided_by = batch.policy.name
+        decision = batch.decide()
     open_T = np.arange(len(scores_TE))
-    while open_T.size and time.monotonic() < end:
-        if routing is None:
-            routing = alone.route(scores_TE[open_T], quoted_j_TE[open_T], slot.of_items(open_T))
-        wanted_TE = np.zeros_like(arrived_TE)
-        wanted_TE[open_T], routing = routing.mask_TE, None
-        wanted_TE &= ~arrived_TE & np.isfinite(quoted_j_TE)
+    while open_T.size and clock() < end_s:
+        wanted_TE = decision.mask_TE & ~batch.arrived_TE & decision.price.quoted.reachable_TE
         if not wanted_TE.any():
             break
-        energy_j_T += np.where(wanted_TE, charged_j_TE, 0.0).sum(axis=1)
-        rerouted_T |= requested_TE.any(axis=1) & wanted_TE.any(axis=1)
-        carry(wanted_TE, max(end - time.monotonic(), 0.0) / 2)  # deciding took time, too
-        lost_TE = wanted_TE & ~arrived_TE
-        quoted_j_TE[:, lost_TE.any(axis=0)] = np.inf
-        quoted_j_TE[arrived_TE] = 0.0  # what has arrived costs nothing more
+        batch.pay(wanted_TE, decision.price.charged)
+        batch.carry(wanted_TE, decision.slot, (end_s - clock()) / 2)  # deciding took time, too
+        lost_TE = wanted_TE & ~batch.arrived_TE
         open_T = np.flatnonzero(lost_TE.any(axis=1))
+        if open_T.size:
+            batch.lose(lost_TE, decision.slot)
+            decision = batch.decide_again(open_T)
+    if (last_resort_TE := batch.own_TE & ~np.any(batch.arrived_TE, axis=1)[:, np.newaxis]).any():
+        at_home = replace(slot, node_TE=np.broadcast_to(slot.source_T[:, np.newaxis], scores_TE.shape))
+        batch.carry(last_resort_TE, at_home, max(end_s - clock(), 0.0))
+    _refuse_unanswered(batch.arrived_TE, slot, deadline_s)
+    return Dispatched(
+        batch.deliveries,
+        batch.arrived_TE,
+        batch.requested_TE,
+        batch.node_TE,
+        batch.intended_TE,
+        reached_share(scores_TE, batch.intended_TE, batch.arrived_TE),
+        degraded(batch.intended_TE, batch.arrived_TE),
+        batch.rerouted_T,
+        batch.energy_j_T,
+        batch.airtime_s_T,
+        decided_by,
+    )
 
-    own_TE = slot.placement_E == slot.source_T[:, None]
-    degraded_T = ~np.any(arrived_TE, axis=1)
-    if (last_resort_TE := own_TE & degraded_T[:, None]).any():
-        carry(last_resort_TE, max(end - time.monotonic(), 0.0))
-    cut_off_T = np.flatnonzero(~np.any(np.isfinite(quoted_j_TE) & ~own_TE, axis=1))
-    if cut_off_T.size:  # what the policy chose from the own expert alone; what would it have chosen from all?
-        intended = alone.route(scores_TE[cut_off_T], charged_j_TE[cut_off_T], slot.of_items(cut_off_T))
-        degraded_T[cut_off_T] |= np.any(intended.mask_TE & ~own_TE[cut_off_T], axis=1)
-    _refuse_unanswered(arrived_TE, slot, deadline_s)
-    return Dispatched(deliveries, arrived_TE, requested_TE, energy_j_T, rerouted_T, degraded_T, decided_by)
+
+class _Decision(NamedTuple):
+    """Who is to serve what, at which nodes, and what that costs."""
+
+    mask_TE: Flags
+    slot: Slot
+    price: Price
 
 
-def _route_jointly(
-    scores_TE: NDArray[np.float64], policy: JointPolicy, carrier: Carrier[Any, Any], slot: Slot
-) -> Routing:
-    """Have a joint policy decide. It may give a link any subcarrier, so the best say what can be reached."""
-    best_NN = None if slot.links is None else slot.links.best_subcarrier_NN
-    return policy.route(scores_TE, carrier.price_j(slot, best_NN).quoted_j_TE, slot)
+class _Batch(Generic[Payload_contra, Output_co]):
+    """A batch on its way: what was decided, asked for, paid and lost, and what has arrived."""
+
+    def __init__(
+        self,
+        payload_T: Payload_contra,
+        scores_TE: NDArray[np.float64],
+        policy: Policy,
+        carrier: Carrier[Payload_contra, Output_co],
+        slot: Slot,
+        experts: Any,
+    ) -> None:
+        self.policy = policy
+        self._payload_T, self._scores_TE, self._experts = payload_T, scores_TE, experts
+        self._carrier, self._slot = carrier, slot
+        self._exists_ER = slot.placement.exists_ER
+        self._usable_ER = self._exists_ER & carrier.can_ask(slot)
+        self._subcarrier_NN: NDArray[np.int64] | None = None
+        self.deliveries: list[Delivery[Output_co]] = []
+        self.arrived_TE = np.zeros(scores_TE.shape, dtype=np.bool_)
+        self.requested_TE, self.intended_TE = np.zeros_like(self.arrived_TE), np.zeros_like(self.arrived_TE)
+        self._failed_at_home_TE = np.zeros_like(self.arrived_TE)
+        self.node_TE = np.full(scores_TE.shape, NOBODY)
+        self.rerouted_T = np.zeros(len(scores_TE), dtype=np.bool_)
+        self.energy_j_T, self.airtime_s_T = np.zeros(len(scores_TE)), np.zeros(len(scores_TE))
+
+    @property
+    def own_TE(self) -> Flags:
+        """The experts that live at each item's own node."""
+        source_T11 = self._slot.source_T[:, np.newaxis, np.newaxis]
+        return np.asarray(np.any(source_T11 == self._slot.placement.node_ER, axis=2))
+
+    def decide(self) -> _Decision:
+        """Route every item as if all experts were alive, and without the dead ones those that wanted them."""
+        replicas = Replicas(self._payload_T, self._carrier, self._slot)
+        slot, price = replicas.cheapest(self._usable_ER)
+        if np.array_equal(self._usable_ER, self._exists_ER):
+            mask_TE = self._route(self.policy, price.quoted, slot).mask_TE
+            self.intended_TE = mask_TE
+            return _Decision(mask_TE, slot, price)
+        full_slot, full_price = replicas.cheapest(self._exists_ER)
+        full_TE = self._route(self.policy, full_price.quoted, full_slot).mask_TE
+        elsewhere_TE = full_TE & ((slot.node_TE != full_slot.node_TE) | ~price.quoted.reachable_TE)
+        mask_TE, again_I = full_TE.copy(), np.flatnonzero(elsewhere_TE.any(axis=1))
+        if again_I.size:
+            mask_TE[again_I] = self._route(self.policy, price.quoted, slot, again_I).mask_TE
+        self._intend(full_TE, mask_TE, price.quoted)
+        return _Decision(mask_TE, slot, price)
+
+    def decide_jointly(self, joint: JointPolicy) -> _Decision:
+        """Have a joint policy decide. It may give a link any subcarrier: the best say what can be reached.
+
+        What it would have asked with every expert alive, its fallback tells.
+        """
+        links = self._slot.links
+        replicas = Replicas(
+            self._payload_T, self._carrier, self._slot, None if links is None else links.best_subcarrier_NN
+        )
+        slot, price = replicas.cheapest(self._usable_ER)
+        routing = self._route(joint, price.quoted, slot)
+        full_TE = routing.mask_TE
+        if not np.array_equal(self._usable_ER, self._exists_ER):
+            full_slot, full_price = replicas.cheapest(self._exists_ER)
+            full_TE = self._route(self.policy, full_price.quoted, full_slot).mask_TE
+        self._intend(full_TE, routing.mask_TE, price.quoted)
+        self._subcarrier_NN = routing.subcarrier_NN
+        allocated = self._carrier.price(self._payload_T, slot, routing.subcarrier_NN)
+        return _Decision(routing.mask_TE, slot, allocated)
+
+    def decide_again(self, item_I: NDArray[np.int64]) -> _Decision:
+        """Route items again without what was lost; what has arrived costs nothing more."""
+        replicas = Replicas(self._payload_T, self._carrier, self._slot, self._subcarrier_NN)
+        slot, price = replicas.cheapest(self._usable_ER)
+        left = price.quoted.where(~self._failed_at_home_TE)
+        quoted = unchecked(np.where(self.arrived_TE, 0.0, left.energy_j_TE), left.airtime_s_TE)
+        mask_TE = np.zeros_like(self.arrived_TE)
+        mask_TE[item_I] = self._route(self.policy, quoted, slot, item_I).mask_TE
+        return _Decision(mask_TE, slot, Price(quoted, price.charged))
+
+    def pay(self, wanted_TE: Flags, charged: Cost) -> None:
+        """Charge what is asked for now, and note who is asked again."""
+        self.energy_j_T += np.where(wanted_TE, charged.energy_j_TE, 0.0).sum(axis=1)
+        self.airtime_s_T += np.where(wanted_TE, charged.airtime_s_TE, 0.0).sum(axis=1)
+        self.rerouted_T |= self.requested_TE.any(axis=1) & wanted_TE.any(axis=1)
+
+    def carry(self, wanted_TE: Flags, slot: Slot, limit_s: float) -> None:
+        """Carry what is wanted to the nodes of this slot."""
+        expert_P, item_P = np.nonzero(wanted_TE.T)
+        node_P = slot.node_TE[item_P, expert_P]
+        transfer = Transfer(self._payload_T, item_P, expert_P, node_P, slot, self._experts, limit_s)
+        with telling(f"carrier {type(self._carrier).__name__}, (T, E) = {wanted_TE.shape}"):
+            delivery = self._carrier.carry(transfer)
+        self.requested_TE[item_P, expert_P] = True
+        self.node_TE[item_P, expert_P] = node_P
+        self.arrived_TE[delivery.item_P, delivery.expert_P] = True
+        if len(delivery.item_P):
+            self.deliveries.append(delivery)
+
+    def lose(self, lost_TE: Flags, slot: Slot) -> None:
+        """Ask no node again for an expert that it did not answer for; an own node not for this item."""
+        at_home_TE = lost_TE & slot.at_home_TE
+        self._failed_at_home_TE |= at_home_TE
+        item_P, expert_P = np.nonzero(lost_TE & ~at_home_TE)
+        gone_PR = self._slot.placement.node_ER[expert_P] == slot.node_TE[item_P, expert_P, np.newaxis]
+        pair_Q, replica_Q = np.nonzero(gone_PR)
+        self._usable_ER[expert_P[pair_Q], replica_Q] = False
+
+    def _intend(self, full_TE: Flags, mask_TE: Flags, quoted: Cost) -> None:
+        """Note what was intended: what was asked, or, where a wanted expert is dead, what would have been."""
+        dead_TE = full_TE & ~quoted.reachable_TE
+        without_T1 = dead_TE.any(axis=1, keepdims=True)
+        self.intended_TE = np.where(without_T1, full_TE & (dead_TE | mask_TE), mask_TE)
+
+    def _route(
+        self, policy: Policy, cost: Cost, slot: Slot, item_I: NDArray[np.int64] | None = None
+    ) -> Routing:
+        scores_TE = self._scores_TE
+        if item_I is not None:
+            scores_TE, cost, slot = scores_TE[item_I], cost.of_items(item_I), slot.of_items(item_I)
+        with telling(f"policy {policy.name}, (T, E) = {scores_TE.shape}"):
+            return policy.route(scores_TE, cost, slot)
 
 
-def _refuse_unanswered(arrived_TE: NDArray[np.bool_], slot: Slot, deadline_s: float) -> None:
+def _refuse_unanswered(arrived_TE: Flags, slot: Slot, deadline_s: float) -> None:
     unanswered_T = np.flatnonzero(~np.any(arrived_TE, axis=1))
     if unanswered_T.size:
         raise NoExpertReachedError(

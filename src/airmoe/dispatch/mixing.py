@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from airmoe.dispatch.loop import Delivery
+from airmoe.dispatch.carrier import Delivery
 
 
 def mixing_weights(scores_TE: NDArray[np.float64], arrived_TE: NDArray[np.bool_]) -> NDArray[np.float64]:

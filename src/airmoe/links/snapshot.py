@@ -95,24 +95,29 @@ class Links:
         refuse_shape("observed.gain_NNM", observed.gain_NNM, self.gain_NNM.shape, "(N, N, M)")
         return replace(self, _observed=observed)
 
-    def snr_db(self, source_T: ArrayLike, placement_E: ArrayLike | None = None) -> NDArray[np.float64]:
-        """Return the SNR from each item's node to each expert's node: the band mean of the linear SNR.
+    def snr_db(self, source_T: ArrayLike, node: ArrayLike | None = None) -> NDArray[np.float64]:
+        """Return the SNR from each item's node to the node that would serve it: the band mean, linear.
 
         Args:
             source_T: integer, the node that holds each item.
-            placement_E: integer, the node of each expert; left out, expert e is on node e.
+            node: integer (E,), the node of each expert, or (T, E), that of each expert for each item; left
+                out, expert e is on node e.
 
         Returns:
             float64 (T, E), dB; 30 dB where the expert is at the item's own node, -inf where gain is 0.
 
         Raises:
-            InvalidInputError: a node that does not exist, or an array that is not one-dimensional.
+            InvalidInputError: a node that does not exist, or an array of another shape.
         """
-        source = _nodes("source_T", source_T, self.nodes)
-        placement = np.arange(self.nodes)
-        if placement_E is not None:
-            placement = _nodes("placement_E", placement_E, self.nodes)
-        return self._snr_db_NN[source[:, np.newaxis], placement[np.newaxis, :]]
+        last = self.nodes - 1
+        source = indices("source_T", source_T, 0, last)
+        refuse_shape("source_T", source, (source.size,), "one dimension")
+        serving = indices("node", np.arange(self.nodes) if node is None else node, 0, last)
+        if serving.ndim != 2:
+            refuse_shape("node", serving, (serving.size,), "(E,) or (T, E)")
+        elif len(serving) != len(source):
+            refuse_shape("node", serving, (len(source), serving.shape[1]), "(T, E)")
+        return np.asarray(self._snr_db_NN[source[:, np.newaxis], serving])
 
     def energy_per_bit_j(self, subcarrier_NN: ArrayLike) -> NDArray[np.float64]:
         """Return what a bit costs on each directed link: P0 / r on the link's subcarrier.
@@ -151,9 +156,3 @@ class Links:
             snr_db_NN = 10 * np.log10(self.gain_NNM.mean(axis=2) * self.radio.snr_per_gain)
         np.fill_diagonal(snr_db_NN, OWN_NODE_SNR_DB)
         return np.asarray(snr_db_NN)
-
-
-def _nodes(name: str, value: ArrayLike, nodes: int) -> NDArray[np.int64]:
-    array = indices(name, value, 0, nodes - 1)
-    refuse_shape(name, array, (array.size,), "one dimension")
-    return array

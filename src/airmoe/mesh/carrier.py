@@ -10,14 +10,20 @@ import queue
 import secrets
 import time
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import zenoh
 from numpy.typing import NDArray
 
-from airmoe.dispatch import NORM_BITS, AirtimePrice, IdealPrice, Price, analog_channel_uses
-from airmoe.dispatch.loop import Delivery
+from airmoe.dispatch import (
+    NORM_BITS,
+    AirtimePrice,
+    Delivery,
+    IdealPrice,
+    Price,
+    Transfer,
+    analog_channel_uses,
+)
 from airmoe.errors import FrameError
 from airmoe.links import Links
 from airmoe.links.analog import receive_analog
@@ -91,35 +97,29 @@ class MeshCarrier:
     def links(self, links: Links) -> None:
         """Let price and noise follow other links."""
         self._links = links
-        self._price: AirtimePrice | IdealPrice = (
-            AirtimePrice(links.radio) if self._is_analog else IdealPrice(links)
-        )
+        self._ideal_price = None if self._is_analog else IdealPrice(links)
 
     def payload_bits(self, payload_T: NDArray[np.float32]) -> int:
-        """Return the bits of an item's payload on the wire and of its norm; if analog, the channel uses."""
-        values = int(payload_T[0].size)
-        if self._is_analog:
-            return math.ceil(analog_channel_uses(values))
-        return values * BYTES_PER_VALUE[self._wire_type] * 8 + NORM_BITS
+        """Return the bits of an item's payload on the wire and of its norm."""
+        return int(payload_T[0].size) * BYTES_PER_VALUE[self._wire_type] * 8 + NORM_BITS
 
-    def price_j(self, slot: Slot, subcarrier_NN: NDArray[np.int64] | None = None) -> Price:
-        """Return (T, E) joules over the simulated links, quoted inf for experts that cannot be asked now."""
-        price = self._price(slot, subcarrier_NN)
-        askable = self.liveliness.askable | self.own_experts
-        lost = [expert for expert in range(self._manifest.experts) if expert not in askable]
-        price.quoted_j_TE[:, lost] = np.inf
-        return price
+    def price(
+        self, payload_T: NDArray[np.float32], slot: Slot, subcarrier_NN: NDArray[np.int64] | None = None
+    ) -> Price:
+        """Return joules and seconds over the simulated links."""
+        if self._ideal_price is not None:
+            return self._ideal_price(slot, subcarrier_NN)
+        return AirtimePrice(self.links.radio)(slot, math.ceil(analog_channel_uses(int(payload_T[0].size))))
 
-    def carry(
-        self,
-        payload_T: NDArray[np.float32],
-        item_P: NDArray[np.int64],
-        expert_P: NDArray[np.int64],
-        slot: Slot,
-        experts: Any,
-        deadline_s: float,
-    ) -> Delivery[NDArray[np.float32]]:
+    def can_ask(self, slot: Slot) -> NDArray[np.bool_]:
+        """Return (E, R), True for the experts that are alive and were not silent of late."""
+        askable = sorted(self.liveliness.askable | self.own_experts)
+        return np.isin(np.arange(slot.placement.experts), askable)[:, np.newaxis]
+
+    def carry(self, transfer: Transfer[NDArray[np.float32]]) -> Delivery[NDArray[np.float32]]:
         """Ask every expert once for all of its items; what has not come by the deadline is left out."""
+        payload_T, item_P, expert_P = transfer.payload_T, transfer.item_P, transfer.expert_P
+        slot, deadline_s = transfer.slot, transfer.deadline_s
         used, first = np.unique(expert_P, return_index=True)
         items = dict(zip(used.tolist(), np.split(item_P, first[1:]), strict=True))
         end = time.monotonic() + deadline_s
@@ -164,7 +164,7 @@ class MeshCarrier:
         """Return what an expert's receiver gets of its items."""
         if not self._is_analog:
             return payload_T[item_I]
-        snr_db_I1 = self.links.snr_db(slot.source_T[item_I], slot.placement_E[[expert]])
+        snr_db_I1 = self.links.snr_db(slot.source_T[item_I], slot.placement.first_E[[expert]])
         return receive_analog(payload_T[item_I], snr_db_I1[:, 0], self._random)
 
     def _send(

@@ -15,7 +15,7 @@ import zenoh
 from numpy.typing import NDArray
 
 from airmoe.checks import integer_at_least, number_within
-from airmoe.dispatch.loop import Dispatched, dispatch
+from airmoe.dispatch import Dispatched, dispatch
 from airmoe.dispatch.mixing import mix, mixing_weights
 from airmoe.errors import InvalidInputError, NoNodeReachableError
 from airmoe.links import Links, Ofdma, RayleighFading
@@ -35,7 +35,7 @@ from airmoe.mesh.scheduled_policy import ScheduledPolicy, Schedulers, SoleSource
 from airmoe.mesh.session import open_session
 from airmoe.randomness import stream
 from airmoe.runfolder import checked_file
-from airmoe.scheduling import Policy, Slot, TopK
+from airmoe.scheduling import Cost, Policy, Slot, TopK
 from airmoe.scheduling.policy import as_joint
 
 LONGEST_DEADLINE_S = 3600.0
@@ -175,11 +175,12 @@ class MeshClient:
         """
         joint = as_joint(policy)
         nothing_1E = np.zeros((1, self.manifest.experts))
+        free = Cost(nothing_1E)
         one = replace(self._slot(1), bits_T=np.ones(1))
         if joint is None or self._is_server:
-            policy.route(nothing_1E, nothing_1E, one)
+            policy.route(nothing_1E, free, one)
         if joint is not None:
-            joint.fallback.route(nothing_1E, nothing_1E, one)
+            joint.fallback.route(nothing_1E, free, one)
         self._policy, self._joint = policy, joint
 
     @property

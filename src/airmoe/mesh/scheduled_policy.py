@@ -30,7 +30,7 @@ from airmoe.mesh.keys import scheduler_key, schedulers_key
 from airmoe.mesh.liveliness import SILENCE_S, Liveliness
 from airmoe.mesh.queries import ask, refusal_of
 from airmoe.mesh.slot_messages import SlotReply, SlotRequest, pack_request, refuse_shared, unpack_reply
-from airmoe.scheduling import JointPolicy, Policy, Routing, Slot
+from airmoe.scheduling import Cost, JointPolicy, Policy, Routing, Slot
 from airmoe.scheduling.policy import check_inputs, routing_of
 
 _log = logging.getLogger("airmoe.mesh")
@@ -164,25 +164,25 @@ class ScheduledPolicy:
         """Who decides where no scheduler does."""
         return self.policy.fallback
 
-    def route(self, scores_TE: ArrayLike, price_j_TE: ArrayLike, slot: Slot) -> Routing:
+    def route(self, scores_TE: ArrayLike, cost: Cost, slot: Slot) -> Routing:
         """Have a scheduler choose; see `Policy.route`. The energies are those of this client's links.
 
         Raises:
             InvalidInputError: as `Policy.route`, or the slot lacks links or payload sizes.
             NotScheduledError: no scheduler decided.
         """
-        scores, price = check_inputs(scores_TE, price_j_TE, slot)
+        scores = check_inputs(scores_TE, cost, slot)
         if slot.links is None or slot.bits_T is None:
             raise InvalidInputError(
                 "slot", slot, f"links and bits_T, without which {self.name} cannot decide"
             )
-        reachable_TE = np.isfinite(price)
+        reachable_TE = cost.reachable_TE
         request = SlotRequest(slot.bits_T, scores, reachable_TE)
         try:
             wait_s = (self.end_s - time.monotonic()) / 2
             reply = self.schedulers.decide(self.name, request, slot.links.radio.subcarriers, wait_s)
             per_bit_j_TE = slot.links.energy_per_bit_j(reply.subcarrier_NN)[
-                slot.source_T[:, np.newaxis], slot.placement_E
+                slot.source_T[:, np.newaxis], slot.node_TE
             ]
             energy_TE = np.where(reachable_TE, slot.bits_T[:, np.newaxis] * per_bit_j_TE, np.inf)
             if not np.isfinite(energy_TE[reply.mask_TE]).all():
@@ -192,7 +192,7 @@ class ScheduledPolicy:
             raise NotScheduledError(str(error)) from error
         self.schedulers.report(self.policy, None)
         return replace(
-            routing_of(reply.mask_TE, energy_TE),
+            routing_of(reply.mask_TE, Cost(energy_TE)),
             feasible_T=reply.feasible_T,
             subcarrier_NN=reply.subcarrier_NN,
         )
@@ -221,13 +221,13 @@ class SoleSourcePolicy:
         """Who decides where the joint policy cannot."""
         return self.policy.fallback
 
-    def route(self, scores_TE: ArrayLike, price_j_TE: ArrayLike, slot: Slot) -> Routing:
+    def route(self, scores_TE: ArrayLike, cost: Cost, slot: Slot) -> Routing:
         """Choose; see `Policy.route`.
 
         Raises:
             NotScheduledError: links would share a subcarrier.
         """
-        routing = self.policy.route(scores_TE, price_j_TE, slot)
+        routing = self.policy.route(scores_TE, cost, slot)
         try:
             if slot.links is not None and routing.subcarrier_NN is not None:
                 refuse_shared(routing.subcarrier_NN, slot.links.radio.subcarriers)

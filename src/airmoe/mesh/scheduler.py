@@ -20,7 +20,7 @@ from airmoe.mesh.frame import Frame, decode, encode
 from airmoe.mesh.keys import scheduler_key
 from airmoe.mesh.queries import refuse
 from airmoe.mesh.slot_messages import SlotReply, SlotRequest, pack_reply, refuse_shared, unpack_request
-from airmoe.scheduling import Policy, Routing, Slot
+from airmoe.scheduling import Cost, Policy, Routing, Slot
 
 _log = logging.getLogger("airmoe.mesh")
 
@@ -193,8 +193,8 @@ class Scheduler:
         experts = self._manifest.experts
         slot = Slot(source_T, np.arange(experts), self._links, self._manifest.layer, items.bits_T)
         best_j_TE = items.bits_T[:, np.newaxis] * self._best_j_NN[source_T]  # as in simulation: see dispatch
-        price_j_TE = np.where(items.reachable_TE, best_j_TE, np.inf)
-        routing = self._policy.route(items.scores_TE, price_j_TE, slot)
+        cost = Cost(np.where(items.reachable_TE, best_j_TE, np.inf))
+        routing = self._policy.route(items.scores_TE, cost, slot)
         table = routing.subcarrier_NN
         shapes = (routing.mask_TE.shape, routing.feasible_T.shape, None if table is None else table.shape)
         expected = ((len(source_T), experts), (len(source_T),), (experts, experts))

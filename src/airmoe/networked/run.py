@@ -24,7 +24,7 @@ from airmoe.networked.config import NetworkedConfig
 from airmoe.networked.experts import train_expert
 from airmoe.networked.fedce import FedCeClient, Network
 from airmoe.networked.fedgate import FedGateClient, content_of, federated_moments, trained_part
-from airmoe.nn import BiasGate, LinearGate, MixtureOfExperts, MlpExpert, build_extractor
+from airmoe.nn import BiasGate, LinearGate, MixtureOfExperts, MlpExpert, MoeLayer, build_extractor
 from airmoe.randomness import stream
 from airmoe.runs.checkpoint import Checkpoint, MetricsRow
 from airmoe.runs.evaluation import macro_f1, outputs_in_batches, routed_answers
@@ -120,7 +120,9 @@ def train_stages(
     gate, gate_rows = train_gate(
         "gate", config, network.extractor, experts, features_TF, data, checkpoint, report
     )
-    return NetworkedMoe(MixtureOfExperts(network.extractor, gate, experts).eval(), feature_rows + gate_rows)
+    return NetworkedMoe(
+        MixtureOfExperts(network.extractor, MoeLayer(gate, experts)).eval(), feature_rows + gate_rows
+    )
 
 
 def train_features(

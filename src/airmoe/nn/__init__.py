@@ -10,8 +10,10 @@ from airmoe.nn.carriers import IdealRadioCarrier, LocalCarrier
 from airmoe.nn.channel_gates import BiasGate, ConcatGate, MlpGate, NoisyTopK
 from airmoe.nn.combine import combine, mixing_weights
 from airmoe.nn.experts import ClassifierExpert, MlpExpert
-from airmoe.nn.gates import Gate, GateOutput, LinearGate, balance_loss, pool, topk_mask
-from airmoe.nn.moe import MixtureOfExperts, MoeOutput
+from airmoe.nn.gates import Gate, GateOutput, LinearGate, balance_loss, topk_mask
+from airmoe.nn.moe import MixtureOfExperts
+from airmoe.nn.moe_layer import MoeLayer, MoeOutput
+from airmoe.nn.pooling import Pooling, pool
 from airmoe.nn.radio_carriers import RadioCarrier
 
 __all__ = [
@@ -29,8 +31,10 @@ __all__ = [
     "MixtureOfExperts",
     "MlpExpert",
     "MlpGate",
+    "MoeLayer",
     "MoeOutput",
     "NoisyTopK",
+    "Pooling",
     "PretrainedExtractor",
     "RadioCarrier",
     "ResNet18Expert",

@@ -15,6 +15,7 @@ from airmoe.nn.channel_gates import BiasGate, ConcatGate, MlpGate, NoisyTopK
 from airmoe.nn.experts import MlpExpert
 from airmoe.nn.gates import LinearGate
 from airmoe.nn.moe import MixtureOfExperts
+from airmoe.nn.moe_layer import MoeLayer
 
 PRETRAINED = "hf:"
 
@@ -78,6 +79,7 @@ def build_model(
     noisy: bool = False,
     expert_hidden: int | None = 256,
     training_k: int = 1,
+    source: int = 0,
 ) -> MixtureOfExperts:
     """Return a mixture of experts: the backbone's feature extractor, a gate and experts.
 
@@ -93,6 +95,7 @@ def build_model(
         expert_hidden: width of the one hidden layer of each expert, which sees the pooled payload; None makes
             each expert the rest of the backbone, on the payload as it is.
         training_k: experts per item while training.
+        source: the node where items rest unless a call says otherwise; expert e is on node e.
 
     Raises:
         InvalidInputError: as `build_extractor`; an unknown gate; a number that is out of range; or a
@@ -109,14 +112,11 @@ def build_model(
     gating = GATES[gate](extractor.features, experts)
     if noisy:
         gating = NoisyTopK(gating, extractor.features, experts, training_k)
-    return MixtureOfExperts(
-        extractor,
-        gating,
-        [
-            extractor.tail(classes)
-            if expert_hidden is None
-            else MlpExpert(extractor.features, classes, expert_hidden)
-            for _ in range(experts)
-        ],
-        training_k=training_k,
-    )
+    made = [
+        extractor.tail(classes)
+        if expert_hidden is None
+        else MlpExpert(extractor.features, classes, expert_hidden, extractor.pooling)
+        for _ in range(experts)
+    ]
+    layer = MoeLayer(gating, made, pooling=extractor.pooling, training_k=training_k, source=source)
+    return MixtureOfExperts(extractor, layer)

@@ -1,6 +1,6 @@
 """Simulated carriers: experts in this process, with or without a radio to pay for.
 
-Shape suffixes: T items, E experts, N nodes, P (item, expert) pairs sorted by expert.
+Shape suffixes: T items, E experts, N nodes, R replicas, P (item, expert) pairs sorted by expert.
 """
 
 from collections.abc import Sequence
@@ -10,10 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from airmoe.dispatch import NORM_BITS, IdealPrice, Price
-from airmoe.dispatch.loop import Delivery
+from airmoe.dispatch import NORM_BITS, Delivery, IdealPrice, Price, Transfer
 from airmoe.links import Links
-from airmoe.scheduling import Slot
+from airmoe.scheduling import Cost, Slot
 
 
 def run_experts(experts: Sequence[nn.Module], expert_P: NDArray[np.int64], payload_P: Tensor) -> Tensor:
@@ -38,30 +37,27 @@ class LocalCarrier:
         """Return 0: nothing travels."""
         return 0
 
-    def price_j(self, slot: Slot, subcarrier_NN: NDArray[np.int64] | None = None) -> Price:
-        """Return zeros (T, E)."""
-        shape = len(slot.source_T), len(slot.placement_E)
-        return Price(np.zeros(shape), np.zeros(shape))
+    def price(self, payload_T: Tensor, slot: Slot, subcarrier_NN: NDArray[np.int64] | None = None) -> Price:
+        """Return zeros."""
+        nothing = Cost(np.zeros(slot.node_TE.shape))
+        return Price(nothing, nothing)
 
-    def carry(
-        self,
-        payload_T: Tensor,
-        item_P: NDArray[np.int64],
-        expert_P: NDArray[np.int64],
-        slot: Slot,
-        experts: Sequence[nn.Module],
-        deadline_s: float = 0.0,
-    ) -> Delivery[Tensor]:
+    def can_ask(self, slot: Slot) -> NDArray[np.bool_]:
+        """Return (E, R), all True."""
+        return np.ones(slot.placement.node_ER.shape, dtype=np.bool_)
+
+    def carry(self, transfer: Transfer[Tensor]) -> Delivery[Tensor]:
         """Run each expert once on all of its items; everything arrives."""
-        payload_P = payload_T[torch.from_numpy(item_P).to(payload_T.device)]
-        return Delivery(item_P, expert_P, run_experts(experts, expert_P, payload_P))
+        payload_T, item_P = transfer.payload_T, torch.from_numpy(transfer.item_P)
+        output_P = run_experts(transfer.experts, transfer.expert_P, payload_T[item_P.to(payload_T.device)])
+        return Delivery(transfer.item_P, transfer.expert_P, output_P)
 
 
 class IdealRadioCarrier(LocalCarrier):
     """Experts in this process behind links that carry bits at the Shannon rate, without error.
 
-    Each directed link has one subcarrier of its own, or none where there are too few. A payload costs
-    s0 P0 / r joules, s0 its bits and 32 more for its norm.
+    Each directed link has one subcarrier of its own, or none where there are too few. A payload takes s0 / r
+    seconds and s0 P0 / r joules, s0 its bits and 32 more for its norm.
 
     Args:
         links: the links, as they are and as observed.
@@ -75,8 +71,13 @@ class IdealRadioCarrier(LocalCarrier):
 
     def payload_bits(self, payload_T: Tensor) -> int:
         """Return the bits of an item's payload and of its norm."""
-        return payload_T[0].numel() * payload_T.element_size() * 8 + NORM_BITS
+        return bits_of(payload_T) + NORM_BITS
 
-    def price_j(self, slot: Slot, subcarrier_NN: NDArray[np.int64] | None = None) -> Price:
-        """Return (T, E) joules, 0 for an expert at the item's own node."""
+    def price(self, payload_T: Tensor, slot: Slot, subcarrier_NN: NDArray[np.int64] | None = None) -> Price:
+        """Return joules and seconds, 0 for an expert at the item's own node."""
         return self._price(slot, subcarrier_NN)
+
+
+def bits_of(payload_T: Tensor) -> int:
+    """Return the bits of one item's payload."""
+    return payload_T[0].numel() * payload_T.element_size() * 8

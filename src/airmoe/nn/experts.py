@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from airmoe.nn.gates import pool
+from airmoe.nn.pooling import Pooling, checked_pooling, pool
 
 
 class ClassifierExpert(nn.Module, ABC):
@@ -33,12 +33,14 @@ class MlpExpert(ClassifierExpert):
         features: width of the pooled payload.
         classes: C.
         hidden: width of the hidden layer.
+        pooling: what a payload is.
     """
 
-    def __init__(self, features: int, classes: int, hidden: int = 256) -> None:
+    def __init__(self, features: int, classes: int, hidden: int = 256, pooling: Pooling = "vector") -> None:
         super().__init__()
+        self.pooling = checked_pooling(pooling)
         self.layers = nn.Sequential(nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, classes))
 
     def logits(self, payload_P: Tensor) -> Tensor:
-        """Return unnormalised log-probabilities (P, C) of payloads as `airmoe.nn.pool` takes them."""
-        return self.layers(pool(payload_P))  # type: ignore[no-any-return]
+        """Return unnormalised log-probabilities (P, C) of payloads."""
+        return self.layers(pool(payload_P, self.pooling))  # type: ignore[no-any-return]

@@ -100,19 +100,6 @@ def columns_of(linear: nn.Linear, experts: Sequence[int | None]) -> nn.Linear:
     return other
 
 
-def pool(payload_T: Tensor) -> Tensor:
-    """Return (T, F), what a gate sees of a payload.
-
-    A vector stays as it is, a map (T, C, H, W) is averaged over its area, and of a token grid (T, L, F) the
-    first, the class token, is taken.
-    """
-    if payload_T.ndim == 4:
-        return payload_T.mean(dim=(2, 3))
-    if payload_T.ndim == 3:
-        return payload_T[:, 0]
-    return payload_T
-
-
 def topk_mask(scores_TE: Tensor, k: int) -> Tensor:
     """Return bool (T, E), the k best scores of each row, ties to the lower index.
 

@@ -4,18 +4,16 @@ Shape suffixes: T items, E experts, N nodes, P (item, expert) pairs sorted by ex
 """
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from airmoe.dispatch import AirtimePrice, Price
-from airmoe.dispatch.loop import Delivery
+from airmoe.dispatch import NORM_BITS, AirtimePrice, Delivery, Price, Transfer
 from airmoe.errors import InvalidInputError
 from airmoe.links import Links, Ofdma
-from airmoe.nn.carriers import run_experts
+from airmoe.nn.carriers import bits_of, run_experts
 from airmoe.radio.transmission import Transmission
 from airmoe.scheduling import Slot
 
@@ -43,36 +41,35 @@ class RadioCarrier:
         self.radio = radio or (links.radio if links else Ofdma())
 
     def payload_bits(self, payload_T: Tensor) -> int:
-        """Return what this radio charges instead of bits: channel uses of an item, half a one as one."""
-        return math.ceil(self.transmission.channel_uses(payload_T[0].numel()))
+        """Return the bits of an item's payload and of its norm, though the radio charges channel uses."""
+        return bits_of(payload_T) + NORM_BITS
 
-    def price_j(self, slot: Slot, subcarrier_NN: NDArray[np.int64] | None = None) -> Price:
-        """Return P0 times channel uses / B0 for each pair; see `airmoe.scheduling.AirtimePrice`."""
-        return AirtimePrice(self.radio)(slot, subcarrier_NN)
+    def price(self, payload_T: Tensor, slot: Slot, subcarrier_NN: NDArray[np.int64] | None = None) -> Price:
+        """Return the channel uses of a payload over B0 seconds, at P0; half a channel use counts as one."""
+        uses = math.ceil(self.transmission.channel_uses(payload_T[0].numel()))
+        return AirtimePrice(self.radio)(slot, uses)
 
-    def carry(
-        self,
-        payload_T: Tensor,
-        item_P: NDArray[np.int64],
-        expert_P: NDArray[np.int64],
-        slot: Slot,
-        experts: Sequence[nn.Module],
-        deadline_s: float = 0.0,
-    ) -> Delivery[Tensor]:
+    def can_ask(self, slot: Slot) -> NDArray[np.bool_]:
+        """Return (E, R), all True."""
+        return np.ones(slot.placement.node_ER.shape, dtype=np.bool_)
+
+    def carry(self, transfer: Transfer[Tensor]) -> Delivery[Tensor]:
         """Transmit every pair, then run each expert once on all that it received; everything arrives."""
+        payload_T, item_P = transfer.payload_T, torch.from_numpy(transfer.item_P)
         # In bfloat16 a fine quantiser and a little noise would drown in rounding.
         fine = torch.promote_types(payload_T.dtype, torch.float32)
-        sent_P = payload_T[torch.from_numpy(item_P).to(payload_T.device)].to(fine)
-        remote_P = slot.source_T[item_P] != slot.placement_E[expert_P]
-        snr_db_P = torch.from_numpy(np.where(remote_P, self._snr_db_TE(slot)[item_P, expert_P], np.inf))
+        sent_P = payload_T[item_P.to(payload_T.device)].to(fine)
+        snr_db_P = torch.from_numpy(np.where(transfer.at_home_P, np.inf, self._snr_db_P(transfer)))
         received_P = self.transmission(sent_P, snr_db_P.to(sent_P))
-        own_P = torch.from_numpy(~remote_P).to(sent_P.device)
+        own_P = torch.from_numpy(transfer.at_home_P).to(sent_P.device)
         received_P = torch.where(own_P.reshape(-1, *[1] * (sent_P.ndim - 1)), sent_P, received_P)
-        return Delivery(item_P, expert_P, run_experts(experts, expert_P, received_P))
+        output_P = run_experts(transfer.experts, transfer.expert_P, received_P)
+        return Delivery(transfer.item_P, transfer.expert_P, output_P)
 
-    def _snr_db_TE(self, slot: Slot) -> NDArray[np.float64]:
+    def _snr_db_P(self, transfer: Transfer[Tensor]) -> NDArray[np.float64]:
+        slot, item_P = transfer.slot, transfer.item_P
         if slot.snr is not None:
-            return slot.snr.true_db_TE
+            return slot.snr.true_db_TE[item_P, transfer.expert_P]
         if self.links is None:
             raise InvalidInputError("snr", None, "the SNR of each item's links, or a carrier with links")
-        return self.links.snr_db(slot.source_T, slot.placement_E)
+        return self.links.snr_db(slot.source_T[item_P], transfer.node_P[:, np.newaxis])[:, 0]

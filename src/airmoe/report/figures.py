@@ -115,7 +115,7 @@ def answers_around_kills(results: DemoResults, window: int = 100) -> str:
         top.plot(number, latency_ms, ".", markersize=2.5, color=ACCENT, alpha=0.5, rasterized=True)
         for queries, marker, colour, title in (
             (stream.rerouted, "o", WARM, "routed again around the lost node"),
-            (stream.degraded, "X", ALARM, "degraded: own expert as last resort"),
+            (stream.degraded, "X", ALARM, "degraded: a wanted expert did not answer"),
         ):
             chosen = np.array(queries, int)
             label = f"{title} ({len(chosen)})"

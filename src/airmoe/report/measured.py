@@ -49,7 +49,7 @@ class Figures(Record):
         latency_p50_ms: the median; None where nothing was timed.
         latency_p99_ms: the 99th percentile; None where nothing was timed.
         rerouted_share: routed again around a lost expert.
-        degraded_share: answered, but not by what the gate wanted.
+        degraded_share: an expert that was wanted did not answer.
         fallback_share: decided by another policy than was asked.
         failed_queries: queries without an answer.
         queries: all queries.

@@ -108,7 +108,7 @@ class Kills(Record):
         queries: during and after.
         failed_queries: without an answer.
         rerouted_queries: routed again around a lost node.
-        degraded_queries: answered, but not by what the gate wanted.
+        degraded_queries: an expert that was wanted did not answer.
         slowest_ms: the longest latency.
         stream: every query during.
     """

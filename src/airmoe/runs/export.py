@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from airmoe.errors import InvalidInputError, RunFolderError
-from airmoe.nn import MixtureOfExperts, NoisyTopK, pool
+from airmoe.nn import MixtureOfExperts, NoisyTopK, Pooling, pool
 from airmoe.manifest import INPUT, SNR_INPUT, InputSpec, Manifest, RadioSpec, write_manifest
 from airmoe.manifest import EXPERT_ONNX, EXTRACTOR_ONNX, GATE_ONNX
 from airmoe.runfolder import SERVER, sha256_of
@@ -29,12 +29,12 @@ TOLERANCE = 1e-4
 class _Scores(nn.Module):
     """A gate as the mesh runs it: payloads and, if it sees them, SNRs to scores."""
 
-    def __init__(self, gate: nn.Module) -> None:
+    def __init__(self, gate: nn.Module, pooling: Pooling) -> None:
         super().__init__()
-        self.gate = gate
+        self.gate, self.pooling = gate, pooling
 
     def forward(self, payload_T: Tensor, snr_db_TE: Tensor | None = None) -> Tensor:
-        return self.gate(pool(payload_T), snr_db_TE).scores_TE  # type: ignore[no-any-return]
+        return self.gate(pool(payload_T, self.pooling), snr_db_TE).scores_TE  # type: ignore[no-any-return]
 
 
 def export_onnx(module: nn.Module, inputs: Mapping[str, Tensor], path: Path) -> None:
@@ -81,7 +81,9 @@ def export_onnx(module: nn.Module, inputs: Mapping[str, Tensor], path: Path) -> 
         )
 
 
-def export_gate(gate: nn.Module, payload_T: Tensor, experts: int, path: Path) -> None:
+def export_gate(
+    gate: nn.Module, payload_T: Tensor, experts: int, path: Path, pooling: Pooling = "vector"
+) -> None:
     """Write a gate as the mesh runs it: payloads of any shape and, if it sees them, SNRs to scores (T, E).
 
     Args:
@@ -90,6 +92,7 @@ def export_gate(gate: nn.Module, payload_T: Tensor, experts: int, path: Path) ->
         payload_T: a few real payloads, for the check.
         experts: E.
         path: the file to write.
+        pooling: what a payload is.
 
     Raises:
         InvalidInputError: the gate does not say whether it sees the SNR.
@@ -100,7 +103,7 @@ def export_gate(gate: nn.Module, payload_T: Tensor, experts: int, path: Path) ->
         snr_db = torch.linspace(-20, 40, len(payload_T) * experts)
         snr_db[0], snr_db[-1] = -torch.inf, torch.inf  # links without gain and without noise
         inputs[SNR_INPUT] = snr_db.reshape(-1, experts)
-    export_onnx(_Scores(gate), inputs, path)
+    export_onnx(_Scores(gate, pooling), inputs, path)
 
 
 def export_run(
@@ -134,14 +137,14 @@ def export_run(
         InvalidInputError: the gate does not say whether it sees the SNR.
         RunFolderError: an exported network gives other outputs than PyTorch.
     """
-    gate: nn.Module = model.gate.gate if isinstance(model.gate, NoisyTopK) else model.gate
-    sees_snr, experts = _sees_snr(gate), len(model.experts)
+    gate: nn.Module = model.layer.gate.gate if isinstance(model.layer.gate, NoisyTopK) else model.layer.gate
+    sees_snr, experts = _sees_snr(gate), len(model.layer.experts)
     shared = folder / "shared"
     shared.mkdir(parents=True)
     with torch.no_grad():
         payload_T = model.extractor.eval()(example_TCHW)
     export_onnx(model.extractor, {INPUT: example_TCHW}, shared / "extractor.onnx")
-    export_gate(gate, payload_T, experts, shared / "gate.onnx")
+    export_gate(gate, payload_T, experts, shared / "gate.onnx", model.layer.pooling)
     digest = hashlib.sha256()
     for name, module in (("extractor", model.extractor), ("gate", gate)):
         save_file(module.state_dict(), shared / f"{name}.safetensors")
@@ -167,7 +170,7 @@ def export_run(
         write_manifest(client_folder, manifest)
 
     asking = EXTRACTOR_ONNX, GATE_ONNX
-    for client, expert in enumerate(model.experts):
+    for client, expert in enumerate(model.layer.experts):
         client_folder = folder / "clients" / f"{client:02d}"
         client_folder.mkdir(parents=True)
         save_file(expert.state_dict(), client_folder / "expert.safetensors")

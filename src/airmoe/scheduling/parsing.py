@@ -5,12 +5,12 @@ from functools import partial
 
 from airmoe.errors import InvalidInputError
 from airmoe.scheduling.policies.at_source import All, BestLink, Cheapest, Des, Local, RandomK, TopK, Wlr
-from airmoe.scheduling.policies.jointly import Homogeneous, Jesa, LowerBound
+from airmoe.scheduling.policies.jointly import Homogeneous, Jesa
 from airmoe.scheduling.policy import Policy
 
 POLICY_FORMS = (
     "topk:K, random:K, cheapest:K, best-link:K, local, all, wlr:THETA, des:IMPORTANCE:MAX_EXPERTS[:Z], "
-    "jesa:IMPORTANCE:MAX_EXPERTS[:Z], homogeneous:Z:MAX_EXPERTS or lower-bound:IMPORTANCE:MAX_EXPERTS[:Z]"
+    "jesa:IMPORTANCE:MAX_EXPERTS[:Z] or homogeneous:Z:MAX_EXPERTS"
 )
 """Every form that `make_policy` reads."""
 
@@ -25,7 +25,6 @@ _RULES: dict[str, tuple[_Maker, tuple[type, ...], int]] = {
     "des": (Des, (float, int, float), 2),
     "jesa": (Jesa, (float, int, float), 2),
     "homogeneous": (Homogeneous, (float, int), 2),
-    "lower-bound": (LowerBound, (float, int, float), 2),
 }
 """Rule to its class, the types of its fields, and how many of them are needed."""
 

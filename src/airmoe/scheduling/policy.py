@@ -1,6 +1,6 @@
 """What a policy is given and what it returns.
 
-Shape suffixes: T items, E experts, N nodes.
+Shape suffixes: T items, I some of them, E experts, N nodes, R replicas.
 """
 
 from dataclasses import dataclass, replace
@@ -12,62 +12,92 @@ from numpy.typing import ArrayLike, NDArray
 from airmoe.checks import indices, integer_at_least, real_array, refuse_shape, refuse_where
 from airmoe.errors import InvalidInputError
 from airmoe.links import Links, LinkSnr
-
-MOST_J = 1e250
-"""Larger energies would overflow where they are added up."""
+from airmoe.scheduling.cost import Cost
+from airmoe.scheduling.placement import Placement
 
 _LARGEST_NODE = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, eq=False)
 class Slot:
-    """What a policy may look at besides scores and prices.
+    """What a policy may look at besides scores and costs.
 
     Args:
         source_T: int64, the node that holds each item.
-        placement_E: int64, the node of each expert.
+        placement: the node of each expert, or its nodes; an integer array (E,) will do.
         links: the links as observed, if the policy may see them.
         layer: the MoE layer, counted from 1.
-        bits_T: float64, the bits of each item's payload, if it travels over links.
+        bits_T: float64, the bits of each item's payload, whatever the radio charges for.
         snr: the SNR of each item's link to each expert, where every item meets a channel of its own; left
             out, that of the links. Policies look at what was observed, carriers at the truth.
+        node_TE: int64, the node that would serve each item by each expert; left out, the expert's first.
 
     Raises:
-        InvalidInputError: an array that is not one-dimensional, a node that does not exist, a layer below 1.
+        InvalidInputError: an array of another shape, a node that does not exist, a layer below 1.
     """
 
     source_T: NDArray[np.int64]
-    placement_E: NDArray[np.int64]
-    links: Links | None = None
-    layer: int = 1
-    bits_T: NDArray[np.float64] | None = None
-    snr: LinkSnr | None = None
+    placement: Placement
+    links: Links | None
+    layer: int
+    bits_T: NDArray[np.float64] | None
+    snr: LinkSnr | None
+    node_TE: NDArray[np.int64]
 
-    def __post_init__(self) -> None:
-        last_node = _LARGEST_NODE if self.links is None else self.links.nodes - 1
-        for name in ("source_T", "placement_E"):
-            node = indices(name, getattr(self, name), 0, last_node)
-            refuse_shape(name, node, (node.size,), "one dimension")
-            object.__setattr__(self, name, node)
-        integer_at_least("layer", self.layer, 1)
-        if self.bits_T is not None:
-            refuse_shape("bits_T", self.bits_T, self.source_T.shape, "(T,)")
-        if self.snr is not None:
-            shape_TE = len(self.source_T), len(self.placement_E)
-            refuse_shape("snr", self.snr.true_db_TE, shape_TE, "(T, E)")
+    def __init__(
+        self,
+        source_T: ArrayLike,
+        placement: Placement | ArrayLike,
+        links: Links | None = None,
+        layer: int = 1,
+        bits_T: NDArray[np.float64] | None = None,
+        snr: LinkSnr | None = None,
+        node_TE: NDArray[np.int64] | None = None,
+    ) -> None:
+        placed = placement if isinstance(placement, Placement) else Placement(placement)
+        last_node = _LARGEST_NODE if links is None else links.nodes - 1
+        source = indices("source_T", source_T, 0, last_node)
+        refuse_shape("source_T", source, (source.size,), "one dimension")
+        refuse_where("placement", placed.node_ER, placed.node_ER > last_node, f"a node up to {last_node}")
+        integer_at_least("layer", layer, 1)
+        shape_TE = len(source), placed.experts
+        if bits_T is not None:
+            refuse_shape("bits_T", bits_T, source.shape, "(T,)")
+        if snr is not None:
+            refuse_shape("snr", snr.true_db_TE, shape_TE, "(T, E)")
+        if node_TE is None:
+            node_TE = np.broadcast_to(placed.first_E, shape_TE)
+        refuse_shape("node_TE", node_TE, shape_TE, "(T, E)")
+        for name, value in (
+            ("source_T", source),
+            ("placement", placed),
+            ("links", links),
+            ("layer", layer),
+            ("bits_T", bits_T),
+            ("snr", snr),
+            ("node_TE", node_TE),
+        ):
+            object.__setattr__(self, name, value)
 
     def of_items(self, item_I: NDArray[np.int64]) -> "Slot":
         """Return the same slot with these items only."""
         bits_I = None if self.bits_T is None else self.bits_T[item_I]
         snr = None if self.snr is None else self.snr.of_items(item_I)
-        return replace(self, source_T=self.source_T[item_I], bits_T=bits_I, snr=snr)
+        return replace(
+            self, source_T=self.source_T[item_I], bits_T=bits_I, snr=snr, node_TE=self.node_TE[item_I]
+        )
+
+    @property
+    def at_home_TE(self) -> NDArray[np.bool_]:
+        """True where the expert would serve the item at the item's own node: nothing is transferred."""
+        return np.asarray(self.source_T[:, np.newaxis] == self.node_TE)
 
     @property
     def observed_snr_db_TE(self) -> NDArray[np.float64] | None:
         """The SNR of each item's link to each expert, in dB, as gates and policies see it, if they may."""
         if self.snr is not None:
             return self.snr.observed_db_TE
-        return None if self.links is None else self.links.snr_db(self.source_T, self.placement_E)
+        return None if self.links is None else self.links.snr_db(self.source_T, self.node_TE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +106,7 @@ class Routing:
 
     Attributes:
         mask_TE: bool, True where the expert gets the item.
-        energy_j_T: float64, J, the sum of the chosen experts' prices; 0 where none was chosen, inf where no
+        energy_j_T: float64, J, the sum of what the chosen experts cost; 0 where none was chosen, inf where no
             expert could be reached.
         feasible_T: bool, False where the policy's own rule could not be met (an empty row is never feasible).
         subcarrier_NN: int64, the subcarrier of each link (-1 none), set by joint policies only.
@@ -99,12 +129,12 @@ class Policy(Protocol):
     def joint(self) -> bool:
         """True if it decides for all sources at once and allocates subcarriers too."""
 
-    def route(self, scores_TE: ArrayLike, price_j_TE: ArrayLike, slot: Slot) -> Routing:
+    def route(self, scores_TE: ArrayLike, cost: Cost, slot: Slot) -> Routing:
         """Choose experts.
 
         Args:
             scores_TE: gate scores, finite, >= 0.
-            price_j_TE: J to have an expert answer an item, >= 0; inf is unreachable and never chosen.
+            cost: what it takes to have an expert answer an item; one that is unreachable is never chosen.
             slot: where items and experts are, and what else may be looked at.
 
         Raises:
@@ -116,7 +146,8 @@ class Policy(Protocol):
 class JointPolicy(Policy, Protocol):
     """A policy that decides for the items of all sources in a slot, and on subcarriers, from `slot.links`.
 
-    Of a price only matters whether it is finite. `route` may raise `airmoe.errors.NotScheduledError`.
+    Of a cost, only whether an expert can be reached matters: what a link costs follows from the subcarriers.
+    `route` may raise `airmoe.errors.NotScheduledError`.
     """
 
     @property
@@ -148,29 +179,21 @@ def check_scores(name: str, scores: ArrayLike) -> NDArray[np.float64]:
     return scores_TE
 
 
-def check_prices(name: str, prices: ArrayLike, shape: tuple[int, int]) -> NDArray[np.float64]:
-    """Return prices as float64 of `shape` (T, E); refuse another shape and what is not >= 0 or inf."""
-    price_TE = real_array(name, prices)
-    refuse_shape(name, price_TE, shape, "(T, E)")
-    allowed_TE = (price_TE >= 0) & (price_TE <= MOST_J) | (price_TE == np.inf)
-    refuse_where(name, price_TE, ~allowed_TE, f"0 to {MOST_J:g} J, or inf for an unreachable expert")
-    return price_TE
-
-
-def check_inputs(
-    scores_TE: ArrayLike, price_j_TE: ArrayLike, slot: Slot
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return scores and prices as float64 (T, E) after the checks that `Policy.route` promises."""
+def check_inputs(scores_TE: ArrayLike, cost: Cost, slot: Slot) -> NDArray[np.float64]:
+    """Return scores as float64 (T, E) after the checks that `Policy.route` promises."""
     scores = check_scores("scores_TE", scores_TE)
+    if not isinstance(cost, Cost):
+        raise InvalidInputError("cost", type(cost).__name__, "a Cost of energy_j_TE and airtime_s_TE")
     items, experts = scores.shape
-    price = check_prices("price_j_TE", price_j_TE, (items, experts))
+    refuse_shape("cost.energy_j_TE", cost.energy_j_TE, (items, experts), "(T, E)")
     refuse_shape("slot.source_T", slot.source_T, (items,), "(T,)")
-    refuse_shape("slot.placement_E", slot.placement_E, (experts,), "(E,)")
-    return scores, price
+    if slot.placement.experts != experts:
+        raise InvalidInputError("experts of slot.placement", slot.placement.experts, f"{experts}, as scored")
+    return scores
 
 
-def routing_of(mask_TE: NDArray[np.bool_], price_j_TE: NDArray[np.float64]) -> Routing:
+def routing_of(mask_TE: NDArray[np.bool_], cost: Cost) -> Routing:
     """Return the routing of a rule that is met wherever any expert was chosen."""
-    energy_j_T = np.where(mask_TE, price_j_TE, 0.0).sum(axis=1)
-    energy_j_T[~np.isfinite(price_j_TE).any(axis=1)] = np.inf
+    energy_j_T = np.where(mask_TE, cost.energy_j_TE, 0.0).sum(axis=1)
+    energy_j_T[~np.any(cost.reachable_TE, axis=1)] = np.inf
     return Routing(mask_TE, energy_j_T, np.any(mask_TE, axis=1))

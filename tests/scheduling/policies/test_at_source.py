@@ -9,6 +9,7 @@ from airmoe.scheduling import (
     All,
     BestLink,
     Cheapest,
+    Cost,
     Des,
     Local,
     Policy,
@@ -29,10 +30,10 @@ SPECS += ["des:0.5:3:0.8"]
 def route(
     policy: Policy, scores: list[float], price: list[float], *, source: int = 0, layer: int = 1
 ) -> Routing:
-    """Route one item at a node, expert e being on node e."""
+    """Route one item at a node, expert e being on node e; joules are spent at 10 mW."""
     links = Links.from_snr(10.0, Ofdma(subcarriers=2), nodes=max(len(scores), source + 1))
     slot = Slot(np.array([source]), np.arange(len(scores)), links, layer)
-    return policy.route([scores], [price], slot)
+    return policy.route([scores], Cost([price], np.array([price]) / 1e-2), slot)
 
 
 def chosen(routing: Routing) -> list[int]:
@@ -64,7 +65,7 @@ def test_topk_may_take_a_score_of_zero() -> None:
 def test_random_draws_k_reachable_experts_uniformly() -> None:
     slot = Slot(np.zeros(6000, dtype=np.int64), np.arange(4))
     price_TE = np.tile([1.0, 1.0, INF, 1.0], (6000, 1))
-    mask_TE = RandomK(2, seed=1).route(np.full((6000, 4), 0.25), price_TE, slot).mask_TE
+    mask_TE = RandomK(2, seed=1).route(np.full((6000, 4), 0.25), Cost(price_TE), slot).mask_TE
     assert (mask_TE.sum(axis=1) == 2).all()
     np.testing.assert_allclose(mask_TE.mean(axis=0), [2 / 3, 2 / 3, 0, 2 / 3], atol=0.03)
 
@@ -74,7 +75,7 @@ def test_random_goes_on_with_its_stream_and_repeats_it_for_the_same_seed() -> No
 
     def draw_twice(seed: int) -> list[np.ndarray]:
         policy = RandomK(1, seed)
-        return [policy.route(ones_TE, ones_TE, slot).mask_TE for _ in range(2)]
+        return [policy.route(ones_TE, Cost(ones_TE), slot).mask_TE for _ in range(2)]
 
     first, again, other = draw_twice(0), draw_twice(0), draw_twice(1)
     np.testing.assert_array_equal(first, again)
@@ -84,7 +85,7 @@ def test_random_goes_on_with_its_stream_and_repeats_it_for_the_same_seed() -> No
 
 def test_local_takes_only_the_experts_at_the_items_own_node() -> None:
     slot = Slot(np.array([1, 0]), np.array([0, 1, 1]))
-    routing = Local().route(np.ones((2, 3)), np.ones((2, 3)), slot)
+    routing = Local().route(np.ones((2, 3)), Cost(np.ones((2, 3))), slot)
     assert routing.mask_TE.tolist() == [[False, True, True], [True, False, False]]
 
 
@@ -107,29 +108,29 @@ def test_cheapest_takes_the_least_energy_whatever_the_scores() -> None:
 def test_best_link_takes_the_best_observed_snr_whatever_scores_and_prices() -> None:
     seen_TE, true_TE = np.array([[3.0, 9.0, INF, -INF], [5.0, 1.0, 2.0, 5.0]]), np.zeros((2, 4))
     slot = Slot(np.array([4, 4]), np.arange(4), snr=LinkSnr(true_TE, seen_TE))
-    scores_TE, price_TE = np.array([[0.9, 0.1, 0, 0], [0, 1, 0, 0]]), np.array([[0, 9, 9, 0], [9, 0, 0, 9.0]])
-    assert BestLink(1).route(scores_TE, price_TE, slot).mask_TE.nonzero()[1].tolist() == [2, 0]
-    assert BestLink(2).route(scores_TE, price_TE, slot).mask_TE.nonzero()[1].tolist() == [1, 2, 0, 3]
+    scores_TE, cost = np.array([[0.9, 0.1, 0, 0], [0, 1, 0, 0]]), Cost([[0, 9, 9, 0], [9, 0, 0, 9.0]])
+    assert BestLink(1).route(scores_TE, cost, slot).mask_TE.nonzero()[1].tolist() == [2, 0]
+    assert BestLink(2).route(scores_TE, cost, slot).mask_TE.nonzero()[1].tolist() == [1, 2, 0, 3]
 
 
 def test_best_link_takes_the_best_reachable_link() -> None:
     slot = Slot(np.array([3]), np.arange(3), snr=LinkSnr([[9.0, 3.0, 5.0]]))
-    assert chosen(BestLink(1).route([[1, 0, 0]], [[INF, 1, 1]], slot)) == [2]
-    assert chosen(BestLink(3).route([[1, 0, 0]], [[INF, 1, 1]], slot)) == [1, 2]
+    assert chosen(BestLink(1).route([[1, 0, 0]], Cost([[INF, 1, 1]]), slot)) == [2]
+    assert chosen(BestLink(3).route([[1, 0, 0]], Cost([[INF, 1, 1]]), slot)) == [1, 2]
 
 
 def test_best_link_goes_by_the_links_where_items_have_none_of_their_own() -> None:
     snr_db_NN = np.array([[0, 3, 4], [5, 0, 2], [1, 2, 0.0]])
     slot = Slot(np.array([0, 1]), np.arange(3), Links.from_snr(snr_db_NN, Ofdma(subcarriers=6)))
-    routing = BestLink(1).route(np.ones((2, 3)), np.ones((2, 3)), slot)
+    routing = BestLink(1).route(np.ones((2, 3)), Cost(np.ones((2, 3))), slot)
     assert routing.mask_TE.nonzero()[1].tolist() == [0, 1]  # the own node counts as 30 dB
-    reachable = np.where(np.eye(3)[:2], INF, 1.0)
-    assert BestLink(1).route(np.ones((2, 3)), reachable, slot).mask_TE.nonzero()[1].tolist() == [2, 0]
+    elsewhere = Cost(np.where(np.eye(3)[:2], INF, 1.0))
+    assert BestLink(1).route(np.ones((2, 3)), elsewhere, slot).mask_TE.nonzero()[1].tolist() == [2, 0]
 
 
 def test_best_link_asks_for_an_snr_by_name() -> None:
     with pytest.raises(InvalidInputError, match=r"slot\.snr is None; expected links, or an SNR for each"):
-        BestLink(1).route([[0.5]], [[1.0]], Slot(np.array([0]), np.array([0])))
+        BestLink(1).route([[0.5]], Cost([[1.0]]), Slot(np.array([0]), np.array([0])))
 
 
 def test_wlr_keeps_what_scores_well_for_its_latency() -> None:
@@ -141,9 +142,10 @@ def test_wlr_keeps_what_scores_well_for_its_latency() -> None:
     assert chosen(route(Wlr(0.0, 0.1), scores, price)) == [0, 1, 2, 3]
 
 
-def test_wlr_asks_for_links_by_name() -> None:
-    with pytest.raises(InvalidInputError, match=r"slot\.links is None; .*wlr:0.5"):
-        Wlr().route([[0.5]], [[1.0]], Slot(np.array([0]), np.array([0])))
+def test_wlr_goes_by_the_time_on_the_air_whatever_the_joules() -> None:
+    slot = Slot(np.array([5]), np.arange(2))
+    routing = Wlr(1.0, 0.1).route([[0.5, 0.5]], Cost([[1.0, 2.0]], [[4.0, 2.0]]), slot)
+    assert chosen(routing) == [1]
 
 
 def test_des_takes_the_cheapest_experts_whose_scores_suffice() -> None:
@@ -162,7 +164,7 @@ def test_des_requirement_is_z_times_importance_to_the_layer() -> None:
     rng = np.random.default_rng(0)
     scores_TE, price_TE = rng.dirichlet(np.ones(6), 40), rng.uniform(1, 2, (40, 6))
     slot = Slot(np.zeros(40, dtype=np.int64), np.arange(6), layer=3)
-    routing = Des(0.9, 3, z=0.8).route(scores_TE, price_TE, slot)
+    routing = Des(0.9, 3, z=0.8).route(scores_TE, Cost(price_TE), slot)
     selection = select_experts(scores_TE, price_TE, 0.8 * 0.9**3, 3)
     np.testing.assert_array_equal(routing.mask_TE, selection.mask)
     np.testing.assert_array_equal(routing.energy_j_T, selection.energy_j)
@@ -198,7 +200,7 @@ def test_where_no_expert_is_reachable_the_row_is_empty_infeasible_and_infinitely
 def test_no_items_give_an_empty_routing(spec: str) -> None:
     links = Links.from_snr(10.0, Ofdma(subcarriers=2), nodes=3)
     slot = Slot(np.array([], dtype=np.int64), np.arange(3), links)
-    routing = make_policy(spec).route(np.empty((0, 3)), np.empty((0, 3)), slot)
+    routing = make_policy(spec).route(np.empty((0, 3)), Cost(np.empty((0, 3))), slot)
     assert routing.mask_TE.shape == (0, 3)
     assert routing.energy_j_T.shape == routing.feasible_T.shape == (0,)
 
@@ -215,25 +217,31 @@ def test_policies_at_the_source_do_not_allocate_subcarriers(spec: str) -> None:
     ("scores", "price", "source", "named"),
     [
         ([0.5, 0.5], [[1, 1]], [0], "shape of scores_TE"),
-        ([[0.5, 0.5]], [[1, 1, 1]], [0], "shape of price_j_TE"),
+        ([[0.5, 0.5]], [[1, 1, 1]], [0], r"shape of cost\.energy_j_TE"),
         ([[0.5, 0.5]], [[1, 1]], [0, 0], r"shape of slot\.source_T"),
-        ([[0.3, 0.3, 0.4]], [[1, 1, 1]], [0], r"shape of slot\.placement_E"),
+        ([[0.3, 0.3, 0.4]], [[1, 1, 1]], [0], r"experts of slot\.placement is 2; expected 3"),
         ([[0.5, -0.5]], [[1, 1]], [0], r"scores_TE\[0, 1\] is -0.5"),
         ([[np.nan, 0.5]], [[1, 1]], [0], r"scores_TE\[0, 0\] is nan"),
-        ([[0.5, 0.5]], [[1, -1]], [0], r"price_j_TE\[0, 1\] is -1.0"),
-        ([[0.5, 0.5]], [[np.nan, 1]], [0], r"price_j_TE\[0, 0\] is nan"),
+        ([[0.5, 0.5]], [[1, -1]], [0], r"energy_j_TE\[0, 1\] is -1.0"),
+        ([[0.5, 0.5]], [[np.nan, 1]], [0], r"energy_j_TE\[0, 0\] is nan"),
     ],
 )
 def test_every_policy_refuses_wrong_inputs(
     spec: str, scores: list[float], price: list[float], source: list[int], named: str
 ) -> None:
     with pytest.raises(InvalidInputError, match=named):
-        make_policy(spec).route(scores, price, Slot(np.array(source), np.array([0, 1])))
+        make_policy(spec).route(scores, Cost(price), Slot(np.array(source), np.array([0, 1])))
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_every_policy_refuses_what_is_no_cost(spec: str) -> None:
+    with pytest.raises(InvalidInputError, match=r"cost is 'list'; expected a Cost of energy_j_TE"):
+        make_policy(spec).route([[0.5]], [[1.0]], Slot(np.array([0]), np.array([0])))  # type: ignore[arg-type]
 
 
 def test_a_slot_refuses_nodes_that_its_links_do_not_have() -> None:
     links = Links.from_snr(0.0, Ofdma(subcarriers=2), nodes=2)
-    with pytest.raises(InvalidInputError, match=r"placement_E\[1\] is 2"):
+    with pytest.raises(InvalidInputError, match=r"placement\[1, 0\] is 2; expected a node up to 1"):
         Slot(np.array([0]), np.array([0, 2]), links)
 
 

@@ -13,7 +13,7 @@ from airmoe.errors import NoExpertReachedError
 from airmoe.links import Links
 from airmoe.mesh import MeshClient
 from airmoe.runfolder import client_folders
-from airmoe.scheduling import Local, Routing, Slot, TopK
+from airmoe.scheduling import Cost, Local, Routing, Slot, TopK
 from airmoe.studies.demo.asking import ask, connected_clients
 from airmoe.studies.demo.fleet import NodeFleet
 from airmoe.studies.demo.questions import Questions
@@ -115,10 +115,10 @@ class FailsForTheLast:
 
     name, joint = "fails", False
 
-    def route(self, scores_TE: ArrayLike, price_j_TE: ArrayLike, slot: Slot) -> Routing:
+    def route(self, scores_TE: ArrayLike, cost: Cost, slot: Slot) -> Routing:
         if slot.source_T[0] == CLIENTS - 1 and np.any(scores_TE):
             raise RuntimeError("no policy")
-        return TopK(1).route(scores_TE, price_j_TE, slot)
+        return TopK(1).route(scores_TE, cost, slot)
 
 
 def test_asking_together_ends_for_all_when_one_client_cannot_go_on(

@@ -11,6 +11,7 @@ from airmoe.nn import (
     LinearGate,
     MixtureOfExperts,
     MlpExpert,
+    MoeLayer,
     RadioCarrier,
     build_extractor,
 )
@@ -29,9 +30,8 @@ def model() -> MixtureOfExperts:
     torch.manual_seed(0)
     gate = LinearGate(400, CLIENTS)
     torch.nn.init.normal_(gate.linear.weight)
-    return MixtureOfExperts(
-        build_extractor("lenet5", 1, "group"), gate, [MlpExpert(400, 10) for _ in range(CLIENTS)]
-    )
+    layer = MoeLayer(gate, [MlpExpert(400, 10) for _ in range(CLIENTS)])
+    return MixtureOfExperts(build_extractor("lenet5", 1, "group"), layer)
 
 
 @pytest.fixture(scope="module")

@@ -10,18 +10,21 @@ from torch import Tensor, nn
 
 from airmoe.errors import InvalidInputError
 from airmoe.nn.experts import ClassifierExpert
+from airmoe.nn.pooling import Pooling
 
 
 class Extractor(nn.Module, ABC):
     """Images (T, C, 32, 32), float32 in [0, 1], to the payload that travels to experts; every device has it.
 
     Attributes:
-        features: width of the payload once `airmoe.nn.pool` has pooled it, which is what a gate sees.
+        features: width of the pooled payload, which is what a gate sees.
         payload_shape: of one item's payload.
+        pooling: what a payload is.
     """
 
     features: int
     payload_shape: tuple[int, ...]
+    pooling: Pooling
 
     @abstractmethod
     def tail(self, classes: int) -> ClassifierExpert:

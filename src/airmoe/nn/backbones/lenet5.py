@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from airmoe.nn.backbones.extractor import Extractor, centred, checked_norm
 from airmoe.nn.experts import ClassifierExpert
+from airmoe.nn.pooling import Pooling
 
 LeNet5Norm = Literal["group", "none"]
 
@@ -27,6 +28,7 @@ class LeNet5Extractor(Extractor):
 
     features = 400
     payload_shape = (400,)
+    pooling: Pooling = "vector"
 
     def __init__(self, channels: int, norm: LeNet5Norm = "group") -> None:
         super().__init__()

@@ -14,9 +14,12 @@ from torch.nn import functional
 from airmoe.errors import InvalidInputError, MissingExtraError
 from airmoe.nn.backbones.extractor import Extractor
 from airmoe.nn.experts import ClassifierExpert
-from airmoe.nn.gates import pool
+from airmoe.nn.pooling import Pooling, pool
 
 IMAGE_SIDE = 32
+
+_POOLING_OF_AXES: dict[int, Pooling] = {2: "vector", 3: "tokens", 4: "map"}
+"""What the states of a model are, by the number of their axes."""
 
 
 class PretrainedExtractor(Extractor):
@@ -87,7 +90,8 @@ class PretrainedExtractor(Extractor):
         self.train()
         payload_T = self._tried(source, channels)
         self.payload_shape = tuple(payload_T.shape[1:])
-        self.features = pool(payload_T).shape[1]
+        self.pooling = _POOLING_OF_AXES[payload_T.ndim]
+        self.features = pool(payload_T, self.pooling).shape[1]
 
     def forward(self, images_TCHW: Tensor) -> Tensor:
         """Return the last hidden state of images (T, C, H, W) with pixels in [0, 1]."""

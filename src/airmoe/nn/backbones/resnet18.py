@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from airmoe.checks import integer_at_least
 from airmoe.nn.backbones.extractor import Extractor, centred, checked_norm
 from airmoe.nn.experts import ClassifierExpert
-from airmoe.nn.gates import pool
+from airmoe.nn.pooling import pool
 
 ResNet18Norm = Literal["batch", "group"]
 
@@ -40,6 +40,7 @@ class ResNet18Extractor(Extractor):
         self.width, self.norm = _checked(width, norm)
         self.features = 4 * width
         self.payload_shape = (self.features, 8, 8)
+        self.pooling = "map"
         self.layers = nn.Sequential(
             _conv(channels, width, 3),
             _norm(width, norm),
@@ -78,7 +79,7 @@ class ResNet18Expert(ClassifierExpert):
 
     def logits(self, payload_P: Tensor) -> Tensor:
         """Return unnormalised log-probabilities (P, C) of maps (P, 4 width, 8, 8)."""
-        return self.classifier(pool(self.layer(payload_P)))  # type: ignore[no-any-return]
+        return self.classifier(pool(self.layer(payload_P), "map"))  # type: ignore[no-any-return]
 
 
 class BasicBlock(nn.Module):

@@ -13,7 +13,7 @@ from airmoe.checks import integer_at_least
 from airmoe.errors import InvalidInputError
 from airmoe.nn.backbones.extractor import Extractor, centred
 from airmoe.nn.experts import ClassifierExpert
-from airmoe.nn.gates import pool
+from airmoe.nn.pooling import pool
 
 IMAGE_SIDE = 32
 EXPERT_BLOCKS = 2
@@ -48,6 +48,7 @@ class VitExtractor(Extractor):
         tokens = (IMAGE_SIDE // patch) ** 2 + 1
         self.heads = heads
         self.features, self.payload_shape = width, (tokens, width)
+        self.pooling = "tokens"
         self.patches = nn.Conv2d(channels, width, patch, stride=patch)
         self.class_token_11D = nn.Parameter(_truncated_normal(1, 1, width))
         self.position_1LD = nn.Parameter(_truncated_normal(1, tokens, width))
@@ -86,7 +87,7 @@ class VitExpert(ClassifierExpert):
 
     def logits(self, payload_P: Tensor) -> Tensor:
         """Return unnormalised log-probabilities (P, C) of tokens (P, L, D)."""
-        return self.classifier(self.norm(pool(self.blocks(payload_P))))  # type: ignore[no-any-return]
+        return self.classifier(self.norm(pool(self.blocks(payload_P), "tokens")))  # type: ignore[no-any-return]
 
 
 class Block(nn.Module):

@@ -108,10 +108,11 @@ def fitting_load(layer: Layer, price_L: Floats) -> Floats:
 def _regret(layer: Layer, price_L: Floats, selection: Selection) -> Floats:
     """Return how much dearer each link's items would be served without it; a missed threshold is dearest."""
     energy_TE = layer.energy_TE(price_L)
-    remote_TE = layer.source_T[:, np.newaxis] != layer.placement_E
+    remote_TE = layer.source_T[:, np.newaxis] != layer.node_TE
     item_P, expert_P = np.nonzero(selection.mask & remote_TE)
     without_PE = energy_TE[item_P]
-    without_PE[layer.placement_E == layer.placement_E[expert_P, np.newaxis]] = np.inf
+    node_PE = layer.node_TE[item_P]
+    without_PE[node_PE == layer.node_TE[item_P, expert_P, np.newaxis]] = np.inf
     other = cheapest_sets(layer.scores_TE[item_P], without_PE, layer.threshold_T[item_P], layer.max_experts)
     missed_j = 1e3 * rank_of(selection)[1]
     lost_P = selection.feasible[item_P] & ~other.feasible

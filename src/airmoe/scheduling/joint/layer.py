@@ -27,7 +27,7 @@ class Layer:
         threshold_T: what an item's chosen scores must sum to.
         max_experts: D.
         source_T: the node of each item.
-        placement_E: the node of each expert.
+        node_TE: the node that would serve each item by each expert.
         bits_T: bits of each item's payload.
         compute_j_E: J that an expert spends on an item.
         reachable_TE: pairs that may be chosen at all.
@@ -39,7 +39,7 @@ class Layer:
     threshold_T: Floats
     max_experts: int
     source_T: Indices
-    placement_E: Indices
+    node_TE: Indices
     bits_T: Floats
     compute_j_E: Floats
     reachable_TE: NDArray[np.bool_]
@@ -55,7 +55,7 @@ class Layer:
     def link_NN(self) -> NDArray[np.bool_]:
         """True for the links that may be scheduled."""
         link_NN = np.zeros((self.nodes, self.nodes), dtype=np.bool_)
-        link_NN[np.ix_(np.unique(self.source_T), np.unique(self.placement_E))] = True
+        link_NN[self.source_T[:, np.newaxis], self.node_TE] = True
         np.fill_diagonal(link_NN, False)
         return link_NN | link_NN.T if self.charge_return else link_NN
 
@@ -81,7 +81,7 @@ class Layer:
         price_NN[self.link_NN] = price_L
         if self.charge_return:
             price_NN = price_NN + price_NN.T
-        energy_TE = price_NN[self.source_T[:, np.newaxis], self.placement_E]
+        energy_TE = price_NN[self.source_T[:, np.newaxis], self.node_TE]
         energy_TE *= self.bits_T[:, np.newaxis]
         energy_TE += self.compute_j_E
         energy_TE[~self.reachable_TE] = np.inf
@@ -102,7 +102,7 @@ class Layer:
 
     def sum_L(self, item_P: Indices, expert_P: Indices, value_P: Floats) -> Floats:
         """Return the sum of the values of all pairs that use each scheduled link."""
-        link_P = self.source_T[item_P] * self.nodes + self.placement_E[expert_P]
+        link_P = self.source_T[item_P] * self.nodes + self.node_TE[item_P, expert_P]
         value_NN = np.bincount(link_P, weights=value_P, minlength=self.nodes**2)
         value_NN = value_NN.reshape(self.nodes, self.nodes)
         if self.charge_return:

@@ -14,10 +14,11 @@ from airmoe.checks import indices, integer_at_least, real_array, refuse_shape, r
 from airmoe.errors import InvalidInputError
 from airmoe.links import Links, Ofdma
 from airmoe.randomness import stream
+from airmoe.scheduling.cost import MOST_J
 from airmoe.scheduling.joint.bounds import TightBound
 from airmoe.scheduling.joint.descent import Schedule, descend, fitting_load, rank_of
 from airmoe.scheduling.joint.layer import Floats, Layer
-from airmoe.scheduling.policy import MOST_J, check_scores
+from airmoe.scheduling.policy import check_scores
 from airmoe.scheduling.selection.hard_items import EXACT
 from airmoe.scheduling.selection.select import Selection
 
@@ -35,6 +36,7 @@ class Plan:
         energy_j: J of the whole layer, `comm_j` + `compute_j`.
         comm_j: J of all transfers.
         compute_j: J of all computation.
+        airtime_s: s that the busiest link is on the air.
         lower_bound_j: no schedule costs less in which as few items miss their threshold; 0 if no bound was
             asked for, or if more items miss it than if every link had its best subcarrier.
         gap: how far `energy_j` may be above the optimum, relative to `lower_bound_j`; inf where that is 0 and
@@ -49,6 +51,7 @@ class Plan:
     energy_j: float
     comm_j: float
     compute_j: float
+    airtime_s: float
     lower_bound_j: float
     gap: float
     proven_optimal: bool
@@ -90,7 +93,8 @@ def schedule_layer(
         radio: the OFDMA radio; M is its number of subcarriers.
         threshold: q, one number or (T,), from 0 to 1.
         max_experts: D, an integer >= 1.
-        placement: integer (E,), the node of each expert; left out, expert e is on node e.
+        placement: integer (E,), the node of each expert, or (N, E), the node by which the items of each node
+            would be served; left out, expert e is on node e.
         reachable: bool (T, E), False where an item must not go to an expert; left out, all True.
         token_bits: s0, bits of a payload, one number or (T,), > 0. The default is a hidden state of 4096
             values of 16 bits.
@@ -131,7 +135,8 @@ def schedule_layer(
             break
         descent.restart(stream(seed, "jesa restarts", restart))
     descent.tighten()
-    return _plan(layer, descent.best, fixed_j_E, descent.missed, 0.0 if bound == "none" else descent.bound_j)
+    proven_j = 0.0 if bound == "none" else descent.bound_j
+    return _plan(layer, descent.best, fixed_j_E, descent.missed, proven_j, radio.power_w)
 
 
 class _Descents:
@@ -186,7 +191,9 @@ class _Descents:
             self.bound_j, self._tightened = max(self.bound_j, bound.tighten()), self.best
 
 
-def _plan(layer: Layer, best: Schedule, fixed_j_E: Floats, missed: int, bound_j: float) -> Plan:
+def _plan(
+    layer: Layer, best: Schedule, fixed_j_E: Floats, missed: int, bound_j: float, power_w: float
+) -> Plan:
     energy_j = best.rank[1]
     mask_TE = best.selection.mask
     compute_j = float((mask_TE * layer.compute_j_E).sum())
@@ -206,12 +213,21 @@ def _plan(layer: Layer, best: Schedule, fixed_j_E: Floats, missed: int, bound_j:
         energy_j=whole_j,
         comm_j=max(energy_j - compute_j, 0.0),
         compute_j=compute_j + fixed_j,
+        airtime_s=_busiest_j(layer, best) / power_w,
         lower_bound_j=bound_j,
         gap=gap,
         proven_optimal=bool(gap <= EXACT and not fixed_j_E.any()),
         iterations=len(best.falling_j),
         round_energy_j=best.falling_j,
     )
+
+
+def _busiest_j(layer: Layer, best: Schedule) -> float:
+    """Return the largest energy that any link spends."""
+    load_L = layer.load_L(best.selection.mask)
+    used_L = np.flatnonzero(load_L)
+    energy_L = load_L[used_L] * layer.price_LM[used_L, best.column_L[used_L]]
+    return float(energy_L.max(initial=0.0))
 
 
 def _checked_layer(
@@ -233,8 +249,12 @@ def _checked_layer(
     nodes = len(gain_NNM)
     source_T = indices("source", source, 0, nodes - 1)
     refuse_shape("source", source_T, (items,), "(T,)")
-    placement_E = indices("placement", np.arange(experts) if placement is None else placement, 0, nodes - 1)
-    refuse_shape("placement", placement_E, (experts,), "(E,)")
+    placed = indices("placement", np.arange(experts) if placement is None else placement, 0, nodes - 1)
+    if placed.ndim == 2 and placed.shape == (nodes, experts):
+        node_TE = placed[source_T]
+    else:
+        refuse_shape("placement", placed, (experts,), "(E,)")
+        node_TE = np.broadcast_to(placed, (items, experts))
     threshold_T = _per_item("threshold", threshold, items)
     refuse_where("threshold", threshold_T, ~((threshold_T >= 0) & (threshold_T <= 1)), "a number from 0 to 1")
     bits_T = _per_item("token_bits", token_bits, items)
@@ -250,7 +270,7 @@ def _checked_layer(
         threshold_T=threshold_T,
         max_experts=integer_at_least("max_experts", max_experts, 1),
         source_T=source_T,
-        placement_E=placement_E,
+        node_TE=node_TE,
         bits_T=bits_T,
         compute_j_E=_per_expert("compute_j_per_token", compute_j_per_token, experts),
         reachable_TE=reachable_TE,

@@ -1,7 +1,7 @@
 """Policies: at an item's source alone, or jointly for all sources with their subcarriers."""
 
 from airmoe.scheduling.policies.at_source import All, BestLink, Cheapest, Des, Local, RandomK, TopK, Wlr
-from airmoe.scheduling.policies.jointly import Homogeneous, Jesa, LowerBound
+from airmoe.scheduling.policies.jointly import Homogeneous, Jesa
 
 __all__ = [
     "All",
@@ -11,7 +11,6 @@ __all__ = [
     "Homogeneous",
     "Jesa",
     "Local",
-    "LowerBound",
     "RandomK",
     "TopK",
     "Wlr",

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from airmoe.checks import integer_at_least, number_within, positive_number
 from airmoe.errors import InvalidInputError
 from airmoe.randomness import stream
+from airmoe.scheduling.cost import Cost
 from airmoe.scheduling.policy import Routing, Slot, check_inputs, routing_of
 from airmoe.scheduling.selection.select import select_experts
 
@@ -31,10 +32,10 @@ class TopK:
         """E.g. "topk:2"."""
         return f"topk:{self.k}"
 
-    def route(self, scores_TE: ArrayLike, price_j_TE: ArrayLike, slot: Slot) -> Routing:
+    def route(self, scores_TE: ArrayLike, cost: Cost, slot: Slot) -> Routing:
         """Choose; see `Policy.route`."""
-        scores, price = check_inputs(scores_TE, price_j_TE, slot)
-        return routing_of(_smallest(-scores, np.isfinite(price), self.k), price)
+        scores = check_inputs(scores_TE, cost, slot)
+        return routing_of(_smallest(-scores, cost.reachable_TE, self.k), cost)
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,10 @@ class RandomK:
         """E.g. "random:1"."""
         return f"random:{self.k}"
 
-    def route(self, scores_TE: ArrayLike, price_j_TE: ArrayLike, slot: Slot) -> Routing:
+    def route(self, scores_TE: ArrayLike, cost: Cost, slot: Slot) -> Routing:
         """Choose; see `Policy.route`."""
-        _, price = check_inputs(scores_TE, price_j_TE, slot)
-        return routing_of(_smallest(self._stream.random(price.shape), np.isfinite(price), self.k), price)
+        scores = check_inputs(scores_TE, cost, slot)
+        return routing_of(_smallest(self._stream.random(scores.shape), cost.reachable_TE, self.k), cost)
 
 
 @dataclass(frozen=True)
@@ -73,11 +74,10 @@ class Local:
         """Always "local"."""
         return "local"
 
-    def route(self, scores_TE: ArrayLike, price_j_TE: ArrayLike, slot: Slot) -> Routing:
+    def route(self, scores_TE: ArrayLike, cost: Cost, slot: Slot) -> Routing:
         """Choose; see `Policy.route`."""
-        _, price = check_inputs(scores_TE, price_j_TE, slot)
-        at_home_TE = slot.source_T[:, np.newaxis] == slot.placement_E[np.newaxis, :]
-        return routing_of(at_home_TE & np.isfinite(price), price)
+        check_inputs(scores_TE, cost, slot)
+        return routing_of(slot.at_home_TE & cost.reachable_TE, cost)
 
 
 @dataclass(frozen=True)
@@ -95,10 +95,10 @@ class Cheapest:
         """E.g. "cheapest:1"."""
         return f"cheapest:{self.k}"
 
-    def route(self, scores_TE: ArrayLike, price_j_TE: ArrayLike, slot: Slot) -> Routing:
+    def route(self, scores_TE: ArrayLike, cost: Cost, slot: Slot) -> Routing:
         """Choose; see `Policy.route`."""
-        _, price = check_inputs(scores_TE, price_j_TE, slot)
-        return routing_of(_smallest(price, np.isfinite(price), self.k), price)
+        check_inputs(scores_TE, cost, slot)
+        return routing_of(_smallest(cost.energy_j_TE, cost.reachable_TE, self.k), cost)
 
 
 @dataclass(frozen=True)
@@ -116,16 +116,16 @@ class BestLink:
         """E.g. "best-link:1"."""
         return f"best-link:{self.k}"
 
-    def route(self, scores_TE: ArrayLike, price_j_TE: ArrayLike, slot: Slot) -> Routing:
+    def route(self, scores_TE: ArrayLike, cost: Cost, slot: Slot) -> Routing:
         """Choose; see `Policy.route`.
 
         Raises:
             InvalidInputError: the slot says nothing about SNR.
         """
-        _, price = check_inputs(scores_TE, price_j_TE, slot)
+        check_inputs(scores_TE, cost, slot)
         if (snr_db_TE := slot.observed_snr_db_TE) is None:
             raise InvalidInputError("slot.snr", None, "links, or an SNR for each item and expert")
-        return routing_of(_smallest(-snr_db_TE, np.isfinite(price), self.k), price)
+        return routing_of(_smallest(-snr_db_TE, cost.reachable_TE, self.k), cost)
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class Wlr:
     """Weight-to-latency ratio, after WDMoE (arXiv 2405.03131); the formula is ours.
 
     With latency tau_j = s0 / r + compute_s, just compute_s at the item's own node, an expert is chosen if
-    t_j / tau_j is at least theta times the largest such ratio. The airtime s0 / r is the price over P0.
+    t_j / tau_j is at least theta times the largest such ratio. The airtime s0 / r is that of the cost.
 
     Args:
         theta: from 0 to 1; 1 takes the best ratio alone.
@@ -154,18 +154,12 @@ class Wlr:
         name = f"wlr:{shortest(self.theta)}"
         return name if self.compute_s == 1e-4 else f"{name}:{shortest(self.compute_s)}"
 
-    def route(self, scores_TE: ArrayLike, price_j_TE: ArrayLike, slot: Slot) -> Routing:
-        """Choose; see `Policy.route`. The slot must have links.
-
-        Raises:
-            InvalidInputError: as `Policy.route`, or the slot has no links.
-        """
-        scores, price = check_inputs(scores_TE, price_j_TE, slot)
-        if slot.links is None:
-            raise InvalidInputError("slot.links", None, f"links, which {self.name} reads the power from")
-        ratio_TE = scores / (price / slot.links.radio.power_w + self.compute_s)
+    def route(self, scores_TE: ArrayLike, cost: Cost, slot: Slot) -> Routing:
+        """Choose; see `Policy.route`."""
+        scores = check_inputs(scores_TE, cost, slot)
+        ratio_TE = scores / (cost.airtime_s_TE + self.compute_s)
         enough_TE = ratio_TE >= self.theta * ratio_TE.max(axis=1, keepdims=True)
-        return routing_of(enough_TE & np.isfinite(price), price)
+        return routing_of(enough_TE & cost.reachable_TE, cost)
 
 
 @dataclass(frozen=True)
@@ -179,10 +173,10 @@ class All:
         """Always "all"."""
         return "all"
 
-    def route(self, scores_TE: ArrayLike, price_j_TE: ArrayLike, slot: Slot) -> Routing:
+    def route(self, scores_TE: ArrayLike, cost: Cost, slot: Slot) -> Routing:
         """Choose; see `Policy.route`."""
-        _, price = check_inputs(scores_TE, price_j_TE, slot)
-        return routing_of(np.isfinite(price), price)
+        check_inputs(scores_TE, cost, slot)
+        return routing_of(cost.reachable_TE, cost)
 
 
 @dataclass(frozen=True)
@@ -212,11 +206,11 @@ class Des:
         """E.g. "des:0.5:2", or "des:0.5:2:0.8" where z is not 1."""
         return layered_name("des", self.importance, self.max_experts, self.z)
 
-    def route(self, scores_TE: ArrayLike, price_j_TE: ArrayLike, slot: Slot) -> Routing:
+    def route(self, scores_TE: ArrayLike, cost: Cost, slot: Slot) -> Routing:
         """Choose; see `Policy.route`."""
-        scores, price = check_inputs(scores_TE, price_j_TE, slot)
+        scores = check_inputs(scores_TE, cost, slot)
         threshold = self.z * self.importance**slot.layer
-        selection = select_experts(scores, price, threshold, self.max_experts)
+        selection = select_experts(scores, cost.energy_j_TE, threshold, self.max_experts)
         return Routing(selection.mask, selection.energy_j, selection.feasible)
 
 

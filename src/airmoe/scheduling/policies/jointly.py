@@ -12,18 +12,18 @@ from numpy.typing import ArrayLike, NDArray
 from airmoe.checks import integer_at_least, number_within
 from airmoe.errors import InvalidInputError
 from airmoe.links import Links
+from airmoe.scheduling.cost import Cost
 from airmoe.scheduling.joint.schedule import schedule_layer
 from airmoe.scheduling.policies.at_source import Des, layered_name, shortest
 from airmoe.scheduling.policy import Routing, Slot, check_inputs
-from airmoe.scheduling.selection.select import select_experts
 
 
 @dataclass(frozen=True)
 class Jesa:
     """Joint expert and subcarrier allocation (`schedule_layer`); deeper layers ask for less.
 
-    Chosen scores must sum to at least q = z * importance^layer. Of a price only matters whether it is finite:
-    what a link costs follows from `slot.links` and the subcarriers chosen.
+    Chosen scores must sum to at least q = z * importance^layer. Of a cost, only whether an expert can be
+    reached matters: what a link costs follows from `slot.links` and the subcarriers chosen.
 
     Args:
         importance: gamma0, from 0 to 1.
@@ -51,13 +51,13 @@ class Jesa:
         """The same requirement, met at each source alone."""
         return Des(self.importance, self.max_experts, self.z)
 
-    def route(self, scores_TE: ArrayLike, price_j_TE: ArrayLike, slot: Slot) -> Routing:
+    def route(self, scores_TE: ArrayLike, cost: Cost, slot: Slot) -> Routing:
         """Choose; see `Policy.route`.
 
         Raises:
             InvalidInputError: as `Policy.route`, or the slot lacks links or payload sizes.
         """
-        scores, price = check_inputs(scores_TE, price_j_TE, slot)
+        scores = check_inputs(scores_TE, cost, slot)
         links, bits_T = _radio_of(self.name, slot)
         plan = schedule_layer(
             scores,
@@ -66,8 +66,8 @@ class Jesa:
             links.radio,
             threshold=self.z * self.importance**slot.layer,
             max_experts=self.max_experts,
-            placement=slot.placement_E,
-            reachable=np.isfinite(price),
+            placement=_node_NE(slot, links.nodes),
+            reachable=cost.reachable_TE,
             token_bits=bits_T,
             bound="none",
         )
@@ -102,49 +102,10 @@ class Homogeneous:
         """The same requirement, met at each source alone."""
         return Des(1.0, self.max_experts, self.z)
 
-    def route(self, scores_TE: ArrayLike, price_j_TE: ArrayLike, slot: Slot) -> Routing:
+    def route(self, scores_TE: ArrayLike, cost: Cost, slot: Slot) -> Routing:
         """Choose; see `Jesa.route`."""
         _radio_of(self.name, slot)
-        return Jesa(1.0, self.max_experts, self.z).route(scores_TE, price_j_TE, slot)
-
-
-@dataclass(frozen=True)
-class LowerBound:
-    """LB: every link on its own best subcarrier, several links on one if need be. No radio can do this.
-
-    Args:
-        importance: gamma0, from 0 to 1.
-        max_experts: D, the most experts an item may get.
-        z: the requirement before the layer's importance, from 0 to 1.
-    """
-
-    importance: float = 0.5
-    max_experts: int = 2
-    z: float = 1.0
-    joint: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        Jesa(self.importance, self.max_experts, self.z)
-
-    @property
-    def name(self) -> str:
-        """E.g. "lower-bound:0.5:2"."""
-        return layered_name("lower-bound", self.importance, self.max_experts, self.z)
-
-    @property
-    def fallback(self) -> Des:
-        """The same requirement, met at each source alone."""
-        return Des(self.importance, self.max_experts, self.z)
-
-    def route(self, scores_TE: ArrayLike, price_j_TE: ArrayLike, slot: Slot) -> Routing:
-        """Choose; see `Jesa.route`. The subcarriers returned are not exclusive."""
-        scores, price = check_inputs(scores_TE, price_j_TE, slot)
-        links, bits_T = _radio_of(self.name, slot)
-        best_NN = links.best_subcarrier_NN
-        per_bit_j_TE = links.energy_per_bit_j(best_NN)[slot.source_T[:, np.newaxis], slot.placement_E]
-        energy_TE = np.where(np.isfinite(price), bits_T[:, np.newaxis] * per_bit_j_TE, np.inf)
-        chosen = select_experts(scores, energy_TE, self.z * self.importance**slot.layer, self.max_experts)
-        return Routing(chosen.mask, chosen.energy_j, chosen.feasible, best_NN)
+        return Jesa(1.0, self.max_experts, self.z).route(scores_TE, cost, slot)
 
 
 def _radio_of(name: str, slot: Slot) -> tuple[Links, NDArray[np.float64]]:
@@ -154,3 +115,10 @@ def _radio_of(name: str, slot: Slot) -> tuple[Links, NDArray[np.float64]]:
     if slot.bits_T is None:
         raise InvalidInputError("slot.bits_T", None, f"the bits of each payload, which {name} prices")
     return slot.links, slot.bits_T
+
+
+def _node_NE(slot: Slot, nodes: int) -> NDArray[np.int64]:
+    """Return the node that would serve the items of each node by each expert."""
+    node_NE = np.tile(slot.placement.first_E, (nodes, 1))
+    node_NE[slot.source_T] = slot.node_TE
+    return node_NE

@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from airmoe.checks import integer_at_least, real_array, refuse_where
 from airmoe.errors import InvalidInputError
-from airmoe.scheduling.policy import check_prices, check_scores
+from airmoe.scheduling.cost import check_energies
+from airmoe.scheduling.policy import check_scores
 from airmoe.scheduling.selection.hard_items import prove_set
 
 SCORE_TOLERANCE = 1e-9  # a float32 softmax may sum to less than 1
@@ -78,10 +79,10 @@ def select_experts(
     energy_j = real_array("energy", energy)
     if energy_j.shape == (experts,):
         energy_TE = np.broadcast_to(
-            check_prices("energy", energy_j[np.newaxis], (1, experts)), (items, experts)
+            check_energies("energy", energy_j[np.newaxis], (1, experts)), (items, experts)
         )
     else:
-        energy_TE = check_prices("energy", energy_j, (items, experts))
+        energy_TE = check_energies("energy", energy_j, (items, experts))
     threshold_T = real_array("threshold", threshold)
     if threshold_T.shape not in ((), (items,)):
         raise InvalidInputError("shape of threshold", threshold_T.shape, f"a number or (T,) = {(items,)}")

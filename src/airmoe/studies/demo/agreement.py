@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from airmoe.errors import MeshError
 from airmoe.mesh import MeshClient
 from airmoe.networked.run import as_pixels
-from airmoe.nn import LocalCarrier, MixtureOfExperts
+from airmoe.nn import MixtureOfExperts
 from airmoe.scheduling import TopK
 from airmoe.studies.demo.asking import predict
 
@@ -28,17 +28,16 @@ def mesh_minus_simulation(
 ) -> float:
     """Return the largest difference between class probabilities from the mesh and from one process.
 
-    The mesh is asked top-1 and top-2; the same mixture answers with the local carrier.
+    The mesh is asked top-1 and top-2; the same mixture answers with all experts in this process.
 
     Raises:
         MeshError: they differ by more than `SAME_ANSWERS`.
     """
-    worst, model.carrier = 0.0, LocalCarrier()
+    worst = 0.0
     for client, _, part_TCHW in batches_in_turn(clients, images_TCHW):
         for policy in (TopK(1), TopK(2)):
-            model.policy = policy
             with torch.no_grad():
-                expected_TC = model(as_pixels(part_TCHW)).y_TC.numpy()
+                expected_TC = model(as_pixels(part_TCHW), policy=policy).y_TC.numpy()
             answered_TC = predict(client, part_TCHW, policy=policy).probability_TC
             worst = max(worst, float(np.abs(answered_TC - expected_TC).max()))
     return refused_if_large(worst)

@@ -22,7 +22,7 @@ from airmoe.mesh.client import GateFunction
 from airmoe.mesh.networks import OnnxGate
 from airmoe.networked.config import NetworkedConfig
 from airmoe.networked.run import as_pixels
-from airmoe.nn import LocalCarrier, MixtureOfExperts, RadioCarrier
+from airmoe.nn import MixtureOfExperts, RadioCarrier
 from airmoe.progress import Progress
 from airmoe.radio import Analog
 from airmoe.randomness import stream
@@ -118,12 +118,12 @@ class AnalogComparison:
         """
         method, worst = self._aware, 0.0
         model, policy = method.model, method.policy
-        model.carrier, model.policy = LocalCarrier(), policy
         noiseless = Links.from_snr(_NOISELESS_DB, self._radio, self._clients)
         for client, first, part_TCHW in batches_in_turn(clients, self._questions.images_TCHW):
             seen, source_T = self._links_T[first], np.full(len(part_TCHW), client.manifest.client)
+            snr = LinkSnr(seen.snr_db(source_T))
             with torch.no_grad():
-                expected = model(as_pixels(part_TCHW), source_T, LinkSnr(seen.snr_db(source_T)))
+                expected = model(as_pixels(part_TCHW), source_T, snr=snr, policy=policy)
             links = noiseless.with_observed(seen)
             answered = predict(client, part_TCHW, policy=policy, gate=method.gate, links=links)
             worst = max(worst, float(np.abs(answered.probability_TC - expected.y_TC.numpy()).max()))

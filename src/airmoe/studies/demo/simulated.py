@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from airmoe.dispatch.loop import Carrier
+from airmoe.dispatch import Carrier
 from airmoe.links import LinkSnr
 from airmoe.networked.fedce import Network
 from airmoe.nn import MixtureOfExperts
@@ -36,7 +36,7 @@ def ask_simulated(
     Bytes are those of features out and probabilities back, without frames; latency is not measured.
 
     Args:
-        model: the mixture; its carrier and policy are replaced.
+        model: the mixture.
         policy: decides.
         carrier: transports and prices.
         questions: what every client asks; client i is node i.
@@ -44,7 +44,6 @@ def ask_simulated(
     """
     model.eval()
     clients, images = questions.clients, len(questions.labels_T)
-    model.carrier, model.policy = carrier, policy
     answers, requests, energies, own_weights = [], [], [], []
     client_Q = np.repeat(np.arange(clients), images)
     features_TF = outputs_in_batches(model.extractor, questions.pixels_TCHW)
@@ -52,7 +51,13 @@ def ask_simulated(
         source_I = client_Q[query_I]
         features_IF = features_TF.repeat(len(query_I) // images, 1)
         with torch.no_grad():
-            output = model.answer(features_IF, source_I, None if snr is None else snr.of_items(query_I))
+            output = model.layer(
+                features_IF,
+                source_I,
+                snr=None if snr is None else snr.of_items(query_I),
+                policy=policy,
+                carrier=carrier,
+            )
         assert output.dispatched is not None
         answers.append(output.y_TC.argmax(dim=1).numpy())
         requests.append(output.dispatched.requested_TE)

@@ -12,7 +12,7 @@ from airmoe.networked import train_central_moe, train_fedavg_network, train_run
 from airmoe.networked.config import NetworkedConfig
 from airmoe.networked.fedce import Network
 from airmoe.networked.run import ClientData, Report, train_gate
-from airmoe.nn import MixtureOfExperts
+from airmoe.nn import MixtureOfExperts, MoeLayer
 from airmoe.progress import Progress
 from airmoe.report.results import CurvePoint, StageTraining
 from airmoe.runs.checkpoint import MetricsRow
@@ -115,13 +115,13 @@ def _train_aware(
     """
     config = config.model_copy(update={"gate": config.gate.model_copy(update={"channel_aware": True})})
     features_TF = [outputs_in_batches(naive.extractor, images) for images in data.images_TCHW]
-    experts = list(naive.experts)
+    experts = list(naive.layer.experts)
     gate, rows = train_gate(
         "channel-aware gate", config, naive.extractor, experts, features_TF, data, None, report
     )
     save_file(gate.state_dict(), run / "shared" / f"{AWARE_GATE}.safetensors")
     export_gate(gate, features_TF[0][:32], len(experts), run / "shared" / f"{AWARE_GATE}.onnx")
-    return MixtureOfExperts(naive.extractor, gate, experts).eval(), rows
+    return MixtureOfExperts(naive.extractor, MoeLayer(gate, experts)).eval(), rows
 
 
 def _counted(progress: Progress, activity: str, total: int) -> Report:

@@ -28,7 +28,7 @@ class Trial:
         bytes_Q: int64, bytes of requests and replies as framed.
         latency_s_Q: float64, seconds; NaN where nothing was timed.
         rerouted_Q: bool, routed again around a lost expert.
-        degraded_Q: bool, answered by the client's own expert as the last resort.
+        degraded_Q: bool, an expert that was wanted did not answer.
         fallback_Q: bool, decided by another policy than was asked, since no scheduler decided.
     """
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from airmoe.channel_aware.stages import unseen
+from airmoe.dispatch import Carrier
 from airmoe.links import LinkSnr
 from airmoe.nn import LocalCarrier, MixtureOfExperts, RadioCarrier
 from airmoe.radio import make_transmission
@@ -61,46 +62,39 @@ def ask_over_links(asked: Asked, settings: GatingSettings, seed: int, point: int
         snr = LinkSnr(np.take_along_axis(snr.true_db_TE, link_T[:, None], axis=1))
     if settings.method in (*CLEAN, *BLIND):
         snr = unseen(snr.true_db_TE)
-    model = asked.model
-    model.policy = settings.policy(seed)
-    model.carrier = RadioCarrier(make_transmission(settings.transmission))
+    policy, radio = settings.policy(seed), RadioCarrier(make_transmission(settings.transmission))
+    carrier: Carrier[Tensor, Tensor] = radio
     if settings.method == "channel off":
-        model.carrier, snr = LocalCarrier(), unseen(snr.true_db_TE)
-    ask = _ask_all if settings.method == "oracle" else _ask
+        carrier, snr = LocalCarrier(), unseen(snr.true_db_TE)
+
+    def ask(payload_B: Tensor, labels_B: Tensor, snr: LinkSnr) -> tuple[Tensor, NDArray[np.bool_]]:
+        if settings.method == "oracle":
+            return _ask_all(asked.model, radio, payload_B, labels_B, snr)
+        output = asked.model.layer(payload_B, snr=snr, policy=policy, carrier=carrier)
+        assert output.dispatched is not None
+        return output.y_TC.argmax(dim=1) == labels_B, output.dispatched.arrived_TE
+
     right, chosen = [], []
     with torch.no_grad(), torch_seeded(seed, "study noise", point):
         for batch_B in torch.arange(len(asked.labels_T)).split(BATCH):
             rows_B = batch_B.numpy()
-            right_B, chosen_BE = ask(
-                model, asked.payload_T[batch_B], asked.labels_T[batch_B], snr.of_items(rows_B)
-            )
+            right_B, chosen_BE = ask(asked.payload_T[batch_B], asked.labels_T[batch_B], snr.of_items(rows_B))
             right.append(right_B.cpu().numpy())
             chosen.append(chosen_BE)
     return Outcome(np.concatenate(right), np.concatenate(chosen), snr.true_db_TE)
 
 
-def _ask(
-    model: MixtureOfExperts, payload_B: Tensor, labels_B: Tensor, snr: LinkSnr
-) -> tuple[Tensor, NDArray[np.bool_]]:
-    output = model.answer(payload_B, None, snr)
-    assert output.dispatched is not None
-    return output.y_TC.argmax(dim=1) == labels_B, output.dispatched.arrived_TE
-
-
 def _ask_all(
-    model: MixtureOfExperts, payload_B: Tensor, labels_B: Tensor, snr: LinkSnr
+    model: MixtureOfExperts, radio: RadioCarrier, payload_B: Tensor, labels_B: Tensor, snr: LinkSnr
 ) -> tuple[Tensor, NDArray[np.bool_]]:
     """Ask every expert over its own link; right if any of them is, and those that are count as chosen."""
-    assert isinstance(model.carrier, RadioCarrier)
     right_BE = torch.stack(
         [
             expert(
-                model.carrier.transmission(
-                    payload_B, torch.from_numpy(snr.true_db_TE[:, number]).to(payload_B)
-                )
+                radio.transmission(payload_B, torch.from_numpy(snr.true_db_TE[:, number]).to(payload_B))
             ).argmax(dim=1)
             == labels_B
-            for number, expert in enumerate(model.experts)
+            for number, expert in enumerate(model.layer.experts)
         ],
         dim=1,
     )

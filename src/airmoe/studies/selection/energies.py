@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 from airmoe.scheduling import (
     All,
     Cheapest,
+    Cost,
     Des,
     Policy,
     RandomK,
@@ -211,10 +212,9 @@ def _at_source(settings: EnergySettings, policy: Policy, layer: DrawnLayer, numb
     placement_E = np.arange(settings.nodes)
     bits_T = np.full(len(layer.source_T), settings.token_bits)
     slot = Slot(layer.source_T, placement_E, layer.links, number, bits_T)
-    price_TE = _comm_j_TE(settings, layer, standing_NN)
-    if settings.policy != "wlr":  # which reads airtime from prices
-        price_TE = price_TE + layer.compute_j_E
-    mask_TE = policy.route(layer.scores_TE, price_TE, slot).mask_TE
+    comm_j_TE = _comm_j_TE(settings, layer, standing_NN)
+    cost = Cost(comm_j_TE + layer.compute_j_E, comm_j_TE / layer.links.radio.power_w)
+    mask_TE = policy.route(layer.scores_TE, cost, slot).mask_TE
     if settings.policy not in {"topk", "random", "all"}:
         return _charged(settings, layer, mask_TE, standing_NN)
     load_NN = np.zeros((settings.nodes, settings.nodes))

@@ -1,0 +1,163 @@
+"""The MoE layer: a gate scores, a policy decides, a carrier carries, the outputs are mixed.
+
+Shape suffixes: T items, E experts, F features, C outputs.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+
+from airmoe.checks import integer_at_least
+from airmoe.dispatch import Carrier, Delivery, Dispatched, Transfer, dispatch
+from airmoe.errors import InvalidInputError, telling
+from airmoe.links import LinkSnr
+from airmoe.nn.carriers import LocalCarrier
+from airmoe.nn.combine import Normalise, combine, mixing_weights
+from airmoe.nn.gates import topk_mask
+from airmoe.nn.pooling import Pooling, checked_pooling, pool
+from airmoe.scheduling import Placement, Policy, Slot, TopK
+
+
+@dataclass(frozen=True)
+class MoeOutput:
+    """What a mixture answers.
+
+    Attributes:
+        y_TC: the mixed outputs.
+        scores_TE: of the gate.
+        load_TE: of a gate that is noisy while training; see `airmoe.nn.gates.GateOutput`.
+        weights_TE: of each output in the mixture, 0 where there was none.
+        dispatched: what the transfers did; None while training.
+    """
+
+    y_TC: Tensor
+    scores_TE: Tensor
+    load_TE: Tensor | None
+    weights_TE: Tensor
+    dispatched: Dispatched[Tensor] | None
+
+
+class MoeLayer(nn.Module):
+    """A gate and experts, with a policy that decides and a carrier that transports.
+
+    While training, experts are chosen by top-k on the device, and with one expert per item its output is
+    weighed with its score as it is, so that the gate learns even then; otherwise the weights of what arrived
+    sum to 1. In evaluation the policy decides.
+
+    Args:
+        gate: pooled payload (T, F), SNR (T, E) in dB to `airmoe.nn.gates.GateOutput`.
+        experts: each maps payload rows to outputs (P, C).
+        pooling: what a payload is, so what of it the gate sees; see `airmoe.nn.pooling.Pooling`.
+        policy: who decides where a call does not say; default top-1.
+        carrier: who transports where a call does not say; default all experts in this process.
+        placement: the node, or nodes, of each expert; default expert e on node e.
+        source: the node where items rest where a call does not say.
+        layer: its number, counted from 1.
+        training_k: experts per item while training.
+
+    Raises:
+        InvalidInputError: a number out of range, or a placement that does not fit the experts.
+    """
+
+    def __init__(
+        self,
+        gate: nn.Module,
+        experts: Sequence[nn.Module],
+        *,
+        pooling: Pooling = "vector",
+        policy: Policy | None = None,
+        carrier: Carrier[Tensor, Tensor] | None = None,
+        placement: Placement | ArrayLike | None = None,
+        source: int = 0,
+        layer: int = 1,
+        training_k: int = 1,
+    ) -> None:
+        super().__init__()
+        if integer_at_least("training_k", training_k, 1) > len(experts):
+            raise InvalidInputError("training_k", training_k, f"1 to {len(experts)}, the number of experts")
+        placed = np.arange(len(experts)) if placement is None else placement
+        self.placement = placed if isinstance(placed, Placement) else Placement(placed)
+        if self.placement.experts != len(experts):
+            expected = f"a node for each of {len(experts)} experts"
+            raise InvalidInputError("experts of placement", self.placement.experts, expected)
+        self.gate, self.experts = gate, nn.ModuleList(experts)
+        self.pooling = checked_pooling(pooling)
+        self.policy: Policy = policy or TopK(1)
+        self.carrier: Carrier[Tensor, Tensor] = carrier or LocalCarrier()
+        self.source = integer_at_least("source", source, 0)
+        self.number = integer_at_least("layer", layer, 1)
+        self.training_k = training_k
+
+    def forward(
+        self,
+        payload_T: Tensor,
+        source_T: NDArray[np.int64] | None = None,
+        *,
+        snr: LinkSnr | None = None,
+        policy: Policy | None = None,
+        carrier: Carrier[Tensor, Tensor] | None = None,
+    ) -> MoeOutput:
+        """Return the mixture's answers. The gate and the policy see the links as observed.
+
+        Args:
+            payload_T: what experts take, first axis T.
+            source_T: int64, the node where each item rests; default the layer's ``source`` for all.
+            snr: the SNR of each item's link to each expert; default that of the carrier's links.
+            policy: who decides; default the layer's.
+            carrier: who transports; default the layer's.
+
+        Raises:
+            InvalidInputError: no items, or ``source_T`` or ``snr`` does not fit.
+            NoExpertReachedError: in evaluation, an item got no answer.
+        """
+        if not len(payload_T):
+            raise InvalidInputError("payload_T", tuple(payload_T.shape), "at least one item")
+        policy, carrier = policy or self.policy, carrier or self.carrier
+        links = carrier.links
+        slot = Slot(
+            np.full(len(payload_T), self.source) if source_T is None else source_T,
+            self.placement,
+            links.observed if links else None,
+            self.number,
+            snr=snr,
+        )
+        scores_TE, load_TE = self._scores(payload_T, slot)
+        normalise: Normalise = "chosen"
+        dispatched: Dispatched[Tensor] | None = None
+        deliveries: list[Delivery[Tensor]]
+        if self.training:
+            arrived_TE = topk_mask(scores_TE, self.training_k)
+            expert_P, item_P = np.nonzero(arrived_TE.cpu().numpy().T)
+            node_P = slot.node_TE[item_P, expert_P]
+            transfer = Transfer(payload_T, item_P, expert_P, node_P, slot, self.experts, math.inf)
+            deliveries = [carrier.carry(transfer)]
+            normalise = "none" if self.training_k == 1 else "chosen"
+        else:
+            scores = scores_TE.detach().double().cpu().numpy()
+            dispatched = dispatch(payload_T, scores, policy, carrier, slot, self.experts, deadline_s=math.inf)
+            deliveries = dispatched.deliveries
+            arrived_TE = torch.from_numpy(dispatched.arrived_TE).to(scores_TE.device)
+
+        weights_TE = mixing_weights(scores_TE, arrived_TE, normalise)
+        # Under autocast outputs may be of another type than scores.
+        y_TC = sum(
+            combine(weights_TE, d.item_P, d.expert_P, d.output_P.to(weights_TE.dtype)) for d in deliveries
+        )
+        assert isinstance(y_TC, Tensor)
+        return MoeOutput(y_TC, scores_TE, load_TE, weights_TE, dispatched)
+
+    def _scores(self, payload_T: Tensor, slot: Slot) -> tuple[Tensor, Tensor | None]:
+        snr_db_TE = None
+        if (observed_TE := slot.observed_snr_db_TE) is not None:
+            snr_db_TE = torch.from_numpy(observed_TE).to(payload_T)
+        pooled_TF, shape_TE = pool(payload_T, self.pooling), (len(payload_T), len(self.experts))
+        with telling(f"gate {type(self.gate).__name__}, (T, E) = {shape_TE}"):
+            scores_TE, _, load_TE = self.gate(pooled_TF, snr_db_TE)
+            if scores_TE.shape != shape_TE:
+                raise InvalidInputError("shape of scores", tuple(scores_TE.shape), f"(T, E) = {shape_TE}")
+        return scores_TE, load_TE

@@ -1,0 +1,82 @@
+"""Which nodes hold each expert of a layer.
+
+Shape suffixes: E experts, R replicas.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from airmoe.checks import indices, refuse_shape, refuse_where
+from airmoe.errors import InvalidInputError
+
+NOWHERE = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """The node of each expert, or its nodes: an expert that several nodes hold has replicas.
+
+    Args:
+        nodes: integer (E,), the node of each expert; or (E, R), its nodes, filled up with -1.
+
+    Raises:
+        InvalidInputError: another shape, a node below -1, an expert that is nowhere or twice at one node.
+
+    Example:
+        >>> placement = Placement.of([[0], [1], [0, 1]])  # expert 2 lives on both nodes
+        >>> placement.node_ER.tolist()
+        [[0, -1], [1, -1], [0, 1]]
+    """
+
+    node_ER: NDArray[np.int64]
+
+    def __init__(self, nodes: ArrayLike) -> None:
+        node_ER = indices("placement", nodes, NOWHERE, np.iinfo(np.int64).max)
+        if node_ER.ndim == 1:
+            node_ER = node_ER[:, np.newaxis]
+        refuse_shape("placement", node_ER, node_ER.shape if node_ER.ndim == 2 else (-1, -1), "(E,) or (E, R)")
+        object.__setattr__(self, "node_ER", node_ER)
+        nowhere_E = ~np.any(self.exists_ER, axis=1)
+        refuse_where("placement", nowhere_E, nowhere_E, "at least one node for each expert")
+        for expert in range(self.experts if self.replicas > 1 else 0):
+            held = self.nodes_of(expert)
+            if len(set(held)) < len(held):
+                raise InvalidInputError(f"placement[{expert}]", held, "each node of an expert once")
+
+    @classmethod
+    def of(cls, nodes: Iterable[Iterable[int]]) -> "Placement":
+        """Return the placement of experts whose nodes are listed one after another."""
+        lists = [list(held) for held in nodes]
+        most = max(map(len, lists), default=1)
+        return cls([[*held, *[NOWHERE] * (most - len(held))] for held in lists])
+
+    @property
+    def experts(self) -> int:
+        """E."""
+        return len(self.node_ER)
+
+    @property
+    def replicas(self) -> int:
+        """R, the most nodes that hold one expert."""
+        return int(self.node_ER.shape[1])
+
+    @property
+    def exists_ER(self) -> NDArray[np.bool_]:
+        """True where an expert has a replica of this number."""
+        return np.asarray(self.node_ER != NOWHERE)
+
+    @property
+    def first_E(self) -> NDArray[np.int64]:
+        """The first node of each expert."""
+        return np.asarray(self.node_ER[np.arange(self.experts), self.exists_ER.argmax(axis=1)])
+
+    def nodes_of(self, expert: int) -> list[int]:
+        """Return the nodes that hold an expert."""
+        return [node for node in self.node_ER[expert].tolist() if node != NOWHERE]
+
+    def experts_at(self, node: int) -> list[int]:
+        """Return the experts that a node holds."""
+        return np.flatnonzero((self.node_ER == node).any(axis=1)).tolist()
