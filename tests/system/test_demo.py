@@ -87,7 +87,8 @@ def test_what_stays_at_home_costs_nothing(demonstration: Demonstration, method: 
 
 
 def test_more_experts_per_image_cost_more(demonstration: Demonstration) -> None:
-    one, two, five = map(demonstration.figures, ("moe-top1", "moe-top2", "all-averaged"))
+    ids: tuple[MethodId, ...] = ("moe-top1", "moe-top2", "all-averaged")
+    one, two, five = map(demonstration.figures, ids)
     assert [figures.experts_per_query for figures in (one, two, five)] == [1, 2, CLIENTS]
     assert one.joules_per_query < two.joules_per_query < five.joules_per_query
     assert one.bytes_per_query < two.bytes_per_query < five.bytes_per_query

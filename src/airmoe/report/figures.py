@@ -113,13 +113,13 @@ def answers_around_kills(results: DemoResults, window: int = 100) -> str:
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
         number = np.arange(len(latency_ms))
         top.plot(number, latency_ms, ".", markersize=2.5, color=ACCENT, alpha=0.5, rasterized=True)
-        for queries, marker, colour, title in (
-            (stream.rerouted, "o", WARM, "routed again around the lost node"),
-            (stream.degraded, "X", ALARM, "degraded: a wanted expert did not answer"),
+        for queries, marker, size, colour, title in (
+            (stream.degraded, ".", 4, ALARM, "degraded: a wanted expert did not answer"),
+            (stream.rerouted, "o", 6, WARM, "routed again around the lost node"),
         ):
             chosen = np.array(queries, int)
             label = f"{title} ({len(chosen)})"
-            top.plot(chosen, latency_ms[chosen], marker, color=colour, markersize=6, label=label)
+            top.plot(chosen, latency_ms[chosen], marker, color=colour, markersize=size, label=label)
         top.set_yscale("log")
         top.set_ylabel("latency, ms")
         top.legend(loc="upper right", ncols=2)
