@@ -8,7 +8,7 @@ import torch
 
 from airmoe.links import Ofdma, RayleighFading
 from airmoe.nn import IdealRadioCarrier, build_model
-from airmoe.scheduling import Routing, TopK
+from airmoe.scheduling import Cheapest, TopK
 
 
 class CheapestGood:
@@ -17,11 +17,9 @@ class CheapestGood:
     name, joint = "cheapest-good", False
 
     def route(self, scores_TE, cost, slot):
-        score_TE = np.where(cost.reachable_TE, scores_TE, -1.0)
-        good_TE = score_TE >= score_TE.max(axis=1, keepdims=True) / 2
-        energy_j_TE = np.where(good_TE, cost.energy_j_TE, np.inf)
-        mask_TE = np.eye(score_TE.shape[1], dtype=bool)[energy_j_TE.argmin(axis=1)] & cost.reachable_TE
-        return Routing(mask_TE, energy_j_TE.min(axis=1), mask_TE.any(axis=1))
+        best_T1 = np.where(cost.reachable_TE, scores_TE, 0.0).max(axis=1, keepdims=True)
+        good = cost.where(scores_TE >= best_T1 / 2)
+        return Cheapest(1).route(scores_TE, good, slot)
 
 
 torch.manual_seed(0)

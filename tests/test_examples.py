@@ -17,11 +17,12 @@ import numpy as np
 import pytest
 import torch
 
+from airmoe.links import Ofdma
 from airmoe.scheduling import Slot
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-TESTED = {"joint_schedule", "own_channel", "own_images", "own_policy"}
+TESTED = {"joint_schedule", "own_carrier", "own_channel", "own_images", "own_policy"}
 TOLERANCE = 1e-3  # joules are printed with five digits
 
 
@@ -161,8 +162,10 @@ def test_own_policy_pays_the_cheapest_good_expert_and_less_than_top_1() -> None:
         output = model(example["images_TCHW"], source_T)
         payload_T = model.extractor(example["images_TCHW"])
     scores_TE = output.scores_TE.numpy()
-    bits_T = np.full(len(source_T), float(model.carrier.payload_bits(payload_T)))
-    price_j_TE = model.carrier.price_j(Slot(source_T, np.arange(4), bits_T=bits_T)).quoted_j_TE
+    carrier = example["carrier"]
+    bits_T = np.full(len(source_T), float(carrier.payload_bits(payload_T)))
+    price = carrier.price(payload_T, Slot(source_T, np.arange(4), bits_T=bits_T))
+    price_j_TE = price.quoted.energy_j_TE
     good_TE = scores_TE >= scores_TE.max(axis=1, keepdims=True) / 2
     cheapest_j = np.where(good_TE, price_j_TE, np.inf).min(axis=1).sum()
     best_j = price_j_TE[np.arange(len(scores_TE)), scores_TE.argmax(axis=1)].sum()
@@ -170,3 +173,13 @@ def test_own_policy_pays_the_cheapest_good_expert_and_less_than_top_1() -> None:
     assert float(joules["cheapest-good"]) == pytest.approx(cheapest_j, rel=TOLERANCE)
     assert float(joules["topk:1"]) == pytest.approx(best_j, rel=TOLERANCE)
     assert cheapest_j < best_j
+
+
+def test_own_carrier_records_what_the_dispatch_charges() -> None:
+    transfer, whole = printed("own_carrier")
+    pairs, busy_ms = re.fullmatch(r"(\d+) pairs, (\S+) ms on the air", transfer).groups()  # type: ignore[union-attr]
+    assert int(pairs) == 64 * 2
+    dispatched = variables("own_carrier")["answer"].dispatched
+    assert float(busy_ms) == pytest.approx(dispatched.airtime_s_T.sum() * 1e3, rel=TOLERANCE)
+    assert float(busy_ms) == pytest.approx(dispatched.energy_j_T.sum() / Ofdma().power_w * 1e3, rel=TOLERANCE)
+    assert whole == f"{busy_ms} ms in all"

@@ -22,7 +22,7 @@ from airmoe.cli import app as cli
 from airmoe.cli.settings import gated_settings, method_of
 from airmoe.data import ImageSet
 from airmoe.errors import DataError, InvalidInputError, RunFolderError, TrainingDivergedError
-from airmoe.nn import MixtureOfExperts
+from airmoe.nn import MoeLayer
 from airmoe.runs.checkpoint import Checkpoint, MetricsRow
 from airmoe.runs.settings import dump_config, parse_section
 from tests.system.commands import all_under
@@ -126,7 +126,7 @@ def test_the_record_names_seed_versions_and_host(run: Path) -> None:
 
 def test_the_exported_weights_are_the_trained_ones(run: Path, few_digits: ImageSet) -> None:
     model = initial_model(tiny(), few_digits)
-    gate, untrained = load_file(run / "shared" / "gate.safetensors"), model.gate.gate.state_dict()
+    gate, untrained = load_file(run / "shared" / "gate.safetensors"), model.layer.gate.gate.state_dict()
     assert {name: tensor.shape for name, tensor in gate.items()} == {
         name: tensor.shape for name, tensor in untrained.items()
     }
@@ -143,7 +143,7 @@ def test_progress_can_be_looked_at_with_tensorboard(run: Path) -> None:
         assert told == [(row["round"], pytest.approx(row["loss"], rel=1e-6)) for row in rows]
 
 
-def copied(model: MixtureOfExperts) -> dict[str, Tensor]:
+def copied(model: MoeLayer) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 
@@ -164,7 +164,7 @@ def test_an_interrupted_run_ends_at_the_same_weights_rows_and_events(
         assert torch.equal(weights[f"extractor.{name}"], tensor)
     for expert in (0, 1):
         for name, tensor in load_file(run / "clients" / f"0{expert}" / "expert.safetensors").items():
-            assert torch.equal(weights[f"experts.{expert}.{name}"], tensor)
+            assert torch.equal(weights[f"layer.experts.{expert}.{name}"], tensor)
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
     events.Reload()
     for stage in ("clean", "channel"):
@@ -245,14 +245,14 @@ def test_a_gate_that_never_saw_links_is_served_and_judged_blind(
     config = tiny(epochs=0)
     config = config.model_copy(update={"model": config.model.model_copy(update={"gate": "concat"})})
     shown = list[Tensor]()
-    answer = MixtureOfExperts.answer
+    answer = MoeLayer.forward
 
-    def watched(model: MixtureOfExperts, payload_T: Tensor, source_T: Any = None, snr: Any = None) -> Any:
+    def watched(layer: MoeLayer, payload_T: Tensor, *args: Any, snr: Any = None, **options: Any) -> Any:
         if snr is not None:
             shown.append(torch.from_numpy(snr.observed_db_TE))
-        return answer(model, payload_T, source_T, snr)
+        return answer(layer, payload_T, *args, snr=snr, **options)
 
-    monkeypatch.setattr(MixtureOfExperts, "answer", watched)
+    monkeypatch.setattr(MoeLayer, "forward", watched)
     train_gated_run(config, few_digits, tmp_path / "run", device="cpu")
     assert torch.cat(shown).unique().tolist() == [20.0]
     manifest = json.loads((tmp_path / "run" / "clients" / "server" / "manifest.json").read_text("utf-8"))

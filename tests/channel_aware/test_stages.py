@@ -17,7 +17,15 @@ from airmoe.channel_aware.stages import TrainingImages, initial_model, pick_devi
 from airmoe.data import ImageSet
 from airmoe.errors import InvalidInputError, RunFolderError, TrainingDivergedError
 from airmoe.links import LinkSnr, SpreadSnr
-from airmoe.nn import BiasGate, LocalCarrier, MixtureOfExperts, MlpExpert, MlpGate, NoisyTopK, RadioCarrier
+from airmoe.nn import (
+    BiasGate,
+    MixtureOfExperts,
+    MlpExpert,
+    MlpGate,
+    MoeLayer,
+    NoisyTopK,
+    RadioCarrier,
+)
 from airmoe.radio import Analog
 from airmoe.runs.checkpoint import Checkpoint, MetricsRow
 
@@ -177,9 +185,8 @@ def test_a_checkpoint_of_other_experts_is_refused_by_weight_and_shapes(
     other = Training(config_of(model={"gate": "concat", "experts": 2}), few_digits)
     with pytest.raises(RunFolderError) as refused:
         other.train("clean", checkpoint=checkpoint)
-    assert (
-        str(refused.value) == "checkpoint of stage clean: experts.2.layers.0.bias is unknown to this network"
-    )
+    said = "checkpoint of stage clean: layer.experts.2.layers.0.bias is unknown to this network"
+    assert str(refused.value) == said
 
 
 @pytest.mark.parametrize("transmission", ["analog", "digital:4:qpsk:conv"])
@@ -204,7 +211,7 @@ def test_after_a_divergence_the_last_good_checkpoint_can_be_taken_up(
 
     def poison(row: MetricsRow) -> None:
         if (row["stage"], row["round"]) == (stage, 1):
-            nn.init.constant_(training.model.experts[0].layers[0].weight, math.nan)
+            nn.init.constant_(training.model.layer.experts[0].layers[0].weight, math.nan)
 
     with pytest.raises(TrainingDivergedError, match=rf"{stage}: the loss is nan at step 4 of 6"):
         training.train(checkpoint=checkpoint, report=poison)
@@ -218,7 +225,7 @@ def test_after_a_divergence_the_last_good_checkpoint_can_be_taken_up(
 def seen_by_the_gate(config: TwoStageConfig, images: ImageSet, stage: str) -> Tensor | None:
     """What SNR the gate was shown over a stage, of all items one after another; None if none at all."""
     training, shown = Training(config, images), list[Tensor | None]()
-    training.model.gate.register_forward_pre_hook(lambda gate, args: shown.append(args[1]))
+    training.model.layer.gate.register_forward_pre_hook(lambda gate, args: shown.append(args[1]))
     training.train(stage)
     assert len(shown) == 6
     return (
@@ -228,7 +235,6 @@ def seen_by_the_gate(config: TwoStageConfig, images: ImageSet, stage: str) -> Te
 
 def test_in_stage_1_nobody_sees_a_channel(few_digits: ImageSet) -> None:
     assert seen_by_the_gate(config_of(), few_digits, "clean") is None
-    assert isinstance(trained(config_of(), few_digits, "clean").model.carrier, LocalCarrier)
 
 
 def shown_in_stage_2(images: ImageSet, **channel: Any) -> Tensor:
@@ -249,7 +255,7 @@ def test_in_stage_2_every_image_meets_links_of_its_own_drawn_anew_each_time(few_
 @pytest.mark.parametrize("stage", STAGES)
 def test_noise_is_drawn_anew_in_every_epoch(few_digits: ImageSet, stage: str) -> None:
     training, states = Training(config_of(), few_digits), list[bytes]()
-    training.model.gate.register_forward_pre_hook(
+    training.model.layer.gate.register_forward_pre_hook(
         lambda gate, args: states.append(torch.get_rng_state().numpy().tobytes())
     )
     training.train(stage)
@@ -306,7 +312,11 @@ def test_a_part_with_rate_zero_stays_as_it_was(
     training = Training(config_of(channel=rates), few_digits).train("clean")
     before = training.weights
     after = training.train("channel").weights
-    moved = {name.partition(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    moved = {
+        name.removeprefix("layer.").partition(".")[0]
+        for name in before
+        if not torch.equal(before[name], after[name])
+    }
     assert moved == {"extractor", "gate", "experts"} - {part}
 
 
@@ -427,11 +437,10 @@ def right_T(model: MixtureOfExperts, spread_db: float, sees: bool) -> np.ndarray
     """Whether a trained mixture is right about 4000 points, over links of -5 dB plus and minus the spread."""
     data = corners(4000, 99)
     snr = LinkSnr.drawn(SpreadSnr(-5.0, spread_db), 4000, 4, np.random.default_rng(0))
-    model.carrier = RadioCarrier(Analog())
     with torch.no_grad(), torch.random.fork_rng():
         torch.manual_seed(0)
         told = snr if sees else unseen(snr.true_db_TE)
-        answer = model(data.images_TCHW.float() / 255, None, told)
+        answer = model(data.images_TCHW.float() / 255, snr=told, carrier=RadioCarrier(Analog()))
     return np.asarray(answer.y_TC.argmax(dim=1) == data.labels_T, dtype=float)
 
 
@@ -441,12 +450,9 @@ def test_channel_aware_gating_beats_the_same_training_blind_where_links_differ(
 ) -> None:
     torch.manual_seed(0)
     k = 1 + compared
-    first = MixtureOfExperts(
-        Corners(),
-        NoisyTopK(BiasGate(MlpGate(2, 4)), 2, 4, k),
-        [MlpExpert(2, 4, 16) for _ in range(4)],
-        training_k=k,
-    )
+    gate = NoisyTopK(BiasGate(MlpGate(2, 4)), 2, 4, k)
+    layer = MoeLayer(gate, [MlpExpert(2, 4, 16) for _ in range(4)], training_k=k, source=4)
+    first = MixtureOfExperts(Corners(), layer)
     stage = {"batch_size": 64, "learning_rate": 5e-3}
     aware, blind = (
         config_of(clean=stage | {"epochs": 2}, channel=stage | {"epochs": 8, "gate_sees_snr": sees})

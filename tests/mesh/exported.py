@@ -49,8 +49,8 @@ def load_model(run_folder: Path) -> "MixtureOfExperts":
         expert_hidden=settings.expert_hidden,
     )
     model.extractor.load_state_dict(load_file(run_folder / "shared/extractor.safetensors"))
-    model.gate.load_state_dict(load_file(run_folder / "shared/gate.safetensors"))
-    for expert, folder in zip(model.experts, client_folders(run_folder), strict=True):
+    model.layer.gate.load_state_dict(load_file(run_folder / "shared/gate.safetensors"))
+    for expert, folder in zip(model.layer.experts, client_folders(run_folder), strict=True):
         expert.load_state_dict(load_file(folder / "expert.safetensors"))
     return model.eval()
 
@@ -91,7 +91,7 @@ class ServerRun:
 
         with torch.no_grad():
             source_T = np.full(len(images_TCHW), SERVER_NODE)
-            return self.model(torch.from_numpy(images_TCHW).float() / 255, source_T, snr)
+            return self.model(torch.from_numpy(images_TCHW).float() / 255, source_T, snr=snr)
 
 
 def make_server_run(run_folder: Path, out: Path, digits: ImageSet, **radio: object) -> ServerRun:
@@ -104,11 +104,11 @@ def make_server_run(run_folder: Path, out: Path, digits: ImageSet, **radio: obje
     from airmoe.runs.export import export_gate
 
     model = load_model(run_folder)
-    model.gate = channel_aware(model.gate)
+    model.layer.gate = channel_aware(model.layer.gate)
     shutil.copytree(run_folder, out)
     with torch.no_grad():
         payload_T = model.extractor(torch.from_numpy(digits.test_images[:8]).float() / 255)
-    export_gate(model.gate, payload_T, EXPERTS, out / "shared/gate.onnx")
+    export_gate(model.layer.gate, payload_T, EXPERTS, out / "shared/gate.onnx")
     for folder in client_folders(out):
         manifest = read_manifest(folder)
         changes: dict[str, Any] = {
@@ -135,7 +135,7 @@ def map_model(gate: "nn.Module | None" = None) -> "MixtureOfExperts":
     import torch
     from torch import nn
 
-    from airmoe.nn import ConcatGate, MixtureOfExperts, NoisyTopK
+    from airmoe.nn import ConcatGate, MixtureOfExperts, MoeLayer, NoisyTopK
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -148,7 +148,7 @@ def map_model(gate: "nn.Module | None" = None) -> "MixtureOfExperts":
             gate = ConcatGate(3, 2, hidden=8)
             nn.init.normal_(gate.last.weight)
             gate = NoisyTopK(gate, 3, 2, 1)
-    return MixtureOfExperts(extractor, gate, experts).eval()
+    return MixtureOfExperts(extractor, MoeLayer(gate, experts, pooling="map")).eval()
 
 
 def export_maps(folder: Path, model: "MixtureOfExperts", *, server: bool) -> None:

@@ -11,7 +11,7 @@ from airmoe.links import Links
 from airmoe.manifest import Manifest
 from airmoe.mesh.frame import Frame, decode, encode
 from airmoe.mesh.keys import scheduler_key
-from airmoe.scheduling import Jesa, Routing, Slot
+from airmoe.scheduling import Cost, Jesa, Routing, Slot
 
 EXPERTS = 4
 BITS = 400 * 32 + 32
@@ -57,7 +57,7 @@ def routed_together(links: Links, *sources: Items) -> Routing:
     slot = Slot(source_T, np.arange(EXPERTS), links, 1, np.full(len(source_T), float(BITS)))
     scores_TE = np.vstack([items.scores_TE for items in sources]).astype(np.float64)
     reachable_TE = np.vstack([items.reachable_TE for items in sources])
-    return Jesa(0.5, 2).route(scores_TE, np.where(reachable_TE, 0.0, np.inf), slot)
+    return Jesa(0.5, 2).route(scores_TE, Cost(np.where(reachable_TE, 0.0, np.inf)), slot)
 
 
 @dataclass(frozen=True, eq=False)

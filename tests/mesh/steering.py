@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import ArrayLike, NDArray
 
 from airmoe.mesh import MeshClient
-from airmoe.scheduling import All, Routing, Slot
+from airmoe.scheduling import All, Cost, Routing, Slot
 
 
 def prefer(client: MeshClient, *scores: float) -> None:
@@ -21,10 +21,8 @@ class Others:
 
     name, joint = "others", False
 
-    def route(self, scores_TE: ArrayLike, price_j_TE: ArrayLike, slot: Slot) -> Routing:
-        price = np.array(price_j_TE)
-        price[slot.source_T[:, None] == slot.placement_E] = np.inf
-        return All().route(scores_TE, price, slot)
+    def route(self, scores_TE: ArrayLike, cost: Cost, slot: Slot) -> Routing:
+        return All().route(scores_TE, cost.where(~slot.at_home_TE), slot)
 
 
 def counts(mask_TE: NDArray[np.bool_]) -> list[int]:

@@ -19,7 +19,7 @@ from airmoe.links import Links
 from airmoe.manifest import read_manifest, write_manifest
 from airmoe.mesh import Answer, MeshClient, Node, simulated_links
 from airmoe.runfolder import client_folders
-from airmoe.scheduling import Des, Jesa, Policy, Routing, Slot, make_policy
+from airmoe.scheduling import Cost, Des, Jesa, Policy, Routing, Slot, make_policy
 from tests.mesh.ports import free_address
 from tests.mesh.slot_asker import BITS, EXPERTS
 from tests.mesh.steering import decided_by, warnings_of
@@ -37,9 +37,9 @@ class Counted:
     items: list[int] = field(default_factory=list)
     name, joint, fallback = JESA, True, Jesa().fallback
 
-    def route(self, scores_TE: Any, price_j_TE: Any, slot: Slot) -> Routing:
+    def route(self, scores_TE: Any, cost: Cost, slot: Slot) -> Routing:
         self.items.append(len(slot.source_T))
-        return Jesa().route(scores_TE, price_j_TE, slot)
+        return Jesa().route(scores_TE, cost, slot)
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def together(answers: list[Answer], links: Links) -> tuple[Slot, Routing]:
     source_T = np.repeat(np.arange(EXPERTS), [len(answer.scores_TE) for answer in answers])
     slot = Slot(source_T, np.arange(EXPERTS), links, 1, np.full(len(source_T), float(BITS)))
     scores_TE = np.vstack([answer.scores_TE for answer in answers])
-    return slot, Jesa(0.5, 2).route(scores_TE, np.zeros(scores_TE.shape), slot)
+    return slot, Jesa(0.5, 2).route(scores_TE, Cost(np.zeros(scores_TE.shape)), slot)
 
 
 def test_clients_that_ask_together_are_decided_in_one_slot(
@@ -131,7 +131,7 @@ def test_a_transfer_is_charged_on_the_subcarriers_of_the_slot(
     expected = (routing.mask_TE * price_j_NN[slot.source_T]).sum(axis=1)
     energy_j_T = np.concatenate([answer.dispatched.energy_j_T for answer in answers])
     np.testing.assert_allclose(energy_j_T, expected, rtol=1e-9, atol=0)
-    standing = (routing.mask_TE * IdealPrice(links)(slot).charged_j_TE).sum(axis=1)
+    standing = (routing.mask_TE * IdealPrice(links)(slot).charged.energy_j_TE).sum(axis=1)
     assert not np.allclose(energy_j_T, standing, rtol=1e-3, atol=0), "the standing allocation costs the same"
 
 
@@ -195,7 +195,7 @@ def test_the_fallback_decides_and_is_charged_on_the_standing_subcarriers(
 ) -> None:
     answer = other_policy.predict(images)
     slot = Slot(np.full(len(images), 2), np.arange(EXPERTS), links, 1, np.full(len(images), float(BITS)))
-    standing = Des(0.3, 2).route(answer.scores_TE, IdealPrice(links)(slot).quoted_j_TE, slot)
+    standing = Des(0.3, 2).route(answer.scores_TE, IdealPrice(links)(slot).quoted, slot)
     np.testing.assert_array_equal(answer.dispatched.requested_TE, standing.mask_TE)
     np.testing.assert_allclose(answer.dispatched.energy_j_T, standing.energy_j_T, rtol=1e-9, atol=0)
 
@@ -205,7 +205,7 @@ class Unasked:
 
     name, joint = "unasked", True
 
-    def route(self, scores_TE: Any, price_j_TE: Any, slot: Slot) -> Routing:
+    def route(self, scores_TE: Any, cost: Cost, slot: Slot) -> Routing:
         raise AssertionError("a joint policy decides at a scheduler")
 
 
@@ -222,9 +222,9 @@ class Remembering:
     def __init__(self) -> None:
         self.items: list[int] = []
 
-    def route(self, scores_TE: Any, price_j_TE: Any, slot: Slot) -> Routing:
+    def route(self, scores_TE: Any, cost: Cost, slot: Slot) -> Routing:
         self.items.append(len(scores_TE))
-        return Des().route(scores_TE, price_j_TE, slot)
+        return Des().route(scores_TE, cost, slot)
 
 
 class JointFallback(Unasked):

@@ -19,7 +19,7 @@ from airmoe.manifest import Manifest, read_manifest, write_manifest
 from airmoe.mesh import Node, open_session, simulated_links
 from airmoe.mesh.frame import encode
 from airmoe.mesh.scheduler import MAX_SLOT_BYTES, MAX_SLOT_REQUESTS, Scheduler
-from airmoe.scheduling import Homogeneous, Jesa, LowerBound, Routing, Slot, TopK, allocate_subcarriers
+from airmoe.scheduling import Cost, Homogeneous, Jesa, Routing, Slot, TopK, allocate_subcarriers
 from tests.mesh.ports import free_address
 from tests.mesh.processes import NodeProcess
 from tests.mesh.slot_asker import (
@@ -46,9 +46,9 @@ class Watched:
     slots: list[Slot] = field(default_factory=list)
     name, joint, fallback = "jesa:0.5:2", True, Jesa().fallback
 
-    def route(self, scores_TE: Any, price_j_TE: Any, slot: Slot) -> Routing:
+    def route(self, scores_TE: Any, cost: Cost, slot: Slot) -> Routing:
         self.slots.append(slot)
-        routing = Jesa().route(scores_TE, price_j_TE, slot)
+        routing = Jesa().route(scores_TE, cost, slot)
         return routing if self.spoil is None or len(self.slots) == 1 else self.spoil(routing)
 
 

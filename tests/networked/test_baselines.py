@@ -20,7 +20,7 @@ def test_a_central_mixture_learns(digits: ImageSet, tiny_config: Config) -> None
     losses = [float(row["loss"]) for row in rows]
     assert len(losses) == 4
     assert losses[-1] < 0.6 * losses[0]
-    assert len(model.experts) == 3
+    assert len(model.layer.experts) == 3
     assert not model.training
 
 

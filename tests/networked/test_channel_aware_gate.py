@@ -170,7 +170,7 @@ def test_a_whole_run_exchanges_the_gate_and_every_answer_at_seven_levels(
     rounds = 2 * 3 * 3 * (400 * 3 + 3 + link_worth) * 4
     pairs = 200 * 2 * 7 * (400 + 10) * 4  # query_k = 3: all are asked in the first round
     assert sum(int(row["bytes"]) for row in trained.rows if row["stage"] == "gate") == rounds + pairs
-    assert isinstance(trained.model.gate, BiasGate)
+    assert isinstance(trained.model.layer.gate, BiasGate)
     assert 0 < float(trained.rows[-1]["macro_f1"]) < 1
 
 

@@ -22,10 +22,9 @@ class Trained:
 
     def answers(self, policy: Policy, client: int) -> tuple[np.ndarray, np.ndarray]:
         """Answers to all held-out images at one client, and which experts gave them."""
-        self.model.policy = policy
         source_T = np.full(len(self.data.test_labels_T), client)
         with torch.no_grad():
-            output = self.model(self.data.test_images_TCHW, source_T)
+            output = self.model(self.data.test_images_TCHW, source_T, policy=policy)
         return output.y_TC.argmax(dim=1).numpy(), output.dispatched.arrived_TE
 
     def f1(self, policy: Policy) -> float:

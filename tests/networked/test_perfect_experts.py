@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from airmoe.data import partition
-from airmoe.nn import GateOutput, MixtureOfExperts, MoeOutput
+from airmoe.nn import GateOutput, MoeLayer, MoeOutput
 from airmoe.runs.evaluation import class_f1, macro_f1, routed_answers
 from airmoe.scheduling import Local, Policy, RandomK, TopK
 
@@ -54,10 +54,8 @@ def holds() -> list[list[int]]:
 
 
 def answer(holds: list[list[int]], policy: Policy, source_T: np.ndarray) -> MoeOutput:
-    model = MixtureOfExperts(
-        nn.Identity(), PerfectBlindGate(holds), [PerfectExpert(knows) for knows in holds], policy=policy
-    )
-    output: MoeOutput = model.eval()(INPUTS_TF, source_T)
+    layer = MoeLayer(PerfectBlindGate(holds), [PerfectExpert(knows) for knows in holds], policy=policy)
+    output: MoeOutput = layer.eval()(INPUTS_TF, source_T)
     return output
 
 

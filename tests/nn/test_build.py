@@ -25,8 +25,8 @@ from airmoe.nn import (
 
 def test_build_model_puts_the_parts_together() -> None:
     model = build_model("lenet5", classes=7, experts=3, channels=1, expert_hidden=8, training_k=2)
-    assert len(model.experts) == 3
-    assert model.training_k == 2
+    assert len(model.layer.experts) == 3
+    assert model.layer.training_k == 2
     assert model.eval()(torch.rand(4, 1, 32, 32)).y_TC.shape == (4, 7)
 
 
@@ -47,7 +47,7 @@ def test_experts_are_the_rest_of_the_backbone_or_mlps(
         backbone, classes=5, experts=3, channels=1, width=width, expert_hidden=hidden, training_k=2
     )
     assert type(model.extractor) is extractor
-    assert {type(each) for each in model.experts} == {MlpExpert if hidden else expert}
+    assert {type(each) for each in model.layer.experts} == {MlpExpert if hidden else expert}
     images_TCHW = torch.rand(3, 1, 32, 32)
     assert model.train()(images_TCHW).y_TC.shape == (3, 5)
     torch.testing.assert_close(model.eval()(images_TCHW).y_TC.sum(dim=1), torch.ones(3))
@@ -65,7 +65,7 @@ def test_normalisation_and_width_reach_extractor_and_experts() -> None:
     )
     assert not any(isinstance(layer, nn.BatchNorm2d) for layer in model.modules())
     assert model.extractor.payload_shape == (16, 8, 8)
-    assert model.experts[1].classifier.in_features == 32
+    assert model.layer.experts[1].classifier.in_features == 32
     assert not any(
         isinstance(layer, nn.GroupNorm) for layer in build_extractor("lenet5", 1, "none").modules()
     )
@@ -76,16 +76,16 @@ def test_normalisation_and_width_reach_extractor_and_experts() -> None:
 )
 def test_a_gate_is_had_by_name_with_or_without_noise(name: str, gate: type[nn.Module]) -> None:
     options = {"classes": 5, "experts": 3, "channels": 1, "gate": name, "training_k": 2}
-    assert type(build_model("lenet5", **options).gate) is gate  # type: ignore[arg-type]
+    assert type(build_model("lenet5", **options).layer.gate) is gate  # type: ignore[arg-type]
     noisy = build_model("lenet5", noisy=True, **options)  # type: ignore[arg-type]
-    assert type(noisy.gate) is NoisyTopK
-    assert noisy.gate.k == 2
-    assert type(noisy.gate.gate) is gate
+    assert type(noisy.layer.gate) is NoisyTopK
+    assert noisy.layer.gate.k == 2
+    assert type(noisy.layer.gate.gate) is gate
     assert noisy.train()(torch.rand(4, 1, 32, 32)).load_TE.shape == (4, 3)
 
 
 def test_a_bias_gate_serves_another_number_of_experts() -> None:
-    gate = build_model("resnet18", classes=5, experts=3, channels=1, width=4, gate="bias").gate
+    gate = build_model("resnet18", classes=5, experts=3, channels=1, width=4, gate="bias").layer.gate
     wider = gate.of_experts([2, 0, None, 1, None])
     snr_db_TE = torch.tensor([[20.0, -5.0, 0.0, 10.0, 5.0]])
     scores_TE = wider(torch.rand(1, 16), snr_db_TE).scores_TE

@@ -15,8 +15,8 @@ from airmoe.nn import (
     ConcatGate,
     GateOutput,
     LinearGate,
-    MixtureOfExperts,
     MlpGate,
+    MoeLayer,
     NoisyTopK,
     topk_mask,
 )
@@ -314,11 +314,9 @@ class SureExpert(nn.Module):
 def after_a_step(probabilities: list[float], logits_TE: Tensor, training_k: int) -> tuple[Tensor, Tensor]:
     """Scores before and after a step of gradient descent, on items that are all of class 0."""
     gate = TableGate(logits_TE.clone())
-    model = MixtureOfExperts(
-        nn.Identity(), gate, [SureExpert(p) for p in probabilities], training_k=training_k
-    ).train()
+    layer = MoeLayer(gate, [SureExpert(p) for p in probabilities], training_k=training_k).train()
     optimiser = torch.optim.SGD(gate.parameters(), lr=0.1)
-    output = model(torch.zeros(len(logits_TE), FEATURES))
+    output = layer(torch.zeros(len(logits_TE), FEATURES))
     labels_T = torch.zeros(len(logits_TE), dtype=torch.int64)
     routing_loss(output, labels_T, 0.0, one_expert=training_k == 1).total.backward()
     optimiser.step()
@@ -353,11 +351,10 @@ def test_with_two_experts_per_item_the_better_of_the_two_gains() -> None:
 def test_gradients_reach_every_weight_of_a_gate(name: str, training_k: int) -> None:
     torch.manual_seed(0)
     gate = NoisyTopK(drawn(GATES[name]()), FEATURES, EXPERTS, training_k)
-    model = MixtureOfExperts(
-        nn.Identity(), gate, [SureExpert(0.2 * e + 0.1) for e in range(EXPERTS)], training_k=training_k
-    ).train()
+    experts = [SureExpert(0.2 * e + 0.1) for e in range(EXPERTS)]
+    layer = MoeLayer(gate, experts, training_k=training_k).train()
     links = LinkSnr(torch.rand(64, EXPERTS).numpy() * 25 - 5)
-    output = model(torch.randn(64, FEATURES), snr=links)
+    output = layer(torch.randn(64, FEATURES), snr=links)
     labels_T = torch.zeros(64, dtype=torch.int64)
     routing_loss(output, labels_T, 0.0, one_expert=training_k == 1).total.backward()
     for weight_name, weight in gate.named_parameters():

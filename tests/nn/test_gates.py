@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from airmoe.nn import LinearGate, balance_loss, pool, topk_mask
-from airmoe.scheduling import Slot, TopK
+from airmoe.scheduling import Cost, Slot, TopK
 
 
 def test_a_new_gate_finds_every_expert_equally_likely() -> None:
@@ -52,17 +52,17 @@ def test_a_gate_of_other_experts_keeps_the_columns_of_the_known_and_gives_new_on
 
 def test_a_vector_is_pooled_to_itself() -> None:
     payload_TF = torch.randn(2, 5)
-    assert pool(payload_TF) is payload_TF
+    assert pool(payload_TF, "vector") is payload_TF
 
 
 def test_a_map_is_pooled_to_its_mean_over_the_area() -> None:
     payload_TCHW = torch.stack([torch.arange(6.0).reshape(1, 2, 3), torch.ones(1, 2, 3)])
-    assert pool(payload_TCHW).tolist() == [[2.5], [1.0]]
+    assert pool(payload_TCHW, "map").tolist() == [[2.5], [1.0]]
 
 
 def test_a_token_grid_is_pooled_to_its_class_token() -> None:
     payload_TLF = torch.randn(2, 65, 4)
-    assert torch.equal(pool(payload_TLF), payload_TLF[:, 0])
+    assert torch.equal(pool(payload_TLF, "tokens"), payload_TLF[:, 0])
 
 
 @given(
@@ -79,7 +79,7 @@ def test_a_token_grid_is_pooled_to_its_class_token() -> None:
 def test_top_k_in_torch_is_the_policy_top_k_ties_included(scores: list[list[float]], k: int) -> None:
     scores_TE = np.array(scores)
     slot = Slot(np.zeros(len(scores_TE), np.int64), np.arange(scores_TE.shape[1]))
-    routing = TopK(k).route(scores_TE, np.ones_like(scores_TE), slot)
+    routing = TopK(k).route(scores_TE, Cost(np.ones_like(scores_TE)), slot)
     assert topk_mask(torch.from_numpy(scores_TE), k).numpy().tolist() == routing.mask_TE.tolist()
 
 

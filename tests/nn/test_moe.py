@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from airmoe.dispatch import LossyCarrier
 from airmoe.errors import InvalidInputError, NoExpertReachedError
 from airmoe.links import Links, LinkSnr, Ofdma
 from airmoe.nn import (
@@ -14,11 +15,13 @@ from airmoe.nn import (
     LocalCarrier,
     MixtureOfExperts,
     MlpExpert,
+    MoeLayer,
     NoisyTopK,
+    Pooling,
     RadioCarrier,
 )
 from airmoe.radio import Analog
-from airmoe.scheduling import All, BestLink, Des, Local, TopK
+from airmoe.scheduling import All, BestLink, Des, Local, Placement, TopK
 
 FEATURES, CLASSES = 6, 3
 
@@ -46,19 +49,16 @@ class FixedGate(nn.Module):
 def counting_model(scores: list[list[float]], **options: object) -> tuple[MixtureOfExperts, Tensor]:
     """A mixture whose expert e answers e + 1, and inputs that make the gate give these scores."""
     experts = [CountingExpert(e + 1.0) for e in range(len(scores[0]))]
-    return MixtureOfExperts(nn.Identity(), FixedGate(), experts, **options).eval(), torch.tensor(scores).log()  # type: ignore[arg-type]
+    layer = MoeLayer(FixedGate(), experts, **options)  # type: ignore[arg-type]
+    return MixtureOfExperts(nn.Identity(), layer).eval(), torch.tensor(scores).log()
 
 
 def trainable_model(experts: int = 4, **options: object) -> MixtureOfExperts:
     torch.manual_seed(0)
     gate = LinearGate(FEATURES, experts)
     nn.init.normal_(gate.linear.weight)
-    return MixtureOfExperts(
-        nn.Identity(),
-        gate,
-        [MlpExpert(FEATURES, CLASSES, 8) for _ in range(experts)],
-        **options,  # type: ignore[arg-type]
-    )
+    made = [MlpExpert(FEATURES, CLASSES, 8) for _ in range(experts)]
+    return MixtureOfExperts(nn.Identity(), MoeLayer(gate, made, **options))  # type: ignore[arg-type]
 
 
 def links(nodes: int, seed: int = 0) -> Links:
@@ -106,8 +106,9 @@ def test_a_training_k_that_does_not_fit_the_experts_is_refused(training_k: objec
 @pytest.mark.parametrize("scored", [2, 4])
 def test_a_gate_for_another_number_of_experts_is_refused(scored: int, training: bool) -> None:
     experts = [CountingExpert(1.0) for _ in range(3)]
-    model = MixtureOfExperts(nn.Identity(), FixedGate(), experts).train(training)
-    with pytest.raises(InvalidInputError, match=f"scores of the gate is {scored}; expected 3, one for each"):
+    model = MixtureOfExperts(nn.Identity(), MoeLayer(FixedGate(), experts)).train(training)
+    said = rf"^gate FixedGate, \(T, E\) = \(5, 3\): shape of scores is \(5, {scored}\); expected"
+    with pytest.raises(InvalidInputError, match=said):
         model(torch.zeros(5, scored))
 
 
@@ -121,15 +122,15 @@ def test_one_forward_per_expert_and_batch_and_none_for_the_others() -> None:
     for training in (False, True):
         model, inputs = counting_model(scores, policy=TopK(2), training_k=2)
         model.train(training)(inputs)
-        assert [expert.rows for expert in model.experts] == [[3], [2], [1]]
+        assert [expert.rows for expert in model.layer.experts] == [[3], [2], [1]]
 
 
 def test_gradients_reach_gate_and_chosen_experts_in_training() -> None:
     model = trainable_model()
     output = model.train()(torch.randn(64, FEATURES))
     (-output.y_TC[:, 0].log().mean()).backward()
-    assert model.gate.linear.weight.grad.abs().sum() > 0
-    for expert in model.experts:
+    assert model.layer.gate.linear.weight.grad.abs().sum() > 0
+    for expert in model.layer.experts:
         assert expert.layers[0].weight.grad.abs().sum() > 0
 
 
@@ -137,15 +138,16 @@ def test_the_mixture_is_what_the_definition_says() -> None:
     model, inputs = trainable_model(policy=All()).eval(), torch.randn(5, FEATURES)
     with torch.no_grad():
         output = model(inputs)
-        expected = sum(output.scores_TE[:, [e]] * expert(inputs) for e, expert in enumerate(model.experts))
+        expected = sum(
+            output.scores_TE[:, [e]] * expert(inputs) for e, expert in enumerate(model.layer.experts)
+        )
     torch.testing.assert_close(output.y_TC, expected)
 
 
 def test_an_ideal_radio_changes_no_answer() -> None:
     model, inputs = trainable_model(policy=TopK(2)).eval(), torch.randn(9, FEATURES)
     local = model(inputs).y_TC
-    model.carrier = IdealRadioCarrier(links(4))
-    assert torch.equal(model(inputs).y_TC, local)
+    assert torch.equal(model(inputs, carrier=IdealRadioCarrier(links(4))).y_TC, local)
 
 
 @pytest.mark.parametrize(("dtype", "bits"), [(torch.float32, 32), (torch.float64, 64)])
@@ -154,10 +156,10 @@ def test_an_ideal_radio_charges_payload_and_norm_at_the_shannon_rate(dtype: torc
     radio = snapshot.radio
     subcarrier_NN = np.array([[-1, 0, 1], [2, -1, 3], [4, 5, -1]])
     model = trainable_model(3, policy=All()).to(dtype).eval()
-    model.carrier = IdealRadioCarrier(snapshot, subcarrier_NN)
-    source_T = np.array([0, 2])
-    energy_j_T = model(torch.randn(2, FEATURES, dtype=dtype), source_T).dispatched.energy_j_T
-    for source, energy_j in zip(source_T, energy_j_T, strict=True):
+    carrier, source_T = IdealRadioCarrier(snapshot, subcarrier_NN), np.array([0, 2])
+    done = model(torch.randn(2, FEATURES, dtype=dtype), source_T, carrier=carrier).dispatched
+    np.testing.assert_allclose(done.airtime_s_T, done.energy_j_T / radio.power_w)
+    for source, energy_j in zip(source_T, done.energy_j_T, strict=True):
         expected_j = 0.0
         for target in {0, 1, 2} - {source}:
             snr = (
@@ -172,20 +174,18 @@ def test_an_ideal_radio_charges_payload_and_norm_at_the_shannon_rate(dtype: torc
 
 def test_an_expert_at_the_items_own_node_costs_nothing() -> None:
     model, inputs = counting_model([[0.1, 0.9]])
-    model.carrier = IdealRadioCarrier(links(2))
-    assert model(inputs, np.array([1])).dispatched.energy_j_T.tolist() == [0.0]
-    assert model(inputs, np.array([0])).dispatched.energy_j_T[0] > 0
+    carrier = IdealRadioCarrier(links(2))
+    assert model(inputs, np.array([1]), carrier=carrier).dispatched.energy_j_T.tolist() == [0.0]
+    assert model(inputs, np.array([0]), carrier=carrier).dispatched.energy_j_T[0] > 0
 
 
 def test_the_gate_sees_the_snr_of_the_observed_links() -> None:
     true, observed = links(2, seed=1), links(2, seed=2)
     model, inputs = counting_model([[0.5, 0.5]])
-    model.carrier = IdealRadioCarrier(true.with_observed(observed))
-    model(inputs, np.array([1]))
-    np.testing.assert_allclose(model.gate.snr_db_TE.numpy(), observed.snr_db([1], [0, 1]), rtol=1e-6)
-    model.carrier = LocalCarrier()
-    model(inputs)
-    assert model.gate.snr_db_TE is None
+    model(inputs, np.array([1]), carrier=IdealRadioCarrier(true.with_observed(observed)))
+    np.testing.assert_allclose(model.layer.gate.snr_db_TE.numpy(), observed.snr_db([1], [0, 1]), rtol=1e-6)
+    model(inputs, carrier=LocalCarrier())
+    assert model.layer.gate.snr_db_TE is None
 
 
 class Echo(nn.Module):
@@ -197,8 +197,8 @@ class Echo(nn.Module):
 
 def reading_model(experts: int = 3, **options: object) -> MixtureOfExperts:
     """A mixture whose experts answer the payload that reached them, and that asks all of them."""
-    modules = [Echo() for _ in range(experts)]
-    return MixtureOfExperts(nn.Identity(), FixedGate(), modules, policy=All(), **options).eval()  # type: ignore[arg-type]
+    layer = MoeLayer(FixedGate(), [Echo() for _ in range(experts)], policy=All(), **options)  # type: ignore[arg-type]
+    return MixtureOfExperts(nn.Identity(), layer).eval()
 
 
 def test_with_an_snr_for_each_item_the_gate_sees_it_as_observed() -> None:
@@ -206,14 +206,14 @@ def test_with_an_snr_for_each_item_the_gate_sees_it_as_observed() -> None:
     for training in (False, True):
         model = reading_model(carrier=RadioCarrier(Analog())).train(training)
         model(torch.randn(2, 3), snr=LinkSnr(true_TE, seen_TE))
-        assert model.gate.snr_db_TE.tolist() == seen_TE.tolist()
+        assert model.layer.gate.snr_db_TE.tolist() == seen_TE.tolist()
 
 
 def test_with_an_snr_for_each_item_that_of_the_links_is_seen_by_nobody() -> None:
     model = reading_model(carrier=RadioCarrier(Analog(), Links.from_snr(-50.0, Ofdma(), nodes=4)))
     inputs = torch.randn(2, 3)
     output = model(inputs, snr=LinkSnr(np.full((2, 3), np.inf), np.full((2, 3), 7.0)))
-    assert (model.gate.snr_db_TE == 7).all()
+    assert (model.layer.gate.snr_db_TE == 7).all()
     torch.testing.assert_close(output.y_TC, inputs)
 
 
@@ -234,20 +234,20 @@ def test_the_channel_is_the_true_one_and_each_expert_s_own() -> None:
 def test_over_links_without_noise_a_radio_is_no_radio(training: bool) -> None:
     model, inputs = trainable_model(policy=TopK(2), training_k=2).train(training), torch.randn(9, FEATURES)
     local = model(inputs).y_TC
-    model.carrier = RadioCarrier(Analog())
-    assert torch.equal(model(inputs, snr=LinkSnr(np.full((9, 4), np.inf))).y_TC, local)
-    assert not torch.equal(model(inputs, snr=LinkSnr(np.full((9, 4), 10.0))).y_TC, local)
+    perfect, noisy = LinkSnr(np.full((9, 4), np.inf)), LinkSnr(np.full((9, 4), 10.0))
+    assert torch.equal(model(inputs, snr=perfect, carrier=RadioCarrier(Analog())).y_TC, local)
+    assert not torch.equal(model(inputs, snr=noisy, carrier=RadioCarrier(Analog())).y_TC, local)
 
 
-def test_with_an_snr_for_each_item_items_rest_at_a_server_behind_all_experts() -> None:
+def test_items_rest_where_the_layer_says_unless_the_call_does() -> None:
     # Four experts on two nodes: the server is node 2, and nothing is free of charge.
-    model = reading_model(4, placement_E=np.array([0, 1, 1, 1]), carrier=RadioCarrier(Analog()))
+    model = reading_model(4, placement=[0, 1, 1, 1], source=2, carrier=RadioCarrier(Analog()))
     inputs, snr = torch.ones(2, 4), LinkSnr(np.full((2, 4), 10.0))
     implied = model(inputs, snr=snr).dispatched.energy_j_T.tolist()
-    assert implied == model(inputs, np.array([2, 2]), snr).dispatched.energy_j_T.tolist()
+    assert implied == model(inputs, np.array([2, 2]), snr=snr).dispatched.energy_j_T.tolist()
     pair_j = Ofdma().power_w * Analog().channel_uses(4) / Ofdma().subcarrier_hz
     assert implied == pytest.approx([4 * pair_j] * 2)
-    at_node_1 = model(inputs, np.array([1, 1]), snr).dispatched.energy_j_T
+    at_node_1 = model(inputs, np.array([1, 1]), snr=snr).dispatched.energy_j_T
     assert at_node_1.tolist() == pytest.approx([pair_j] * 2)
 
 
@@ -261,25 +261,22 @@ def test_an_snr_of_other_items_or_experts_is_refused(shape: tuple[int, int]) -> 
 def test_the_policy_sees_the_observed_snr_of_each_item() -> None:
     true_TE, seen_TE = np.zeros((3, 3)), np.array([[1.0, 2, 3], [3, 2, 1], [2, 3, 1]])
     model = reading_model(carrier=RadioCarrier(Analog()))
-    model.policy = BestLink(1)
-    output = model(torch.zeros(3, 3), snr=LinkSnr(true_TE, seen_TE))
+    output = model(torch.zeros(3, 3), snr=LinkSnr(true_TE, seen_TE), policy=BestLink(1))
     assert output.dispatched.arrived_TE.argmax(axis=1).tolist() == [2, 0, 1]
 
 
 def test_an_answer_to_a_payload_is_that_to_its_input() -> None:
     torch.manual_seed(0)
-    model = MixtureOfExperts(
-        nn.Linear(2, FEATURES), LinearGate(FEATURES, 2), [MlpExpert(FEATURES, CLASSES, 8) for _ in range(2)]
-    ).eval()
-    inputs = torch.randn(5, 2)
-    assert torch.equal(model.answer(model.extractor(inputs)).y_TC, model(inputs).y_TC)
+    layer = MoeLayer(LinearGate(FEATURES, 2), [MlpExpert(FEATURES, CLASSES, 8) for _ in range(2)])
+    model, inputs = MixtureOfExperts(nn.Linear(2, FEATURES), layer).eval(), torch.randn(5, 2)
+    assert torch.equal(layer(model.extractor(inputs)).y_TC, model(inputs).y_TC)
 
 
 def test_what_a_noisy_gate_says_of_its_load_is_handed_on_in_training_only() -> None:
     torch.manual_seed(0)
     model, inputs = trainable_model(), torch.randn(5, FEATURES)
     assert model.train()(inputs).load_TE is None
-    model.gate = NoisyTopK(model.gate, FEATURES, 4, 1)
+    model.layer.gate = NoisyTopK(model.layer.gate, FEATURES, 4, 1)
     assert model.train()(inputs).load_TE.shape == (5, 4)
     assert model.eval()(inputs).load_TE is None
 
@@ -292,15 +289,15 @@ def test_policies_decide_on_observed_links_and_the_true_ones_are_charged() -> No
     radio = Ofdma(subcarriers=2, noise_w=1e-3)
     true, seen = Links.from_gain(gain_NNM, radio), Links.from_gain(seen_NNM, radio)
     model, inputs = counting_model([[0.0, 0.5, 0.5]], policy=Des(0.4, 1))
-    model.carrier = IdealRadioCarrier(true.with_observed(seen), subcarrier_NN)
-    dispatched = model(inputs, np.array([0])).dispatched
+    carrier = IdealRadioCarrier(true.with_observed(seen), subcarrier_NN)
+    dispatched = model(inputs, np.array([0]), carrier=carrier).dispatched
     assert dispatched.arrived_TE.tolist() == [[False, False, True]]
     bits = inputs[0].numel() * 32 + 32
     assert dispatched.energy_j_T[0] == pytest.approx(bits * true.energy_per_bit_j(subcarrier_NN)[0, 2])
 
 
 def test_several_experts_may_live_on_one_node() -> None:
-    model, inputs = counting_model([[0.1, 0.2, 0.7]], policy=Local(), placement_E=np.array([0, 1, 1]))
+    model, inputs = counting_model([[0.1, 0.2, 0.7]], policy=Local(), placement=[0, 1, 1])
     output = model(inputs, np.array([1]))
     assert output.dispatched.arrived_TE.tolist() == [[False, True, True]]
     torch.testing.assert_close(output.y_TC, torch.full((1, CLASSES), (0.2 * 2 + 0.7 * 3) / 0.9))
@@ -308,28 +305,26 @@ def test_several_experts_may_live_on_one_node() -> None:
 
 def test_a_server_without_experts_can_ask_but_not_answer() -> None:
     server = 2
-    model, inputs = counting_model([[0.1, 0.9]], placement_E=np.array([0, 1]))
-    model.carrier = IdealRadioCarrier(links(3))
-    output = model(inputs, np.array([server]))
+    model, inputs = counting_model([[0.1, 0.9]], placement=[0, 1])
+    carrier = IdealRadioCarrier(links(3))
+    output = model(inputs, np.array([server]), carrier=carrier)
     assert output.dispatched.arrived_TE.tolist() == [[False, True]]
     assert output.dispatched.energy_j_T[0] > 0
-    model.policy = Local()
     with pytest.raises(NoExpertReachedError, match="item 0 at node 2"):
-        model(inputs, np.array([server]))
+        model(inputs, np.array([server]), policy=Local(), carrier=carrier)
 
 
-def test_a_radio_that_reaches_nobody_leaves_the_own_expert_degraded() -> None:
+def test_a_radio_that_reaches_nobody_leaves_the_own_expert() -> None:
     silent = Links.from_snr(-np.inf, Ofdma(subcarriers=2), nodes=2)
     model, inputs = counting_model([[0.1, 0.9]], policy=TopK(1))
-    model.carrier = IdealRadioCarrier(silent)
-    output = model(inputs, np.array([0]))
+    output = model(inputs, np.array([0]), carrier=IdealRadioCarrier(silent))
     assert output.dispatched.arrived_TE.tolist() == [[True, False]]
 
 
-def test_policy_and_carrier_may_be_set_at_any_time() -> None:
+def test_a_call_may_have_a_policy_of_its_own_and_leaves_the_layer_s_alone() -> None:
     model, inputs = counting_model([[0.6, 0.4]])
-    model.policy = All()
-    torch.testing.assert_close(model(inputs).y_TC, torch.full((1, CLASSES), 0.6 * 1 + 0.4 * 2))
+    torch.testing.assert_close(model(inputs, policy=All()).y_TC, torch.full((1, CLASSES), 0.6 * 1 + 0.4 * 2))
+    torch.testing.assert_close(model(inputs).y_TC, torch.full((1, CLASSES), 1.0))
 
 
 def test_no_items_are_refused() -> None:
@@ -339,12 +334,53 @@ def test_no_items_are_refused() -> None:
 
 
 def test_a_placement_of_another_length_is_refused() -> None:
-    with pytest.raises(InvalidInputError, match="placement_E"):
-        counting_model([[0.6, 0.4]], placement_E=np.array([0, 1, 2]))
+    with pytest.raises(InvalidInputError, match=r"experts of placement is 3; expected a node for each of 2"):
+        counting_model([[0.6, 0.4]], placement=[0, 1, 2])
 
 
 def test_a_source_that_has_no_link_is_refused() -> None:
     model, inputs = counting_model([[0.6, 0.4]])
-    model.carrier = IdealRadioCarrier(links(2))
     with pytest.raises(InvalidInputError, match="source_T"):
-        model(inputs, np.array([5]))
+        model(inputs, np.array([5]), carrier=IdealRadioCarrier(links(2)))
+
+
+def test_replicas_are_asked_at_the_nearest_node_and_elsewhere_once_that_is_lost() -> None:
+    snr_db_NN = np.array([[0, 20, 0], [20, 0, 0], [20, 10, 0.0]])
+    snapshot = Links.from_snr(snr_db_NN, Ofdma(subcarriers=6))
+    model, inputs = counting_model([[0.1, 0.9]], placement=Placement.of([[2], [0, 1]]))
+    carrier = LossyCarrier(IdealRadioCarrier(snapshot))
+    near = model(inputs, np.array([2]), carrier=carrier).dispatched
+    assert near.node_TE.tolist() == [[-1, 0]]
+    carrier.lost = {0}
+    far = model(inputs, np.array([2]), carrier=carrier).dispatched
+    assert far.node_TE.tolist() == [[-1, 1]]
+    assert far.rerouted_T.tolist() == [True]
+    assert far.degraded_T.tolist() == [False]  # another node holds the same expert
+    assert far.reached_T.tolist() == [1.0]
+    at_home = model(inputs, np.array([1]), carrier=carrier).dispatched
+    assert at_home.node_TE.tolist() == [[-1, 1]]
+    assert at_home.energy_j_T.tolist() == [0.0]
+
+
+@pytest.mark.parametrize(
+    ("pooling", "shape", "seen"),
+    [("map", (3, 2, 2), 3), ("tokens", (4, 3), 3), ("vector", (3,), 3)],
+)
+def test_the_gate_sees_what_the_layer_says_a_payload_is(
+    pooling: Pooling, shape: tuple[int, ...], seen: int
+) -> None:
+    class Shape(nn.Module):
+        def forward(self, pooled_TF: Tensor, snr_db_TE: Tensor | None = None) -> GateOutput:
+            assert pooled_TF.shape == (5, seen)
+            return GateOutput(torch.full((5, 2), 0.5), torch.zeros(5, 2))
+
+    layer = MoeLayer(Shape(), [Echo(), Echo()], pooling=pooling).eval()
+    assert layer(torch.randn(5, *shape)).y_TC.shape == (5, *shape)
+
+
+def test_a_payload_of_another_kind_than_said_is_refused() -> None:
+    layer = MoeLayer(FixedGate(), [Echo(), Echo()], pooling="vector")
+    with pytest.raises(InvalidInputError, match="axes of payload is 3; expected 2, the axes of a vector"):
+        layer(torch.randn(5, 4, 3))
+    with pytest.raises(InvalidInputError, match="pooling is 'mean'; expected one of vector, map, tokens"):
+        MoeLayer(FixedGate(), [Echo()], pooling="mean")  # type: ignore[arg-type]

@@ -6,9 +6,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from airmoe.dispatch import Transfer
 from airmoe.errors import InvalidInputError
 from airmoe.links import Links, LinkSnr, Ofdma
-from airmoe.nn import MixtureOfExperts, MlpExpert, MlpGate, RadioCarrier
+from airmoe.nn import MixtureOfExperts, MlpExpert, MlpGate, MoeLayer, RadioCarrier
 from airmoe.radio import Analog, Digital, Transmission
 from airmoe.scheduling import All, Slot
 
@@ -46,13 +47,24 @@ def slot_of(source: list[int], snr_db_TE: NDArray[np.float64], placement: list[i
     return Slot(np.array(source), placement_E, snr=LinkSnr(snr_db_TE))
 
 
+def transfer(
+    payload_T: Tensor,
+    item_P: NDArray[np.int64],
+    expert_P: NDArray[np.int64],
+    slot: Slot,
+    experts: list[Echo],
+) -> Transfer[Tensor]:
+    """A transfer of these pairs to the nodes where their experts are."""
+    return Transfer(payload_T, item_P, expert_P, slot.node_TE[item_P, expert_P], slot, experts, np.inf)
+
+
 def carry(
     transmission: Transmission, slot: Slot, payload_T: Tensor, mask_TE: NDArray[np.bool_]
 ) -> tuple[Tensor, list[Echo], NDArray[np.int64], NDArray[np.int64]]:
     """Outputs of echoing experts, the experts, and the items and experts of the pairs."""
     experts = [Echo() for _ in range(mask_TE.shape[1])]
     expert_P, item_P = np.nonzero(mask_TE.T)
-    delivery = RadioCarrier(transmission).carry(payload_T, item_P, expert_P, slot, experts)
+    delivery = RadioCarrier(transmission).carry(transfer(payload_T, item_P, expert_P, slot, experts))
     assert np.array_equal(delivery.item_P, item_P)
     assert np.array_equal(delivery.expert_P, expert_P)
     return delivery.output_P, experts, item_P, expert_P
@@ -68,7 +80,7 @@ def test_every_pair_is_transmitted_at_the_snr_of_its_item_s_link_to_its_expert()
 
 def test_the_channel_is_the_true_one_whatever_is_observed() -> None:
     recorder, slot = Recorder(), slot_of([2], np.array([[5.0, 7.0]]))
-    slot = Slot(slot.source_T, slot.placement_E, snr=LinkSnr([[5.0, 7.0]], [[20.0, 20.0]]))
+    slot = Slot(slot.source_T, slot.placement, snr=LinkSnr([[5.0, 7.0]], [[20.0, 20.0]]))
     carry(recorder, slot, torch.randn(1, FEATURES), np.ones((1, 2), dtype=bool))
     assert recorder.snr_db_P.tolist() == [5.0, 7.0]
 
@@ -79,14 +91,16 @@ def test_without_an_snr_for_each_item_the_carrier_s_links_are_met_and_the_observ
     carrier = RadioCarrier(recorder := Recorder(), true.with_observed(Links.from_snr(20.0, radio, nodes=3)))
     slot = Slot(np.array([0, 1]), np.array([2, 1]))  # expert 1 is at the second item's node
     expert_P, item_P = np.nonzero(np.ones((2, 2)))
-    carrier.carry(torch.randn(2, FEATURES), item_P, expert_P, slot, [Echo(), Echo()])
+    carrier.carry(transfer(torch.randn(2, FEATURES), item_P, expert_P, slot, [Echo(), Echo()]))
     assert recorder.snr_db_P.tolist() == pytest.approx([4, 6, 3, np.inf], rel=1e-6)
 
 
 def test_without_any_snr_nothing_is_transmitted() -> None:
     slot = Slot(np.array([1]), np.array([0]))
     with pytest.raises(InvalidInputError, match="the SNR of each item's links, or a carrier with links"):
-        RadioCarrier(Analog()).carry(torch.zeros(1, 2), np.array([0]), np.array([0]), slot, [Echo()])
+        RadioCarrier(Analog()).carry(
+            transfer(torch.zeros(1, 2), np.array([0]), np.array([0]), slot, [Echo()])
+        )
 
 
 @pytest.mark.parametrize(
@@ -102,7 +116,7 @@ def test_an_expert_at_the_item_s_own_node_gets_the_payload_as_it_is(transmission
     payload_T = torch.randn(4, 2, 3, 3)
     slot = slot_of([0, 1, 2, 2], np.full((4, 3), -5.0), placement=[2, 0, 2])
     output_P, _, item_P, expert_P = carry(transmission, slot, payload_T, np.ones((4, 3), dtype=bool))
-    own_P = slot.source_T[item_P] == slot.placement_E[expert_P]
+    own_P = slot.at_home_TE[item_P, expert_P]
     assert own_P.sum() == 5
     for own, item, output in zip(own_P, item_P, output_P, strict=True):
         assert torch.equal(output, payload_T[item]) == own
@@ -144,12 +158,11 @@ def test_a_transfer_costs_power_times_channel_uses_over_bandwidth(
     transmission: Transmission, uses: int
 ) -> None:
     carrier = RadioCarrier(transmission, radio=Ofdma(power_w=0.5, subcarrier_hz=2e5))
-    uses_T = np.full(2, float(carrier.payload_bits(torch.zeros(2, 16, 5, 5))))
-    slot = Slot(np.array([0, 7]), np.array([0, 1]), bits_T=uses_T)
-    quoted_j_TE, charged_j_TE = carrier.price_j(slot)
-    energy_j = 0.5 * uses / 2e5
-    np.testing.assert_allclose(charged_j_TE, [[0, energy_j], [energy_j, energy_j]], rtol=1e-12)
-    np.testing.assert_array_equal(quoted_j_TE, charged_j_TE)
+    quoted, charged = carrier.price(torch.zeros(2, 16, 5, 5), Slot(np.array([0, 7]), np.array([0, 1])))
+    airtime_s_TE = uses / 2e5 * np.array([[0, 1], [1, 1]])
+    np.testing.assert_allclose(charged.airtime_s_TE, airtime_s_TE, rtol=1e-12)
+    np.testing.assert_allclose(charged.energy_j_TE, 0.5 * airtime_s_TE, rtol=1e-12)
+    np.testing.assert_array_equal(quoted.energy_j_TE, charged.energy_j_TE)
 
 
 def test_payloads_in_bfloat16_are_transmitted_in_full_precision() -> None:
@@ -164,8 +177,15 @@ def test_payloads_in_bfloat16_are_transmitted_in_full_precision() -> None:
 
 
 def test_half_a_channel_use_is_charged_as_one() -> None:
-    assert RadioCarrier(Analog()).payload_bits(torch.zeros(2, 5)) == 3 + 32
-    assert RadioCarrier(Analog()).payload_bits(torch.zeros(2, 7)) == 4 + 32
+    carrier, slot = RadioCarrier(Analog(), radio=Ofdma(subcarrier_hz=1e6)), Slot(np.array([1]), np.array([0]))
+    for values, uses in ((5, 3 + 32), (7, 4 + 32)):
+        airtime_s = carrier.price(torch.zeros(1, values), slot).charged.airtime_s_TE
+        assert airtime_s.tolist() == [[pytest.approx(uses / 1e6)]]
+
+
+def test_the_bits_of_a_payload_are_bits_whatever_the_radio_charges_for() -> None:
+    assert RadioCarrier(Analog()).payload_bits(torch.zeros(2, 5)) == 5 * 32 + 32
+    assert RadioCarrier(Digital(2)).payload_bits(torch.zeros(2, 5, dtype=torch.float64)) == 5 * 64 + 32
 
 
 def test_the_radio_is_that_of_the_links_unless_another_is_given() -> None:
@@ -180,16 +200,17 @@ def model(transmission: Transmission) -> MixtureOfExperts:
     """A mixture of three experts on nodes 0 to 2."""
     torch.manual_seed(0)
     experts = [MlpExpert(FEATURES, CLASSES, 8) for _ in range(3)]
-    return MixtureOfExperts(
-        nn.Identity(), MlpGate(FEATURES, 3), experts, policy=All(), carrier=RadioCarrier(transmission)
+    layer = MoeLayer(
+        MlpGate(FEATURES, 3), experts, policy=All(), carrier=RadioCarrier(transmission), source=3
     )
+    return MixtureOfExperts(nn.Identity(), layer)
 
 
 @pytest.mark.parametrize("transmission", [Analog(), Digital(4, "qpsk", "conv")], ids=lambda t: t.name)
 def test_a_mixture_is_charged_for_every_pair_but_the_item_s_own(transmission: Transmission) -> None:
     source_T, snr = np.array([0, 3]), LinkSnr(np.full((2, 3), 5.0))
     with torch.no_grad():
-        answer = model(transmission).eval()(torch.randn(2, FEATURES), source_T, snr)
+        answer = model(transmission).eval()(torch.randn(2, FEATURES), source_T, snr=snr)
     per_pair_j = 1e-2 * transmission.channel_uses(FEATURES) / 1e6
     assert answer.dispatched.energy_j_T.tolist() == pytest.approx([2 * per_pair_j, 3 * per_pair_j])
 

@@ -23,6 +23,7 @@ from airmoe.nn import (
     MlpExpert,
     MlpGate,
     NoisyTopK,
+    Pooling,
 )
 from airmoe.manifest import read_manifest
 from airmoe.manifest import EXPERT_ONNX, EXTRACTOR_ONNX, GATE_ONNX
@@ -169,7 +170,7 @@ def test_a_gate_that_sees_snr_takes_payload_and_snr_of_any_value(
     session = onnxruntime.InferenceSession(served / "shared/gate.onnx", providers=["CPUExecutionProvider"])
     (actual_TE,) = session.run(["output"], {"input": payload_T, "snr_db": snr_db_TE})
     with torch.no_grad():
-        gate = noisy_model.gate
+        gate = noisy_model.layer.gate
         expected = gate(torch.from_numpy(payload_T).mean(dim=(2, 3)), torch.from_numpy(snr_db_TE))
     np.testing.assert_allclose(actual_TE, expected.scores_TE, atol=1e-5)
     (other_TE,) = session.run(["output"], {"input": payload_T, "snr_db": snr_db_TE[:, ::-1].copy()})
@@ -177,7 +178,7 @@ def test_a_gate_that_sees_snr_takes_payload_and_snr_of_any_value(
 
 
 def test_of_a_gate_with_noise_the_gate_itself_is_kept(served: Path, noisy_model: MixtureOfExperts) -> None:
-    kept, inner = load_file(served / "shared/gate.safetensors"), noisy_model.gate.gate.state_dict()
+    kept, inner = load_file(served / "shared/gate.safetensors"), noisy_model.layer.gate.gate.state_dict()
     assert kept.keys() == inner.keys()
     assert all(torch.equal(kept[name], inner[name]) for name in kept)
 
@@ -189,27 +190,27 @@ def test_experts_and_extractor_take_and_give_maps(served: Path, noisy_model: Mix
         np.testing.assert_allclose(
             onnx(served / "shared/extractor.onnx", images.numpy()), payload_T, atol=1e-5
         )
-        for folder, expert in zip(client_folders(served), noisy_model.experts, strict=True):
+        for folder, expert in zip(client_folders(served), noisy_model.layer.experts, strict=True):
             np.testing.assert_allclose(
                 onnx(folder / EXPERT_ONNX, payload_T.numpy()), expert(payload_T), atol=1e-5
             )
 
 
 @pytest.mark.parametrize(
-    ("payload_T", "pooled_TF"),
+    ("pooling", "payload_T", "pooled_TF"),
     [
-        (torch.rand(6, 8), lambda payload_T: payload_T),
-        (torch.rand(6, 8, 3, 2), lambda payload_T: payload_T.mean(dim=(2, 3))),
-        (torch.rand(6, 5, 8), lambda payload_T: payload_T[:, 0]),
+        ("vector", torch.rand(6, 8), lambda payload_T: payload_T),
+        ("map", torch.rand(6, 8, 3, 2), lambda payload_T: payload_T.mean(dim=(2, 3))),
+        ("tokens", torch.rand(6, 5, 8), lambda payload_T: payload_T[:, 0]),
     ],
     ids=["vector", "map", "tokens"],
 )
 def test_a_gate_blind_to_the_channel_takes_payloads_alone_and_pools_them(
-    tmp_path: Path, payload_T: Tensor, pooled_TF: Callable[[Tensor], Tensor]
+    tmp_path: Path, pooling: Pooling, payload_T: Tensor, pooled_TF: Callable[[Tensor], Tensor]
 ) -> None:
     gate = MlpGate(8, 3).eval()
     nn.init.normal_(gate.last.weight)
-    export_gate(gate, payload_T, 3, tmp_path / "gate.onnx")
+    export_gate(gate, payload_T, 3, tmp_path / "gate.onnx", pooling)
     with torch.no_grad():
         expected_TE = gate(pooled_TF(payload_T)).scores_TE
     np.testing.assert_allclose(onnx(tmp_path / "gate.onnx", payload_T.numpy()), expected_TE, atol=1e-5)

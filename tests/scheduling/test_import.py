@@ -9,7 +9,8 @@ start = time.perf_counter()
 import airmoe.scheduling as scheduling
 print(time.perf_counter() - start)
 import numpy as np
-scheduling.TopK(1).route([[1.0, 0.0]], [[1.0, 1.0]], scheduling.Slot(np.array([0]), np.array([0, 1])))
+cost = scheduling.Cost([[1.0, 1.0]])
+scheduling.TopK(1).route([[1.0, 0.0]], cost, scheduling.Slot(np.array([0]), np.array([0, 1])))
 print(*sorted({"torch", "numba", "scipy.optimize"} & set(sys.modules)))
 """
 

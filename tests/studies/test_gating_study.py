@@ -17,7 +17,7 @@ from airmoe.channel_aware.config import TwoStageConfig
 from airmoe.cli.study import study as study_command
 from airmoe.data import load_images
 from airmoe.errors import InvalidInputError
-from airmoe.nn import BiasGate, LocalCarrier, MixtureOfExperts, MlpExpert, MlpGate
+from airmoe.nn import BiasGate, MixtureOfExperts, MlpExpert, MlpGate, MoeLayer
 from airmoe.scheduling import BestLink, Policy, RandomK, TopK
 from airmoe.studies.curves.figure import Workspace
 from airmoe.studies.curves.rows import Rows
@@ -214,7 +214,7 @@ def asked_of(experts: int = 4, items: int = ITEMS) -> Any:
         gate.link_worth[0].weight.abs_()
         gate.link_worth[2].weight.abs_()
     modules = [MlpExpert(FEATURES, CLASSES, 16) for _ in range(experts)]
-    model = MixtureOfExperts(nn.Identity(), gate, modules).eval()
+    model = MixtureOfExperts(nn.Identity(), MoeLayer(gate, modules, source=experts)).eval()
     payload_TF = torch.randn(items, FEATURES)
     with torch.no_grad():
         label_T = model(payload_TF).y_TC.argmax(dim=1)
@@ -300,7 +300,7 @@ def test_one_network_with_copies_goes_by_what_it_sees_and_meets_what_is() -> Non
 
 def seen_by_the_gate(method: str) -> set[float]:
     asked, seen = asked_of(1 if method in SINGLE else 4), list[Tensor]()
-    asked.model.gate.register_forward_pre_hook(lambda gate, args: seen.append(args[1]))
+    asked.model.layer.gate.register_forward_pre_hook(lambda gate, args: seen.append(args[1]))
     ask_over_links(asked, GatingSettings(method=method, law="one-bad:-10:7"), 0, 0)
     return set(torch.cat(seen).flatten().tolist())
 
@@ -333,7 +333,6 @@ def test_a_gate_that_sees_the_channel_uses_better_links() -> None:
 
 def without_a_channel() -> np.ndarray:
     asked = asked_of()
-    asked.model.carrier, asked.model.policy = LocalCarrier(), TopK(1)
     with torch.no_grad():
         return np.asarray(asked.model(asked.payload_T).y_TC.argmax(dim=1) == asked.labels_T)
 
@@ -496,7 +495,7 @@ def test_held_out_images_are_asked_about(work: Workspace) -> None:
     assert some.payload_T.shape == (30, 400)
     images = torch.from_numpy(load_images("digits").test_images[:30]).float() / 255
     with torch.no_grad():
-        torch.testing.assert_close(some.model.answer(some.payload_T).y_TC, some.model(images).y_TC)
+        torch.testing.assert_close(some.model.layer(some.payload_T).y_TC, some.model(images).y_TC)
     assert torch.equal(some.labels_T, Asked(config, 0, work).labels_T[:30])
 
 

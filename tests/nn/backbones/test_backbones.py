@@ -18,6 +18,7 @@ from airmoe.nn import (
     Extractor,
     LeNet5Extractor,
     MlpExpert,
+    Pooling,
     ResNet18Expert,
     ResNet18Extractor,
     VitExpert,
@@ -56,7 +57,7 @@ def test_payload_and_pooled_width_are_as_declared(name: str, channels: int) -> N
     extractor = TINY[name](channels)
     payload_T = extractor(torch.rand(2, channels, 32, 32))
     assert payload_T.shape == (2, *extractor.payload_shape)
-    assert pool(payload_T).shape == (2, extractor.features)
+    assert pool(payload_T, extractor.pooling).shape == (2, extractor.features)
     assert extractor.tail(CLASSES)(payload_T).shape == (2, CLASSES)
 
 
@@ -228,18 +229,18 @@ def test_an_expert_learns_from_a_single_row(name: str) -> None:
 def test_an_expert_answers_with_probabilities_and_trains_on_logits(name: str) -> None:
     extractor = TINY[name](1).eval()
     payload_T = extractor(torch.rand(6, 1, 32, 32))
-    for expert in (extractor.tail(CLASSES), MlpExpert(extractor.features, CLASSES, hidden=4)):
+    for expert in (extractor.tail(CLASSES), MlpExpert(extractor.features, CLASSES, 4, extractor.pooling)):
         assert isinstance(expert, ClassifierExpert)
         probability_TC = expert.eval()(payload_T)
         torch.testing.assert_close(probability_TC.sum(dim=1), torch.ones(6))
         torch.testing.assert_close(torch.softmax(expert.logits(payload_T), dim=1), probability_TC)
 
 
-def test_an_mlp_expert_sees_what_the_gate_sees() -> None:
-    expert, map_TCHW = MlpExpert(5, CLASSES, hidden=4), torch.rand(2, 5, 8, 8)
-    torch.testing.assert_close(expert(map_TCHW), expert(map_TCHW.mean(dim=(2, 3))))
-    tokens_TLD = torch.rand(2, 17, 5)
-    torch.testing.assert_close(expert(tokens_TLD), expert(tokens_TLD[:, 0]))
+@pytest.mark.parametrize(("pooling", "shape"), [("map", (5, 8, 8)), ("tokens", (17, 5)), ("vector", (5,))])
+def test_an_mlp_expert_sees_what_the_gate_sees(pooling: Pooling, shape: tuple[int, ...]) -> None:
+    expert, payload_T = MlpExpert(5, CLASSES, 4, pooling), torch.rand(2, *shape)
+    logits = expert.layers(pool(payload_T, pooling))
+    torch.testing.assert_close(expert(payload_T), torch.softmax(logits, dim=1))
 
 
 @pytest.mark.parametrize("name", ["lenet5", "resnet18", "vit"])

@@ -80,7 +80,7 @@ def test_the_payload_is_the_last_hidden_state(
     assert payload_T.shape == (3, *shape)
     torch.testing.assert_close(payload_T[:, -hidden_T.shape[1] :], hidden_T)
     if make is swin:
-        torch.testing.assert_close(pool(payload_T), hidden_T.mean(dim=1))
+        torch.testing.assert_close(pool(payload_T, extractor.pooling), hidden_T.mean(dim=1))
 
 
 def test_images_are_resized_as_pillow_does(vit_folder: str) -> None:
@@ -133,7 +133,7 @@ def test_training_leaves_the_extractor_as_it_is(tmp_path: Path) -> None:
     model = build_model(f"hf:{folder}", classes=4, experts=2, expert_hidden=4, gate="concat")
     model.train()
     assert not any(module.training for module in model.extractor.modules())
-    assert all(type(expert) is MlpExpert for expert in model.experts)
+    assert all(type(expert) is MlpExpert for expert in model.layer.experts)
     before = {name: tensor.clone() for name, tensor in model.extractor.state_dict().items()}
     images_TCHW, labels_T = torch.rand(6, 3, 32, 32), torch.arange(6) % 4
     optimiser = torch.optim.SGD(model.parameters(), lr=1.0, weight_decay=0.1)
@@ -145,7 +145,9 @@ def test_training_leaves_the_extractor_as_it_is(tmp_path: Path) -> None:
 
 
 def test_it_exports_with_a_free_batch_axis(vit_folder: str, tmp_path: Path) -> None:
-    network = nn.Sequential(build_extractor(f"hf:{vit_folder}", 3), MlpExpert(12, 4, hidden=4)).eval()
+    network = nn.Sequential(
+        build_extractor(f"hf:{vit_folder}", 3), MlpExpert(12, 4, hidden=4, pooling="tokens")
+    ).eval()
     export_onnx(network, {"input": torch.rand(2, 3, 32, 32)}, tmp_path / "network.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "network.onnx", providers=["CPUExecutionProvider"])
     images_TCHW = torch.rand(5, 3, 32, 32)
