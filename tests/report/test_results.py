@@ -52,6 +52,15 @@ def test_no_f1_is_outside_0_and_1(results: DemoResults, value: float | None) -> 
         edited(results, replace)
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_no_figure_is_nan_or_infinite(analog_results: DemoResults, value: float) -> None:
+    def replace(content: dict[str, Any]) -> None:
+        content["analog"]["methods"][0]["mean_snr_db"] = value
+
+    with pytest.raises(ValidationError, match=r"mean_snr_db\n.*finite number"):
+        edited(analog_results, replace)
+
+
 def drop_a_method(content: dict[str, Any]) -> None:
     del content["methods"][0]
 

@@ -6,9 +6,10 @@ Shape suffixes: Q queries (one image each), T images, N clients, E experts, C ch
 W width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -63,6 +64,7 @@ class AnalogMethod:
         model: the mixture in one process.
         policy: who decides.
         gate: the model's, in the mesh; None for the one that every client has.
+        links: "analog"; "ideal" for the ceiling, which is asked beforehand.
     """
 
     id: AnalogMethodId
@@ -70,6 +72,20 @@ class AnalogMethod:
     model: MixtureOfExperts
     policy: Policy
     gate: GateFunction | None = None
+    links: Literal["analog", "ideal"] = "analog"
+
+    def result(
+        self, figures: Figures, mean_snr_db: float | None = None, macro_f1_simulated: float | None = None
+    ) -> AnalogMethodResult:
+        """Return what the report shows of it."""
+        return AnalogMethodResult(
+            id=self.id,
+            label=self.label,
+            links=self.links,
+            figures=figures,
+            mean_snr_db=mean_snr_db,
+            macro_f1_simulated=macro_f1_simulated,
+        )
 
 
 class AnalogComparison:
@@ -101,8 +117,12 @@ class AnalogComparison:
         aware_gate = OnnxGate(run / "shared" / f"{AWARE_GATE}.onnx", sees_snr)
         self._naive = AnalogMethod("naive-top1", "naive, top-1", naive, TopK(1))
         self._aware = AnalogMethod("aware-top1", "channel-aware, top-1", aware, TopK(1), aware_gate)
-        best_link = AnalogMethod("best-link", "best link", naive, BestLink(1))
-        self._methods = (self._naive, self._aware, best_link)
+        self._methods = (
+            self._naive,
+            self._aware,
+            AnalogMethod("best-link", "best link", naive, BestLink(1)),
+            AnalogMethod("ideal-top1", "ideal links, top-1", naive, TopK(1), links="ideal"),
+        )
 
     def mesh_minus_simulation(self, clients: Sequence[MeshClient]) -> float:
         """Return the largest difference between class probabilities from the mesh and from one process.
@@ -129,46 +149,46 @@ class AnalogComparison:
             worst = max(worst, float(np.abs(answered.probability_TC - expected.y_TC.numpy()).max()))
         return refused_if_large(worst)
 
-    def ask_mesh(self, clients: Sequence[MeshClient], progress: Progress) -> list[tuple[AnalogMethod, Trial]]:
-        """Ask the mesh by every method; the clients are over analog links."""
-        return [
-            (
-                method,
-                ask(
-                    clients,
-                    self._questions,
-                    policy=method.policy,
-                    gate=method.gate,
-                    links_T=self._links_T,
-                    activity=f"ask: {method.label}",
-                    progress=progress,
-                ),
+    def ask_mesh(self, clients: Sequence[MeshClient], progress: Progress) -> dict[AnalogMethodId, Trial]:
+        """Return, by the id of the method, what the mesh answers over analog links.
+
+        Args:
+            clients: over analog links.
+            progress: told after every query.
+        """
+        return {
+            method.id: ask(
+                clients,
+                self._questions,
+                policy=method.policy,
+                gate=method.gate,
+                links_T=self._links_T,
+                activity=f"ask: {method.label}",
+                progress=progress,
             )
             for method in self._methods
-        ]
+            if method.links == "analog"
+        }
 
     def results(
-        self, asked: Sequence[tuple[AnalogMethod, Trial]], difference: float, ideal: Figures
+        self, trials: Mapping[AnalogMethodId, Trial], difference: float, ideal: Figures
     ) -> AnalogResults:
         """Return what the report shows, with the same and more links simulated in one process.
 
         Args:
-            asked: what `ask_mesh` returned.
+            trials: what `ask_mesh` returned.
             difference: what `mesh_minus_simulation` returned.
             ideal: of the usual gate's answers over ideal links, the ceiling.
         """
         snr_db_NTE = self._snr_db_NTE()
-        ceiling = AnalogMethodResult(
-            id="ideal-top1",
-            label="ideal links, top-1",
-            links="ideal",
-            figures=ideal,
-            mean_snr_db=None,
-            macro_f1_simulated=None,
-        )
         return AnalogResults(
             mean_snr_db=MEAN_SNR_DB,
-            methods=(*(self._result(method, trial, snr_db_NTE) for method, trial in asked), ceiling),
+            methods=tuple(
+                method.result(ideal)
+                if method.links == "ideal"
+                else self._result(method, trials[method.id], snr_db_NTE)
+                for method in self._methods
+            ),
             sweeps=tuple(
                 self._sweep(method, snr_db_NTE - MEAN_SNR_DB) for method in (self._aware, self._naive)
             ),
@@ -180,11 +200,8 @@ class AnalogComparison:
     ) -> AnalogMethodResult:
         own_QE = trial.client_Q[:, np.newaxis] == np.arange(self._clients)
         used_db = snr_db_NTE[trial.client_Q, trial.image_Q][trial.requested_QE & ~own_QE]
-        return AnalogMethodResult(
-            id=method.id,
-            label=method.label,
-            links="analog",
-            figures=trial.figures(self._questions.classes, self._questions.holds),
+        return method.result(
+            trial.figures(self._questions.classes, self._questions.holds),
             mean_snr_db=float(used_db.mean()) if used_db.size else None,
             macro_f1_simulated=self._simulated(method, snr_db_NTE).macro_f1,
         )
