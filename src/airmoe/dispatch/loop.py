@@ -5,7 +5,7 @@ Shape suffixes: T items, E experts, R replicas, N nodes, P (item, expert) pairs 
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple
 
 import numpy as np
@@ -104,7 +104,7 @@ def dispatch(
     """
     end_s = clock() + deadline_s
     joint = as_joint(policy)
-    slot = replace(slot, bits_T=np.full(len(scores_TE), float(carrier.payload_bits(payload_T))))
+    slot = slot.with_bits(carrier.payload_bits(payload_T))
     batch = _Batch(payload_T, scores_TE, policy if joint is None else joint.fallback, carrier, slot, experts)
     decided_by = policy.name
     try:
@@ -125,7 +125,7 @@ def dispatch(
             batch.lose(lost_TE, decision.slot)
             decision = batch.decide_again(open_T)
     if (last_resort_TE := batch.own_TE & ~np.any(batch.arrived_TE, axis=1)[:, np.newaxis]).any():
-        at_home = replace(slot, node_TE=np.broadcast_to(slot.source_T[:, np.newaxis], scores_TE.shape))
+        at_home = slot.served_by(np.broadcast_to(slot.source_T[:, np.newaxis], scores_TE.shape))
         batch.carry(last_resort_TE, at_home, max(end_s - clock(), 0.0))
     _refuse_unanswered(batch.arrived_TE, slot, deadline_s)
     return Dispatched(
@@ -187,7 +187,7 @@ class _Batch(Generic[Payload_contra, Output_co]):
         """Route every item as if all experts were alive, and without the dead ones those that wanted them."""
         replicas = Replicas(self._payload_T, self._carrier, self._slot)
         slot, price = replicas.cheapest(self._usable_ER)
-        if np.array_equal(self._usable_ER, self._exists_ER):
+        if (self._usable_ER == self._exists_ER).all():
             mask_TE = self._route(self.policy, price.quoted, slot).mask_TE
             self.intended_TE = mask_TE
             return _Decision(mask_TE, slot, price)
@@ -212,7 +212,7 @@ class _Batch(Generic[Payload_contra, Output_co]):
         slot, price = replicas.cheapest(self._usable_ER)
         routing = self._route(joint, price.quoted, slot)
         full_TE = routing.mask_TE
-        if not np.array_equal(self._usable_ER, self._exists_ER):
+        if not (self._usable_ER == self._exists_ER).all():
             full_slot, full_price = replicas.cheapest(self._exists_ER)
             full_TE = self._route(self.policy, full_price.quoted, full_slot).mask_TE
         self._intend(full_TE, routing.mask_TE, price.quoted)

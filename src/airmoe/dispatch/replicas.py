@@ -3,7 +3,6 @@
 Shape suffixes: T items, E experts, R replicas, N nodes.
 """
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -37,7 +36,7 @@ class Replicas:
         self._slots = [slot]
         for number in range(1, placement.replicas):
             node_E = np.where(placement.exists_ER[:, number], placement.node_ER[:, number], placement.first_E)
-            self._slots.append(replace(slot, node_TE=np.broadcast_to(node_E, shape_TE)))
+            self._slots.append(slot.served_by(np.broadcast_to(node_E, shape_TE)))
         self._prices = [carrier.price(payload_T, each, subcarrier_NN) for each in self._slots]
 
     def cheapest(self, usable_ER: Flags) -> tuple[Slot, Price]:
@@ -45,12 +44,14 @@ class Replicas:
 
         An item's own node is always usable: nothing is transferred there.
         """
+        if len(self._slots) == 1:
+            (slot,), (price,) = self._slots, self._prices
+            if not usable_ER.all():
+                price = Price(price.quoted.where(slot.at_home_TE | usable_ER[:, 0]), price.charged)
+            return slot, price
         usable_RTE = np.stack(
             [each.at_home_TE | usable_E for each, usable_E in zip(self._slots, usable_ER.T, strict=True)]
         )
-        if len(self._slots) == 1:
-            (slot,), (price,) = self._slots, self._prices
-            return slot, Price(price.quoted.where(usable_RTE[0]), price.charged)
         key_RTE = np.stack([price.quoted.energy_j_TE for price in self._prices])
         key_RTE = np.where(usable_RTE, key_RTE, np.inf)
         key_RTE[np.stack([each.at_home_TE for each in self._slots])] = -1.0
@@ -65,5 +66,5 @@ class Replicas:
             )
             for sides in zip(*self._prices, strict=True)
         )
-        slot = replace(self._slots[0], node_TE=taken([each.node_TE for each in self._slots]))
+        slot = self._slots[0].served_by(taken([each.node_TE for each in self._slots]))
         return slot, Price(quoted.where(taken(list(usable_RTE))), charged)

@@ -3,7 +3,7 @@
 Shape suffixes: T items, I some of them, E experts, N nodes, R replicas.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -81,11 +81,26 @@ class Slot:
 
     def of_items(self, item_I: NDArray[np.int64]) -> "Slot":
         """Return the same slot with these items only."""
-        bits_I = None if self.bits_T is None else self.bits_T[item_I]
-        snr = None if self.snr is None else self.snr.of_items(item_I)
-        return replace(
-            self, source_T=self.source_T[item_I], bits_T=bits_I, snr=snr, node_TE=self.node_TE[item_I]
+        return self._with(
+            source_T=self.source_T[item_I],
+            bits_T=None if self.bits_T is None else self.bits_T[item_I],
+            snr=None if self.snr is None else self.snr.of_items(item_I),
+            node_TE=self.node_TE[item_I],
         )
+
+    def with_bits(self, bits: float) -> "Slot":
+        """Return the same slot, every item's payload of so many bits."""
+        return self._with(bits_T=np.full(len(self.source_T), float(bits)))
+
+    def served_by(self, node_TE: NDArray[np.int64]) -> "Slot":
+        """Return the same slot, each item served by each expert at this node, one that holds the expert."""
+        return self._with(node_TE=node_TE)
+
+    def _with(self, **changes: object) -> "Slot":
+        """Return a slot with other arrays that need no check: a query has no time to check them again."""
+        slot = object.__new__(Slot)
+        slot.__dict__.update(self.__dict__, **changes)
+        return slot
 
     @property
     def at_home_TE(self) -> NDArray[np.bool_]:
