@@ -66,7 +66,7 @@ def demo_results(
     own_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
     return DemoResults(
         seed=config.seed,
-        config=config.model_dump(),
+        config=config.model_dump(exclude_none=True),
         data=DataSplit(
             name=images.name,
             partition=config.data.partition,
