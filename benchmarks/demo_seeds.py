@@ -115,7 +115,7 @@ def print_kills(runs: Sequence[DemoResults]) -> None:
     print("\ntwo nodes killed, seed by seed:")
     for kills in (run.kills for run in runs):
         print(
-            f"  nodes {kills.victims}: F1 {kills.f1_before:.3f} -> {kills.f1_after:.3f}, "
+            f"  nodes {list(kills.victims)}: F1 {kills.f1_before:.3f} -> {kills.f1_after:.3f}, "
             f"{kills.failed_queries} of {kills.queries} failed, {kills.rerouted_queries} routed again, "
             f"{kills.degraded_queries} degraded"
         )
