@@ -2,11 +2,12 @@
 
     python benchmarks/federated_round.py [--alternations 20] [--clients 10] [--seed 0]
 
-In one process, in turns: (a) one FedCE round over all clients of the digits ring with ``federate``
-(broadcast, local epochs, average, no checkpoint), and (b) the bare training loop of the same steps: the same
-batches, a new optimiser for each client, nothing loaded, copied or averaged. Both end
-their client's turn with the loss as a number. Prints the ratio (a) / (b) of each pair as median and spread,
-and what one checkpoint costs beside it. The goal is a ratio of at most 1.10.
+In one process, in turns: (a) one FedCE round over all clients of the digits ring with ``federate`` and the
+loop engine (broadcast, local epochs, average, no checkpoint), and (b) the bare training loop of the same
+steps: the same batches, a new optimiser for each client, nothing loaded, copied or averaged. Both end their
+client's turn with the loss as a number. Prints the ratio (a) / (b) of each pair as median and spread, and
+what one checkpoint costs beside it. All in seconds of processor time, which a busy machine hardly disturbs.
+The goal is a ratio of at most 1.05.
 """
 
 import argparse
@@ -21,21 +22,22 @@ from torch import nn
 from torch.nn import functional
 
 from airmoe.data import load_images
-from airmoe.federated.loop import federate
+from airmoe.federated import Averaging, Loop, federate
 from airmoe.networked import split_among_clients
 from airmoe.networked.config import parse_config
 from airmoe.networked.fedce import FedCeClient
-from airmoe.networked.run import initial_network
+from airmoe.networked.stages import initial_network
 from airmoe.randomness import stream
 from airmoe.runs.checkpoint import Checkpoint
 
-GOAL = 1.10
+GOAL = 1.05
 
 
 def seconds(work: Callable[[], object]) -> float:
-    begin = time.perf_counter()
+    """Seconds of processor time: what else the machine does is left out."""
+    begin = time.process_time()
     work()
-    return time.perf_counter() - begin
+    return time.process_time() - begin
 
 
 def spread(values: list[float]) -> str:
@@ -67,7 +69,7 @@ def main() -> None:
     clients = [FedCeClient(network, *pair, settings, config.seed, i) for i, pair in enumerate(pairs)]
 
     def federated() -> None:
-        federate("features", state, clients, 1)
+        federate(Averaging("features", len(clients)), state, Loop(clients), 1)
 
     def bare() -> None:
         network.train()
@@ -102,8 +104,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Checkpoint(Path(folder), "benchmark")
-        memories = {client: dict[str, torch.Tensor]() for client in range(options.clients)}
-        save_s = [seconds(lambda: checkpoint.save("features", state, memories, [])) for _ in range(20)]
+        save_s = [seconds(lambda: checkpoint.save("features", {"server": state}, [])) for _ in range(20)]
 
     steps = sum(-(-len(labels) // settings.batch_size) for labels in data.labels_T)
     print(f"{options.clients} clients, {steps} steps a round; {options.alternations} alternations")

@@ -41,15 +41,16 @@ def test_an_optimiser_that_was_restored_goes_on_bit_for_bit(make: type, tmp_path
     model = network()
     optimiser = make(model)
     train(model, optimiser, 0, 5)
-    Checkpoint(tmp_path, "x").save("clean", copied(model.state_dict()), {0: flattened(optimiser)}, [])
+    groups = {"model": copied(model.state_dict()), "optimiser": flattened(optimiser)}
+    Checkpoint(tmp_path, "x").save("clean", groups, [])
     train(model, optimiser, 5, 9)
 
     resumed = network()
     other = make(resumed)
     saved = Checkpoint(tmp_path, "x").load("clean")
     assert saved is not None
-    resumed.load_state_dict(saved[0])
-    restored(other, saved[1][0])
+    resumed.load_state_dict(saved.groups["model"])
+    restored(other, saved.groups["optimiser"])
     train(resumed, other, 5, 9)
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name]), name

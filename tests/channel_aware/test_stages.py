@@ -217,8 +217,9 @@ def test_after_a_divergence_the_last_good_checkpoint_can_be_taken_up(
         training.train(checkpoint=checkpoint, report=poison)
     saved = checkpoint.load(stage)
     assert saved is not None
-    assert len(saved[2]) == 1
-    assert all(bool(tensor.isfinite().all()) for tensor in saved[0].values())
+    assert len(saved.rows) == 1
+    assert saved.groups.keys() == {"model", "optimiser"}
+    assert all(bool(tensor.isfinite().all()) for tensor in saved.groups["model"].values())
     assert same(trained(config_of(), few_digits, checkpoint=checkpoint).weights, whole.weights)
 
 

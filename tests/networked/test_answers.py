@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from airmoe.networked.answers import CLEAN_DB, SNR_LEVELS_DB, AnswerCache, answers_over_links
+from airmoe.federated import State
+from airmoe.networked.answers import CLEAN_DB, SNR_LEVELS_DB, AnswersAtLevels, answers_over_links
 
-ITEMS, FEATURES, EXPERTS, CLASSES, OWN = 40, 50, 4, 3, 1
+ITEMS, FEATURES, EXPERTS, CLASSES = 40, 50, 4, 3
 LEVELS = len(SNR_LEVELS_DB)
 LABELS_T = torch.arange(ITEMS) % CLASSES
 
@@ -33,21 +34,17 @@ def features() -> Tensor:
     return drawn
 
 
-def cache_of(levels_db: tuple[float, ...] = SNR_LEVELS_DB) -> AnswerCache:
-    return AnswerCache(features(), LABELS_T, EXPERTS, OWN, levels_db)
+def answers_at(levels_db: tuple[float, ...] = SNR_LEVELS_DB) -> AnswersAtLevels:
+    return AnswersAtLevels(features(), LABELS_T, EXPERTS, levels_db)
 
 
-def noise_of(expert: int) -> np.random.Generator:
-    return np.random.default_rng(expert)
-
-
-EVERYTHING_TE = torch.ones(ITEMS, EXPERTS, dtype=torch.bool)
-
-
-def full_cache() -> tuple[AnswerCache, Experts]:
-    cache, experts = cache_of(), Experts()
-    cache.fetch(EVERYTHING_TE, experts, noise_of)
-    return cache, experts
+def all_known(levels_db: tuple[float, ...] = SNR_LEVELS_DB) -> tuple[AnswersAtLevels, State, Experts]:
+    answers, experts, every_T = answers_at(levels_db), Experts(), torch.arange(ITEMS)
+    state = answers.nothing_known()
+    for expert in range(EXPERTS):
+        said = experts(expert, answers.question(every_T, np.random.default_rng(expert)))
+        state = answers.with_answer(state, expert, every_T, said)
+    return answers, state, experts
 
 
 def test_the_levels_end_with_a_clean_one_and_reach_below_what_a_gate_can_tell_apart() -> None:
@@ -58,7 +55,7 @@ def test_the_levels_end_with_a_clean_one_and_reach_below_what_a_gate_can_tell_ap
 
 
 def test_features_arrive_at_every_level_with_the_noise_of_its_snr() -> None:
-    _, experts = full_cache()
+    _, _, experts = all_known()
     power_T = features().square().mean(dim=1)
     for received_PF in experts.received.values():
         received_LTF = received_PF.reshape(LEVELS, ITEMS, FEATURES)
@@ -68,26 +65,21 @@ def test_features_arrive_at_every_level_with_the_noise_of_its_snr() -> None:
             assert float((noise_T / power_T).mean()) == pytest.approx(10 ** (-snr_db / 10), rel=0.1)
 
 
-def test_every_level_is_charged_and_the_own_expert_is_free() -> None:
-    assert cache_of().fetch(EVERYTHING_TE, Experts(), noise_of) == (
-        7 * ITEMS * (EXPERTS - 1) * (FEATURES + CLASSES) * 4
-    )
-    only_own_TE = torch.zeros_like(EVERYTHING_TE)
-    only_own_TE[:, OWN] = True
-    assert cache_of().fetch(only_own_TE, Experts(), noise_of) == 0
-
-
-def test_what_is_known_is_not_fetched_again() -> None:
-    cache, _ = full_cache()
-    again = Experts()
-    assert cache.fetch(EVERYTHING_TE, again, noise_of) == 0
-    assert again.received == {}
+def test_an_answer_is_known_for_its_items_and_leaves_the_state_before_as_it_was() -> None:
+    answers, item_I = answers_at(), torch.tensor([3, 8])
+    before = answers.nothing_known()
+    said = torch.full((2 * LEVELS, CLASSES), 0.5)
+    after = answers.with_answer(before, 2, item_I, said)
+    assert after["known"].nonzero().tolist() == [[3, 2], [8, 2]]
+    assert after["true_class"].sum() == 2 * LEVELS * 0.5
+    assert not before["known"].any()
+    assert not before["true_class"].any()
 
 
 def test_a_draw_gives_what_the_expert_said_at_the_snr_that_the_gate_sees() -> None:
-    cache, _ = full_cache()
+    answers, state, _ = all_known()
     item_B = torch.tensor([7, 0, 39, 7])
-    snr_db_BE, answer_BE = cache.draw(item_B, np.random.default_rng(0))
+    snr_db_BE, answer_BE = answers.draw(state, item_B, np.random.default_rng(0))
     for row, item in enumerate(item_B.tolist()):
         for expert in range(EXPERTS):
             shown_db = float(snr_db_BE[row, expert])
@@ -97,8 +89,8 @@ def test_a_draw_gives_what_the_expert_said_at_the_snr_that_the_gate_sees() -> No
 
 
 def test_one_expert_of_each_image_is_the_asking_clients_own_clean_and_at_30_db() -> None:
-    cache, _ = full_cache()
-    snr_db_BE, answer_BE = cache.draw(torch.arange(ITEMS).repeat(100), np.random.default_rng(0))
+    answers, state, _ = all_known()
+    snr_db_BE, answer_BE = answers.draw(state, torch.arange(ITEMS).repeat(100), np.random.default_rng(0))
     own_BE = snr_db_BE == 30
     assert (own_BE.sum(dim=1) == 1).all()
     assert ((answer_BE[own_BE] // 1000 % 10) == LEVELS - 1).all()
@@ -107,26 +99,16 @@ def test_one_expert_of_each_image_is_the_asking_clients_own_clean_and_at_30_db()
 
 
 def test_the_levels_of_the_other_links_are_equally_likely() -> None:
-    snr_db_BE, _ = full_cache()[0].draw(torch.arange(ITEMS).repeat(100), np.random.default_rng(1))
+    answers, state, _ = all_known()
+    snr_db_BE, _ = answers.draw(state, torch.arange(ITEMS).repeat(100), np.random.default_rng(1))
     drawn = snr_db_BE[snr_db_BE != 30]
     for snr_db in SNR_LEVELS_DB:
         assert float((drawn == snr_db).float().mean()) == pytest.approx(1 / LEVELS, abs=0.02)
 
 
 def test_a_gate_that_is_blind_to_the_channel_needs_the_clean_level_only() -> None:
-    cache, experts = cache_of(CLEAN_DB), Experts()
-    assert cache.fetch(EVERYTHING_TE, experts, noise_of) == ITEMS * (EXPERTS - 1) * (FEATURES + CLASSES) * 4
+    _, _, experts = all_known(CLEAN_DB)
     assert all(torch.equal(received, features()) for received in experts.received.values())
-
-
-def test_what_is_remembered_is_drawn_alike() -> None:
-    cache, _ = full_cache()
-    heir = cache_of()
-    heir.remember(cache.memory())
-    first, second = (each.draw(torch.arange(ITEMS), np.random.default_rng(3)) for each in (cache, heir))
-    assert torch.equal(first[0], second[0])
-    assert torch.equal(first[1], second[1])
-    assert torch.equal(heir.known_TE, cache.known_TE)
 
 
 class Power(nn.Module):

@@ -5,6 +5,7 @@ the link alone, and is measured from the power of what it received: the clean fe
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,11 +13,13 @@ import torch
 from torch import Tensor
 
 from airmoe.data import ImageSet
-from airmoe.federated.loop import federate
+from airmoe.federated import Averaging, Loop, Message, federate
 from airmoe.networked import split_among_clients
 from airmoe.networked.config import GateSettings, NetworkedConfig
-from airmoe.networked.fedgate import FedGateClient, federated_moments, trained_part
-from airmoe.networked.run import radio_of, train_stages
+from airmoe.networked.fedgate import EXCHANGES, FedGateClient, trained_part
+from airmoe.networked.moments import SMALLEST_STD
+from airmoe.networked.run import radio_of
+from airmoe.networked.stages import train_stages
 from airmoe.nn import BiasGate, LinearGate
 
 CLASSES = EXPERTS = 5
@@ -32,7 +35,7 @@ def right(snr_db: Tensor) -> Tensor:
     return 0.02 + 0.96 * torch.sigmoid(snr_db / 4)
 
 
-def ask(expert: int, received_PF: Tensor) -> Tensor:
+def answer(expert: int, received_PF: Tensor) -> Tensor:
     noise_P = (received_PF.square().mean(dim=1) - 1).clamp_min(1e-6)
     right_P1 = right(-10 * noise_P.log10()).unsqueeze(1)
     return torch.where(HOLDS_CE[:, expert] > 0, right_P1, 0.02)
@@ -44,14 +47,16 @@ def trained_gate(channel_aware: bool, images: int = 20, rounds: int = 40) -> Lin
     content = LinearGate(FEATURES, EXPERTS)
     gate = BiasGate(content) if channel_aware else content
     labels_T = [torch.tensor([c, (c + 1) % CLASSES]).repeat(images // 2) for c in range(EXPERTS)]
-    content.standardise(*federated_moments([CODE_CF[labels] for labels in labels_T])[:2])
+    features_TF = torch.cat([CODE_CF[labels] for labels in labels_T])
+    content.standardise(features_TF.mean(dim=0), features_TF.std(dim=0, correction=0).clamp_min(SMALLEST_STD))
     settings = GateSettings(channel_aware=channel_aware, batch_size=10, rounds=rounds)
     clients = [
-        FedGateClient(gate, CODE_CF[labels], labels, ask, settings, 0, client)
+        FedGateClient(gate, partial(answer, client), CODE_CF[labels], labels, settings, 0, client)
         for client, labels in enumerate(labels_T)
     ]
     part = trained_part(gate)
-    part.load_state_dict(federate("gate", part.state_dict(), clients, rounds)[0])
+    stage = Averaging("gate", len(clients), EXCHANGES)
+    part.load_state_dict(federate(stage, part.state_dict(), Loop(clients), rounds)[0])
     return gate.eval()
 
 
@@ -136,19 +141,18 @@ def test_the_naive_gate_has_no_use_for_the_links(links: tuple[Tensor, Tensor, Te
 
 def noises(seed: int, client: int, round_: int) -> list[Tensor]:
     """What is added to features on their way to each expert at -15 dB, the first level."""
-    content = LinearGate(FEATURES, EXPERTS)
-    labels_T, received = torch.arange(CLASSES), list[Tensor]()
+    gate, received = BiasGate(LinearGate(FEATURES, EXPERTS)), dict[int, Tensor]()
 
-    def ask_and_keep(expert: int, received_PF: Tensor) -> Tensor:
-        received.append(received_PF[:CLASSES] - CODE_CF)
-        return ask(expert, received_PF)
+    def answer_and_keep(received_PF: Tensor) -> Tensor:
+        received[client] = received_PF
+        return answer(client, received_PF)
 
     settings = GateSettings(channel_aware=True, query_k=EXPERTS)
-    gate = BiasGate(content)
-    FedGateClient(gate, CODE_CF, labels_T, ask_and_keep, settings, seed, client).update(
-        trained_part(gate).state_dict(), round_
-    )
-    return received
+    labels_T, weights = torch.arange(CLASSES), trained_part(gate).state_dict()
+    asking = FedGateClient(gate, answer_and_keep, CODE_CF, labels_T, settings, seed, client)
+    _, queries = asking.query({}, Message(weights, {"round": round_}))
+    received |= {expert: letter["features"] for expert, letter in queries.letters.items()}
+    return [received[expert][:CLASSES] - CODE_CF for expert in range(EXPERTS)]
 
 
 def test_noise_is_drawn_anew_for_each_expert_client_round_and_seed_and_can_be_had_again() -> None:
@@ -165,7 +169,7 @@ def test_a_whole_run_exchanges_the_gate_and_every_answer_at_seven_levels(
     few_digits: ImageSet, tiny_config: Callable[..., NetworkedConfig]
 ) -> None:
     config = tiny_config(data={"clients": 3}, gate={"rounds": 3, "query_k": 3, "channel_aware": True})
-    trained = train_stages(config, split_among_clients(config, few_digits), None, lambda row: None)
+    trained = train_stages(config, split_among_clients(config, few_digits))
     link_worth = 16 + 16 + 16 + 1
     rounds = 2 * 3 * 3 * (400 * 3 + 3 + link_worth) * 4
     pairs = 200 * 2 * 7 * (400 + 10) * 4  # query_k = 3: all are asked in the first round

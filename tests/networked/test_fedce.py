@@ -8,11 +8,11 @@ from torch import nn
 from torch.nn import functional
 
 from airmoe.data import ImageSet
-from airmoe.federated.loop import federate
+from airmoe.federated import Averaging, Loop, federate
 from airmoe.networked import ClientData, split_among_clients
 from airmoe.networked.config import NetworkedConfig
 from airmoe.networked.fedce import FedCeClient
-from airmoe.networked.run import initial_network, train_features
+from airmoe.networked.stages import initial_network, train_features
 from airmoe.randomness import stream
 
 Config = Callable[..., NetworkedConfig]
@@ -32,7 +32,7 @@ def test_one_client_trains_as_plain_sgd_does_on_the_same_batches(
     (images,), (labels,) = data.images_TCHW, data.labels_T
     network = network_of(config)
     client = FedCeClient(network, images, labels, config.features, config.seed, 0)
-    state, _ = federate("features", network.state_dict(), [client], 2)
+    state, _ = federate(Averaging("features", 1), network.state_dict(), Loop([client]), 2)
 
     plain = network_of(config)
     for round_ in range(2):
@@ -53,7 +53,7 @@ def test_one_client_trains_as_plain_sgd_does_on_the_same_batches(
 def test_bytes_are_those_of_the_closed_form(few_digits: ImageSet, tiny_config: Config, clients: int) -> None:
     config = tiny_config(data={"clients": clients}, features={"rounds": 2})
     data = split_among_clients(config, few_digits)
-    rows = train_features("features", config, network_of(config), data, None, lambda row: None)
+    rows = train_features("features", config, network_of(config), data)
     extractor = 6 * (25 * 1 + 1) + 2 * 6 + 16 * (25 * 6 + 1) + 2 * 16
     head = 400 * 10 + 10
     assert sum(row["bytes"] for row in rows) == clients * 2 * 2 * (extractor + head) * 4
@@ -64,9 +64,7 @@ def test_weights_depend_on_the_seed_and_on_nothing_else(few_digits: ImageSet, ti
         torch.manual_seed(disturbance)
         config = tiny_config(seed=seed, features={"rounds": 1})
         network = network_of(config)
-        train_features(
-            "features", config, network, split_among_clients(config, few_digits), None, lambda r: None
-        )
+        train_features("features", config, network, split_among_clients(config, few_digits))
         return network.head.weight.detach()  # type: ignore[union-attr, return-value]
 
     first = trained(0, 1)
@@ -76,14 +74,8 @@ def test_weights_depend_on_the_seed_and_on_nothing_else(few_digits: ImageSet, ti
 
 def test_the_loss_falls_and_held_out_images_are_scored(few_digits: ImageSet, tiny_config: Config) -> None:
     config = tiny_config(features={"rounds": 6})
-    rows = train_features(
-        "features",
-        config,
-        network_of(config),
-        split_among_clients(config, few_digits),
-        None,
-        lambda row: None,
-    )
+    data = split_among_clients(config, few_digits)
+    rows = train_features("features", config, network_of(config), data)
     assert float(rows[-1]["loss"]) < 0.8 * float(rows[0]["loss"])
     assert [row["round"] for row in rows if "macro_f1" in row] == [5, 6]
 

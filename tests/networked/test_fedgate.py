@@ -1,6 +1,7 @@
 """Stage 3, FedGate."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,11 +9,11 @@ import torch
 from torch import Tensor
 
 from airmoe.data import ImageSet
-from airmoe.federated.loop import federate
+from airmoe.federated import Averaging, Exchange, Loop, Message, RoundResult, State, federate, run_round
 from airmoe.networked import split_among_clients
 from airmoe.networked.config import GateSettings, NetworkedConfig
-from airmoe.networked.fedgate import FedGateClient, federated_moments
-from airmoe.networked.run import train_stages
+from airmoe.networked.fedgate import EXCHANGES, FedGateClient
+from airmoe.networked.stages import train_stages
 from airmoe.nn import LinearGate
 
 ITEMS, FEATURES, EXPERTS, CLASSES = 30, 5, 4, 3
@@ -26,7 +27,7 @@ class Experts:
         self.probability_ETC = torch.from_numpy(raw).float()
         self.asked: list[tuple[int, int]] = []
 
-    def __call__(self, expert: int, features_TF: Tensor) -> Tensor:
+    def answer(self, expert: int, features_TF: Tensor) -> Tensor:
         items = features_TF[:, 0].long().tolist()
         self.asked += [(item, expert) for item in items]
         return self.probability_ETC[expert, items]
@@ -41,7 +42,42 @@ def client_of(
     labels = torch.from_numpy(random.integers(CLASSES, size=ITEMS))
     gate = gate or LinearGate(FEATURES, EXPERTS)
     gate.standardise(torch.tensor([ITEMS / 2, 0, 0, 0, 0]), torch.tensor([ITEMS / 3, 1, 1, 1, 1]))
-    return FedGateClient(gate, features, labels, experts, settings, 0, client), gate, features, labels
+    own = partial(experts.answer, client)
+    return FedGateClient(gate, own, features, labels, settings, 0, client), gate, features, labels
+
+
+class Answering:
+    """A client without images: it only lets its expert answer."""
+
+    def __init__(self, experts: Experts, client: int) -> None:
+        self.experts, self.client = experts, client
+
+    def client_step(self, exchange: str, state: State, message: Message) -> tuple[State, Message]:
+        if exchange == "train":
+            return state, Message(numbers={"samples": 0, "loss": 0.0})
+        answers = {
+            client: {"probabilities": self.experts.answer(self.client, letter["features"])}
+            for client, letter in message.letters.items()
+        }
+        return state, Message(letters=answers)
+
+
+STAGE = Averaging("gate", EXPERTS, EXCHANGES)
+
+
+def engine_of(experts: Experts, training: dict[int, FedGateClient]) -> Loop:
+    """All clients, of which some train."""
+    return Loop([training.get(i) or Answering(experts, i) for i in range(EXPERTS)])
+
+
+def after_a_round(
+    client: FedGateClient, experts: Experts, weights: State, state: State | None = None, round_: int = 0
+) -> tuple[State, RoundResult]:
+    """The state of client 1 after a round that it trained in alone, and the result of the round."""
+    engine = engine_of(experts, {1: client})
+    engine.restore({1: state or {}})
+    result = run_round(STAGE, weights, round_, engine)
+    return engine.states[1], result
 
 
 def random_state(seed: int = 3) -> dict[str, Tensor]:
@@ -57,7 +93,7 @@ def test_it_asks_the_k_best_experts_and_at_most_one_more(k: int) -> None:
     experts = Experts()
     client, gate, features, _ = client_of(experts, GateSettings(query_k=k))
     state = random_state()
-    client.update(state, 0)
+    after_a_round(client, experts, state)
     gate.linear.load_state_dict(state)
     best = gate(features).logits_TE.argsort(dim=1, descending=True)[:, :k].tolist()
     explored = 0
@@ -73,27 +109,84 @@ def test_it_asks_the_k_best_experts_and_at_most_one_more(k: int) -> None:
 def test_each_pair_is_asked_for_once_and_in_the_end_all_are_known() -> None:
     experts = Experts()
     client, gate, _, _ = client_of(experts, GateSettings())
-    federate("gate", gate.linear.state_dict(), [client], 40)
+    engine = engine_of(experts, {1: client})
+    federate(STAGE, gate.linear.state_dict(), engine, 40)
     assert len(set(experts.asked)) == len(experts.asked) == ITEMS * EXPERTS
-    assert client.memory()["known"].all()
+    assert engine.states[1]["known"].all()
+
+
+def test_between_rounds_a_client_keeps_what_it_knows_and_nothing_else() -> None:
+    client, _, _, _ = client_of(Experts(), GateSettings())
+    state, _ = after_a_round(client, Experts(), random_state())
+    assert {name: tuple(tensor.shape) for name, tensor in state.items()} == {
+        "known": (ITEMS, EXPERTS),
+        "true_class": (ITEMS, EXPERTS, 1),
+    }
 
 
 def test_bytes_are_those_of_the_closed_form() -> None:
-    rounds, experts = 4, [Experts(), Experts()]
+    rounds, experts, asked = 4, Experts(), [Experts(), Experts()]
     gate = LinearGate(FEATURES, EXPERTS)
-    clients = [client_of(experts[i], GateSettings(), client=i, gate=gate)[0] for i in range(2)]
-    _, rows = federate("gate", gate.linear.state_dict(), clients, rounds)
-    remote_pairs = sum(expert != i for i in range(2) for _, expert in experts[i].asked)
-    gate_parameters = EXPERTS * FEATURES + EXPERTS
-    expected = 2 * 2 * rounds * gate_parameters * 4 + remote_pairs * (FEATURES + CLASSES) * 4
-    assert sum(row["bytes"] for row in rows) == expected
+    training = {i: client_of(asked[i], GateSettings(), client=i, gate=gate)[0] for i in range(2)}
+    engine = engine_of(experts, training)
+    _, rows = federate(STAGE, gate.linear.state_dict(), engine, rounds)
+    # The gate comes to all clients and goes from two; what these know of other experts came by letters.
+    own_pairs = sum(int(engine.states[i]["known"][:, i].sum()) for i in range(2))
+    remote_pairs = sum(int(engine.states[i]["known"].sum()) for i in range(2)) - own_pairs
+    gate_bytes = (EXPERTS * FEATURES + EXPERTS) * 4
+    down, up = EXPERTS * rounds * gate_bytes, 2 * rounds * gate_bytes
+    assert sum(row["bytes"] for row in rows) == down + up + remote_pairs * (FEATURES + CLASSES) * 4
+    assert remote_pairs > ITEMS
 
 
 def test_the_own_expert_is_asked_for_free() -> None:
     experts = Experts()
-    client, _, _, _ = client_of(experts, GateSettings(query_k=EXPERTS), client=2)
-    update = client.update(random_state(), 0)
-    assert update.query_bytes == ITEMS * (EXPERTS - 1) * (FEATURES + CLASSES) * 4
+    client, _, _, _ = client_of(experts, GateSettings(query_k=EXPERTS))
+    weights = random_state()
+    _, result = after_a_round(client, experts, weights)
+    gate_bytes = sum(tensor.nbytes for tensor in weights.values())
+    assert len(experts.asked) == ITEMS * EXPERTS
+    assert result.nbytes == (EXPERTS + 1) * gate_bytes + ITEMS * (EXPERTS - 1) * (FEATURES + CLASSES) * 4
+
+
+class Losing(Loop):
+    """Whose client 2 is dead."""
+
+    def carry(self, exchange: Exchange, messages: Mapping[int, Message]) -> dict[int, Message]:
+        return super().carry(exchange, {client: m for client, m in messages.items() if client != 2})
+
+
+def test_an_expert_that_does_not_answer_stays_unknown_and_is_asked_again() -> None:
+    experts = Experts()
+    client, _, _, _ = client_of(experts, GateSettings(query_k=EXPERTS))
+    dead = Losing([client if i == 1 else Answering(experts, i) for i in range(EXPERTS)])
+    result = run_round(STAGE, random_state(), 0, dead)
+    assert dead.states[1]["known"].all(dim=0).tolist() == [True, True, False, True]
+    assert not dead.states[1]["known"][:, 2].any()
+    assert result.missing == (2,)
+    assert all(bool(tensor.isfinite().all()) for tensor in result.state.values())
+    experts.asked.clear()
+    state, _ = after_a_round(client, experts, result.state, dead.states[1], 1)
+    assert {expert for _, expert in experts.asked} == {2}
+    assert state["known"].all()
+
+
+def test_images_about_which_nobody_answered_are_left_out() -> None:
+    client, _, _, _ = client_of(Experts(), GateSettings())
+    weights = random_state()
+    state, queries = client.query({}, Message(weights, {"round": 0}))
+    unanswered = int((~state["known"][:, 1]).sum())
+    _, reply = client.train(state, Message(numbers={"round": 0}))
+    assert 0 < unanswered < ITEMS
+    assert reply.numbers["samples"] == ITEMS - unanswered
+    assert np.isfinite(reply.numbers["loss"])
+    assert all(bool(tensor.isfinite().all()) for tensor in reply.tensors.values())
+
+    nothing = {**state, "known": torch.zeros_like(state["known"])}
+    _, reply = client.train(nothing, Message(numbers={"round": 0}))
+    assert reply.numbers == {"samples": 0, "loss": 0.0}
+    assert all(torch.equal(reply.tensors[name], weights[name]) for name in weights)
+    assert 1 not in queries.letters
 
 
 def test_two_steps_follow_the_gradient_of_the_loss() -> None:
@@ -110,9 +203,8 @@ def test_two_steps_follow_the_gradient_of_the_loss() -> None:
     experts = Experts()
     client, gate, features, labels = client_of(experts, settings)
     start = random_state()
-    trained = client.update(start, 0).state
-
-    known_TE = client.memory()["known"].bool().numpy()
+    state, result = after_a_round(client, experts, start)
+    trained, known_TE = result.state, state["known"].numpy()
     answer_TE = experts.probability_ETC[:, torch.arange(ITEMS), labels].T.numpy()
     h_TF = ((features - gate.mean_F) / gate.std_F).double().numpy()
     h_TF = np.hstack([h_TF, np.ones((ITEMS, 1))])
@@ -134,8 +226,9 @@ def test_two_steps_follow_the_gradient_of_the_loss() -> None:
 
 def trained_with(dropout: float, rounds: int = 1, experts: Experts | None = None) -> Tensor:
     settings = GateSettings(batch_size=ITEMS, query_k=EXPERTS, expert_dropout=dropout)
-    client, gate, _, _ = client_of(experts or Experts(), settings)
-    return federate("gate", gate.linear.state_dict(), [client], rounds)[0]["bias"]
+    experts = experts or Experts()
+    client, gate, _, _ = client_of(experts, settings)
+    return federate(STAGE, gate.linear.state_dict(), engine_of(experts, {1: client}), rounds)[0]["bias"]
 
 
 def test_dropout_changes_what_the_gate_sees() -> None:
@@ -158,36 +251,25 @@ def test_with_dropout_the_gate_learns_the_second_best_expert_better() -> None:
     assert lead_of_the_second_over_the_rest(0.3) > 1.2 * lead_of_the_second_over_the_rest(0.0)
 
 
-def test_what_a_client_remembers_lets_another_go_on_alike() -> None:
+def test_with_the_state_of_a_client_another_goes_on_alike() -> None:
     first_experts, heir_experts = Experts(), Experts()
     first, _, _, _ = client_of(first_experts, GateSettings())
-    first.update(random_state(), 0)
+    state, _ = after_a_round(first, first_experts, random_state())
     asked_before = set(first_experts.asked)
     heir, _, _, _ = client_of(heir_experts, GateSettings())
-    heir.remember(first.memory())
-    first_update, heir_update = (client.update(random_state(4), 1) for client in (first, heir))
-    assert torch.equal(first_update.state["weight"], heir_update.state["weight"])
+    (_, of_first), (_, of_heir) = (
+        after_a_round(client, experts, random_state(4), state, 1)
+        for client, experts in ((first, first_experts), (heir, heir_experts))
+    )
+    assert torch.equal(of_first.state["weight"], of_heir.state["weight"])
     assert not asked_before & set(heir_experts.asked)
-
-
-def test_federated_moments_are_those_of_all_features_together() -> None:
-    random = np.random.default_rng(0)
-    parts = [random.normal(size=(n, 6)).astype(np.float32) * 3 + 5 for n in (7, 20, 1)]
-    for part in parts:
-        part[:, 5] = 2.0
-    mean_F, std_F, exchanged = federated_moments([torch.from_numpy(part) for part in parts])
-    pooled = np.concatenate(parts).astype(np.float64)
-    np.testing.assert_allclose(mean_F.numpy(), pooled.mean(axis=0), rtol=1e-6)
-    np.testing.assert_allclose(std_F[:5].numpy(), pooled[:, :5].std(axis=0), rtol=1e-5)
-    assert float(std_F[5]) == pytest.approx(1e-2)  # constant: not divided by 0
-    assert exchanged == 3 * (2 * 6 * 8 + 2 * 6 * 4)
 
 
 def test_a_whole_run_accounts_for_its_stages(
     few_digits: ImageSet, tiny_config: Callable[..., NetworkedConfig]
 ) -> None:
     config = tiny_config(data={"clients": 3}, gate={"rounds": 30})
-    trained = train_stages(config, split_among_clients(config, few_digits), None, lambda row: None)
+    trained = train_stages(config, split_among_clients(config, few_digits))
     of_stage = {
         stage: sum(int(row["bytes"]) for row in trained.rows if row["stage"] == stage)
         for stage in ("features", "gate statistics", "gate")

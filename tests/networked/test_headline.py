@@ -9,7 +9,7 @@ import torch
 from airmoe.data import ImageSet
 from airmoe.networked import ClientData, split_among_clients
 from airmoe.networked.config import parse_config
-from airmoe.networked.run import train_stages
+from airmoe.networked.stages import train_stages
 from airmoe.nn import MixtureOfExperts
 from airmoe.runs.evaluation import macro_f1
 from airmoe.scheduling import Local, Policy, RandomK, TopK
@@ -35,14 +35,14 @@ class Trained:
 
 @pytest.fixture(scope="module")
 def trained(digits: ImageSet) -> Trained:
-    config = parse_config("features.rounds = 20\nexperts.epochs = 15\ngate.rounds = 30", "shortened")
+    config = parse_config("features.rounds = 12\nexperts.epochs = 10\ngate.rounds = 20", "shortened")
     data = split_among_clients(config, digits)
-    return Trained(train_stages(config, data, None, lambda row: None).model, data)
+    return Trained(train_stages(config, data).model, data)
 
 
 def test_the_trained_gate_beats_local_and_random_routing_by_far(trained: Trained) -> None:
     gated, random, local = trained.f1(TopK(1)), trained.f1(RandomK(1)), trained.f1(Local())
-    assert gated > 0.90  # 0.97 when this was written
+    assert gated > 0.90  # 0.96 when this was written
     assert random < 0.35
     assert local < 0.15
     assert gated > random + 0.5

@@ -12,8 +12,9 @@ from airmoe.data import ImageSet
 from airmoe.errors import InvalidInputError, RunFolderError, TrainingDivergedError
 from airmoe.networked import split_among_clients, train_run
 from airmoe.networked.config import NetworkedConfig
-from airmoe.networked.run import train_stages
-from airmoe.runs.checkpoint import Checkpoint, MetricsRow
+from airmoe.networked.stages import train_stages
+from airmoe.progress import Progress
+from airmoe.runs.checkpoint import Checkpoint
 
 Config = Callable[..., NetworkedConfig]
 
@@ -22,12 +23,12 @@ class Interrupted(Exception):
     """As if the process had ended."""
 
 
-def stop_after(stage: str, round_: int) -> Callable[[MetricsRow], None]:
-    def report(row: MetricsRow) -> None:
-        if (row["stage"], row["round"]) == (stage, round_):
+def stop_after(stage: str, round_: int) -> Progress:
+    def progress(activity: str, done: int, total: int, note: str = "", /) -> None:
+        if (activity, done) == (stage, round_):
             raise Interrupted
 
-    return report
+    return progress
 
 
 def weights_of(out: Path) -> dict[str, torch.Tensor]:
@@ -51,7 +52,7 @@ def uninterrupted(
 def interrupted(tmp_path: Path, few_digits: ImageSet, tiny_config: Config) -> Path:
     """Where a run would lie that was stopped in stage 1."""
     with pytest.raises(Interrupted):
-        train_run(tiny_config(), few_digits, tmp_path / "run", report=stop_after("features", 2))
+        train_run(tiny_config(), few_digits, tmp_path / "run", progress=stop_after("features", 2))
     return tmp_path / "run"
 
 
@@ -66,7 +67,8 @@ def test_an_interrupted_run_leaves_no_run_folder_but_what_can_be_taken_up(interr
     assert [p.name for p in interrupted.parent.iterdir()] == ["run.partial"]
     partial = interrupted.with_name("run.partial")
     assert [p.relative_to(partial).as_posix() for p in partial.rglob("*") if p.is_file()] == [
-        "checkpoint/features.safetensors"
+        "metrics.jsonl",
+        "checkpoint/features.safetensors",
     ]
 
 
@@ -85,7 +87,7 @@ def test_interrupted_again_and_again_it_ends_at_the_same_weights_bit_for_bit(
     ]:
         torch.manual_seed(round_)  # nothing hangs on the global generator
         with pytest.raises(Interrupted):
-            train_run(tiny_config(), few_digits, out, resume=resume, report=stop_after(stage, round_))
+            train_run(tiny_config(), few_digits, out, resume=resume, progress=stop_after(stage, round_))
         resume = True
     train_run(tiny_config(), few_digits, out, resume=True)
     assert same(uninterrupted, out)
@@ -100,29 +102,49 @@ def test_interrupted_once_in_any_stage_it_ends_at_the_same_weights(
 ) -> None:
     config = tiny_config(data={"clients": 3}, gate={"channel_aware": channel_aware}, seed=5)
     data = split_among_clients(config, few_digits)
-    whole = train_stages(config, data, None, lambda row: None)
+    whole = train_stages(config, data)
     checkpoint = Checkpoint(tmp_path, "x")
     with pytest.raises(Interrupted):
-        train_stages(config, data, checkpoint, stop_after(stage, round_))
-    resumed = train_stages(config, data, checkpoint, lambda row: None)
+        train_stages(config, data, checkpoint=checkpoint, progress=stop_after(stage, round_))
+    resumed = train_stages(config, data, checkpoint=checkpoint)
     for name, tensor in whole.model.state_dict().items():
         assert torch.equal(resumed.model.state_dict()[name], tensor), name
     assert resumed.rows == whole.rows
 
 
 def test_resuming_does_not_train_again_what_was_trained(
-    interrupted: Path, few_digits: ImageSet, tiny_config: Config
+    tmp_path: Path, few_digits: ImageSet, tiny_config: Config
 ) -> None:
-    rows: list[MetricsRow] = []
-    train_run(tiny_config(), few_digits, interrupted, resume=True, report=rows.append)
-    assert [row["round"] for row in rows if row["stage"] == "features"] == [3]
+    config, checkpoint, told = tiny_config(), Checkpoint(tmp_path, "x"), list[tuple[object, ...]]()
+    data = split_among_clients(config, few_digits)
+    with pytest.raises(Interrupted):
+        train_stages(config, data, checkpoint=checkpoint, progress=stop_after("features", 2))
+    train_stages(config, data, checkpoint=checkpoint, progress=lambda *args: told.append(args))
+    rounds = [("features", 3, 3), *(("experts", done, 2) for done in (1, 2))]
+    assert [args[:3] for args in told] == [*rounds, *(("gate", done, 3) for done in (1, 2, 3))]
+    told.clear()
+    train_stages(config, data, checkpoint=checkpoint, progress=lambda *args: told.append(args))
+    assert told == []
 
 
-def test_another_seed_gives_other_weights(
-    tmp_path: Path, uninterrupted: Path, few_digits: ImageSet, tiny_config: Config
+def test_metrics_are_written_as_they_grow(
+    interrupted: Path, uninterrupted: Path, few_digits: ImageSet, tiny_config: Config
 ) -> None:
-    train_run(tiny_config(seed=1), few_digits, tmp_path / "run")
-    assert not same(uninterrupted, tmp_path / "run")
+    growing = interrupted.with_name("run.partial") / "metrics.jsonl"
+    whole = (uninterrupted / "metrics.jsonl").read_text("utf-8").splitlines()
+    assert growing.read_text("utf-8").splitlines() == whole[:2]
+    with pytest.raises(Interrupted):
+        train_run(tiny_config(), few_digits, interrupted, resume=True, progress=stop_after("gate", 1))
+    features, statistics, gate = 3, 1, 1
+    assert growing.read_text("utf-8").splitlines() == whole[: features + statistics + gate]
+
+
+def test_another_seed_gives_other_weights(few_digits: ImageSet, tiny_config: Config) -> None:
+    first, other = (
+        train_stages(config, split_among_clients(config, few_digits)).model.state_dict()
+        for config in (tiny_config(seed=0), tiny_config(seed=1))
+    )
+    assert not any(torch.equal(first[name], other[name]) for name in first if name.endswith("weight"))
 
 
 @pytest.mark.parametrize(
@@ -206,7 +228,7 @@ def test_a_run_that_cannot_be_is_refused_before_it_begins(
     [
         ("features", "features: the loss is", []),
         ("experts", "experts: a weight of client 0's expert is not finite", ["features"]),
-        ("gate", "gate: ", ["experts", "features"]),
+        ("gate", "gate: ", ["experts", "features", "gate statistics"]),
     ],
 )
 def test_a_run_that_diverges_says_where_and_keeps_what_was_good(
@@ -226,7 +248,7 @@ def test_training_leaves_the_number_of_threads_as_it_was(
     torch.set_num_threads(2)
     try:
         with pytest.raises(Interrupted):
-            train_run(tiny_config(), few_digits, tmp_path / "run", report=stop_after("gate", 1))
+            train_run(tiny_config(), few_digits, tmp_path / "run", progress=stop_after("gate", 1))
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(threads)

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from airmoe.data import ImageSet
 from airmoe.errors import InvalidInputError, RunFolderError
+from airmoe.manifest import EXPERT_ONNX, EXTRACTOR_ONNX, GATE_ONNX, read_manifest
+from airmoe.networked.config import load_config
 from airmoe.nn import (
     BiasGate,
     ConcatGate,
@@ -25,10 +27,7 @@ from airmoe.nn import (
     NoisyTopK,
     Pooling,
 )
-from airmoe.manifest import read_manifest
-from airmoe.manifest import EXPERT_ONNX, EXTRACTOR_ONNX, GATE_ONNX
 from airmoe.runfolder import SERVER, checked_file, client_folders
-from airmoe.networked.config import load_config
 from airmoe.runs.export import export_gate, export_onnx
 from tests.mesh.exported import export_maps, map_model
 

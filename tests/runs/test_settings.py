@@ -7,8 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airmoe.errors import InvalidInputError
+from airmoe.networked.config import (
+    DataSettings,
+    ExpertSettings,
+    FeatureSettings,
+    GateSettings,
+    NetworkedConfig,
+    load_config,
+    parse_config,
+)
 from airmoe.runs.settings import LinkSettings, dump_config
-from airmoe.networked.config import DataSettings, ExpertSettings, FeatureSettings, GateSettings, NetworkedConfig, load_config, parse_config
 
 
 def test_an_empty_file_is_the_default_run() -> None:

@@ -24,10 +24,10 @@ def copied(module: nn.Module) -> dict[str, Tensor]:
 def test_weights_that_went_through_a_checkpoint_are_the_same(tmp_path: Path) -> None:
     source, target = network(seed=1), network(seed=2)
     source(torch.randn(8, 2))  # batch statistics are saved, too
-    Checkpoint(tmp_path, "x").save("clean", copied(source), {}, [])
+    Checkpoint(tmp_path, "x").save("clean", {"model": copied(source)}, [])
     saved = Checkpoint(tmp_path, "x").load("clean")
     assert saved is not None
-    load_weights(target, saved[0], "checkpoint")
+    load_weights(target, saved.groups["model"], "checkpoint")
     for name, tensor in source.state_dict().items():
         assert torch.equal(tensor, target.state_dict()[name]), name
     assert int(target.state_dict()["1.num_batches_tracked"]) == 1

@@ -3,6 +3,7 @@
 import re
 import tomllib
 from html.parser import HTMLParser
+from typing import get_args
 
 import pytest
 
@@ -51,6 +52,11 @@ def test_the_settings_it_ran_with_are_in_the_run_folder(demonstration: Demonstra
     assert written["data"]["clients"] == CLIENTS
     assert written["features"]["rounds"] == 14
     assert demonstration.results.config == written
+
+
+def test_all_methods_are_compared_side_by_side(demonstration: Demonstration) -> None:
+    assert [method.id for method in demonstration.results.methods] == list(get_args(MethodId))
+    assert [method.id for method in demonstration.analog.methods] == list(get_args(AnalogMethodId))
 
 
 def test_every_client_asks_every_chosen_image_by_every_method(demonstration: Demonstration) -> None:

@@ -18,15 +18,15 @@ from airmoe.channel_aware.stages import (
     train_stage,
     unseen,
 )
-from airmoe.data import ImageSet
+from airmoe.data import ImageSet, as_pixels
 from airmoe.links import LinkSnr, make_process
 from airmoe.manifest import RadioSpec
 from airmoe.nn import LocalCarrier, MixtureOfExperts, RadioCarrier
 from airmoe.radio import make_transmission
 from airmoe.randomness import stream
-from airmoe.runs.checkpoint import Checkpoint, MetricsRow
+from airmoe.runs.checkpoint import MetricsRow
 from airmoe.runs.export import export_run
-from airmoe.runs.run_writing import CHECKPOINTS, begun_run, finish_run
+from airmoe.runs.run_writing import begun_run, finish_run, run_checkpoint
 from airmoe.scheduling import TopK
 from airmoe.seeding import torch_seeded
 
@@ -75,7 +75,7 @@ def train_gated_run(
     place = pick_device(device)
     data = TrainingImages.drawn(config, images, place)
     model = initial_model(config, images).to(place)
-    checkpoint = Checkpoint(partial / CHECKPOINTS, gated_fingerprint(config, images))
+    checkpoint = run_checkpoint(partial, gated_fingerprint(config, images))
     threads = torch.get_num_threads()
     if config.model.backbone == "lenet5":
         torch.set_num_threads(1)  # small networks: more threads cost more than they bring
@@ -100,7 +100,7 @@ def train_gated_run(
         export_run(
             partial,
             model,
-            torch.from_numpy(images.test_images[:32]).float() / 255,
+            torch.from_numpy(as_pixels(images.test_images[:32])),
             mesh=config.mesh,
             class_names=images.class_names,
             holds=[[] for _ in model.layer.experts],
@@ -125,7 +125,7 @@ def held_out_accuracy(model: MixtureOfExperts, config: TwoStageConfig, images: I
     with torch.no_grad(), torch_seeded(config.seed, "held-out noise"):
         for item_B in torch.arange(items).split(BATCH):
             rows_B = item_B.numpy()
-            payload = model.extractor(torch.from_numpy(images.test_images[rows_B]).float() / 255)
+            payload = model.extractor(torch.from_numpy(as_pixels(images.test_images[rows_B])))
             labels_B = torch.from_numpy(images.test_labels[rows_B])
             perfect = model.layer(payload, policy=policy, carrier=LocalCarrier())
             right += int((perfect.y_TC.argmax(dim=1) == labels_B).sum())

@@ -34,6 +34,8 @@ from airmoe.seeding import torch_seeded
 CHECK_EVERY = 50
 """Steps between looks at the loss: each look waits for the device."""
 
+_MODEL, _OPTIMISER = "model", "optimiser"
+
 Say = Callable[[str, int, int, str], None]
 """(stage, steps done, steps in all, a note)."""
 
@@ -144,14 +146,15 @@ def train_stage(
     training = _Stage(stage, model, config, data, say)
     rows: list[MetricsRow] = []
     if checkpoint is not None and (saved := checkpoint.load(stage)) is not None:
-        state, memories, rows = saved
-        load_weights(model, state, f"checkpoint of stage {stage}")
-        restored(training.optimiser, memories.get(0, {}))
+        rows = saved.rows
+        load_weights(model, saved.groups[_MODEL], f"checkpoint of stage {stage}")
+        restored(training.optimiser, saved.groups.get(_OPTIMISER, {}))
     for epoch in range(len(rows), training.settings.epochs):
         row: MetricsRow = {"stage": stage, "round": epoch + 1, "loss": training.epoch(epoch)}
         rows.append(row)
         if checkpoint is not None:
-            checkpoint.save(stage, _on_cpu(model.state_dict()), {0: flattened(training.optimiser)}, rows)
+            groups = {_MODEL: _on_cpu(model.state_dict()), _OPTIMISER: flattened(training.optimiser)}
+            checkpoint.save(stage, groups, rows)
         report(row)
     model.eval()
     return rows

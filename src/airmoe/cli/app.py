@@ -21,7 +21,6 @@ from airmoe.errors import AirmoeError, InvalidInputError, MissingExtraError
 if TYPE_CHECKING:
     from airmoe.channel_aware.config import TwoStageConfig
     from airmoe.data import ImageSet
-    from airmoe.runs.checkpoint import MetricsRow
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -155,18 +154,9 @@ def train(
         raise InvalidInputError("device", device, f"none: only --method {CHANNEL_AWARE} has a choice")
     settings = federated_settings(data, config, clients, seed)
     images = _load(settings.data.name, data_dir)
-    steps = settings.features.rounds + settings.data.clients + settings.gate.rounds
-    with ProgressBars(console) as say:
-        done = 0
-
-        def report(row: "MetricsRow") -> None:
-            nonlocal done
-            done += 1
-            score = f" macro-F1 {row['macro_f1']:.3f}" if "macro_f1" in row else ""
-            say("train", done, steps, f"{row['stage']}{score}")
-
+    with ProgressBars(console) as progress:
         try:
-            trained = train_run(settings, images, out, resume=resume, report=report)
+            trained = train_run(settings, images, out, resume=resume, progress=progress)
         except KeyboardInterrupt:
             console.print(f"Interrupted. Go on with: {_to_go_on()}", soft_wrap=True)
             raise

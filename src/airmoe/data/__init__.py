@@ -1,8 +1,8 @@
 """Image sets, and how they fall on clients. NumPy and Pillow only."""
 
 from airmoe.data.image_file import read_image
-from airmoe.data.image_set import ImageSet
+from airmoe.data.image_set import ImageSet, as_pixels
 from airmoe.data.load import load_images
 from airmoe.data.partitions import partition
 
-__all__ = ["ImageSet", "load_images", "partition", "read_image"]
+__all__ = ["ImageSet", "as_pixels", "load_images", "partition", "read_image"]

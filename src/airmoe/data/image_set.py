@@ -1,5 +1,7 @@
 """The form in which every image set reaches training."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,3 +27,8 @@ class ImageSet:
     test_images: NDArray[np.uint8]
     test_labels: NDArray[np.int64]
     class_names: tuple[str, ...]
+
+
+def as_pixels(images_TCHW: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the pixels of images as networks take them: float32 in [0, 1]."""
+    return images_TCHW.astype(np.float32) / np.float32(255)

@@ -1,8 +1,10 @@
 """The networked mixture of experts, stage by stage: federated features, local experts, a federated gate."""
 
 from airmoe.networked.baselines import train_central_moe, train_fedavg_network
+from airmoe.networked.client_data import ClientData, split_among_clients
 from airmoe.networked.config import NetworkedConfig, load_config, parse_config
-from airmoe.networked.run import ClientData, NetworkedMoe, split_among_clients, train_run
+from airmoe.networked.run import radio_of, train_run
+from airmoe.networked.stages import NetworkedMoe, train_gate, train_stages
 
 __all__ = [
     "ClientData",
@@ -10,8 +12,11 @@ __all__ = [
     "NetworkedMoe",
     "load_config",
     "parse_config",
+    "radio_of",
     "split_among_clients",
     "train_central_moe",
     "train_fedavg_network",
+    "train_gate",
     "train_run",
+    "train_stages",
 ]

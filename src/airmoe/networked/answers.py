@@ -14,19 +14,16 @@ F features, C classes.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from airmoe.federated.loop import State
+from airmoe.federated import State
 from airmoe.links import RayleighSnr, receive_analog
 from airmoe.links.snapshot import OWN_NODE_SNR_DB
 from airmoe.runs.evaluation import outputs_in_batches
-
-AskExpert = Callable[[int, Tensor], Tensor]
-"""(expert, features (P, F)) to its class probabilities (P, C), wherever the expert lives."""
 
 CLEAN_DB = (math.inf,)
 """The level of a gate that is blind to the channel."""
@@ -36,66 +33,64 @@ SNR_LEVELS_DB = (-15.0, -10.0, -5.0, 0.0, 5.0, 15.0, math.inf)
 levels stand for the deep fades, the only links that cost experts of few classes much."""
 
 
-class AnswerCache:
-    """The probability of the true class that each expert gave to each image, at every level.
+class AnswersAtLevels:
+    """What a client knows of the experts' answers to its images.
+
+    It is a client's state, which no method changes: `with_answer` returns a new one.
+
+    The state holds ``known`` (T, E), bool, and ``true_class`` (T, E, L), float32: the probability of the true
+    class. The loss needs no more of an answer.
 
     Args:
         features_TF: float32, of the client's images.
         labels_T: int64, their classes.
         experts: E.
-        own: the client's own expert, which costs no transfer.
         levels_db: the SNRs, dB, the last one inf.
     """
 
     def __init__(
-        self, features_TF: Tensor, labels_T: Tensor, experts: int, own: int, levels_db: Sequence[float]
+        self, features_TF: Tensor, labels_T: Tensor, experts: int, levels_db: Sequence[float]
     ) -> None:
-        self._features, self._labels, self._own = features_TF, labels_T, own
+        self._features, self._labels, self._experts = features_TF, labels_T, experts
         self._level_db_L = torch.tensor(levels_db)
-        # The loss needs no more of an answer than the probability of the true class.
-        self._true_class_TEL = torch.zeros(len(labels_T), experts, len(levels_db))
-        self.known_TE = torch.zeros(len(labels_T), experts, dtype=torch.bool)
 
-    def fetch(self, wanted_TE: Tensor, ask: AskExpert, noise_of: Callable[[int], np.random.Generator]) -> int:
-        """Ask for what is wanted and not known yet; return the bytes exchanged with other clients.
+    def nothing_known(self) -> State:
+        """Return the state before the first answer."""
+        shape = len(self._labels), self._experts
+        return {
+            "known": torch.zeros(shape, dtype=torch.bool),
+            "true_class": torch.zeros(*shape, len(self._level_db_L)),
+        }
 
-        Args:
-            wanted_TE: bool.
-            ask: reaches an expert.
-            noise_of: expert to the generator of the noise on the way to it.
+    def question(self, item_I: Tensor, noise: np.random.Generator) -> Tensor:
+        """Return the features of items as an expert receives them, (L * I, F), level by level.
+
+        ``noise`` draws that of the link.
         """
-        remote_bytes = 0
-        wanted_TE = wanted_TE & ~self.known_TE
-        for expert in wanted_TE.any(dim=0).nonzero().flatten().tolist():
-            item_I = wanted_TE[:, expert].nonzero().flatten()
-            noise, sent_IF = noise_of(expert), self._features[item_I]
-            received_PF = torch.cat([_received(sent_IF, level, noise) for level in self._level_db_L.tolist()])
-            probability_PC = ask(expert, received_PF)
-            levels = len(self._level_db_L)
-            true_P = probability_PC[torch.arange(len(received_PF)), self._labels[item_I].repeat(levels)]
-            self._true_class_TEL[item_I, expert] = true_P.reshape(levels, -1).T
-            if expert != self._own:
-                remote_bytes += received_PF.nbytes + probability_PC.nbytes
-        self.known_TE |= wanted_TE
-        return remote_bytes
+        sent_IF = self._features[item_I]
+        return torch.cat([_received(sent_IF, level, noise) for level in self._level_db_L.tolist()])
 
-    def draw(self, item_B: Tensor, random: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Return for items the SNR (B, E) of links drawn anew, dB, and what the experts said at it (B, E)."""
-        shape = len(item_B), self.known_TE.shape[1]
+    def with_answer(self, state: State, expert: int, item_I: Tensor, probability_PC: Tensor) -> State:
+        """Return the state that also knows what an expert said, (L * I, C), when asked the `question`."""
+        levels, every_P = len(self._level_db_L), torch.arange(len(probability_PC))
+        true_P = probability_PC[every_P, self._labels[item_I].repeat(levels)]
+        known_TE, true_class_TEL = state["known"].clone(), state["true_class"].clone()
+        known_TE[item_I, expert] = True
+        true_class_TEL[item_I, expert] = true_P.reshape(levels, -1).T
+        return {**state, "known": known_TE, "true_class": true_class_TEL}
+
+    def draw_links(self, items: int, random: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Draw links anew: return their SNR as a gate sees it (B, E), dB, and the number of their level."""
+        shape = items, self._experts
         level_BE = torch.from_numpy(random.integers(len(self._level_db_L), size=shape))
         asks_BE = _asks(random, shape)
         level_BE[asks_BE] = len(self._level_db_L) - 1
-        snr_db_BE = self._level_db_L[level_BE].masked_fill(asks_BE, OWN_NODE_SNR_DB)
-        return snr_db_BE, self._true_class_TEL[item_B].gather(2, level_BE.unsqueeze(2)).squeeze(2)
+        return self._level_db_L[level_BE].masked_fill(asks_BE, OWN_NODE_SNR_DB), level_BE
 
-    def memory(self) -> dict[str, Tensor]:
-        """Return which pairs are known and what their experts said."""
-        return {"known": self.known_TE.to(torch.uint8), "true_class": self._true_class_TEL}
-
-    def remember(self, memory: State) -> None:
-        """Take back what `memory` returned."""
-        self.known_TE = memory["known"].bool()
-        self._true_class_TEL = memory["true_class"].clone()
+    def draw(self, state: State, item_B: Tensor, random: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Return for items the SNR (B, E) of links drawn anew, dB, and what the experts said at it (B, E)."""
+        snr_db_BE, level_BE = self.draw_links(len(item_B), random)
+        return snr_db_BE, state["true_class"][item_B].gather(2, level_BE.unsqueeze(2)).squeeze(2)
 
 
 def answers_over_links(

@@ -8,12 +8,14 @@ import math
 import torch
 from torch import nn
 
-from airmoe.data import ImageSet
+from airmoe.data import ImageSet, as_pixels
 from airmoe.errors import TrainingDivergedError
+from airmoe.networked.client_data import ClientData
 from airmoe.networked.config import NetworkedConfig
 from airmoe.networked.fedce import Network
-from airmoe.networked.run import ClientData, Report, as_pixels, initial_network, train_features
+from airmoe.networked.stages import initial_network, train_features
 from airmoe.nn import MixtureOfExperts, balance_loss, build_model
+from airmoe.progress import Progress, silent
 from airmoe.randomness import stream
 from airmoe.runs.checkpoint import MetricsRow
 from airmoe.seeding import torch_seeded
@@ -22,7 +24,7 @@ BALANCE = 1e-2
 
 
 def train_fedavg_network(
-    config: NetworkedConfig, data: ClientData, report: Report
+    config: NetworkedConfig, data: ClientData, progress: Progress = silent
 ) -> tuple[Network, list[MetricsRow]]:
     """Return one network of the same backbone, trained by federated averaging for as many rounds as stage 1.
 
@@ -34,13 +36,14 @@ def train_fedavg_network(
         return nn.Sequential(nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, len(data.class_names)))
 
     network = initial_network(config, data.test_images_TCHW.shape[1], head)
-    return network, train_features("fedavg network", config, network, data, None, report)
+    return network, train_features("fedavg network", config, network, data, progress=progress)
 
 
 def train_central_moe(
-    config: NetworkedConfig, images: ImageSet, epochs: int, report: Report
-) -> MixtureOfExperts:
-    """Return a mixture of the same backbone, trained jointly on all training images in one place.
+    config: NetworkedConfig, images: ImageSet, epochs: int, progress: Progress = silent
+) -> tuple[MixtureOfExperts, list[MetricsRow]]:
+    """Return a mixture of the same backbone, trained jointly on all training images in one place, and a row
+    per epoch.
 
     Top-1 routing with the gate's probability as weight (Switch style), and the loss
 
@@ -50,13 +53,13 @@ def train_central_moe(
         config: the run; batch size, learning rate and momentum are those of stage 1.
         images: all of the data.
         epochs: passes over it.
-        report: called with a row per epoch.
+        progress: told of every epoch.
 
     Raises:
         TrainingDivergedError: the loss is not finite.
     """
     settings, seed = config.features, config.seed
-    pixels_TCHW = as_pixels(images.train_images)
+    pixels_TCHW = torch.from_numpy(as_pixels(images.train_images))
     labels_T = torch.from_numpy(images.train_labels)
     with torch_seeded(seed, "central weights"):
         model = build_model(
@@ -71,6 +74,7 @@ def train_central_moe(
         model.parameters(), lr=settings.learning_rate, momentum=settings.momentum, foreach=True
     )
     model.train()
+    rows = list[MetricsRow]()
     for epoch in range(epochs):
         order = torch.from_numpy(stream(seed, "central batches", epoch).permutation(len(labels_T)))
         total = 0.0
@@ -85,5 +89,6 @@ def train_central_moe(
             total += float(nll.detach()) * len(batch)
         if not math.isfinite(total):
             raise TrainingDivergedError(f"central MoE: the loss is {total} in epoch {epoch + 1} of {epochs}")
-        report({"stage": "central MoE", "round": epoch + 1, "loss": total / len(labels_T)})
-    return model.eval()
+        rows.append({"stage": "central MoE", "round": epoch + 1, "loss": total / len(labels_T)})
+        progress("central MoE", epoch + 1, epochs, f"loss {total / len(labels_T):.3f}")
+    return model.eval(), rows

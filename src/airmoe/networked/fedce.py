@@ -1,5 +1,8 @@
 """Stage 1, FedCE: federated averaging of the feature extractor and a head, with cross-entropy.
 
+A round has one exchange, "train": weights come, the client trains, weights go back and are averaged
+(`airmoe.federated.Averaging`).
+
 The head is temporary. With an expert as head, and kept, the same client is the baseline "one FedAvg network".
 
 Shape suffixes: T items, C channels, H height, W width, F features.
@@ -9,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from airmoe.federated.loop import ClientUpdate, State
+from airmoe.federated import Message, State
 from airmoe.networked.config import SgdSettings
 from airmoe.randomness import stream
 
@@ -65,7 +68,7 @@ class FedCeClient:
     """A client of FedCE: SGD with cross-entropy on its own images, momentum begun anew each round.
 
     Args:
-        network: the workspace; clients of one process share it, since each update loads the global weights.
+        network: the workspace; clients of one process share it, since each step loads the global weights.
         images_TCHW: float32 in [0, 1], this client's images.
         labels_T: int64, their classes.
         settings: of the stage.
@@ -85,21 +88,14 @@ class FedCeClient:
         self._network, self._images, self._labels = network, images_TCHW, labels_T
         self._settings, self._seed, self._client = settings, seed, client
 
-    def update(self, state: State, round_: int) -> ClientUpdate:
-        """Train ``local_epochs`` epochs from ``state``."""
-        self._network.load_state_dict(state)
-        random = stream(self._seed, "fedce batches", round_, self._client)
+    def client_step(self, exchange: str, state: State, message: Message) -> tuple[State, Message]:
+        """Train ``local_epochs`` epochs from the weights that the server sent; reply with the new ones."""
+        self._network.load_state_dict(message.tensors)
+        random = stream(self._seed, "fedce batches", int(message.numbers["round"]), self._client)
         orders = [
             torch.from_numpy(random.permutation(len(self._labels)))
             for _ in range(self._settings.local_epochs)
         ]
         loss = train_epochs(self._network, self._images, self._labels, self._settings, orders)
         trained = {name: tensor.clone() for name, tensor in self._network.state_dict().items()}
-        return ClientUpdate(trained, len(self._labels), loss)
-
-    def memory(self) -> dict[str, Tensor]:
-        """Return nothing: a FedCE client starts afresh each round."""
-        return {}
-
-    def remember(self, memory: State) -> None:
-        """Do nothing."""
+        return state, Message(trained, {"samples": len(self._labels), "loss": loss})

@@ -8,7 +8,8 @@ Expert dropout (ours): in every step each known pair is left out with a small pr
 learns who is best but not who is second best, and when a node dies its images go astray.
 
 Expert outputs on local data do not change while the gate learns, so each (image, expert) pair is fetched once
-("features out, probabilities back") and kept. Which pairs to fetch is asked of the gate anew each round.
+("features out, probabilities back") and kept. Which pairs to fetch is asked of the gate anew each round, so a
+round has three exchanges, `EXCHANGES`: clients query one another, answer one another, and train.
 
 A channel-aware gate scores an image for links that are drawn anew in every step, and p_j(y) is what the
 expert said to features that arrived at the SNR of its link (see `airmoe.networked.answers`); W then holds
@@ -19,34 +20,24 @@ The paper's exact rule for FedGate is not public; this reading averages the whol
 Shape suffixes: T items, B items of a batch, E experts, F features, C classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from airmoe.federated.loop import ClientUpdate, State
-from airmoe.networked.answers import CLEAN_DB, SNR_LEVELS_DB, AnswerCache, AskExpert
+from airmoe.federated import Message, State
+from airmoe.networked.answers import CLEAN_DB, SNR_LEVELS_DB, AnswersAtLevels
 from airmoe.networked.config import GateSettings
 from airmoe.nn import BiasGate, LinearGate, balance_loss, topk_mask
 from airmoe.randomness import stream
 
-SMALLEST_STD = 1e-2
-"""Features that hardly vary are not blown up."""
+EXCHANGES = ("query", "answer", "train")
+"""Of a round. Queries and answers are letters between clients; "query" brings the gate, "train" takes it."""
 
-
-def federated_moments(features_TF: Sequence[Tensor]) -> tuple[Tensor, Tensor, int]:
-    """Return mean and standard deviation (F,) of all clients' features together, and the bytes that it takes.
-
-    Each client sends sums and sums of squares once and gets the result; summed in client order in float64.
-    """
-    samples = sum(len(features) for features in features_TF)
-    total_F = torch.stack([features.double().sum(dim=0) for features in features_TF]).sum(dim=0)
-    squares_F = torch.stack([features.double().square().sum(dim=0) for features in features_TF]).sum(dim=0)
-    mean_F = total_F / samples
-    std_F = (squares_F / samples - mean_F.square()).clamp_min(0).sqrt().clamp_min(SMALLEST_STD)
-    exchanged = len(features_TF) * (total_F.nbytes + squares_F.nbytes + 2 * mean_F.float().nbytes)
-    return mean_F.float(), std_F.float(), exchanged
+_GATE, _WANTED = "gate/", "wanted"
+"""Names in a client's state within a round: the weights that it began with, and the pairs asked for."""
 
 
 def content_of(gate: LinearGate | BiasGate) -> LinearGate:
@@ -64,14 +55,28 @@ def trained_part(gate: LinearGate | BiasGate) -> nn.Module:
     return nn.ModuleDict({"linear": linear, "link_worth": gate.link_worth})
 
 
+class _Drawn(NamedTuple):
+    """What a round draws for its queries, and the streams as they are then.
+
+    No generator is kept from step to step: to go on from there, training draws the same once more.
+    """
+
+    snr_db_TE: Tensor
+    explored_T: Tensor
+    choices: np.random.Generator
+    links: np.random.Generator
+
+
 class FedGateClient:
     """A client of FedGate. What it trains and averages is `trained_part` of the gate.
 
+    Between rounds its state is that of `AnswersAtLevels`; within a round also what the round began with.
+
     Args:
         gate: the workspace, shared by the clients of one process.
+        expert: this client's own, features (P, F) to class probabilities (P, C).
         features_TF: float32, features of this client's images.
         labels_T: int64, their classes.
-        ask: reaches an expert.
         settings: of the stage.
         seed: the run's seed.
         client: this client's number, and its own expert's.
@@ -80,33 +85,91 @@ class FedGateClient:
     def __init__(
         self,
         gate: LinearGate | BiasGate,
+        expert: Callable[[Tensor], Tensor],
         features_TF: Tensor,
         labels_T: Tensor,
-        ask: AskExpert,
         settings: GateSettings,
         seed: int,
         client: int,
     ) -> None:
-        self._gate, self._features, self._ask = gate, features_TF, ask
-        self._part = trained_part(gate)
-        self._settings, self._seed, self._client = settings, seed, client
+        self._gate, self._part, self._expert = gate, trained_part(gate), expert
+        self._features, self._settings, self._seed, self._client = features_TF, settings, seed, client
         experts = content_of(gate).linear.out_features
         levels_db = SNR_LEVELS_DB if settings.channel_aware else CLEAN_DB
-        self._answers = AnswerCache(features_TF, labels_T, experts, client, levels_db)
+        self._answers = AnswersAtLevels(features_TF, labels_T, experts, levels_db)
 
-    def update(self, state: State, round_: int) -> ClientUpdate:
-        """Ask experts as the global gate suggests, then train the gate on all answers known so far."""
-        self._part.load_state_dict(state)
+    def client_step(self, exchange: str, state: State, message: Message) -> tuple[State, Message]:
+        """Take the step of an exchange, one of `EXCHANGES`."""
+        steps = {"query": self.query, "answer": self.answer, "train": self.train}
+        return steps[exchange](state, message)
+
+    def query(self, state: State, message: Message) -> tuple[State, Message]:
+        """Ask experts as the global gate suggests; the own one is asked on the spot, others by letter."""
+        round_, state = int(message.numbers["round"]), state or self._answers.nothing_known()
+        self._load(message.tensors)
+        drawn = self._drawn(round_)
+        with torch.no_grad():
+            scores_TE = self._gate(self._features, drawn.snr_db_TE).scores_TE
+        wanted_TE = topk_mask(scores_TE, self._settings.query_k)
+        wanted_TE[torch.arange(len(wanted_TE)), drawn.explored_T] = True
+        wanted_TE &= ~state["known"]
+        letters = {}
+        for expert in wanted_TE.any(dim=0).nonzero().flatten().tolist():
+            item_I = _items_of(wanted_TE, expert)
+            noise = stream(self._seed, "fedgate noise", round_, self._client, expert)
+            question_PF = self._answers.question(item_I, noise)
+            if expert == self._client:
+                state = self._answers.with_answer(state, expert, item_I, self._expert(question_PF))
+            else:
+                letters[expert] = {"features": question_PF}
+        begun = {_GATE + name: tensor for name, tensor in message.tensors.items()}
+        return {**state, **begun, _WANTED: wanted_TE}, Message(letters=letters)
+
+    def answer(self, state: State, message: Message) -> tuple[State, Message]:
+        """Let the own expert answer other clients."""
+        answers = {
+            client: {"probabilities": self._expert(letter["features"])}
+            for client, letter in message.letters.items()
+        }
+        return state, Message(letters=answers)
+
+    def train(self, state: State, message: Message) -> tuple[State, Message]:
+        """Train the gate on all answers known so far; reply with its weights.
+
+        A query without an answer is put again when the gate wants it again. An image about which nothing is
+        known is left out.
+        """
+        begun = {name.removeprefix(_GATE): state[name] for name in state if name.startswith(_GATE)}
+        wanted_TE = state[_WANTED]
+        state = {name: state[name] for name in state if not name.startswith(_GATE) and name != _WANTED}
+        for expert, letter in message.letters.items():
+            item_I = _items_of(wanted_TE, expert)
+            state = self._answers.with_answer(state, expert, item_I, letter["probabilities"])
+        self._load(begun)
+        samples, loss = self._train_epochs(state, int(message.numbers["round"]))
+        trained = {name: tensor.clone() for name, tensor in self._part.state_dict().items()}
+        return state, Message(trained, {"samples": samples, "loss": loss})
+
+    def _load(self, weights: State) -> None:
+        self._part.load_state_dict(weights)
         self._gate.train()
-        random = stream(self._seed, "fedgate", round_, self._client)
+
+    def _drawn(self, round_: int) -> _Drawn:
+        choices = stream(self._seed, "fedgate", round_, self._client)
         links = stream(self._seed, "fedgate links", round_, self._client)
-        query_bytes = self._answers.fetch(
-            self._queries(random, links),
-            self._ask,
-            lambda expert: stream(self._seed, "fedgate noise", round_, self._client, expert),
-        )
+        items, experts = len(self._features), content_of(self._gate).linear.out_features
+        snr_db_TE, _ = self._answers.draw_links(items, links)
+        explored_T = torch.from_numpy(choices.integers(experts, size=items))
+        return _Drawn(snr_db_TE, explored_T, choices, links)
+
+    def _train_epochs(self, state: State, round_: int) -> tuple[int, float]:
+        """Train the workspace on the images with an answer; return how many these are, and the mean loss."""
+        answered_T = state["known"].any(dim=1)
+        if not (samples := int(answered_T.sum())):
+            return 0, 0.0
+        drawn = self._drawn(round_)
         anchor = [parameter.detach().clone() for parameter in self._part.parameters()]
-        settings, samples = self._settings, len(self._features)
+        settings = self._settings
         optimiser = torch.optim.SGD(
             self._part.parameters(),
             lr=settings.learning_rate,
@@ -115,11 +178,11 @@ class FedGateClient:
         )
         total = torch.zeros(())
         for _ in range(settings.local_epochs):
-            order = torch.from_numpy(random.permutation(samples))
-            for batch in order.split(settings.batch_size):
-                snr_db_BE, true_class_BE = self._answers.draw(batch, links)
+            order = torch.from_numpy(drawn.choices.permutation(len(answered_T)))
+            for batch in order[answered_T[order]].split(settings.batch_size):
+                snr_db_BE, true_class_BE = self._answers.draw(state, batch, drawn.links)
                 scores_BE, logits_BE, _ = self._gate(self._features[batch], snr_db_BE)
-                absent_BE = ~self._present(self._answers.known_TE[batch], random)
+                absent_BE = ~self._present(state["known"][batch], drawn.choices)
                 weights_BE = torch.softmax(logits_BE.masked_fill(absent_BE, -torch.inf), dim=-1)
                 nll = -(weights_BE * true_class_BE).sum(dim=-1).clamp_min(1e-12).log().mean()
                 drift = sum(
@@ -131,27 +194,13 @@ class FedGateClient:
                 loss.backward()
                 optimiser.step()
                 total += nll.detach() * len(batch)
-        trained = {name: tensor.clone() for name, tensor in self._part.state_dict().items()}
-        return ClientUpdate(trained, samples, float(total) / (samples * settings.local_epochs), query_bytes)
-
-    def memory(self) -> dict[str, Tensor]:
-        """Return which pairs are known and what their experts said."""
-        return self._answers.memory()
-
-    def remember(self, memory: State) -> None:
-        """Take back what `memory` returned."""
-        self._answers.remember(memory)
-
-    def _queries(self, random: np.random.Generator, links: np.random.Generator) -> Tensor:
-        every_T = torch.arange(len(self._features))
-        with torch.no_grad():
-            scores_TE = self._gate(self._features, self._answers.draw(every_T, links)[0]).scores_TE
-        wanted_TE = topk_mask(scores_TE, self._settings.query_k)
-        explored_T = torch.from_numpy(random.integers(scores_TE.shape[1], size=len(scores_TE)))
-        wanted_TE[every_T, explored_T] = True
-        return wanted_TE
+        return samples, float(total) / (samples * settings.local_epochs)
 
     def _present(self, known_BE: Tensor, random: np.random.Generator) -> Tensor:
         """Drop known pairs at random, but not all of an item."""
         kept_BE = known_BE & torch.from_numpy(random.random(known_BE.shape) >= self._settings.expert_dropout)
         return torch.where(kept_BE.any(dim=1, keepdim=True), kept_BE, known_BE)
+
+
+def _items_of(wanted_TE: Tensor, expert: int) -> Tensor:
+    return wanted_TE[:, expert].nonzero().flatten()

@@ -1,8 +1,10 @@
-"""Checkpoints: one safetensors file per stage, replaced atomically after every round."""
+"""Checkpoints: one safetensors file per stage, replaced whole after every round, and the metrics so far."""
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import safetensors
 from safetensors import SafetensorError
@@ -15,7 +17,14 @@ from airmoe.files import replaced_file
 MetricsRow = dict[str, str | int | float]
 """One line of metrics.jsonl."""
 
-_FORMAT = "airmoe checkpoint 1"
+_FORMAT = "airmoe checkpoint 2"
+
+
+class Saved(NamedTuple):
+    """What a checkpoint holds: groups of named tensors, and the metrics of the stage, a row per round."""
+
+    groups: dict[str, dict[str, Tensor]]
+    rows: list[MetricsRow]
 
 
 class Checkpoint:
@@ -24,30 +33,33 @@ class Checkpoint:
     Args:
         folder: where the files lie; made when needed.
         fingerprint: identifies the configuration; a checkpoint of another one is refused.
+        metrics: a file that holds the rows of all stages saved or loaded so far, a line each; None for none.
 
     Raises:
         RunFolderError: a checkpoint in the folder, of whatever stage, is damaged or of another configuration.
     """
 
-    def __init__(self, folder: Path, fingerprint: str) -> None:
-        self._folder, self._fingerprint = folder, fingerprint
+    def __init__(self, folder: Path, fingerprint: str, metrics: Path | None = None) -> None:
+        self._folder, self._fingerprint, self._metrics = folder, fingerprint, metrics
+        self._rows: dict[str, Sequence[MetricsRow]] = {}
         for path in sorted(folder.glob("*.safetensors")):
             self._refuse_another(path)
 
     def save(
-        self, stage: str, state: dict[str, Tensor], memories: dict[int, dict[str, Tensor]], rows: list[MetricsRow]
+        self, stage: str, groups: Mapping[str, Mapping[str, Tensor]], rows: Sequence[MetricsRow]
     ) -> None:
         """Replace the checkpoint of a stage.
 
         Args:
             stage: its name.
-            state: the global weights.
-            memories: for each client what it must remember.
+            groups: named tensors by the name of their group, without "/" in it. An empty one leaves no trace.
             rows: all metrics of the stage so far, one per round.
         """
-        tensors = {f"state/{name}": tensor.contiguous() for name, tensor in state.items()}
-        for client, memory in memories.items():
-            tensors |= {f"memory/{client}/{name}": tensor.contiguous() for name, tensor in memory.items()}
+        tensors = {
+            f"{group}/{name}": tensor.contiguous()
+            for group, named in groups.items()
+            for name, tensor in named.items()
+        }
         metadata = {
             "format": _FORMAT,
             "fingerprint": self._fingerprint,
@@ -56,8 +68,11 @@ class Checkpoint:
         metadata["sha256"] = _digest(stage, metadata, tensors)
         with replaced_file(self._path(stage)) as temporary:
             save_file(tensors, temporary, metadata)
+        self._rows[stage] = list(rows)
+        if self._metrics is not None:
+            write_metrics([row for of_stage in self._rows.values() for row in of_stage], self._metrics)
 
-    def load(self, stage: str) -> tuple[dict[str, Tensor], dict[int, dict[str, Tensor]], list[MetricsRow]] | None:
+    def load(self, stage: str) -> Saved | None:
         """Return what `save` was given last for this stage, or None if there is no checkpoint.
 
         Raises:
@@ -66,8 +81,7 @@ class Checkpoint:
         path = self._path(stage)
         if not path.exists():
             return None
-        state: dict[str, Tensor] = {}
-        memories: dict[int, dict[str, Tensor]] = {}
+        groups: dict[str, dict[str, Tensor]] = {}
         try:
             with safetensors.safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
@@ -75,16 +89,13 @@ class Checkpoint:
             if metadata.pop("sha256", None) != _digest(stage, metadata, tensors):
                 raise ValueError("its SHA-256 is not the one it names")
             rows: list[MetricsRow] = json.loads(metadata.get("rows", ""))
-            for key, tensor in tensors.items():
-                kind, _, name = key.partition("/")
-                if kind == "state":
-                    state[name] = tensor
-                else:
-                    client, _, name = name.partition("/")
-                    memories.setdefault(int(client), {})[name] = tensor
         except (SafetensorError, ValueError, OSError) as error:
             raise _damaged(path, error) from None
-        return state, memories, rows
+        for key, tensor in tensors.items():
+            group, _, name = key.partition("/")
+            groups.setdefault(group, {})[name] = tensor
+        self._rows[stage] = list(rows)
+        return Saved(groups, rows)
 
     def _refuse_another(self, path: Path) -> None:
         try:
@@ -100,6 +111,12 @@ class Checkpoint:
 
     def _path(self, stage: str) -> Path:
         return self._folder / f"{stage}.safetensors"
+
+
+def write_metrics(rows: Sequence[MetricsRow], path: Path) -> None:
+    """Write metrics rows, a line of JSON each."""
+    with replaced_file(path) as temporary:
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 def _damaged(path: Path, error: Exception) -> RunFolderError:

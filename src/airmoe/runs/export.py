@@ -17,9 +17,18 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from airmoe.errors import InvalidInputError, RunFolderError
+from airmoe.manifest import (
+    EXPERT_ONNX,
+    EXTRACTOR_ONNX,
+    GATE_ONNX,
+    INPUT,
+    SNR_INPUT,
+    InputSpec,
+    Manifest,
+    RadioSpec,
+    write_manifest,
+)
 from airmoe.nn import MixtureOfExperts, NoisyTopK, Pooling, pool
-from airmoe.manifest import INPUT, SNR_INPUT, InputSpec, Manifest, RadioSpec, write_manifest
-from airmoe.manifest import EXPERT_ONNX, EXTRACTOR_ONNX, GATE_ONNX
 from airmoe.runfolder import SERVER, sha256_of
 
 TOLERANCE = 1e-4

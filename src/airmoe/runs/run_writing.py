@@ -14,10 +14,10 @@ import numpy as np
 
 from airmoe.data import ImageSet
 from airmoe.errors import InvalidInputError, RunFolderError
-from airmoe.runs.checkpoint import MetricsRow
+from airmoe.runs.checkpoint import Checkpoint, MetricsRow, write_metrics
 from airmoe.runs.settings import Section, dump_config
 
-CHECKPOINTS = "checkpoint"
+_CHECKPOINTS, METRICS = "checkpoint", "metrics.jsonl"
 _PACKAGES = ("airmoe", "torch", "numpy", "onnx", "onnxruntime", "eclipse-zenoh")
 
 
@@ -36,6 +36,11 @@ def begun_run(out: Path, resume: bool) -> Path:
     if partial.exists() and not resume:
         raise InvalidInputError("out", str(out), f"no unfinished run; resume {partial} or remove it")
     return partial
+
+
+def run_checkpoint(partial: Path, fingerprint: str) -> Checkpoint:
+    """Return the checkpoints of a run in the making; whenever one is saved, the run's metrics are, too."""
+    return Checkpoint(partial / _CHECKPOINTS, fingerprint, partial / METRICS)
 
 
 def fingerprint(config: Section, images: ImageSet, *further: str) -> str:
@@ -69,6 +74,6 @@ def finish_run(partial: Path, out: Path, config: Section, seed: int, rows: Seque
     }
     (partial / "config.toml").write_text(dump_config(config), encoding="utf-8")
     (partial / "run.json").write_text(json.dumps(provenance, indent=1) + "\n", encoding="utf-8")
-    (partial / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    shutil.rmtree(partial / CHECKPOINTS)
+    write_metrics(rows, partial / METRICS)
+    shutil.rmtree(partial / _CHECKPOINTS)
     partial.rename(out)

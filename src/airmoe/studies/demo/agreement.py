@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from airmoe.data import as_pixels
 from airmoe.errors import MeshError
 from airmoe.mesh import MeshClient
-from airmoe.networked.run import as_pixels
 from airmoe.nn import MixtureOfExperts
 from airmoe.scheduling import TopK
 from airmoe.studies.demo.asking import predict
@@ -37,7 +37,7 @@ def mesh_minus_simulation(
     for client, _, part_TCHW in batches_in_turn(clients, images_TCHW):
         for policy in (TopK(1), TopK(2)):
             with torch.no_grad():
-                expected_TC = model(as_pixels(part_TCHW), policy=policy).y_TC.numpy()
+                expected_TC = model(torch.from_numpy(as_pixels(part_TCHW)), policy=policy).y_TC.numpy()
             answered_TC = predict(client, part_TCHW, policy=policy).probability_TC
             worst = max(worst, float(np.abs(answered_TC - expected_TC).max()))
     return refused_if_large(worst)

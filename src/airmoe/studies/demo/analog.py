@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from airmoe.data import as_pixels
 from airmoe.links import Links, LinkSnr, Ofdma, RayleighSnr, link_sequence
 from airmoe.links.snapshot import OWN_NODE_SNR_DB
 from airmoe.manifest import read_manifest
@@ -22,7 +23,6 @@ from airmoe.mesh import MeshClient
 from airmoe.mesh.client import GateFunction
 from airmoe.mesh.networks import OnnxGate
 from airmoe.networked.config import NetworkedConfig
-from airmoe.networked.run import as_pixels
 from airmoe.nn import MixtureOfExperts, RadioCarrier
 from airmoe.progress import Progress
 from airmoe.radio import Analog
@@ -143,7 +143,7 @@ class AnalogComparison:
             seen, source_T = self._links_T[first], np.full(len(part_TCHW), client.manifest.client)
             snr = LinkSnr(seen.snr_db(source_T))
             with torch.no_grad():
-                expected = model(as_pixels(part_TCHW), source_T, snr=snr, policy=policy)
+                expected = model(torch.from_numpy(as_pixels(part_TCHW)), source_T, snr=snr, policy=policy)
             links = noiseless.with_observed(seen)
             answered = predict(client, part_TCHW, policy=policy, gate=method.gate, links=links)
             worst = max(worst, float(np.abs(answered.probability_TC - expected.y_TC.numpy()).max()))

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from airmoe.data import ImageSet
-from airmoe.networked.run import as_pixels
+from airmoe.data import ImageSet, as_pixels
 from airmoe.randomness import stream
 
 
@@ -46,7 +46,7 @@ class Questions:
     @property
     def pixels_TCHW(self) -> Tensor:
         """The images, float32 in [0, 1]."""
-        return as_pixels(self.images_TCHW)
+        return torch.from_numpy(as_pixels(self.images_TCHW))
 
 
 def draw_questions(images: ImageSet, holds: Sequence[Sequence[int]], most: int, seed: int) -> Questions:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from airmoe.data import ImageSet
 from airmoe.mesh import simulated_links
+from airmoe.networked import radio_of
 from airmoe.networked.config import NetworkedConfig
-from airmoe.networked.run import radio_of
 from airmoe.nn import IdealRadioCarrier, MixtureOfExperts
 from airmoe.report import DemoResults
 from airmoe.report.measured import Asked, Figures, MethodId

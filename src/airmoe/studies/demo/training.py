@@ -8,10 +8,9 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from airmoe.data import ImageSet
-from airmoe.networked import train_central_moe, train_fedavg_network, train_run
+from airmoe.networked import ClientData, train_central_moe, train_fedavg_network, train_gate, train_run
 from airmoe.networked.config import NetworkedConfig
 from airmoe.networked.fedce import Network
-from airmoe.networked.run import ClientData, Report, train_gate
 from airmoe.nn import MixtureOfExperts, MoeLayer
 from airmoe.progress import Progress
 from airmoe.report.results import CurvePoint, StageTraining
@@ -68,21 +67,21 @@ def train_all(
     """
 
     @contextlib.contextmanager
-    def training(activity: str, total: int) -> Iterator[Report]:
+    def training(activity: str, total: int) -> Iterator[Progress]:
         with clock.step(activity):
             yield _counted(progress, activity, total)
 
     rounds, gate_rounds = config.features.rounds, config.gate.rounds
-    with training("train the networked MoE", rounds + config.data.clients + gate_rounds) as report:
-        networked = train_run(config, images, run, report=report)
-    with training("train one FedAvg network", rounds) as report:
-        fedavg, fedavg_rows = train_fedavg_network(config, data, report)
-    with training("train a central MoE", central_epochs) as report:
-        central = train_central_moe(config, images, central_epochs, report)
+    with training("train the networked MoE", rounds + config.data.clients + gate_rounds) as counted:
+        networked = train_run(config, images, run, progress=counted)
+    with training("train one FedAvg network", rounds) as counted:
+        fedavg, fedavg_rows = train_fedavg_network(config, data, counted)
+    with training("train a central MoE", central_epochs) as counted:
+        central, _ = train_central_moe(config, images, central_epochs, counted)
     rows, aware = [*networked.rows, *fedavg_rows], None
     if analog:
-        with training("train a channel-aware gate", gate_rounds) as report:
-            aware, aware_rows = _train_aware(config, networked.model, data, run, report)
+        with training("train a channel-aware gate", gate_rounds) as counted:
+            aware, aware_rows = _train_aware(config, networked.model, data, run, counted)
         rows += aware_rows
     return Trained(networked.model, fedavg, central, aware, rows)
 
@@ -107,7 +106,7 @@ def stages_of(rows: Sequence[MetricsRow], clients: int) -> tuple[StageTraining, 
 
 
 def _train_aware(
-    config: NetworkedConfig, naive: MixtureOfExperts, data: ClientData, run: Path, report: Report
+    config: NetworkedConfig, naive: MixtureOfExperts, data: ClientData, run: Path, progress: Progress
 ) -> tuple[MixtureOfExperts, list[MetricsRow]]:
     """Return a mixture of the same extractor and experts under a channel-aware gate, and its metrics rows.
 
@@ -117,20 +116,21 @@ def _train_aware(
     features_TF = [outputs_in_batches(naive.extractor, images) for images in data.images_TCHW]
     experts = list(naive.layer.experts)
     gate, rows = train_gate(
-        "channel-aware gate", config, naive.extractor, experts, features_TF, data, None, report
+        "channel-aware gate", config, naive.extractor, experts, features_TF, data, progress=progress
     )
     save_file(gate.state_dict(), run / "shared" / f"{AWARE_GATE}.safetensors")
     export_gate(gate, features_TF[0][:32], len(experts), run / "shared" / f"{AWARE_GATE}.onnx")
     return MixtureOfExperts(naive.extractor, MoeLayer(gate, experts)).eval(), rows
 
 
-def _counted(progress: Progress, activity: str, total: int) -> Report:
+def _counted(progress: Progress, activity: str, total: int) -> Progress:
+    """Return what tells the steps of several stages as those of one activity."""
     done = 0
 
-    def report(row: MetricsRow) -> None:
+    def counted(stage: str, of_stage: int, in_stage: int, note: str = "", /) -> None:
         nonlocal done
         done += 1
-        progress(activity, done, total)
+        progress(activity, done, total, note)
 
     progress(activity, 0, total)
-    return report
+    return counted

@@ -1,0 +1,112 @@
+"""Federated training: rounds over any engine, with checkpoints, metrics, and a stop when it diverges."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+from torch import Tensor
+
+from airmoe.errors import TrainingDivergedError
+from airmoe.federated.exchange import Engine, Message, Stage, State, run_round
+from airmoe.progress import Progress, silent
+from airmoe.runs.checkpoint import Checkpoint, MetricsRow
+
+EVALUATE_EVERY = 5
+"""Rounds between two looks at how good the weights are."""
+
+_SERVER, _CLIENT = "server", "client "
+
+
+def federate(
+    stage: Stage,
+    state: State,
+    engine: Engine,
+    rounds: int,
+    *,
+    checkpoint: Checkpoint | None = None,
+    evaluate: Callable[[State], dict[str, float]] | None = None,
+    progress: Progress = silent,
+) -> tuple[dict[str, Tensor], list[MetricsRow]]:
+    """Run the rounds of a stage; return the server's state and a metrics row per round.
+
+    A row holds ``stage``, ``round`` (from 1), ``loss`` (mean over the samples, where clients told theirs),
+    ``bytes`` (see `RoundResult`), ``missing`` (the numbers of clients that left the round, if any did), and
+    what ``evaluate`` returned.
+
+    Args:
+        stage: what the server does.
+        state: the server's, to begin with.
+        engine: reaches the clients.
+        rounds: how many.
+        checkpoint: saved after every round; what it holds already is taken up first.
+        evaluate: measures the server's state every `EVALUATE_EVERY` rounds and after the last.
+        progress: told about every round.
+
+    Raises:
+        TrainingDivergedError: a loss or a tensor of the server's state is not finite; the last checkpoint is
+            the last good one.
+        AirmoeError: as the steps raise, with stage, round, exchange and client in front.
+
+    Examples:
+        The mean of what two clients have:
+
+        >>> import torch
+        >>> from airmoe.federated import Averaging, Loop, Message, federate
+        >>> class Client:
+        ...     def __init__(self, value):
+        ...         self.value = torch.tensor([value])
+        ...
+        ...     def client_step(self, exchange, state, message):
+        ...         return state, Message({"mean": self.value}, {"samples": 1})
+        >>> start, engine = {"mean": torch.zeros(1)}, Loop([Client(1.0), Client(3.0)])
+        >>> federate(Averaging("mean", clients=2), start, engine, rounds=1)
+        ({'mean': tensor([2.])}, [{'stage': 'mean', 'round': 1, 'bytes': 16}])
+    """
+    # Copies: clients may compute in the very tensors that they were given as the initial state.
+    current, rows = _copied(state), list[MetricsRow]()
+    if checkpoint is not None and (saved := checkpoint.load(stage.name)) is not None:
+        current, rows = saved.groups.get(_SERVER, {}), saved.rows
+        states = {group: tensors for group, tensors in saved.groups.items() if group != _SERVER}
+        engine.restore({int(group.removeprefix(_CLIENT)): tensors for group, tensors in states.items()})
+    for round_ in range(len(rows), rounds):
+        result = run_round(stage, current, round_, engine)
+        place = f"in round {round_ + 1} of {rounds}"
+        row: MetricsRow = {"stage": stage.name, "round": round_ + 1}
+        if (loss := _mean_loss(result.replies)) is not None:
+            if not math.isfinite(loss):
+                raise TrainingDivergedError(f"{stage.name}: the loss is {loss} {place}")
+            row["loss"] = loss
+        row["bytes"] = result.nbytes
+        current = dict(result.state)
+        if not all(bool(tensor.isfinite().all()) for tensor in current.values()):
+            raise TrainingDivergedError(f"{stage.name}: a weight is not finite {place}")
+        if result.missing:
+            row["missing"] = ", ".join(map(str, result.missing))
+        note = ""
+        if evaluate is not None and ((round_ + 1) % EVALUATE_EVERY == 0 or round_ + 1 == rounds):
+            measured = evaluate(current)
+            row.update(measured)
+            note = ", ".join(f"{_spoken(name)} {value:.3f}" for name, value in measured.items())
+        rows.append(row)
+        if checkpoint is not None:
+            clients = {f"{_CLIENT}{client}": _copied(state) for client, state in engine.states.items()}
+            checkpoint.save(stage.name, {_SERVER: current, **clients}, rows)
+        progress(stage.name, round_ + 1, rounds, note)
+    return current, rows
+
+
+def _copied(state: State) -> dict[str, Tensor]:
+    """Return a state of its own; in one process, clients and server may hold the same tensors."""
+    return {name: tensor.clone() for name, tensor in state.items()}
+
+
+def _mean_loss(replies: Mapping[int, Message]) -> float | None:
+    told = [reply.numbers for reply in replies.values() if "loss" in reply.numbers]
+    if not any(each["samples"] for each in told):
+        return None
+    return sum(each["loss"] * each["samples"] for each in told) / sum(each["samples"] for each in told)
+
+
+def _spoken(metric: str) -> str:
+    return metric.replace("_", "-").replace("f1", "F1")

@@ -1,0 +1,49 @@
+"""The images of every client, as a split lets them fall.
+
+Shape suffixes: T items, C channels, H height, W width.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from airmoe.data import ImageSet, as_pixels, partition
+from airmoe.networked.config import NetworkedConfig
+
+
+@dataclass(frozen=True)
+class ClientData:
+    """The training images of every client, and the held-out images that nobody trains on.
+
+    ``images_TCHW`` float32 in [0, 1] and ``labels_T`` int64 are lists over clients.
+    """
+
+    images_TCHW: list[Tensor]
+    labels_T: list[Tensor]
+    test_images_TCHW: Tensor
+    test_labels_T: NDArray[np.int64]
+    class_names: tuple[str, ...]
+
+    @property
+    def holds(self) -> list[list[int]]:
+        """The classes in each client's data, ascending."""
+        return [labels.unique().tolist() for labels in self.labels_T]
+
+
+def split_among_clients(config: NetworkedConfig, images: ImageSet) -> ClientData:
+    """Let the training images fall on the clients as the configuration says.
+
+    Raises:
+        InvalidInputError: the split cannot serve that many clients.
+    """
+    parts = partition(images.train_labels, config.data.clients, config.data.partition, seed=config.seed)
+    return ClientData(
+        [torch.from_numpy(as_pixels(images.train_images[part])) for part in parts],
+        [torch.from_numpy(images.train_labels[part]) for part in parts],
+        torch.from_numpy(as_pixels(images.test_images)),
+        images.test_labels,
+        images.class_names,
+    )

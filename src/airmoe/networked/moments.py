@@ -1,0 +1,70 @@
+"""Mean and spread of all clients' features together, which the gate standardises features with.
+
+A stage of one round. Each client sends sums and sums of squares, and is sent the result. The sums are added
+up in client order in float64, so that the result does not depend on how images fall on clients.
+
+Shape suffixes: T items, F features.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from airmoe.federated import Message, State
+
+SMALLEST_STD = 1e-2
+"""Features that hardly vary are not blown up."""
+
+
+class MomentsClient:
+    """A client that tells what the mean takes, and keeps what comes back.
+
+    Args:
+        features_TF: float32, of this client's images.
+    """
+
+    def __init__(self, features_TF: Tensor) -> None:
+        self._features = features_TF
+
+    def client_step(self, exchange: str, state: State, message: Message) -> tuple[State, Message]:
+        """In "sum", reply with the sums; in "tell", keep ``mean`` and ``std``."""
+        if exchange == "tell":
+            return message.tensors, Message()
+        features_TF = self._features.double()
+        sums = {"sum": features_TF.sum(dim=0), "sum_of_squares": features_TF.square().sum(dim=0)}
+        return state, Message(sums, {"samples": len(features_TF)})
+
+
+class Moments:
+    """The server's side: its state becomes ``mean`` and ``std`` (F,), float32.
+
+    Args:
+        name: of the stage.
+        clients: how many.
+    """
+
+    exchanges = ("sum", "tell")
+
+    def __init__(self, name: str, clients: int) -> None:
+        self.name, self._clients = name, clients
+
+    def opening(self, state: State, round_: int) -> dict[int, Message]:
+        """Ask all clients."""
+        return dict.fromkeys(range(self._clients), Message())
+
+    def server_step(
+        self, exchange: str, state: State, replies: Mapping[int, Message]
+    ) -> tuple[State, dict[int, Message]]:
+        """Add up the sums, and tell the result."""
+        if exchange == "tell":
+            return state, {}
+        samples = sum(reply.numbers["samples"] for reply in replies.values())
+        sum_F, squares_F = (
+            torch.stack([reply.tensors[name] for reply in replies.values()]).sum(dim=0)
+            for name in ("sum", "sum_of_squares")
+        )
+        mean_F = sum_F / samples
+        std_F = (squares_F / samples - mean_F.square()).clamp_min(0).sqrt().clamp_min(SMALLEST_STD)
+        moments = {"mean": mean_F.float(), "std": std_F.float()}
+        return moments, dict.fromkeys(replies, Message(moments))

@@ -1,0 +1,233 @@
+"""The three stages, one after another: a mixture of experts from the images of clients.
+
+1 FedCE: the shared feature extractor. 2 Each client's expert on its own data. 3 FedGate: the shared gate.
+
+Shape suffixes: T items, C channels, H height, W width, F features, E experts.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from airmoe.errors import InvalidInputError
+from airmoe.federated import Averaging, Loop, State, federate
+from airmoe.networked.answers import answers_over_links
+from airmoe.networked.client_data import ClientData
+from airmoe.networked.config import NetworkedConfig
+from airmoe.networked.experts import train_expert
+from airmoe.networked.fedce import FedCeClient, Network
+from airmoe.networked.fedgate import EXCHANGES, FedGateClient, content_of, trained_part
+from airmoe.networked.moments import Moments, MomentsClient
+from airmoe.nn import BiasGate, LinearGate, MixtureOfExperts, MlpExpert, MoeLayer, build_extractor
+from airmoe.progress import Progress, silent
+from airmoe.randomness import stream
+from airmoe.runs.checkpoint import Checkpoint, MetricsRow
+from airmoe.runs.evaluation import macro_f1, outputs_in_batches, routed_answers
+from airmoe.runs.weights import load_weights
+from airmoe.seeding import torch_seeded
+
+
+@dataclass(frozen=True)
+class NetworkedMoe:
+    """What the three stages make: the mixture (expert e of client e) and a metrics row per round."""
+
+    model: MixtureOfExperts
+    rows: list[MetricsRow]
+
+
+def initial_network(config: NetworkedConfig, channels: int, head: Callable[[int], nn.Module]) -> Network:
+    """Return a feature extractor under ``head(features)`` with the run's initial weights.
+
+    Raises:
+        InvalidInputError: a backbone whose payload is no vector.
+    """
+    with torch_seeded(config.seed, "initial weights"):
+        extractor = build_extractor(config.model.backbone, channels, config.model.norm)
+        if len(extractor.payload_shape) > 1:
+            expected = "lenet5: experts of clients see a vector of features"
+            raise InvalidInputError("model.backbone", config.model.backbone, expected)
+        return Network(extractor, head(extractor.features))
+
+
+def train_stages(
+    config: NetworkedConfig,
+    data: ClientData,
+    *,
+    checkpoint: Checkpoint | None = None,
+    progress: Progress = silent,
+) -> NetworkedMoe:
+    """Run the three stages.
+
+    Args:
+        config: the run.
+        data: of all clients.
+        checkpoint: saved after every round and taken up where it stands; None for none.
+        progress: told of every round of "features" and "gate", and of every client's expert, "experts".
+    """
+    classes = len(data.class_names)
+    network = initial_network(
+        config, data.test_images_TCHW.shape[1], lambda features: nn.Linear(features, classes)
+    )
+    feature_rows = train_features("features", config, network, data, checkpoint=checkpoint, progress=progress)
+
+    features_TF = [outputs_in_batches(network.extractor, images) for images in data.images_TCHW]
+    experts = _train_experts(config, features_TF, data, checkpoint, progress)
+
+    gate, gate_rows = train_gate(
+        "gate",
+        config,
+        network.extractor,
+        experts,
+        features_TF,
+        data,
+        checkpoint=checkpoint,
+        progress=progress,
+    )
+    return NetworkedMoe(
+        MixtureOfExperts(network.extractor, MoeLayer(gate, experts)).eval(), feature_rows + gate_rows
+    )
+
+
+def train_features(
+    stage: str,
+    config: NetworkedConfig,
+    network: Network,
+    data: ClientData,
+    *,
+    checkpoint: Checkpoint | None = None,
+    progress: Progress = silent,
+) -> list[MetricsRow]:
+    """Stage 1: train ``network`` in place by FedCE over all clients; return the metrics rows."""
+    clients = [
+        FedCeClient(network, images, labels, config.features, config.seed, client)
+        for client, (images, labels) in enumerate(zip(data.images_TCHW, data.labels_T, strict=True))
+    ]
+
+    def evaluate(state: State) -> dict[str, float]:
+        network.load_state_dict(state)
+        answers_T = outputs_in_batches(network, data.test_images_TCHW).argmax(dim=1).numpy()
+        return {"macro_f1": macro_f1(data.test_labels_T, answers_T, len(data.class_names))}
+
+    state, rows = federate(
+        Averaging(stage, len(clients)),
+        network.state_dict(),
+        Loop(clients),
+        config.features.rounds,
+        checkpoint=checkpoint,
+        evaluate=evaluate,
+        progress=progress,
+    )
+    network.load_state_dict(state)
+    return rows
+
+
+def _train_experts(
+    config: NetworkedConfig,
+    features_TF: Sequence[Tensor],
+    data: ClientData,
+    checkpoint: Checkpoint | None,
+    progress: Progress,
+) -> list[MlpExpert]:
+    classes, hidden = len(data.class_names), config.model.expert_hidden
+    saved = checkpoint.load("experts") if checkpoint else None
+    if saved is not None:
+        experts = [MlpExpert(features_TF[0].shape[1], classes, hidden).eval() for _ in features_TF]
+        for client, expert in enumerate(experts):
+            load_weights(expert, saved.groups.get(_expert(client), {}), f"checkpoint of expert {client}")
+        return experts
+    experts = []
+    for client, (features, labels) in enumerate(zip(features_TF, data.labels_T, strict=True)):
+        experts.append(train_expert(features, labels, classes, hidden, config.experts, config.seed, client))
+        progress("experts", client + 1, len(features_TF))
+    if checkpoint is not None:
+        checkpoint.save("experts", {_expert(i): expert.state_dict() for i, expert in enumerate(experts)}, [])
+    return experts
+
+
+def _expert(client: int) -> str:
+    """Return the name of an expert's weights in a checkpoint."""
+    return f"expert {client}"
+
+
+def train_gate(
+    stage: str,
+    config: NetworkedConfig,
+    extractor: nn.Module,
+    experts: Sequence[nn.Module],
+    features_TF: Sequence[Tensor],
+    data: ClientData,
+    *,
+    checkpoint: Checkpoint | None = None,
+    progress: Progress = silent,
+) -> tuple[LinearGate | BiasGate, list[MetricsRow]]:
+    """Stage 3: return a gate trained by FedGate, and the metrics rows.
+
+    Macro-F1 in the rows is that of top-1 routing of the held-out images: over ideal links, or of a
+    channel-aware gate over analog Rayleigh links with the mean SNR of the run.
+
+    Args:
+        stage: a name, for reports and checkpoints.
+        config: the run; ``config.gate.channel_aware`` says which gate it is.
+        extractor: trained in stage 1.
+        experts: trained in stage 2.
+        features_TF: of every client's images.
+        data: of all clients.
+        checkpoint: as `train_stages`.
+        progress: told of every round.
+    """
+    gate = _initial_gate(config, features_TF[0].shape[1], len(experts))
+    moments, moments_rows = federate(
+        Moments(f"{stage} statistics", len(features_TF)),
+        {},
+        Loop([MomentsClient(features) for features in features_TF]),
+        1,
+        checkpoint=checkpoint,
+    )
+    content_of(gate).standardise(moments["mean"], moments["std"])
+    clients = [
+        FedGateClient(
+            gate, partial(outputs_in_batches, expert), features, labels, config.gate, config.seed, client
+        )
+        for client, (expert, features, labels) in enumerate(
+            zip(experts, features_TF, data.labels_T, strict=True)
+        )
+    ]
+    part = trained_part(gate)
+    test_features_TF, test_snr_db_TE = outputs_in_batches(extractor, data.test_images_TCHW), None
+    if config.gate.channel_aware:
+        random = stream(config.seed, "held-out links")
+        test_snr_db_TE, test_probability_TEC = answers_over_links(
+            test_features_TF, experts, config.links.mean_snr_db, random
+        )
+    else:
+        test_probability_TEC = torch.stack([outputs_in_batches(e, test_features_TF) for e in experts], dim=1)
+
+    def evaluate(state: State) -> dict[str, float]:
+        part.load_state_dict(state)
+        with torch.no_grad():
+            scores_TE = gate(test_features_TF, test_snr_db_TE).scores_TE
+        answers_T = routed_answers(scores_TE, test_probability_TEC)
+        return {"macro_f1": macro_f1(data.test_labels_T, answers_T, len(data.class_names))}
+
+    state, rows = federate(
+        Averaging(stage, len(clients), EXCHANGES),
+        part.state_dict(),
+        Loop(clients),
+        config.gate.rounds,
+        checkpoint=checkpoint,
+        evaluate=evaluate,
+        progress=progress,
+    )
+    part.load_state_dict(state)
+    return gate.eval(), [*moments_rows, *rows]
+
+
+def _initial_gate(config: NetworkedConfig, features: int, experts: int) -> LinearGate | BiasGate:
+    content = LinearGate(features, experts)
+    if not config.gate.channel_aware:
+        return content
+    with torch_seeded(config.seed, "worth of a link"):
+        return BiasGate(content)

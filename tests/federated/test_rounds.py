@@ -1,0 +1,156 @@
+"""Rounds of federated training: accounts, checkpoints, a stop when it diverges."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from airmoe.errors import TrainingDivergedError
+from airmoe.federated import Averaging, Loop, Message, State, federate
+from airmoe.runs.checkpoint import Checkpoint
+from tests.federated.walkers import Losing, Walker, walkers
+
+
+def test_all_clients_of_a_round_start_from_the_same_weights_in_the_first_round_too() -> None:
+    # The initial state may be the shared workspace's own tensors.
+    workspace, clients, seen = walkers([1.0, 2.0, 6.0])
+    state, _ = federate(Averaging("walk", 3), workspace.state_dict(), Loop(clients), 2)
+    assert seen == [0.0, 0.0, 0.0, 3.0, 3.0, 3.0]
+    assert float(state["bias"]) == 6.0
+
+
+def test_a_row_counts_both_directions_of_every_client() -> None:
+    workspace, clients, _ = walkers([1.0, 2.0])
+    _, rows = federate(Averaging("walk", 2), workspace.state_dict(), Loop(clients), 3)
+    weights_bytes = 2 * 4
+    assert rows == [
+        {"stage": "walk", "round": round_, "loss": 1.5, "bytes": 2 * 2 * weights_bytes}
+        for round_ in (1, 2, 3)
+    ]
+
+
+def test_a_row_names_the_clients_that_left_the_round_and_counts_without_them() -> None:
+    workspace, clients, _ = walkers([1.0, 2.0, 3.0])
+    engine = Losing(clients, {(1, "train", 0), (1, "train", 2)})
+    state, rows = federate(Averaging("walk", 3), workspace.state_dict(), engine, 3)
+    assert [row.get("missing") for row in rows] == [None, "0, 2", None]
+    assert [row["loss"] for row in rows] == [2.0, 2.0, 2.0]
+    assert [row["bytes"] for row in rows] == [6 * 8, (3 + 1) * 8, 6 * 8]
+    assert float(state["bias"]) == 2.0 + 2.0 + 2.0
+
+
+def test_a_round_without_a_reply_is_a_row_without_a_loss() -> None:
+    workspace, clients, _ = walkers([1.0])
+    state, rows = federate(
+        Averaging("walk", 1), workspace.state_dict(), Losing(clients, {(0, "train", 0)}), 2
+    )
+    assert rows[0] == {"stage": "walk", "round": 1, "bytes": 8, "missing": "0"}
+    assert float(state["bias"]) == 1.0
+
+
+def test_weights_are_evaluated_every_5_rounds_and_after_the_last_and_progress_says_so() -> None:
+    workspace, clients, _ = walkers([1.0])
+    told: list[tuple[str, int, int, str]] = []
+    _, rows = federate(
+        Averaging("walk", 1),
+        workspace.state_dict(),
+        Loop(clients),
+        7,
+        evaluate=lambda state: {"macro_f1": float(state["bias"])},
+        progress=lambda *args: told.append(args),  # type: ignore[arg-type]
+    )
+    assert [(row["round"], row["macro_f1"]) for row in rows if "macro_f1" in row] == [(5, 5.0), (7, 7.0)]
+    notes = ["", "", "", "", "macro-F1 5.000", "", "macro-F1 7.000"]
+    assert told == [("walk", done, 7, note) for done, note in enumerate(notes, 1)]
+
+
+class Interrupted(Exception):
+    """As if the process had ended."""
+
+
+@pytest.mark.parametrize("after", [1, 2, 4])
+def test_a_stage_that_was_interrupted_goes_on_with_the_states_of_server_and_clients(
+    tmp_path: Path, after: int
+) -> None:
+    def stop(activity: str, done: int, total: int, note: str = "") -> None:
+        if done == after:
+            raise Interrupted
+
+    def steps_of(engine: Loop) -> list[float]:
+        return [float(state["steps"]) for state in engine.states.values()]
+
+    stage, (workspace, clients, seen) = Averaging("walk", 2), walkers([1.0, 2.0])
+    whole = Loop(clients)
+    state, rows = federate(stage, workspace.state_dict(), whole, 5)
+    workspace, clients, seen = walkers([1.0, 2.0])
+    with pytest.raises(Interrupted):
+        federate(
+            stage,
+            workspace.state_dict(),
+            Loop(clients),
+            5,
+            checkpoint=Checkpoint(tmp_path, "x"),
+            progress=stop,
+        )
+    resumed = Loop(clients)
+    again = federate(stage, workspace.state_dict(), resumed, 5, checkpoint=Checkpoint(tmp_path, "x"))
+    assert again == (state, rows)
+    assert steps_of(resumed) == steps_of(whole) == [5.0, 5.0]
+    assert len(seen) == 2 * 5  # no round twice
+
+
+def test_client_and_server_may_keep_the_same_tensors(tmp_path: Path) -> None:
+    class Keeping(Walker):
+        def client_step(self, exchange: str, state: State, message: Message) -> tuple[State, Message]:
+            reply = super().client_step(exchange, state, message)[1]
+            return message.tensors, reply
+
+    workspace, _, seen = walkers([1.0])
+    clients, checkpoint = [Keeping(workspace, 1.0, seen)] * 2, Checkpoint(tmp_path, "x")
+    federate(Averaging("walk", 2), workspace.state_dict(), Loop(clients), 2, checkpoint=checkpoint)
+    saved = checkpoint.load("walk")
+    assert saved is not None
+    assert {group: float(tensors["bias"]) for group, tensors in saved.groups.items()} == {
+        "server": 2.0,
+        "client 0": 1.0,
+        "client 1": 1.0,
+    }
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(
+    tmp_path: Path, wrong: float
+) -> None:
+    class Diverging(Walker):
+        def client_step(self, exchange: str, state: State, message: Message) -> tuple[State, Message]:
+            state, good = super().client_step(exchange, state, message)
+            loss = wrong if message.numbers["round"] == 2 else 0.0
+            return state, Message(good.tensors, {"samples": 1, "loss": loss})
+
+    workspace, _, seen = walkers([1.0])
+    checkpoint, engine = Checkpoint(tmp_path, "x"), Loop([Diverging(workspace, 1.0, seen)])
+    with pytest.raises(TrainingDivergedError, match=r"^walk: the loss is (nan|inf) in round 3 of 5$"):
+        federate(Averaging("walk", 1), workspace.state_dict(), engine, 5, checkpoint=checkpoint)
+    saved = checkpoint.load("walk")
+    assert saved is not None
+    assert saved.groups["server"]["bias"].tolist() == [2.0]
+    assert len(saved.rows) == 2
+
+
+def test_a_weight_that_is_not_finite_stops_the_run_even_if_the_loss_is_finite(tmp_path: Path) -> None:
+    workspace, clients, _ = walkers([1.0, float("inf")])
+    clients[1].client_step = lambda exchange, state, message: (  # type: ignore[method-assign]
+        state,
+        Message(
+            {"weight": torch.zeros(1, 1), "bias": torch.tensor([torch.inf])}, {"samples": 1, "loss": 0.5}
+        ),
+    )
+    with pytest.raises(TrainingDivergedError, match="walk: a weight is not finite in round 1 of 5"):
+        federate(
+            Averaging("walk", 2),
+            workspace.state_dict(),
+            Loop(clients),
+            5,
+            checkpoint=Checkpoint(tmp_path, "x"),
+        )
+    assert not list(tmp_path.iterdir())
