@@ -4,40 +4,65 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from airmoe.errors import RunFolderError
 from airmoe.manifest import (
-    EXPERT_ONNX,
-    EXTRACTOR_ONNX,
-    GATE_ONNX,
     MOST_VALUES,
+    AskingSpec,
+    ExpertSpec,
+    GateSpec,
     InputSpec,
+    LayerSpec,
     Manifest,
+    OutputSpec,
     RadioSpec,
+    experts_in_words,
     read_manifest,
     write_manifest,
 )
 from airmoe.mesh.frame import MAX_BODY_BYTES
-from airmoe.runfolder import SERVER, checked_file, client_folders, sha256_of
+from airmoe.runfolder import EXTRACTOR, GATE, SERVER, checked_file, client_folders, expert_file, sha256_of
+
+PROBABILITIES = OutputSpec(kind="probabilities", shape=[2])
+HIDDEN = OutputSpec(kind="hidden states", shape=[65, 192])
+LAYER = LayerSpec(layer=1, payload=[400], output=PROBABILITIES, placement=[[0], [1], [2], [3]])
+ASKING = AskingSpec(
+    input=InputSpec(channels=3, height=32, width=32),
+    extractor="extractor.onnx",
+    gates=[GateSpec(layer=1, file="gate.onnx")],
+)
+
+
+def manifest_of(**changes: Any) -> Manifest:
+    """Of node 1, which serves expert 1 and asks, with some fields changed."""
+    fields: dict[str, Any] = {
+        "mesh": "lab",
+        "model_hash": "0123456789abcdef",
+        "node": 1,
+        "nodes": 4,
+        "layers": [LAYER],
+        "serves": [ExpertSpec(layer=1, expert=1, file="expert-1.onnx")],
+        "asks": ASKING,
+        "classes": ["cat", "dög"],
+        "holds": [0],
+        "radio": RadioSpec(mean_snr_db=10.0, subcarriers=128, subcarrier_hz=1e6, power_w=0.01, seed=0),
+    }
+    fields |= changes
+    if "sha256" not in fields:
+        files = [expert.file for expert in fields["serves"]]
+        if fields["asks"] is not None:
+            files += [fields["asks"].extractor, *(gate.file for gate in fields["asks"].gates)]
+        fields["sha256"] = dict.fromkeys(files, "0" * 64)
+    return Manifest(**fields)
 
 
 @pytest.fixture
 def manifest() -> Manifest:
-    return Manifest(
-        mesh="lab",
-        model_hash="0123456789abcdef",
-        client=1,
-        expert=1,
-        experts=4,
-        payload=[400],
-        classes=["cat", "dög"],
-        holds=[0],
-        input=InputSpec(channels=3, height=32, width=32),
-        radio=RadioSpec(mean_snr_db=10.0, subcarriers=128, subcarrier_hz=1e6, power_w=0.01, seed=0),
-        sha256={EXPERT_ONNX: "0" * 64},
-    )
+    return manifest_of()
 
 
 @pytest.fixture
@@ -52,61 +77,127 @@ def test_a_manifest_is_read_as_it_was_written(tmp_path: Path, manifest: Manifest
     assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
 
 
-@pytest.fixture
-def server(manifest: Manifest) -> Manifest:
-    """Of the same run, if a server asked."""
-    files = {EXTRACTOR_ONNX: "1" * 64, GATE_ONNX: "2" * 64}
-    changes = {"client": 4, "expert": None, "holds": [], "gate_sees_snr": True, "sha256": files}
-    return Manifest.model_validate(manifest.model_dump() | changes)
+def serving(*experts: tuple[int, int]) -> list[ExpertSpec]:
+    return [
+        ExpertSpec(layer=layer, expert=expert, file=f"expert-{layer}-{expert}.onnx")
+        for layer, expert in experts
+    ]
 
 
-def test_a_servers_manifest_is_read_as_it_was_written(tmp_path: Path, server: Manifest) -> None:
-    write_manifest(tmp_path, server)
-    assert read_manifest(tmp_path) == server
-    assert server.expert is None
+WIDE = LAYER.model_copy(update={"placement": [[0], [0, 1], [1], [1, 2]]})
+DEEP = LayerSpec(layer=2, payload=[65, 192], output=HIDDEN, placement=[[1], [0]])
+EXPRESSIBLE = {
+    "a server that only asks": {"node": 4, "nodes": 5, "serves": [], "holds": []},
+    "a node that only serves": {"asks": None},
+    "several experts and replicas": {"layers": [WIDE], "serves": serving((1, 1), (1, 2), (1, 3))},
+    "several layers": {"layers": [LAYER, DEEP], "serves": serving((1, 1), (2, 0))},
+    "a gate for each layer": {
+        "layers": [LAYER, DEEP],
+        "serves": serving((1, 1), (2, 0)),
+        "asks": ASKING.model_copy(
+            update={"gates": [*ASKING.gates, GateSpec(layer=2, file="gate-2.onnx", sees_snr=True)]}
+        ),
+    },
+    "logits": {"layers": [LAYER.model_copy(update={"output": OutputSpec(kind="logits", shape=[2])})]},
+}
 
 
-@pytest.mark.parametrize(
-    ("files", "asks"),
-    [
-        ([EXPERT_ONNX], False),
-        ([EXTRACTOR_ONNX, GATE_ONNX], True),
-        ([EXPERT_ONNX, EXTRACTOR_ONNX, GATE_ONNX], True),
-        ([EXPERT_ONNX, GATE_ONNX], False),
-        ([], False),
-    ],
-)
-def test_who_has_extractor_and_gate_asks(manifest: Manifest, files: list[str], asks: bool) -> None:
-    assert manifest.model_copy(update={"sha256": dict.fromkeys(files, "0" * 64)}).asks is asks
+@pytest.mark.parametrize("case", EXPRESSIBLE)
+def test_this_is_read_as_it_was_written(tmp_path: Path, case: str) -> None:
+    manifest = manifest_of(**EXPRESSIBLE[case])
+    write_manifest(tmp_path, manifest)
+    assert read_manifest(tmp_path) == manifest
 
 
-def test_a_server_is_one_node_more(manifest: Manifest, server: Manifest) -> None:
-    assert (manifest.nodes, server.nodes) == (4, 5)
+def test_a_layer_tells_its_experts_and_what_they_take() -> None:
+    manifest = manifest_of(**EXPRESSIBLE["several layers"])
+    assert (manifest.layer(1).experts, manifest.layer(2).experts) == (4, 2)
+    assert (manifest.layer(1).payload_values, manifest.layer(2).payload_values) == (400, 65 * 192)
+    assert WIDE.experts_on(1) == [1, 2, 3]
+    assert manifest.files == ["expert-1-1.onnx", "expert-2-0.onnx", "extractor.onnx", "gate.onnx"]
 
 
-def test_a_payload_of_any_shape_has_so_many_values(manifest: Manifest) -> None:
-    assert manifest.features == 400
-    assert manifest.model_copy(update={"payload": [64, 8, 8]}).features == 4096
+def test_experts_are_listed_in_words() -> None:
+    assert experts_in_words(serving((1, 3))) == "expert 3"
+    assert experts_in_words(serving((1, 3), (1, 0))) == "experts 0, 3"
+    assert experts_in_words(serving((1, 3), (2, 0), (2, 1))) == "experts 3 of layer 1, 0, 1 of layer 2"
 
 
 def test_the_largest_payload_fills_a_message() -> None:
     assert MOST_VALUES * 4 == MAX_BODY_BYTES
 
 
-@pytest.mark.parametrize(
-    ("harm", "said"),
-    [
-        ({"client": 3}, "client is 3; expected 4, the node after the experts', for a server"),
-        ({"client": 5}, "client is 5; expected less than 5"),
-        ({"expert": 4}, "client is 4; expected less than 4"),
-    ],
-)
-def test_a_servers_node_is_the_one_after_the_experts(
-    tmp_path: Path, server: Manifest, harm: dict[str, object], said: str
+def placed(*nodes: list[int]) -> dict[str, Any]:
+    return {"layers": [LAYER.model_copy(update={"placement": list(nodes)})]}
+
+
+CONTRADICTIONS: dict[str, tuple[dict[str, Any], str]] = {
+    "a node too many": ({"node": 4}, "node is 4; expected less than 4"),
+    "an expert beyond": (
+        placed([0], [1], [4]),
+        "a node in the placement of layer 1 is 4",
+    ),
+    "an expert that is not placed": (
+        {"serves": serving((1, 1), (1, 2))},
+        "node 1 serves (layer, expert) [(1, 1), (1, 2)]; the placement puts [(1, 1)] there",
+    ),
+    "an expert that is not served": (
+        placed([0], [1], [1]),
+        "node 1 serves (layer, expert) [(1, 1)]; the placement puts [(1, 1), (1, 2)] there",
+    ),
+    "an expert served twice": (
+        {"serves": serving((1, 1), (1, 1))},
+        "(layer, expert) [(1, 1), (1, 1)]; the",
+    ),
+    "another layer": ({"serves": serving((2, 1))}, "serves (layer, expert) [(2, 1)]; the placement"),
+    "nothing to do": (
+        {"node": 4, "nodes": 5, "serves": [], "asks": None},
+        "node 4 serves no expert and asks nothing; expected one of both",
+    ),
+    "a layer twice": ({"layers": [LAYER, LAYER]}, "layer 1 is there 2 times; expected once"),
+    "a gate twice": (
+        {"asks": ASKING.model_copy(update={"gates": ASKING.gates * 2})},
+        "the gate of layer 1 is there 2 times",
+    ),
+    "a gate of no layer": (
+        {"asks": ASKING.model_copy(update={"gates": [GateSpec(layer=3, file="gate.onnx")]})},
+        "there is a gate of layer 3; expected layers of the model alone",
+    ),
+    "a file without digest": ({"sha256": {"gate.onnx": "0" * 64}}, "sha256 does not fit expert-1.onnx, extr"),
+    "a digest without file": (
+        {"sha256": dict.fromkeys(["expert-1.onnx", "extractor.onnx", "gate.onnx", "notes.txt"], "0" * 64)},
+        "sha256 does not fit notes.txt; expected exactly the files named",
+    ),
+    "more classes": (
+        {"classes": ["a", "b", "c"]},
+        "the probabilities of layer 1 have shape [2]; expected [3], the number of classes",
+    ),
+    "a class nobody has": ({"holds": [2]}, "holds is 2; expected less than 2"),
+    "too many gains": ({"nodes": 1 << 20}, "nodes^2 x subcarriers is "),
+}
+
+
+@pytest.mark.parametrize("case", CONTRADICTIONS)
+def test_what_contradicts_itself_is_refused_with_a_sentence(case: str) -> None:
+    changes, said = CONTRADICTIONS[case]
+    with pytest.raises(ValidationError) as raised:
+        manifest_of(**changes)
+    assert said in str(raised.value)
+
+
+@pytest.mark.parametrize("format", ["airmoe manifest 2", "airmoe manifest 1", "airmoe manifest 4", None])
+def test_a_manifest_of_another_version_is_refused_and_told_what_to_do(
+    tmp_path: Path, manifest: Manifest, format: str | None
 ) -> None:
-    write_manifest(tmp_path, server.model_copy(update=harm))
-    with pytest.raises(RunFolderError, match=said):
+    write_manifest(tmp_path, manifest)
+    path = tmp_path / "manifest.json"
+    path.write_text(changed(format=format)(path.read_text(encoding="utf-8")), encoding="utf-8")
+    with pytest.raises(RunFolderError) as raised:
         read_manifest(tmp_path)
+    assert str(raised.value) == (
+        f"{path} has format {format!r}; expected 'airmoe manifest 3': it was written by another version of "
+        "airmoe; train again with this one, or export the run again with `export_run`"
+    )
 
 
 def test_a_folder_without_manifest_is_refused(tmp_path: Path) -> None:
@@ -122,6 +213,15 @@ def without(key: str) -> Callable[[str], str]:
     return lambda text: json.dumps({k: v for k, v in json.loads(text).items() if k != key})
 
 
+def in_layer(**changes: object) -> Callable[[str], str]:
+    def change(text: str) -> str:
+        fields = json.loads(text)
+        fields["layers"][0] |= changes
+        return json.dumps(fields)
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("harm", "said"),
     [
@@ -129,30 +229,37 @@ def without(key: str) -> Callable[[str], str]:
         (lambda text: "", "is damaged"),
         (lambda text: "[]", "manifest: "),
         (changed(surprise=1), "surprise: "),
-        (changed(format="airmoe manifest 1"), "format: "),
         (changed(model_hash="xyz"), "model_hash: "),
         (changed(mesh="a/b"), "mesh: "),
-        (changed(client=-1), "client: "),
-        (changed(experts=0), "experts: "),
-        (changed(client=4), "client is 4; expected less than 4"),
-        (changed(expert=0), "expert is 0; expected 1, the client's number"),
-        (changed(experts=1 << 20), "nodes^2 x subcarriers is "),
-        (changed(holds=[2]), "holds is 2; expected less than 2"),
-        (changed(layer=0), "layer: "),
-        (changed(layer=1 << 16), "layer: "),
-        (changed(input={"channels": 2, "height": 32, "width": 32}), "input.channels: "),
-        (changed(sha256={EXPERT_ONNX: "short"}), "sha256"),
+        (changed(node=-1), "node: "),
+        (changed(node=True), "node: "),
+        (changed(nodes=0), "nodes: "),
+        (changed(node=4), "node is 4; expected less than 4"),
+        (in_layer(layer=0), "layers.0.layer: "),
+        (in_layer(layer=1 << 16), "layers.0.layer: "),
+        (in_layer(payload=400), "layers.0.payload: "),
+        (in_layer(payload=[]), "layers.0.payload: "),
+        (in_layer(payload=[8] * 8), "layers.0.payload: "),
+        (in_layer(payload=[64, 0]), "layers.0.payload.1: "),
+        (in_layer(payload=[1 << 20, 17]), "the product of payload is "),
+        (in_layer(output={"kind": "probabilities", "shape": [1 << 20, 17]}), "the product of output is "),
+        (in_layer(output={"kind": "guesses", "shape": [2]}), "layers.0.output.kind: "),
+        (in_layer(placement=[]), "layers.0.placement: "),
+        (in_layer(placement=[[0], []]), "layers.0.placement.1: "),
+        (in_layer(placement=[[0], [1, 1]]), "placement of expert 1 is [1, 1]; expected each node once"),
+        (
+            in_layer(placement=[[0], [1, 0]]),
+            "placement of expert 1 is [1, 0]; expected each node",
+        ),
+        (changed(layers=[]), "layers: "),
+        (changed(serves=[{"layer": 1, "expert": 1, "file": "../expert.onnx"}]), "serves.0.file: "),
+        (changed(serves=[{"layer": 1, "expert": 1, "file": ".."}]), "serves.0.file: "),
+        (changed(serves=[{"layer": 1, "expert": 1, "file": "a/b"}]), "serves.0.file: "),
+        (changed(asks={}), "asks.input: "),
+        (changed(sha256={"expert-1.onnx": "short"}), "sha256"),
         (without("radio"), "radio: "),
-        (without("payload"), "payload: "),
-        (without("expert"), "expert: "),
-        (changed(features=400), "features: "),
-        (changed(payload=400), "payload: "),
-        (changed(payload=[]), "payload: "),
-        (changed(payload=[8] * 8), "payload: "),
-        (changed(payload=[64, 0]), "payload.1: "),
-        (changed(payload=[1 << 20, 17]), "the product of payload is "),
-        (changed(gate_sees_snr="perhaps"), "gate_sees_snr: "),
-        (changed(expert=None), "client is 1; expected 4, the node after the experts', for a server"),
+        (without("layers"), "layers: "),
+        (without("asks"), "asks: "),
         (
             changed(
                 radio={
@@ -162,6 +269,9 @@ def without(key: str) -> Callable[[str], str]:
             ),
             "radio.transmission: ",
         ),
+        (changed(radio={"subcarriers": 0, "seed": 0}), "radio.subcarriers: "),
+        (changed(radio={"power_w": 0.0, "seed": 0}), "radio.power_w: "),
+        (changed(radio={}), "radio.seed: "),
     ],
 )
 def test_a_damaged_manifest_is_refused_in_one_line_that_names_the_key(
@@ -190,7 +300,7 @@ def test_the_digest_is_sha_256(tmp_path: Path) -> None:
     assert sha256_of(tmp_path / "abc") == expected
 
 
-@pytest.mark.parametrize("name", [EXPERT_ONNX, EXTRACTOR_ONNX, GATE_ONNX])
+@pytest.mark.parametrize("name", [expert_file(2), EXTRACTOR, GATE])
 @pytest.mark.parametrize(
     "harm",
     [
@@ -211,22 +321,22 @@ def test_a_file_that_was_changed_is_refused(run: Path, name: str, harm: Callable
 
 def test_a_file_that_is_missing_is_refused(run: Path) -> None:
     folder = run / "clients" / "02"
-    (folder / EXPERT_ONNX).unlink()
-    with pytest.raises(RunFolderError, match=r"expert\.onnx cannot be read: No such file"):
-        checked_file(folder, read_manifest(folder), EXPERT_ONNX)
+    (folder / expert_file(2)).unlink()
+    with pytest.raises(RunFolderError, match=r"expert-2\.onnx cannot be read: No such file"):
+        checked_file(folder, read_manifest(folder), expert_file(2))
 
 
 def test_a_file_that_the_manifest_does_not_name_is_refused(run: Path) -> None:
     folder = run / "clients" / "02"
     with pytest.raises(RunFolderError, match="the manifest expects None"):
-        checked_file(folder, read_manifest(folder), "expert.safetensors")
+        checked_file(folder, read_manifest(folder), expert_file(2, "safetensors"))
 
 
 def test_an_expert_of_another_client_is_refused(run: Path) -> None:
     folder, other = run / "clients" / "02", run / "clients" / "03"
-    shutil.copy(other / EXPERT_ONNX, folder / EXPERT_ONNX)
+    shutil.copy(other / expert_file(3), folder / expert_file(2))
     with pytest.raises(RunFolderError, match="is damaged"):
-        checked_file(folder, read_manifest(folder), EXPERT_ONNX)
+        checked_file(folder, read_manifest(folder), expert_file(2))
 
 
 def test_client_folders_come_in_client_order(run: Path) -> None:

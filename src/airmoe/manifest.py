@@ -1,10 +1,12 @@
-"""The manifest of a client's folder: what it serves and runs, and the SHA-256 of every file of that.
+"""The manifest of a client's folder: what its node serves, what it asks with, and where all experts are.
 
-A damaged file is never served.
+A manifest is a JSON file beside the files that it names, so the folder can be copied anywhere. It has the
+SHA-256 of every one of them: a damaged file is never run.
 """
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -14,8 +16,12 @@ from airmoe.errors import RunFolderError
 from airmoe.files import replaced_file
 
 MANIFEST = "manifest.json"
+FORMAT = "airmoe manifest 3"
+INPUT, SNR_INPUT = "input", "snr_db"
+"""The inputs of exported networks: the first of each, and the second of a gate that sees SNR."""
+
 MOST_VALUES = 1 << 24
-"""Values of one item's payload: as float32 they fill a message."""
+"""Values of one item's payload or output: as float32 they fill a message."""
 
 MOST_GAINS = 1 << 26
 """Channel gains that a client will hold in memory: 512 MiB."""
@@ -23,11 +29,40 @@ MOST_GAINS = 1 << 26
 Count = Annotated[int, Field(ge=1, le=1 << 20)]
 Index = Annotated[int, Field(ge=0, le=1 << 20)]
 Seed = Annotated[int, Field(ge=0, lt=1 << 63)]
+LayerNumber = Annotated[int, Field(ge=1, le=(1 << 16) - 1)]
+ItemShape = Annotated[list[Count], Field(min_length=1, max_length=7)]
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 MeshTransmission = Literal["ideal", "analog"]
+OutputKind = Literal["probabilities", "logits", "hidden states"]
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class RadioSettings(_Record):
+    """The simulated radio between the nodes: Rayleigh block fading on OFDMA subcarriers.
+
+    Attributes:
+        mean_snr_db: mean of the linear SNR of every link and subcarrier, in dB.
+        subcarriers: how many there are.
+        subcarrier_hz: bandwidth of one subcarrier, Hz.
+        power_w: transmit power per subcarrier, W.
+        transmission: what a mesh does to payloads on their way. "ideal" links carry bits without error, at
+            the Shannon rate; "analog" ones add noise and cost airtime.
+    """
+
+    mean_snr_db: Annotated[float, Field(ge=-300, le=300)] = 10.0
+    subcarriers: Count = 128
+    subcarrier_hz: Annotated[float, Field(ge=1, le=1e12)] = 1e6
+    power_w: Annotated[float, Field(ge=1e-12, le=1e6)] = 1e-2
+    transmission: MeshTransmission = "ideal"
+
+
+class RadioSpec(RadioSettings):
+    """The simulated radio of a run. Its links are those of slot 0 of the random stream ``seed``."""
+
+    seed: Seed
 
 
 class InputSpec(_Record):
@@ -38,95 +73,187 @@ class InputSpec(_Record):
     width: Annotated[int, Field(ge=1, le=4096)]
 
 
-class RadioSpec(_Record):
-    """The simulated radio of a run: Rayleigh block fading, slot 0 of stream ``seed``; see ``links``.
+class OutputSpec(_Record):
+    """What an expert returns for one item: its meaning and its shape."""
 
-    An ideal ``transmission`` delivers payloads as they are and costs their bits at the Shannon rate; an
-    analog one adds the links' noise and costs airtime.
+    kind: OutputKind
+    shape: ItemShape
+
+
+class LayerSpec(_Record):
+    """One MoE layer of the model; all its experts take and return the same.
+
+    Attributes:
+        layer: its number, counted from 1.
+        payload: shape of one item's payload, which every expert takes.
+        output: what every expert returns.
+        placement: for each expert the nodes that serve it. Two or more are replicas.
     """
 
-    mean_snr_db: float
-    subcarriers: Count
-    subcarrier_hz: Annotated[float, Field(gt=0)]
-    power_w: Annotated[float, Field(gt=0)]
-    seed: Seed
-    transmission: MeshTransmission = "ideal"
+    layer: LayerNumber
+    payload: ItemShape
+    output: OutputSpec
+    placement: Annotated[list[Annotated[list[Index], Field(min_length=1)]], Field(min_length=1)]
+
+    @property
+    def experts(self) -> int:
+        """How many experts the layer has."""
+        return len(self.placement)
+
+    @property
+    def payload_values(self) -> int:
+        """How many values an item's payload has."""
+        return math.prod(self.payload)
+
+    def experts_on(self, node: int) -> list[int]:
+        """Return the experts that a node serves, ascending."""
+        return [expert for expert, nodes in enumerate(self.placement) if node in nodes]
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        for name, shape in (("payload", self.payload), ("output", self.output.shape)):
+            if (values := math.prod(shape)) > MOST_VALUES:
+                raise ValueError(f"the product of {name} is {values}; expected at most {MOST_VALUES}")
+        for expert, nodes in enumerate(self.placement):
+            if nodes != sorted(set(nodes)):
+                raise ValueError(
+                    f"placement of expert {expert} is {nodes}; expected each node once, in ascending order"
+                )
+        return self
+
+
+class ExpertSpec(_Record):
+    """An expert that the folder's node serves, and the ONNX file of its network."""
+
+    layer: LayerNumber
+    expert: Index
+    file: FileName
+
+
+class GateSpec(_Record):
+    """The gate of a layer: its ONNX file, and whether it also takes the SNR of the links to all experts."""
+
+    layer: LayerNumber
+    file: FileName
+    sees_snr: bool = False
+
+
+class AskingSpec(_Record):
+    """What a client asks with.
+
+    Attributes:
+        input: the images that the extractor takes.
+        extractor: the ONNX file of the feature extractor.
+        gates: the gate of every layer that is asked, one at least.
+    """
+
+    input: InputSpec
+    extractor: FileName
+    gates: Annotated[list[GateSpec], Field(min_length=1)]
 
 
 class Manifest(_Record):
-    """What one client serves and runs.
+    """What the node of a client's folder serves and asks, and where the experts of the whole model are.
 
     Attributes:
         mesh: name of the mesh.
         model_hash: 16 hex digits over the shared weights; nodes of different models never meet.
-        layer: MoE layer of the expert, counted from 1.
-        client: number of the client, which is its node; a server's is the one after the experts'.
-        expert: number of its expert; None for a server, which has none.
-        experts: number of all experts; expert e lives on node e.
-        payload: shape of one item's payload, what the extractor gives and every expert takes.
-        gate_sees_snr: whether the gate takes the SNR of the links to all experts, too.
+        node: the node of this folder.
+        nodes: how many nodes there are, those that only ask included.
+        layers: every MoE layer of the model.
+        serves: the experts of this node, as the placement says; nothing at a server that only asks.
+        asks: what the client asks with; None at a node that only serves.
         classes: names of the classes.
         holds: classes in the client's own data.
-        input: images that the extractor takes.
         radio: the simulated radio.
-        sha256: file name, relative to the client's folder, to SHA-256, of the files that the client runs.
+        sha256: SHA-256 of every file that ``serves`` and ``asks`` name.
     """
 
-    format: Literal["airmoe manifest 2"] = "airmoe manifest 2"
+    format: Literal["airmoe manifest 3"] = "airmoe manifest 3"
     mesh: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
     model_hash: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
-    layer: Annotated[int, Field(ge=1, le=(1 << 16) - 1)] = 1
-    client: Index
-    expert: Index | None
-    experts: Count
-    payload: Annotated[list[Count], Field(min_length=1, max_length=7)]
-    gate_sees_snr: bool = False
+    node: Index
+    nodes: Count
+    layers: Annotated[list[LayerSpec], Field(min_length=1)]
+    serves: list[ExpertSpec]
+    asks: AskingSpec | None
     classes: Annotated[list[str], Field(min_length=2)]
     holds: list[Index]
-    input: InputSpec
     radio: RadioSpec
     sha256: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]]
 
-    @property
-    def features(self) -> int:
-        """How many values an item's payload has."""
-        return math.prod(self.payload)
+    def layer(self, number: int) -> LayerSpec:
+        """Return the layer of this number; KeyError if the model has none."""
+        return {layer.layer: layer for layer in self.layers}[number]
 
     @property
-    def asks(self) -> bool:
-        """Whether the client runs extractor and gate; one that does not serves its expert and asks nobody."""
-        return {EXTRACTOR_ONNX, GATE_ONNX} <= self.sha256.keys()
-
-    @property
-    def nodes(self) -> int:
-        """How many nodes this client knows of: those of the experts, and its own."""
-        return max(self.experts, self.client + 1)
+    def files(self) -> list[str]:
+        """The names of all files that the folder's node and client run."""
+        named = [expert.file for expert in self.serves]
+        if self.asks is not None:
+            named += [self.asks.extractor, *(gate.file for gate in self.asks.gates)]
+        return named
 
     @model_validator(mode="after")
-    def _numbers_exist(self) -> Self:
-        is_server = self.expert is None
-        for name, value, limit in (
-            ("client", self.client, self.experts + is_server),
+    def _agrees(self) -> Self:
+        _refuse_twice("layer", [layer.layer for layer in self.layers])
+        numbers = [
+            ("node", self.node, self.nodes),
             ("holds", max(self.holds, default=0), len(self.classes)),
-            ("the product of payload", self.features, MOST_VALUES + 1),
             ("nodes^2 x subcarriers", self.nodes**2 * self.radio.subcarriers, MOST_GAINS + 1),
-        ):
+        ]
+        for layer in self.layers:
+            last = max(max(nodes) for nodes in layer.placement)
+            numbers.append((f"a node in the placement of layer {layer.layer}", last, self.nodes))
+        for name, value, limit in numbers:
             if value >= limit:
                 raise ValueError(f"{name} is {value}; expected less than {limit}")
-        if is_server and self.client != self.experts:
+        for layer in self.layers:
+            if layer.output.kind != "hidden states" and layer.output.shape != [len(self.classes)]:
+                raise ValueError(
+                    f"the {layer.output.kind} of layer {layer.layer} have shape {layer.output.shape}; "
+                    f"expected [{len(self.classes)}], the number of classes"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _serves_what_is_placed_here(self) -> Self:
+        served = sorted((expert.layer, expert.expert) for expert in self.serves)
+        placed = sorted(
+            (layer.layer, expert) for layer in self.layers for expert in layer.experts_on(self.node)
+        )
+        if served != placed:
             raise ValueError(
-                f"client is {self.client}; expected {self.experts}, the node after the experts', for a server"
+                f"node {self.node} serves (layer, expert) {served}; the placement puts {placed} there"
             )
-        if not is_server and self.expert != self.client:
-            raise ValueError(f"expert is {self.expert}; expected {self.client}, the client's number")
+        if not served and self.asks is None:
+            raise ValueError(f"node {self.node} serves no expert and asks nothing; expected one of both")
+        if self.asks is not None:
+            gates = [gate.layer for gate in self.asks.gates]
+            _refuse_twice("the gate of layer", gates)
+            for number in gates:
+                if all(layer.layer != number for layer in self.layers):
+                    raise ValueError(f"there is a gate of layer {number}; expected layers of the model alone")
+        if (named := set(self.files)) != self.sha256.keys():
+            differing = sorted(named ^ self.sha256.keys())
+            raise ValueError(f"sha256 does not fit {', '.join(differing)}; expected exactly the files named")
         return self
 
 
-EXPERT_ONNX = "expert.onnx"
-EXTRACTOR_ONNX = "../../shared/extractor.onnx"
-GATE_ONNX = "../../shared/gate.onnx"
-INPUT, SNR_INPUT = "input", "snr_db"
-"""The inputs of exported networks: the first of each, and the second of a gate that sees SNR."""
+def _refuse_twice(name: str, numbers: list[int]) -> None:
+    for number in numbers:
+        if numbers.count(number) > 1:
+            raise ValueError(f"{name} {number} is there {numbers.count(number)} times; expected once")
+
+
+def experts_in_words(experts: Sequence[ExpertSpec]) -> str:
+    """Return e.g. "expert 3", or "experts 0, 1 of layer 1, 0 of layer 2"."""
+    layers = sorted({expert.layer for expert in experts})
+    numbers = [sorted(each.expert for each in experts if each.layer == layer) for layer in layers]
+    listed = [", ".join(map(str, of_layer)) for of_layer in numbers]
+    if len(layers) > 1:
+        listed = [f"{some} of layer {layer}" for some, layer in zip(listed, layers, strict=True)]
+    return f"expert{'s' * (len(experts) > 1)} {', '.join(listed)}"
 
 
 def write_manifest(client_folder: Path, manifest: Manifest) -> None:
@@ -139,16 +266,23 @@ def read_manifest(client_folder: Path) -> Manifest:
     """Return the manifest of a client's folder.
 
     Raises:
-        RunFolderError: it is missing or damaged.
+        RunFolderError: it is missing, damaged or of another version of airmoe.
     """
     path = client_folder / MANIFEST
     try:
-        return Manifest.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        read = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(read, dict) and read.get("format", FORMAT) != FORMAT:
+            raise RunFolderError(
+                f"{path} has format {read.get('format')!r}; expected {FORMAT!r}: it was written by another "
+                f"version of airmoe; train again with this one, or export the run again with `export_run`"
+            )
+        return Manifest.model_validate(read)
     except FileNotFoundError:
         raise RunFolderError(f"{path} does not exist; expected a client's folder of a run") from None
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "manifest"
-        raise RunFolderError(f"{path} is damaged: {key}: {first['msg']}") from None
+        said = first["msg"].removeprefix("Value error, ")
+        raise RunFolderError(f"{path} is damaged: {key}: {said}") from None
     except (OSError, ValueError, RecursionError) as error:
         raise RunFolderError(f"{path} is damaged: {error}") from None

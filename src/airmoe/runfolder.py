@@ -2,11 +2,12 @@
 
     config.toml  run.json  metrics.jsonl  figures/  report.html
     shared/extractor.{safetensors,onnx}  shared/gate.{safetensors,onnx}
-    clients/<id>/expert.{safetensors,onnx}  clients/<id>/manifest.json
-    clients/server/manifest.json
+    clients/<id>/manifest.json  expert-<e>.{onnx,safetensors}  extractor.onnx  gate.onnx
+    clients/server/manifest.json  extractor.onnx  gate.onnx
 
-Without a server, every client is a node with an expert and asks for itself, by the shared extractor and gate.
-With one, a client is an expert's node alone; the server asks, and holds no expert.
+A client's folder is whole: it serves and asks wherever it is copied to. ``shared/`` keeps the weights for
+training. Without a server, every client is a node that serves its experts and asks for itself. With one, a
+client serves alone; the server asks, and holds no expert.
 """
 
 import hashlib
@@ -17,6 +18,14 @@ from airmoe.manifest import Manifest
 
 SERVER = "server"
 """The folder under ``clients/`` of a server without an expert."""
+
+EXTRACTOR, GATE = "extractor.onnx", "gate.onnx"
+"""Names of the exported files of who asks. A manifest names all files of its folder: readers go by that."""
+
+
+def expert_file(expert: int, suffix: str = "onnx") -> str:
+    """Return the name that training gives the file of an expert."""
+    return f"expert-{expert}.{suffix}"
 
 
 def sha256_of(path: Path) -> str:

@@ -87,11 +87,11 @@ def test_the_run_folder_holds_what_a_server_and_expert_nodes_run_from(run: Path)
         *("config.toml", "run.json", "metrics.jsonl"),
         *(f"shared/{part}.{kind}" for part in ("extractor", "gate") for kind in ("safetensors", "onnx")),
         *(
-            f"clients/{client}/{name}"
-            for client in ("00", "01")
-            for name in ("expert.safetensors", "expert.onnx", "manifest.json")
+            f"clients/0{client}/{name}"
+            for client in (0, 1)
+            for name in (f"expert-{client}.safetensors", f"expert-{client}.onnx", "manifest.json")
         ),
-        "clients/server/manifest.json",
+        *(f"clients/server/{name}" for name in ("extractor.onnx", "gate.onnx", "manifest.json")),
     }
     assert [path.name for path in run.parent.iterdir()] == ["run"]
 
@@ -163,7 +163,9 @@ def test_an_interrupted_run_ends_at_the_same_weights_rows_and_events(
     for name, tensor in load_file(run / "shared" / "extractor.safetensors").items():
         assert torch.equal(weights[f"extractor.{name}"], tensor)
     for expert in (0, 1):
-        for name, tensor in load_file(run / "clients" / f"0{expert}" / "expert.safetensors").items():
+        for name, tensor in load_file(
+            run / "clients" / f"0{expert}" / f"expert-{expert}.safetensors"
+        ).items():
             assert torch.equal(weights[f"layer.experts.{expert}.{name}"], tensor)
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
     events.Reload()
@@ -256,7 +258,7 @@ def test_a_gate_that_never_saw_links_is_served_and_judged_blind(
     train_gated_run(config, few_digits, tmp_path / "run", device="cpu")
     assert torch.cat(shown).unique().tolist() == [20.0]
     manifest = json.loads((tmp_path / "run" / "clients" / "server" / "manifest.json").read_text("utf-8"))
-    assert manifest["gate_sees_snr"] is False
+    assert manifest["asks"]["gates"] == [{"layer": 1, "file": "gate.onnx", "sees_snr": False}]
 
 
 @pytest.mark.usefixtures("unexported")

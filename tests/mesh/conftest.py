@@ -35,7 +35,7 @@ def manifest(folders: list[Path]) -> Manifest:
 
 @pytest.fixture
 def own_copy(run_folder: Path, tmp_path: Path) -> Path:
-    """A copy of client 0's folder, with ``shared/`` where it belongs."""
+    """Client 0's folder in a copy of the run."""
     shutil.copytree(run_folder, tmp_path / "copy")
     return client_folders(tmp_path / "copy")[0]
 
@@ -66,13 +66,13 @@ def model(run_folder: Path, manifest: Manifest) -> "MixtureOfExperts":
     from airmoe.nn.carriers import IdealRadioCarrier
 
     model = load_model(run_folder)
-    model.carrier = IdealRadioCarrier(simulated_links(manifest.radio, 4))
+    model.layer.carrier = IdealRadioCarrier(simulated_links(manifest.radio, 4))
     return model
 
 
 @pytest.fixture(scope="session")
 def server_run(run_folder: Path, tmp_path_factory: pytest.TempPathFactory, digits: ImageSet) -> ServerRun:
-    """The run with a server that asks by a channel-aware gate. Its model's policy and carrier may be set."""
+    """The run with a server that asks by a channel-aware gate."""
     pytest.importorskip("torch")
     return make_server_run(run_folder, tmp_path_factory.mktemp("served") / "run", digits)
 

@@ -1,6 +1,7 @@
 """The short run's networks in PyTorch, and the same run with a server that asks by a channel-aware gate."""
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,22 +11,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from airmoe.data import ImageSet
 from airmoe.links import Links, LinkSnr, Ofdma
-from airmoe.manifest import (
-    EXPERT_ONNX,
-    EXTRACTOR_ONNX,
-    GATE_ONNX,
-    Manifest,
-    RadioSpec,
-    read_manifest,
-    write_manifest,
-)
-from airmoe.runfolder import client_folders, sha256_of
+from airmoe.manifest import Manifest, RadioSpec, read_manifest, write_manifest
+from airmoe.runfolder import EXTRACTOR, GATE, client_folders, expert_file, sha256_of
+from airmoe.scheduling import Placement
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
+    from airmoe.dispatch import Carrier
     from airmoe.nn import BiasGate, LinearGate, MixtureOfExperts
-    from airmoe.nn.moe import MoeOutput
+    from airmoe.nn.moe_layer import MoeOutput
+    from airmoe.scheduling import Policy
 
 EXPERTS = 4
 SERVER_NODE = 4
@@ -50,8 +46,10 @@ def load_model(run_folder: Path) -> "MixtureOfExperts":
     )
     model.extractor.load_state_dict(load_file(run_folder / "shared/extractor.safetensors"))
     model.layer.gate.load_state_dict(load_file(run_folder / "shared/gate.safetensors"))
-    for expert, folder in zip(model.layer.experts, client_folders(run_folder), strict=True):
-        expert.load_state_dict(load_file(folder / "expert.safetensors"))
+    for number, (expert, folder) in enumerate(
+        zip(model.layer.experts, client_folders(run_folder), strict=True)
+    ):
+        expert.load_state_dict(load_file(folder / expert_file(number, "safetensors")))
     return model.eval()
 
 
@@ -85,13 +83,20 @@ class ServerRun:
     def experts(self) -> list[Path]:
         return client_folders(self.folder)
 
-    def in_one_process(self, images_TCHW: NDArray[np.uint8], snr: LinkSnr | None = None) -> "MoeOutput":
-        """What the mixture answers to a server without expert, by its carrier and policy of now."""
+    def in_one_process(
+        self,
+        images_TCHW: NDArray[np.uint8],
+        policy: "Policy",
+        carrier: "Carrier[Tensor, Tensor]",
+        snr: LinkSnr | None = None,
+    ) -> "MoeOutput":
+        """What the mixture answers to a server without expert."""
         import torch
 
         with torch.no_grad():
             source_T = np.full(len(images_TCHW), SERVER_NODE)
-            return self.model(torch.from_numpy(images_TCHW).float() / 255, source_T, snr=snr)
+            images = torch.from_numpy(images_TCHW).float() / 255
+            return self.model(images, source_T, snr=snr, policy=policy, carrier=carrier)
 
 
 def make_server_run(run_folder: Path, out: Path, digits: ImageSet, **radio: object) -> ServerRun:
@@ -108,30 +113,39 @@ def make_server_run(run_folder: Path, out: Path, digits: ImageSet, **radio: obje
     shutil.copytree(run_folder, out)
     with torch.no_grad():
         payload_T = model.extractor(torch.from_numpy(digits.test_images[:8]).float() / 255)
-    export_gate(model.layer.gate, payload_T, EXPERTS, out / "shared/gate.onnx")
-    for folder in client_folders(out):
-        manifest = read_manifest(folder)
-        changes: dict[str, Any] = {
-            "radio": manifest.radio.model_copy(update=radio),
-            "gate_sees_snr": True,
-            "sha256": {EXPERT_ONNX: manifest.sha256[EXPERT_ONNX]},
-        }
-        manifest = manifest.model_copy(update=changes)
-        write_manifest(folder, manifest)
+    export_gate(model.layer.gate, payload_T, EXPERTS, out / "shared" / GATE)
     server = out / "clients" / "server"
     server.mkdir()
-    changes = {
-        "client": EXPERTS,
-        "expert": None,
+    for name in (EXTRACTOR, GATE):
+        shutil.copy(out / "shared" / name, server / name)
+    for number, folder in enumerate(client_folders(out)):
+        (folder / EXTRACTOR).unlink()
+        (folder / GATE).unlink()
+        manifest = read_manifest(folder)
+        name, asks = expert_file(number), manifest.asks
+        changes: dict[str, Any] = {
+            "nodes": EXPERTS + 1,
+            "radio": manifest.radio.model_copy(update=radio),
+            "asks": None,
+            "sha256": {name: manifest.sha256[name]},
+        }
+        write_manifest(folder, manifest.model_copy(update=changes))
+    assert asks is not None
+    changes |= {
+        "node": SERVER_NODE,
+        "serves": [],
+        "asks": asks.model_copy(update={"gates": [asks.gates[0].model_copy(update={"sees_snr": True})]}),
         "holds": [],
-        "sha256": {name: sha256_of(server / name) for name in (EXTRACTOR_ONNX, GATE_ONNX)},
+        "sha256": {name: sha256_of(server / name) for name in (EXTRACTOR, GATE)},
     }
     write_manifest(server, Manifest.model_validate(manifest.model_copy(update=changes).model_dump()))
     return ServerRun(out, model)
 
 
-def map_model(gate: "nn.Module | None" = None) -> "MixtureOfExperts":
-    """Two experts that take maps of 3 x 5 x 5 of grey 20 x 20 images; the weights are random."""
+def map_model(
+    gate: "nn.Module | None" = None, placement: Sequence[Sequence[int]] = ((0,), (1,))
+) -> "MixtureOfExperts":
+    """Experts that take maps of 3 x 5 x 5 of grey 20 x 20 images; the weights are random."""
     import torch
     from torch import nn
 
@@ -142,16 +156,25 @@ def map_model(gate: "nn.Module | None" = None) -> "MixtureOfExperts":
         extractor = nn.Sequential(nn.Conv2d(1, 3, 4, stride=4), nn.ReLU())
         experts = [
             nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(54, 4), nn.Softmax(dim=1))
-            for _ in range(2)
+            for _ in placement
         ]
         if gate is None:
-            gate = ConcatGate(3, 2, hidden=8)
+            gate = ConcatGate(3, len(experts), hidden=8)
             nn.init.normal_(gate.last.weight)
-            gate = NoisyTopK(gate, 3, 2, 1)
-    return MixtureOfExperts(extractor, MoeLayer(gate, experts, pooling="map")).eval()
+            gate = NoisyTopK(gate, 3, len(experts), 1)
+    return MixtureOfExperts(
+        extractor, MoeLayer(gate, experts, pooling="map", placement=Placement.of(placement))
+    ).eval()
 
 
-def export_maps(folder: Path, model: "MixtureOfExperts", *, server: bool) -> None:
+def export_maps(
+    folder: Path,
+    model: "MixtureOfExperts",
+    *,
+    server: bool,
+    holds: Sequence[Sequence[int]] = ((0, 1), (2, 3)),
+    **options: Any,
+) -> None:
     """Write a run of a model of maps."""
     import torch
 
@@ -163,9 +186,10 @@ def export_maps(folder: Path, model: "MixtureOfExperts", *, server: bool) -> Non
         torch.rand(5, 1, 20, 20, generator=torch.Generator().manual_seed(0)),
         mesh="maps",
         class_names=("a", "b", "c", "d"),
-        holds=[[0, 1], [2, 3]],
+        holds=holds,
         radio=RadioSpec(mean_snr_db=10.0, subcarriers=6, subcarrier_hz=1e6, power_w=1e-2, seed=3),
         server=server,
+        **options,
     )
 
 

@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import zenoh
+from numpy.typing import NDArray
 
 from airmoe.manifest import Manifest
 from airmoe.mesh import open_session
-from airmoe.mesh.frame import Frame, decode, encode
+from airmoe.mesh.frame import Frame, Kind, decode, encode
 from airmoe.mesh.keys import expert_key, scheduler_key
 
 Answer = Callable[[Frame], bytes | None]
@@ -32,6 +34,7 @@ class Impostor:
         listen: str,
         connect: str | None = None,
         schedulers: Iterable[int] = (),
+        replicas: Iterable[tuple[int, int]] = (),
     ) -> None:
         self.requests: list[Frame] = []
         self.request_bytes: list[int] = []
@@ -39,8 +42,9 @@ class Impostor:
         self._waiting: list[zenoh.Query] = []
         self._declared: list[object] = []  # Zenoh withdraws what nobody refers to
         self._session = open_session(listen, [connect] if connect else [])
-        place = manifest.mesh, manifest.model_hash, manifest.layer
-        keys = [expert_key(*place, expert) for expert in experts]
+        place = manifest.mesh, manifest.model_hash, 1
+        served = [*((expert, expert) for expert in experts), *replicas]
+        keys = [expert_key(*place, *replica) for replica in served]
         for key in keys + [scheduler_key(*place, node) for node in schedulers]:
             self._declared.append(
                 self._session.declare_queryable(key, lambda query, key=key: self._accept(query, key))
@@ -68,16 +72,15 @@ class Impostor:
         query.drop()
 
 
-def reply_to(request: Frame, **changes: object) -> Frame:
-    """A well-formed reply that is sure of class 0, with some fields changed."""
-    probability_TC = np.zeros((len(request.array), 10), np.float32)
-    probability_TC[:, 0] = 1
-    return replace(
-        request,
-        **({"array": probability_TC, "remaining_ms": 0, "is_reply": True} | changes),  # type: ignore[arg-type]
-    )
+def reply_to(request: Frame, output: NDArray[Any] | None = None, classes: int = 10, **changes: Any) -> Frame:
+    """A well-formed reply that is sure of class 0, or gives another output, with some fields changed."""
+    if output is None and "arrays" not in changes:
+        output = np.zeros((len(request.arrays["payload"]), classes), np.float32)
+        output[:, 0] = 1
+    fields = {"kind": Kind.OUTPUTS, "arrays": {"output": output}, "remaining_ms": 0} | changes
+    return replace(request, **fields)
 
 
-def honest(request: Frame) -> bytes:
+def honest(request: Frame, classes: int = 10) -> bytes:
     """A well-formed reply that is sure of class 0."""
-    return encode(reply_to(request))
+    return encode(reply_to(request, classes=classes))

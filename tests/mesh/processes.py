@@ -53,6 +53,11 @@ class NodeProcess:
     def freeze(self) -> None:
         self._process.send_signal(signal.SIGSTOP)
 
+    @property
+    def is_frozen(self) -> bool:
+        status = Path(f"/proc/{self.pid}/status").read_text(encoding="utf-8")
+        return status.partition("State:")[2].split()[0] == "T"
+
     def thaw(self) -> None:
         self._process.send_signal(signal.SIGCONT)
 

@@ -1,7 +1,7 @@
 """Requests to a scheduler and its replies, laid out by hand as docs/guide/mesh.md says."""
 
-import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import zenoh
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from airmoe.links import Links
 from airmoe.manifest import Manifest
-from airmoe.mesh.frame import Frame, decode, encode
+from airmoe.mesh.frame import Frame, Kind, decode, encode
 from airmoe.mesh.keys import scheduler_key
 from airmoe.scheduling import Cost, Jesa, Routing, Slot
 
@@ -37,18 +37,17 @@ def items_of(source: int, items: int = 20) -> Items:
     return Items(source, scores_TE, reachable_TE)
 
 
-def crc_halves(policy: str) -> tuple[int, int]:
-    crc = zlib.crc32(policy.encode())
-    return crc // 65536, crc % 65536
-
-
-def array_of(items: Items, policy: str = "jesa:0.5:2") -> NDArray[np.float32]:
-    """The array of a request."""
-    first = np.zeros((1, 1 + 2 * EXPERTS))
-    first[0, :2] = crc_halves(policy)
-    bits_T1 = np.full((len(items.scores_TE), 1), BITS)
-    rows = np.hstack([bits_T1, items.scores_TE, items.reachable_TE])
-    return np.vstack([first, rows]).astype(np.float32)
+def arrays_of(items: Items, decides: str = "jesa:0.5:2", **changes: Any) -> dict[str, NDArray[Any]]:
+    """The arrays of a request, some of them changed; one that is None is left out."""
+    arrays = {
+        "policy": np.frombuffer(decides.encode(), np.uint8),
+        "source": np.int64(items.source),
+        "node": np.arange(EXPERTS),
+        "bits": np.full(len(items.scores_TE), float(BITS)),
+        "scores": items.scores_TE.astype(np.float64),
+        "reachable": items.reachable_TE,
+    }
+    return {name: np.asarray(array) for name, array in (arrays | changes).items() if array is not None}
 
 
 def routed_together(links: Links, *sources: Items) -> Routing:
@@ -76,13 +75,21 @@ class SlotAsker:
 
     def __init__(self, manifest: Manifest, session: zenoh.Session) -> None:
         self.session = session
-        self.key = scheduler_key(manifest.mesh, manifest.model_hash, manifest.layer, 0)
-        self._empty = Frame(np.zeros(0, np.float32), 0, manifest.model_hash, manifest.layer, 0, 5000)
+        self.key = scheduler_key(manifest.mesh, manifest.model_hash, 1, 0)
+        self._model_hash = manifest.model_hash
 
-    def frame(self, items: Items, **changes: object) -> Frame:
+    def frame(self, items: Items, **changes: Any) -> Frame:
         """A well-formed request, with some fields changed."""
-        fields = {"array": array_of(items), "expert": items.source, "request_id": 100 + items.source}
-        return replace(self._empty, **(fields | changes))  # type: ignore[arg-type]
+        fields = {
+            "kind": Kind.ITEMS,
+            "arrays": arrays_of(items),
+            "request_id": 100 + items.source,
+            "model_hash": self._model_hash,
+            "layer": 1,
+            "expert": None,
+            "remaining_ms": 5000,
+        }
+        return Frame(**(fields | changes))
 
     def send(
         self, payload: Frame | bytes | None, attachment: bytes | None = None
@@ -111,11 +118,11 @@ def decided(pending: "zenoh.handlers.Handler[zenoh.Reply]") -> Decided:
     reply = reply_in(pending)
     assert reply.ok is not None, reply.err and reply.err.payload.to_bytes()
     frame = decode(reply.ok.payload.to_bytes())
-    assert frame.is_reply
-    first, rows, table = np.split(frame.array, [1, -EXPERTS])
-    assert tuple(first[0, :2]) == crc_halves("jesa:0.5:2")
+    assert frame.kind == Kind.SCHEDULE
+    arrays = frame.arrays
+    assert arrays["policy"].tobytes() == b"jesa:0.5:2"
     return Decided(
-        frame.request_id, frame.expert, rows[:, 1:] == 1, rows[:, 0] == 1, table[:, 1:].astype(np.int64)
+        frame.request_id, int(arrays["source"]), arrays["mask"], arrays["feasible"], arrays["subcarrier"]
     )
 
 

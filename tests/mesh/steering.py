@@ -2,18 +2,28 @@
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import ArrayLike, NDArray
 
-from airmoe.mesh import MeshClient
+from airmoe.mesh import Answer, MeshClient
+from airmoe.mesh.client import GateFunction
 from airmoe.scheduling import All, Cost, Routing, Slot
 
+LONG_S = 60.0
+"""A deadline that a busy machine keeps, too; nobody waits for it unless something is wrong."""
 
-def prefer(client: MeshClient, *scores: float) -> None:
-    """Make the client's gate give every item these scores."""
-    client.gate = lambda payload_T, snr_db_TE: np.tile(np.array(scores, np.float32), (len(payload_T), 1))
+
+def prefer(*scores: float) -> GateFunction:
+    """A gate that gives every item these scores."""
+    return lambda payload_T, snr_db_TE: np.tile(np.array(scores, np.float32), (len(payload_T), 1))
+
+
+def answer_to(client: MeshClient, images: NDArray[np.uint8] | NDArray[np.float32], **options: Any) -> Answer:
+    """What a client is answered, however busy the machine is."""
+    return client.predict(images, **options, deadline_s=LONG_S)
 
 
 class Others:
@@ -38,9 +48,19 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 8.0) -> None:
         time.sleep(0.01)
 
 
+def alive(client: MeshClient) -> set[int]:
+    """The nodes that the client knows to serve."""
+    return set(client.layer.nodes_alive())
+
+
+def schedulers(client: MeshClient) -> set[int]:
+    """The nodes that the client knows to schedule."""
+    return set(client.schedulers.liveliness.alive)
+
+
 def decided_by(client: MeshClient, images: NDArray[np.uint8]) -> str:
     """Who decides a query."""
-    return client.predict(images).dispatched.decided_by
+    return answer_to(client, images).dispatched.decided_by
 
 
 def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,12 +13,13 @@ from airmoe.errors import InvalidInputError
 from airmoe.links import LinkSnr
 from airmoe.manifest import Manifest
 from airmoe.mesh import MeshClient, Node
-from airmoe.scheduling import All, Jesa, Local, TopK
+from airmoe.mesh.carrier import Traffic
+from airmoe.scheduling import All, Jesa, Local, Slot, TopK
 from tests.mesh.exported import EXPERTS, ServerRun, links_at
 from tests.mesh.impostor import Impostor, honest
 from tests.mesh.ports import free_address
 from tests.mesh.processes import NodeProcess
-from tests.mesh.steering import counts, prefer
+from tests.mesh.steering import answer_to, counts, prefer
 
 torch = pytest.importorskip("torch")
 
@@ -42,13 +44,13 @@ def asking(folder: Path, address: str, **options: object) -> MeshClient:
 
 def sent(
     folder: Path, impostor: Impostor, images: NDArray[np.uint8], **options: object
-) -> dict[int, NDArray]:
+) -> dict[int | None, NDArray[Any]]:
     """What each expert is sent by a client of its own."""
     impostor.requests.clear()
     with asking(folder, impostor.address, **options) as client:
         client.wait_for_nodes(3)
-        client.predict(images)
-    return {request.expert: request.array for request in impostor.requests}
+        answer_to(client, images)
+    return {request.expert: request.arrays["payload"] for request in impostor.requests}
 
 
 def test_each_expert_is_sent_noise_at_the_snr_of_its_own_link(
@@ -87,8 +89,8 @@ def test_noise_follows_its_seed_and_is_drawn_anew(
         client.wait_for_nodes(3)
         impostor.requests.clear()
         for _ in range(2):
-            client.predict(images[:1])
-    one, two = (request.array for request in impostor.requests if request.expert == 1)
+            answer_to(client, images[:1])
+    one, two = (request.arrays["payload"] for request in impostor.requests if request.expert == 1)
     assert not np.isclose(one, two).all()
 
 
@@ -99,10 +101,10 @@ def test_noise_stops_and_begins_with_the_links(
     with asking(folders[0], impostor.address) as client:
         client.wait_for_nodes(3)
         for links in (links_at(*SNR_DB, nodes=EXPERTS), clear):
-            client.links = links
-            client.predict(images)
+            answer_to(client, images, links=links)
     noisy, clean = (
-        next(r.array for r in impostor.requests[start : start + 3] if r.expert == 2) for start in (0, 3)
+        next(r.arrays["payload"] for r in impostor.requests[start : start + 3] if r.expert == 2)
+        for start in (0, 3)
     )
     assert np.square(noisy - clean).mean() == pytest.approx(np.square(clean).mean(), rel=0.05)
 
@@ -111,11 +113,9 @@ def test_the_own_expert_gets_the_payload_as_it_is(
     folders: list[Path], impostor: Impostor, images: NDArray[np.uint8]
 ) -> None:
     with asking(folders[0], impostor.address) as client:
-        client.policy = Local()
-        noisy = client.predict(images)
+        noisy = answer_to(client, images, policy=Local())
     with asking(folders[0], impostor.address, transmission="ideal") as client:
-        client.policy = Local()
-        clean = client.predict(images)
+        clean = answer_to(client, images, policy=Local())
     np.testing.assert_array_equal(noisy.probability_TC, clean.probability_TC)
     assert not noisy.dispatched.energy_j_T.any()
 
@@ -125,16 +125,14 @@ def test_airtime_is_charged_for_every_other_expert_and_the_link_does_not_matter(
 ) -> None:
     with asking(folders[0], impostor.address) as client:
         client.wait_for_nodes(3)
-        answer = client.predict(images)
+        answer = answer_to(client, images)
         np.testing.assert_allclose(
             answer.dispatched.energy_j_T, 3 * USES * POWER_W / SUBCARRIER_HZ, rtol=1e-12
         )
         assert answer.transmission == "analog"
-        client.policy = TopK(1)
-        prefer(client, 0.1, 0.2, 0.3, 0.4)
-        np.testing.assert_allclose(
-            client.predict(images).dispatched.energy_j_T, USES * POWER_W / SUBCARRIER_HZ, rtol=1e-12
-        )
+        answer = answer_to(client, images, policy=TopK(1), gate=prefer(0.1, 0.2, 0.3, 0.4))
+        np.testing.assert_allclose(answer.dispatched.energy_j_T, USES * POWER_W / SUBCARRIER_HZ, rtol=1e-12)
+        np.testing.assert_allclose(answer.dispatched.airtime_s_T, USES / SUBCARRIER_HZ, rtol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -166,8 +164,8 @@ def test_a_joint_policy_decides_by_ideal_prices_and_airtime_is_charged(
         answers = []
         for client in (noisy, clean):
             client.wait_for_nodes(3)
-            assert client.schedulers.liveliness.wait(1, 5)
-            answers.append(client.predict(images))
+            assert client.schedulers.liveliness.wait_until(bool, 5)
+            answers.append(answer_to(client, images))
     analog, ideal = answers
     assert analog.dispatched.decided_by == ideal.dispatched.decided_by == "jesa:0.5:2"
     assert (analog.transmission, ideal.transmission) == ("analog", "ideal")
@@ -190,15 +188,14 @@ def test_noise_spoils_answers_as_much_as_in_simulation(
     address = expert_nodes[0].address
     with MeshClient(server_run.server, [address], links=links, transmission="analog", seed=5) as client:
         client.wait_for_nodes(EXPERTS)
-        mesh_TC = np.concatenate([client.predict(images).probability_TC for _ in range(2)])
-    model = server_run.model
-    model.policy, model.carrier = TopK(1), LocalCarrier()
+        mesh_TC = np.concatenate([answer_to(client, images).probability_TC for _ in range(2)])
     snr = LinkSnr(np.full((len(images), EXPERTS), snr_db))
-    clean_TC = np.tile(server_run.in_one_process(images, snr).y_TC.numpy(), (2, 1))
-    model.carrier = RadioCarrier(Analog(), links)
+    clean = server_run.in_one_process(images, TopK(1), LocalCarrier(), snr)
+    clean_TC, radio = np.tile(clean.y_TC.numpy(), (2, 1)), RadioCarrier(Analog(), links)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(6)
-        simulated_TC = np.concatenate([server_run.in_one_process(images).y_TC.numpy() for _ in range(2)])
+        simulated = [server_run.in_one_process(images, TopK(1), radio) for _ in range(2)]
+    simulated_TC = np.concatenate([answer.y_TC.numpy() for answer in simulated])
 
     labels = np.tile(labels, 2)
     moved = [np.abs(noisy_TC - clean_TC).sum(axis=1) for noisy_TC in (mesh_TC, simulated_TC)]
@@ -209,11 +206,18 @@ def test_noise_spoils_answers_as_much_as_in_simulation(
     assert moved[0].mean() > 0.05, "there is something to compare"
 
 
-def test_half_a_channel_use_counts_as_one_as_in_simulation(folders: list[Path], impostor: Impostor) -> None:
+@pytest.mark.parametrize("values", [5, 7, 400])
+def test_half_a_channel_use_counts_as_one_as_in_simulation(
+    folders: list[Path], impostor: Impostor, values: int
+) -> None:
     from airmoe.nn import RadioCarrier
     from airmoe.radio import Analog
 
+    links, payload_T = links_at(*SNR_DB, nodes=EXPERTS), np.zeros((2, values), np.float32)
+    slot = Slot(np.zeros(2, np.int64), np.arange(EXPERTS), links)
     with asking(folders[0], impostor.address) as client:
-        for values in (5, 7, 400):
-            uses = client.carrier.payload_bits(np.zeros((2, values), np.float32))
-            assert uses == RadioCarrier(Analog()).payload_bits(torch.zeros(2, values)) >= values / 2 + 32
+        carrier, simulated = client.layer.carrier(links, Traffic()), RadioCarrier(Analog(), links)
+        price, same = carrier.price(payload_T, slot), simulated.price(torch.from_numpy(payload_T), slot)
+        assert carrier.payload_bits(payload_T) == 32 * values + 32
+    np.testing.assert_array_equal(price.charged.airtime_s_TE, same.charged.airtime_s_TE)
+    assert price.charged.airtime_s_TE[0, 1] == np.ceil(values / 2 + 32) / SUBCARRIER_HZ

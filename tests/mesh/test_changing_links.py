@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from airmoe.links import LinkSnr
+from airmoe.errors import InvalidInputError
+from airmoe.links import Links, LinkSnr, RecordedLinks
 from airmoe.mesh import MeshClient
 from airmoe.scheduling import All, BestLink, Cheapest, TopK, allocate_subcarriers
 from tests.mesh.exported import EXPERTS, SERVER_NODE, ServerRun, links_at
 from tests.mesh.processes import NodeProcess
-from tests.mesh.steering import counts
+from tests.mesh.steering import answer_to, counts
 
 pytest.importorskip("torch")
 
@@ -21,17 +22,11 @@ ALL_GOOD = links_at(*[GOOD_DB] * EXPERTS)
 
 
 @pytest.fixture(scope="module")
-def waiting(server_run: ServerRun, expert_nodes: list[NodeProcess]) -> Iterator[MeshClient]:
-    with MeshClient(server_run.server, [expert_nodes[0].address]) as client:
+def client(server_run: ServerRun, expert_nodes: list[NodeProcess]) -> Iterator[MeshClient]:
+    """A server that hears every expert well, and asks the best one."""
+    with MeshClient(server_run.server, [expert_nodes[0].address], links=ALL_GOOD) as client:
         client.wait_for_nodes(EXPERTS)
         yield client
-
-
-@pytest.fixture
-def client(waiting: MeshClient) -> MeshClient:
-    """A server that hears every expert well, and asks the best one."""
-    waiting.links, waiting.policy = ALL_GOOD, TopK(1)
-    return waiting
 
 
 def with_one_bad(expert: int) -> list[float]:
@@ -42,14 +37,12 @@ def with_one_bad(expert: int) -> list[float]:
 def test_a_gate_that_sees_the_channel_routes_away_from_a_link_that_goes_bad_and_back(
     client: MeshClient, images: NDArray[np.uint8], bad: int
 ) -> None:
-    good = counts(client.predict(images).dispatched.arrived_TE)
+    good = counts(answer_to(client, images).dispatched.arrived_TE)
     assert good[bad] > 0, "it is asked while its link is good"
-    client.links = links_at(*with_one_bad(bad))
-    avoided = counts(client.predict(images).dispatched.arrived_TE)
+    avoided = counts(answer_to(client, images, links=links_at(*with_one_bad(bad))).dispatched.arrived_TE)
     assert avoided[bad] == 0
     assert sum(avoided) == len(images)
-    client.links = ALL_GOOD
-    assert counts(client.predict(images).dispatched.arrived_TE) == good
+    assert counts(answer_to(client, images).dispatched.arrived_TE) == good
 
 
 def test_the_gate_scores_as_in_one_process_under_any_links(
@@ -57,48 +50,44 @@ def test_the_gate_scores_as_in_one_process_under_any_links(
 ) -> None:
     from airmoe.nn import LocalCarrier
 
-    server_run.model.carrier, server_run.model.policy = LocalCarrier(), TopK(2)
-    client.policy = TopK(2)
     rng = np.random.default_rng(3)
     for snr_db_E in rng.uniform(-15, 35, (5, EXPERTS)):
-        client.links = links_at(*snr_db_E)
-        expected = server_run.in_one_process(images, LinkSnr(np.tile(snr_db_E, (len(images), 1))))
-        answer = client.predict(images)
+        snr = LinkSnr(np.tile(snr_db_E, (len(images), 1)))
+        expected = server_run.in_one_process(images, TopK(2), LocalCarrier(), snr)
+        answer = answer_to(client, images, policy=TopK(2), links=links_at(*snr_db_E))
         np.testing.assert_allclose(answer.scores_TE, expected.scores_TE.numpy(), atol=1e-5, rtol=0)
         np.testing.assert_allclose(answer.probability_TC, expected.y_TC.numpy(), atol=1e-5, rtol=0)
 
 
 def test_gate_and_policy_see_the_links_as_observed(client: MeshClient, images: NDArray[np.uint8]) -> None:
     truth, seen = links_at(*with_one_bad(0)), links_at(*with_one_bad(3))
-    client.links = truth.with_observed(seen)
-    answer = client.predict(images)
+    links = truth.with_observed(seen)
+    answer = answer_to(client, images, links=links)
     np.testing.assert_allclose(answer.snr_db_TE, np.tile(with_one_bad(3), (len(images), 1)))
     assert counts(answer.dispatched.arrived_TE)[3] == 0
     assert counts(answer.dispatched.arrived_TE)[0] > 0
-    client.policy = BestLink(1)
-    assert counts(client.predict(images).dispatched.arrived_TE)[0] == len(images)
+    answer = answer_to(client, images, policy=BestLink(1), links=links)
+    assert counts(answer.dispatched.arrived_TE)[0] == len(images)
 
 
 @pytest.mark.parametrize("best", range(EXPERTS))
 def test_the_policy_follows(client: MeshClient, images: NDArray[np.uint8], best: int) -> None:
-    client.links = links_at(*[GOOD_DB if expert == best else 0.0 for expert in range(EXPERTS)])
+    links = links_at(*[GOOD_DB if expert == best else 0.0 for expert in range(EXPERTS)])
     for policy in (BestLink(1), Cheapest(1)):
-        client.policy = policy
-        assert counts(client.predict(images).dispatched.arrived_TE)[best] == len(images)
+        answer = answer_to(client, images, policy=policy, links=links)
+        assert counts(answer.dispatched.arrived_TE)[best] == len(images)
 
 
 def test_the_price_follows(client: MeshClient, images: NDArray[np.uint8]) -> None:
-    client.policy = All()
     for links in (ALL_GOOD, links_at(3.0, 7.0, 12.0, 30.0)):
-        client.links = links
         per_bit_j_E = links.energy_per_bit_j(allocate_subcarriers(links))[SERVER_NODE, :EXPERTS]
-        energy_j_T = client.predict(images).dispatched.energy_j_T
+        energy_j_T = answer_to(client, images, policy=All(), links=links).dispatched.energy_j_T
         np.testing.assert_allclose(energy_j_T, PAYLOAD_BITS * per_bit_j_E.sum(), rtol=1e-12)
 
 
 def test_a_link_without_gain_is_not_used(client: MeshClient, images: NDArray[np.uint8]) -> None:
-    client.links, client.policy = links_at(-np.inf, GOOD_DB, GOOD_DB, GOOD_DB), All()
-    answer = client.predict(images)
+    links = links_at(-np.inf, GOOD_DB, GOOD_DB, GOOD_DB)
+    answer = answer_to(client, images, policy=All(), links=links)
     assert counts(answer.dispatched.requested_TE) == [0, 64, 64, 64]
     assert np.isfinite(answer.dispatched.energy_j_T).all()
 
@@ -107,18 +96,50 @@ def test_a_gate_may_be_exchanged_and_is_told_payload_and_snr(
     client: MeshClient, images: NDArray[np.uint8]
 ) -> None:
     told: list[tuple[NDArray[np.float32], NDArray[np.float64] | None]] = []
-    before = client.gate
 
     def gate(payload_T: NDArray[np.float32], snr_db_TE: NDArray[np.float64] | None) -> NDArray[np.float32]:
         told.append((payload_T, snr_db_TE))
         return np.full((len(payload_T), EXPERTS), 0.25, np.float32)
 
-    client.gate = gate
-    try:
-        client.predict(images)
-    finally:
-        client.gate = before
+    answer_to(client, images, gate=gate)
     ((payload_T, snr_db_TE),) = told
     assert payload_T.shape == (64, 400)
     assert snr_db_TE is not None
     np.testing.assert_allclose(snr_db_TE, np.full((64, EXPERTS), GOOD_DB))
+
+
+class Counted:
+    """A source of links that counts how often it was asked."""
+
+    def __init__(self, links: list[Links]) -> None:
+        self.recorded, self.asked = RecordedLinks(links), 0
+
+    def current(self) -> Links:
+        self.asked += 1
+        return self.recorded.current()
+
+
+def test_a_source_of_links_is_asked_once_per_query_and_followed(
+    server_run: ServerRun, expert_nodes: list[NodeProcess], images: NDArray[np.uint8]
+) -> None:
+    bests = [2, 0, 3]
+    source = Counted([links_at(*[GOOD_DB if e == best else 0.0 for e in range(EXPERTS)]) for best in bests])
+    with MeshClient(server_run.server, [expert_nodes[0].address], links=source, policy=BestLink(1)) as client:
+        client.wait_for_nodes(EXPERTS)
+        assert source.asked == 0, "no query, no slot"
+        for best in [*bests, *bests]:
+            assert counts(answer_to(client, images).dispatched.arrived_TE)[best] == len(images)
+        assert source.asked == 6
+        answer_to(client, images, links=ALL_GOOD)
+        assert source.asked == 6, "the query brought its own"
+
+
+def test_a_source_of_links_between_another_number_of_nodes_is_refused_at_the_query(
+    server_run: ServerRun, expert_nodes: list[NodeProcess], images: NDArray[np.uint8]
+) -> None:
+    source = RecordedLinks([links_at(10.0, nodes=EXPERTS)])
+    with (
+        MeshClient(server_run.server, [expert_nodes[0].address], links=source) as client,
+        pytest.raises(InvalidInputError, match=r"links.nodes is 4; expected 5, the nodes of this mesh"),
+    ):
+        answer_to(client, images)

@@ -1,8 +1,11 @@
 """With every node up, the mesh answers what the same model answers in one process, and counts every byte."""
 
+import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,20 +14,22 @@ from numpy.typing import NDArray
 
 from airmoe.data import ImageSet
 from airmoe.errors import InvalidInputError, NoNodeReachableError, RunFolderError
+from airmoe.links import RayleighFading
 from airmoe.manifest import Manifest, read_manifest, write_manifest
-from airmoe.mesh import MeshClient, Node, open_session, simulated_links
+from airmoe.mesh import Answer, MeshClient, Node, open_session, simulated_links
 from airmoe.mesh.frame import WireType
 from airmoe.nn import MixtureOfExperts
 from airmoe.nn.carriers import LocalCarrier
 from airmoe.scheduling import All, Local, TopK, allocate_subcarriers, make_policy
 from tests.mesh.ports import free_address
 from tests.mesh.processes import NodeProcess, node_processes
-from tests.mesh.steering import counts
+from tests.mesh.steering import alive, answer_to, counts, prefer
 
 torch = pytest.importorskip("torch")
 
-HEADER_BYTES = 50
-"""8 before the shape, 4 for each of two dimensions, 34 behind it."""
+REQUEST_BYTES = 33 + 3 + len("payload") + 2 * 4
+REPLY_BYTES = 33 + 3 + len("output") + 2 * 4
+"""What a frame has besides values: its own head, and that of an array of two dimensions."""
 FEATURES, CLASSES = 400, 10
 NORM_BITS = 32
 """The norm of a payload is charged beside it."""
@@ -48,12 +53,12 @@ def client(folders: list[Path], processes: list[NodeProcess]) -> Iterator[MeshCl
 def test_the_mesh_answers_as_the_model_does_in_one_process(
     client: MeshClient, model: MixtureOfExperts, digits: ImageSet, policy: str
 ) -> None:
-    client.policy = model.policy = make_policy(policy)
+    decides = make_policy(policy)
     for start in range(0, len(digits.test_images), 64):
         batch = digits.test_images[start : start + 64]
-        answer = client.predict(batch)
+        answer = answer_to(client, batch, policy=decides)
         with torch.no_grad():
-            expected = model(torch.from_numpy(batch).float() / 255)
+            expected = model(torch.from_numpy(batch).float() / 255, policy=decides)
         np.testing.assert_allclose(answer.probability_TC, expected.y_TC.numpy(), atol=1e-5, rtol=0)
         np.testing.assert_allclose(answer.scores_TE, expected.scores_TE.numpy(), atol=1e-5, rtol=0)
         np.testing.assert_array_equal(answer.dispatched.requested_TE, expected.dispatched.requested_TE)
@@ -64,38 +69,30 @@ def test_the_mesh_answers_as_the_model_does_in_one_process(
 
 @pytest.mark.parametrize("policy", ["topk:1", "topk:2", "all", "local"])
 def test_where_energy_decides_nothing_free_transfers_answer_alike(
-    client: MeshClient,
-    model: MixtureOfExperts,
-    images: NDArray[np.uint8],
-    monkeypatch: pytest.MonkeyPatch,
-    policy: str,
+    client: MeshClient, model: MixtureOfExperts, images: NDArray[np.uint8], policy: str
 ) -> None:
-    monkeypatch.setattr(model, "carrier", LocalCarrier())
-    client.policy = model.policy = make_policy(policy)
+    decides = make_policy(policy)
     with torch.no_grad():
-        expected = model(torch.from_numpy(images).float() / 255)
-    answer = client.predict(images)
+        expected = model(torch.from_numpy(images).float() / 255, policy=decides, carrier=LocalCarrier())
+    answer = answer_to(client, images, policy=decides)
     np.testing.assert_allclose(answer.probability_TC, expected.y_TC.numpy(), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_every_byte_is_counted(client: MeshClient, images: NDArray[np.uint8], policy: str) -> None:
-    client.policy = make_policy(policy)
-    answer = client.predict(images)
+    answer = answer_to(client, images, policy=make_policy(policy))
     remote_TE = answer.dispatched.requested_TE[:, 1:]
     pairs, asked = remote_TE.sum(), remote_TE.any(axis=0).sum()
-    assert answer.sent_bytes == pairs * FEATURES * 4 + asked * HEADER_BYTES
-    assert answer.received_bytes == pairs * CLASSES * 4 + asked * HEADER_BYTES
+    assert answer.sent_bytes == pairs * FEATURES * 4 + asked * REQUEST_BYTES
+    assert answer.received_bytes == pairs * CLASSES * 4 + asked * REPLY_BYTES
 
 
 def test_the_policies_here_do_use_other_nodes(client: MeshClient, images: NDArray[np.uint8]) -> None:
-    client.policy = TopK(1)
-    assert sum(counts(client.predict(images).dispatched.arrived_TE)[1:]) > len(images) // 2
+    assert sum(counts(answer_to(client, images, policy=TopK(1)).dispatched.arrived_TE)[1:]) > len(images) // 2
 
 
 def test_local_asks_nobody(client: MeshClient, images: NDArray[np.uint8]) -> None:
-    client.policy = Local()
-    answer = client.predict(images)
+    answer = answer_to(client, images, policy=Local())
     assert (answer.sent_bytes, answer.received_bytes) == (0, 0)
     assert counts(answer.dispatched.arrived_TE) == [64, 0, 0, 0]
     assert not answer.dispatched.energy_j_T.any()
@@ -112,15 +109,14 @@ def test_a_narrow_wire_halves_bytes_and_price_and_hardly_changes_answers(
     wire_type: WireType,
     tolerance: float,
 ) -> None:
-    client.policy = All()
-    full = client.predict(images)
+    full = answer_to(client, images, policy=All())
     with MeshClient(folders[0], [processes[0].address], policy=All(), wire_type=wire_type) as narrow:
         narrow.wait_for_nodes(4)
-        answer = narrow.predict(images)
+        answer = answer_to(narrow, images)
     np.testing.assert_allclose(answer.probability_TC, full.probability_TC, atol=tolerance, rtol=0)
     assert not np.array_equal(answer.probability_TC, full.probability_TC)
-    assert answer.sent_bytes == 3 * (64 * FEATURES * 2 + HEADER_BYTES)
-    assert answer.received_bytes == 3 * (64 * CLASSES * 2 + HEADER_BYTES)
+    assert answer.sent_bytes == 3 * (64 * FEATURES * 2 + REQUEST_BYTES)
+    assert answer.received_bytes == 3 * (64 * CLASSES * 2 + REPLY_BYTES)
     links = simulated_links(manifest.radio, 4)
     per_bit_j = links.energy_per_bit_j(allocate_subcarriers(links))[0].sum()
     np.testing.assert_allclose(
@@ -129,19 +125,17 @@ def test_a_narrow_wire_halves_bytes_and_price_and_hardly_changes_answers(
 
 
 def test_one_image_is_a_batch(client: MeshClient, images: NDArray[np.uint8]) -> None:
-    client.policy = All()
-    alone = client.predict(images[:1]).probability_TC
-    np.testing.assert_allclose(alone, client.predict(images).probability_TC[:1], atol=1e-5, rtol=0)
+    alone = answer_to(client, images[:1], policy=All()).probability_TC
+    together = answer_to(client, images, policy=All()).probability_TC
+    np.testing.assert_allclose(alone, together[:1], atol=1e-5, rtol=0)
 
 
 def test_bytes_and_their_shares_of_one_are_the_same_image(
     client: MeshClient, images: NDArray[np.uint8]
 ) -> None:
-    client.policy = All()
     shares = images.astype(np.float32) / np.float32(255)
-    np.testing.assert_array_equal(
-        client.predict(images).probability_TC, client.predict(shares).probability_TC
-    )
+    answers = [answer_to(client, each, policy=All()).probability_TC for each in (images, shares)]
+    np.testing.assert_array_equal(*answers)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -150,7 +144,7 @@ def test_any_one_nodes_address_finds_all(
 ) -> None:
     with MeshClient(folders[0], [processes[seed].address]) as client:
         assert client.wait_for_nodes(4) == 4
-        assert client.carrier.liveliness.alive == {0, 1, 2, 3}
+        assert alive(client) == {0, 1, 2, 3}
 
 
 def test_every_client_can_ask(
@@ -160,7 +154,7 @@ def test_every_client_can_ask(
     for folder in folders:
         with MeshClient(folder, [processes[0].address], policy=All()) as client:
             client.wait_for_nodes(4)
-            answers.append(client.predict(images).probability_TC)
+            answers.append(answer_to(client, images).probability_TC)
     for answer in answers[1:]:
         np.testing.assert_allclose(answer, answers[0], atol=1e-5, rtol=0)
 
@@ -172,7 +166,7 @@ def test_a_session_that_was_lent_is_left_open(
         for _ in range(2):
             with MeshClient(folders[0], session=session) as client:
                 client.wait_for_nodes(4)
-                assert not client.predict(images).dispatched.degraded_T.any()
+                assert not answer_to(client, images).dispatched.degraded_T.any()
         assert not session.is_closed()
 
 
@@ -196,10 +190,11 @@ BAD_IMAGES = {
 
 @pytest.mark.parametrize("case", BAD_IMAGES)
 def test_bad_images_are_refused_before_anything_is_sent(client: MeshClient, case: str) -> None:
-    sent = client.carrier.sent_bytes
+    def asked(payload_T: NDArray[np.float32], snr_db_TE: NDArray[np.float64] | None) -> NDArray[np.float32]:
+        raise AssertionError("the gate was asked")
+
     with pytest.raises(InvalidInputError, match=r"^images is .*; expected "):
-        client.predict(BAD_IMAGES[case])
-    assert client.carrier.sent_bytes == sent
+        answer_to(client, BAD_IMAGES[case], gate=asked)
 
 
 @pytest.mark.parametrize("deadline_s", [-1, np.nan, np.inf, 1e9, "soon"])
@@ -233,15 +228,68 @@ def test_nodes_of_another_mesh_are_not_ours(folders: list[Path], own_copy: Path,
         MeshClient(folders[2], [address]) as client,
     ):
         client.wait_for_nodes()
-        assert client.carrier.liveliness.alive == {1}
+        assert alive(client) == {1}
 
 
 @pytest.mark.parametrize("name", ["extractor", "gate"])
 def test_a_client_does_not_run_a_damaged_network(own_copy: Path, name: str) -> None:
-    path = own_copy.parent.parent / "shared" / f"{name}.onnx"
+    path = own_copy / f"{name}.onnx"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(RunFolderError, match=rf"{name}.onnx is damaged: SHA-256"):
         MeshClient(own_copy)
+
+
+def test_threads_may_share_a_client(client: MeshClient, model: MixtureOfExperts, digits: ImageSet) -> None:
+    policies = [make_policy(text) for text in ("topk:1", "topk:2", "all", "local")]
+    parts = [digits.test_images[start : start + 20] for start in range(0, 80, 20)]
+    together = threading.Barrier(len(parts))
+
+    def ask(number: int) -> list[Answer]:
+        together.wait(20)
+        return [answer_to(client, parts[number], policy=policies[number]) for _ in range(10)]
+
+    with ThreadPoolExecutor(len(parts)) as pool:
+        asked = list(pool.map(ask, range(len(parts))))
+    for part, policy, answers in zip(parts, policies, asked, strict=True):
+        alone = answer_to(client, part, policy=policy)
+        for answer in answers:
+            np.testing.assert_array_equal(answer.dispatched.requested_TE, alone.dispatched.requested_TE)
+            np.testing.assert_allclose(answer.output_T, alone.output_T, atol=1e-6, rtol=0)
+            assert (answer.sent_bytes, answer.received_bytes) == (alone.sent_bytes, alone.received_bytes)
+
+
+def test_a_query_may_have_a_gate_and_links_of_its_own(
+    client: MeshClient, images: NDArray[np.uint8], manifest: Manifest
+) -> None:
+    usual = answer_to(client, images, policy=TopK(1))
+    answer = answer_to(client, images, policy=TopK(1), gate=prefer(0, 0, 1, 0))
+    assert counts(answer.dispatched.arrived_TE) == [0, 0, 64, 0]
+    other = RayleighFading(4, simulated_links(manifest.radio, 4).radio, seed=77).at(0)
+    elsewhere = answer_to(client, images, policy=TopK(1), links=other)
+    assert not np.array_equal(elsewhere.snr_db_TE, usual.snr_db_TE)
+    again = answer_to(client, images, policy=TopK(1))
+    np.testing.assert_array_equal(again.snr_db_TE, usual.snr_db_TE)
+    np.testing.assert_array_equal(again.output_T, usual.output_T)
+
+
+def test_an_answer_tells_how_much_of_the_score_was_reached(
+    client: MeshClient, images: NDArray[np.uint8]
+) -> None:
+    answer = answer_to(client, images, policy=TopK(2))
+    np.testing.assert_array_equal(answer.reached_T, 1.0)
+    assert not answer.degraded_T.any()
+
+
+def test_a_client_whose_folder_is_copied_to_another_box_serves_and_asks_there(
+    folders: list[Path], tmp_path: Path, images: NDArray[np.uint8]
+) -> None:
+    boxes = [Path(shutil.copytree(folder, tmp_path / f"box-{n}")) for n, folder in enumerate(folders)]
+    addresses = [free_address() for _ in boxes]
+    with node_processes(boxes, addresses), MeshClient(boxes[1], addresses, policy=TopK(2)) as moved:
+        moved.wait_for_nodes(4)
+        answer = answer_to(moved, images)
+    assert answer.dispatched.arrived_TE.sum() == 2 * len(images)
+    assert not answer.degraded_T.any()
 
 
 def test_a_client_does_without_pytorch(folders: list[Path], processes: list[NodeProcess]) -> None:
@@ -259,7 +307,7 @@ print("torch" in sys.modules)
         [sys.executable, "-W", "error", "-c", script, str(folders[0]), processes[0].address],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=100,
         check=False,
     )
     assert (run.returncode, run.stdout, run.stderr) == (0, "False\n", "")

@@ -10,73 +10,80 @@ from numpy.typing import NDArray
 
 from airmoe.manifest import Manifest
 from airmoe.mesh import MeshClient
-from airmoe.mesh.frame import Frame, encode
+from airmoe.mesh.frame import Frame, Kind, encode
 from airmoe.scheduling import Jesa
 from tests.mesh.impostor import Impostor, reply_to
 from tests.mesh.ports import free_address
-from tests.mesh.slot_asker import BITS, EXPERTS, crc_halves
+from tests.mesh.slot_asker import BITS, EXPERTS
 from tests.mesh.steering import decided_by, warnings_of
 
 JESA, ALONE = "jesa:0.5:2", "des:0.5:2"
-TOLD_AT_ONCE_S = 0.5
-"""Longer than any answer takes here, shorter than any wait for a deadline."""
-
-TABLE = 1 + 2
-"""The first row of the table of subcarriers in a reply to two items."""
+HOURS_S = 3600.0
+"""Whoever waited for this deadline would not end in a test's time."""
 
 
-def changed(request: Frame, change: Callable[[NDArray[np.float32]], Any], **fields: Any) -> bytes:
-    """A reply that gives two items of node 0 to its own expert, after a change of its array."""
-    array = np.zeros((TABLE + EXPERTS, 1 + EXPERTS), np.float32)
-    array[0, :2] = crc_halves(JESA)
-    array[1:TABLE, :2] = 1
-    array[TABLE:, 1:] = -1
-    array[TABLE, 2:] = 5, 6, 7
-    replaced = change(array)
-    return encode(reply_to(request, array=array if replaced is None else replaced, **fields))
+def reply(request: Frame, fields: dict[str, Any] | None = None, **changes: Any) -> bytes:
+    """A reply that gives two items of node 0 to its own expert, with some arrays and fields changed."""
+    mask_TE = np.zeros((2, EXPERTS), np.bool_)
+    mask_TE[:, 0] = True
+    subcarrier_NN = np.full((EXPERTS, EXPERTS), -1)
+    subcarrier_NN[0, 1:] = 5, 6, 7
+    arrays = {
+        "policy": np.frombuffer(JESA.encode(), np.uint8),
+        "source": np.int64(0),
+        "mask": mask_TE,
+        "feasible": np.ones(2, np.bool_),
+        "subcarrier": subcarrier_NN,
+    }
+    arrays = {name: np.asarray(array) for name, array in (arrays | changes).items() if array is not None}
+    return encode(reply_to(request, arrays=arrays, **({"kind": Kind.SCHEDULE} | (fields or {}))))
 
 
-def put(row: int, column: int, value: float) -> Callable[[NDArray[np.float32]], None]:
-    def change(array: NDArray[np.float32]) -> None:
-        array[row, column] = value
-
-    return change
-
-
-def as_it_is(array: NDArray[np.float32]) -> None:
-    pass
+def table(row: int, column: int, value: int) -> NDArray[np.int64]:
+    subcarrier_NN = np.full((EXPERTS, EXPERTS), -1)
+    subcarrier_NN[0, 1:] = 5, 6, 7
+    subcarrier_NN[row, column] = value
+    return subcarrier_NN
 
 
+OUT_OF_REACH = np.eye(2, EXPERTS, 1, dtype=np.bool_)
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "an item too few": (
+        {"mask": np.ones((1, EXPERTS), np.bool_)},
+        "'mask' has shape (1, 4); expected (2, 4)",
+    ),
+    "an item too many": ({"feasible": np.ones(3, np.bool_)}, "'feasible' has shape (3,); expected (2,)"),
+    "flat": ({"mask": np.ones(8, np.bool_)}, "'mask' has shape (8,); expected (2, 4)"),
+    "no mask": ({"mask": None}, "no array 'mask'; it has policy, source, feasible, subcarrier"),
+    "half an expert": ({"mask": np.full((2, EXPERTS), 0.5)}, "'mask' is float64; expected bool"),
+    "another policy": ({"policy": np.frombuffer(b"jesa:1:2", np.uint8)}, "there jesa:1:2"),
+    "no policy": ({"policy": np.zeros(0, np.uint8)}, "the policies differ"),
+    "another source": ({"source": np.int64(1)}, "it is for source 1; expected 0"),
+    "no such source": ({"source": np.int64(-1)}, "the source is node -1; expected less than 4"),
+    "two sources": ({"source": np.zeros(2, np.int64)}, "'source' has shape (2,); expected ()"),
+    "an expert out of reach": ({"mask": OUT_OF_REACH}, "cannot be reached"),
+    "half a subcarrier": ({"subcarrier": table(0, 1, 5) / 2}, "'subcarrier' is float64; expected int64"),
+    "no such subcarrier": ({"subcarrier": table(0, 1, 128)}, "expected -1 to 127"),
+    "negative": ({"subcarrier": table(0, 1, -2)}, "expected -1 to 127"),
+    "a node too few": ({"subcarrier": np.full((3, 3), -1)}, "has shape (3, 3); expected (4, 4)"),
+    "shared by two links": ({"subcarrier": table(2, 1, 6)}, "subcarrier 6 of the slot serves 2 links"),
+}
 RUBBISH: dict[str, tuple[Callable[[Frame], bytes | None], str]] = {
     "nothing": (lambda request: b"", "bad reply: the frame has 0 bytes"),
     "text": (lambda request: b"HTTP/1.1 200 OK" * 20, "bad reply: the frame begins with"),
-    "truncated": (lambda request: changed(request, as_it_is)[:-1], "bad reply: the frame's body has"),
+    "truncated": (lambda request: reply(request)[:-1], "bad reply: the frame has"),
     "the request itself": (encode, "it answers another request"),
     "another request's id": (
-        lambda request: changed(request, as_it_is, request_id=request.request_id ^ 1),
+        lambda request: reply(request, {"request_id": request.request_id ^ 1}),
         "it answers another request",
     ),
-    "another source": (lambda request: changed(request, as_it_is, expert=1), "it answers another request"),
-    "another model": (lambda request: changed(request, as_it_is, model_hash="f" * 16), "another request"),
-    "another layer": (lambda request: changed(request, as_it_is, layer=2), "another request"),
-    "probabilities": (lambda request: encode(reply_to(request)), "has shape (3, 10); expected (7, 5)"),
-    "an item too few": (lambda request: changed(request, lambda array: array[1:]), "has shape (6, 5)"),
-    "flat": (lambda request: changed(request, lambda array: array.ravel()), "has shape (35,)"),
-    "another policy": (lambda request: changed(request, put(0, 1, 1)), "the policies differ"),
-    "half an expert": (lambda request: changed(request, put(1, 1, 0.5)), "values other than 0 and 1"),
-    "NaN": (lambda request: changed(request, put(1, 1, np.nan)), "values other than 0 and 1"),
-    "half feasible": (lambda request: changed(request, put(2, 0, 2)), "values other than 0 and 1"),
-    "an expert out of reach": (lambda request: changed(request, put(1, 2, 1)), "cannot be reached"),
-    "half a subcarrier": (lambda request: changed(request, put(TABLE, 2, 5.5)), "no whole numbers"),
-    "no number": (lambda request: changed(request, put(TABLE, 2, np.nan)), "no whole numbers"),
-    "infinite": (lambda request: changed(request, put(TABLE, 2, np.inf)), "no whole numbers"),
-    "beyond float32": (lambda request: changed(request, put(TABLE, 2, 2**24)), "no whole numbers"),
-    "no such subcarrier": (lambda request: changed(request, put(TABLE, 2, 128)), "expected -1 to 127"),
-    "negative": (lambda request: changed(request, put(TABLE, 2, -2)), "expected -1 to 127"),
-    "shared by two links": (
-        lambda request: changed(request, put(TABLE + 2, 1, 6)),
-        "subcarrier 6 of the slot serves 2 links",
-    ),
+    "another model": (lambda request: reply(request, {"model_hash": "f" * 16}), "another request"),
+    "another layer": (lambda request: reply(request, {"layer": 2}), "another request"),
+    "outputs": (lambda request: encode(reply_to(request, np.ones((2, 10), np.float32))), "another request"),
+    **{
+        name: (lambda request, changes=changes: reply(request, **changes), said)  # type: ignore[misc]
+        for name, (changes, said) in WRONG.items()
+    },
 }
 
 
@@ -91,31 +98,30 @@ def told(manifest: Manifest) -> Iterator[Impostor]:
 def deceived(folders: list[Path], told: Impostor) -> Iterator[MeshClient]:
     """Client 0, which knows no other expert and no other scheduler."""
     with MeshClient(folders[0], [told.address], policy=Jesa()) as client:
-        assert client.schedulers.liveliness.wait(1, 5)
+        assert client.schedulers.liveliness.wait_until(bool, 5)
         yield client
 
 
 def test_a_well_formed_reply_is_followed(
     deceived: MeshClient, told: Impostor, images: NDArray[np.uint8]
 ) -> None:
-    told.answer = lambda request: changed(request, as_it_is)
+    told.answer = reply
     assert decided_by(deceived, images[:2]) == JESA
 
 
 @pytest.mark.parametrize("case", RUBBISH)
-def test_a_scheduler_that_answers_rubbish_is_done_without(
+def test_a_scheduler_that_answers_rubbish_is_done_without_at_once(
     deceived: MeshClient,
     told: Impostor,
     images: NDArray[np.uint8],
     caplog: pytest.LogCaptureFixture,
     case: str,
 ) -> None:
-    told.answer = lambda request: changed(request, as_it_is)
+    told.answer = reply
     assert decided_by(deceived, images[:2]) == JESA
     told.answer, reason = RUBBISH[case]
-    answer = deceived.predict(images[:2])
+    answer = deceived.predict(images[:2], deadline_s=HOURS_S)
     assert answer.dispatched.decided_by == ALONE
-    assert answer.elapsed_s < TOLD_AT_ONCE_S, "a bad answer is not waited for"
     (warning,) = warnings_of(caplog)
     assert reason in warning
 
@@ -123,18 +129,21 @@ def test_a_scheduler_that_answers_rubbish_is_done_without(
 def test_a_request_says_for_whom_it_is_and_how_long_its_sender_waits(
     deceived: MeshClient, told: Impostor, manifest: Manifest, images: NDArray[np.uint8]
 ) -> None:
-    told.answer = lambda request: changed(request, as_it_is)
-    answer = deceived.predict(images[:2], deadline_s=4.0)
+    told.answer = reply
+    answer = deceived.predict(images[:2], deadline_s=40.0)
     request = told.requests[-1]
-    assert (request.model_hash, request.layer, request.expert) == (manifest.model_hash, 1, 0)
-    assert 1000 < request.remaining_ms <= 2000
-    assert not request.is_reply
-    expected = np.zeros((3, 9), np.float32)
-    expected[0, :2] = crc_halves(JESA)
-    expected[1:, 0] = BITS
-    expected[1:, 1:5] = answer.scores_TE
-    expected[1:, 5] = 1  # nobody else's expert is known
-    np.testing.assert_array_equal(request.array, expected)
+    assert (request.model_hash, request.layer, request.expert) == (manifest.model_hash, 1, None)
+    assert 0 < request.remaining_ms <= 20_000
+    assert request.kind == Kind.ITEMS
+    arrays = request.arrays
+    assert list(arrays) == ["policy", "source", "node", "bits", "scores", "reachable"]
+    assert arrays["policy"].tobytes() == JESA.encode()
+    assert (arrays["source"], arrays["source"].dtype) == (0, np.int64)
+    np.testing.assert_array_equal(arrays["node"], [0, 1, 2, 3])
+    np.testing.assert_array_equal(arrays["bits"], [BITS, BITS])
+    np.testing.assert_array_equal(arrays["scores"], answer.scores_TE)
+    assert arrays["scores"].dtype == np.float64
+    np.testing.assert_array_equal(arrays["reachable"], [[True, False, False, False]] * 2)
 
 
 def test_a_scheduler_that_never_answers_is_not_asked_again_soon(
@@ -144,11 +153,11 @@ def test_a_scheduler_that_never_answers_is_not_asked_again_soon(
         Impostor(manifest, [], lambda request: None, address, schedulers=[2]) as impostor,
         MeshClient(folders[0], [address], policy=Jesa()) as client,
     ):
-        assert client.schedulers.liveliness.wait(1, 5)
-        for _ in range(3):
-            answer = client.predict(images, deadline_s=0.6)
-            assert answer.dispatched.decided_by == ALONE
-        assert answer.elapsed_s < 0.25
+        assert client.schedulers.liveliness.wait_until(bool, 5)
+        answer = client.predict(images, deadline_s=0.6)
+        assert answer.dispatched.decided_by == ALONE
+        assert client.schedulers.liveliness.alive == {2}
+        assert client.schedulers.liveliness.askable == set()
     assert len(impostor.requests) == 1
 
 
@@ -159,5 +168,5 @@ def test_tokens_with_odd_names_are_no_schedulers(
         Impostor(manifest, [], encode, address, schedulers=[4, "x", "-1", "01", "9" * 5000, 3]),  # type: ignore[list-item]
         MeshClient(folders[0], [address]) as client,
     ):
-        assert client.schedulers.liveliness.wait(1, 5)
+        assert client.schedulers.liveliness.wait_until(bool, 5)
         assert client.schedulers.liveliness.alive == {3}

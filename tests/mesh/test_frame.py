@@ -1,6 +1,9 @@
 """The wire format: what is encoded comes back, to the bit, and the bytes are the ones written down here."""
 
+import re
 import struct
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from airmoe.errors import FrameError, InvalidInputError
-from airmoe.mesh.frame import MAX_BODY_BYTES, Frame, WireType, decode, encode
+from airmoe.mesh.frame import MAX_ARRAYS, MAX_BODY_BYTES, MAX_NAME, Frame, Kind, WireType, decode, encode
 
 Floats = NDArray[np.float32]
 
@@ -18,12 +21,16 @@ shapes = hnp.array_shapes(min_dims=0, max_dims=8, min_side=0, max_side=3)
 arrays = hnp.arrays(np.float32, shapes, elements=st.floats(width=32))
 
 
+def frame_of(arrays: Mapping[str, NDArray[Any]], wire_type: WireType = "float32") -> Frame:
+    return Frame(Kind.PAYLOADS, arrays, 7, "0123456789abcdef", 0, 3, 1500, wire_type)
+
+
 def request(array: Floats, wire_type: WireType = "float32") -> Frame:
-    return Frame(array, 7, "0123456789abcdef", 0, 3, 1500, wire_type)
+    return frame_of({"payload": array}, wire_type)
 
 
 def over_the_wire(array: Floats, wire_type: WireType) -> Floats:
-    return decode(encode(request(array, wire_type))).array
+    return decode(encode(request(array, wire_type))).arrays["payload"]
 
 
 def bits(array: Floats) -> NDArray[np.uint32]:
@@ -47,80 +54,99 @@ def test_a_narrow_type_keeps_what_it_has_rounded_once(array: Floats, wire_type: 
     np.testing.assert_array_equal(bits(over_the_wire(once, wire_type)), bits(once))
 
 
-@settings(deadline=None)  # a busy machine is no failure
+TYPES = ["float32", "float64", "int64", "int32", "uint8", "bool"]
+any_arrays = st.sampled_from(TYPES).flatmap(lambda dtype: hnp.arrays(dtype, shapes))
+names = st.from_regex(r"[a-z][a-z0-9_]{0,31}", fullmatch=True)
+
+
+@settings(deadline=None)
+@given(st.dictionaries(names, any_arrays, max_size=4))
+def test_arrays_of_any_type_come_back_by_name_in_their_order(arrays: dict[str, NDArray[Any]]) -> None:
+    back = decode(encode(frame_of(arrays))).arrays
+    assert list(back) == list(arrays)
+    for name, array in arrays.items():
+        assert back[name].dtype == array.dtype
+        assert back[name].shape == array.shape
+        assert back[name].tobytes() == array.tobytes()
+
+
+def test_a_narrow_wire_narrows_float32_alone() -> None:
+    score = np.array([1 / 3], np.float64)
+    back = decode(encode(frame_of({"payload": np.array([1 / 3], np.float32), "scores": score}, "float16")))
+    assert back.wire_type == "float16"
+    np.testing.assert_array_equal(back.arrays["scores"], score)
+    assert back.arrays["payload"].dtype == np.float32
+    assert back.arrays["payload"][0] == np.float16(1 / 3)
+
+
+@settings(deadline=None)
 @given(
+    st.sampled_from(Kind),
     st.integers(0, 2**64 - 1),
     st.binary(min_size=8, max_size=8),
     st.integers(0, 2**16 - 1),
-    st.integers(0, 2**32 - 1),
+    st.none() | st.integers(0, 2**32 - 2),
     st.integers(0, 2**32 - 1),
     st.sampled_from(["float32", "float16", "bfloat16"]),
-    st.booleans(),
 )
 def test_every_header_field_comes_back(
+    kind: Kind,
     request_id: int,
     model: bytes,
     layer: int,
-    expert: int,
+    expert: int | None,
     remaining_ms: int,
     wire_type: WireType,
-    is_reply: bool,
 ) -> None:
-    frame = Frame(
-        np.zeros((2, 3), np.float32),
-        request_id,
-        model.hex(),
-        layer,
-        expert,
-        remaining_ms,
-        wire_type,
-        is_reply,
-    )
+    arrays = {"payload": np.zeros((2, 3), np.float32)}
+    frame = Frame(kind, arrays, request_id, model.hex(), layer, expert, remaining_ms, wire_type)
     back = decode(encode(frame))
-    assert (back.request_id, back.model_hash, back.layer, back.expert) == (
-        request_id,
-        model.hex(),
-        layer,
-        expert,
-    )
-    assert (back.remaining_ms, back.wire_type, back.is_reply) == (remaining_ms, wire_type, is_reply)
+    assert (back.kind, back.request_id, back.model_hash) == (kind, request_id, model.hex())
+    assert (back.layer, back.expert, back.remaining_ms) == (layer, expert, remaining_ms)
+    assert back.wire_type == wire_type
 
 
 GOLDEN_HEX = (
     "414d6f45"  # magic "AMoE"
-    "01 01 01 02"  # version 1, a reply, float16, 2 dimensions
-    "01000000 03000000"  # shape (1, 3)
+    "02 02 02"  # version 2, outputs, 2 arrays
     "0807060504030201"  # request id
     "00112233445566aa"  # model hash
     "0302"  # layer
     "07060504"  # expert
     "dc050000"  # 1500 ms remain
-    "0600000000000000"  # 6 bytes of body
+    "06 01 02"  # a name of 6 bytes, float16, 2 dimensions
+    "6f7574707574"  # "output"
+    "01000000 03000000"  # shape (1, 3)
+    "04 07 01"  # a name of 4 bytes, bool, 1 dimension
+    "6b657074"  # "kept"
+    "02000000"  # shape (2,)
     "003c 00c0 ff7b"  # 1, -2, 65504
+    "01 00"  # True, False
 )
 GOLDEN = bytes.fromhex(GOLDEN_HEX)
 
 
 def test_the_bytes_of_a_frame_are_these() -> None:
     frame = Frame(
-        np.array([[1.0, -2.0, 65504.0]], np.float32),
+        Kind.OUTPUTS,
+        {"output": np.array([[1.0, -2.0, 65504.0]], np.float32), "kept": np.array([True, False])},
         request_id=0x0102030405060708,
         model_hash="00112233445566aa",
         layer=0x0203,
         expert=0x04050607,
         remaining_ms=1500,
         wire_type="float16",
-        is_reply=True,
     )
     assert encode(frame).hex(" ") == GOLDEN.hex(" ")
 
 
 def test_these_bytes_are_this_frame() -> None:
     frame = decode(GOLDEN)
-    np.testing.assert_array_equal(frame.array, [[1.0, -2.0, 65504.0]])
-    assert (frame.request_id, frame.model_hash) == (0x0102030405060708, "00112233445566aa")
+    np.testing.assert_array_equal(frame.arrays["output"], [[1.0, -2.0, 65504.0]])
+    np.testing.assert_array_equal(frame.arrays["kept"], [True, False])
+    assert (frame.kind, frame.request_id, frame.model_hash) == (2, 0x0102030405060708, "00112233445566aa")
     assert (frame.layer, frame.expert, frame.remaining_ms) == (0x0203, 0x04050607, 1500)
-    assert (frame.wire_type, frame.is_reply) == ("float16", True)
+    assert frame.wire_type == "float16"
 
 
 @pytest.mark.parametrize(
@@ -129,8 +155,24 @@ def test_these_bytes_are_this_frame() -> None:
 )
 def test_each_type_has_its_code_and_its_bytes(wire_type: WireType, code: int, body: str) -> None:
     data = encode(request(np.array([1.5], np.float32), wire_type))
-    assert data[6] == code
-    assert data[46:].hex() == body
+    assert data[34] == code
+    assert data[47:].hex() == body
+
+
+@pytest.mark.parametrize(
+    ("array", "code", "body"),
+    [
+        (np.array([1.5]), 3, "000000000000f83f"),
+        (np.array([-2]), 4, "feffffffffffffff"),
+        (np.array([-2], np.int32), 5, "feffffff"),
+        (np.array([200], np.uint8), 6, "c8"),
+        (np.array([True]), 7, "01"),
+    ],
+)
+def test_each_other_type_has_its_code_and_its_bytes(array: NDArray[Any], code: int, body: str) -> None:
+    data = encode(frame_of({"payload": array}))
+    assert data[34] == code
+    assert data[47:].hex() == body
 
 
 @settings(deadline=None)  # a busy machine is no failure
@@ -191,7 +233,7 @@ def test_an_array_that_is_not_contiguous_is_sent_in_its_own_order() -> None:
 
 def test_the_decoded_array_is_memory_of_its_own() -> None:
     data = bytearray(encode(request(np.ones(2, np.float32))))
-    array = decode(bytes(data)).array
+    array = decode(bytes(data)).arrays["payload"]
     array += 1  # writable
     np.testing.assert_array_equal(array, [2, 2])
 
@@ -212,6 +254,26 @@ def test_a_body_above_the_limit_is_not_sent() -> None:
         encode(request(array))
 
 
+ONE = np.ones(1, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({f"a{number}": ONE for number in range(MAX_ARRAYS + 1)}, "17 arrays; expected at most 16"),
+        ({"x" * (MAX_NAME + 1): ONE}, "expected up to 32 of a-z, 0-9 and _"),
+        ({"Payload": ONE}, "an array is named 'Payload'"),
+        ({"": ONE}, "an array is named ''"),
+        ({"payload": ONE.astype(np.float16)}, "array 'payload' is float16; expected float32"),
+        ({"payload": ONE.astype(np.complex64)}, "array 'payload' is complex64; expected"),
+        ({"payload": ONE.astype(object)}, "array 'payload' is object; expected"),
+    ],
+)
+def test_arrays_that_no_frame_holds_are_not_sent(arrays: dict[str, NDArray[Any]], said: str) -> None:
+    with pytest.raises(FrameError, match=re.escape(said)):
+        encode(frame_of(arrays))
+
+
 @pytest.mark.parametrize(
     "field",
     [{"layer": 1 << 16}, {"expert": -1}, {"remaining_ms": 1 << 32}, {"model_hash": "no hex"}],
@@ -220,4 +282,18 @@ def test_a_body_above_the_limit_is_not_sent() -> None:
 def test_a_header_field_out_of_range_is_not_sent(field: dict[str, object]) -> None:
     fields = {"request_id": 1, "model_hash": "00" * 8, "layer": 0, "expert": 0, "remaining_ms": 0} | field
     with pytest.raises(FrameError, match="header"):
-        encode(Frame(np.zeros(1, np.float32), **fields))  # type: ignore[arg-type]
+        encode(Frame(Kind.PAYLOADS, {"payload": ONE}, **fields))  # type: ignore[arg-type]
+
+
+def test_an_array_is_taken_by_name_type_and_shape() -> None:
+    frame = decode(GOLDEN)
+    assert frame.array("output", np.float32, (None, 3)).shape == (1, 3)
+    for name, dtype, shape, said in (
+        ("mask", np.bool_, (2,), "no array 'mask'; it has output, kept"),
+        ("kept", np.int64, (2,), "array 'kept' is bool; expected int64"),
+        ("kept", np.bool_, (None, 2), r"has shape \(2,\); expected \(T, 2\)"),
+        ("output", np.float32, (None, 4), r"has shape \(1, 3\); expected \(T, 4\)"),
+        ("output", np.float32, (1,), r"expected \(1,\)"),
+    ):
+        with pytest.raises(FrameError, match=said):
+            frame.array(name, dtype, shape)

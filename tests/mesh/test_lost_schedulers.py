@@ -14,11 +14,11 @@ from airmoe.mesh import MeshClient
 from airmoe.scheduling import Jesa
 from tests.mesh.ports import free_address
 from tests.mesh.processes import NodeProcess
-from tests.mesh.steering import decided_by, wait_until, warnings_of
+from tests.mesh.steering import decided_by, schedulers, wait_until, warnings_of
 
 JESA, ALONE = "jesa:0.5:2", "des:0.5:2"
-TOLD_AT_ONCE_S = 0.5
-"""Longer than any answer takes here, shorter than any wait for a deadline."""
+HOURS_S = 3600.0
+"""Whoever waited for this deadline would not end in a test's time."""
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_a_query_without_time_does_not_make_the_scheduler_silent(
     client: MeshClient, add_scheduler: Callable[[int], NodeProcess], images: NDArray[np.uint8]
 ) -> None:
     add_scheduler(0)
-    wait_until(lambda: client.schedulers.liveliness.alive == {0})
+    wait_until(lambda: schedulers(client) == {0})
     client.predict(images, deadline_s=0.0)
     assert decided_by(client, images) == JESA
 
@@ -62,20 +62,19 @@ def test_a_killed_scheduler_is_done_without_and_logged_once(
 ) -> None:
     caplog.set_level(logging.INFO, "airmoe")
     scheduler = add_scheduler(0)
-    wait_until(lambda: client.schedulers.liveliness.alive == {0})
+    wait_until(lambda: schedulers(client) == {0})
     assert decided_by(client, images) == JESA
     assert warnings_of(caplog) == []
     scheduler.kill()
     for _ in range(5):
-        answer = client.predict(images)
+        answer = client.predict(images, deadline_s=HOURS_S)
         assert answer.dispatched.decided_by == ALONE
-        assert answer.elapsed_s < TOLD_AT_ONCE_S
         np.testing.assert_allclose(answer.probability_TC.sum(axis=1), 1, rtol=1e-5)
     (warning,) = warnings_of(caplog)
     assert "des:0.5:2 decides at this client instead of jesa:0.5:2" in warning
 
     again = add_scheduler(0)
-    wait_until(lambda: client.schedulers.liveliness.alive == {0})
+    wait_until(lambda: schedulers(client) == {0})
     assert decided_by(client, images) == JESA
     assert "a scheduler decides by jesa:0.5:2 again" in caplog.text
     again.kill()
@@ -91,22 +90,20 @@ def test_without_any_scheduler_the_fallback_decides(
     assert warning.startswith("no scheduler is alive; ")
 
 
-def test_a_frozen_scheduler_costs_one_query_half_its_deadline_and_the_next_nothing(
+def test_a_frozen_scheduler_costs_one_query_half_its_deadline_and_is_used_when_it_goes_on(
     client: MeshClient, add_scheduler: Callable[[int], NodeProcess], images: NDArray[np.uint8]
 ) -> None:
     scheduler = add_scheduler(0)
-    wait_until(lambda: client.schedulers.liveliness.alive == {0})
+    wait_until(lambda: schedulers(client) == {0})
     scheduler.freeze()
     answer = client.predict(images, deadline_s=1.0)
     assert answer.dispatched.decided_by == ALONE
-    assert 0.4 < answer.elapsed_s < 1.0
-    assert not answer.dispatched.degraded_T.any()
-    answer = client.predict(images, deadline_s=1.0)
+    assert client.schedulers.liveliness.askable == set()
+    answer = client.predict(images, deadline_s=HOURS_S)
     assert answer.dispatched.decided_by == ALONE
-    assert answer.elapsed_s < 0.4
-    wait_until(lambda: not client.schedulers.liveliness.alive)
+    wait_until(lambda: not schedulers(client))
     scheduler.thaw()
-    wait_until(lambda: client.schedulers.liveliness.alive == {0})
+    wait_until(lambda: schedulers(client) == {0})
     assert decided_by(client, images) == JESA
 
 
@@ -114,14 +111,23 @@ def test_a_query_that_waits_for_a_scheduler_does_so_no_longer_once_it_is_dead(
     client: MeshClient, add_scheduler: Callable[[int], NodeProcess], images: NDArray[np.uint8]
 ) -> None:
     scheduler = add_scheduler(0)
-    wait_until(lambda: client.schedulers.liveliness.alive == {0})
+    wait_until(lambda: schedulers(client) == {0})
     scheduler.freeze()
-    dies = threading.Timer(0.3, scheduler.kill)
+    asked = threading.Event()
+
+    def gate(payload_T: NDArray[np.float32], snr_db_TE: NDArray[np.float64] | None) -> NDArray[np.float32]:
+        asked.set()  # the scheduler is asked next
+        return client.gate(payload_T, snr_db_TE)
+
+    def kill() -> None:
+        asked.wait(30)
+        scheduler.kill()
+
+    dies = threading.Thread(target=kill)
     dies.start()
-    answer = client.predict(images, deadline_s=6.0)
+    answer = client.predict(images, gate=gate, deadline_s=HOURS_S)
     dies.join()
     assert answer.dispatched.decided_by == ALONE
-    assert 0.2 < answer.elapsed_s < 0.3 + TOLD_AT_ONCE_S
 
 
 def test_a_frozen_scheduler_and_a_frozen_expert_together_leave_time_to_route_again(
@@ -131,30 +137,28 @@ def test_a_frozen_scheduler_and_a_frozen_expert_together_leave_time_to_route_aga
     images: NDArray[np.uint8],
 ) -> None:
     scheduler = add_scheduler(0)
-    wait_until(lambda: client.schedulers.liveliness.alive == {0})
+    wait_until(lambda: schedulers(client) == {0})
     scheduler.freeze()
     remote_nodes[2].freeze()
-    answer = client.predict(images, deadline_s=1.2)
+    answer = client.predict(images, deadline_s=2.0)
+    assert answer.dispatched.decided_by == ALONE
     assert answer.dispatched.requested_TE[:, 3].any()
     assert answer.dispatched.rerouted_T.any()
-    assert answer.elapsed_s < 1.2
-    assert not answer.dispatched.degraded_T.any()
+    assert answer.dispatched.arrived_TE.any(axis=1).all()
 
 
 def test_the_next_scheduler_takes_over_and_the_lowest_node_takes_it_back(
     client: MeshClient, add_scheduler: Callable[[int], NodeProcess], images: NDArray[np.uint8]
 ) -> None:
     lowest, next_ = add_scheduler(0), add_scheduler(3)
-    wait_until(lambda: client.schedulers.liveliness.alive == {0, 3})
+    wait_until(lambda: schedulers(client) == {0, 3})
     assert decided_by(client, images) == JESA
     lowest.freeze()
     assert client.predict(images, deadline_s=1.0).dispatched.decided_by == ALONE
-    answer = client.predict(images, deadline_s=1.0)
-    assert answer.dispatched.decided_by == JESA, "while the lowest is silent, the next is asked"
-    assert answer.elapsed_s < 0.4
+    assert min(client.schedulers.liveliness.askable) == 3, "while the lowest is silent, the next is asked"
     lowest.kill()
-    wait_until(lambda: client.schedulers.liveliness.alive == {3})
+    wait_until(lambda: schedulers(client) == {3})
     assert decided_by(client, images) == JESA
     next_.kill()
-    wait_until(lambda: not client.schedulers.liveliness.alive)
+    wait_until(lambda: not schedulers(client))
     assert decided_by(client, images) == ALONE

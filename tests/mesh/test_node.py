@@ -3,9 +3,11 @@
 import json
 import shutil
 import socket
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 from airmoe.errors import AddressError, RunFolderError
 from airmoe.manifest import MANIFEST, Manifest, read_manifest
 from airmoe.mesh import Node, open_session
-from airmoe.mesh.frame import MAX_BODY_BYTES, Frame, WireType, decode, encode
+from airmoe.mesh.frame import MAX_FRAME_BYTES, Frame, Kind, WireType, decode, encode
 from airmoe.mesh.keys import expert_key, layer_key
 from airmoe.mesh.networks import OnnxNetwork
 from airmoe.mesh.node import QUEUE_LIMIT
@@ -23,6 +25,7 @@ from tests.mesh.ports import free_address
 from tests.mesh.processes import NodeProcess, node_processes
 
 DEADLINE_S = 10.0
+FEATURES = 400
 
 
 class Asker:
@@ -30,9 +33,11 @@ class Asker:
 
     def __init__(self, manifest: Manifest, session: zenoh.Session) -> None:
         self.session = session
-        self.key = expert_key(manifest.mesh, manifest.model_hash, manifest.layer, manifest.expert)
-        features_TF = np.random.default_rng(1).random((5, manifest.features), np.float32)
-        self.request = Frame(features_TF, 42, manifest.model_hash, manifest.layer, manifest.expert, 5000)
+        self.key = expert_key(manifest.mesh, manifest.model_hash, 1, manifest.node, manifest.node)
+        features_TF = np.random.default_rng(1).random((5, FEATURES), np.float32)
+        self.request = Frame(
+            Kind.PAYLOADS, {"payload": features_TF}, 42, manifest.model_hash, 1, manifest.node, 5000
+        )
 
     def get(self, payload: bytes | None, key: str | None = None) -> zenoh.Reply:
         (reply,) = self.session.get(key or self.key, payload=payload, timeout=DEADLINE_S)
@@ -50,8 +55,8 @@ class Asker:
 
 
 def wait_for_token(session: zenoh.Session, manifest: Manifest) -> None:
-    key = layer_key(manifest.mesh, manifest.model_hash, manifest.layer)
-    subscriber = session.liveliness().declare_subscriber(f"{key}/*", history=True)
+    key = layer_key(manifest.mesh, manifest.model_hash, 1)
+    subscriber = session.liveliness().declare_subscriber(f"{key}/**", history=True)
     subscriber.recv()
     subscriber.undeclare()
 
@@ -66,14 +71,24 @@ def asker(folders: list[Path], manifest: Manifest) -> Iterator[Asker]:
 
 @pytest.fixture
 def expected(folders: list[Path], asker: Asker) -> NDArray[np.float32]:
-    return OnnxNetwork(folders[0] / "expert.onnx", {"input": (400,)}, (10,))(asker.request.array)
+    expert = OnnxNetwork(folders[0] / "expert-0.onnx", {"input": (FEATURES,)}, (10,))
+    return expert(asker.request.arrays["payload"])
+
+
+def output_of(reply: Frame) -> NDArray[np.float32]:
+    return reply.arrays["output"]
+
+
+def with_payload(request: Frame, payload_T: NDArray[Any], **changes: Any) -> Frame:
+    return replace(request, arrays={"payload": payload_T}, **changes)
 
 
 def test_a_node_answers_what_its_expert_computes(asker: Asker, expected: NDArray[np.float32]) -> None:
     reply = asker.answer(asker.request)
-    np.testing.assert_array_equal(reply.array, expected)
-    assert reply.is_reply
+    np.testing.assert_array_equal(output_of(reply), expected)
+    assert reply.kind == Kind.OUTPUTS
     assert (reply.request_id, reply.model_hash) == (42, asker.request.model_hash)
+    assert (reply.layer, reply.expert, reply.remaining_ms) == (1, 0, 0)
 
 
 @pytest.mark.parametrize("wire_type", ["float16", "bfloat16"])
@@ -82,48 +97,61 @@ def test_a_node_answers_in_the_type_it_was_asked_in(
 ) -> None:
     reply = asker.answer(replace(asker.request, wire_type=wire_type))
     assert reply.wire_type == wire_type
-    np.testing.assert_allclose(reply.array, expected, atol=0.05)
+    np.testing.assert_allclose(output_of(reply), expected, atol=0.05)
 
 
 def test_a_question_to_all_experts_reaches_the_node_too(
     asker: Asker, manifest: Manifest, expected: NDArray[np.float32]
 ) -> None:
-    everyone = f"{layer_key(manifest.mesh, manifest.model_hash, manifest.layer)}/*"
-    np.testing.assert_array_equal(asker.answer(asker.request, everyone).array, expected)
+    everyone = f"{layer_key(manifest.mesh, manifest.model_hash, 1)}/*/*"
+    np.testing.assert_array_equal(output_of(asker.answer(asker.request, everyone)), expected)
 
 
 def test_no_items_get_no_answers(asker: Asker) -> None:
-    assert asker.answer(replace(asker.request, array=np.empty((0, 400), np.float32))).array.shape == (0, 10)
+    nothing = with_payload(asker.request, np.empty((0, FEATURES), np.float32))
+    assert output_of(asker.answer(nothing)).shape == (0, 10)
 
 
 NAN = np.full((1, 400), np.nan, np.float32)
 INFINITE = np.full((1, 400), np.inf, np.float32)
-REFUSED = {
+REFUSED: dict[str, tuple[Callable[[Frame], bytes | None], str]] = {
     "no payload": (lambda request: None, "the request has 0 bytes"),
     "no frame": (lambda request: b"GET / HTTP/1.1\r\n\r\n" * 9, "begins with b'GET '"),
     "truncated": (lambda request: encode(request)[:-1], "expected these to agree"),
-    "oversized": (lambda request: bytes(MAX_BODY_BYTES + 1000), "the request has 67109864 bytes; expected"),
+    "oversized": (lambda request: bytes(MAX_FRAME_BYTES + 1), f"has {MAX_FRAME_BYTES + 1} bytes; expected"),
     "another model": (
         lambda request: encode(replace(request, model_hash="f" * 16)),
         "('ffffffffffffffff', ",
     ),
     "another layer": (lambda request: encode(replace(request, layer=9)), "9, 0); this node serves"),
     "another expert": (lambda request: encode(replace(request, expert=7)), ", 7); this node serves"),
+    "no expert": (lambda request: encode(replace(request, expert=None)), ", None); this node serves"),
     "too wide": (
-        lambda request: encode(replace(request, array=np.zeros((2, 401), np.float32))),
+        lambda request: encode(with_payload(request, np.zeros((2, 401), np.float32))),
         "shape (2, 401); expected (T, 400)",
     ),
     "one dimension": (
-        lambda request: encode(replace(request, array=np.zeros(400, np.float32))),
+        lambda request: encode(with_payload(request, np.zeros(400, np.float32))),
         "shape (400,); expected (T, 400)",
     ),
     "no dimension": (
-        lambda request: encode(replace(request, array=np.zeros((), np.float32))),
+        lambda request: encode(with_payload(request, np.zeros((), np.float32))),
         "shape (); expected (T, 400)",
     ),
-    "NaN": (lambda request: encode(replace(request, array=NAN)), "not finite"),
-    "infinite": (lambda request: encode(replace(request, array=INFINITE)), "not finite"),
-    "a reply": (lambda request: encode(replace(request, is_reply=True)), "expected (T, 400)"),
+    "float64": (
+        lambda request: encode(with_payload(request, np.zeros((2, 400)))),
+        "array 'payload' is float64; expected float32",
+    ),
+    "another array": (
+        lambda request: encode(replace(request, arrays={"features": np.zeros((2, 400), np.float32)})),
+        "no array 'payload'; it has features",
+    ),
+    "NaN": (lambda request: encode(with_payload(request, NAN)), "not finite"),
+    "infinite": (lambda request: encode(with_payload(request, INFINITE)), "not finite"),
+    "a reply": (
+        lambda request: encode(replace(request, kind=Kind.OUTPUTS)),
+        "the frame is OUTPUTS; expected PAYLOADS",
+    ),
     "too late": (lambda request: encode(replace(request, remaining_ms=0)), "too late: waited 0.0"),
 }
 
@@ -134,11 +162,13 @@ def test_a_bad_request_is_refused_with_the_reason_and_the_next_one_is_served(
 ) -> None:
     make, reason = REFUSED[case]
     assert reason in asker.refusal(make(asker.request))
-    np.testing.assert_array_equal(asker.answer(asker.request).array, expected)
+    np.testing.assert_array_equal(output_of(asker.answer(asker.request)), expected)
 
 
 def test_a_full_queue_refuses_as_overloaded_and_drains(asker: Asker, expected: NDArray[np.float32]) -> None:
-    long_work = encode(replace(asker.request, array=np.zeros((40_000, 400), np.float32), remaining_ms=60_000))
+    long_work = encode(
+        with_payload(asker.request, np.zeros((40_000, FEATURES), np.float32), remaining_ms=60_000)
+    )
     short_work = encode(replace(asker.request, remaining_ms=60_000))
     pending = [
         asker.session.get(
@@ -154,16 +184,16 @@ def test_a_full_queue_refuses_as_overloaded_and_drains(asker: Asker, expected: N
     refusals = [reply.err.payload.to_bytes().decode() for reply in replies if reply.err is not None]
     assert set(refusals) == {"overloaded: too many requests are waiting"}
     assert len(replies) - len(refusals) >= QUEUE_LIMIT, "what was accepted is answered"
-    np.testing.assert_array_equal(asker.answer(asker.request).array, expected)
+    np.testing.assert_array_equal(output_of(asker.answer(asker.request)), expected)
 
 
 def test_requests_of_too_many_bytes_together_are_refused_as_overloaded(
     asker: Asker, expected: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    large = encode(replace(asker.request, array=np.tile(asker.request.array, (2, 1))))
+    large = encode(with_payload(asker.request, np.zeros((10, FEATURES), np.float32)))
     monkeypatch.setattr("airmoe.mesh.node.MAX_WAITING_BYTES", len(large) - 1)
     assert asker.refusal(large) == "overloaded: too many requests are waiting"
-    np.testing.assert_array_equal(asker.answer(asker.request).array, expected)
+    np.testing.assert_array_equal(output_of(asker.answer(asker.request)), expected)
 
 
 def test_a_node_outlives_whoever_asked(folders: list[Path], manifest: Manifest, address: str) -> None:
@@ -171,7 +201,7 @@ def test_a_node_outlives_whoever_asked(folders: list[Path], manifest: Manifest, 
         with open_session(connect=[address]) as session:
             wait_for_token(session, manifest)
             asker = Asker(manifest, session)
-            bad = encode(replace(asker.request, array=NAN))
+            bad = encode(with_payload(asker.request, NAN))
             pending = [session.get(asker.key, payload=bad) for _ in range(50)]
         del pending
         with open_session(connect=[address]) as session:
@@ -192,8 +222,8 @@ def test_a_closed_node_frees_its_port_and_leaves_the_mesh(
 ) -> None:
     node = Node(folders[0], address)
     with open_session(free_address(), [address]) as session:
-        key = layer_key(manifest.mesh, manifest.model_hash, manifest.layer)
-        tokens = session.liveliness().declare_subscriber(f"{key}/*", history=True)
+        key = layer_key(manifest.mesh, manifest.model_hash, 1)
+        tokens = session.liveliness().declare_subscriber(f"{key}/**", history=True)
         assert tokens.recv().kind == zenoh.SampleKind.PUT
         node.close()
         assert tokens.recv().kind == zenoh.SampleKind.DELETE
@@ -207,7 +237,7 @@ def test_a_node_does_not_listen_off_this_machine(folders: list[Path]) -> None:
 
 
 def damage(folder: Path, what: str) -> None:
-    expert, manifest = folder / "expert.onnx", folder / MANIFEST
+    expert, manifest = folder / "expert-0.onnx", folder / MANIFEST
     fields = json.loads(manifest.read_text())
     match what:
         case "no folder":
@@ -229,9 +259,10 @@ def damage(folder: Path, what: str) -> None:
         case "model hash":
             manifest.write_text(json.dumps(fields | {"model_hash": "../../etc"}))
         case "payload":
-            manifest.write_text(json.dumps(fields | {"payload": [401]}))
+            fields["layers"][0]["payload"] = [401]
+            manifest.write_text(json.dumps(fields))
         case "expert not hashed":
-            fields["sha256"].pop("expert.onnx")
+            fields["sha256"].pop("expert-0.onnx")
             manifest.write_text(json.dumps(fields))
 
 
@@ -240,14 +271,14 @@ def damage(folder: Path, what: str) -> None:
     [
         ("no folder", "manifest.json does not exist"),
         ("no manifest", "manifest.json does not exist"),
-        ("no expert", "expert.onnx cannot be read"),
-        ("one bit of the expert", "expert.onnx is damaged: SHA-256"),
+        ("no expert", "expert-0.onnx cannot be read"),
+        ("one bit of the expert", "expert-0.onnx is damaged: SHA-256"),
         ("half a manifest", "manifest.json is damaged"),
         ("binary manifest", "manifest.json is damaged"),
         ("unknown key", "extra"),
         ("model hash", "model_hash"),
-        ("payload", "expert.onnx takes items of shape"),
-        ("expert not hashed", "expert.onnx is damaged"),
+        ("payload", "expert-0.onnx takes items of shape"),
+        ("expert not hashed", "sha256 does not fit expert-0.onnx; expected exactly"),
     ],
 )
 def test_a_damaged_folder_is_not_served(own_copy: Path, address: str, what: str, named: str) -> None:
@@ -260,9 +291,22 @@ def test_a_damaged_folder_is_not_served(own_copy: Path, address: str, what: str,
 
 
 def test_a_node_needs_no_more_than_its_own_files(own_copy: Path, address: str) -> None:
-    shutil.rmtree(own_copy.parent.parent / "shared")
-    with Node(own_copy, address) as node:
-        assert node.manifest == read_manifest(own_copy)
+    alone = own_copy.rename(own_copy.parent.parent.parent / "elsewhere")
+    shutil.rmtree(own_copy.parent.parent)
+    with Node(alone, address) as node:
+        assert node.manifest == read_manifest(alone)
+
+
+def test_a_declaration_that_fails_closes_the_session_again(
+    folders: list[Path], address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airmoe.mesh.node.expert_key", lambda *place: "not//a key")
+    threads = threading.active_count()
+    with pytest.raises(zenoh.ZError):
+        Node(folders[0], address)
+    with socket.create_server(("127.0.0.1", int(address.rpartition(":")[2]))):
+        pass
+    assert threading.active_count() == threads, "the worker has ended"
 
 
 @pytest.fixture(scope="module")
@@ -272,7 +316,7 @@ def process(folders: list[Path], manifest: Manifest) -> Iterator[NodeProcess]:
             wait_for_token(session, manifest)
             asker = Asker(manifest, session)
             for _ in range(20):
-                asker.answer(replace(asker.request, array=np.zeros((64, 400), np.float32)))
+                asker.answer(with_payload(asker.request, np.zeros((64, FEATURES), np.float32)))
         yield process
 
 

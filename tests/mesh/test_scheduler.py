@@ -2,7 +2,6 @@
 
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -12,13 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 import zenoh
+from numpy.typing import NDArray
 
 from airmoe.errors import InvalidInputError
-from airmoe.links import Links, Ofdma
+from airmoe.links import Links
 from airmoe.manifest import Manifest, read_manifest, write_manifest
 from airmoe.mesh import Node, open_session, simulated_links
-from airmoe.mesh.frame import encode
-from airmoe.mesh.scheduler import MAX_SLOT_BYTES, MAX_SLOT_REQUESTS, Scheduler
+from airmoe.mesh.frame import Kind, encode
+from airmoe.mesh.scheduler import Scheduler
+from airmoe.mesh.slot_decision import SlotDecision
+from airmoe.mesh.slot_queue import MAX_SLOT_BYTES, MAX_SLOT_REQUESTS, SlotQueue, Waiting
 from airmoe.scheduling import Cost, Homogeneous, Jesa, Routing, Slot, TopK, allocate_subcarriers
 from tests.mesh.ports import free_address
 from tests.mesh.processes import NodeProcess
@@ -26,7 +28,7 @@ from tests.mesh.slot_asker import (
     BITS,
     EXPERTS,
     SlotAsker,
-    array_of,
+    arrays_of,
     decided,
     items_of,
     refusal,
@@ -36,6 +38,9 @@ from tests.mesh.slot_asker import (
 
 SLOT_MS = 250.0
 """Long enough that all requests of a test fall into one slot even where the machine is busy."""
+
+AN_HOUR_S = 3600.0
+"""Whoever waited for such a slot would not end in a test's time."""
 
 
 @dataclass
@@ -152,36 +157,67 @@ def test_a_source_may_ask_twice_in_a_slot(asker: SlotAsker, links: Links) -> Non
     np.testing.assert_array_equal(mask_TE, routed_together(links, one, other).mask_TE)
 
 
-def test_a_slot_closes_when_its_time_is_over(asker: SlotAsker) -> None:
-    begin = time.monotonic()
-    decided(asker.send(asker.frame(items_of(1))))
-    assert SLOT_MS / 1000 <= time.monotonic() - begin < SLOT_MS / 1000 + 0.5
+@pytest.fixture
+def gathered(monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
+    """Released once for every request that comes to a scheduler."""
+    gathered, add = threading.Semaphore(0), SlotQueue.add
+
+    def counted(self: SlotQueue[Any], request: Waiting[Any]) -> bool:
+        added = add(self, request)
+        gathered.release()
+        return added
+
+    monkeypatch.setattr(SlotQueue, "add", counted)
+    return gathered
 
 
-def test_what_gathers_while_a_slot_is_decided_does_not_wait_for_another(
-    folders: list[Path], manifest: Manifest
+def wait_for(gathered: threading.Semaphore, requests: int) -> None:
+    for _ in range(requests):
+        assert gathered.acquire(timeout=30)
+
+
+def test_what_gathers_while_a_slot_is_decided_is_decided_together(
+    folders: list[Path], manifest: Manifest, gathered: threading.Semaphore
 ) -> None:
-    def slowly(routing: Routing) -> Routing:
-        time.sleep(0.6)
+    deciding, go_on = threading.Event(), threading.Event()
+
+    def held_up(routing: Routing) -> Routing:
+        deciding.set()
+        assert go_on.wait(30)
         return routing
 
-    policy = Watched(slowly)
-    with scheduling(folders[0], manifest, policy, slot_ms=300) as asker:
-        begin = time.monotonic()
+    policy = Watched(held_up)
+    with scheduling(folders[0], manifest, policy, slot_ms=0) as asker:
         first = asker.send(asker.frame(items_of(0)))
-        time.sleep(0.4)  # the first slot has closed and is being decided
+        assert deciding.wait(30)
         late = [asker.send(asker.frame(items_of(source))) for source in (1, 2)]
+        wait_for(gathered, 3)
+        go_on.set()
         for each in (first, *late):
             decided(each)
-        assert len(policy.slots) == 1 + 2
-        assert time.monotonic() - begin < 0.3 + 0.6 + 0.6 + 0.25, "another slot was waited for"
+    assert [len(slot.source_T) for slot in policy.slots] == [1, 20, 40]
 
 
 GOOD = items_of(1)
-NAN, NEGATIVE, INFINITE = (array_of(GOOD) for _ in range(3))
-NAN[3, 2], NEGATIVE[3, 2], INFINITE[3, 2] = np.nan, -0.1, np.inf
-HALF, FREE, DEAR, ODD = (array_of(GOOD) for _ in range(4))
-HALF[4, 7], FREE[2, 0], DEAR[2, 0], ODD[0, 0] = 0.5, 0, BITS + 1, np.nan
+
+
+def asking(**changes: Any) -> Callable[[SlotAsker], Any]:
+    return lambda asker: asker.frame(GOOD, arrays=arrays_of(GOOD, **changes))
+
+
+def with_score(score: float) -> NDArray[np.float64]:
+    scores_TE = GOOD.scores_TE.astype(np.float64)
+    scores_TE[3, 1] = score
+    return scores_TE
+
+
+def with_bits(bits: float) -> NDArray[np.float64]:
+    bits_T = np.full(len(GOOD.scores_TE), float(BITS))
+    bits_T[2] = bits
+    return bits_T
+
+
+NOTHING = replace(GOOD, scores_TE=GOOD.scores_TE[:0], reachable_TE=GOOD.reachable_TE[:0])
 REFUSED: dict[str, tuple[Callable[[SlotAsker], Any], str]] = {
     "no payload": (lambda a: None, "the request has 0 bytes"),
     "no frame": (lambda a: b"GET / HTTP/1.1\r\n\r\n" * 9, "begins with b'GET '"),
@@ -192,31 +228,30 @@ REFUSED: dict[str, tuple[Callable[[SlotAsker], Any], str]] = {
     "another model": (lambda a: a.frame(GOOD, model_hash="f" * 16), "('ffffffffffffffff', 1); this sched"),
     "another layer": (lambda a: a.frame(GOOD, layer=2), ", 2); this scheduler serves"),
     "another policy": (
-        lambda a: a.frame(GOOD, array=array_of(GOOD, "jesa:0.3:2")),
-        "the policies differ: here it is jesa:0.5:2",
+        asking(policy=np.frombuffer(b"jesa:0.3:2", np.uint8)),
+        "the policies differ: here it is jesa:0.5:2, there jesa:0.3:2",
     ),
-    "no policy": (lambda a: a.frame(GOOD, array=ODD), "the policies differ"),
-    "unknown source": (lambda a: a.frame(GOOD, expert=EXPERTS), "the source is node 4; expected less than 4"),
-    "a reply": (lambda a: a.frame(GOOD, is_reply=True), "expected a request in float32"),
-    "narrow": (lambda a: a.frame(GOOD, wire_type="float16"), "expected a request in float32"),
-    "features": (
-        lambda a: a.frame(GOOD, array=np.zeros((20, 400), np.float32)),
-        "(20, 400); expected (1 + T",
-    ),
-    "no items": (lambda a: a.frame(GOOD, array=array_of(GOOD)[:1]), "shape (1, 9); expected (1 + T, 9)"),
-    "flat": (lambda a: a.frame(GOOD, array=array_of(GOOD).ravel()), "shape (189,); expected"),
-    "no dimension": (lambda a: a.frame(GOOD, array=np.zeros((), np.float32)), "shape (); expected"),
-    "a score too many": (lambda a: a.frame(GOOD, array=np.ones((3, 10), np.float32)), "shape (3, 10)"),
-    "NaN": (lambda a: a.frame(GOOD, array=NAN), "scores of the request are nan; expected finite and >= 0"),
-    "negative": (lambda a: a.frame(GOOD, array=NEGATIVE), "scores of the request are -0.1; expected"),
-    "infinite": (lambda a: a.frame(GOOD, array=INFINITE), "scores of the request are inf; expected"),
+    "no policy": (asking(policy=None), "no array 'policy'; it has source, node, bits, scores, reachable"),
+    "unknown source": (asking(source=np.int64(EXPERTS)), "the source is node 4; expected less than 4"),
+    "a source below": (asking(source=np.int64(-1)), "the source is node -1; expected less than 4"),
+    "another node": (asking(node=np.array([0, 1, 2, 2])), "node of expert 3 is 2; expected one of [3]"),
+    "a reply": (lambda a: a.frame(GOOD, kind=Kind.SCHEDULE), "the frame is SCHEDULE; expected ITEMS"),
+    "payloads": (lambda a: a.frame(GOOD, kind=Kind.PAYLOADS), "the frame is PAYLOADS; expected ITEMS"),
+    "narrow": (asking(scores=GOOD.scores_TE), "array 'scores' is float32; expected float64"),
+    "no items": (lambda a: a.frame(GOOD, arrays=arrays_of(NOTHING)), "has no items; expected at least one"),
+    "flat": (asking(scores=with_score(0).ravel()), "'scores' has shape (80,); expected (T, 4)"),
+    "a score too many": (asking(scores=np.ones((20, 5))), "'scores' has shape (20, 5); expected (T, 4)"),
+    "an item too few": (asking(bits=with_bits(1)[1:]), "'bits' has shape (19,); expected (20,)"),
+    "NaN": (asking(scores=with_score(np.nan)), "scores of the request are nan; expected finite and >= 0"),
+    "negative": (asking(scores=with_score(-0.1)), "scores of the request are -0.1; expected"),
+    "infinite": (asking(scores=with_score(np.inf)), "scores of the request are inf; expected"),
     "half reachable": (
-        lambda a: a.frame(GOOD, array=HALF),
-        "reachable of the request are 0.5; expected 0 or 1",
+        asking(reachable=np.full((20, 4), 0.5)),
+        "array 'reachable' is float64; expected bool",
     ),
-    "no bits": (lambda a: a.frame(GOOD, array=FREE), "bits of the request are 0; expected 1 to 12832"),
-    "too many bits": (lambda a: a.frame(GOOD, array=DEAR), "bits of the request are 12833; expected 1 to"),
-    "too late": (lambda a: a.frame(GOOD, remaining_ms=int(SLOT_MS / 5)), "too late: waited 0."),
+    "no bits": (asking(bits=with_bits(0)), "bits of the request are 0; expected 1 to 12832"),
+    "too many bits": (asking(bits=with_bits(BITS + 1)), "bits of the request are 12833; expected 1 to"),
+    "too late": (lambda a: a.frame(GOOD, remaining_ms=0), "too late: waited 0."),
 }
 
 
@@ -239,7 +274,7 @@ def test_a_bad_request_is_refused_alone_and_the_slot_of_the_others_is_decided(
 def test_too_many_bytes_together_are_refused_as_overloaded_and_the_next_slot_is_served(
     asker: SlotAsker, links: Links
 ) -> None:
-    large = asker.frame(items_of(1, 10_000))  # 360 kB: two of them fit
+    large = asker.frame(items_of(1, 10_000))  # 450 kB: two of them fit
     for _ in range(2):
         replies = [reply_in(each) for each in [asker.send(large) for _ in range(4)]]
         refusals = [reply.err.payload.to_bytes().decode() for reply in replies if reply.err is not None]
@@ -248,24 +283,33 @@ def test_too_many_bytes_together_are_refused_as_overloaded_and_the_next_slot_is_
     np.testing.assert_array_equal(mask_TE, routed_together(links, GOOD).mask_TE)
 
 
-def test_a_request_with_an_attachment_is_refused_at_once(asker: SlotAsker, links: Links) -> None:
-    begin = time.monotonic()
-    refused = reply_in(asker.send(asker.frame(GOOD), attachment=b"more"))
-    assert time.monotonic() - begin < SLOT_MS / 1000
-    assert refused.err is not None
-    assert b"bytes alone" in refused.err.payload.to_bytes()
+def test_a_request_with_an_attachment_is_refused(asker: SlotAsker, links: Links) -> None:
+    assert "bytes alone" in refusal(asker.send(asker.frame(GOOD), attachment=b"more"))
     mask_TE = decided(asker.send(asker.frame(GOOD))).mask_TE
     np.testing.assert_array_equal(mask_TE, routed_together(links, GOOD).mask_TE)
 
 
-def test_too_many_requests_are_refused_as_overloaded_and_the_next_slot_is_served(asker: SlotAsker) -> None:
-    one = encode(asker.frame(items_of(1, 1)))
-    begin = time.monotonic()
-    pending = [asker.send(one) for _ in range(MAX_SLOT_REQUESTS + 30)]
-    assert time.monotonic() - begin < SLOT_MS / 1000, "they were not sent within one slot"
-    replies = [reply_in(each) for each in pending]
-    assert sum(reply.err is not None for reply in replies) == 30
-    decided(asker.send(asker.frame(GOOD)))
+def test_too_many_requests_are_refused_as_overloaded_and_the_next_slot_is_served(
+    folders: list[Path], manifest: Manifest, gathered: threading.Semaphore
+) -> None:
+    deciding, go_on = threading.Event(), threading.Event()
+
+    def held_up(routing: Routing) -> Routing:
+        deciding.set()
+        assert go_on.wait(60)
+        return routing
+
+    with scheduling(folders[0], manifest, Watched(held_up), slot_ms=0) as asker:
+        one = encode(asker.frame(items_of(1, 1), remaining_ms=60_000))
+        first = asker.send(one)
+        assert deciding.wait(30)
+        pending = [asker.send(one) for _ in range(MAX_SLOT_REQUESTS + 30)]
+        wait_for(gathered, 1 + len(pending))
+        go_on.set()
+        replies = [reply_in(each) for each in pending]
+        assert sum(reply.err is not None for reply in replies) == 30
+        for each in (first, asker.send(asker.frame(GOOD))):
+            decided(each)
 
 
 def raise_an_error(routing: Routing) -> Routing:
@@ -305,24 +349,20 @@ def test_a_policy_that_fails_refuses_its_slot_and_the_next_one_is_served(
 
 
 def test_closing_answers_what_was_accepted_without_waiting_for_the_slot(
-    folders: list[Path], manifest: Manifest, links: Links
+    manifest: Manifest, links: Links, address: str, gathered: threading.Semaphore
 ) -> None:
-    address = free_address()
-    node = Node(folders[0], address, schedule=Jesa(), slot_ms=500)
-    with open_session(free_address(), [address]) as session:
-        asker = SlotAsker(manifest, session)
-        tokens = session.liveliness().declare_subscriber(asker.key, history=True)
+    with open_session(address) as here, open_session(connect=[address]) as there:
+        scheduler = Scheduler(here, SlotDecision(Jesa(), manifest, 1, links), AN_HOUR_S)
+        asker = SlotAsker(manifest, there)
+        tokens = there.liveliness().declare_subscriber(asker.key, history=True)
         assert tokens.recv().kind == zenoh.SampleKind.PUT
-        begin = time.monotonic()
-        pending = asker.send(asker.frame(GOOD))
-        time.sleep(0.2)
-        closing = threading.Thread(target=node.close)
-        closing.start()
+        pending = asker.send(asker.frame(GOOD, remaining_ms=60_000))
+        wait_for(gathered, 1)
+        scheduler.close()
         np.testing.assert_array_equal(decided(pending).mask_TE, routed_together(links, GOOD).mask_TE)
-        closing.join(5)
-        assert time.monotonic() - begin < 0.45
         assert tokens.recv().kind == zenoh.SampleKind.DELETE
         assert list(asker.send(asker.frame(GOOD))) == []
+        scheduler.close()
 
 
 UNFIT: dict[str, tuple[dict[str, Any], str]] = {
@@ -345,15 +385,18 @@ def test_what_cannot_schedule_is_refused_before_the_node_listens(
         pass
 
 
-def test_a_policy_that_puts_two_links_on_one_subcarrier_cannot_schedule(manifest: Manifest) -> None:
-    flat = Links.from_snr(10.0, Ofdma(subcarriers=128), nodes=manifest.experts)
-    with pytest.raises(InvalidInputError, match=r"^schedule is 'lower-bound:0.5:2'; expected a policy that"):
-        Scheduler(LowerBound(0.5, 2), manifest, flat)
+def test_a_policy_that_puts_two_links_on_one_subcarrier_cannot_schedule(
+    manifest: Manifest, links: Links
+) -> None:
+    crowded = Watched(lambda routing: replace(routing, subcarrier_NN=np.full((4, 4), 7)))
+    crowded.slots.append(Slot([0], [0]))  # spoilt from the first decision on
+    with pytest.raises(InvalidInputError, match=r"^schedule is 'jesa:0.5:2'; expected a policy that gives"):
+        SlotDecision(crowded, manifest, 1, links)
 
 
 def test_any_joint_policy_can_be_scheduled(folders: list[Path], manifest: Manifest) -> None:
     with scheduling(folders[0], manifest, Homogeneous(0.4, 2), slot_ms=0) as asker:
-        reply = reply_in(asker.send(asker.frame(GOOD, array=array_of(GOOD, "homogeneous:0.4:2"))))
+        reply = reply_in(asker.send(asker.frame(GOOD, arrays=arrays_of(GOOD, "homogeneous:0.4:2"))))
         assert reply.ok is not None
 
 
@@ -363,7 +406,7 @@ def test_a_node_offers_no_schedule_unless_told_to(
     with Node(folders[0], address), open_session(connect=[address]) as session:
         key = SlotAsker(manifest, session).key
         found = [str(r.ok.key_expr) for r in session.liveliness().get("airmoe/**", timeout=2.0) if r.ok]
-        assert key.rpartition("/scheduler")[0] + "/0" in found
+        assert key.rpartition("/scheduler")[0] + "/0/0" in found
         assert key not in found
 
 

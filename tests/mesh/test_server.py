@@ -3,21 +3,22 @@
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from airmoe.errors import InvalidInputError, NoExpertReachedError, RunFolderError
 from airmoe.links import Links, LinkSnr
 from airmoe.manifest import RadioSpec, read_manifest, write_manifest
 from airmoe.mesh import MeshClient, Node, simulated_links
-from airmoe.scheduling import All, Jesa, Local, LowerBound, TopK, make_policy
+from airmoe.scheduling import All, Cost, Jesa, Local, Routing, Slot, TopK, make_policy
 from tests.mesh.exported import EXPERTS, SERVER_NODE, ServerRun, links_at
 from tests.mesh.ports import free_address
 from tests.mesh.processes import NodeProcess, node_processes
-from tests.mesh.steering import counts, prefer, warnings_of
+from tests.mesh.steering import answer_to, counts, prefer, warnings_of
 
 torch = pytest.importorskip("torch")
 
@@ -34,13 +35,8 @@ def client(server_run: ServerRun, expert_nodes: list[NodeProcess]) -> Iterator[M
 
 @pytest.fixture(scope="module")
 def links(client: MeshClient) -> Links:
-    """The links of the run."""
-    return client.links
-
-
-def test_the_run_has_links_for_its_experts_and_the_server(client: MeshClient, links: Links) -> None:
-    radio = client.manifest.radio
-    np.testing.assert_array_equal(links.gain_NNM, simulated_links(radio, EXPERTS + 1).gain_NNM)
+    """The links of the run, between its experts and the server."""
+    return simulated_links(client.manifest.radio, EXPERTS + 1)
 
 
 @pytest.mark.parametrize("policy", ["topk:1", "topk:2", "des:0.5:2", "all", "best-link:2", "jesa:0.5:2"])
@@ -49,9 +45,9 @@ def test_the_mesh_answers_as_the_mixture_does_over_an_ideal_radio(
 ) -> None:
     from airmoe.nn import IdealRadioCarrier
 
-    client.policy = server_run.model.policy = make_policy(policy)
-    server_run.model.carrier = IdealRadioCarrier(links)
-    answer, expected = client.predict(images), server_run.in_one_process(images)
+    decides = make_policy(policy)
+    expected = server_run.in_one_process(images, decides, IdealRadioCarrier(links))
+    answer = answer_to(client, images, policy=decides)
     np.testing.assert_allclose(answer.probability_TC, expected.y_TC.numpy(), atol=1e-5, rtol=0)
     np.testing.assert_allclose(answer.scores_TE, expected.scores_TE.numpy(), atol=1e-5, rtol=0)
     np.testing.assert_array_equal(answer.dispatched.requested_TE, expected.dispatched.requested_TE)
@@ -66,11 +62,11 @@ def test_the_mesh_answers_as_the_mixture_does_with_all_experts_at_hand(
 ) -> None:
     from airmoe.nn import LocalCarrier
 
-    client.policy = server_run.model.policy = make_policy(policy)
-    server_run.model.carrier = LocalCarrier()
+    decides = make_policy(policy)
     seen = LinkSnr(links.snr_db(np.full(len(images), SERVER_NODE), np.arange(EXPERTS)))
-    expected = server_run.in_one_process(images, seen).y_TC.numpy()
-    np.testing.assert_allclose(client.predict(images).probability_TC, expected, atol=1e-5, rtol=0)
+    expected = server_run.in_one_process(images, decides, LocalCarrier(), seen).y_TC.numpy()
+    answer = answer_to(client, images, policy=decides)
+    np.testing.assert_allclose(answer.probability_TC, expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("policy", ["topk:1", "topk:2", "all", "cheapest:2"])
@@ -89,10 +85,10 @@ def test_over_analog_links_without_noise_the_mesh_answers_and_charges_as_the_ana
         transmission="analog",
     ) as client:
         client.wait_for_nodes(EXPERTS)
-        answer = client.predict(images)
-    server_run.model.policy, server_run.model.carrier = make_policy(policy), RadioCarrier(Analog(), clear)
+        answer = answer_to(client, images)
     no_noise = LinkSnr(np.full((len(images), EXPERTS), np.inf), np.full((len(images), EXPERTS), NO_NOISE_DB))
-    expected = server_run.in_one_process(images, no_noise)
+    radio = RadioCarrier(Analog(), clear)
+    expected = server_run.in_one_process(images, make_policy(policy), radio, no_noise)
     np.testing.assert_allclose(answer.probability_TC, expected.y_TC.numpy(), atol=1e-5, rtol=0)
     np.testing.assert_array_equal(answer.dispatched.requested_TE, expected.dispatched.requested_TE)
     np.testing.assert_allclose(answer.dispatched.energy_j_T, expected.dispatched.energy_j_T, rtol=1e-12)
@@ -101,8 +97,7 @@ def test_over_analog_links_without_noise_the_mesh_answers_and_charges_as_the_ana
 def test_an_answer_tells_what_the_gate_saw(
     client: MeshClient, links: Links, images: NDArray[np.uint8]
 ) -> None:
-    client.policy = TopK(1)
-    answer = client.predict(images)
+    answer = answer_to(client, images, policy=TopK(1))
     expected = links.snr_db(np.full(len(images), SERVER_NODE), np.arange(EXPERTS))
     np.testing.assert_array_equal(answer.snr_db_TE, expected)
     assert answer.transmission == "ideal"
@@ -111,9 +106,8 @@ def test_an_answer_tells_what_the_gate_saw(
 def test_a_policy_that_wants_the_own_expert_reaches_nobody(
     client: MeshClient, images: NDArray[np.uint8]
 ) -> None:
-    client.policy = Local()
     with pytest.raises(NoExpertReachedError, match="item 0 at node 4: no expert answered"):
-        client.predict(images)
+        answer_to(client, images, policy=Local())
 
 
 def test_with_no_node_alive_a_query_fails_at_once(
@@ -121,9 +115,8 @@ def test_with_no_node_alive_a_query_fails_at_once(
 ) -> None:
     with MeshClient(server_run.server, [address]) as client:
         for policy in (TopK(1), Jesa()):
-            client.policy = policy
             with pytest.raises(NoExpertReachedError, match="the node holds no expert of its own"):
-                client.predict(images)
+                answer_to(client, images, policy=policy)
 
 
 def test_dead_experts_are_routed_around_until_none_is_left(
@@ -134,15 +127,15 @@ def test_dead_experts_are_routed_around_until_none_is_left(
         nodes = open_.enter_context(node_processes(server_run.experts, addresses))
         client = open_.enter_context(MeshClient(server_run.server, addresses))
         client.wait_for_nodes(EXPERTS)
-        prefer(client, 0.1, 0.2, 0.3, 0.4)
+        likes = prefer(0.1, 0.2, 0.3, 0.4)
         for lost in (3, 2, 1):
-            assert client.predict(images).dispatched.arrived_TE.all(axis=0).tolist() == [
+            assert answer_to(client, images, gate=likes).dispatched.arrived_TE.all(axis=0).tolist() == [
                 expert == lost for expert in range(EXPERTS)
             ]
             nodes[lost].kill()
         nodes[0].freeze()
         with pytest.raises(NoExpertReachedError):
-            client.predict(images, deadline_s=0.5)
+            client.predict(images, gate=likes, deadline_s=0.5)
 
 
 def test_an_expert_lost_in_the_middle_of_a_request_is_routed_around(
@@ -154,42 +147,44 @@ def test_an_expert_lost_in_the_middle_of_a_request_is_routed_around(
         MeshClient(server_run.server, [nodes[0].address]) as client,
     ):
         client.wait_for_nodes(2)
-        prefer(client, 0.4, 0.6, 0.0, 0.0)
         nodes[1].freeze()
-        answer = client.predict(images, deadline_s=1.0)
+        answer = client.predict(images, gate=prefer(0.4, 0.6, 0.0, 0.0), deadline_s=4.0)
     assert counts(answer.dispatched.requested_TE) == [64, 64, 0, 0]
     assert counts(answer.dispatched.arrived_TE) == [64, 0, 0, 0]
     assert answer.dispatched.rerouted_T.all()
-    assert not answer.dispatched.degraded_T.any()
+    assert answer.degraded_T.all(), "the gate wanted the expert that was lost"
+
+
+class Crowded:
+    """JESA that has every link use one subcarrier."""
+
+    name, joint, fallback = "crowded", True, Jesa().fallback
+
+    def route(self, scores_TE: ArrayLike, cost: Cost, slot: Slot) -> Routing:
+        routing = Jesa().route(scores_TE, cost, slot)
+        return replace(routing, subcarrier_NN=np.full((EXPERTS + 1, EXPERTS + 1), 7))
 
 
 def test_a_server_decides_by_a_joint_policy_itself_and_says_when_no_radio_can_follow(
-    client: MeshClient, images: NDArray[np.uint8], caplog: pytest.LogCaptureFixture
+    client: MeshClient, links: Links, images: NDArray[np.uint8], caplog: pytest.LogCaptureFixture
 ) -> None:
-    client.policy = Jesa()
-    before = client.predict(images)
+    before = answer_to(client, images, policy=Jesa())
     assert before.dispatched.decided_by == "jesa:0.5:2"
-    run_links = client.links
-    one_for_all = np.full((EXPERTS + 1, EXPERTS + 1, run_links.radio.subcarriers), 1e-13)
+    one_for_all = np.full((EXPERTS + 1, EXPERTS + 1, links.radio.subcarriers), 1e-13)
     one_for_all[:, :, 7] = 1e-11  # every link is best on the same subcarrier
-    try:
-        client.links = Links.from_gain(one_for_all, run_links.radio)
-        assert client.predict(images).dispatched.decided_by == "jesa:0.5:2"
-        assert warnings_of(caplog) == []
-        client.policy = LowerBound(1.0, 4)
-        assert client.predict(images).dispatched.decided_by == "des:1:4"
-    finally:
-        client.links = run_links
+    same_best = Links.from_gain(one_for_all, links.radio)
+    assert answer_to(client, images, policy=Jesa(), links=same_best).dispatched.decided_by == "jesa:0.5:2"
+    assert warnings_of(caplog) == []
+    answer = answer_to(client, images, policy=Crowded(), links=same_best)
+    assert answer.dispatched.decided_by == "des:0.5:2"
     (said,) = warnings_of(caplog)
     assert said.startswith("subcarrier 7 of the slot serves 20 links; expected one; until one decides again")
 
 
 def test_every_byte_is_counted(client: MeshClient, images: NDArray[np.uint8]) -> None:
-    client.policy = All()
-    answer = client.predict(images)
-    header = 50
-    assert answer.sent_bytes == EXPERTS * (64 * 400 * 4 + header)
-    assert answer.received_bytes == EXPERTS * (64 * 10 * 4 + header)
+    answer = answer_to(client, images, policy=All())
+    assert answer.sent_bytes == EXPERTS * (64 * 400 * 4 + 33 + 3 + len("payload") + 2 * 4)
+    assert answer.received_bytes == EXPERTS * (64 * 10 * 4 + 33 + 3 + len("output") + 2 * 4)
 
 
 def test_an_experts_folder_cannot_ask(server_run: ServerRun) -> None:
@@ -216,13 +211,11 @@ def test_links_between_another_number_of_nodes_are_refused(
     server_run: ServerRun, client: MeshClient, nodes: int
 ) -> None:
     wrong = simulated_links(client.manifest.radio, nodes)
-    message = rf"links.nodes is {nodes}; expected 5, those of 4 experts and the server"
+    message = rf"links.nodes is {nodes}; expected 5, the nodes of this mesh"
     with pytest.raises(InvalidInputError, match=message):
         MeshClient(server_run.server, links=wrong)
-    before = client.links
     with pytest.raises(InvalidInputError, match=message):
-        client.links = wrong
-    assert client.links is before
+        answer_to(client, np.zeros((1, 1, 32, 32), np.uint8), links=wrong)
 
 
 @pytest.mark.parametrize("name", ["extractor", "gate"])
@@ -230,32 +223,34 @@ def test_links_between_another_number_of_nodes_are_refused(
 def test_a_server_does_not_run_a_damaged_network(
     server_run: ServerRun, tmp_path: Path, name: str, harm: str
 ) -> None:
-    shutil.copytree(server_run.folder, tmp_path / "copy")
-    path = tmp_path / "copy" / "shared" / f"{name}.onnx"
+    copy = Path(shutil.copytree(server_run.server, tmp_path / "copy"))
+    path = copy / f"{name}.onnx"
     if harm == "missing":
         path.unlink()
     else:
         path.write_bytes(path.read_bytes()[:-1])
     said = "cannot be read: No such file" if harm == "missing" else "is damaged: SHA-256"
     with pytest.raises(RunFolderError, match=rf"{name}.onnx {said}"):
-        MeshClient(tmp_path / "copy" / "clients" / "server")
+        MeshClient(copy)
 
 
 def test_a_gate_that_takes_less_than_the_manifest_says_is_refused(own_copy: Path) -> None:
     manifest = read_manifest(own_copy)
-    write_manifest(own_copy, manifest.model_copy(update={"gate_sees_snr": True}))
+    assert manifest.asks is not None
+    gates = [gate.model_copy(update={"sees_snr": True}) for gate in manifest.asks.gates]
+    asks = manifest.asks.model_copy(update={"gates": gates})
+    write_manifest(own_copy, manifest.model_copy(update={"asks": asks}))
     with pytest.raises(RunFolderError, match=r"gate.onnx takes input; the manifest says input, snr_db"):
         MeshClient(own_copy)
 
 
-def test_a_server_needs_no_files_of_experts(
+def test_a_server_asks_from_a_copy_of_its_folder(
     server_run: ServerRun, expert_nodes: list[NodeProcess], tmp_path: Path, images: NDArray[np.uint8]
 ) -> None:
-    for part in ("shared", "clients/server"):
-        shutil.copytree(server_run.folder / part, tmp_path / part)
-    with MeshClient(tmp_path / "clients/server", [expert_nodes[0].address]) as client:
+    shutil.copytree(server_run.server, tmp_path / "moved")
+    with MeshClient(tmp_path / "moved", [expert_nodes[0].address]) as client:
         client.wait_for_nodes(EXPERTS)
-        assert client.predict(images).dispatched.arrived_TE.any(axis=1).all()
+        assert answer_to(client, images).dispatched.arrived_TE.any(axis=1).all()
 
 
 def test_an_experts_node_needs_no_more_than_its_own_files(
@@ -263,7 +258,7 @@ def test_an_experts_node_needs_no_more_than_its_own_files(
 ) -> None:
     shutil.copytree(server_run.experts[2], tmp_path / "clients/02")
     with Node(tmp_path / "clients/02", address) as node:
-        assert node.manifest.expert == 2
+        assert [each.expert for each in node.manifest.serves] == [2]
 
 
 def test_the_radio_of_a_run_says_how_it_transmits(server_run: ServerRun, tmp_path: Path) -> None:

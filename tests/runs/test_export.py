@@ -1,8 +1,10 @@
 """What a run leaves behind: ONNX that says what PyTorch says, and a folder that is complete."""
 
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 
 from airmoe.data import ImageSet
 from airmoe.errors import InvalidInputError, RunFolderError
-from airmoe.manifest import EXPERT_ONNX, EXTRACTOR_ONNX, GATE_ONNX, read_manifest
+from airmoe.manifest import AskingSpec, Manifest, read_manifest
 from airmoe.networked.config import load_config
 from airmoe.nn import (
     BiasGate,
@@ -27,7 +29,7 @@ from airmoe.nn import (
     NoisyTopK,
     Pooling,
 )
-from airmoe.runfolder import SERVER, checked_file, client_folders
+from airmoe.runfolder import EXTRACTOR, GATE, SERVER, checked_file, client_folders, expert_file
 from airmoe.runs.export import export_gate, export_onnx
 from tests.mesh.exported import export_maps, map_model
 
@@ -52,12 +54,13 @@ def test_onnx_says_what_pytorch_says_at_any_batch_size(
     served = run_folder / "shared"
     np.testing.assert_allclose(onnx(served / "extractor.onnx", images.numpy()), features_TF, atol=1e-4)
     np.testing.assert_allclose(onnx(served / "gate.onnx", features_TF.numpy()), scores_TE, atol=1e-5)
-    for folder in client_folders(run_folder):
+    for number, folder in enumerate(client_folders(run_folder)):
         expert = MlpExpert(400, 10).eval()
-        expert.load_state_dict(load_file(folder / "expert.safetensors"))
+        expert.load_state_dict(load_file(folder / expert_file(number, "safetensors")))
         with torch.no_grad():
             probability_TC = expert(features_TF)
-        np.testing.assert_allclose(onnx(folder / EXPERT_ONNX, features_TF.numpy()), probability_TC, atol=1e-5)
+        actual_TC = onnx(folder / expert_file(number), features_TF.numpy())
+        np.testing.assert_allclose(actual_TC, probability_TC, atol=1e-5)
 
 
 def test_the_run_folder_is_complete(run_folder: Path) -> None:
@@ -68,7 +71,10 @@ def test_the_run_folder_is_complete(run_folder: Path) -> None:
         *(
             f"clients/{client:02d}/{name}"
             for client in range(4)
-            for name in ("expert.safetensors", "expert.onnx", "manifest.json")
+            for name in (
+                *(f"expert-{client}.safetensors", f"expert-{client}.onnx"),
+                *("extractor.onnx", "gate.onnx", "manifest.json"),
+            )
         ),
     }
 
@@ -94,28 +100,57 @@ def test_versions_seed_and_host_are_written_down(run_folder: Path) -> None:
 
 def test_manifests_tell_each_client_what_it_serves(run_folder: Path) -> None:
     manifests = [read_manifest(folder) for folder in client_folders(run_folder)]
-    assert [m.client for m in manifests] == [m.expert for m in manifests] == [0, 1, 2, 3]
+    assert [m.node for m in manifests] == [0, 1, 2, 3]
+    assert [[each.expert for each in m.serves] for m in manifests] == [[0], [1], [2], [3]]
     assert len({m.model_hash for m in manifests}) == 1
-    assert {(m.mesh, m.experts, *m.payload) for m in manifests} == {("lab", 4, 400)}
+    for manifest in manifests:
+        assert (manifest.mesh, manifest.nodes) == ("lab", 4)
+        (layer,) = manifest.layers
+        assert (layer.layer, layer.payload, layer.placement) == (1, [400], [[0], [1], [2], [3]])
+        assert (layer.output.kind, layer.output.shape) == ("probabilities", [10])
     assert sorted(label for m in manifests for label in m.holds) == sorted(list(range(10)) * 2)
-    assert manifests[0].input.model_dump() == {"channels": 1, "height": 32, "width": 32}
     assert manifests[0].radio.mean_snr_db == 10.0
 
 
-@pytest.mark.parametrize("name", [EXPERT_ONNX, EXTRACTOR_ONNX, GATE_ONNX])
-def test_every_file_that_is_served_is_vouched_for(run_folder: Path, name: str) -> None:
-    for folder in client_folders(run_folder):
-        assert checked_file(folder, read_manifest(folder), name).is_file()
+def asking(manifest: Manifest) -> AskingSpec:
+    assert manifest.asks is not None
+    return manifest.asks
 
 
 def test_of_a_networked_run_every_client_asks_and_knows_no_snr(run_folder: Path) -> None:
+    for number, folder in enumerate(client_folders(run_folder)):
+        manifest = read_manifest(folder)
+        asks = asking(manifest)
+        assert asks.input.model_dump() == {"channels": 1, "height": 32, "width": 32}
+        assert not asks.gates[0].sees_snr
+        assert set(manifest.sha256) == {expert_file(number), EXTRACTOR, GATE}
+        assert manifest.radio.transmission == "ideal"
+
+
+def test_every_file_that_is_served_is_vouched_for(run_folder: Path) -> None:
     for folder in client_folders(run_folder):
         manifest = read_manifest(folder)
-        assert manifest.asks
-        assert not manifest.gate_sees_snr
-        assert manifest.nodes == 4
-        assert set(manifest.sha256) == {EXPERT_ONNX, EXTRACTOR_ONNX, GATE_ONNX}
-        assert manifest.radio.transmission == "ideal"
+        for name in manifest.files:
+            assert checked_file(folder, manifest, name).is_file()
+
+
+def test_a_client_holds_the_shared_files_without_taking_room_for_them(run_folder: Path) -> None:
+    for folder in client_folders(run_folder):
+        for name in (EXTRACTOR, GATE):
+            assert (folder / name).samefile(run_folder / "shared" / name)
+
+
+def test_where_there_are_no_hard_links_a_client_holds_copies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path, target: Path) -> None:
+        raise OSError(errno.EPERM, "no hard links here")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    export_maps(tmp_path / "run", map_model(), server=True)
+    copy, shared = (tmp_path / "run" / part / GATE for part in ("clients/server", "shared"))
+    assert not copy.samefile(shared)
+    assert copy.read_bytes() == shared.read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +171,8 @@ def test_a_run_with_a_server_is_complete(served: Path) -> None:
     files = {path.relative_to(served).as_posix() for path in served.rglob("*") if path.is_file()}
     assert files == {
         *(f"shared/{part}.{form}" for part in ("extractor", "gate") for form in ("safetensors", "onnx")),
-        *(f"clients/0{e}/{name}" for e in (0, 1) for name in ("expert.safetensors", "expert.onnx")),
+        *(f"clients/0{e}/expert-{e}.{form}" for e in (0, 1) for form in ("safetensors", "onnx")),
+        *(f"clients/server/{name}" for name in ("extractor.onnx", "gate.onnx")),
         *(f"clients/{client}/manifest.json" for client in ("00", "01", "server")),
     }
     assert [folder.name for folder in client_folders(served)] == ["00", "01"]
@@ -144,18 +180,66 @@ def test_a_run_with_a_server_is_complete(served: Path) -> None:
 
 def test_a_server_asks_and_its_experts_nodes_only_serve(served: Path) -> None:
     server = read_manifest(served / "clients" / SERVER)
-    assert (server.client, server.expert, server.experts, server.nodes) == (2, None, 2, 3)
-    assert set(server.sha256) == {EXTRACTOR_ONNX, GATE_ONNX}
-    assert (server.asks, server.gate_sees_snr, server.holds) == (True, True, [])
+    assert (server.node, server.nodes, server.serves, server.holds) == (2, 3, [], [])
+    assert set(server.sha256) == {EXTRACTOR, GATE}
+    assert asking(server).gates[0].sees_snr
     for number, folder in enumerate(client_folders(served)):
         node = read_manifest(folder)
-        assert (node.client, node.expert, node.holds) == (number, number, [[0, 1], [2, 3]][number])
-        assert set(node.sha256) == {EXPERT_ONNX}
-        assert not node.asks
-        assert (node.payload, node.features, node.model_hash) == ([3, 5, 5], 75, server.model_hash)
-        checked_file(folder, node, EXPERT_ONNX)
-    for name in (EXTRACTOR_ONNX, GATE_ONNX):
-        checked_file(served / "clients" / SERVER, server, name)
+        assert (node.node, node.nodes, node.holds) == (number, 3, [[0, 1], [2, 3]][number])
+        assert [(each.layer, each.expert) for each in node.serves] == [(1, number)]
+        assert set(node.sha256) == {expert_file(number)}
+        assert node.asks is None
+        assert (node.layer(1).payload, node.model_hash) == ([3, 5, 5], server.model_hash)
+
+
+@pytest.fixture(scope="module")
+def placed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two experts: the first on both of three nodes that serve, the third only asks."""
+    folder = tmp_path_factory.mktemp("placed") / "run"
+    export_maps(folder, map_model(), server=False, holds=[[0], [1], [2]], placement=[[1, 0], [1]])
+    return folder
+
+
+def test_nodes_serve_the_experts_that_the_placement_puts_there(placed: Path) -> None:
+    manifests = [read_manifest(folder) for folder in client_folders(placed)]
+    assert [[each.expert for each in m.serves] for m in manifests] == [[0], [0, 1], []]
+    for manifest in manifests:
+        assert manifest.layer(1).placement == [[0, 1], [1]]
+        assert manifest.asks is not None
+        assert manifest.nodes == 3
+
+
+def test_replicas_are_the_same_file_and_weights_are_kept_once(placed: Path) -> None:
+    first, second, third = client_folders(placed)
+    assert (first / expert_file(0)).samefile(second / expert_file(0))
+    assert sorted(path.name for path in placed.rglob("expert-*.safetensors")) == [
+        "expert-0.safetensors",
+        "expert-1.safetensors",
+    ]
+    assert (first / "expert-0.safetensors").exists()
+    assert not list(third.glob("expert-*"))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"placement": [[0]]}, r"placement is \[\[0\]\]; expected for each of 2 experts one or more"),
+        ({"placement": [[0], []]}, "expected for each of 2 experts one or more of the 2 clients"),
+        ({"placement": [[0], [2]]}, "expected for each of 2 experts one or more of the 2 clients"),
+        (
+            {"placement": [[0], [0]], "server": True},
+            "expected an expert at each of the 2 clients",
+        ),
+        ({"gate_sees_snr": True}, "gate_sees_snr is True; expected False: LinearGate cannot see the links"),
+    ],
+)
+def test_a_placement_that_does_not_fit_is_refused_before_anything_is_written(
+    tmp_path: Path, options: dict[str, Any], said: str
+) -> None:
+    model = map_model(LinearGate(3, 2))
+    with pytest.raises(InvalidInputError, match=said):
+        export_maps(tmp_path / "run", model, **({"server": False} | options))
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("items", [1, 2, 50])
@@ -189,10 +273,10 @@ def test_experts_and_extractor_take_and_give_maps(served: Path, noisy_model: Mix
         np.testing.assert_allclose(
             onnx(served / "shared/extractor.onnx", images.numpy()), payload_T, atol=1e-5
         )
-        for folder, expert in zip(client_folders(served), noisy_model.layer.experts, strict=True):
-            np.testing.assert_allclose(
-                onnx(folder / EXPERT_ONNX, payload_T.numpy()), expert(payload_T), atol=1e-5
-            )
+        for number, folder in enumerate(client_folders(served)):
+            expected_TC = noisy_model.layer.experts[number](payload_T)
+            actual_TC = onnx(folder / expert_file(number), payload_T.numpy())
+            np.testing.assert_allclose(actual_TC, expected_TC, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +286,6 @@ def test_experts_and_extractor_take_and_give_maps(served: Path, noisy_model: Mix
         ("map", torch.rand(6, 8, 3, 2), lambda payload_T: payload_T.mean(dim=(2, 3))),
         ("tokens", torch.rand(6, 5, 8), lambda payload_T: payload_T[:, 0]),
     ],
-    ids=["vector", "map", "tokens"],
 )
 def test_a_gate_blind_to_the_channel_takes_payloads_alone_and_pools_them(
     tmp_path: Path, pooling: Pooling, payload_T: Tensor, pooled_TF: Callable[[Tensor], Tensor]
@@ -218,8 +301,7 @@ def test_a_gate_blind_to_the_channel_takes_payloads_alone_and_pools_them(
 def test_a_gate_that_is_told_to_be_blind_is_served_as_it_was_trained(tmp_path: Path) -> None:
     gate, features_TF = ConcatGate(8, 3).eval(), torch.rand(6, 8)
     nn.init.normal_(gate.last.weight)
-    gate.sees_snr = False
-    export_gate(gate, features_TF, 3, tmp_path / "gate.onnx")
+    export_gate(gate, features_TF, 3, tmp_path / "gate.onnx", sees_snr=False)
     with torch.no_grad():
         expected_TE = gate(features_TF).scores_TE
     np.testing.assert_allclose(onnx(tmp_path / "gate.onnx", features_TF.numpy()), expected_TE, atol=1e-5)

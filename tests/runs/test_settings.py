@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airmoe.errors import InvalidInputError
+from airmoe.manifest import RadioSettings
 from airmoe.networked.config import (
     DataSettings,
     ExpertSettings,
@@ -16,7 +17,7 @@ from airmoe.networked.config import (
     load_config,
     parse_config,
 )
-from airmoe.runs.settings import LinkSettings, dump_config
+from airmoe.runs.settings import dump_config
 
 
 def test_an_empty_file_is_the_default_run() -> None:
@@ -113,7 +114,7 @@ clients = st.integers(1, 1000)
             proximal=unit,
             channel_aware=st.booleans(),
         ),
-        links=st.builds(LinkSettings, mean_snr_db=st.floats(-300, 300), subcarrier_hz=rate, power_w=rate),
+        links=st.builds(RadioSettings, mean_snr_db=st.floats(-300, 300), subcarrier_hz=rate, power_w=rate),
     )
 )
 def test_what_is_dumped_is_parsed_back_to_the_same(config: NetworkedConfig) -> None:

@@ -1,6 +1,7 @@
 """The study of channel-aware gating: its settings, what each method does, and what is told of it."""
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,26 +19,29 @@ from airmoe.cli.study import study as study_command
 from airmoe.data import load_images
 from airmoe.errors import InvalidInputError
 from airmoe.nn import BiasGate, MixtureOfExperts, MlpExpert, MlpGate, MoeLayer
+from airmoe.progress import silent
 from airmoe.scheduling import BestLink, Policy, RandomK, TopK
-from airmoe.studies.curves.figure import Workspace
+from airmoe.studies.curves.figure import Figure, Heading, Workspace
+from airmoe.studies.curves.figure_file import dump_figure
 from airmoe.studies.curves.rows import Rows
 from airmoe.studies.curves.run import run_study
-from airmoe.studies.curves.settings import dump_curve, read_curves
 from airmoe.studies.gating import GATING, accuracy, shares
-from airmoe.studies.gating.asking import Outcome, ask_over_links
+from airmoe.studies.gating.accuracy import LeNetSettings
+from airmoe.studies.gating.asking import Answers, ask_over_links
 from airmoe.studies.gating.claims import claims
+from airmoe.studies.gating.methods import METHODS as METHODS_OF_STUDY
 from airmoe.studies.gating.models import Asked, inputs_of, trained_model
 from airmoe.studies.gating.settings import GatingSettings
-from airmoe.studies.gating.shares import ShareSettings
+from airmoe.studies.gating.shares import ExpertShareSettings
 
 FIGURES, BUILT_IN = GATING.figures, GATING.folder
 GPU_FIGURES = ["gpu_resnet18_cifar10", "gpu_resnet18_cifar100", "gpu_vit_cifar10", "gpu_vit_cifar100"]
 USUAL = ("full", "quick", "smoke")
 METHODS = (
-    *("channel-aware", "naive", "naive + noise", "best link", "random", "oracle", "channel off"),
-    *("one network", "one network, best link"),
+    *("channel-aware", "naive", "naive-noise", "best-link", "random", "oracle", "channel-off"),
+    *("one-network", "one-network-best-link"),
 )
-SINGLE = ("one network", "one network, best link")
+SINGLE = ("one-network", "one-network-best-link")
 
 TINY = {
     **{"data": "digits", "flip": False, "train_images": 200, "batch_size": 32, "seeds": 1},
@@ -50,15 +54,12 @@ TINY = {
 
 @pytest.mark.parametrize("figure", FIGURES)
 def test_settings_that_are_written_down_are_read_back_the_same(figure: str, tmp_path: Path) -> None:
-    model, scales = FIGURES[figure].settings, GATING.scales_of(figure)
-    for scale in scales:
-        curves = read_curves(model, BUILT_IN, figure, scale, scales)
-        assert len(curves) >= 2
-        for name, curve in curves.items():
-            (tmp_path / figure).mkdir(exist_ok=True)
-            (tmp_path / figure / f"{name}.toml").write_text(dump_curve(curve), encoding="utf-8")
-        for read_at in scales:
-            assert read_curves(model, tmp_path, figure, read_at, scales) == curves
+    for scale in FIGURES[figure].scales:
+        read = GATING.read(figure, scale)
+        assert len(read.curves) >= 2
+        (tmp_path / f"{figure}.toml").write_text(dump_figure(read), encoding="utf-8")
+        for read_at in FIGURES[figure].scales:
+            assert GATING.read(figure, read_at, tmp_path) == read
 
 
 SIZES = {"digits": 1347, "cifar10": 50_000, "cifar100": 50_000}
@@ -67,9 +68,8 @@ SIZES = {"digits": 1347, "cifar10": 50_000, "cifar100": 50_000}
 
 @pytest.mark.parametrize("figure", FIGURES)
 def test_all_curves_of_a_figure_are_comparable(figure: str) -> None:
-    scales = GATING.scales_of(figure)
-    for scale in scales:
-        curves = read_curves(FIGURES[figure].settings, BUILT_IN, figure, scale, scales).values()
+    for scale in FIGURES[figure].scales:
+        curves = GATING.read(figure, scale).curves.values()
         same = ("seeds", "swept", "values", "data", "train_images", "test_images", "backbone", "experts")
         for name in same:
             assert len({getattr(curve, name) for curve in curves}) == 1, name
@@ -79,15 +79,14 @@ def test_all_curves_of_a_figure_are_comparable(figure: str) -> None:
 
 
 def test_all_figures_but_those_for_a_gpu_are_measured_at_every_usual_scale() -> None:
-    assert GATING.figures_at("gpu") == GPU_FIGURES
-    for scale in USUAL:
-        assert GATING.figures_at(scale) == [name for name in FIGURES if name not in GPU_FIGURES]
-    assert {path.name for path in BUILT_IN.iterdir() if any(path.glob("*.toml"))} == set(FIGURES)
+    for name, heading in FIGURES.items():
+        assert heading.scales == (("gpu",) if name in GPU_FIGURES else USUAL)
+    assert set(GPU_FIGURES) < set(FIGURES)
 
 
 def test_a_smaller_scale_trains_less() -> None:
     def images_seen(figure: str, scale: str) -> int:
-        curves = read_curves(FIGURES[figure].settings, BUILT_IN, figure, scale, USUAL).values()
+        curves = GATING.read(figure, scale).curves.values()
         return sum(
             curve.seeds
             * (curve.train_images or SIZES[curve.data])
@@ -95,48 +94,60 @@ def test_a_smaller_scale_trains_less() -> None:
             for curve in curves
         )
 
-    for figure in GATING.figures_at("full"):
+    for figure in [name for name in FIGURES if name not in GPU_FIGURES]:
         assert images_seen(figure, "smoke") < images_seen(figure, "quick") < images_seen(figure, "full")
 
 
 WRONG = {
     # what the file holds: what is said of it
-    'method = "best"': ["x.toml: method is 'best'", "'channel-aware', 'naive'", "'one network, best link'"],
-    'law = "rayleigh:{mean}"': ["x.toml: law is 'rayleigh:{mean}'", "names of settings in braces", "'mean'"],
-    'law = "rayleigh:{}"': ["x.toml: law is 'rayleigh:{}'", "names of settings in braces"],
-    'law = "rayleigh:{mean_snr_db"': ["x.toml: law is ", "names of settings in braces"],
-    'law = "rayleigh:{method:g}"': ["x.toml: law is ", "names of settings in braces"],
-    'law = "rain:{mean_snr_db:g}"': ["x.toml: law is 'rain:{mean_snr_db:g}'", "rayleigh:MEAN_DB"],
-    'law = "spread:0:{mean_snr_db:g}"': ["x.toml: law is ", "spread_db to be a number from 0 to 300"],
-    'law = "fixed:1,2"': ["x.toml: law is 'fixed:1,2'", "links to be 2"],
-    "k = 5": ["x.toml: k is 5", "at most 4, the number of experts"],
-    "experts = 2\nk = 3": ["x.toml: k is 3", "at most 2, the number of experts"],
-    "k = 5\n[quick]\nk = 1": ["x.toml: k is 5"],
-    "[smoke]\nk = 5": ["x.toml: k is 5"],
-    "experts = 0": ["x.toml: experts is 0", "greater than or equal to 1"],
-    'train_snr = "fair"': ["x.toml: train_snr is 'fair'", "uniform:LOW_DB:HIGH_DB"],
-    'transmission = "am"': ["x.toml: transmission is 'am'", "analog[:REPEATS]"],
-    'train_transmission = "digital:9:qpsk:none"': ["x.toml: train_transmission is ", "bits to be at most 8"],
-    'swept = "k"': ["x.toml: swept is 'k'", "'mean_snr_db', 'spread_db'"],
-    "values = [500]": ["x.toml: mean_snr_db is 500", "less than or equal to 100"],
-    'swept = "spread_db"\nvalues = [-1]': ["x.toml: spread_db is -1", "greater than or equal to 0"],
-    'swept = "delay_slots"\nvalues = [0.5]': ["x.toml: delay_slots is 0.5", "a valid integer"],
-    "no_good_link = 1.5": ["x.toml: no_good_link is 1.5", "less than or equal to 1"],
-    "shift = 17": ["x.toml: shift is 17", "less than or equal to 16"],
-    'gate = "mlp"': ["x.toml: gate is 'mlp'", "'concat' or 'bias'"],
-    "epochs = 3": ["x.toml: epochs is 3", "a known key"],
+    'method = "best"': [
+        "curves.x: method is 'best'",
+        "one of channel-aware, naive,",
+        "one-network-best-link",
+    ],
+    'method = "naive + noise"': ["method is 'naive + noise'", "one of channel-aware, naive, naive-noise"],
+    'law = "rayleigh:{mean}"': [
+        "curves.x: law is 'rayleigh:{mean}'",
+        "names of settings in braces",
+        "'mean'",
+    ],
+    'law = "rayleigh:{}"': ["curves.x: law is 'rayleigh:{}'", "names of settings in braces"],
+    'law = "rayleigh:{mean_snr_db"': ["curves.x: law is ", "names of settings in braces"],
+    'law = "rayleigh:{method:g}"': ["curves.x: law is ", "names of settings in braces"],
+    'law = "rain:{mean_snr_db:g}"': ["curves.x: law is 'rain:{mean_snr_db:g}'", "rayleigh:MEAN_DB"],
+    'law = "spread:0:{mean_snr_db:g}"': ["curves.x: law is ", "spread_db to be a number from 0 to 300"],
+    'law = "fixed:1,2"': ["curves.x: law is 'fixed:1,2'", "links to be 2"],
+    "k = 5": ["curves.x: k is 5", "at most 4, the number of experts"],
+    "experts = 2\nk = 3": ["curves.x: k is 3", "at most 2, the number of experts"],
+    "k = 5\n[curves.x.quick]\nk = 1": ["curves.x: k is 5"],
+    "[curves.x.smoke]\nk = 5": ["curves.x: k is 5"],
+    "experts = 0": ["curves.x: experts is 0", "greater than or equal to 1"],
+    'train_snr = "fair"': ["curves.x: train_snr is 'fair'", "uniform:LOW_DB:HIGH_DB"],
+    'transmission = "am"': ["curves.x: transmission is 'am'", "analog[:REPEATS]"],
+    'train_transmission = "digital:9:qpsk:none"': [
+        "curves.x: train_transmission is ",
+        "bits to be at most 8",
+    ],
+    'swept = "k"': ["curves.x: swept is 'k'", "'mean_snr_db', 'spread_db'"],
+    "values = [500]": ["curves.x: mean_snr_db is 500", "less than or equal to 100"],
+    'swept = "spread_db"\nvalues = [-1]': ["curves.x: spread_db is -1", "greater than or equal to 0"],
+    'swept = "delay_slots"\nvalues = [0.5]': ["curves.x: delay_slots is 0.5", "a valid integer"],
+    "no_good_link = 1.5": ["curves.x: no_good_link is 1.5", "less than or equal to 1"],
+    "shift = 17": ["curves.x: shift is 17", "less than or equal to 16"],
+    'gate = "mlp"': ["curves.x: gate is 'mlp'", "'concat' or 'bias'"],
+    "epochs = 3": ["curves.x: epochs is 3", "a known key"],
 }
 
 
 @pytest.mark.parametrize("text", WRONG)
-def test_a_wrong_setting_is_named_with_its_file(text: str, tmp_path: Path) -> None:
-    (tmp_path / "analog_spread_0").mkdir()
-    (tmp_path / "analog_spread_0" / "x.toml").write_text(text, encoding="utf-8")
+def test_a_wrong_setting_is_named_with_its_file_and_curve(text: str, tmp_path: Path) -> None:
+    file, head = tmp_path / "codes.toml", 'title = "T"\nkind = "accuracy"\nnumber = 1\n[curves.x]\n'
+    file.write_text(head + text, encoding="utf-8")
     with pytest.raises(InvalidInputError) as refused:
         run_study(GATING, tmp_path / "out", settings=tmp_path)
-    for words in WRONG[text]:
+    for words in ("codes.toml: ", *WRONG[text]):
         assert words in str(refused.value)
-    assert [path.name for path in tmp_path.iterdir()] == ["analog_spread_0"]
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_the_law_follows_what_is_swept() -> None:
@@ -154,11 +165,11 @@ def config_of(method: str, **settings: Any) -> TwoStageConfig:
 
 
 def test_methods_that_can_share_a_model_do() -> None:
-    for method in ("best link", "oracle", "channel off"):
+    for method in ("best-link", "oracle", "channel-off"):
         assert config_of(method) == config_of("channel-aware")
-    assert config_of("random") == config_of("naive + noise")
+    assert config_of("random") == config_of("naive-noise")
     assert config_of(SINGLE[0]) == config_of(SINGLE[1])
-    different = ("channel-aware", "naive", "naive + noise", "one network")
+    different = ("channel-aware", "naive", "naive-noise", "one-network")
     assert len({repr(config_of(method)) for method in different}) == 4
 
 
@@ -169,9 +180,9 @@ def test_each_method_is_trained_as_it_says() -> None:
     as_bad = aware.channel.model_copy(update={"gate_sees_snr": False})
     as_drawn = as_bad.model_copy(update={"no_good_link": 0.0})
     assert aware.channel.no_good_link == 0.25
-    assert config_of("naive + noise") == aware.model_copy(update={"channel": as_drawn})
-    assert config_of("naive + noise, no good link") == aware.model_copy(update={"channel": as_bad})
-    single = config_of("one network", experts=6, k=2)
+    assert config_of("naive-noise") == aware.model_copy(update={"channel": as_drawn})
+    assert config_of("naive-noise-no-good-link") == aware.model_copy(update={"channel": as_bad})
+    single = config_of("one-network", experts=6, k=2)
     assert (single.model.experts, single.model.k, single.channel.epochs) == (1, 1, 6)
 
 
@@ -184,14 +195,20 @@ def test_what_a_curve_is_tested_over_is_nothing_that_it_is_trained_for() -> None
     ("method", "policy"),
     [
         ("channel-aware", TopK(2)),
-        ("best link", BestLink(2)),
+        ("best-link", BestLink(2)),
         ("random", RandomK(2, 3)),
-        ("one network", TopK(1)),
-        ("one network, best link", TopK(1)),
+        ("one-network", TopK(1)),
+        ("one-network-best-link", TopK(1)),
     ],
 )
 def test_each_method_chooses_as_it_says(method: str, policy: Policy) -> None:
     assert GatingSettings(method=method, k=2).policy(3) == policy
+
+
+def test_the_guide_describes_every_method() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "guide" / "gating-study.md").read_text(encoding="utf-8")
+    table = page.partition("## Settings")[0]
+    assert re.findall(r"^\| [^|]+ \| `([a-z-]+)` \| ", table, flags=re.MULTILINE) == list(METHODS_OF_STUDY)
 
 
 def test_an_oracle_of_two_experts_is_refused() -> None:
@@ -221,7 +238,7 @@ def asked_of(experts: int = 4, items: int = ITEMS) -> Any:
     return SimpleNamespace(model=model, payload_T=payload_TF, labels_T=label_T)
 
 
-def outcome_of(method: str, *, seed: int = 5, point: int = 1, items: int = ITEMS, **settings: Any) -> Outcome:
+def outcome_of(method: str, *, seed: int = 5, point: int = 1, items: int = ITEMS, **settings: Any) -> Answers:
     curve = GatingSettings(method=method, **settings)
     return ask_over_links(asked_of(1 if method in SINGLE else 4, items), curve, seed, point)
 
@@ -236,8 +253,8 @@ def test_all_methods_meet_the_same_links_at_the_same_point(law: str) -> None:
     assert links_TE.std() > 1
     for method in METHODS:
         of_single = {
-            "one network": links_TE[:, :1],
-            "one network, best link": links_TE.max(axis=1, keepdims=True),
+            "one-network": links_TE[:, :1],
+            "one-network-best-link": links_TE.max(axis=1, keepdims=True),
         }
         np.testing.assert_array_equal(outcome_of(method, law=law).snr_db_TE, of_single.get(method, links_TE))
 
@@ -277,14 +294,14 @@ def test_as_many_experts_answer_as_are_asked(method: str, k: int) -> None:
 
 
 def test_best_link_takes_the_best_link() -> None:
-    outcome = outcome_of("best link")
+    outcome = outcome_of("best-link")
     np.testing.assert_array_equal(outcome.chosen_TE.argmax(axis=1), outcome.snr_db_TE.argmax(axis=1))
 
 
 def test_best_link_takes_what_looks_best() -> None:
     chosen_db = {}
     for name, known in (("now", {}), ("late", {"delay_slots": 50}), ("wrong", {"error_db": 100.0})):
-        outcome = outcome_of("best link", law="rayleigh:0", **known)
+        outcome = outcome_of("best-link", law="rayleigh:0", **known)
         chosen_db[name] = outcome.snr_db_TE[outcome.chosen_TE].mean()
     anyone_db = outcome.snr_db_TE.mean()
     assert chosen_db["now"] > anyone_db + 5
@@ -293,8 +310,8 @@ def test_best_link_takes_what_looks_best() -> None:
 
 
 def test_one_network_with_copies_goes_by_what_it_sees_and_meets_what_is() -> None:
-    now = outcome_of("one network, best link", law="rayleigh:0").snr_db_TE
-    wrong = outcome_of("one network, best link", law="rayleigh:0", error_db=100.0).snr_db_TE
+    now = outcome_of("one-network-best-link", law="rayleigh:0").snr_db_TE
+    wrong = outcome_of("one-network-best-link", law="rayleigh:0", error_db=100.0).snr_db_TE
     assert now.mean() > wrong.mean() + 4
 
 
@@ -309,11 +326,11 @@ def seen_by_the_gate(method: str) -> set[float]:
     ("method", "seen"),
     [
         ("channel-aware", {-10.0, 7.0}),
-        ("best link", {-10.0, 7.0}),
+        ("best-link", {-10.0, 7.0}),
         ("naive", {20.0}),
-        ("naive + noise", {20.0}),
+        ("naive-noise", {20.0}),
         ("random", {20.0}),
-        ("channel off", {20.0}),
+        ("channel-off", {20.0}),
     ],
 )
 def test_only_gates_that_are_channel_aware_see_the_channel(method: str, seen: set[float]) -> None:
@@ -322,10 +339,10 @@ def test_only_gates_that_are_channel_aware_see_the_channel(method: str, seen: se
 
 def test_a_gate_that_sees_the_channel_uses_better_links() -> None:
     used_db = {}
-    for method in ("channel-aware", "naive", "best link", "random"):
+    for method in ("channel-aware", "naive", "best-link", "random"):
         outcome = outcome_of(method, mean_snr_db=5.0, spread_db=10.0)
         used_db[method] = outcome.snr_db_TE[outcome.chosen_TE].mean()
-    assert used_db["best link"] == pytest.approx(15)
+    assert used_db["best-link"] == pytest.approx(15)
     assert used_db["naive"] == pytest.approx(5, abs=1.5)
     assert used_db["random"] == pytest.approx(5, abs=1.5)
     assert used_db["naive"] + 3 < used_db["channel-aware"] < 15
@@ -340,8 +357,8 @@ def without_a_channel() -> np.ndarray:
 @pytest.mark.parametrize(
     ("method", "law"),
     [
-        ("channel off", "spread:-20:10"),
-        ("channel off", "fixed:300"),
+        ("channel-off", "spread:-20:10"),
+        ("channel-off", "fixed:300"),
         ("naive", "fixed:300"),
         ("channel-aware", "fixed:300"),
     ],
@@ -359,7 +376,7 @@ def test_at_30_db_almost_everything_is_as_without_a_channel() -> None:
 def test_the_oracle_is_right_where_any_expert_is() -> None:
     oracle = outcome_of("oracle", law="fixed:300")
     np.testing.assert_array_equal(oracle.right_T, oracle.chosen_TE.any(axis=1))
-    for method in ("channel-aware", "naive", "best link", "random"):
+    for method in ("channel-aware", "naive", "best-link", "random"):
         assert (oracle.right_T | ~outcome_of(method, law="fixed:300").right_T).all()
 
 
@@ -375,14 +392,14 @@ def test_over_noisy_links_no_choice_is_better_than_the_oracle_s(mean_snr_db: flo
     settings = {"mean_snr_db": mean_snr_db, "items": 4000}
     best = outcome_of("oracle", **settings).right_T.mean()
     for method in METHODS:
-        if method not in ("oracle", "channel off", *SINGLE):
+        if method not in ("oracle", "channel-off", *SINGLE):
             assert outcome_of(method, **settings).right_T.mean() < best
 
 
 def test_a_summary_says_how_often_whom_and_over_which_links() -> None:
     chosen_TE = np.array([[1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], dtype=bool)
     snr_db_TE = np.array([[1.0, 9, 9], [3, 9, 9], [9, 5, 9], [9, 9, -9]])
-    assert accuracy.summary(Outcome(np.array([True, False, True, True]), chosen_TE, snr_db_TE)) == {
+    assert accuracy.summary(Answers(np.array([True, False, True, True]), chosen_TE, snr_db_TE)) == {
         "accuracy": 0.75,
         "chosen_snr_db": 0.0,
         "first_share": 0.5,
@@ -393,7 +410,7 @@ def test_a_summary_says_how_often_whom_and_over_which_links() -> None:
 
 @pytest.mark.parametrize("k", [1, 2])
 def test_shares_of_all_experts_sum_to_one(k: int) -> None:
-    for method in ("channel-aware", "random", "best link"):
+    for method in ("channel-aware", "random", "best-link"):
         outcome = outcome_of(method, k=k, experts=4)
         shares_E = outcome.chosen_TE.sum(axis=0) / outcome.chosen_TE.sum()
         told = accuracy.summary(outcome)
@@ -407,18 +424,18 @@ def test_shares_of_all_experts_sum_to_one(k: int) -> None:
 def test_shares_by_own_snr_are_what_chance_says(monkeypatch: pytest.MonkeyPatch, k: int) -> None:
     """A link at share u of the interval is the best of 4 with probability u^3, the second 3 u^2 (1 - u)."""
     monkeypatch.setattr(shares, "Asked", lambda *args: asked_of(items=20_000))
-    unused = Workspace(Path(), lambda what, done, total: None, {})
+    unused = Workspace(Path(), silent, {})
     by_method = {}
-    for method in ("best link", "random"):
-        rows = list(shares.measure(ShareSettings(method=method, k=k), 0, unused))
-        assert [row["x"] for row in rows] == list(ShareSettings().values)
+    for method in ("best-link", "random"):
+        rows = list(shares.measure(ExpertShareSettings(method=method, k=k), 0, unused))
+        assert [row["x"] for row in rows] == list(ExpertShareSettings().values)
         assert all(0.24 < row["least_share"] <= 0.25 <= row["largest_share"] < 0.26 for row in rows)
         by_method[method] = np.array([row["share"] for row in rows])
     np.testing.assert_allclose(by_method["random"], 0.25, atol=0.02)
-    place = (np.array(ShareSettings().values) + 5) / 25
+    place = (np.array(ExpertShareSettings().values) + 5) / 25
     first, second = place**3, 3 * place**2 * (1 - place)
     expected = first if k == 1 else (first + second) / 2
-    np.testing.assert_allclose(by_method["best link"], expected, atol=0.02)
+    np.testing.assert_allclose(by_method["best-link"], expected, atol=0.02)
 
 
 # Models.
@@ -427,7 +444,7 @@ def test_shares_by_own_snr_are_what_chance_says(monkeypatch: pytest.MonkeyPatch,
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A workspace that keeps what tests train."""
-    return Workspace(tmp_path_factory.mktemp("work"), lambda what, done, total: None, {"device": "cpu"})
+    return Workspace(tmp_path_factory.mktemp("work"), silent, {"device": "cpu"})
 
 
 @pytest.fixture(scope="module")
@@ -454,15 +471,15 @@ def test_of_trained_models_the_oracle_is_the_best_over_noisy_links(
 ) -> None:
     for x in (0, 10):
         assert told["oracle"][x]["accuracy"] == max(
-            told[method][x]["accuracy"] for method in METHODS if method != "channel off"
+            told[method][x]["accuracy"] for method in METHODS if method != "channel-off"
         )
 
 
 def test_without_a_channel_the_swept_snr_says_nothing(
     told: dict[str, dict[float, dict[str, float]]],
 ) -> None:
-    assert told["channel off"][0]["accuracy"] == told["channel off"][10]["accuracy"]
-    assert told["one network"][0]["accuracy"] != told["one network"][10]["accuracy"]
+    assert told["channel-off"][0]["accuracy"] == told["channel-off"][10]["accuracy"]
+    assert told["one-network"][0]["accuracy"] != told["one-network"][10]["accuracy"]
 
 
 def test_curves_that_share_a_model_train_it_once(
@@ -477,7 +494,7 @@ def test_a_model_that_is_kept_is_taken_as_it_is(
     told: dict[str, dict[float, dict[str, float]]], work: Workspace
 ) -> None:
     said: list[str] = []
-    again = Workspace(work.folder, lambda what, done, total: said.append(what), {"device": "cpu"})
+    again = Workspace(work.folder, lambda activity, *rest: said.append(activity), {"device": "cpu"})
     settings = GatingSettings(method="channel-aware", **TINY)
     assert {row["x"]: dict(row) for row in accuracy.measure(settings, 0, again)} == told["channel-aware"]
     assert said == []
@@ -520,21 +537,24 @@ def test_a_resumed_study_trains_nothing_again_and_ends_the_same(tmp_path: Path) 
         ("analog_spread_0", ("naive", "channel-aware")),
         ("analog_spread_10", METHODS[:4]),
     ):
-        (tmp_path / "settings" / figure).mkdir(parents=True)
-        for number, method in enumerate(methods):
-            curve = GatingSettings(method=method, **TINY | {"clean_epochs": 1, "channel_epochs": 1})
-            path = tmp_path / "settings" / figure / f"{number}.toml"
-            path.write_text(dump_curve(curve), encoding="utf-8")
+        curves = {
+            str(number): LeNetSettings(method=method, **TINY | {"clean_epochs": 1, "channel_epochs": 1})
+            for number, method in enumerate(methods)
+        }
+        heading = Heading(title=figure, kind="accuracy", number=1)
+        path = tmp_path / "settings" / f"{figure}.toml"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(dump_figure(Figure(figure, heading, curves)), encoding="utf-8")
 
     def run(out: str, stop: str = "", **options: Any) -> list[str]:
         said: list[str] = []
 
-        def say(what: str, done: int, total: int) -> None:
-            said.append(what)
-            if stop and what == stop:
+        def progress(activity: str, done: int, total: int, note: str = "", /) -> None:
+            said.append(activity)
+            if stop and activity == stop:
                 raise Stopped
 
-        run_study(GATING, tmp_path / out, say=say, options={"device": "cpu"}, **options)
+        run_study(GATING, tmp_path / out, progress=progress, options={"device": "cpu"}, **options)
         return [what for what in said if what.startswith("train")]
 
     with pytest.raises(Stopped):
@@ -562,16 +582,19 @@ def accuracies(by_seed: Callable[[int], float], x: tuple[float, ...] = (-5, 0, 5
 
 
 def curves_of(figure: str) -> dict[str, dict[str, GatingSettings]]:
-    """The curve that says what a figure is about: its spread is the last word of its name, if a number."""
+    """Two curves over links whose spread is the last word of the figure's name, if that is a number."""
     spread = figure.rpartition("_")[2]
     if spread.isdecimal():
-        return {figure: {"channel_aware": GatingSettings(spread_db=float(spread))}}
-    return {figure: {"channel_aware": GatingSettings(law="rayleigh:{mean_snr_db:g}")}}
+        links: dict[str, Any] = {"spread_db": float(spread)}
+    else:
+        links = {"law": "rayleigh:{mean_snr_db:g}"}
+    methods = {"aware": "channel-aware", "blind": "naive-noise"}
+    return {figure: {name: GatingSettings(method=method, **links) for name, method in methods.items()}}
 
 
 def told_of(figure: str, gain: float, scatter: float) -> list[str]:
     aware = accuracies(lambda seed: gain + scatter * (seed - 1))
-    rows = Rows({"channel_aware": aware, "naive_noise": accuracies(lambda seed: 0.0)})
+    rows = Rows({"aware": aware, "blind": accuracies(lambda seed: 0.0)})
     return claims(curves_of(figure), {figure: rows})
 
 
@@ -598,13 +621,20 @@ def test_no_claim_is_told_of_other_figures_or_of_one_seed() -> None:
     for figure in ("analog_spread_5", "analog_rayleigh", "gates"):
         assert told_of(figure, 0.02, 0.01) == []
     one_seed = [row for row in accuracies(lambda seed: 0.0) if row["seed"] == 0]
-    rows = Rows({"channel_aware": one_seed, "naive_noise": one_seed})
+    rows = Rows({"aware": one_seed, "blind": one_seed})
     assert claims(curves_of("analog_spread_0"), {"analog_spread_0": rows}) == []
     assert claims({}, {}) == []
 
 
+def test_no_claim_is_told_where_several_curves_are_of_a_method() -> None:
+    curves = curves_of("analog_spread_10")["analog_spread_10"]
+    curves["aware too"] = curves["aware"].model_copy(update={"k": 2})
+    rows = {name: accuracies(lambda seed: 0.01 * seed) for name in curves}
+    assert claims({"gates": curves}, {"gates": Rows(rows)}) == []
+
+
 def test_shares_of_intervals_that_do_not_occur_decide_nothing() -> None:
-    curves = {"shares": {"channel_aware": ShareSettings(method="channel-aware")}}
+    curves = {"shares": {"channel_aware": ExpertShareSettings(method="channel-aware")}}
     for share in ([0.1], [0.1, math.nan]):
         rows = [
             {"x": x, "seed": 0, "share": y, "least_share": 0.2, "largest_share": 0.3}
@@ -618,17 +648,16 @@ def test_claims_compare_what_both_curves_have() -> None:
     aware = accuracies(lambda seed: 0.02 + 0.01 * (seed - 1))
     blind = [row for row in accuracies(lambda seed: 0.0, (0, 5, 20)) if row["seed"] < 2]
     figure = "analog_spread_10"
-    for kept in ({"channel_aware": aware}, {"naive_noise": blind}, {}):
+    for kept in ({"aware": aware}, {"blind": blind}, {}):
         assert claims(curves_of(figure), {figure: Rows(kept)}) == []
-    (line,) = claims(curves_of(figure), {figure: Rows({"channel_aware": aware, "naive_noise": blind})})
+    (line,) = claims(curves_of(figure), {figure: Rows({"aware": aware, "blind": blind})})
     assert "+1.50 points, standard error 0.50 over 2 seeds" in line
 
 
 def test_claims_are_told_of_the_built_in_figures_of_spread_links() -> None:
     told = set()
     for figure in FIGURES:
-        scales = GATING.scales_of(figure)
-        curves = read_curves(FIGURES[figure].settings, BUILT_IN, figure, scales[0], scales)
+        curves = GATING.read(figure).curves
         rows = Rows({name: accuracies(lambda seed: 0.01 * seed) for name in curves})
         if figure != "shares" and claims({figure: curves}, {figure: rows}):
             told.add(figure)
@@ -650,8 +679,8 @@ def shares_of(shares: list[float], least: float, largest: float) -> Rows:
 
 def test_what_shares_must_do_is_told_of_gates_that_see_the_channel() -> None:
     curves = {
-        "aware": ShareSettings(label="aware", method="channel-aware"),
-        "blind": ShareSettings(method="naive"),
+        "aware": ExpertShareSettings(label="aware", method="channel-aware"),
+        "blind": ExpertShareSettings(method="naive"),
     }
 
     def told_of_shares(*rows: Any) -> list[str]:

@@ -1,6 +1,7 @@
 """The study of expert selection: its settings, and what it measures beside sums by hand."""
 
 import itertools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,17 +10,17 @@ import pytest
 
 from airmoe.errors import InvalidInputError
 from airmoe.links import Ofdma
+from airmoe.studies.curves.figure_file import dump_figure
 from airmoe.studies.curves.rows import Rows
 from airmoe.studies.curves.run import run_study
 from airmoe.studies.curves.settings import USUAL_SCALES as SCALES
-from airmoe.studies.curves.settings import dump_curve, read_curves
 from airmoe.studies.selection import SELECTION
 from airmoe.studies.selection.drawn_layers import DrawnLayer, draw_layer
 from airmoe.studies.selection.effort import FAMILIES, sets_of_at_most
 from airmoe.studies.selection.energies import EnergySettings, measure_layers, measure_sweep
 from airmoe.studies.selection.quality import (
     GapSettings,
-    ShareSettings,
+    OptimalShareSettings,
     all_differ_probability,
     measure_gap,
     measure_share,
@@ -28,38 +29,34 @@ from airmoe.studies.selection.quality import (
 from airmoe.studies.selection.settings import LayerSettings
 
 FIGURES, BUILT_IN = SELECTION.figures, SELECTION.folder
+HEAD = 'title = "T"\nkind = "energy_by_importance"\nnumber = 1\n'
 
 
 @pytest.mark.parametrize("figure", FIGURES)
 def test_settings_that_are_written_down_are_read_back_the_same(figure: str, tmp_path: Path) -> None:
-    model = FIGURES[figure].settings
     for scale in SCALES:
-        curves = read_curves(model, BUILT_IN, figure, scale)
-        assert len(curves) >= 2
-        for name, curve in curves.items():
-            (tmp_path / figure).mkdir(exist_ok=True)
-            (tmp_path / figure / f"{name}.toml").write_text(dump_curve(curve), encoding="utf-8")
+        read = SELECTION.read(figure, scale)
+        assert len(read.curves) >= 2
+        (tmp_path / f"{figure}.toml").write_text(dump_figure(read), encoding="utf-8")
         for read_at in SCALES:
-            assert read_curves(model, tmp_path, figure, read_at) == curves
+            assert SELECTION.read(figure, read_at, tmp_path) == read
 
 
 def test_a_smaller_scale_measures_less() -> None:
-    for figure, made in FIGURES.items():
+    for figure in FIGURES:
         rows = {}
         for scale in SCALES:
-            curves = read_curves(made.settings, BUILT_IN, figure, scale)
+            curves = SELECTION.read(figure, scale).curves
             rows[scale] = sum(curve.seeds * len(curve.x_values) for curve in curves.values())
         assert rows["smoke"] < rows["quick"] <= rows["full"], figure
-        assert all(
-            curve.seeds >= 5 for curve in read_curves(made.settings, BUILT_IN, figure, "quick").values()
-        )
+        assert all(curve.seeds >= 5 for curve in SELECTION.read(figure, "quick").curves.values())
 
 
 def test_a_file_says_more_than_a_scale_and_its_table_for_a_scale_more_than_the_rest(tmp_path: Path) -> None:
-    (tmp_path / "proven_gap").mkdir()
-    text = "values = [64, 128]\n[smoke]\nvalues = [256]\n"
-    (tmp_path / "proven_gap" / "x.toml").write_text(text, encoding="utf-8")
-    read = {scale: read_curves(GapSettings, tmp_path, "proven_gap", scale)["x"] for scale in SCALES}
+    text = "[curves.x]\nvalues = [64, 128]\n[curves.x.smoke]\nvalues = [256]\n"
+    head = HEAD.replace("energy_by_importance", "proven_gap")
+    (tmp_path / "proven_gap.toml").write_text(head + text, encoding="utf-8")
+    read = {scale: SELECTION.read("proven_gap", scale, tmp_path).curves["x"] for scale in SCALES}
     assert {scale: curve.values for scale, curve in read.items()} == {
         "full": (64, 128),
         "quick": (64, 128),
@@ -68,50 +65,59 @@ def test_a_file_says_more_than_a_scale_and_its_table_for_a_scale_more_than_the_r
     assert {scale: curve.seeds for scale, curve in read.items()} == {"full": 30, "quick": 5, "smoke": 2}
 
 
-def test_a_file_says_only_in_what_its_curve_differs_from_the_defaults(tmp_path: Path) -> None:
-    for figure, made in FIGURES.items():
-        for path in (BUILT_IN / figure).glob("*.toml"):
-            whole = read_curves(made.settings, BUILT_IN, figure, "full")[path.stem]
-            lines = path.read_text(encoding="utf-8").partition("\n[")[0].splitlines()
-            for left_out in lines:
-                kept = [line for line in lines if line != left_out]
-                (tmp_path / figure).mkdir(exist_ok=True)
-                (tmp_path / figure / path.name).write_text("\n".join(kept) + "\n", encoding="utf-8")
-                try:
-                    without = read_curves(made.settings, tmp_path, figure, "full")[path.stem]
-                except InvalidInputError:
-                    continue  # it is needed
-                assert without != whole, f"{figure}/{path.name}: {left_out}"
+@pytest.mark.parametrize("figure", FIGURES)
+def test_a_file_says_only_in_what_its_curves_differ_from_the_defaults(figure: str, tmp_path: Path) -> None:
+    whole = {scale: SELECTION.read(figure, scale) for scale in SCALES}
+    lines = (BUILT_IN / f"{figure}.toml").read_text(encoding="utf-8").splitlines()
+    for place in [place for place, line in enumerate(lines) if " = " in line]:
+        kept = lines[:place] + lines[place + 1 :]
+        (tmp_path / f"{figure}.toml").write_text("\n".join(kept) + "\n", encoding="utf-8")
+        try:
+            without = {scale: SELECTION.read(figure, scale, tmp_path) for scale in SCALES}
+        except InvalidInputError:
+            continue  # it is needed
+        assert without != whole, f"{figure}: {lines[place]}"
+
+
+def test_the_figure_of_the_guide_can_be_read(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "guide" / "selection-study.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"```toml [^\n]*\n(.*?)```", page, flags=re.DOTALL)
+    (tmp_path / "proven_gap.toml").write_text(text, encoding="utf-8")
+    smoke = SELECTION.read("proven_gap", "smoke", tmp_path).curves
+    assert {name: (curve.tokens, curve.seeds) for name, curve in smoke.items()} == {
+        "iid_fast": (64, 2),
+        "iid_tight": (64, 1),
+    }
 
 
 WRONG = {
-    # what the file holds: what is said of it
-    'policy = "jesa"\nlayerz = 3': ["jesa.toml: layerz is 3", "a known key"],
-    'policy = "jesa"\n[quick]\nlayerz = 3': ["jesa.toml: layerz is 3", "a known key"],
-    'policy = "best"': ["jesa.toml: policy is 'best'", "'jesa'", "'des'"],
-    'policy = "jesa"\nseeds = 0': ["jesa.toml: seeds is 0", "greater than or equal to 1"],
-    'policy = "jesa"\nseeds = "5"': ["jesa.toml: seeds is '5'", "a valid integer"],
-    'policy = "jesa"\nvalues = [0.5, 1.5]': ["jesa.toml: importance is 1.5", "less than or equal to 1"],
-    'policy = "jesa"\nvalues = []': ["jesa.toml: values", "at least 1"],
-    'policy = "jesa"\nsubcarriers = 55': ["jesa.toml", "subcarriers at least 56"],
-    'policy = "jesa"\nsmoke = 3': ["jesa.toml: smoke is 3", "a table"],
-    'policy = "jesa"\ncompute_j = [2.0, 1.0]': ["jesa.toml", "[least, most]"],
-    'policy = "jesa"\nfading = "multipath"\ntaps = 129': ["jesa.toml", "taps at most subcarriers"],
-    'policy = "jesa"\nnodes = 64\nsubcarriers = 65536': ["jesa.toml", "nodes^2 x subcarriers at most"],
-    'policy = "jesa': ["jesa.toml is", "valid TOML"],
-    "": ["jesa.toml: policy is None", "a value"],
+    # what the table of the curve holds: what is said of it
+    'policy = "jesa"\nlayerz = 3': ["curves.jesa: layerz is 3", "a known key"],
+    'policy = "jesa"\n[curves.jesa.quick]\nlayerz = 3': ["curves.jesa: layerz is 3", "a known key"],
+    'policy = "best"': ["curves.jesa: policy is 'best'", "'jesa'", "'des'"],
+    'policy = "jesa"\nseeds = 0': ["curves.jesa: seeds is 0", "greater than or equal to 1"],
+    'policy = "jesa"\nseeds = "5"': ["curves.jesa: seeds is '5'", "a valid integer"],
+    'policy = "jesa"\nvalues = [0.5, 1.5]': ["jesa: importance is 1.5", "less than or equal to 1"],
+    'policy = "jesa"\nvalues = []': ["curves.jesa: values", "at least 1"],
+    'policy = "jesa"\nsubcarriers = 55': ["curves.jesa is", "subcarriers at least 56"],
+    'policy = "jesa"\nsmoke = 3': ["curves.jesa: smoke is 3", "a table"],
+    'policy = "jesa"\ncompute_j = [2.0, 1.0]': ["curves.jesa is", "[least, most]"],
+    'policy = "jesa"\nfading = "multipath"\ntaps = 129': ["curves.jesa is", "taps at most subcarriers"],
+    'policy = "jesa"\nnodes = 64\nsubcarriers = 65536': ["curves.jesa is", "nodes^2 x subcarriers at most"],
+    'policy = "jesa': ["energy_by_importance.toml is", "valid TOML"],
+    "": ["energy_by_importance.toml: curves.jesa: policy is None", "a value"],
 }
 
 
 @pytest.mark.parametrize("text", WRONG)
-def test_a_wrong_setting_is_named_with_its_file(text: str, tmp_path: Path) -> None:
-    (tmp_path / "energy_by_importance").mkdir()
-    (tmp_path / "energy_by_importance" / "jesa.toml").write_text(text, encoding="utf-8")
+def test_a_wrong_setting_is_named_with_its_file_and_curve(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "energy_by_importance.toml"
+    file.write_text(f"{HEAD}[curves.jesa]\n{text}", encoding="utf-8")
     with pytest.raises(InvalidInputError) as refused:
         run_study(SELECTION, tmp_path / "out", settings=tmp_path)
     for words in WRONG[text]:
         assert words in str(refused.value)
-    assert [path.name for path in tmp_path.iterdir()] == ["energy_by_importance"]
+    assert list(tmp_path.iterdir()) == [file]
 
 
 TINY = {"nodes": 3, "tokens": 6, "subcarriers": 8, "layers": 2, "compute_j": (1e-5, 2e-4)}
@@ -247,10 +253,10 @@ def test_what_is_asked_is_kept_where_it_is_said_to_be_met(policy: str) -> None:
 
 
 def test_layers_by_themselves_have_the_mean_of_the_sweep() -> None:
-    by_layer = read_curves(FIGURES["energy_by_layer"].settings, BUILT_IN, "energy_by_layer", "smoke")["jesa"]
+    by_layer = SELECTION.read("energy_by_layer", "smoke").curves["jesa"]
     sweep = EnergySettings(policy="jesa", values=(0.9,), layers=4, tokens=32)
     (whole,) = measure_sweep(sweep, 7)
-    layers = list(measure_layers(by_layer, 7))  # type: ignore[arg-type]
+    layers = list(measure_layers(by_layer, 7))
     assert [layer["x"] for layer in layers] == [1, 2, 3, 4]
     for column in ("energy_j", "relevance"):
         assert np.mean([layer[column] for layer in layers]) == pytest.approx(whole[column])
@@ -311,7 +317,9 @@ def test_a_tighter_bound_and_restarts_prove_smaller_gaps() -> None:
 def test_a_schedule_counts_as_optimal_where_it_is_not_above_the_bound() -> None:
     few = {"values": (64,), "tokens": 16, "draws": 1}
     gaps = [row["gap"] for seed in range(30) for row in measure_gap(GapSettings(**few), seed)]
-    shares = [row["optimal_share"] for seed in range(30) for row in measure_share(ShareSettings(**few), seed)]
+    shares = [
+        row["optimal_share"] for seed in range(30) for row in measure_share(OptimalShareSettings(**few), seed)
+    ]
     assert shares == [float(gap < 1e-9) for gap in gaps]
     assert 0 < np.mean(shares) < 1
     assert sum(1e-9 < gap < 1e-2 for gap in gaps) > 3

@@ -1,100 +1,29 @@
 """The run folder of any study: its rows and tables, scales, workspace and options, and how it is resumed."""
 
 import json
+import re
 import shutil
-from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
 
 from airmoe.errors import AirmoeError, InvalidInputError, RunFolderError
+from airmoe.progress import Progress
 from airmoe.studies.curves import (
-    Curves,
-    CurveSettings,
-    Figure,
-    Row,
     Rows,
     Study,
-    Workspace,
     run_study,
-    without_workspace,
 )
 from airmoe.studies.curves.rows import sweep_table, with_spread, write_csv
-from airmoe.studies.curves.settings import Seeds, Values
-
-
-class LineSettings(CurveSettings):
-    """A line, x times slope plus the seed."""
-
-    SCALES: ClassVar[Mapping[str, Mapping[str, Any]]] = {"smoke": {"seeds": 1}}
-
-    slope: float = 1.0
-    x: float = 0.0
-    seeds: Seeds = 2
-    swept: str = "x"
-    values: Values = (1.0, 2.0)
-
-
-def measure_line(settings: LineSettings, seed: int) -> Iterator[Row]:
-    for x in settings.values:
-        yield {"x": x, "seed": seed, "y": settings.slope * x + seed}
-
-
-def measure_by_model(settings: LineSettings, seed: int, work: Workspace) -> Iterator[Row]:
-    """As `measure_line`, of a "model" that all curves of a seed share; what is trained is told."""
-    model, log = work.folder / "models" / f"{seed}.txt", work.folder / "logs" / f"{seed}.txt"
-    if not model.exists():
-        work.say(f"training {seed} on {work.options.get('data_dir', 'nothing')}", 1, 1)
-        for path in (model, log):
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(str(seed), encoding="utf-8")
-    yield from measure_line(settings, int(model.read_text(encoding="utf-8")))
-
-
-def draw(curves: Curves, rows: Rows) -> dict[str, str]:
-    return {"": f"<svg>{sorted(curves)}</svg>"}
-
-
-def tables(curves: Curves, rows: Rows) -> str:
-    return sweep_table("x", {name: rows.spread(name, "y") for name in curves})
-
-
-def told(curves: Mapping[str, Curves], rows: Mapping[str, Rows]) -> list[str]:
-    return [
-        f"{figure} {name} {rows[figure].spread(name, 'y').mean}"
-        for figure in curves
-        for name in curves[figure]
-    ]
+from tests.studies.lines import FIGURES, LineSettings, study_of_lines, write_figures
 
 
 @pytest.fixture
 def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """A study of lines that is over at once."""
-    folder = tmp_path_factory.mktemp("built_in")
-    for figure in ("lines", "modelled", "large"):
-        (folder / figure).mkdir()
-        (folder / figure / "a.toml").write_text("slope = 1.0\n", encoding="utf-8")
-        (folder / figure / "b.toml").write_text("slope = 2.0\n", encoding="utf-8")
-    with (folder / "large" / "a.toml").open("a", encoding="utf-8") as file:
-        file.write("[gpu]\nvalues = [100]\n")
-    parts = (LineSettings, ("y",))
-    return Study(
-        name="lines",
-        title="Study of lines",
-        figures={
-            "lines": Figure("Lines", *parts, without_workspace(measure_line), draw, tables),
-            "modelled": Figure("Models", *parts, measure_by_model, draw, tables, ("full", "smoke", "gpu")),
-            "large": Figure("Large", *parts, measure_by_model, draw, tables, ("gpu",)),
-        },
-        folder=folder,
-        packages=("airmoe", "numpy"),
-        told=told,
-        scales=("full", "quick", "smoke", "gpu"),
-        keeps=("models",),
-    )
+    return study_of_lines(tmp_path_factory.mktemp("built_in"))
 
 
 def record_of(folder: Path) -> dict[str, Any]:
@@ -106,15 +35,20 @@ class Stopped(Exception):
     """Raised in the middle of a study."""
 
 
+def told_to(said: list[str]) -> Progress:
+    """Progress that goes into a list, activity by activity."""
+    return lambda activity, done, total, note="", /: said.append(activity)
+
+
 def interrupted(study: Study, out: Path, **options: Any) -> Path:
     """A study that was stopped in its last curve but before anything of it was written."""
 
-    def stop(what: str, done: int, total: int) -> None:
-        if what == "modelled: b":
+    def stop(activity: str, done: int, total: int, note: str = "", /) -> None:
+        if activity == "modelled: b":
             raise Stopped
 
     with pytest.raises(Stopped):
-        run_study(study, out, say=stop, **options)
+        run_study(study, out, progress=stop, **options)
     return out.with_name(f"{out.name}.partial")
 
 
@@ -125,8 +59,7 @@ def test_the_folder_holds_settings_rows_drawings_tables_and_the_record(study: St
         "figures/lines.svg",
         "lines.csv",
         "run.json",
-        "settings/lines/a.toml",
-        "settings/lines/b.toml",
+        "settings/lines.toml",
         "tables.md",
     ]
     rows = (tmp_path / "out" / "lines.csv").read_text(encoding="utf-8").splitlines()
@@ -171,11 +104,107 @@ def test_a_file_has_a_table_for_each_scale_of_its_figure_alone(study: Study, tmp
     run_study(study, tmp_path / "out", scale="gpu", only=["large"])
     rows = (tmp_path / "out" / "large.csv").read_text(encoding="utf-8").splitlines()
     assert [line for line in rows if line.startswith("a")] == ["a,100,0,100.0", "a,100,1,101.0"]
-    (study.folder / "lines" / "a.toml").write_text("[gpu]\nseeds = 1\n", encoding="utf-8")
-    run_study(study, tmp_path / "lines", scale="gpu", only=["lines"])
-    (study.folder / "modelled" / "a.toml").write_text("[quick]\nseeds = 1\n", encoding="utf-8")
-    with pytest.raises(InvalidInputError, match=r"modelled/a\.toml: quick .*a known key"):
-        run_study(study, tmp_path / "wrong", only=["modelled"])
+    of_lines = FIGURES["lines"] + "[curves.a.gpu]\nseeds = 1\n"
+    run_study(study, tmp_path / "lines", scale="gpu", settings=write_figures(tmp_path / "a", lines=of_lines))
+    of_model = FIGURES["modelled"] + "[curves.a.quick]\nseeds = 1\n"
+    with pytest.raises(InvalidInputError, match=r"modelled\.toml: curves\.a: quick .*a known key"):
+        run_study(study, tmp_path / "wrong", settings=write_figures(tmp_path / "b", modelled=of_model))
+
+
+HEAD = 'title = "Lines"\nkind = "line"\nnumber = 1\n'
+
+SAYS = {
+    # what is written above the curves, in curve a, and below: slope and seeds of a and b at scale smoke
+    ("", "", ""): {"a": (1.0, 1), "b": (1.0, 1)},
+    ("slope = 3.0\n", "", ""): {"a": (3.0, 1), "b": (3.0, 1)},
+    ("slope = 3.0\n", "slope = 4.0\n", ""): {"a": (4.0, 1), "b": (3.0, 1)},
+    ("seeds = 3\n", "", ""): {"a": (1.0, 3), "b": (1.0, 3)},
+    ("seeds = 3\n", "", "[smoke]\nseeds = 4\n"): {"a": (1.0, 4), "b": (1.0, 4)},
+    ("", "seeds = 5\n", "[smoke]\nseeds = 4\n"): {"a": (1.0, 5), "b": (1.0, 4)},
+    ("", "seeds = 5\n[curves.a.smoke]\nseeds = 6\n", ""): {"a": (1.0, 6), "b": (1.0, 1)},
+    ("", "", "[full]\nseeds = 4\n"): {"a": (1.0, 1), "b": (1.0, 1)},
+}
+
+
+@pytest.mark.parametrize(("above", "inside", "below"), SAYS)
+def test_a_curve_says_more_than_its_figure_a_figure_more_than_a_scale(
+    study: Study, tmp_path: Path, above: str, inside: str, below: str
+) -> None:
+    write_figures(tmp_path, lines=f"{HEAD}{above}[curves.a]\n{inside}[curves.b]\n{below}")
+    curves = study.read("lines", "smoke", tmp_path).curves
+    said = {name: (curve.slope, curve.seeds) for name, curve in curves.items()}
+    assert said == SAYS[above, inside, below]
+
+
+WRONG = {
+    # a file: what is said of it
+    "": ["lines.toml: title is None", "a value"],
+    'title = "Lines"\nnumber = 1': ["lines.toml: kind is None", "a value"],
+    'title = "Lines"\nkind = "circle"\nnumber = 1': ["kind is 'circle'", "one of line, process, time, model"],
+    'title = ""\nkind = "line"\nnumber = 1': ["lines.toml: title is ''", "at least 1 character"],
+    'title = "Lines"\nkind = "line"\nnumber = "x"': ["lines.toml: number is 'x'", "a valid integer"],
+    HEAD: ["lines.toml: curves is None", "a table [curves.NAME] for each curve"],
+    f"{HEAD}[curves]": ["lines.toml: curves is {}", "a table [curves.NAME] for each curve"],
+    f"{HEAD}curves = 3": ["lines.toml: curves is 3", "a table [curves.NAME] for each curve"],
+    f"{HEAD}[curves]\na = 3": ["lines.toml: curves.a is 3", "a table of settings"],
+    f"{HEAD}[curves.'../a']": ["lines.toml: curve is '../a'", "letters, digits, _ and -"],
+    f"{HEAD}slop = 3\n[curves.a]": ["lines.toml: slop is 3", "a known key"],
+    f"{HEAD}[smoke]\nslop = 3\n[curves.a]": ["lines.toml: slop is 3", "a known key"],
+    f"{HEAD}[gpu]\nslope = 3.0\n[curves.a]": ["lines.toml: gpu is ", "a known key"],
+    f"{HEAD}[curves.a]\nslop = 3": ["lines.toml: curves.a: slop is 3", "a known key"],
+    f"{HEAD}[curves.a.smoke]\nslop = 3": ["lines.toml: curves.a: slop is 3", "a known key"],
+    f"{HEAD}[curves.a]\nsmoke = 3": ["lines.toml: curves.a: smoke is 3", "a table of settings"],
+    f"{HEAD}smoke = 3\n[curves.a]": ["lines.toml: smoke is 3", "a table of settings"],
+    f"{HEAD}seeds = 0\n[curves.a]": ["lines.toml: seeds is 0", "greater than or equal to 1"],
+    f"{HEAD}[curves.a]\nseeds = 0": ["lines.toml: curves.a: seeds is 0", "greater than or equal to 1"],
+    f'{HEAD}[curves.a]\nswept = "y"': ["lines.toml: ", "y is 1.0", "a known key"],
+    f'{HEAD}scales = ["full", "tiny"]\n[curves.a]': ["scales is 'tiny'", "some of full, quick, smoke, gpu"],
+    f"{HEAD}scales = []\n[curves.a]": ["lines.toml: scales is []", "at least 1"],
+    f"{HEAD}x_axis = 3\n[curves.a]": ["lines.toml: x_axis is 3", "valid dictionary"],
+    f"{HEAD}x_axis = {{ colour = 3 }}\n[curves.a]": ["lines.toml: x_axis.colour is 3", "a known key"],
+    f"{HEAD}x_axis = {{ range = [1.0, 1.0] }}\n[curves.a]": ["lines.toml: x_axis is ", "[least, most]"],
+    f"{HEAD}y_axis = {{ log = true, range = [0.0, 1.0] }}\n[curves.a]": ["y_axis is ", "a range above 0"],
+    "title =": ["lines.toml is", "valid TOML"],
+}
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_what_is_wrong_in_a_file_is_named_with_file_curve_and_key(
+    study: Study, tmp_path: Path, text: str
+) -> None:
+    with pytest.raises(InvalidInputError) as refused:
+        run_study(study, tmp_path / "out", settings=write_figures(tmp_path / "settings", lines=text))
+    for words in WRONG[text]:
+        assert words in str(refused.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["settings"]
+
+
+def test_a_file_that_cannot_be_read_is_named(study: Study, tmp_path: Path) -> None:
+    (tmp_path / "lines.toml").write_bytes(b"\xff")
+    with pytest.raises(InvalidInputError, match=r"lines.toml'; expected a readable TOML file \(.*decode"):
+        run_study(study, tmp_path / "out", settings=tmp_path)
+
+
+def test_figures_are_measured_in_the_order_of_their_numbers(study: Study, tmp_path: Path) -> None:
+    first = FIGURES["modelled"].replace("number = 2", "number = 0")
+    folder = write_figures(tmp_path / "settings", **FIGURES | {"modelled": first})
+    run_study(study, tmp_path / "out", settings=folder)
+    tables_md = (tmp_path / "out" / "tables.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## (.*)$", tables_md, re.MULTILINE) == ["Models", "Lines"]
+
+
+def test_the_heading_of_a_figure_is_the_settings_to_edit(study: Study, tmp_path: Path) -> None:
+    run_study(study, tmp_path / "out", only=["lines"])
+    settings = tmp_path / "out" / "settings"
+    text = (settings / "lines.toml").read_text(encoding="utf-8")
+    write_figures(settings, lines=text.replace('"Lines"', '"My lines"').replace("slope = 2.0", "slope = 3.0"))
+    run_study(study, tmp_path / "mine", settings=settings)
+    assert "## My lines\n" in (tmp_path / "mine" / "tables.md").read_text(encoding="utf-8")
+    rows = {name: (tmp_path / name / "lines.csv").read_text(encoding="utf-8") for name in ("out", "mine")}
+    assert [line for line in rows["mine"].splitlines() if line[0] == "a"] == [
+        line for line in rows["out"].splitlines() if line[0] == "a"
+    ]
+    assert "b,2.0,1,7.0" in rows["mine"].splitlines()
 
 
 def test_a_figure_that_a_scale_lacks_is_refused_by_name(study: Study, tmp_path: Path) -> None:
@@ -186,9 +215,11 @@ def test_a_figure_that_a_scale_lacks_is_refused_by_name(study: Study, tmp_path: 
         run_study(study, tmp_path / "out", only=["larger"])
     with pytest.raises(InvalidInputError, match="scale is 'tpu'; expected one of full, quick, smoke, gpu"):
         run_study(study, tmp_path / "out", scale="tpu")
-    shutil.copytree(study.folder / "large", tmp_path / "settings" / "large")
-    with pytest.raises(InvalidInputError, match="a folder of one of lines, modelled"):
-        run_study(study, tmp_path / "out", settings=tmp_path / "settings")
+    folder = write_figures(tmp_path / "settings", large=FIGURES["large"])
+    with pytest.raises(InvalidInputError, match="a folder with one of lines, modelled"):
+        run_study(study, tmp_path / "out", settings=folder)
+    with pytest.raises(InvalidInputError, match=r"only is 'lines'; expected a figure of .*settings: large"):
+        run_study(study, tmp_path / "out", settings=folder, only=["lines"])
     assert [path.name for path in tmp_path.iterdir()] == ["settings"]
 
 
@@ -203,7 +234,7 @@ def test_a_run_of_a_scale_is_taken_up_with_all_its_figures(study: Study, tmp_pat
 
 def test_what_a_curve_keeps_is_there_for_later_curves_and_figures(study: Study, tmp_path: Path) -> None:
     said: list[str] = []
-    run_study(study, tmp_path / "out", scale="gpu", say=lambda what, done, total: said.append(what))
+    run_study(study, tmp_path / "out", scale="gpu", progress=told_to(said))
     trained = [what for what in said if what.startswith("training")]
     assert trained == ["training 0 on nothing", "training 1 on nothing"]
 
@@ -211,7 +242,7 @@ def test_what_a_curve_keeps_is_there_for_later_curves_and_figures(study: Study, 
 def test_what_a_curve_keeps_is_there_for_a_resumed_run(study: Study, tmp_path: Path) -> None:
     interrupted(study, tmp_path / "out")
     said: list[str] = []
-    run_study(study, tmp_path / "out", resume=True, say=lambda what, done, total: said.append(what))
+    run_study(study, tmp_path / "out", resume=True, progress=told_to(said))
     assert set(said) == {"modelled: b"}
 
 
@@ -229,7 +260,7 @@ def test_a_run_that_was_interrupted_at_its_very_end_is_completed(study: Study, t
     run_study(study, tmp_path / "out")
     (tmp_path / "out").rename(tmp_path / "out.partial")
     said: list[str] = []
-    run_study(study, tmp_path / "out", resume=True, say=lambda what, done, total: said.append(what))
+    run_study(study, tmp_path / "out", resume=True, progress=told_to(said))
     assert not [what for what in said if what.startswith("training")]
     assert sorted(path.name for path in (tmp_path / "out" / "models").iterdir()) == ["0.txt", "1.txt"]
     assert not (tmp_path / "out" / "workspace").exists()
@@ -263,7 +294,7 @@ def test_recorded_options_hold_unless_they_are_given_anew(
         tmp_path / "out",
         resume=True,
         options=given,
-        say=lambda what, done, total: said.append(what),
+        progress=told_to(said),
     )
     assert f"training 0 on {taken}" in said
     record = record_of(tmp_path / "out")
@@ -292,7 +323,7 @@ def test_an_interrupted_study_goes_on_where_it_stopped_and_ends_the_same(
     partial = interrupted(study, tmp_path / "halves", seed=4)
     assert [path.name for path in (partial / "rows" / "modelled").iterdir()] == ["a.csv"]
     measured: list[str] = []
-    run_study(study, tmp_path / "halves", resume=True, say=lambda what, done, total: measured.append(what))
+    run_study(study, tmp_path / "halves", resume=True, progress=told_to(measured))
     assert set(measured) == {"modelled: b"}
     for name in ("lines.csv", "modelled.csv", "figures/modelled.svg", "tables.md"):
         assert (tmp_path / "halves" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
@@ -336,11 +367,9 @@ def test_curves_of_a_figure_sweep_its_abscissa(
     study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(LineSettings, "SWEPT_IS_X", True)
-    (tmp_path / "lines").mkdir()
-    for name, swept in (("a", "x"), ("b", "slope")):
-        text = f'swept = "{swept}"\n'
-        (tmp_path / "lines" / f"{name}.toml").write_text(text, encoding="utf-8")
-    with pytest.raises(InvalidInputError, match=r"lines/b.toml: swept is 'slope'; expected x"):
+    text = f'{HEAD}[curves.a]\nswept = "x"\n[curves.b]\nswept = "slope"\n'
+    write_figures(tmp_path, lines=text)
+    with pytest.raises(InvalidInputError, match=r"lines.toml: curves.b: swept is 'slope'; expected x"):
         run_study(study, tmp_path / "out", settings=tmp_path)
 
 
@@ -359,7 +388,7 @@ def test_a_study_is_not_taken_up_by_other_software(study: Study, tmp_path: Path)
         ("run.json", '{"seed": "0"}', "run.json is damaged"),
         ("rows/lines/a.csv", "curve,x\n", "damaged"),
         ("rows/lines/a.csv", "", "damaged"),
-        ("settings/lines/a.toml", "slope = 1.0\na = 1", "a known key"),
+        ("settings/lines.toml", f"{HEAD}a = 1\n[curves.a]", "a known key"),
     ],
 )
 def test_damage_is_told_in_a_line(damaged: str, text: str, said: str, study: Study, tmp_path: Path) -> None:
@@ -377,14 +406,13 @@ def test_rows_that_are_missing_from_a_curve_are_damage(study: Study, tmp_path: P
         run_study(study, tmp_path / "out", resume=True)
 
 
-def test_a_folder_of_an_unknown_figure_is_refused(study: Study, tmp_path: Path) -> None:
-    shutil.copytree(study.folder / "lines", tmp_path / "settings" / "lions")
+def test_a_file_of_an_unknown_figure_is_refused(study: Study, tmp_path: Path) -> None:
+    folder = write_figures(tmp_path / "settings", lions=FIGURES["lines"])
     with pytest.raises(InvalidInputError, match="'lions'; expected one of lines, modelled, large"):
-        run_study(study, tmp_path / "out", settings=tmp_path / "settings")
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    with pytest.raises(InvalidInputError, match="a folder with a TOML file per curve"):
-        run_study(study, tmp_path / "out", settings=empty, only=["lines"])
+        run_study(study, tmp_path / "out", settings=folder)
+    for folder in (write_figures(tmp_path / "empty"), tmp_path / "nowhere"):
+        with pytest.raises(InvalidInputError, match="a folder with a TOML file per figure"):
+            run_study(study, tmp_path / "out", settings=folder, only=["lines"])
 
 
 def test_means_and_deviations_are_over_seeds() -> None:

@@ -65,7 +65,7 @@ WRONG = {
     "unknown wire type": Wrong(["predict", "zero.png", *ASK, "--wire-type", "int8"], ["'int8'", "float16"]),
     "no client folder": Wrong(["serve", "run/clients/77"], ["run/clients/77/manifest.json does not exist"]),
     "damaged manifest": Wrong(["serve", "harmed/clients/00"], ["manifest.json is damaged"]),
-    "damaged expert": Wrong(["serve", "harmed/clients/01"], ["expert.onnx is damaged", "expects"]),
+    "damaged expert": Wrong(["serve", "harmed/clients/01"], ["expert-1.onnx is damaged", "expects"]),
     "not loopback": Wrong(
         ["serve", "run/clients/00", "--listen", "0.0.0.0:7447"],
         ["'0.0.0.0:7447'", "expected a loopback address"],
@@ -86,7 +86,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, run_folder: Path) -> Path:
     shutil.copytree(run_folder, place / "harmed")
     manifest = place / "harmed" / "clients" / "00" / "manifest.json"
     manifest.write_bytes(manifest.read_bytes()[:-50])
-    with (place / "harmed" / "clients" / "01" / "expert.onnx").open("rb+") as expert:
+    with (place / "harmed" / "clients" / "01" / "expert-1.onnx").open("rb+") as expert:
         expert.seek(200)
         expert.write(b"\0\0\0\0")
     Image.fromarray(np.zeros((32, 32), np.uint8)).save(place / "zero.png")

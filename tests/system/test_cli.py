@@ -176,6 +176,17 @@ def test_a_server_asks_over_analog_links_and_is_told_the_snr_of_who_answered(
     assert f"{joules * 1e6:.1f} µJ over simulated analog links, " in told.stdout
 
 
+def test_predict_says_how_much_of_the_score_was_reached_where_wanted_experts_are_dead(
+    analog_run: tuple[Path, Path], expert_nodes: str, zero: Path
+) -> None:
+    options = ["--client", analog_run[1], "--connect", expert_nodes, "--policy", "all"]
+    told = ended("predict", zero, *options)
+    (answered,) = [line for line in told.stdout.splitlines() if line.startswith("answered by expert")]
+    reached = sum(float(score) for score in re.findall(r"score ([01]\.\d\d)", answered))
+    (said,) = re.findall(r"^degraded: of the wanted experts' score (\d+)% was reached$", told.stdout, re.M)
+    assert abs(int(said) - 100 * reached) <= 2
+
+
 def test_a_server_decides_by_a_joint_policy_at_ideal_prices(
     analog_run: tuple[Path, Path], expert_nodes: str, zero: Path
 ) -> None:

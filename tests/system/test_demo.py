@@ -35,7 +35,10 @@ def test_the_run_folder_holds_what_the_design_says_and_nothing_else(demonstratio
         *(
             f"clients/{client:02}/{name}"
             for client in range(CLIENTS)
-            for name in ("expert.onnx", "expert.safetensors", "manifest.json")
+            for name in (
+                *("extractor.onnx", "gate.onnx", "manifest.json"),
+                *(f"expert-{client}.onnx", f"expert-{client}.safetensors"),
+            )
         ),
         *(f"figures/{name}.svg" for name in figures),
         *(f"samples/{digit}.png" for digit in range(10)),

@@ -7,13 +7,15 @@ import math
 import re
 import signal
 import subprocess
+import sys
 import time
+import tomllib
 import xml.etree.ElementTree as ET
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from tests.system.commands import AIRMOE_WITHOUT_TORCH, all_under, ended, running
@@ -43,6 +45,11 @@ class Study:
                 if row["curve"] == curve
             ]
 
+    def curves(self, figure: str) -> list[str]:
+        """The curves of a figure, as the settings of the run have them."""
+        text = (self.out / "settings" / f"{figure}.toml").read_text(encoding="utf-8")
+        return list(tomllib.loads(text)["curves"])
+
     def at(self, figure: str, curve: str, column: str) -> dict[tuple[float, float], float]:
         """A column by x and seed."""
         return {(row["x"], row["seed"]): row[column] for row in self.rows(figure, curve)}
@@ -68,10 +75,9 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 def test_the_folder_is_complete(study: Study) -> None:
     files = {name for name, content in all_under(study.out).items() if content is not None}
     drawings = {*FIGURES, "energy_by_importance_trade_off", "energy_over_the_air_trade_off"}
-    settings = {name for name in files if re.fullmatch(r"settings/(\w+)/\w+\.toml", name)}
-    assert {name.split("/")[1] for name in settings} == set(FIGURES)
-    assert files - settings == (
+    assert files == (
         {"run.json", "tables.md"}
+        | {f"settings/{figure}.toml" for figure in FIGURES}
         | {f"{figure}.csv" for figure in FIGURES}
         | {f"figures/{drawing}.svg" for drawing in drawings}
     )
@@ -101,8 +107,8 @@ def test_the_record_says_what_made_the_folder(study: Study) -> None:
 
 def test_every_curve_has_a_row_for_each_of_its_values_and_seeds(study: Study) -> None:
     for figure in FIGURES:
-        for path in (study.out / "settings" / figure).iterdir():
-            seeds = [row["seed"] for row in study.rows(figure, path.stem)]
+        for curve in study.curves(figure):
+            seeds = [row["seed"] for row in study.rows(figure, curve)]
             assert set(seeds) == {0.0, 1.0}
             assert seeds.count(0.0) == seeds.count(1.0)
 
@@ -238,19 +244,23 @@ def test_a_study_of_the_settings_that_it_left_has_the_same_rows(study: Study, tm
     assert not (tmp_path / "again" / "run_time.csv").exists()
 
 
+@pytest.mark.parametrize("workers", [1, 2])
 def test_a_study_that_was_interrupted_goes_on_and_ends_with_the_same_rows(
-    study: Study, tmp_path: Path
+    study: Study, tmp_path: Path, workers: int
 ) -> None:
     out, only = tmp_path / "run", ("--only", "share_optimal", "--only", "energy_by_layer")
     finished = tmp_path / "run.partial" / "rows" / "share_optimal" / "k3_bound.csv"
-    with running(*STUDY, "--smoke", *only, "--out", out) as first:
+    with running(*STUDY, "--smoke", *only, "--workers", workers, "--out", out) as first:
         deadline = time.monotonic() + 60
         while not finished.exists():
             assert first.is_running, first.wait(1)
             assert time.monotonic() < deadline
             time.sleep(0.01)
+        begun = psutil.Process(first.pid).children(recursive=True)
         first.send(signal.SIGINT)
-        assert first.wait(20) == 130
+        assert first.wait(60) == 130
+    assert (len(begun) >= workers) == (workers > 1)
+    assert not psutil.wait_procs(begun, timeout=30)[1]
     assert f"airmoe study selection --resume --out {out}" in first.output
     assert "Traceback" not in first.output
     assert [path.name for path in tmp_path.iterdir()] == ["run.partial"]
@@ -275,7 +285,9 @@ WRONG = {
     ("--resume", "--out", "new"): ["new.partial", "nothing to resume"],
     ("--out", "here"): ["out is 'here'", "does not exist yet"],
     ("--settings", "nowhere"): ["settings is 'nowhere'", "a folder"],
-    ("--settings", "here"): ["proven_gap/x.toml: tokenz is 3", "a known key"],
+    ("--workers", "0"): ["workers is 0", "from 1 to 1024"],
+    ("--workers", "2", "--dask", "tcp://127.0.0.1:1"): ["--workers --dask is 'both'", "at most one"],
+    ("--settings", "here"): ["proven_gap.toml: curves.x: tokenz is 3", "a known key"],
 }
 
 
@@ -283,29 +295,46 @@ WRONG = {
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that holds settings with a key that does not exist."""
     place = tmp_path_factory.mktemp("place")
-    (place / "here" / "proven_gap").mkdir(parents=True)
-    (place / "here" / "proven_gap" / "x.toml").write_text("tokenz = 3\n", encoding="utf-8")
+    (place / "here").mkdir()
+    text = 'title = "Gap"\nkind = "proven_gap"\nnumber = 1\n[curves.x]\ntokenz = 3\n'
+    (place / "here" / "proven_gap.toml").write_text(text, encoding="utf-8")
     return place
 
 
+ONE_AFTER_ANOTHER = """
+import contextlib, io, json, sys
+from airmoe.cli import main
+told = []
+for words in json.loads(sys.argv[1]):
+    sys.argv[1:] = words
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as error:
+        try:
+            main()
+        except SystemExit as end:
+            told.append((end.code, error.getvalue()))
+print(json.dumps(told))
+"""
+
+
 @pytest.fixture(scope="module")
-def refused(place: Path) -> dict[tuple[str, ...], subprocess.CompletedProcess[str]]:
+def refused(place: Path) -> dict[tuple[str, ...], tuple[int, str]]:
+    """Exit status and standard error of each wrong command, given one after the other to one process."""
     before = all_under(place)
-    with ThreadPoolExecutor(2) as pool:
-        done = {wrong: pool.submit(ended, *STUDY, *wrong, cwd=place) for wrong in WRONG}
-    outcomes = {wrong: future.result() for wrong, future in done.items()}
+    commands = json.dumps([[*STUDY, *wrong] for wrong in WRONG])
+    done = ended(commands, program=(sys.executable, "-c", ONE_AFTER_ANOTHER), cwd=place)
     assert all_under(place) == before  # nothing is written
-    return outcomes
+    return dict(zip(WRONG, json.loads(done.stdout), strict=True))
 
 
 @pytest.mark.parametrize("wrong", WRONG, ids=" ".join)
 def test_what_is_wrong_is_one_line_that_names_it(
-    refused: dict[tuple[str, ...], subprocess.CompletedProcess[str]], wrong: tuple[str, ...]
+    refused: dict[tuple[str, ...], tuple[int, str]], wrong: tuple[str, ...]
 ) -> None:
-    assert refused[wrong].returncode == 2
-    assert re.fullmatch(r"airmoe: [^\n]+\n", refused[wrong].stderr), refused[wrong].stderr
+    status, error = refused[wrong]
+    assert status == 2
+    assert re.fullmatch(r"airmoe: [^\n]+\n", error), error
     for words in WRONG[wrong]:
-        assert words in refused[wrong].stderr
+        assert words in error
 
 
 def test_without_matplotlib_it_says_what_to_install() -> None:
@@ -314,11 +343,18 @@ def test_without_matplotlib_it_says_what_to_install() -> None:
     assert told.stderr == "airmoe: this command needs matplotlib; install with: pip install matplotlib\n"
 
 
+GATING_FIGURES = (
+    *("analog_spread_0", "analog_spread_10", "one_bad_link", "outdated", "noisy", "shares"),
+    *("digital_spread_10", "codes", "resnet18_spread_0"),
+)
+GATING_ONLY = tuple(word for figure in GATING_FIGURES for word in ("--only", figure))
+
+
 @pytest.fixture(scope="module")
 def gating(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """The whole study of gating in its tiny form."""
+    """The study of gating in its tiny form: a figure of every kind, sweep and transmission."""
     out = tmp_path_factory.mktemp("gating") / "run"
-    options = ("--smoke", "--device", "cpu", "--out", out)
+    options = ("--smoke", "--device", "cpu", *GATING_ONLY, "--out", out)
     process = ended("study", "gating", *options, environment={"OMP_NUM_THREADS": "1"}, timeout_s=180)
     assert process.returncode == 0, process.stderr
     return Study(process, out)
@@ -326,20 +362,18 @@ def gating(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 def gating_figures(gating: Study) -> dict[str, list[str]]:
     """The curves of every figure, as the settings of the run have them."""
-    folder = gating.out / "settings"
-    return {path.name: sorted(file.stem for file in path.iterdir()) for path in folder.iterdir()}
+    return {path.stem: gating.curves(path.stem) for path in (gating.out / "settings").iterdir()}
 
 
 def test_the_study_of_gating_leaves_figures_tables_rows_and_settings(gating: Study) -> None:
     figures = gating_figures(gating)
-    assert {"analog_spread_10", "one_bad_link", "shares", "codes", "resnet18_spread_0"} < figures.keys()
-    assert not any(figure.startswith("gpu") for figure in figures)
+    assert figures.keys() == set(GATING_FIGURES)
     files = {name for name, content in all_under(gating.out).items() if content is not None}
     assert files == (
         {"run.json", "tables.md"}
         | {f"{figure}.csv" for figure in figures}
         | {f"figures/{figure}.svg" for figure in figures}
-        | {f"settings/{figure}/{curve}.toml" for figure, curves in figures.items() for curve in curves}
+        | {f"settings/{figure}.toml" for figure in figures}
     )
     for figure in figures:
         drawing = ET.parse(gating.out / "figures" / f"{figure}.svg").getroot()
@@ -387,11 +421,28 @@ def test_the_oracle_is_the_best_and_without_a_channel_nothing_changes(gating: St
         assert len({row["accuracy"] for row in off}) == 1
 
 
+def test_two_workers_that_share_models_leave_the_same_rows(gating: Study, tmp_path: Path) -> None:
+    """Curves of three methods, two of which share both stages and all of which share the first."""
+    text = (gating.out / "settings" / "analog_spread_0.toml").read_text(encoding="utf-8")
+    curves = {"best_link", "channel_aware", "naive_noise"}
+    for name in set(gating.curves("analog_spread_0")) - curves:
+        text = re.sub(rf"\[curves\.{name}\]\n[^\[]*", "", text)
+    (tmp_path / "analog_spread_0.toml").write_text(text, encoding="utf-8")
+    options = ("--settings", tmp_path, "--device", "cpu", "--workers", 2, "--out", tmp_path / "run")
+    again = ended("study", "gating", *options, timeout_s=120)
+    assert again.returncode == 0, again.stderr
+    two = Study(again, tmp_path / "run")
+    for curve in curves:
+        assert two.rows("analog_spread_0", curve) == gating.rows("analog_spread_0", curve)
+
+
 def test_the_commands_explain_themselves() -> None:
     for command, words in (
         (("study",), "selection"),
         (("study",), "gating"),
         (STUDY, "--resume"),
+        (STUDY, "--workers"),
+        (STUDY, "--dask"),
         (("study", "gating"), "--gpu"),
     ):
         explained = ended(*command, "--help")

@@ -7,9 +7,9 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from airmoe.errors import InvalidInputError
 from airmoe.links import make_process
-from airmoe.manifest import MeshTransmission, Seed
+from airmoe.manifest import MeshTransmission, RadioSettings, Seed
 from airmoe.radio import make_transmission
-from airmoe.runs.settings import LearningRate, LinkSettings, Positive, Section, Weight
+from airmoe.runs.settings import LearningRate, Positive, Section, Weight
 
 
 def expected_by(error: InvalidInputError, text: str) -> str:
@@ -128,7 +128,7 @@ class ChannelStageSettings(StageSettings):
     gate_sees_snr: bool = True
 
 
-class ServedLinks(LinkSettings):
+class ServedLinks(RadioSettings):
     """The radio that the exported model is served over: a server, and an expert on each of K nodes.
 
     A mesh has no digital links: "ideal" ones carry bits without error.

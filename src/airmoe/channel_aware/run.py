@@ -90,8 +90,6 @@ def train_gated_run(
             for stage in ("clean", "channel"):
                 rows += train_stage(stage, model, config, data, checkpoint=checkpoint, report=tell, say=say)
         model = model.cpu()
-        if not _sees_snr(config):
-            model.layer.gate.gate.sees_snr = False  # type: ignore[union-attr]
         held_out: MetricsRow = {"stage": "held out", "round": 1, **held_out_accuracy(model, config, images)}
         rows.append(held_out)
         report(rows[-1])
@@ -106,6 +104,7 @@ def train_gated_run(
             holds=[[] for _ in model.layer.experts],
             radio=RadioSpec(**config.links.model_dump(), seed=config.seed),
             server=True,
+            gate_sees_snr=_sees_snr(config),
         )
     finally:
         torch.set_num_threads(threads)

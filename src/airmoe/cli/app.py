@@ -201,7 +201,7 @@ def _train_gated(
 
 @app.command()
 def serve(
-    client_folder: Annotated[Path, typer.Argument(help="clients/<id> of a run folder.")],
+    client_folder: Annotated[Path, typer.Argument(help="clients/<id> of a run folder, or a copy of it.")],
     listen: Annotated[str, typer.Option(help="Loopback HOST:PORT to listen on.")] = "127.0.0.1:7447",
     connect: Connect = [],  # noqa: B006 (Typer copies it)
     schedule: Annotated[
@@ -224,7 +224,8 @@ def serve(
         bool, typer.Option(help="End when standard input closes, for processes started by another.")
     ] = False,
 ) -> None:
-    """Serve one client's expert to the mesh until interrupted. Needs no PyTorch."""
+    """Serve the experts of a client's folder to the mesh until interrupted. Needs no PyTorch."""
+    from airmoe.manifest import experts_in_words
     from airmoe.mesh import Node
     from airmoe.scheduling import make_policy
 
@@ -243,8 +244,8 @@ def serve(
     with Node(client_folder, listen, connect, schedule=policy, slot_ms=slot_ms) as node:
         manifest = node.manifest
         holds = ", ".join(manifest.classes[label] for label in manifest.holds)
-        expert = f"{manifest.expert} ({holds})" if holds else manifest.expert
-        print(f"serving expert {expert} of mesh {manifest.mesh} on {listen}", flush=True)
+        experts = experts_in_words(manifest.serves) + f" ({holds})" * bool(holds)
+        print(f"serving {experts} of mesh {manifest.mesh} on {listen}", flush=True)
         if policy is not None:
             print(f"scheduling by {policy.name} in slots of {slot_ms:g} ms", flush=True)
         print(UNAUTHENTICATED, flush=True)
@@ -277,32 +278,36 @@ def predict(
     from airmoe.scheduling import make_policy
 
     with MeshClient(client, connect, policy=make_policy(policy, seed), wire_type=wire_type) as asker:
-        spec = asker.manifest.input
+        manifest, layer = asker.manifest, asker.layer
+        assert manifest.asks is not None  # a client asks
+        spec = manifest.asks.input
         pixels = read_image(image, spec.channels, spec.height, spec.width)
         asker.wait_for_nodes()
-        asker.carrier.liveliness.wait(asker.manifest.experts, DISCOVERY_S)
-        if asker.policy.joint and asker.manifest.expert is not None:  # a server decides itself
-            asker.schedulers.liveliness.wait(1, DISCOVERY_S)
-        alive = asker.carrier.liveliness.alive | asker.carrier.own_experts
+        served = len({node for nodes in layer.spec.placement for node in nodes})
+        layer.liveliness.wait_until(lambda alive: len(layer.nodes_alive(alive)) == served, DISCOVERY_S)
+        if asker.policy.joint and not asker.is_server:  # a server decides itself
+            asker.schedulers.liveliness.wait_until(bool, DISCOVERY_S)
+        can_ask = {replica.expert for replica in layer.liveliness.alive} | layer.own.keys()
         answer = asker.predict(pixels[None], deadline_s=deadline)
     for label in np.argsort(-answer.probability_TC[0])[:3]:
-        console.print(f"{answer.probability_TC[0, label]:6.1%}  {asker.manifest.classes[label]}")
+        console.print(f"{answer.probability_TC[0, label]:6.1%}  {manifest.classes[label]}")
     dispatched = answer.dispatched
+    sees_snr = manifest.asks.gates[0].sees_snr
     experts = []
     for expert in np.flatnonzero(dispatched.arrived_TE[0]):
-        here = expert == asker.manifest.expert
-        seen = asker.manifest.gate_sees_snr and not here
-        link = f", link {answer.snr_db_TE[0, expert]:.1f} dB" if seen else ""
+        here = dispatched.node_TE[0, expert] == manifest.node
+        link = f", link {answer.snr_db_TE[0, expert]:.1f} dB" if sees_snr and not here else ""
         score = answer.scores_TE[0, expert]
         experts.append(f"{expert} ({'here' if here else 'remote'}, score {score:.2f}{link})")
-    degraded = " (degraded: nobody else answered)" if dispatched.degraded_T[0] else ""
-    console.print(f"answered by expert {', '.join(experts)}{degraded}")
+    console.print(f"answered by expert {', '.join(experts)}")
+    if answer.degraded_T[0]:
+        console.print(f"degraded: of the wanted experts' score {answer.reached_T[0]:.0%} was reached")
     analog = answer.transmission == "analog"
     if dispatched.decided_by != asker.policy.name:
         console.print(f"decided by {dispatched.decided_by} at this client: no scheduler did")
     elif analog and asker.policy.joint:
         console.print(f"decided by {dispatched.decided_by} at the prices of ideal links")
-    console.print(f"{len(alive)} of {asker.manifest.experts} experts can be asked")
+    console.print(f"{len(can_ask)} of {layer.spec.experts} experts can be asked")
     console.print(
         f"{dispatched.energy_j_T[0] * 1e6:.1f} µJ over simulated {'analog ' * analog}links, "
         f"{answer.sent_bytes + answer.received_bytes} bytes, {answer.elapsed_s * 1e3:.1f} ms"

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +14,8 @@ from rich.console import Console
 from airmoe.errors import InvalidInputError, MissingExtraError
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from airmoe.studies.curves import Study
 
 study = typer.Typer(
@@ -37,11 +40,27 @@ Seed = Annotated[
 ]
 Settings = Annotated[
     Path | None,
-    typer.Option(help="Folder of FIGURE/CURVE.toml, such as settings/ of a run folder, to use instead."),
+    typer.Option(help="Folder of FIGURE.toml, such as settings/ of a run folder, to use instead."),
 ]
 Out = Annotated[Path | None, typer.Option(help="Run folder to make, runs/STUDY-TIME if left out.")]
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on with the interrupted run of --out, with its settings.")
+]
+Workers = Annotated[
+    int,
+    typer.Option(
+        help="Processes that measure curves side by side, each with one thread; the rows are the same. "
+        "Figures of run times are not run in parallel: they are measured alone, after all others. "
+        "1 is this process."
+    ),
+]
+Dask = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Scheduler of a Dask cluster whose workers measure curves instead. They need this version of "
+        "airmoe, and the folders of --out and of the data under the same paths.",
+    ),
 ]
 
 
@@ -54,6 +73,8 @@ def selection(
     settings: Settings = None,
     out: Out = None,
     resume: Resume = False,
+    workers: Workers = 1,
+    dask: Dask = None,
 ) -> None:
     """Which experts, on which subcarriers: energy, optimality, search effort and run time of JESA and others.
 
@@ -62,14 +83,14 @@ def selection(
     above the optimum they may be, how many nodes the exact search visits, and how long a layer takes.
 
     The run folder holds figures/, tables.md, a CSV per figure with a row for every seed, and in settings/ a
-    TOML per curve. To change something, copy settings/, edit it, and hand it to --settings. Finished curves
+    TOML per figure. To change something, copy settings/, edit it, and hand it to --settings. Finished curves
     are kept in OUT.partial, from where --resume goes on. Needs no PyTorch.
     """
     _needs_matplotlib()
     from airmoe.studies.selection import SELECTION
 
     scale = _scale(quick=quick, smoke=smoke)
-    _run(SELECTION, scale, only, seed, settings, out, resume)
+    _run(SELECTION, scale, only, seed, settings, out, resume, _executor(workers, dask))
 
 
 @study.command()
@@ -85,6 +106,8 @@ def gating(
     settings: Settings = None,
     out: Out = None,
     resume: Resume = False,
+    workers: Workers = 1,
+    dask: Dask = None,
     data_dir: Annotated[
         str | None,
         typer.Option(help="Folder of the official binary files of CIFAR. [$AIRMOE_DATA, then the cache]"),
@@ -113,7 +136,8 @@ def gating(
     scale = _scale(quick=quick, smoke=smoke, gpu=gpu)
     if device is not None:
         pick_device(device)  # before anything is written
-    _run(GATING, scale, only, seed, settings, out, resume, {"data_dir": data_dir, "device": device})
+    options = {"data_dir": data_dir, "device": device}
+    _run(GATING, scale, only, seed, settings, out, resume, _executor(workers, dask), options)
 
 
 def _needs_matplotlib() -> None:
@@ -130,6 +154,17 @@ def _scale(**asked: bool) -> str | None:
     return scales[0] if scales else None
 
 
+def _executor(workers: int, dask: str | None) -> "AbstractContextManager[Executor | None]":
+    """Return what measures curves, None inside for this process."""
+    from airmoe.studies.workers import dask_workers, worker_processes
+
+    if dask is None:
+        return nullcontext() if workers == 1 else worker_processes(workers)
+    if workers != 1:
+        raise InvalidInputError("--workers --dask", "both", "at most one of them")
+    return dask_workers(dask)
+
+
 def _run(
     made: "Study",
     scale: str | None,
@@ -138,6 +173,7 @@ def _run(
     settings: Path | None,
     out: Path | None,
     resume: bool,
+    executor: "AbstractContextManager[Executor | None]",
     options: Mapping[str, str | None] | None = None,
 ) -> None:
     """Run a study and tell about it; of its own options those count that are not None."""
@@ -148,19 +184,21 @@ def _run(
         raise InvalidInputError("out", out, "the run folder that was to be made, to resume")
     out = out or Path("runs") / f"{made.name}-{datetime.now():%Y%m%d-%H%M%S}"
     console, begin = Console(markup=False), time.monotonic()
-    with ProgressBars(console) as say:
+    with ProgressBars(console) as progress:
         try:
-            lines = run_study(
-                made,
-                out,
-                scale=scale,
-                only=only,
-                seed=seed,
-                settings=settings,
-                options={name: value for name, value in (options or {}).items() if value is not None},
-                resume=resume,
-                say=say,
-            )
+            with executor as elsewhere:
+                lines = run_study(
+                    made,
+                    out,
+                    scale=scale,
+                    only=only,
+                    seed=seed,
+                    settings=settings,
+                    options={name: value for name, value in (options or {}).items() if value is not None},
+                    resume=resume,
+                    executor=elsewhere,
+                    progress=progress,
+                )
         except KeyboardInterrupt:
             if out.with_name(f"{out.name}.partial").exists():
                 go_on = f"airmoe study {made.name} --resume --out {out}"

@@ -25,10 +25,11 @@ def mixing_weights(scores_TE: NDArray[np.float64], arrived_TE: NDArray[np.bool_]
 def mix(
     weights_TE: NDArray[np.float64], deliveries: Sequence[Delivery[NDArray[np.float32]]]
 ) -> NDArray[np.float32]:
-    """Return (T, C): for each item the sum of its outputs times their weights."""
+    """Return (T, ...): for each item the sum of its outputs times their weights."""
     item_P = np.concatenate([delivery.item_P for delivery in deliveries])
     expert_P = np.concatenate([delivery.expert_P for delivery in deliveries])
-    output_PC = np.concatenate([delivery.output_P for delivery in deliveries])
+    output_P = np.concatenate([delivery.output_P for delivery in deliveries])
     by_item = np.argsort(item_P, kind="stable")
-    weighted_PC = weights_TE[item_P, expert_P].astype(np.float32)[by_item, None] * output_PC[by_item]
-    return np.add.reduceat(weighted_PC, np.searchsorted(item_P[by_item], np.arange(len(weights_TE))))
+    weight_P = weights_TE[item_P, expert_P].astype(np.float32)[by_item]
+    weighted_P = weight_P.reshape(-1, *[1] * (output_P.ndim - 1)) * output_P[by_item]
+    return np.add.reduceat(weighted_P, np.searchsorted(item_P[by_item], np.arange(len(weights_TE))))

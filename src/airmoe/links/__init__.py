@@ -10,6 +10,7 @@ from airmoe.links.processes import FixedSnr, OneBadSnr, SnrProcess, SpreadSnr, U
 from airmoe.links.radio import Ofdma
 from airmoe.links.sequence import link_sequence
 from airmoe.links.snapshot import Links
+from airmoe.links.sources import LinkSource, RecordedLinks, SimulatedLinks
 from airmoe.links.tdl import TdlSnr
 from airmoe.links.traces import TraceSnr, read_runs
 
@@ -19,14 +20,17 @@ __all__ = [
     "GaussMarkovSnr",
     "JakesSnr",
     "LinkSnr",
+    "LinkSource",
     "Links",
     "MultipathFading",
     "Ofdma",
     "OneBadSnr",
     "RayleighFading",
     "RayleighSnr",
+    "RecordedLinks",
     "RicianSnr",
     "ShadowedPathLossSnr",
+    "SimulatedLinks",
     "SnrProcess",
     "SpreadSnr",
     "TdlSnr",

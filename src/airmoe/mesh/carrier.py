@@ -1,6 +1,7 @@
-"""The mesh as a carrier: one request per expert and batch, all sent together, collected until one deadline.
+"""The mesh as a carrier: one request per replica and batch, all sent together, collected until one deadline.
 
-Shape suffixes: T items, I some of them, E experts, C classes, P (item, expert) pairs sorted by expert.
+Shape suffixes: T items, I some of them, E experts, R replicas, N nodes, P (item, expert) pairs sorted by
+expert.
 """
 
 import itertools
@@ -9,7 +10,8 @@ import math
 import queue
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import zenoh
@@ -28,33 +30,39 @@ from airmoe.errors import FrameError
 from airmoe.links import Links
 from airmoe.links.analog import receive_analog
 from airmoe.manifest import Manifest, MeshTransmission
-from airmoe.mesh.frame import BYTES_PER_VALUE, Frame, WireType, decode, encode
-from airmoe.mesh.keys import expert_key, layer_key
+from airmoe.mesh.frame import BYTES_PER_VALUE, Frame, Kind, WireType, decode, encode
+from airmoe.mesh.keys import Replica, expert_key, layer_key
 from airmoe.mesh.liveliness import SILENCE_S, Liveliness
 from airmoe.mesh.queries import ask, refusal_of
-from airmoe.scheduling import Slot
+from airmoe.scheduling import Placement, Slot
 
 _log = logging.getLogger("airmoe.mesh")
 
+Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+Outputs = dict[Replica, NDArray[np.float32]]
 
-class MeshCarrier:
-    """Brings payloads to the experts of a mesh and probabilities back.
 
-    The client's own expert, if it has one, runs in this process and costs nothing. The others are found by
-    their liveliness tokens; an expert that is not alive, or just let a request time out, is priced at
-    infinity.
+@dataclass
+class Traffic:
+    """Bytes of the requests and replies of one query, as framed."""
 
-    Over ideal links an expert is sent the payload as it is, whose bits are priced at the Shannon rate. Over
-    analog links it is sent what its receiver would get at the link's true SNR, see `receive_analog`, and the
-    price is that of the airtime. Answers come back without error.
+    sent_bytes: int = 0
+    received_bytes: int = 0
 
-    ``liveliness`` tells which experts' nodes are alive.
+
+class MeshLayer:
+    """The experts of one layer as a client reaches them; it makes a carrier for every query.
+
+    The client's own experts, if it has some, run in this process and cost nothing. The others are found by
+    their liveliness tokens.
+
+    ``placement`` says where the experts are, ``liveliness`` whose nodes are alive.
 
     Args:
         session: an open Zenoh session.
         manifest: of the client that asks.
-        own_expert: runs the client's own expert; None for a server, which has none.
-        links: the simulated links that price the transfers, as they are and as observed.
+        layer: number of the layer.
+        own: the networks of the client's own experts in this layer, by number.
         wire_type: how values travel.
         transmission: "ideal" or "analog" links.
         random: where noise is drawn from.
@@ -64,160 +72,208 @@ class MeshCarrier:
         self,
         session: zenoh.Session,
         manifest: Manifest,
-        own_expert: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None,
-        links: Links,
+        layer: int,
+        own: Mapping[int, Network],
         wire_type: WireType,
         transmission: MeshTransmission,
         random: np.random.Generator,
     ) -> None:
-        self.sent_bytes = self.received_bytes = 0
-        self._session, self._manifest, self._own_expert = session, manifest, own_expert
-        self._wire_type, self._is_analog, self._random = wire_type, transmission == "analog", random
-        self.links = links
-        self._request_ids = itertools.count(secrets.randbits(48))
-        key = layer_key(manifest.mesh, manifest.model_hash, manifest.layer)
-        self.liveliness = Liveliness(session, key, manifest.experts)
+        self.session, self.manifest, self.spec, self.own = session, manifest, manifest.layer(layer), own
+        self.wire_type, self.is_analog, self.random = wire_type, transmission == "analog", random
+        self.placement = Placement.of(self.spec.placement)
+        self.request_ids = itertools.count(secrets.randbits(48))
+        replicas = [
+            Replica(expert, node) for expert, nodes in enumerate(self.spec.placement) for node in nodes
+        ]
+        key = layer_key(manifest.mesh, manifest.model_hash, layer)
+        self.liveliness = Liveliness(session, key, replicas)
+        self._priced: tuple[Links, IdealPrice] | None = None
 
     def close(self) -> None:
         """Stop watching the mesh; the session stays open."""
         self.liveliness.close()
 
-    @property
-    def own_experts(self) -> frozenset[int]:
-        """The client's own expert; nothing for a server."""
-        expert = self._manifest.expert
-        return frozenset() if expert is None else frozenset({expert})
+    def carrier(self, links: Links, traffic: Traffic) -> "MeshCarrier":
+        """Return the carrier of one query, over these simulated links; it counts its bytes in ``traffic``."""
+        return MeshCarrier(self, links, traffic)
 
-    @property
-    def links(self) -> Links:
-        """The simulated links; price and noise follow when others are set."""
-        return self._links
+    def is_here(self, replica: Replica) -> bool:
+        """Return whether a replica runs in this process."""
+        return replica.node == self.manifest.node and replica.expert in self.own
 
-    @links.setter
-    def links(self, links: Links) -> None:
-        """Let price and noise follow other links."""
-        self._links = links
-        self._ideal_price = None if self._is_analog else IdealPrice(links)
+    def nodes_alive(self, alive: frozenset[Replica] | None = None) -> frozenset[int]:
+        """Return the nodes all of whose experts are alive."""
+        alive = self.liveliness.alive if alive is None else alive
+        nodes = {node for nodes in self.spec.placement for node in nodes}
+        return frozenset(
+            node for node in nodes if all(Replica(e, node) in alive for e in self.spec.experts_on(node))
+        )
+
+    def ideal_price(self, links: Links) -> IdealPrice:
+        """Return what bits cost over these links; it is worked out once as long as they stay the same."""
+        priced = self._priced
+        if priced is None or priced[0] is not links:
+            self._priced = priced = links, IdealPrice(links)
+        return priced[1]
+
+
+class MeshCarrier:
+    """Brings the payloads of one query to the experts of a mesh, and their outputs back.
+
+    Over ideal links an expert is sent the payload as it is, whose bits are priced at the Shannon rate. Over
+    analog links it is sent what its receiver would get at the link's true SNR, see `receive_analog`, and the
+    price is that of the airtime. Outputs come back without error.
+
+    Args:
+        layer: the experts.
+        links: the simulated links that price the transfers, as they are and as observed.
+        traffic: where bytes are counted.
+    """
+
+    def __init__(self, layer: MeshLayer, links: Links, traffic: Traffic) -> None:
+        self.links, self.traffic, self._layer = links, traffic, layer
 
     def payload_bits(self, payload_T: NDArray[np.float32]) -> int:
-        """Return the bits of an item's payload on the wire and of its norm."""
-        return int(payload_T[0].size) * BYTES_PER_VALUE[self._wire_type] * 8 + NORM_BITS
+        """Return the bits of one item's payload on the wire and of its norm."""
+        return int(payload_T[0].size) * BYTES_PER_VALUE[self._layer.wire_type] * 8 + NORM_BITS
 
     def price(
         self, payload_T: NDArray[np.float32], slot: Slot, subcarrier_NN: NDArray[np.int64] | None = None
     ) -> Price:
-        """Return joules and seconds over the simulated links."""
-        if self._ideal_price is not None:
-            return self._ideal_price(slot, subcarrier_NN)
-        return AirtimePrice(self.links.radio)(slot, math.ceil(analog_channel_uses(int(payload_T[0].size))))
+        """Return joules and seconds over the simulated links, whoever is alive."""
+        if not self._layer.is_analog:
+            return self._layer.ideal_price(self.links)(slot, subcarrier_NN)
+        return AirtimePrice(self.links.radio)(slot, math.ceil(analog_channel_uses(payload_T[0].size)))
 
     def can_ask(self, slot: Slot) -> NDArray[np.bool_]:
-        """Return (E, R), True for the experts that are alive and were not silent of late."""
-        askable = sorted(self.liveliness.askable | self.own_experts)
-        return np.isin(np.arange(slot.placement.experts), askable)[:, np.newaxis]
+        """Return (E, R): the replicas that are alive and were not silent of late, and the client's own."""
+        layer = self._layer
+        askable = layer.liveliness.askable
+        can_ask_ER = np.zeros(slot.placement.node_ER.shape, np.bool_)
+        for (expert, rank), node in np.ndenumerate(slot.placement.node_ER):
+            replica = Replica(expert, int(node))
+            can_ask_ER[expert, rank] = replica in askable or layer.is_here(replica)
+        return can_ask_ER
 
     def carry(self, transfer: Transfer[NDArray[np.float32]]) -> Delivery[NDArray[np.float32]]:
-        """Ask every expert once for all of its items; what has not come by the deadline is left out."""
-        payload_T, item_P, expert_P = transfer.payload_T, transfer.item_P, transfer.expert_P
-        slot, deadline_s = transfer.slot, transfer.deadline_s
-        used, first = np.unique(expert_P, return_index=True)
-        items = dict(zip(used.tolist(), np.split(item_P, first[1:]), strict=True))
-        end = time.monotonic() + deadline_s
-        replies: queue.SimpleQueue[tuple[int, zenoh.Reply | None]] = queue.SimpleQueue()
-        waiting: dict[int, int] = {}
-        for expert in sorted(items.keys() - self.own_experts):
-            waiting[expert] = next(self._request_ids)
-            received_I = self._received(payload_T, items[expert], expert, slot)
-            self._send(expert, waiting[expert], received_I, deadline_s, replies)
-
-        outputs: dict[int, NDArray[np.float32]] = {}
-        for expert in items.keys() & self.own_experts:
-            assert self._own_expert is not None  # see own_experts
-            outputs[expert] = self._own_expert(payload_T[items[expert]])
+        """Ask every replica once for all of its items; what has not come by the deadline is left out."""
+        layer, deadline_s = self._layer, transfer.deadline_s
+        end_s = time.monotonic() + deadline_s
+        items = _items_of(transfer)
+        replies: queue.SimpleQueue[tuple[Replica, zenoh.Reply | None]] = queue.SimpleQueue()
+        waiting: dict[Replica, int] = {}
+        for replica in items:
+            if not layer.is_here(replica):
+                waiting[replica] = next(layer.request_ids)
+                received_I = self._received(transfer, items[replica], replica.node)
+                self._send(replica, waiting[replica], received_I, deadline_s, replies)
+        outputs: Outputs = {
+            replica: layer.own[replica.expert](transfer.payload_T[item_I])
+            for replica, item_I in items.items()
+            if replica not in waiting
+        }
         while waiting:
             try:
-                expert, reply = replies.get(timeout=max(end - time.monotonic(), 0.0))
+                replica, reply = replies.get(timeout=max(end_s - time.monotonic(), 0.0))
             except queue.Empty:
                 break
-            if reply is None:  # no more replies will come for this expert
-                waiting.pop(expert, None)
-            elif (output := self._read(reply, expert, waiting.get(expert), len(items[expert]))) is not None:
-                outputs[expert] = output
-                waiting.pop(expert, None)
-        for expert in waiting:
-            _log.warning("expert %d did not answer within %.3f s", expert, deadline_s)
-            self.liveliness.silent(expert)
-
-        answered = sorted(outputs)
-        return Delivery(
-            np.concatenate([items[expert] for expert in answered] or [item_P[:0]]),
-            np.repeat(np.array(answered, np.int64), [len(items[expert]) for expert in answered]),
-            np.concatenate(
-                [outputs[expert] for expert in answered]
-                or [np.empty((0, len(self._manifest.classes)), np.float32)]
-            ),
-        )
+            if reply is None:  # no more replies will come from this one
+                waiting.pop(replica, None)
+                continue
+            output_I = self._read(reply, replica, waiting.get(replica), len(items[replica]))
+            if output_I is not None:
+                outputs[replica] = output_I
+                waiting.pop(replica, None)
+        for replica in waiting:
+            _log.warning("%s did not answer within %.3f s", _called(replica), deadline_s)
+            layer.liveliness.silent(replica)
+        return self._delivery(items, outputs)
 
     def _received(
-        self, payload_T: NDArray[np.float32], item_I: NDArray[np.int64], expert: int, slot: Slot
+        self, transfer: Transfer[NDArray[np.float32]], item_I: NDArray[np.int64], node: int
     ) -> NDArray[np.float32]:
-        """Return what an expert's receiver gets of its items."""
-        if not self._is_analog:
-            return payload_T[item_I]
-        snr_db_I1 = self.links.snr_db(slot.source_T[item_I], slot.placement.first_E[[expert]])
-        return receive_analog(payload_T[item_I], snr_db_I1[:, 0], self._random)
+        """Return what the receiver of a node gets of its items."""
+        payload_I = transfer.payload_T[item_I]
+        if not self._layer.is_analog:
+            return payload_I
+        snr_db_I1 = self.links.snr_db(transfer.slot.source_T[item_I], [node])
+        return receive_analog(payload_I, snr_db_I1[:, 0], self._layer.random)
 
     def _send(
         self,
-        expert: int,
+        replica: Replica,
         request_id: int,
         payload_I: NDArray[np.float32],
         deadline_s: float,
-        replies: "queue.SimpleQueue[tuple[int, zenoh.Reply | None]]",
+        replies: "queue.SimpleQueue[tuple[Replica, zenoh.Reply | None]]",
     ) -> None:
-        manifest = self._manifest
+        manifest, layer = self._layer.manifest, self._layer.spec.layer
         frame = encode(
             Frame(
-                payload_I,
+                Kind.PAYLOADS,
+                {"payload": payload_I},
                 request_id,
                 manifest.model_hash,
-                manifest.layer,
-                expert,
+                layer,
+                replica.expert,
                 int(deadline_s * 1000),
-                self._wire_type,
+                self._layer.wire_type,
             )
         )
-        self.sent_bytes += len(frame)
-
+        self.traffic.sent_bytes += len(frame)
         ask(
-            self._session,
-            expert_key(manifest.mesh, manifest.model_hash, manifest.layer, expert),
+            self._layer.session,
+            expert_key(manifest.mesh, manifest.model_hash, layer, *replica),
             frame,
             deadline_s + SILENCE_S,  # ours comes first, so that silence is told from refusal
-            lambda reply: replies.put((expert, reply)),
-            f"expert {expert}",
+            lambda reply: replies.put((replica, reply)),
+            _called(replica),
         )
 
     def _read(
-        self, reply: zenoh.Reply, expert: int, request_id: int | None, rows: int
+        self, reply: zenoh.Reply, replica: Replica, request_id: int | None, rows: int
     ) -> NDArray[np.float32] | None:
         if reply.ok is None:
-            _log.warning("expert %d refused: %r", expert, refusal_of(reply))
+            _log.warning("%s refused: %r", _called(replica), refusal_of(reply))
             return None
-        data = reply.ok.payload.to_bytes()
-        self.received_bytes += len(data)
+        data, spec = reply.ok.payload.to_bytes(), self._layer.spec
+        self.traffic.received_bytes += len(data)
         try:
             frame = decode(data)
-            answered = (frame.is_reply, frame.request_id, frame.expert, frame.model_hash)
-            if answered != (True, request_id, expert, self._manifest.model_hash):
+            answered = (frame.kind, frame.request_id, frame.expert, frame.layer, frame.model_hash)
+            model_hash = self._layer.manifest.model_hash
+            if answered != (Kind.OUTPUTS, request_id, replica.expert, spec.layer, model_hash):
                 raise FrameError("it answers another request")
-            if frame.array.shape != (rows, len(self._manifest.classes)):
-                raise FrameError(
-                    f"it has shape {frame.array.shape}; expected {(rows, len(self._manifest.classes))}"
-                )
-            if not np.isfinite(frame.array).all():
+            output_I = frame.array("output", np.float32, (rows, *spec.output.shape))
+            if not np.isfinite(output_I).all():
                 raise FrameError("it is not finite")
         except FrameError as error:
-            _log.warning("expert %d sent a bad reply: %s", expert, error)
+            _log.warning("%s sent a bad reply: %s", _called(replica), error)
             return None
-        return frame.array
+        return output_I
+
+    def _delivery(
+        self, items: dict[Replica, NDArray[np.int64]], outputs: Outputs
+    ) -> Delivery[NDArray[np.float32]]:
+        answered = sorted(outputs)
+        counts = [len(items[replica]) for replica in answered]
+        nothing = np.empty((0, *self._layer.spec.output.shape), np.float32)
+        return Delivery(
+            np.concatenate([np.empty(0, np.int64), *(items[replica] for replica in answered)]),
+            np.repeat(np.array([replica.expert for replica in answered], np.int64), counts),
+            np.concatenate([nothing, *(outputs[replica] for replica in answered)]),
+        )
+
+
+def _items_of(transfer: Transfer[NDArray[np.float32]]) -> dict[Replica, NDArray[np.int64]]:
+    """Return the items of each replica that is asked, in the order of experts and nodes."""
+    pair_P2 = np.stack([transfer.expert_P, transfer.node_P], axis=1)
+    used, group_P = np.unique(pair_P2, axis=0, return_inverse=True)
+    return {
+        Replica(int(expert), int(node)): transfer.item_P[group_P.reshape(-1) == group]
+        for group, (expert, node) in enumerate(used)
+    }
+
+
+def _called(replica: Replica) -> str:
+    return f"expert {replica.expert} at node {replica.node}"

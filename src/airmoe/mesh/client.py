@@ -1,10 +1,11 @@
 """A client of the mesh: extracts features, routes, asks experts, mixes what they answer.
 
-Shape suffixes: T items, E experts, C channels or classes, H height, W width, P (item, expert) pairs.
+Shape suffixes: T items, E experts, C channels or classes, H height, W width.
 """
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -18,20 +19,14 @@ from airmoe.checks import integer_at_least, number_within
 from airmoe.dispatch import Dispatched, dispatch
 from airmoe.dispatch.mixing import mix, mixing_weights
 from airmoe.errors import InvalidInputError, NoNodeReachableError
-from airmoe.links import Links, Ofdma, RayleighFading
-from airmoe.manifest import (
-    EXPERT_ONNX,
-    EXTRACTOR_ONNX,
-    GATE_ONNX,
-    INPUT,
-    MeshTransmission,
-    RadioSpec,
-    read_manifest,
-)
-from airmoe.mesh.carrier import MeshCarrier
+from airmoe.links import Links, LinkSource, RecordedLinks
+from airmoe.manifest import INPUT, MeshTransmission, OutputKind, experts_in_words, read_manifest
+from airmoe.mesh.carrier import MeshLayer, Traffic
 from airmoe.mesh.frame import BYTES_PER_VALUE, MAX_BODY_BYTES, WireType
-from airmoe.mesh.networks import OnnxGate, OnnxNetwork
-from airmoe.mesh.scheduled_policy import ScheduledPolicy, Schedulers, SoleSourcePolicy
+from airmoe.mesh.link_source import simulated_links
+from airmoe.mesh.networks import OnnxNetwork, expert_of, gate_of
+from airmoe.mesh.scheduled_policy import ScheduledPolicy, SoleSourcePolicy
+from airmoe.mesh.schedulers import Schedulers
 from airmoe.mesh.session import open_session
 from airmoe.randomness import stream
 from airmoe.runfolder import checked_file
@@ -49,7 +44,8 @@ class Answer:
     """What the mesh answered to a batch of images.
 
     Attributes:
-        probability_TC: float32, class probabilities.
+        output_T: float32, the experts' outputs, mixed; what they are, ``kind`` tells.
+        kind: "probabilities", "logits" or "hidden states".
         scores_TE: float64, the gate's scores.
         weights_TE: float64, the weight of each output in the answer; a row sums to 1.
         dispatched: which experts were asked, which answered, joules, what was routed again or degraded.
@@ -62,7 +58,8 @@ class Answer:
             policy decides by ideal prices all the same.
     """
 
-    probability_TC: NDArray[np.float32]
+    output_T: NDArray[np.float32]
+    kind: OutputKind
     scores_TE: NDArray[np.float64]
     weights_TE: NDArray[np.float64]
     dispatched: Dispatched[NDArray[np.float32]]
@@ -72,29 +69,48 @@ class Answer:
     snr_db_TE: NDArray[np.float64]
     transmission: MeshTransmission
 
+    @property
+    def probability_TC(self) -> NDArray[np.float32]:
+        """Class probabilities, float32: the outputs, or of mixed logits the softmax.
 
-def simulated_links(radio: RadioSpec, nodes: int) -> Links:
-    """Return the links of a run's simulated radio: slot 0 of its Rayleigh fading."""
-    ofdma = Ofdma(subcarriers=radio.subcarriers, subcarrier_hz=radio.subcarrier_hz, power_w=radio.power_w)
-    return RayleighFading(nodes, ofdma, radio.mean_snr_db, radio.seed).at(0)
+        Raises:
+            InvalidInputError: the outputs are hidden states.
+        """
+        if self.kind == "probabilities":
+            return self.output_T
+        if self.kind == "hidden states":
+            raise InvalidInputError("the outputs' kind", self.kind, "probabilities or logits")
+        odds_TC = np.exp(self.output_T - self.output_T.max(axis=-1, keepdims=True))
+        return np.asarray(odds_TC / odds_TC.sum(axis=-1, keepdims=True))
+
+    @property
+    def reached_T(self) -> NDArray[np.float64]:
+        """The share of the gate's score, among the experts that the policy wanted, that answered."""
+        return self.dispatched.reached_T
+
+    @property
+    def degraded_T(self) -> NDArray[np.bool_]:
+        """The images whose answer lacks what the policy wanted."""
+        return self.dispatched.degraded_T
 
 
 class MeshClient:
-    """Asks a mesh on behalf of one client, whose extractor, gate and own expert run in this process.
+    """Asks a mesh on behalf of one client, whose extractor, gate and own experts run in this process.
 
     A server (``clients/server``) has no expert of its own: where nobody else answers, nobody does.
 
-    ``policy``, ``gate`` and ``links`` may be set at any time. A gate maps payloads (T, ...) and the observed
-    SNR (T, E) in dB of the links to all experts to scores (T, E). A joint policy is decided by a scheduler of
-    the mesh that runs the same one, within half of a query's time; where none does, the policy's ``fallback``
-    decides here, which is logged and told in ``Dispatched.decided_by``. A server, the only source of its
-    mesh, decides by a joint policy itself.
+    Nothing about a query is kept here, so several threads may ask at once. A joint policy is decided by a
+    scheduler of the mesh that runs the same one, within half of a query's time. Where none does, the policy's
+    ``fallback`` decides here, which is logged and told in ``Dispatched.decided_by``. A server decides by a
+    joint policy itself where nobody schedules: it is the only source of its mesh.
+
+    ``gate`` is the exported gate, ``layer`` the experts that are asked, ``schedulers`` who may decide.
 
     Args:
-        client_folder: ``clients/<id>`` or ``clients/server`` of a run, with ``shared/`` beside ``clients/``.
+        client_folder: ``clients/<id>`` or ``clients/server`` of a run, or a copy of it.
         connect: addresses of one or more nodes; the others are learnt from them.
-        policy: default top-1.
-        links: simulated links between the nodes; default those of the run.
+        policy: who decides where a query names nobody else; default top-1.
+        links: the links between the nodes, or where they come from, once per query; default those of the run.
         wire_type: "float32", "float16" or "bfloat16" on the wire.
         session: an open session to use instead of opening one; it is left open.
         transmission: "ideal" links, or "analog" ones, which add noise to what other nodes are sent; default
@@ -104,8 +120,9 @@ class MeshClient:
     Raises:
         RunFolderError: a file of the folder is missing or damaged.
         AddressError: an address is malformed or not loopback.
-        InvalidInputError: a folder with an expert alone; unknown wire type or transmission; a joint policy
-            without a ``fallback``; links between another number of nodes; a seed below 0.
+        InvalidInputError: a folder that serves alone, or asks at several layers; unknown wire type or
+            transmission; a joint policy without a ``fallback``; links between another number of nodes; a seed
+            below 0.
     """
 
     def __init__(
@@ -114,15 +131,19 @@ class MeshClient:
         connect: Sequence[str] = (),
         *,
         policy: Policy | None = None,
-        links: Links | None = None,
+        links: Links | LinkSource | None = None,
         wire_type: WireType = "float32",
         session: zenoh.Session | None = None,
         transmission: MeshTransmission | None = None,
         seed: int = 0,
     ) -> None:
         self.manifest = manifest = read_manifest(client_folder)
-        if not manifest.asks:
-            expected = f"a client that asks: this one serves expert {manifest.expert} alone, and has no gate"
+        asks = manifest.asks
+        if asks is None or len(asks.gates) > 1:
+            alone = f"this one serves {experts_in_words(manifest.serves)} alone, and has no gate"
+            expected = f"a client that asks: {alone}"
+            if asks is not None:
+                expected = f"a client that asks at one layer: this one has {len(asks.gates)} gates"
             raise InvalidInputError("client_folder", str(client_folder), expected)
         self.transmission: MeshTransmission = transmission or manifest.radio.transmission
         for name, value, known in (
@@ -131,27 +152,36 @@ class MeshClient:
         ):
             if value not in known:
                 raise InvalidInputError(name, value, f"one of {', '.join(known)}")
-        noise = stream(integer_at_least("seed", seed, 0), "mesh noise", manifest.client)
-        spec, payload, classes = manifest.input, tuple(manifest.payload), len(manifest.classes)
+        noise = stream(integer_at_least("seed", seed, 0), "mesh noise", manifest.node)
+        (gate,) = asks.gates
+        spec, self._input = manifest.layer(gate.layer), asks.input
         self._extractor = OnnxNetwork(
-            checked_file(client_folder, manifest, EXTRACTOR_ONNX),
-            {INPUT: (spec.channels, spec.height, spec.width)},
-            payload,
+            checked_file(client_folder, manifest, asks.extractor),
+            {INPUT: (asks.input.channels, asks.input.height, asks.input.width)},
+            tuple(spec.payload),
         )
-        self.gate: GateFunction = OnnxGate(checked_file(client_folder, manifest, GATE_ONNX), manifest)
-        own_expert = None
-        if manifest.expert is not None:
-            expert_file = checked_file(client_folder, manifest, EXPERT_ONNX)
-            own_expert = OnnxNetwork(expert_file, {INPUT: payload}, (classes,))
+        self.gate: GateFunction = gate_of(client_folder, manifest, gate)
+        own = {
+            each.expert: expert_of(client_folder, manifest, each)
+            for each in manifest.serves
+            if each.layer == gate.layer
+        }
         self._connect = connect
-        self._links = self._checked(links or simulated_links(manifest.radio, manifest.nodes))
-        self.policy = policy or TopK(1)
-        self._session = open_session(connect=connect) if session is None else session
-        self._opened = session is None
-        self.schedulers = Schedulers(self._session, manifest)
-        self.carrier = MeshCarrier(
-            self._session, manifest, own_expert, self._links, wire_type, self.transmission, noise
-        )
+        self._run_links = simulated_links(manifest.radio, manifest.nodes)
+        links = self._run_links if links is None else links
+        if isinstance(links, Links):
+            links = RecordedLinks([self._checked(links)])
+        self._source: LinkSource = links
+        with ExitStack() as open_:  # closes what is open where a later step fails
+            if session is None:
+                session = open_.enter_context(open_session(connect=connect))
+            self.schedulers = Schedulers(session, manifest, gate.layer)
+            open_.callback(self.schedulers.close)
+            self.layer = MeshLayer(session, manifest, gate.layer, own, wire_type, self.transmission, noise)
+            open_.callback(self.layer.close)
+            self.policy: Policy = policy or TopK(1)
+            self.prepare(self.policy)
+            self._open = open_.pop_all()
 
     def __enter__(self) -> "MeshClient":
         return self
@@ -161,141 +191,122 @@ class MeshClient:
     ) -> None:
         self.close()
 
-    @property
-    def policy(self) -> Policy:
-        """Who decides which experts answer."""
-        return self._policy
+    def close(self) -> None:
+        """Leave the mesh. Closing twice does no harm."""
+        self._open.close()
 
-    @policy.setter
-    def policy(self, policy: Policy) -> None:
-        """Let another policy decide; what decides here does so once now, lest it compile while a query waits.
+    def prepare(self, policy: Policy) -> None:
+        """Have a policy decide once on nothing, lest its code compile while a query waits.
 
         Raises:
             InvalidInputError: a joint policy without ``fallback``.
         """
         joint = as_joint(policy)
-        nothing_1E = np.zeros((1, self.manifest.experts))
-        free = Cost(nothing_1E)
-        one = replace(self._slot(1), bits_T=np.ones(1))
-        if joint is None or self._is_server:
-            policy.route(nothing_1E, free, one)
+        slot = replace(self._slot(1, self._run_links), bits_T=np.ones(1))
+        nothing_1E = np.zeros((1, self.layer.spec.experts))
+        if joint is None or self.is_server:
+            policy.route(nothing_1E, Cost(nothing_1E), slot)
         if joint is not None:
-            joint.fallback.route(nothing_1E, free, one)
-        self._policy, self._joint = policy, joint
+            joint.fallback.route(nothing_1E, Cost(nothing_1E), slot)
 
-    @property
-    def links(self) -> Links:
-        """The simulated links between all nodes; gate and policy see them as observed.
-
-        Others may be set from one query to the next, as a channel changes.
-        """
-        return self._links
-
-    @links.setter
-    def links(self, links: Links) -> None:
-        """Let gate, policy, noise and price follow other links.
-
-        Raises:
-            InvalidInputError: they join another number of nodes.
-        """
-        self.carrier.links = self._links = self._checked(links)
-
-    def close(self) -> None:
-        """Leave the mesh. Closing twice does no harm."""
-        self.carrier.close()
-        self.schedulers.close()
-        if self._opened and not self._session.is_closed():
-            self._session.close()
-
-    def wait_for_nodes(self, experts: int = 1, timeout_s: float = 5.0) -> int:
-        """Wait until at least so many experts are alive; return how many are.
+    def wait_for_nodes(self, nodes: int = 1, timeout_s: float = 5.0) -> int:
+        """Wait until at least so many nodes serve all their experts; return how many do.
 
         Raises:
             NoNodeReachableError: fewer were found in time.
         """
-        found = self.carrier.liveliness.wait(experts, timeout_s)
-        if found < experts:
+        layer = self.layer
+        layer.liveliness.wait_until(lambda alive: len(layer.nodes_alive(alive)) >= nodes, timeout_s)
+        found = len(layer.nodes_alive())
+        if found < nodes:
             manifest = self.manifest
             raise NoNodeReachableError(
                 f"found {found} nodes of mesh {manifest.mesh!r}, model {manifest.model_hash}, "
-                f"at {', '.join(self._connect) or 'the session'} within {timeout_s} s; expected {experts}"
+                f"at {', '.join(self._connect) or 'the session'} within {timeout_s} s; expected {nodes}"
             )
         return found
 
     def predict(
-        self, images_TCHW: NDArray[np.uint8] | NDArray[np.float32], *, deadline_s: float = 2.0
+        self,
+        images_TCHW: NDArray[np.uint8] | NDArray[np.float32],
+        *,
+        policy: Policy | None = None,
+        gate: GateFunction | None = None,
+        links: Links | None = None,
+        deadline_s: float = 2.0,
     ) -> Answer:
         """Classify images, asking other nodes as the policy decides.
 
         Args:
             images_TCHW: uint8, or float32 in [0, 1], of the size in the manifest; T >= 1.
+            policy: who decides; default the client's.
+            gate: payloads (T, ...) and the observed SNR (T, E) in dB of the links to scores (T, E); default
+                the exported one.
+            links: the links between the nodes; default the client's of this moment.
             deadline_s: seconds for everything, 0 to 3600.
 
         Raises:
             InvalidInputError: wrong shape or dtype, values that are not finite or out of range, or more
-                images than fit in one message.
+                images than fit in one message; a joint policy without ``fallback``; links between another
+                number of nodes.
             NoExpertReachedError: nobody answered an image, and a server has no expert of its own.
         """
-        begin = time.monotonic()
+        begin_s, traffic = time.monotonic(), Traffic()
         number_within("deadline_s", deadline_s, 0, LONGEST_DEADLINE_S)
-        sent, received = self._counted_bytes()
-        policy = self._policy
-        if self._joint is not None:
-            policy = (
-                SoleSourcePolicy(self._joint, self.schedulers)
-                if self._is_server
-                else ScheduledPolicy(self._joint, self.schedulers, begin + deadline_s)
-            )
+        decides = self._at_this_client(policy or self.policy, begin_s + deadline_s, traffic)
+        links = self._checked(self._source.current() if links is None else links)
         payload_T = self._extractor(self._as_pixels(images_TCHW))
-        slot = self._slot(len(payload_T))
+        slot = self._slot(len(payload_T), links)
         snr_db_TE = slot.observed_snr_db_TE
         assert snr_db_TE is not None  # a mesh has links
-        scores_TE = self.gate(payload_T, snr_db_TE).astype(np.float64)
-        remaining_s = deadline_s - (time.monotonic() - begin)
-        dispatched = dispatch(payload_T, scores_TE, policy, self.carrier, slot, None, deadline_s=remaining_s)
-        sent_now, received_now = self._counted_bytes()
+        scores_TE = (gate or self.gate)(payload_T, snr_db_TE).astype(np.float64)
+        carrier = self.layer.carrier(links, traffic)
+        remaining_s = deadline_s - (time.monotonic() - begin_s)
+        dispatched = dispatch(payload_T, scores_TE, decides, carrier, slot, deadline_s=remaining_s)
         weights_TE = mixing_weights(scores_TE, dispatched.arrived_TE)
         return Answer(
             mix(weights_TE, dispatched.deliveries),
+            self.layer.spec.output.kind,
             scores_TE,
             weights_TE,
             dispatched,
-            sent_now - sent,
-            received_now - received,
-            time.monotonic() - begin,
+            traffic.sent_bytes,
+            traffic.received_bytes,
+            time.monotonic() - begin_s,
             snr_db_TE,
             self.transmission,
         )
 
     @property
-    def _is_server(self) -> bool:
-        return self.manifest.expert is None
+    def is_server(self) -> bool:
+        """Whether the client has no expert of its own."""
+        return not self.manifest.serves
 
-    def _slot(self, items: int) -> Slot:
-        manifest = self.manifest
-        source_T = np.full(items, manifest.client, np.int64)
-        return Slot(source_T, np.arange(manifest.experts), self._links.observed, manifest.layer)
+    def _at_this_client(self, policy: Policy, end_s: float, traffic: Traffic) -> Policy:
+        joint = as_joint(policy)
+        if joint is None:
+            return policy
+        if self.is_server and not self.schedulers.liveliness.alive:  # nobody schedules for others, either
+            return SoleSourcePolicy(joint, self.schedulers)
+        return ScheduledPolicy(joint, self.schedulers, end_s, traffic)
+
+    def _slot(self, items: int, links: Links) -> Slot:
+        source_T = np.full(items, self.manifest.node, np.int64)
+        return Slot(source_T, self.layer.placement, links.observed, self.layer.spec.layer)
 
     def _checked(self, links: Links) -> Links:
-        if links.nodes != self.manifest.nodes:
-            expected = f"{self.manifest.nodes}, those of {self.manifest.experts} experts"
-            raise InvalidInputError(
-                "links.nodes", links.nodes, expected + " and the server" * self._is_server
-            )
+        if links.nodes != (nodes := self.manifest.nodes):
+            raise InvalidInputError("links.nodes", links.nodes, f"{nodes}, the nodes of this mesh")
         return links
 
-    def _counted_bytes(self) -> tuple[int, int]:
-        asked = (self.carrier, self.schedulers)
-        return sum(each.sent_bytes for each in asked), sum(each.received_bytes for each in asked)
-
     def _as_pixels(self, images_TCHW: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float32]:
-        spec = self.manifest.input
+        spec = self._input
         shape = (spec.channels, spec.height, spec.width)
         if images_TCHW.ndim != 4 or images_TCHW.shape[1:] != shape or not len(images_TCHW):
             raise InvalidInputError(
                 "images", images_TCHW.shape, f"shape (T, {', '.join(map(str, shape))}), T >= 1"
             )
-        if len(images_TCHW) > (most := MAX_BODY_BYTES // (4 * self.manifest.features)):
+        if len(images_TCHW) > (most := MAX_BODY_BYTES // (4 * self.layer.spec.payload_values)):
             raise InvalidInputError("images", images_TCHW.shape, f"at most {most} images at once")
         if images_TCHW.dtype == np.uint8:
             from airmoe.data import as_pixels  # loads Pillow, which a node that only serves has no use for

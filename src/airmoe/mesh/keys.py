@@ -1,21 +1,37 @@
-"""Names on the mesh: airmoe/<mesh>/<model hash>/<layer>/<expert>, and .../<layer>/scheduler/<node>."""
+"""Names on the mesh.
+
+    airmoe/<mesh>/<model hash>/<layer>/<expert>/<node>       an expert, as one node serves it
+    airmoe/<mesh>/<model hash>/<layer>/scheduler/<node>      a node that schedules the layer
+
+The node is part of an expert's name because replicas serve the same expert: under one shared name both would
+answer every request. The liveliness token of whoever serves a key has the same name.
+"""
+
+from typing import NamedTuple
 
 
-def expert_key(mesh: str, model_hash: str, layer: int, expert: int) -> str:
-    """Return the key that one expert is served under."""
-    return f"{layer_key(mesh, model_hash, layer)}/{expert}"
+class Replica(NamedTuple):
+    """An expert as one node serves it."""
+
+    expert: int
+    node: int
 
 
 def layer_key(mesh: str, model_hash: str, layer: int) -> str:
-    """Return the prefix of all experts of one layer."""
+    """Return the prefix of everything about one layer."""
     return f"airmoe/{mesh}/{model_hash}/{layer}"
 
 
-def scheduler_key(mesh: str, model_hash: str, layer: int, node: int) -> str:
-    """Return the key that one node schedules a layer under."""
-    return f"{schedulers_key(mesh, model_hash, layer)}/{node}"
+def expert_key(mesh: str, model_hash: str, layer: int, expert: int, node: int) -> str:
+    """Return the key that one node serves an expert under."""
+    return f"{layer_key(mesh, model_hash, layer)}/{expert}/{node}"
 
 
 def schedulers_key(mesh: str, model_hash: str, layer: int) -> str:
     """Return the prefix of all schedulers of one layer."""
     return f"{layer_key(mesh, model_hash, layer)}/scheduler"
+
+
+def scheduler_key(mesh: str, model_hash: str, layer: int, node: int) -> str:
+    """Return the key that one node schedules a layer under."""
+    return f"{schedulers_key(mesh, model_hash, layer)}/{node}"

@@ -1,7 +1,9 @@
-"""Who can be asked: numbered nodes by their liveliness tokens, less those that let a request time out."""
+"""Who can be asked: those whose liveliness token is there, less those that let a request time out of late."""
 
 import threading
 import time
+from collections.abc import Callable, Iterable
+from typing import Generic, TypeVar
 
 import zenoh
 
@@ -10,24 +12,34 @@ from airmoe.mesh.session import LEASE_MS
 SILENCE_S = LEASE_MS / 1000
 """Who let a request time out is not asked again for this long; by then a dead node is known."""
 
+Member = TypeVar("Member", bound=int | tuple[int, ...])
 
-class Liveliness:
-    """The nodes that are alive under a key, watched until closed.
+
+class Liveliness(Generic[Member]):
+    """The members of a mesh that are alive, watched until closed.
 
     Args:
         session: an open Zenoh session.
-        key: their tokens are ``key/0``, ``key/1``, ...; others are ignored.
-        nodes: how many there can be.
+        prefix: a member's token is ``prefix/`` and its numbers, ``prefix/3`` or ``prefix/3/1``.
+        members: all that there can be; other tokens are ignored.
+        clock: seconds that only grow; tests put one of their own.
     """
 
-    def __init__(self, session: zenoh.Session, key: str, nodes: int) -> None:
-        self._silent_until_s: dict[int, float] = {}
-        self._alive: set[int] = set()
-        self._number_of = {str(number): number for number in range(nodes)}
+    def __init__(
+        self,
+        session: zenoh.Session,
+        prefix: str,
+        members: Iterable[Member],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
+        self._silent_until_s: dict[Member, float] = {}
+        self._alive: set[Member] = set()
+        self._member_of = {f"{prefix}/{_name(member)}": member for member in members}
         self._changed = threading.Condition()
         self._watching = True
         self._subscriber = session.liveliness().declare_subscriber(
-            f"{key}/*", self._on_liveliness, history=True
+            f"{prefix}/**", self._on_liveliness, history=True
         )
 
     def close(self) -> None:
@@ -37,37 +49,40 @@ class Liveliness:
         self._watching = False
 
     @property
-    def alive(self) -> frozenset[int]:
-        """The numbers that are alive."""
+    def alive(self) -> frozenset[Member]:
+        """The members that are alive."""
         with self._changed:
             return frozenset(self._alive)
 
     @property
-    def askable(self) -> frozenset[int]:
-        """The numbers that are alive and were not silent of late."""
-        now_s = time.monotonic()
+    def askable(self) -> frozenset[Member]:
+        """The members that are alive and were not silent of late."""
+        now_s = self._clock()
         with self._changed:
-            return frozenset(n for n in self._alive if self._silent_until_s.get(n, 0.0) <= now_s)
+            return frozenset(m for m in self._alive if self._silent_until_s.get(m, now_s) <= now_s)
 
-    def wait(self, nodes: int, timeout_s: float) -> int:
-        """Wait until so many are alive or the time is over; return how many are."""
+    def wait_until(self, enough: Callable[[frozenset[Member]], bool], timeout_s: float) -> bool:
+        """Wait until those alive are enough or the time is over; return whether they are."""
         with self._changed:
-            self._changed.wait_for(lambda: len(self._alive) >= nodes, timeout_s)
-            return len(self._alive)
+            return self._changed.wait_for(lambda: enough(frozenset(self._alive)), timeout_s)
 
-    def silent(self, number: int) -> None:
+    def silent(self, member: Member) -> None:
         """Note that one let a request time out."""
         with self._changed:
-            self._silent_until_s[number] = time.monotonic() + SILENCE_S
+            self._silent_until_s[member] = self._clock() + SILENCE_S
 
     def _on_liveliness(self, sample: zenoh.Sample) -> None:
-        number = self._number_of.get(str(sample.key_expr).rpartition("/")[2])
-        if number is None:
+        member = self._member_of.get(str(sample.key_expr))
+        if member is None:
             return
         with self._changed:
             if sample.kind == zenoh.SampleKind.PUT:
-                self._alive.add(number)
-                self._silent_until_s.pop(number, None)
+                self._alive.add(member)
+                self._silent_until_s.pop(member, None)
             else:
-                self._alive.discard(number)
+                self._alive.discard(member)
             self._changed.notify_all()
+
+
+def _name(member: int | tuple[int, ...]) -> str:
+    return str(member) if isinstance(member, int) else "/".join(str(number) for number in member)

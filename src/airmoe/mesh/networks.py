@@ -11,7 +11,8 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from airmoe.errors import InvalidInputError, RunFolderError
-from airmoe.manifest import INPUT, SNR_INPUT, Manifest
+from airmoe.manifest import INPUT, SNR_INPUT, ExpertSpec, GateSpec, LayerSpec, Manifest
+from airmoe.runfolder import checked_file
 
 
 class OnnxNetwork:
@@ -58,16 +59,17 @@ class OnnxGate:
 
     Args:
         path: the ONNX file, checked by the caller.
-        manifest: says what the gate takes.
+        layer: what the gate is asked about.
+        sees_snr: whether it takes the SNR of the links, too.
 
     Raises:
         RunFolderError: as `OnnxNetwork`.
     """
 
-    def __init__(self, path: Path, manifest: Manifest) -> None:
-        self._sees_snr = manifest.gate_sees_snr
-        scores = (manifest.experts,)
-        takes = {INPUT: tuple(manifest.payload)} | ({SNR_INPUT: scores} if self._sees_snr else {})
+    def __init__(self, path: Path, layer: LayerSpec, sees_snr: bool) -> None:
+        self._sees_snr = sees_snr
+        scores = (layer.experts,)
+        takes = {INPUT: tuple(layer.payload)} | ({SNR_INPUT: scores} if sees_snr else {})
         self._network = OnnxNetwork(path, takes, scores)
 
     def __call__(
@@ -83,3 +85,20 @@ class OnnxGate:
         if snr_db_TE is None:
             raise InvalidInputError("snr_db_TE", None, "(T, E) in dB: this gate looks at the links")
         return self._network(payload_T, snr_db_TE.astype(np.float32))
+
+
+def expert_of(client_folder: Path, manifest: Manifest, expert: ExpertSpec) -> OnnxNetwork:
+    """Return the network of an expert in a client's folder.
+
+    Raises:
+        RunFolderError: its file is missing, damaged or takes and gives other items than the layer says.
+    """
+    layer = manifest.layer(expert.layer)
+    path = checked_file(client_folder, manifest, expert.file)
+    return OnnxNetwork(path, {INPUT: tuple(layer.payload)}, tuple(layer.output.shape))
+
+
+def gate_of(client_folder: Path, manifest: Manifest, gate: GateSpec) -> OnnxGate:
+    """Return the network of a gate in a client's folder; see `expert_of` for what is refused."""
+    path = checked_file(client_folder, manifest, gate.file)
+    return OnnxGate(path, manifest.layer(gate.layer), gate.sees_snr)

@@ -1,6 +1,6 @@
-"""A node: serves one client's expert to the mesh from a single worker behind a bounded queue.
+"""A node: serves the experts of one folder to the mesh from a single worker behind a bounded queue.
 
-Shape suffixes: T items, C classes.
+Shape suffixes: T items.
 """
 
 import logging
@@ -8,6 +8,9 @@ import queue
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -16,15 +19,16 @@ import zenoh
 
 from airmoe.checks import number_within
 from airmoe.errors import FrameError, InvalidInputError, MeshError, RefusedError
-from airmoe.manifest import EXPERT_ONNX, INPUT, read_manifest
-from airmoe.mesh.client import simulated_links
-from airmoe.mesh.frame import MAX_FRAME_BYTES, Frame, decode, encode
+from airmoe.manifest import Manifest, read_manifest
+from airmoe.mesh.frame import MAX_FRAME_BYTES, Frame, Kind, decode, encode
 from airmoe.mesh.keys import expert_key
-from airmoe.mesh.networks import OnnxNetwork
+from airmoe.mesh.link_source import simulated_links
+from airmoe.mesh.networks import OnnxNetwork, expert_of
 from airmoe.mesh.queries import refuse
-from airmoe.mesh.scheduler import LONGEST_SLOT_MS, Scheduler
+from airmoe.mesh.scheduler import Scheduler
 from airmoe.mesh.session import open_session
-from airmoe.runfolder import checked_file
+from airmoe.mesh.slot_decision import SlotDecision
+from airmoe.mesh.slot_queue import LONGEST_SLOT_MS
 from airmoe.scheduling import Policy
 
 _log = logging.getLogger("airmoe.mesh")
@@ -33,14 +37,34 @@ QUEUE_LIMIT = 64
 MAX_WAITING_BYTES = 4 * MAX_FRAME_BYTES
 
 
+@dataclass(frozen=True, eq=False)
+class _Served:
+    """An expert, and the key that it is served under."""
+
+    key: str
+    model_hash: str
+    layer: int
+    expert: int
+    payload: tuple[int, ...]
+    network: OnnxNetwork
+
+
+@dataclass(frozen=True, eq=False)
+class _Request:
+    query: zenoh.Query
+    served: _Served
+    size: int
+    arrived_s: float
+
+
 class Node:
-    """Serves the expert in a client's folder until closed.
+    """Serves all experts of a client's folder until closed.
 
     A request that finds the queue full (of requests or of bytes), that waited longer than its sender does,
     that is corrupt, or for another model, is refused with the reason. None stops the node.
 
     Args:
-        client_folder: ``clients/<id>`` of a run.
+        client_folder: ``clients/<id>`` of a run, or a copy of it.
         listen: loopback address to listen on, ``HOST:PORT``.
         connect: addresses of other nodes; whoever is connected to one learns of the others.
         schedule: a joint policy by which this node decides for all sources that ask it; default it does not.
@@ -64,33 +88,34 @@ class Node:
     ) -> None:
         number_within("slot_ms", slot_ms, 0, LONGEST_SLOT_MS)
         self.manifest = manifest = read_manifest(client_folder)
-        if manifest.expert is None:
+        if not manifest.serves:
             expected = "an expert's folder: a server holds no expert to serve, it asks"
             raise InvalidInputError("client_folder", str(client_folder), expected)
-        if schedule is not None and not manifest.asks:
+        if schedule is not None and manifest.asks is None:
             expected = "none: the server of this run is the only source, and decides itself"
             raise InvalidInputError("schedule", schedule.name, expected)
-        self._payload = tuple(manifest.payload)
-        self._expert = OnnxNetwork(
-            checked_file(client_folder, manifest, EXPERT_ONNX),
-            {INPUT: self._payload},
-            (len(manifest.classes),),
-        )
-        self._key = expert_key(manifest.mesh, manifest.model_hash, manifest.layer, manifest.expert)
+        experts = _experts_of(client_folder, manifest)
+        decision = None
+        if schedule is not None and manifest.asks is not None:
+            links = simulated_links(manifest.radio, manifest.nodes)
+            decision = SlotDecision(schedule, manifest, manifest.asks.gates[0].layer, links)
         self._waiting_bytes = 0
         self._counting = threading.Lock()
-        self._requests: queue.Queue[tuple[zenoh.Query, int, float] | None] = queue.Queue(QUEUE_LIMIT)
-        self._worker = threading.Thread(target=self._work, name="airmoe expert", daemon=True)
-        self._scheduler: Scheduler | None = None
-        if schedule is not None:
-            links = simulated_links(manifest.radio, manifest.experts)
-            self._scheduler = Scheduler(schedule, manifest, links, slot_ms)
-        self._session = open_session(listen, connect)
-        if self._scheduler is not None:  # first, so that whoever finds the expert knows the scheduler, too
-            self._scheduler.serve(self._session)
-        self._worker.start()
-        self._queryable = self._session.declare_queryable(self._key, self._accept)
-        self._token = self._session.liveliness().declare_token(self._key)
+        self._requests: queue.Queue[_Request | None] = queue.Queue(QUEUE_LIMIT)
+        with ExitStack() as open_:  # closes what is open where a later step fails
+            session = open_.enter_context(open_session(listen, connect))
+            worker = threading.Thread(target=self._work, name="airmoe experts", daemon=True)
+            worker.start()
+            open_.callback(worker.join)
+            open_.callback(self._requests.put, None)
+            if decision is not None:  # first, so that whoever finds the experts knows the scheduler, too
+                open_.callback(Scheduler(session, decision, slot_ms / 1000).close)
+            for served in experts:
+                answers = session.declare_queryable(served.key, partial(self._accept, served))
+                open_.callback(answers.undeclare)
+            for served in experts:
+                open_.callback(session.liveliness().declare_token(served.key).undeclare)
+            self._open = open_.pop_all()
 
     def __enter__(self) -> "Node":
         return self
@@ -102,38 +127,30 @@ class Node:
 
     def close(self) -> None:
         """Leave the mesh; requests already accepted are answered first. Closing twice does no harm."""
-        if self._session.is_closed():
-            return
-        self._token.undeclare()
-        self._queryable.undeclare()
-        if self._scheduler is not None:
-            self._scheduler.close()
-        self._requests.put(None)
-        self._worker.join()
-        self._session.close()
+        self._open.close()
 
-    def _accept(self, query: zenoh.Query) -> None:
+    def _accept(self, served: _Served, query: zenoh.Query) -> None:
         size = 0 if query.payload is None else len(query.payload)
         if query.attachment is not None or not 0 < size <= MAX_FRAME_BYTES:
             expected = f"a frame of at most {MAX_FRAME_BYTES} bytes alone"
             refuse(query, f"the request has {size} bytes; expected {expected}")
-        elif not self._enqueue(query, size):
+        elif not self._enqueue(_Request(query, served, size, time.monotonic())):
             refuse(query, "overloaded: too many requests are waiting")
 
-    def _enqueue(self, query: zenoh.Query, size: int) -> bool:
+    def _enqueue(self, request: _Request) -> bool:
         with self._counting:
-            if self._requests.full() or self._waiting_bytes + size > MAX_WAITING_BYTES:
+            if self._requests.full() or self._waiting_bytes + request.size > MAX_WAITING_BYTES:
                 return False
-            self._waiting_bytes += size
-            self._requests.put_nowait((query, size, time.monotonic()))
+            self._waiting_bytes += request.size
+            self._requests.put_nowait(request)
             return True
 
     def _work(self) -> None:
         while (request := self._requests.get()) is not None:
-            query, size, arrived = request
+            query = request.query
             try:
-                reply = self._answer(query, time.monotonic() - arrived)
-                query.reply(self._key, reply)
+                reply = _answer(request)
+                query.reply(request.served.key, reply)
                 query.drop()
             except (MeshError, zenoh.ZError) as error:
                 refuse(query, str(error))
@@ -141,33 +158,44 @@ class Node:
                 _log.exception("a request failed")
                 refuse(query, f"internal error: {type(error).__name__}")
             with self._counting:
-                self._waiting_bytes -= size
+                self._waiting_bytes -= request.size
 
-    def _answer(self, query: zenoh.Query, waited_s: float) -> bytes:
-        assert query.payload is not None  # see _accept
-        request = decode(query.payload.to_bytes())
-        if waited_s * 1000 > request.remaining_ms:
-            raise RefusedError(f"too late: waited {waited_s:.3f} s of {request.remaining_ms} ms")
-        wanted = (self.manifest.model_hash, self.manifest.layer, self.manifest.expert)
-        if (asked := (request.model_hash, request.layer, request.expert)) != wanted:
-            raise RefusedError(
-                f"the request is for (model, layer, expert) {asked}; this node serves {wanted}"
-            )
-        if request.is_reply or request.array.shape[1:] != self._payload:
-            expected = f"(T, {', '.join(map(str, self._payload))}) payloads"
-            raise FrameError(f"the request's array has shape {request.array.shape}; expected {expected}")
-        if not np.isfinite(request.array).all():
-            raise FrameError("the request's array is not finite; expected finite payloads")
-        probability_TC = self._expert(request.array)
-        return encode(
-            Frame(
-                probability_TC,
-                request.request_id,
-                request.model_hash,
-                request.layer,
-                request.expert,
-                0,
-                request.wire_type,
-                is_reply=True,
-            )
+
+def _experts_of(client_folder: Path, manifest: Manifest) -> list[_Served]:
+    return [
+        _Served(
+            expert_key(manifest.mesh, manifest.model_hash, each.layer, each.expert, manifest.node),
+            manifest.model_hash,
+            each.layer,
+            each.expert,
+            tuple(manifest.layer(each.layer).payload),
+            expert_of(client_folder, manifest, each),
         )
+        for each in manifest.serves
+    ]
+
+
+def _answer(request: _Request) -> bytes:
+    assert request.query.payload is not None  # see Node._accept
+    frame, served = decode(request.query.payload.to_bytes()), request.served
+    waited_s = time.monotonic() - request.arrived_s
+    if waited_s * 1000 > frame.remaining_ms:
+        raise RefusedError(f"too late: waited {waited_s:.3f} s of {frame.remaining_ms} ms")
+    wanted = (served.model_hash, served.layer, served.expert)
+    if (asked := (frame.model_hash, frame.layer, frame.expert)) != wanted:
+        raise RefusedError(f"the request is for (model, layer, expert) {asked}; this node serves {wanted}")
+    if frame.kind != Kind.PAYLOADS:
+        raise FrameError(f"the frame is {frame.kind.name}; expected {Kind.PAYLOADS.name}")
+    payload_T = frame.array("payload", np.float32, (None, *served.payload))
+    if not np.isfinite(payload_T).all():
+        raise FrameError("the request's payloads are not finite; expected finite values")
+    reply = Frame(
+        Kind.OUTPUTS,
+        {"output": served.network(payload_T)},
+        frame.request_id,
+        frame.model_hash,
+        frame.layer,
+        frame.expert,
+        wire_type=frame.wire_type,
+    )
+    return encode(reply)

@@ -5,10 +5,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from airmoe.manifest import Seed
+from airmoe.manifest import RadioSettings, Seed
 from airmoe.runs.settings import (
     LearningRate,
-    LinkSettings,
     Positive,
     Section,
     Weight,
@@ -89,7 +88,7 @@ class NetworkedConfig(Section):
     features: FeatureSettings = FeatureSettings()
     experts: ExpertSettings = ExpertSettings()
     gate: GateSettings = GateSettings()
-    links: LinkSettings = LinkSettings()
+    links: RadioSettings = RadioSettings()
 
 
 def parse_config(text: str, origin: str) -> NetworkedConfig:

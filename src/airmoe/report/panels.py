@@ -54,6 +54,7 @@ class Panel:
         curves: the first is drawn on top.
         x_log: a logarithmic axis, with a tick at every x of the curves unless there are many.
         y_log: a logarithmic axis.
+        x_range: of the axis; left out, what the curves need.
         y_range: of the axis; left out, what the curves need.
         y_floor: smaller values, 0 among them, are drawn here, as filled triangles.
     """
@@ -64,6 +65,7 @@ class Panel:
     curves: Sequence[Line]
     x_log: bool = False
     y_log: bool = False
+    x_range: tuple[float, float] | None = None
     y_range: tuple[float, float] | None = None
     y_floor: float | None = None
 
@@ -151,5 +153,7 @@ def _scale_axes(axes: Axes, panel: Panel) -> None:
             axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     if panel.y_log:
         axes.set_yscale("log")
+    if panel.x_range is not None:
+        axes.set_xlim(*panel.x_range)
     if panel.y_range is not None:
         axes.set_ylim(*panel.y_range)

@@ -6,8 +6,9 @@ Shape suffixes: T items, C channels, H height, W width, E experts.
 
 import hashlib
 import logging
+import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,18 +19,21 @@ from torch import Tensor, nn
 
 from airmoe.errors import InvalidInputError, RunFolderError
 from airmoe.manifest import (
-    EXPERT_ONNX,
-    EXTRACTOR_ONNX,
-    GATE_ONNX,
     INPUT,
     SNR_INPUT,
+    AskingSpec,
+    ExpertSpec,
+    GateSpec,
     InputSpec,
+    LayerSpec,
     Manifest,
+    OutputKind,
+    OutputSpec,
     RadioSpec,
     write_manifest,
 )
 from airmoe.nn import MixtureOfExperts, NoisyTopK, Pooling, pool
-from airmoe.runfolder import SERVER, sha256_of
+from airmoe.runfolder import EXTRACTOR, GATE, SERVER, expert_file, sha256_of
 
 TOLERANCE = 1e-4
 """Largest difference between PyTorch and ONNX Runtime that an export may show."""
@@ -91,24 +95,31 @@ def export_onnx(module: nn.Module, inputs: Mapping[str, Tensor], path: Path) -> 
 
 
 def export_gate(
-    gate: nn.Module, payload_T: Tensor, experts: int, path: Path, pooling: Pooling = "vector"
+    gate: nn.Module,
+    payload_T: Tensor,
+    experts: int,
+    path: Path,
+    pooling: Pooling = "vector",
+    *,
+    sees_snr: bool | None = None,
 ) -> None:
     """Write a gate as the mesh runs it: payloads of any shape and, if it sees them, SNRs to scores (T, E).
 
     Args:
-        gate: says by a bool ``sees_snr`` whether it looks at the links; set to False on a gate that was
-            trained blind, it is served as over good links.
+        gate: says by a bool ``sees_snr`` whether it looks at the links.
         payload_T: a few real payloads, for the check.
         experts: E.
         path: the file to write.
         pooling: what a payload is.
+        sees_snr: False for a gate that was trained blind: it takes payloads alone, and every link for good.
+            Default what the gate says.
 
     Raises:
-        InvalidInputError: the gate does not say whether it sees the SNR.
+        InvalidInputError: the gate does not say whether it sees the SNR, or is to see what it cannot.
         RunFolderError: as `export_onnx`.
     """
     inputs = {INPUT: payload_T}
-    if _sees_snr(gate):
+    if _sees_snr(gate, sees_snr):
         snr_db = torch.linspace(-20, 40, len(payload_T) * experts)
         snr_db[0], snr_db[-1] = -torch.inf, torch.inf  # links without gain and without noise
         inputs[SNR_INPUT] = snr_db.reshape(-1, experts)
@@ -122,78 +133,132 @@ def export_run(
     *,
     mesh: str,
     class_names: tuple[str, ...],
-    holds: list[list[int]],
+    holds: Sequence[Sequence[int]],
     radio: RadioSpec,
+    placement: Sequence[Sequence[int]] | None = None,
     server: bool = False,
+    gate_sees_snr: bool | None = None,
+    output: OutputKind = "probabilities",
 ) -> None:
-    """Write ``shared/`` and ``clients/`` of a run.
+    """Write ``shared/`` and ``clients/`` of a run; every client's folder is whole and can be moved.
 
-    Of a gate that is noisy while training, the gate itself is written.
+    Of a gate that is noisy while training, the gate itself is written. An expert's weights are written once,
+    to the folder of the first node that serves it.
 
     Args:
         folder: the run folder.
-        model: the trained mixture, expert e of client e; its gate says by a bool ``sees_snr`` whether it
-            looks at the links.
+        model: the trained mixture.
         example_TCHW: a few real images, float32 in [0, 1], for the check.
         mesh: name of the mesh.
         class_names: of all classes.
-        holds: for each client the classes in its data.
+        holds: for each client the classes in its data; client n is node n.
         radio: the simulated radio.
-        server: whether ``clients/server`` asks and the clients serve their experts alone; otherwise every
-            client asks for itself.
+        placement: for each expert the nodes that serve it; default expert e at node e.
+        server: whether ``clients/server``, one node more, asks and the clients serve their experts alone;
+            otherwise every client asks for itself.
+        gate_sees_snr: False for a gate that was trained blind to the links; default what the gate says.
+        output: what the experts return.
 
     Raises:
-        InvalidInputError: the gate does not say whether it sees the SNR.
+        InvalidInputError: the gate does not say whether it sees the SNR, or ``placement`` does not fit.
         RunFolderError: an exported network gives other outputs than PyTorch.
     """
     gate: nn.Module = model.layer.gate.gate if isinstance(model.layer.gate, NoisyTopK) else model.layer.gate
-    sees_snr, experts = _sees_snr(gate), len(model.layer.experts)
+    sees_snr, clients = _sees_snr(gate, gate_sees_snr), len(holds)
+    nodes_of = _checked_placement(placement, len(model.layer.experts), clients, server)
     shared = folder / "shared"
     shared.mkdir(parents=True)
     with torch.no_grad():
         payload_T = model.extractor.eval()(example_TCHW)
-    export_onnx(model.extractor, {INPUT: example_TCHW}, shared / "extractor.onnx")
-    export_gate(gate, payload_T, experts, shared / "gate.onnx", model.layer.pooling)
+        output_T = model.layer.experts[0].eval()(payload_T)
+    export_onnx(model.extractor, {INPUT: example_TCHW}, shared / EXTRACTOR)
+    export_gate(gate, payload_T, len(nodes_of), shared / GATE, model.layer.pooling, sees_snr=sees_snr)
     digest = hashlib.sha256()
     for name, module in (("extractor", model.extractor), ("gate", gate)):
         save_file(module.state_dict(), shared / f"{name}.safetensors")
         digest.update((shared / f"{name}.safetensors").read_bytes())
     channels, height, width = example_TCHW.shape[1:]
+    layer = LayerSpec(
+        layer=1,
+        payload=list(payload_T.shape[1:]),
+        output=OutputSpec(kind=output, shape=list(output_T.shape[1:])),
+        placement=nodes_of,
+    )
+    asking = AskingSpec(
+        input=InputSpec.model_validate({"channels": channels, "height": height, "width": width}),
+        extractor=EXTRACTOR,
+        gates=[GateSpec(layer=1, file=GATE, sees_snr=sees_snr)],
+    )
 
-    def write(client_folder: Path, client: int, files: tuple[str, ...]) -> None:
-        expert = client if EXPERT_ONNX in files else None
+    def write(node: int, client_folder: Path, holds: Sequence[int], asks: AskingSpec | None) -> None:
+        experts = layer.experts_on(node)
+        serves = [ExpertSpec(layer=1, expert=expert, file=expert_file(expert)) for expert in experts]
+        files = [expert.file for expert in serves] + ([] if asks is None else [EXTRACTOR, GATE])
         manifest = Manifest(
             mesh=mesh,
             model_hash=digest.hexdigest()[:16],
-            client=client,
-            expert=expert,
-            experts=experts,
-            payload=list(payload_T.shape[1:]),
-            gate_sees_snr=sees_snr,
+            node=node,
+            nodes=clients + server,
+            layers=[layer],
+            serves=serves,
+            asks=asks,
             classes=list(class_names),
-            holds=[] if expert is None else holds[client],
-            input=InputSpec(channels=channels, height=height, width=width),
+            holds=list(holds),
             radio=radio,
             sha256={name: sha256_of(client_folder / name) for name in files},
         )
         write_manifest(client_folder, manifest)
 
-    asking = EXTRACTOR_ONNX, GATE_ONNX
-    for client, expert in enumerate(model.layer.experts):
-        client_folder = folder / "clients" / f"{client:02d}"
+    folders = [folder / "clients" / f"{client:02d}" for client in range(clients)]
+    for client_folder in folders + [folder / "clients" / SERVER] * server:
         client_folder.mkdir(parents=True)
-        save_file(expert.state_dict(), client_folder / "expert.safetensors")
-        export_onnx(expert, {INPUT: payload_T}, client_folder / EXPERT_ONNX)
-        write(client_folder, client, (EXPERT_ONNX,) if server else (EXPERT_ONNX, *asking))
+    for expert, (network, nodes) in enumerate(zip(model.layer.experts, nodes_of, strict=True)):
+        first, name = folders[nodes[0]], expert_file(expert)
+        save_file(network.state_dict(), first / expert_file(expert, "safetensors"))
+        export_onnx(network, {INPUT: payload_T}, first / name)
+        for node in nodes[1:]:
+            _share(first / name, folders[node] / name)
+    askers = [folder / "clients" / SERVER] if server else folders
+    for asker in askers:
+        for name in (EXTRACTOR, GATE):
+            _share(shared / name, asker / name)
+    for client, client_folder in enumerate(folders):
+        write(client, client_folder, holds[client], None if server else asking)
     if server:
-        server_folder = folder / "clients" / SERVER
-        server_folder.mkdir()
-        write(server_folder, experts, asking)
+        write(clients, folder / "clients" / SERVER, [], asking)
 
 
-def _sees_snr(gate: nn.Module) -> bool:
+def _checked_placement(
+    placement: Sequence[Sequence[int]] | None, experts: int, clients: int, server: bool
+) -> list[list[int]]:
+    """Return the nodes of each expert, ascending."""
+    nodes_of = [[expert] for expert in range(experts)]
+    if placement is not None:
+        nodes_of = [sorted(set(nodes)) for nodes in placement]
+    used = {node for nodes in nodes_of for node in nodes}
+    if len(nodes_of) != experts or not all(nodes_of) or not used <= set(range(clients)):
+        expected = f"for each of {experts} experts one or more of the {clients} clients"
+        raise InvalidInputError("placement", nodes_of, expected)
+    if server and len(used) < clients:
+        expected = f"an expert at each of the {clients} clients, of which none asks"
+        raise InvalidInputError("placement", nodes_of, expected)
+    return nodes_of
+
+
+def _share(source: Path, target: Path) -> None:
+    """Let ``target`` be the same file, or where the file system has no hard links, a copy."""
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _sees_snr(gate: nn.Module, told: bool | None = None) -> bool:
+    """Return whether a gate is to see the SNR: what was told, else what it says itself."""
     sees_snr = getattr(gate, "sees_snr", None)
     if not isinstance(sees_snr, bool):
         expected = "one that says by a bool `sees_snr` whether it looks at the links"
         raise InvalidInputError("gate", type(gate).__name__, expected)
-    return sees_snr
+    if told and not sees_snr:
+        raise InvalidInputError("gate_sees_snr", told, f"False: {type(gate).__name__} cannot see the links")
+    return sees_snr if told is None else told

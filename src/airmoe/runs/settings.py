@@ -8,7 +8,6 @@ from typing import Annotated, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from airmoe.errors import InvalidInputError
-from airmoe.manifest import MeshTransmission
 
 Positive = Annotated[int, Field(ge=1, le=10**6)]
 LearningRate = Annotated[float, Field(gt=0, le=1e30)]
@@ -20,20 +19,6 @@ class Section(BaseModel):
     """A part of a configuration; unknown keys are errors, and so are values of another type."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class LinkSettings(Section):
-    """The simulated radio between the clients: Rayleigh block fading on OFDMA subcarriers.
-
-    ``transmission`` says what a mesh does to features on their way: "ideal" links carry bits without error,
-    "analog" ones add noise.
-    """
-
-    mean_snr_db: Annotated[float, Field(ge=-300, le=300)] = 10.0
-    subcarriers: Annotated[int, Field(ge=1, le=1 << 20)] = 128
-    subcarrier_hz: Annotated[float, Field(ge=1, le=1e12)] = 1e6
-    power_w: Annotated[float, Field(ge=1e-12, le=1e6)] = 1e-2
-    transmission: MeshTransmission = "ideal"
 
 
 def parse_section(model: type[Parsed], text: str, origin: str) -> Parsed:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from airmoe.data import ImageSet
 from airmoe.errors import NoExpertReachedError
-from airmoe.links import Links
+from airmoe.links import Links, Ofdma
 from airmoe.mesh import MeshClient
 from airmoe.runfolder import client_folders
 from airmoe.scheduling import Cost, Local, Routing, Slot, TopK
@@ -58,14 +58,16 @@ def test_every_client_asks_every_image_once(
 def test_each_image_is_asked_over_links_of_its_own_whoever_asks(
     clients: list[MeshClient], digits: ImageSet
 ) -> None:
-    usual = [client.links for client in clients]
-    links_T = [Links.from_snr(10.0 + image, usual[0].radio, CLIENTS) for image in range(6)]
-    trial = ask(clients, questions_of(digits, 6), policy=TopK(1), links_T=links_T)
+    questions = questions_of(digits, 6)
+    usual = ask(clients, questions, policy=TopK(1))
+    links_T = [Links.from_snr(10.0 + image, Ofdma(subcarriers=12), CLIENTS) for image in range(6)]
+    trial = ask(clients, questions, policy=TopK(1), links_T=links_T)
     assert (trial.energy_j_Q > 0).any()
     paid_j = [sorted({*trial.energy_j_Q[trial.image_Q == image]} - {0.0}) for image in range(6)]
     assert [len(joules) for joules in paid_j] == [1] * 6
     assert paid_j == sorted(paid_j, reverse=True)  # the better the links, the less it costs
-    assert [client.links for client in clients] == usual
+    again = ask(clients, questions, policy=TopK(1))
+    assert again.energy_j_Q.tolist() == usual.energy_j_Q.tolist() != trial.energy_j_Q.tolist()
 
 
 def test_another_gate_scores_in_this_trial_alone(clients: list[MeshClient], digits: ImageSet) -> None:

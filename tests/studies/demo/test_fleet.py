@@ -39,7 +39,7 @@ def test_only_node_0_schedules_and_only_if_told_to(tmp_path: Path, folders: list
         assert f"serve {folders[0]} " in scheduler
         assert "--schedule jesa:0.3:2 --slot-ms 7" in scheduler
         with MeshClient(folders[1], fleet.addresses, policy=make_policy("jesa:0.3:2")) as client:
-            assert client.schedulers.liveliness.wait(1, 5)
+            assert client.schedulers.liveliness.wait_until(bool, 5)
             assert client.schedulers.liveliness.alive == {0}
             answer = client.predict(np.zeros((1, 1, 32, 32), np.uint8))
         assert answer.dispatched.decided_by == "jesa:0.3:2"

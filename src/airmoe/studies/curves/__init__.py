@@ -1,26 +1,37 @@
-"""Studies that are made of curves: figures, a TOML per curve, rows kept as CSV, and the run folder of it all.
+"""Studies that are made of curves: a TOML per figure, rows kept as CSV, and the run folder of it all.
 
 A study is described by a `Study`; `run_study` measures it, and goes on with one that was interrupted. Needs
 no PyTorch: what a figure measures brings its own.
 """
 
-from airmoe.studies.curves.figure import Curves, Figure, Workspace, label_of, without_workspace
+from airmoe.studies.curves.figure import (
+    Axis,
+    Curves,
+    Figure,
+    FigureKind,
+    Heading,
+    WithoutWorkspace,
+    Workspace,
+)
+from airmoe.studies.curves.figure_file import dump_figure, read_figure
 from airmoe.studies.curves.rows import Row, Rows
 from airmoe.studies.curves.run import run_study
-from airmoe.studies.curves.settings import CurveSettings, dump_curve, read_curves
+from airmoe.studies.curves.settings import CurveSettings
 from airmoe.studies.curves.study import Study
 
 __all__ = [
+    "Axis",
     "CurveSettings",
     "Curves",
     "Figure",
+    "FigureKind",
+    "Heading",
     "Row",
     "Rows",
     "Study",
+    "WithoutWorkspace",
     "Workspace",
-    "dump_curve",
-    "label_of",
-    "read_curves",
+    "dump_figure",
+    "read_figure",
     "run_study",
-    "without_workspace",
 ]

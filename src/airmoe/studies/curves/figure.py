@@ -1,18 +1,85 @@
-"""What a figure of a study is: settings of its curves, how a curve is measured, drawn and tabulated."""
+"""What a figure of a study is: its heading, its curves, and how its kind is measured, drawn and tabulated."""
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
 
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from airmoe.progress import Progress
 from airmoe.studies.curves.rows import Row, Rows
-from airmoe.studies.curves.settings import CurveSettings, Scale
+from airmoe.studies.curves.settings import USUAL_SCALES, CurveSettings, Scale
 
 Curves = Mapping[str, Any]
-"""Curves of one figure by name; all of the figure's class of settings."""
+"""Curves of one figure by name. Their settings are of one class, that of the figure's kind."""
 
-Say = Callable[[str, int, int], None]
-"""(what is being measured, steps done, steps in all)."""
+
+class Axis(BaseModel):
+    """An axis of a figure.
+
+    Attributes:
+        label: with the unit; left out, it follows from the curves.
+        log: logarithmic.
+        range: from and to; left out, what the curves need.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    label: Annotated[str, Field(max_length=100)] = ""
+    log: bool = False
+    # A TOML has arrays, not tuples.
+    range: Annotated[tuple[float, float], Field(strict=False)] | None = None
+
+    @model_validator(mode="after")
+    def _range_ascends(self) -> Self:
+        if self.range is not None and not self.range[0] < self.range[1]:
+            raise ValueError("a range as [least, most]")
+        if self.range is not None and self.log and self.range[0] <= 0:
+            raise ValueError("a range above 0, for the axis is logarithmic")
+        return self
+
+
+class Heading(BaseModel):
+    """What the file of a figure says of all of it.
+
+    Attributes:
+        title: what it shows.
+        kind: how it is measured and drawn, one of the study's kinds.
+        number: its place among the figures of the study.
+        scales: at which it is measured.
+        x_axis: of the panels that show what is swept.
+        y_axis: of the panels that show what is measured.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    title: Annotated[str, Field(min_length=1, max_length=200)]
+    kind: str
+    number: Annotated[int, Field(ge=0, le=10_000)]
+    scales: Annotated[tuple[Scale, ...], Field(strict=False, min_length=1)] = USUAL_SCALES
+    x_axis: Axis = Axis()
+    y_axis: Axis = Axis()
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of a study at one scale, as its file describes it.
+
+    Attributes:
+        name: of its file.
+        heading: see `Heading`.
+        curves: in the order of the file.
+    """
+
+    name: str
+    heading: Heading
+    curves: Curves
+
+    def label(self, curve: str) -> str:
+        """Return what a curve is called in legends and tables."""
+        return str(self.curves[curve].label or curve)
 
 
 @dataclass(frozen=True)
@@ -22,47 +89,64 @@ class Workspace:
     Attributes:
         folder: exists; what lies there is found by later curves of all figures and by a resumed run, so
             write each file whole (`airmoe.files.replaced_file`) under a name that says what it was made of.
-        say: told about progress of what is made on the way.
+        progress: told about what is made on the way.
         options: the study's own options of the command, such as the folder of the data, by name.
     """
 
     folder: Path
-    say: Say
+    progress: Progress
     options: Mapping[str, str]
+
+    @contextmanager
+    def locked(self, name: str) -> Iterator[None]:
+        """Wait until no other process makes what is called ``name``, and keep others from it meanwhile.
+
+        The lock ends with the process that holds it, however it ends.
+        """
+        from filelock import FileLock
+
+        path = self.folder / "locks" / f"{name}.lock"
+        path.parent.mkdir(exist_ok=True)
+        with FileLock(path):
+            yield
 
 
 Measure = Callable[[Any, int, Workspace], Iterator[Row]]
-"""Yields the rows of one curve (its settings) and one seed, a row per abscissa."""
+"""Yields the rows of one curve (its settings) and one seed, a row per abscissa. It is a function of a module,
+for worker processes import it by its name."""
 
 
 @dataclass(frozen=True)
-class Figure:
-    """One figure of a study.
+class FigureKind:
+    """How figures of one kind are measured and shown.
 
     Attributes:
-        title: what it shows.
-        settings: the class of its curves' settings.
+        settings: the class of the curves' settings.
         columns: what is measured, with units.
-        measure: yields the rows of one curve and one seed, a row per abscissa.
+        measure: see `Measure`.
         draw: returns SVG by the name of the drawing.
         tables: returns Markdown.
-        scales: at which it is measured; none: at all scales of the study.
+        timed: its rows are times, so nothing else runs while it is measured.
     """
 
-    title: str
     settings: type[CurveSettings]
     columns: tuple[str, ...]
     measure: Measure
-    draw: Callable[[Curves, Rows], dict[str, str]]
-    tables: Callable[[Curves, Rows], str]
-    scales: tuple[Scale, ...] = ()
+    draw: Callable[[Figure, Rows], dict[str, str]]
+    tables: Callable[[Figure, Rows], str]
+    timed: bool = False
 
 
-def without_workspace(measure: Callable[[Any, int], Iterator[Row]]) -> Measure:
-    """Return what measures a curve of settings and seed alone as a figure's ``measure``."""
-    return lambda settings, seed, work: measure(settings, seed)
+@dataclass(frozen=True)
+class WithoutWorkspace:
+    """A kind's ``measure`` that needs settings and seed alone.
 
+    Attributes:
+        of: yields the rows of one curve and one seed.
+    """
 
-def label_of(curves: Curves, name: str) -> str:
-    """Return what a curve is called in legends and tables."""
-    return str(curves[name].label or name)
+    of: Callable[[Any, int], Iterator[Row]]
+
+    def __call__(self, settings: CurveSettings, seed: int, work: Workspace) -> Iterator[Row]:
+        """Yield the rows of one curve and one seed."""
+        return self.of(settings, seed)

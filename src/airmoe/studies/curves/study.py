@@ -2,9 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from airmoe.studies.curves.figure import Curves, Figure
+from airmoe.errors import InvalidInputError
+from airmoe.studies.curves.figure import Curves, Figure, FigureKind, Heading
+from airmoe.studies.curves.figure_file import read_figure, read_heading
 from airmoe.studies.curves.rows import Rows
 from airmoe.studies.curves.settings import USUAL_SCALES, Scale
 
@@ -23,8 +26,8 @@ class Study:
     Attributes:
         name: of the command.
         title: heading of its tables.
-        figures: by name, in the order in which they are measured.
-        folder: holds a folder of TOML files per figure, one per curve.
+        kinds: of figures, by the name that files call them.
+        folder: holds a TOML file per figure.
         packages: whose versions are recorded; a run is resumed with the same versions only.
         told: returns what to tell at the end, of the figures that were made.
         scales: how much may be measured; the first is what is measured unless another is asked for.
@@ -34,7 +37,7 @@ class Study:
 
     name: str
     title: str
-    figures: Mapping[str, Figure]
+    kinds: Mapping[str, FigureKind]
     folder: Path
     packages: tuple[str, ...]
     told: Told = lambda curves, rows: []
@@ -42,10 +45,43 @@ class Study:
     inputs: Inputs = lambda curves, options: {}
     keeps: tuple[str, ...] = ()
 
-    def scales_of(self, figure: str) -> tuple[Scale, ...]:
-        """Return at which scales a figure is measured."""
-        return self.figures[figure].scales or self.scales
+    @cached_property
+    def figures(self) -> dict[str, Heading]:
+        """The headings of the figures that are built in, by name, in the order in which they are measured."""
+        return self._headings(self.folder)
 
-    def figures_at(self, scale: Scale) -> list[str]:
-        """Return the names of the figures that are measured at a scale."""
-        return [name for name in self.figures if scale in self.scales_of(name)]
+    def figures_in(self, folder: Path) -> dict[str, Heading]:
+        """Return the headings of the figures that a folder describes instead.
+
+        Raises:
+            InvalidInputError: it is no folder, holds no figure, or one that the study does not have.
+        """
+        files = sorted(folder.glob("*.toml")) if folder.is_dir() else []
+        if not files:
+            raise InvalidInputError("settings", str(folder), "a folder with a TOML file per figure")
+        for path in files:
+            if path.stem not in self.figures:
+                raise InvalidInputError(f"{folder}: figure", path.stem, f"one of {', '.join(self.figures)}")
+        return self._headings(folder)
+
+    def read(self, figure: str, scale: Scale | None = None, folder: Path | None = None) -> Figure:
+        """Return a figure at a scale; left out, its first.
+
+        Args:
+            figure: its name.
+            scale: one of the figure's.
+            folder: holds its file; left out, the figure that is built in.
+
+        Raises:
+            InvalidInputError: as of `read_figure`.
+        """
+        path = (folder or self.folder) / f"{figure}.toml"
+        return read_figure(path, self.kinds, self.scales, scale)
+
+    def kind_of(self, figure: Figure) -> FigureKind:
+        """Return how a figure is measured and shown."""
+        return self.kinds[figure.heading.kind]
+
+    def _headings(self, folder: Path) -> dict[str, Heading]:
+        found = {path.stem: read_heading(path, self.kinds, self.scales) for path in folder.glob("*.toml")}
+        return dict(sorted(found.items(), key=lambda item: (item[1].number, item[0])))

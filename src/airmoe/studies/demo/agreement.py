@@ -14,7 +14,6 @@ from airmoe.errors import MeshError
 from airmoe.mesh import MeshClient
 from airmoe.nn import MixtureOfExperts
 from airmoe.scheduling import TopK
-from airmoe.studies.demo.asking import predict
 
 SAME_ANSWERS = 1e-5
 """Largest difference allowed between the mesh and the same mixture in one process."""
@@ -38,7 +37,7 @@ def mesh_minus_simulation(
         for policy in (TopK(1), TopK(2)):
             with torch.no_grad():
                 expected_TC = model(torch.from_numpy(as_pixels(part_TCHW)), policy=policy).y_TC.numpy()
-            answered_TC = predict(client, part_TCHW, policy=policy).probability_TC
+            answered_TC = client.predict(part_TCHW, policy=policy).probability_TC
             worst = max(worst, float(np.abs(answered_TC - expected_TC).max()))
     return refused_if_large(worst)
 

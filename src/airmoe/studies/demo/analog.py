@@ -39,7 +39,7 @@ from airmoe.runfolder import client_folders
 from airmoe.scheduling import BestLink, Policy, TopK
 from airmoe.seeding import torch_seeded
 from airmoe.studies.demo.agreement import batches_in_turn, refused_if_large
-from airmoe.studies.demo.asking import ask, predict
+from airmoe.studies.demo.asking import ask
 from airmoe.studies.demo.questions import Questions
 from airmoe.studies.demo.simulated import ask_simulated
 from airmoe.studies.demo.training import AWARE_GATE
@@ -113,8 +113,8 @@ class AnalogComparison:
         process, random = RayleighSnr(MEAN_SNR_DB), stream(config.seed, "analog links")
         images = len(questions.labels_T)
         self._links_T = link_sequence(process, self._clients, self._radio, images, random)
-        sees_snr = read_manifest(client_folders(run)[0]).model_copy(update={"gate_sees_snr": True})
-        aware_gate = OnnxGate(run / "shared" / f"{AWARE_GATE}.onnx", sees_snr)
+        (layer,) = read_manifest(client_folders(run)[0]).layers
+        aware_gate = OnnxGate(run / "shared" / f"{AWARE_GATE}.onnx", layer, sees_snr=True)
         self._naive = AnalogMethod("naive-top1", "naive, top-1", naive, TopK(1))
         self._aware = AnalogMethod("aware-top1", "channel-aware, top-1", aware, TopK(1), aware_gate)
         self._methods = (
@@ -140,12 +140,12 @@ class AnalogComparison:
         model, policy = method.model, method.policy
         noiseless = Links.from_snr(_NOISELESS_DB, self._radio, self._clients)
         for client, first, part_TCHW in batches_in_turn(clients, self._questions.images_TCHW):
-            seen, source_T = self._links_T[first], np.full(len(part_TCHW), client.manifest.client)
+            seen, source_T = self._links_T[first], np.full(len(part_TCHW), client.manifest.node)
             snr = LinkSnr(seen.snr_db(source_T))
             with torch.no_grad():
                 expected = model(torch.from_numpy(as_pixels(part_TCHW)), source_T, snr=snr, policy=policy)
             links = noiseless.with_observed(seen)
-            answered = predict(client, part_TCHW, policy=policy, gate=method.gate, links=links)
+            answered = client.predict(part_TCHW, policy=policy, gate=method.gate, links=links)
             worst = max(worst, float(np.abs(answered.probability_TC - expected.y_TC.numpy()).max()))
         return refused_if_large(worst)
 

@@ -118,12 +118,12 @@ def ask(
         answer: Answer | None = None
         try:
             image_1CHW = questions.images_TCHW[image][None]
-            answer = predict(asker, image_1CHW, policy=policy, gate=gate, links=links)
+            answer = asker.predict(image_1CHW, policy=policy, gate=gate, links=links)
         except MeshError as error:
             _log.warning("a query failed: %s", error)
         elapsed_s = time.monotonic() - begin_s
         progress(activity, next(done), total)
-        return _Query(begin_s, elapsed_s, asker.manifest.client, image, answer)
+        return _Query(begin_s, elapsed_s, asker.manifest.node, image, answer)
 
     def queries_of(client: int) -> list[_Query]:
         try:
@@ -133,7 +133,7 @@ def ask(
             raise
 
     for client in clients:
-        client.policy = policy  # routes once, lest it compile while a query waits
+        client.prepare(policy)
     progress(activity, 0, total)
     if together:
         with ThreadPoolExecutor(len(clients)) as pool:
@@ -144,31 +144,7 @@ def ask(
         queries.sort(key=lambda query: query.begin_s)
     else:
         queries = [query(client, step) for step in range(images) for client in range(len(clients))]
-    return _trial(queries, questions.labels_T, clients[0].manifest.experts, policy.name)
-
-
-def predict(
-    client: MeshClient,
-    images_TCHW: NDArray[np.uint8],
-    *,
-    policy: Policy,
-    gate: GateFunction | None = None,
-    links: Links | None = None,
-) -> Answer:
-    """Return what a client answers by a policy, gate and links of this query alone."""
-    usual_gate, usual_links = client.gate, client.links
-    if client.policy is not policy:
-        client.policy = policy
-    if gate is not None:
-        client.gate = gate
-    if links is not None:
-        client.links = links
-    try:
-        return client.predict(images_TCHW)
-    finally:
-        client.gate = usual_gate
-        if links is not None:
-            client.links = usual_links
+    return _trial(queries, questions.labels_T, clients[0].layer.spec.experts, policy.name)
 
 
 class _Query(NamedTuple):

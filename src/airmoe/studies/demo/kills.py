@@ -63,7 +63,7 @@ def kill_two(
         progress: told after every query.
     """
     victims = choose_victims(questions.holds, seed)
-    survivors = [client for client in clients if client.manifest.client not in victims]
+    survivors = [client for client in clients if client.manifest.node not in victims]
     queries = len(survivors) * len(questions.labels_T)
     killed_at, frozen_at = queries // 10, queries // 5
     end_second = threading.Timer(FROZEN_S, fleet.kill, (victims[1],))

@@ -5,12 +5,13 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from airmoe.report.panels import Line, Panel, draw_panels
-from airmoe.studies.curves.figure import Curves, Figure, Workspace, label_of
+from airmoe.report.panels import Line, draw_panels
+from airmoe.studies.curves.figure import Figure, FigureKind, Workspace
+from airmoe.studies.curves.panels import panel
 from airmoe.studies.curves.rows import Row, Rows, scaled, sweep_table
 from airmoe.studies.curves.settings import Experts, Values
-from airmoe.studies.gating.asking import Outcome, ask_over_links
-from airmoe.studies.gating.models import Asked
+from airmoe.studies.gating.asking import Answers, ask_over_links
+from airmoe.studies.gating.models import Asked, one_thread
 from airmoe.studies.gating.settings import Epochs, GatingSettings, Shift, Size, Width
 
 SMOKE = {
@@ -32,14 +33,6 @@ QUICK = {
     "clean_epochs": 5,
     "channel_epochs": 4,
     "batch_size": 32,
-}
-
-X_LABELS = {
-    "mean_snr_db": "mean SNR of the links, dB",
-    "spread_db": "spread of the links, dB",
-    "bad_db": "SNR of the one bad link, dB",
-    "delay_slots": "age of what the gate sees, images",
-    "error_db": "error of what the gate sees, dB",
 }
 
 
@@ -89,21 +82,22 @@ class GpuSettings(GatingSettings):
 
 def measure(settings: GatingSettings, seed: int, work: Workspace) -> Iterator[Row]:
     """Yield the accuracy of a seed's model at every point of the curve, and who was asked there."""
-    asked = Asked(settings.training(seed), settings.test_images, work)
-    for point, value in enumerate(settings.values):
-        outcome = ask_over_links(asked, settings.at(value), seed, point)
-        yield {"x": value, "seed": seed, **summary(outcome)}
+    with one_thread():
+        asked = Asked(settings.training(seed), settings.test_images, work)
+        for point, value in enumerate(settings.values):
+            answers = ask_over_links(asked, settings.at(value), seed, point)
+            yield {"x": value, "seed": seed, **summary(answers)}
 
 
 COLUMNS = ("accuracy", "chosen_snr_db", "first_share", "least_share", "largest_share")
 
 
-def summary(outcome: Outcome) -> dict[str, float]:
+def summary(answers: Answers) -> dict[str, float]:
     """Return accuracy, the mean SNR of the links used, and shares of experts among those that answered."""
-    share_E = outcome.chosen_TE.sum(axis=0) / max(outcome.chosen_TE.sum(), 1)
-    used = outcome.snr_db_TE[outcome.chosen_TE]
+    share_E = answers.chosen_TE.sum(axis=0) / max(answers.chosen_TE.sum(), 1)
+    used = answers.snr_db_TE[answers.chosen_TE]
     return {
-        "accuracy": float(outcome.right_T.mean()),
+        "accuracy": float(answers.right_T.mean()),
         "chosen_snr_db": float(used.mean()) if used.size else np.nan,
         "first_share": float(share_E[0]),
         "least_share": float(share_E.min()),
@@ -111,38 +105,38 @@ def summary(outcome: Outcome) -> dict[str, float]:
     }
 
 
-def draw(curves: Curves, rows: Rows) -> dict[str, str]:
+def draw(figure: Figure, rows: Rows) -> dict[str, str]:
     """Return accuracy, and where one link is bad the share of its expert, too."""
-    swept = next(iter(curves.values())).swept
-    shown = {"accuracy": "accuracy, %"}
-    if swept == "bad_db":
+    shown = {"accuracy": ""}
+    if _one_link_is_bad(figure):
         shown["first_share"] = "share of the expert behind it, %"
     panels = []
     for column, y_label in shown.items():
         drawn = []
-        for name in curves:
+        for name in figure.curves:
             spread = scaled(rows.spread(name, column), 100)
-            drawn.append(Line(label_of(curves, name), spread.x, spread.mean, spread.deviation))
-        panels.append(Panel("", X_LABELS[swept], y_label, drawn))
+            drawn.append(Line(figure.label(name), spread.x, spread.mean, spread.deviation))
+        panels.append(panel(figure, drawn, y_label=y_label))
     return {"": draw_panels(panels, (6.2, 4.4) if len(panels) == 1 else (4.7, 3.8))}
 
 
-def tables(curves: Curves, rows: Rows) -> str:
+def tables(figure: Figure, rows: Rows) -> str:
     """Return the accuracy of every method, and the mean SNR of the links that it used."""
-    swept = next(iter(curves.values())).swept
-    x_label = X_LABELS[swept].rpartition(",")[0]
-    accuracy = {label_of(curves, name): scaled(rows.spread(name, "accuracy"), 100) for name in curves}
-    used = {label_of(curves, name): rows.spread(name, "chosen_snr_db") for name in curves}
+    x_label = figure.heading.x_axis.label.rpartition(",")[0]
+    accuracy = {figure.label(name): scaled(rows.spread(name, "accuracy"), 100) for name in figure.curves}
+    used = {figure.label(name): rows.spread(name, "chosen_snr_db") for name in figure.curves}
     text = f"Accuracy, %:\n\n{sweep_table(x_label, accuracy)}"
     text += f"\nMean SNR of the links that were used, dB:\n\n{sweep_table(x_label, used)}"
-    if swept == "bad_db":
-        share = {label_of(curves, name): scaled(rows.spread(name, "first_share"), 100) for name in curves}
+    if _one_link_is_bad(figure):
+        share = {figure.label(name): scaled(rows.spread(name, "first_share"), 100) for name in figure.curves}
         text += f"\nShare of the expert behind the bad link, %:\n\n{sweep_table(x_label, share)}"
     return text
 
 
-def accuracy_figure(
-    title: str, settings: type[GatingSettings] = LeNetSettings, scales: tuple[str, ...] = ()
-) -> Figure:
-    """Return the figure of this title with these settings; ``scales`` as in `Figure`."""
-    return Figure(title, settings, COLUMNS, measure, draw, tables, scales or ("full", "quick", "smoke"))
+def _one_link_is_bad(figure: Figure) -> bool:
+    return {curve.swept for curve in figure.curves.values()} == {"bad_db"}
+
+
+ACCURACY = FigureKind(LeNetSettings, COLUMNS, measure, draw, tables)
+ACCURACY_RESNET18 = FigureKind(ResNetSettings, COLUMNS, measure, draw, tables)
+ACCURACY_GPU = FigureKind(GpuSettings, COLUMNS, measure, draw, tables)

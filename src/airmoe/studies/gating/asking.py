@@ -18,15 +18,15 @@ from airmoe.radio import make_transmission
 from airmoe.randomness import stream
 from airmoe.seeding import torch_seeded
 from airmoe.studies.gating.models import BATCH, Asked
-from airmoe.studies.gating.settings import BLIND, CLEAN, SINGLE, GatingSettings
+from airmoe.studies.gating.settings import GatingSettings
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
-    """What came of asking: whether each image was classified rightly, who was asked, over which links.
+class Answers:
+    """What came of asking about images: who was right, who was asked, over which links.
 
     Attributes:
-        right_T: bool.
+        right_T: bool, whether each image was classified rightly.
         chosen_TE: bool, the experts that answered.
         snr_db_TE: dB, the true SNR of every link.
     """
@@ -36,7 +36,7 @@ class Outcome:
     snr_db_TE: NDArray[np.float64]
 
 
-def ask_over_links(asked: Asked, settings: GatingSettings, seed: int, point: int) -> Outcome:
+def ask_over_links(asked: Asked, settings: GatingSettings, seed: int, point: int) -> Answers:
     """Return what came of asking about every image once, each over links of its own.
 
     All methods meet the same links at the same point of a curve.
@@ -55,20 +55,19 @@ def ask_over_links(asked: Asked, settings: GatingSettings, seed: int, point: int
         delay_slots=settings.delay_slots,
         error_db=settings.error_db,
     )
-    if settings.method in SINGLE:
+    method = settings.described
+    if method.one_network:
         link_T = np.zeros(len(asked.labels_T), np.int64)
-        if settings.method != "one network":
+        if method.chooses == "best snr":
             link_T = snr.observed_db_TE.argmax(axis=1)
         snr = LinkSnr(np.take_along_axis(snr.true_db_TE, link_T[:, None], axis=1))
-    if settings.method in (*CLEAN, *BLIND):
+    if not method.gate_is_told:
         snr = unseen(snr.true_db_TE)
     policy, radio = settings.policy(seed), RadioCarrier(make_transmission(settings.transmission))
-    carrier: Carrier[Tensor, Tensor] = radio
-    if settings.method == "channel off":
-        carrier, snr = LocalCarrier(), unseen(snr.true_db_TE)
+    carrier: Carrier[Tensor, Tensor] = radio if method.over_links else LocalCarrier()
 
     def ask(payload_B: Tensor, labels_B: Tensor, snr: LinkSnr) -> tuple[Tensor, NDArray[np.bool_]]:
-        if settings.method == "oracle":
+        if method.chooses == "oracle":
             return _ask_all(asked.model, radio, payload_B, labels_B, snr)
         output = asked.model.layer(payload_B, snr=snr, policy=policy, carrier=carrier)
         assert output.dispatched is not None
@@ -81,7 +80,7 @@ def ask_over_links(asked: Asked, settings: GatingSettings, seed: int, point: int
             right_B, chosen_BE = ask(asked.payload_T[batch_B], asked.labels_T[batch_B], snr.of_items(rows_B))
             right.append(right_B.cpu().numpy())
             chosen.append(chosen_BE)
-    return Outcome(np.concatenate(right), np.concatenate(chosen), snr.true_db_TE)
+    return Answers(np.concatenate(right), np.concatenate(chosen), snr.true_db_TE)
 
 
 def _ask_all(

@@ -6,6 +6,7 @@ import numpy as np
 
 from airmoe.studies.curves.figure import Curves
 from airmoe.studies.curves.rows import Row, Rows
+from airmoe.studies.gating.settings import GatingSettings
 
 CONTESTED_DB = (-5.0, 0.0, 5.0, 10.0)
 """Means at which something is left to win."""
@@ -17,21 +18,34 @@ DECIDED_SPREADS_DB = (0.0, 10.0)
 
 def claims(curves: Mapping[str, Curves], rows: Mapping[str, Rows]) -> list[str]:
     """Return a line for each claim that these figures decide: what was measured, and whether it holds."""
-    lines = []
+    differences, shares = [], []
     for figure, of_figure in curves.items():
-        aware = of_figure.get("channel_aware")
-        if aware is None or aware.swept != "mean_snr_db" or "{spread_db" not in aware.law:
-            continue
-        if aware.spread_db in DECIDED_SPREADS_DB:
-            lines += _difference(figure, rows[figure], equal=aware.spread_db == 0)
-    if "shares" in rows:
-        lines += _shares(curves["shares"], rows["shares"])
-    return lines
+        aware, blind = (_only_curve_of(method, of_figure) for method in ("channel-aware", "naive-noise"))
+        if aware and blind and _decides(of_figure[aware]):
+            both = (rows[figure].of(aware), rows[figure].of(blind))
+            differences += _difference(figure, *both, equal=of_figure[aware].spread_db == 0)
+        if next(iter(of_figure.values())).swept == "own_snr_db":
+            shares += _shares(of_figure, rows[figure])
+    return differences + shares
 
 
-def _difference(figure: str, rows: Rows, *, equal: bool) -> list[str]:
-    """Channel-aware minus naive + noise, averaged over the contested means, by seed; of one seed nothing."""
-    aware, blind = (_contested(rows.of(name)) for name in ("channel_aware", "naive_noise"))
+def _only_curve_of(method: str, curves: Curves) -> str | None:
+    """Return the name of the curve of a method, None unless there is exactly one."""
+    names = [name for name, curve in curves.items() if curve.method == method]
+    return names[0] if len(names) == 1 else None
+
+
+def _decides(aware: GatingSettings) -> bool:
+    """Return whether something is claimed over these links."""
+    spread = aware.swept == "mean_snr_db" and "{spread_db" in aware.law
+    return spread and aware.spread_db in DECIDED_SPREADS_DB
+
+
+def _difference(
+    figure: str, aware_rows: Sequence[Row], blind_rows: Sequence[Row], *, equal: bool
+) -> list[str]:
+    """Channel-aware minus naive-noise, averaged over the contested means, by seed; of one seed nothing."""
+    aware, blind = _contested(aware_rows), _contested(blind_rows)
     by_seed: dict[float, list[float]] = {}
     for x, seed in sorted(aware.keys() & blind.keys()):
         by_seed.setdefault(seed, []).append(aware[x, seed] - blind[x, seed])

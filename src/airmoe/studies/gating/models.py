@@ -1,6 +1,7 @@
 """Models of the curves: each trained once for all that share it, and kept where a resumed run finds it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def _images(name: str, data_dir: str | None) -> ImageSet:
 
 def trained_model(config: TwoStageConfig, work: Workspace) -> MixtureOfExperts:
     """Return the model of a configuration, trained unless its checkpoints are there; stage 2 goes on from a
-    stage 1 that all variants of stage 2 share.
+    stage 1 that all variants of stage 2 share. Processes that want the same stage train it once.
 
     Args:
         config: with no epochs in stage 2, stage 1 is all of the training.
@@ -60,24 +61,34 @@ def trained_model(config: TwoStageConfig, work: Workspace) -> MixtureOfExperts:
     images, device = images_of(config, work), pick_device(work.options.get("device", "auto"))
     clean = config.model_copy(update={"channel": ChannelStageSettings(epochs=0)})
     model = initial_model(config, images).to(device)
-    threads = torch.get_num_threads()
-    if config.model.backbone == "lenet5":
-        torch.set_num_threads(1)  # small networks: more threads cost more than they bring
-    try:
-        data = TrainingImages.drawn(config, images, device)
-        for stage, of_stage in (("clean", clean), ("channel", config)):
-            name = gated_fingerprint(of_stage, images)[:16]
-            checkpoint = Checkpoint(work.folder / "models" / name, name)
-            title = f"train {config.model.backbone}, {stage}, {name[:6]}, seed {config.seed}"
+    data = TrainingImages.drawn(config, images, device)
+    for stage, of_stage in (("clean", clean), ("channel", config)):
+        name = gated_fingerprint(of_stage, images)[:16]
+        title = f"train {config.model.backbone}, {stage}, {name[:6]}, seed {config.seed}"
 
-            def say(what: str, done: int, total: int, note: str, title: str = title) -> None:
-                work.say(title, done, total)
+        def say(what: str, done: int, total: int, note: str, title: str = title) -> None:
+            work.progress(title, done, total)
 
-            if stage == "clean" or config.channel.epochs:
+        if stage == "clean" or config.channel.epochs:
+            with work.locked(name):
+                checkpoint = Checkpoint(work.folder / "models" / name, name)
                 train_stage(stage, model, of_stage, data, checkpoint=checkpoint, say=say)
+    return model
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let PyTorch use one thread within the block.
+
+    Sums of floats depend on the number of threads, and the rows of a study must not. Small networks lose
+    nothing; several curves at a time use several cores.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
     finally:
         torch.set_num_threads(threads)
-    return model
 
 
 class Asked:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from airmoe.channel_aware.config import (
     ChannelStageSettings,
@@ -20,37 +20,14 @@ from airmoe.errors import InvalidInputError
 from airmoe.links import SnrProcess, make_process
 from airmoe.scheduling import BestLink, Policy, RandomK, TopK
 from airmoe.studies.curves.settings import CurveSettings, Decibels, Experts, Seeds, Share, Values
+from airmoe.studies.gating.methods import METHODS, Method
 
-Method = Literal[
-    "channel-aware",
-    "naive",
-    "naive + noise",
-    "naive + noise, no good link",
-    "best link",
-    "random",
-    "oracle",
-    "channel off",
-    "one network",
-    "one network, best link",
-]
-"""Who chooses, and with what training.
 
-* channel-aware: both stages; the gate sees the SNR of every link as observed.
-* naive: stage 1 alone, and nothing seen.
-* naive + noise: both stages, the gate blind in both, the links of stage 2 as the law says.
-* naive + noise, no good link: with `no_good_link` as channel-aware.
-* best link: the channel-aware weights, but the links with the best observed SNR are taken.
-* random: the weights of naive + noise, experts drawn at random.
-* oracle: the channel-aware weights; right if any expert would be, each over its own link.
-* channel off: the channel-aware weights over perfect links, all taken for good.
-* one network: one expert, trained over both stages, behind the first link; or copied to every node and asked
-  over the best link.
-"""
+def _known(name: str) -> str:
+    if name not in METHODS:
+        raise ValueError(f"one of {', '.join(METHODS)}")
+    return name
 
-CLEAN = ("naive",)
-BLIND_AS_DRAWN = ("naive + noise", "random", "one network", "one network, best link")
-BLIND = (*BLIND_AS_DRAWN, "naive + noise, no good link")
-SINGLE = ("one network", "one network, best link")
 
 Epochs = Annotated[int, Field(ge=1, le=1000)]
 Size = Annotated[int, Field(ge=0, le=10**6)]
@@ -62,7 +39,7 @@ class GatingSettings(CurveSettings):
     """One method's accuracy against one property of the links.
 
     Attributes:
-        method: see `Method`.
+        method: one of `METHODS`.
         data: the images, as `airmoe.data.load_images` names them; CIFAR is read from ``--data-dir``.
         train_images: a seeded draw of so many, 0 for all.
         test_images: the first so many held-out images, 0 for all.
@@ -78,8 +55,8 @@ class GatingSettings(CurveSettings):
         batch_size: of both stages.
         learning_rate: of both stages.
         train_snr: the law of stage 2.
-        no_good_link: share of the images of stage 2 whose links are all as bad as the worst; 0 for blind
-            methods that are not named after it.
+        no_good_link: share of the images of stage 2 whose links are all as bad as the worst, for the methods
+            that are trained with such images.
         train_transmission: of stage 2.
         transmission: of the test.
         mean_snr_db: for the law, dB.
@@ -97,7 +74,7 @@ class GatingSettings(CurveSettings):
     seeds: Seeds = 3
     swept: Literal["mean_snr_db", "spread_db", "bad_db", "delay_slots", "error_db"] = "mean_snr_db"
     values: Values = (-5, 0, 5, 10, 15, 20)
-    method: Method = "channel-aware"
+    method: Annotated[str, AfterValidator(_known)] = "channel-aware"
 
     data: str = "cifar10"
     train_images: Size = 0
@@ -152,18 +129,26 @@ class GatingSettings(CurveSettings):
         """Return what the links do in the test."""
         return _process(self.law, self.model_dump())
 
+    @property
+    def described(self) -> Method:
+        """The method, as the table of methods describes it."""
+        return METHODS[self.method]
+
     def policy(self, seed: int) -> Policy:
         """Return who chooses experts in the test."""
-        match self.method:
-            case "best link":
+        method = self.described
+        if method.one_network:
+            return TopK(1)
+        match method.chooses:
+            case "best snr":
                 return BestLink(self.k)
-            case "random":
+            case "chance":
                 return RandomK(self.k, seed)
-        return TopK(1 if self.method in SINGLE else self.k)
+        return TopK(self.k)
 
     def training(self, seed: int) -> TwoStageConfig:
         """Return how the model of this curve is trained; curves with the same training share a model."""
-        single = self.method in SINGLE
+        method = self.described
         return TwoStageConfig(
             seed=seed,
             data=ImageSettings(
@@ -172,19 +157,19 @@ class GatingSettings(CurveSettings):
             model=GatedModelSettings(
                 backbone=self.backbone,
                 width=self.width,
-                experts=1 if single else self.experts,
-                k=1 if single else self.k,
+                experts=1 if method.one_network else self.experts,
+                k=1 if method.one_network else self.k,
                 gate=self.gate,
             ),
             clean=StageSettings(
                 epochs=self.clean_epochs, batch_size=self.batch_size, learning_rate=self.learning_rate
             ),
             channel=ChannelStageSettings(
-                epochs=0 if self.method in CLEAN else self.channel_epochs,
+                epochs=self.channel_epochs if method.stage_2 else 0,
                 snr=self.train_snr,
                 transmission=self.train_transmission,
-                no_good_link=0.0 if self.method in BLIND_AS_DRAWN else self.no_good_link,
-                gate_sees_snr=self.method not in (*CLEAN, *BLIND),
+                no_good_link=self.no_good_link if method.no_good_link else 0.0,
+                gate_sees_snr=method.sees_links,
                 batch_size=self.batch_size,
                 learning_rate=self.learning_rate,
             ),

@@ -6,16 +6,17 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from airmoe.report.panels import Line, Panel, draw_panels
-from airmoe.studies.curves.figure import Curves, Figure, Workspace, label_of
+from airmoe.report.panels import Line, draw_panels
+from airmoe.studies.curves.figure import Figure, FigureKind, Workspace
+from airmoe.studies.curves.panels import panel
 from airmoe.studies.curves.rows import Row, Rows, scaled, sweep_table
 from airmoe.studies.curves.settings import Decibels, Values
 from airmoe.studies.gating.accuracy import LeNetSettings
 from airmoe.studies.gating.asking import ask_over_links
-from airmoe.studies.gating.models import Asked
+from airmoe.studies.gating.models import Asked, one_thread
 
 
-class ShareSettings(LeNetSettings):
+class ExpertShareSettings(LeNetSettings):
     """Shares under the law of training; the sweep walks through the SNR of an expert's own link.
 
     Attributes:
@@ -30,14 +31,16 @@ class ShareSettings(LeNetSettings):
     interval_db: Annotated[float, Field(gt=0, le=100)] = 2.5
 
 
-def measure(settings: ShareSettings, seed: int, work: Workspace) -> Iterator[Row]:
+def measure(settings: ExpertShareSettings, seed: int, work: Workspace) -> Iterator[Row]:
     """Yield how often an expert is chosen while its own SNR lies in each interval: mean over the experts."""
-    outcome = ask_over_links(Asked(settings.training(seed), settings.test_images, work), settings, seed, 0)
-    overall_E = outcome.chosen_TE.mean(axis=0) / settings.k
+    with one_thread():
+        asked = Asked(settings.training(seed), settings.test_images, work)
+        answers = ask_over_links(asked, settings, seed, 0)
+    overall_E = answers.chosen_TE.mean(axis=0) / settings.k
     for value in settings.values:
-        inside_TE = np.abs(outcome.snr_db_TE - value) <= settings.interval_db / 2
+        inside_TE = np.abs(answers.snr_db_TE - value) <= settings.interval_db / 2
         with np.errstate(invalid="ignore"):  # an interval outside the law has no share
-            chosen_E = (outcome.chosen_TE & inside_TE).sum(axis=0) / inside_TE.sum(axis=0)
+            chosen_E = (answers.chosen_TE & inside_TE).sum(axis=0) / inside_TE.sum(axis=0)
         yield {
             "x": value,
             "seed": seed,
@@ -47,21 +50,21 @@ def measure(settings: ShareSettings, seed: int, work: Workspace) -> Iterator[Row
         }
 
 
-def draw(curves: Curves, rows: Rows) -> dict[str, str]:
+def draw(figure: Figure, rows: Rows) -> dict[str, str]:
     """Return the share against the own SNR."""
     drawn = []
-    for name in curves:
+    for name in figure.curves:
         share = scaled(rows.spread(name, "share"), 100)
-        drawn.append(Line(label_of(curves, name), share.x, share.mean, share.deviation))
-    return {"": draw_panels([Panel("", "SNR of the expert's own link, dB", "share, %", drawn)], (6.2, 4.4))}
+        drawn.append(Line(figure.label(name), share.x, share.mean, share.deviation))
+    return {"": draw_panels([panel(figure, drawn)], (6.2, 4.4))}
 
 
-def tables(curves: Curves, rows: Rows) -> str:
+def tables(figure: Figure, rows: Rows) -> str:
     """Return shares against the own SNR, and the smallest and largest share of an expert overall."""
-    share = {label_of(curves, name): scaled(rows.spread(name, "share"), 100) for name in curves}
+    share = {figure.label(name): scaled(rows.spread(name, "share"), 100) for name in figure.curves}
     text = f"Share of an expert, %:\n\n{sweep_table('SNR of its own link', share)}"
     for column, title in (("least_share", "smallest"), ("largest_share", "largest")):
-        overall = {label_of(curves, name): scaled(rows.spread(name, column), 100) for name in curves}
+        overall = {figure.label(name): scaled(rows.spread(name, column), 100) for name in figure.curves}
         cells = ", ".join(
             f"{label} {spread.mean[0]:.1f} ± {spread.deviation[0]:.1f} %" for label, spread in overall.items()
         )
@@ -69,12 +72,4 @@ def tables(curves: Curves, rows: Rows) -> str:
     return text
 
 
-SHARES = Figure(
-    "How often an expert is asked, by the SNR of its own link",
-    ShareSettings,
-    ("share", "least_share", "largest_share"),
-    measure,
-    draw,
-    tables,
-    ("full", "quick", "smoke"),
-)
+SHARES = FigureKind(ExpertShareSettings, ("share", "least_share", "largest_share"), measure, draw, tables)

@@ -13,10 +13,11 @@ from pydantic import Field
 
 from airmoe.links import Ofdma
 from airmoe.randomness import stream
-from airmoe.report.panels import Line, Panel, draw_panels
+from airmoe.report.panels import Line, draw_panels
 from airmoe.report.style import ACCENT, ALARM, INK, MUTED, WARM
 from airmoe.scheduling import select_experts
-from airmoe.studies.curves.figure import Curves, Figure, label_of, without_workspace
+from airmoe.studies.curves.figure import Curves, Figure, FigureKind, WithoutWorkspace
+from airmoe.studies.curves.panels import panel
 from airmoe.studies.curves.rows import Row, Rows, markdown, three_digits
 from airmoe.studies.curves.settings import Count, CurveSettings, Experts, Seeds, Values
 
@@ -134,11 +135,11 @@ def _scaled(weight_TE: Floats, profit_TE: Floats) -> tuple[Floats, Floats]:
     return weight_TE / total_T1, profit_TE / total_T1
 
 
-def draw_effort(curves: Curves, rows: Rows) -> dict[str, str]:
+def draw_effort(figure: Figure, rows: Rows) -> dict[str, str]:
     """Return nodes against the number of experts, a panel per family."""
     panels = []
-    for name in sorted(curves, key=lambda name: list(FAMILIES).index(curves[name].family)):
-        settings, drawn = curves[name], []
+    for name in _by_family(figure.curves):
+        settings, drawn = figure.curves[name], []
         for label, column, colour in (
             ("median", "nodes_median", ACCENT),
             ("99.9 %", "nodes_p999", WARM),
@@ -151,39 +152,30 @@ def draw_effort(curves: Curves, rows: Rows) -> dict[str, str]:
         sets = [float(sets_of_at_most(point.experts, point.max_experts)) for point in points]
         drawn.append(Line("sets of at most D", experts, sets, colour=MUTED, theory=True))
         drawn.append(Line("2^E", experts, [2.0**e for e in experts], colour=INK, theory=True))
-        panels.append(
-            Panel(
-                label_of(curves, name),
-                "experts E, D = min(E/4, 8)".replace("8", str(settings.largest_set)),
-                "nodes per token",
-                drawn,
-                x_log=True,
-                y_log=True,
-                y_range=(1, 1e16),
-            )
-        )
+        x_label = f"{figure.heading.x_axis.label}, D = min(E/4, {settings.largest_set})"
+        panels.append(panel(figure, drawn, figure.label(name), x_label=x_label))
     return {"": draw_panels(panels, columns=2)}
 
 
-def effort_tables(curves: Curves, rows: Rows) -> str:
+def effort_tables(figure: Figure, rows: Rows) -> str:
     """Return nodes per token beside the number of sets."""
     body = []
-    for name in sorted(curves, key=lambda name: list(FAMILIES).index(curves[name].family)):
-        figures = {
+    for name in _by_family(figure.curves):
+        nodes = {
             column: rows.spread(name, column) for column in ("nodes_median", "nodes_p999", "unproven_share")
         }
-        for index, value in enumerate(figures["nodes_median"].x):
-            point = curves[name].at(int(value))
+        for index, value in enumerate(nodes["nodes_median"].x):
+            point = figure.curves[name].at(int(value))
             largest = max(row["nodes_max"] for row in rows.of(name) if row["x"] == value)
             body.append(
                 [
-                    label_of(curves, name),
+                    figure.label(name),
                     str(point.experts),
                     str(point.max_experts),
-                    three_digits(figures["nodes_median"].mean[index]),
-                    three_digits(figures["nodes_p999"].mean[index]),
+                    three_digits(nodes["nodes_median"].mean[index]),
+                    three_digits(nodes["nodes_p999"].mean[index]),
                     f"{largest:,.0f}",
-                    f"{100 * figures['unproven_share'].mean[index]:.2g} %",
+                    f"{100 * nodes['unproven_share'].mean[index]:.2g} %",
                     three_digits(sets_of_at_most(point.experts, point.max_experts)),
                     three_digits(2.0**point.experts),
                 ]
@@ -192,11 +184,14 @@ def effort_tables(curves: Curves, rows: Rows) -> str:
     return "Nodes per token; the largest is over all seeds:\n\n" + markdown(header, body)
 
 
-SEARCH_NODES = Figure(
-    "Nodes that the exact search visits",
+def _by_family(curves: Curves) -> list[str]:
+    return sorted(curves, key=lambda name: list(FAMILIES).index(curves[name].family))
+
+
+SEARCH_NODES = FigureKind(
     EffortSettings,
     ("nodes_median", "nodes_p999", "nodes_max", "unproven_share"),
-    without_workspace(measure_effort),
+    WithoutWorkspace(measure_effort),
     draw_effort,
     effort_tables,
 )

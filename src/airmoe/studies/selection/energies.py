@@ -31,7 +31,7 @@ from airmoe.scheduling import (
 from airmoe.studies.curves.rows import Row
 from airmoe.studies.curves.settings import Experts, Seeds, Share, Values
 from airmoe.studies.selection.drawn_layers import DrawnLayer, draw_layer
-from airmoe.studies.selection.settings import Between, LayerSettings, Subcarriers
+from airmoe.studies.selection.settings import Between, LayerSettings
 
 COLUMNS = ("energy_j", "comm_j", "relevance", "relevance_first_quarter", "experts", "met_share")
 """Per token, means over all layers: J in all and over the air, relevance kept (and that of the first quarter
@@ -88,13 +88,6 @@ class EnergySettings(LayerSettings):
         return self.z if self.policy == "homogeneous" else self.z * self.importance**layer
 
 
-class AirSettings(EnergySettings):
-    """The same of transmission alone, with hardly more subcarriers than links: where allocation matters."""
-
-    subcarriers: Subcarriers = 64
-    compute_j: Between = (0.0, 0.0)
-
-
 class MaxExpertsSettings(EnergySettings):
     """The same, against the largest number of experts that a token may get."""
 
@@ -124,8 +117,32 @@ class ByLayerSettings(EnergySettings):
         return range(1, self.layers + 1)
 
 
+@dataclass(frozen=True)
+class AtSource:
+    """A policy that every source follows by itself.
+
+    Attributes:
+        make: returns it for settings and seed.
+        by_price: it decides by the prices of an assignment for equal loads, and is charged these; else
+            subcarriers are assigned for the loads that come of it.
+    """
+
+    make: Callable[[EnergySettings, int], Policy]
+    by_price: bool
+
+
+AT_SOURCE = {
+    "des": AtSource(lambda curve, seed: Des(curve.importance, curve.max_experts, curve.z), by_price=True),
+    "wlr": AtSource(lambda curve, seed: Wlr(curve.theta), by_price=True),
+    "cheapest": AtSource(lambda curve, seed: Cheapest(curve.k), by_price=True),
+    "topk": AtSource(lambda curve, seed: TopK(curve.k), by_price=False),
+    "random": AtSource(lambda curve, seed: RandomK(curve.k, seed), by_price=False),
+    "all": AtSource(lambda curve, seed: All(), by_price=False),
+}
+
+
 @dataclass(frozen=True, eq=False)
-class Outcome:
+class LayerChoice:
     """What a policy chose for one layer, and the J of it: per token, over the air and in all."""
 
     mask_TE: NDArray[np.bool_]
@@ -156,35 +173,28 @@ def _layers_of(settings: EnergySettings, seed: int) -> Iterator[dict[str, float]
     choose = _chooser(settings, seed)
     for number in range(1, settings.layers + 1):
         layer = draw_layer(settings, seed, number)
-        outcome = choose(layer, number)
-        kept_T = np.where(outcome.mask_TE, layer.scores_TE, 0.0).sum(axis=1)
+        chosen = choose(layer, number)
+        kept_T = np.where(chosen.mask_TE, layer.scores_TE, 0.0).sum(axis=1)
         yield {
-            "energy_j": outcome.energy_j,
-            "comm_j": outcome.comm_j,
+            "energy_j": chosen.energy_j,
+            "comm_j": chosen.comm_j,
             "relevance": float(kept_T.mean()),
-            "experts": float(outcome.mask_TE.sum(axis=1).mean()),
+            "experts": float(chosen.mask_TE.sum(axis=1).mean()),
             "met_share": float((kept_T >= settings.required(number) - ENOUGH).mean()),
         }
 
 
-def _chooser(settings: EnergySettings, seed: int) -> Callable[[DrawnLayer, int], Outcome]:
+def _chooser(settings: EnergySettings, seed: int) -> Callable[[DrawnLayer, int], LayerChoice]:
     if settings.policy in {"jesa", "homogeneous"}:
         return lambda layer, number: _joint(settings, layer, number)
     if settings.policy == "lower-bound":
         return lambda layer, number: _lower_bound(settings, layer, number)
-    makers: dict[str, Callable[[], Policy]] = {
-        "des": lambda: Des(settings.importance, settings.max_experts, settings.z),
-        "topk": lambda: TopK(settings.k),
-        "random": lambda: RandomK(settings.k, seed),
-        "cheapest": lambda: Cheapest(settings.k),
-        "all": All,
-        "wlr": lambda: Wlr(settings.theta),
-    }
-    policy = makers[settings.policy]()
-    return lambda layer, number: _at_source(settings, policy, layer, number)
+    kind = AT_SOURCE[settings.policy]
+    policy = kind.make(settings, seed)
+    return lambda layer, number: _at_source(settings, policy, kind.by_price, layer, number)
 
 
-def _joint(settings: EnergySettings, layer: DrawnLayer, number: int) -> Outcome:
+def _joint(settings: EnergySettings, layer: DrawnLayer, number: int) -> LayerChoice:
     plan = schedule_layer(
         layer.scores_TE,
         layer.source_T,
@@ -197,17 +207,19 @@ def _joint(settings: EnergySettings, layer: DrawnLayer, number: int) -> Outcome:
         bound="none",
     )
     tokens = len(layer.source_T)
-    return Outcome(plan.selection.mask, plan.comm_j / tokens, plan.energy_j / tokens)
+    return LayerChoice(plan.selection.mask, plan.comm_j / tokens, plan.energy_j / tokens)
 
 
-def _lower_bound(settings: EnergySettings, layer: DrawnLayer, number: int) -> Outcome:
+def _lower_bound(settings: EnergySettings, layer: DrawnLayer, number: int) -> LayerChoice:
     best_NN = layer.links.gain_NNM.argmax(axis=2)
     energy_TE = _comm_j_TE(settings, layer, best_NN) + layer.compute_j_E
     chosen = select_experts(layer.scores_TE, energy_TE, settings.required(number), settings.max_experts)
     return _charged(settings, layer, chosen.mask, best_NN)
 
 
-def _at_source(settings: EnergySettings, policy: Policy, layer: DrawnLayer, number: int) -> Outcome:
+def _at_source(
+    settings: EnergySettings, policy: Policy, by_price: bool, layer: DrawnLayer, number: int
+) -> LayerChoice:
     standing_NN = allocate_subcarriers(layer.links)
     placement_E = np.arange(settings.nodes)
     bits_T = np.full(len(layer.source_T), settings.token_bits)
@@ -215,7 +227,7 @@ def _at_source(settings: EnergySettings, policy: Policy, layer: DrawnLayer, numb
     comm_j_TE = _comm_j_TE(settings, layer, standing_NN)
     cost = Cost(comm_j_TE + layer.compute_j_E, comm_j_TE / layer.links.radio.power_w)
     mask_TE = policy.route(layer.scores_TE, cost, slot).mask_TE
-    if settings.policy not in {"topk", "random", "all"}:
+    if by_price:
         return _charged(settings, layer, mask_TE, standing_NN)
     load_NN = np.zeros((settings.nodes, settings.nodes))
     for node in placement_E:
@@ -225,11 +237,11 @@ def _at_source(settings: EnergySettings, policy: Policy, layer: DrawnLayer, numb
 
 def _charged(
     settings: EnergySettings, layer: DrawnLayer, mask_TE: NDArray[np.bool_], subcarrier_NN: NDArray[np.int64]
-) -> Outcome:
+) -> LayerChoice:
     comm_j = np.where(mask_TE, _comm_j_TE(settings, layer, subcarrier_NN), 0.0).sum()
     compute_j = (mask_TE * layer.compute_j_E).sum()
     tokens = len(mask_TE)
-    return Outcome(mask_TE, float(comm_j / tokens), float((comm_j + compute_j) / tokens))
+    return LayerChoice(mask_TE, float(comm_j / tokens), float((comm_j + compute_j) / tokens))
 
 
 def _comm_j_TE(

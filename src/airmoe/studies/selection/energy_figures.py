@@ -7,12 +7,12 @@ import numpy as np
 
 from airmoe.report.panels import Line, Panel, draw_panels
 from airmoe.report.style import ACCENT, ALARM, INK, MUTED, SECOND, WARM
-from airmoe.studies.curves.figure import Curves, Figure, label_of, without_workspace
+from airmoe.studies.curves.figure import Curves, Figure, FigureKind, WithoutWorkspace
+from airmoe.studies.curves.panels import panel
 from airmoe.studies.curves.rows import Row, Rows, Spread, markdown, scaled, sweep_table, with_spread
 from airmoe.studies.selection.energies import (
     COLUMNS,
     LAYER_COLUMNS,
-    AirSettings,
     ByLayerSettings,
     EnergySettings,
     MaxExpertsSettings,
@@ -40,55 +40,55 @@ TWO = (
 """Title, unit, column and scale of the two panels that most figures have."""
 
 
-def draw_importance(curves: Curves, rows: Rows) -> dict[str, str]:
+def draw_importance(figure: Figure, rows: Rows) -> dict[str, str]:
     """Return energy and relevance against the importance factor, and relevance against energy."""
-    swept = [name for name in _ordered(curves) if curves[name].swept in {"importance", "z"}]
-    topk = [name for name in curves if curves[name].policy == "topk"]
+    swept = [name for name in _ordered(figure.curves) if figure.curves[name].swept in {"importance", "z"}]
+    topk = [name for name in figure.curves if figure.curves[name].policy == "topk"]
     every_x = [x for name in swept for x in rows.spread(name, "energy_j").x] or [0.0, 1.0]
 
     def level(name: str, column: str, scale: float) -> Line:
         """Return the value of a top-k curve at the settings' own k, across the panel."""
-        spread = scaled(_of_k(curves, rows, name, column), scale)
+        spread = scaled(_of_k(figure, rows, name, column), scale)
         ends = [min(every_x), max(every_x)]
         label = f"top-{spread.x[0]:g}"
         return Line(label, ends, spread.mean * 2, spread.deviation * 2, colour=MUTED)
 
     panels = [
-        Panel(
-            title,
-            "importance factor gamma0 (homogeneous: z)",
-            y_label,
-            [_curve(curves, rows, name, column, scale) for name in swept]
+        panel(
+            figure,
+            [_curve(figure, rows, name, column, scale) for name in swept]
             + [level(name, column, scale) for name in topk],
+            title,
+            y_label=y_label,
         )
         for title, y_label, column, scale in TWO
     ]
-    by_policy = {curves[name].policy: name for name in _ordered(curves)}
+    by_policy = {figure.curves[name].policy: name for name in _ordered(figure.curves)}
     above = [
-        Line(label_of(curves, by_policy[policy]), x, mean, deviation, colour=COLOURS[policy])
+        Line(figure.label(by_policy[policy]), x, mean, deviation, colour=COLOURS[policy])
         for policy in ("jesa", "des")
         if {policy, "lower-bound"} <= by_policy.keys()
         for x, mean, deviation, _ in [_above(rows, by_policy[policy], by_policy["lower-bound"])]
     ]
     if above:
         panels.append(Panel("above the lower bound", "importance factor gamma0", "% of its energy", above))
-    trade_off = draw_panels([_trade_off(curves, rows)], (7.0, 4.6))
+    trade_off = draw_panels([_trade_off(figure, rows)], (7.0, 4.6))
     return {"": draw_panels(panels, (4.3, 3.7)), "trade_off": trade_off}
 
 
-def importance_tables(curves: Curves, rows: Rows) -> str:
+def importance_tables(figure: Figure, rows: Rows) -> str:
     """Return energy and relevance at each importance factor, other policies, and comparisons seed by seed."""
-    swept = [name for name in _ordered(curves) if curves[name].swept in {"importance", "z"}]
-    others = [name for name in _ordered(curves) if name not in swept]
+    swept = [name for name in _ordered(figure.curves) if figure.curves[name].swept in {"importance", "z"}]
+    others = [name for name in _ordered(figure.curves) if name not in swept]
     text = []
     for title, column, scale in (
         ("Energy, mJ per token and layer", "energy_j", 1e3),
         ("Of which over the air, mJ", "comm_j", 1e3),
         ("Relevance kept", "relevance", 1.0),
     ):
-        in_all = column == "comm_j" and not any(any(curves[name].compute_j) for name in swept)
+        in_all = column == "comm_j" and not any(any(figure.curves[name].compute_j) for name in swept)
         if swept and not in_all:
-            columns = {label_of(curves, name): scaled(rows.spread(name, column), scale) for name in swept}
+            columns = {figure.label(name): scaled(rows.spread(name, column), scale) for name in swept}
             text.append(f"{title}:\n\n" + sweep_table("gamma0 or z", columns))
     body = []
     for name in others:
@@ -96,7 +96,7 @@ def importance_tables(curves: Curves, rows: Rows) -> str:
         for index, x in enumerate(energy.x):
             body.append(
                 [
-                    f"{label_of(curves, name)}, {curves[name].swept} = {x:g}",
+                    f"{figure.label(name)}, {figure.curves[name].swept} = {x:g}",
                     with_spread(energy.mean[index], energy.deviation[index]),
                     with_spread(kept.mean[index], kept.deviation[index]),
                 ]
@@ -104,47 +104,50 @@ def importance_tables(curves: Curves, rows: Rows) -> str:
     if body:
         header = ["policy", "mJ per token and layer", "relevance kept"]
         text.append("Policies without gamma0:\n\n" + markdown(header, body))
-    by_policy = {curves[name].policy: name for name in _ordered(curves)}
+    by_policy = {figure.curves[name].policy: name for name in _ordered(figure.curves)}
     if "jesa" in by_policy:
-        text.append(_beside_jesa(curves, rows, by_policy))
+        text.append(_beside_jesa(figure, rows, by_policy))
     if {"jesa", "homogeneous"} <= by_policy.keys():
         text.append(_at_equal_energy(rows, by_policy["jesa"], by_policy["homogeneous"]))
     return "\n".join(text)
 
 
-def draw_max_experts(curves: Curves, rows: Rows) -> dict[str, str]:
+def draw_max_experts(figure: Figure, rows: Rows) -> dict[str, str]:
     """Return energy and relevance against the largest number of experts."""
-    return {"": _two_panels(curves, rows, "D, most experts per token (top-D: exactly)")}
+    return {"": _two_panels(figure, rows)}
 
 
-def max_experts_tables(curves: Curves, rows: Rows) -> str:
+def max_experts_tables(figure: Figure, rows: Rows) -> str:
     """Return energy, relevance and the share of tokens that get what they ask, for each D."""
     met = ("Tokens whose requirement is met, %", "", "met_share", 1e2)
     return "\n".join(
         f"{title.capitalize()}{', ' if unit else ''}{unit}:\n\n"
         + sweep_table(
             "D",
-            {label_of(curves, name): scaled(rows.spread(name, column), scale) for name in _ordered(curves)},
+            {
+                figure.label(name): scaled(rows.spread(name, column), scale)
+                for name in _ordered(figure.curves)
+            },
         )
         for title, unit, column, scale in (*TWO, met)
     )
 
 
-def draw_layers(curves: Curves, rows: Rows) -> dict[str, str]:
+def draw_layers(figure: Figure, rows: Rows) -> dict[str, str]:
     """Return energy and relevance of each layer, from shallow to deep."""
-    return {"": _two_panels(curves, rows, "layer")}
+    return {"": _two_panels(figure, rows)}
 
 
-def layers_tables(curves: Curves, rows: Rows) -> str:
+def layers_tables(figure: Figure, rows: Rows) -> str:
     """Return mean energy and relevance of each quarter of the layers, and of all."""
     body = []
-    for name in _ordered(curves):
+    for name in _ordered(figure.curves):
         energy, kept = scaled(rows.spread(name, "energy_j"), 1e3), rows.spread(name, "relevance")
         every = np.arange(len(energy.x))
         for part in (*np.array_split(every, min(4, len(every))), every):
             body.append(
                 [
-                    label_of(curves, name),
+                    figure.label(name),
                     " to ".join(dict.fromkeys((f"{energy.x[part[0]]:g}", f"{energy.x[part[-1]]:g}"))),
                     f"{np.array(energy.mean)[part].mean():.3f}",
                     f"{np.array(kept.mean)[part].mean():.3f}",
@@ -153,7 +156,7 @@ def layers_tables(curves: Curves, rows: Rows) -> str:
     return markdown(["policy", "layers", "mJ per token and layer", "relevance kept"], body)
 
 
-def _beside_jesa(curves: Curves, rows: Rows, by_policy: dict[str, str]) -> str:
+def _beside_jesa(figure: Figure, rows: Rows, by_policy: dict[str, str]) -> str:
     """Return how JESA compares with others at the same gamma0 and seed, in percent."""
     jesa, columns = by_policy["jesa"], {}
     for policy, title in (("des", "DES"), ("lower-bound", "the lower bound")):
@@ -161,31 +164,31 @@ def _beside_jesa(curves: Curves, rows: Rows, by_policy: dict[str, str]) -> str:
             columns[f"energy above {title}"] = _above(rows, jesa, by_policy[policy])
     if "topk" in by_policy:
         for column, title in (("energy_j", "energy"), ("relevance", "relevance")):
-            k, shares = _beside_top(curves, rows, jesa, column)
+            k, shares = _beside_top(figure, rows, jesa, column)
             columns[f"{title}, of top-{k}'s"] = shares
     return "JESA beside others, seed by seed, %:\n\n" + sweep_table("gamma0", columns)
 
 
-def _trade_off(curves: Curves, rows: Rows) -> Panel:
+def _trade_off(figure: Figure, rows: Rows) -> Panel:
     """Return relevance against energy; beside that of top-k seed by seed, if there is one to compare with."""
-    relative = any(curves[name].policy == "topk" for name in curves)
+    relative = any(figure.curves[name].policy == "topk" for name in figure.curves)
     x_label, drawn = "energy, mJ per token and layer", []
-    for name in _ordered(curves):
+    for name in _ordered(figure.curves):
         energy, kept = scaled(rows.spread(name, "energy_j"), 1e3), rows.spread(name, "relevance")
         if relative:
-            k, energy = _beside_top(curves, rows, name, "energy_j")
+            k, energy = _beside_top(figure, rows, name, "energy_j")
             x_label = f"energy, % of top-{k}'s"
-        colour = COLOURS[curves[name].policy]
+        colour = COLOURS[figure.curves[name].policy]
         drawn.append(
-            Line(label_of(curves, name), energy.mean, kept.mean, kept.deviation, energy.deviation, colour)
+            Line(figure.label(name), energy.mean, kept.mean, kept.deviation, energy.deviation, colour)
         )
     return Panel("what energy keeps", x_label, "relevance kept", drawn, x_log=True)
 
 
-def _beside_top(curves: Curves, rows: Rows, curve: str, column: str) -> tuple[int, Spread]:
+def _beside_top(figure: Figure, rows: Rows, curve: str, column: str) -> tuple[int, Spread]:
     """Return k and how many percent of top-k's value a curve has with the same seed."""
-    name = next(name for name in curves if curves[name].policy == "topk")
-    k = _of_k(curves, rows, name, column).x[0]
+    name = next(name for name in figure.curves if figure.curves[name].policy == "topk")
+    k = _of_k(figure, rows, name, column).x[0]
     top = {row["seed"]: row[column] for row in rows.of(name) if row["x"] == k}
     shares = [
         {**row, "percent": 100 * row[column] / top[row["seed"]]}
@@ -240,14 +243,14 @@ def _at_equal_energy(rows: Rows, jesa: str, homogeneous: str) -> str:
     )
 
 
-def _two_panels(curves: Curves, rows: Rows, x_label: str) -> str:
+def _two_panels(figure: Figure, rows: Rows) -> str:
     return draw_panels(
         [
-            Panel(
+            panel(
+                figure,
+                [_curve(figure, rows, name, column, scale) for name in _ordered(figure.curves)],
                 title,
-                x_label,
-                y_label,
-                [_curve(curves, rows, name, column, scale) for name in _ordered(curves)],
+                y_label=y_label,
             )
             for title, y_label, column, scale in TWO
         ]
@@ -259,49 +262,38 @@ def _ordered(curves: Curves) -> Sequence[str]:
     return sorted(curves, key=lambda name: (order.index(curves[name].policy), name))
 
 
-def _of_k(curves: Curves, rows: Rows, name: str, column: str) -> Spread:
+def _of_k(figure: Figure, rows: Rows, name: str, column: str) -> Spread:
     """Return a top-k curve at the k that its settings name, or else at its first."""
     spread = rows.spread(name, column)
-    index = spread.x.index(curves[name].k) if curves[name].k in spread.x else 0
+    index = spread.x.index(figure.curves[name].k) if figure.curves[name].k in spread.x else 0
     part = slice(index, index + 1)
     return Spread(spread.x[part], spread.mean[part], spread.deviation[part], spread.seeds)
 
 
-def _curve(curves: Curves, rows: Rows, name: str, column: str, scale: float) -> Line:
+def _curve(figure: Figure, rows: Rows, name: str, column: str, scale: float) -> Line:
     spread = scaled(rows.spread(name, column), scale)
-    colour = COLOURS[curves[name].policy]
-    return Line(label_of(curves, name), spread.x, spread.mean, spread.deviation, colour=colour)
+    colour = COLOURS[figure.curves[name].policy]
+    return Line(figure.label(name), spread.x, spread.mean, spread.deviation, colour=colour)
 
 
-ENERGY_BY_IMPORTANCE = Figure(
-    "Energy and relevance against the importance factor",
+ENERGY_BY_IMPORTANCE = FigureKind(
     EnergySettings,
     COLUMNS,
-    without_workspace(measure_sweep),
+    WithoutWorkspace(measure_sweep),
     draw_importance,
     importance_tables,
 )
-ENERGY_OVER_THE_AIR = Figure(
-    "The same with scarce subcarriers, of transmission alone",
-    AirSettings,
-    COLUMNS,
-    without_workspace(measure_sweep),
-    draw_importance,
-    importance_tables,
-)
-ENERGY_BY_LAYER = Figure(
-    "Energy and relevance layer by layer",
+ENERGY_BY_LAYER = FigureKind(
     ByLayerSettings,
     LAYER_COLUMNS,
-    without_workspace(measure_layers),
+    WithoutWorkspace(measure_layers),
     draw_layers,
     layers_tables,
 )
-ENERGY_BY_MAX_EXPERTS = Figure(
-    "Energy and relevance against the most experts per token",
+ENERGY_BY_MAX_EXPERTS = FigureKind(
     MaxExpertsSettings,
     COLUMNS,
-    without_workspace(measure_sweep),
+    WithoutWorkspace(measure_sweep),
     draw_max_experts,
     max_experts_tables,
 )

@@ -6,10 +6,11 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from airmoe.report.panels import Line, Panel, draw_panels
+from airmoe.report.panels import Line, draw_panels
 from airmoe.report.style import INK
 from airmoe.scheduling import Plan
-from airmoe.studies.curves.figure import Curves, Figure, label_of, without_workspace
+from airmoe.studies.curves.figure import Curves, Figure, FigureKind, WithoutWorkspace
+from airmoe.studies.curves.panels import panel
 from airmoe.studies.curves.rows import Row, Rows, markdown, scaled, sweep_table
 from airmoe.studies.curves.settings import Count, Seeds, Values
 from airmoe.studies.selection.drawn_layers import draw_layer, schedule
@@ -37,7 +38,7 @@ class QualitySettings(ScheduleSettings):
     swept: Literal["subcarriers"] = "subcarriers"
 
 
-class ShareSettings(QualitySettings):
+class OptimalShareSettings(QualitySettings):
     """How many layers of a seed are scheduled optimally."""
 
     SCALES: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -63,7 +64,7 @@ class GapSettings(QualitySettings):
     values: Values = (64, 128, 256, 512, 1024)
 
 
-def measure_share(settings: ShareSettings, seed: int) -> Iterator[Row]:
+def measure_share(settings: OptimalShareSettings, seed: int) -> Iterator[Row]:
     """Yield the shares of a seed's layers: as good as the bound; best subcarriers all differ."""
     for value in settings.values:
         optimal, differ = [], []
@@ -102,35 +103,26 @@ def _schedule(settings: QualitySettings, seed: int, slot: int) -> tuple[Plan, bo
     return schedule(layer, settings, seed), np.unique(best_L).size == best_L.size
 
 
-def draw_share(curves: Curves, rows: Rows) -> dict[str, str]:
+def draw_share(figure: Figure, rows: Rows) -> dict[str, str]:
     """Return the share of optimal schedules against subcarriers, a panel per number of nodes."""
     panels = []
-    for nodes, names in _by_nodes(curves).items():
+    for nodes, names in _by_nodes(figure.curves).items():
         drawn = []
         for name in names:
             share = rows.spread(name, "optimal_share")
-            drawn.append(Line(label_of(curves, name), share.x, share.mean, share.deviation))
+            drawn.append(Line(figure.label(name), share.x, share.mean, share.deviation))
         every_x = sorted({x for curve in drawn for x in curve.x})
         closed = [all_differ_probability(nodes, int(x)) for x in every_x]
         drawn.append(Line("all best subcarriers differ (formula)", every_x, closed, colour=INK, theory=True))
-        panels.append(
-            Panel(
-                f"K = {nodes}",
-                "subcarriers M",
-                "share of layers",
-                drawn,
-                x_log=True,
-                y_range=(-0.03, 1.03),
-            )
-        )
+        panels.append(panel(figure, drawn, f"K = {nodes}"))
     return {"": draw_panels(panels)}
 
 
-def share_tables(curves: Curves, rows: Rows) -> str:
+def share_tables(figure: Figure, rows: Rows) -> str:
     """Return the shares beside the closed form, in percent."""
     text = []
-    for nodes, names in _by_nodes(curves).items():
-        columns = {label_of(curves, name): scaled(rows.spread(name, "optimal_share"), 100) for name in names}
+    for nodes, names in _by_nodes(figure.curves).items():
+        columns = {figure.label(name): scaled(rows.spread(name, "optimal_share"), 100) for name in names}
         differ = scaled(rows.spread(names[0], "best_differ_share"), 100)
         formula = [100 * all_differ_probability(nodes, int(x)) for x in differ.x]
         closed = differ._replace(mean=formula, deviation=[0.0] * len(formula))
@@ -144,33 +136,31 @@ def _by_nodes(curves: Curves) -> dict[int, list[str]]:
     return {nodes: [name for name in curves if curves[name].nodes == nodes] for nodes in every}
 
 
-def draw_gap(curves: Curves, rows: Rows) -> dict[str, str]:
+def draw_gap(figure: Figure, rows: Rows) -> dict[str, str]:
     """Return the mean gap against the number of subcarriers, a panel per kind of fading."""
     panels = []
     for fading, title in (("rayleigh", "independent subcarriers"), ("multipath", "correlated over the band")):
         drawn = []
-        for name in curves:
-            if curves[name].fading == fading:
+        for name, curve in figure.curves.items():
+            if curve.fading == fading:
                 gap = scaled(rows.spread(name, "gap"), 100)
-                drawn.append(Line(label_of(curves, name), gap.x, gap.mean, gap.deviation))
+                drawn.append(Line(figure.label(name), gap.x, gap.mean, gap.deviation))
         if drawn:
-            label = "mean gap, % (on the floor: less, or none)"
-            limits = (FLOOR_PERCENT / 2, 10.0)
-            panels.append(Panel(title, "subcarriers M", label, drawn, True, True, limits, FLOOR_PERCENT))
+            panels.append(panel(figure, drawn, title, y_floor=FLOOR_PERCENT))
     return {"": draw_panels(panels)}
 
 
-def gap_tables(curves: Curves, rows: Rows) -> str:
+def gap_tables(figure: Figure, rows: Rows) -> str:
     """Return mean gaps and shares proven optimal, and whether the gaps are as small as they shall be."""
     text = []
-    names = {name: f"{label_of(curves, name)}, {curves[name].fading}" for name in curves}
+    names = {name: f"{figure.label(name)}, {curve.fading}" for name, curve in figure.curves.items()}
     gaps = {title: scaled(rows.spread(name, "gap"), 100) for name, title in names.items()}
     text.append("Mean gap, %:\n\n" + sweep_table("M", gaps))
     proven = {title: scaled(rows.spread(name, "proven_share"), 100) for name, title in names.items()}
     # A seed has few layers: the deviation of a share among them says nothing.
     shares = {title: share._replace(deviation=[0.0] * len(share.x)) for title, share in proven.items()}
     text.append("Proven optimal, % of layers:\n\n" + sweep_table("M", shares))
-    wanted = wanted_gaps(curves, rows)
+    wanted = wanted_gaps(figure.curves, rows)
     if wanted:
         body = [
             [label, f"{subcarriers}", f"{seeds}", f"{100 * gap:.2g} %", f"{100 * most:g} %", verdict]
@@ -191,23 +181,21 @@ def wanted_gaps(curves: Curves, rows: Rows) -> list[tuple[str, int, int, float, 
                 if int(x) in WANTED_GAP:
                     most = WANTED_GAP[int(x)]
                     verdict = "met" if gap <= most else "missed"
-                    found.append((label_of(curves, name), int(x), spread.seeds, gap, most, verdict))
+                    found.append((curve.label or name, int(x), spread.seeds, gap, most, verdict))
     return found
 
 
-SHARE_OPTIMAL = Figure(
-    "Share of schedules that are optimal",
-    ShareSettings,
+SHARE_OPTIMAL = FigureKind(
+    OptimalShareSettings,
     ("optimal_share", "best_differ_share"),
-    without_workspace(measure_share),
+    WithoutWorkspace(measure_share),
     draw_share,
     share_tables,
 )
-PROVEN_GAP = Figure(
-    "Proven gap to the optimum",
+PROVEN_GAP = FigureKind(
     GapSettings,
     ("gap", "proven_share"),
-    without_workspace(measure_gap),
+    WithoutWorkspace(measure_gap),
     draw_gap,
     gap_tables,
 )

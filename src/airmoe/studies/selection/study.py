@@ -1,4 +1,4 @@
-"""The study: its figures, in order, and what it tells at the end."""
+"""The study: its kinds of figures, and what it tells at the end."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +11,6 @@ from airmoe.studies.selection.energy_figures import (
     ENERGY_BY_IMPORTANCE,
     ENERGY_BY_LAYER,
     ENERGY_BY_MAX_EXPERTS,
-    ENERGY_OVER_THE_AIR,
 )
 from airmoe.studies.selection.quality import PROVEN_GAP, SHARE_OPTIMAL, wanted_gaps
 from airmoe.studies.selection.timing import RUN_TIME
@@ -33,9 +32,8 @@ def told(curves: Mapping[str, Curves], rows: Mapping[str, Rows]) -> list[str]:
 SELECTION = Study(
     name="selection",
     title="Study of expert selection",
-    figures={
+    kinds={
         "energy_by_importance": ENERGY_BY_IMPORTANCE,
-        "energy_over_the_air": ENERGY_OVER_THE_AIR,
         "energy_by_layer": ENERGY_BY_LAYER,
         "energy_by_max_experts": ENERGY_BY_MAX_EXPERTS,
         "share_optimal": SHARE_OPTIMAL,
@@ -43,7 +41,7 @@ SELECTION = Study(
         "search_nodes": SEARCH_NODES,
         "run_time": RUN_TIME,
     },
-    folder=Path(__file__).parent,
+    folder=Path(__file__).parent / "figures",
     packages=("airmoe", "numpy", "scipy", "numba", "matplotlib"),
     told=told,
 )

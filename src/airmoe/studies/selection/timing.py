@@ -6,8 +6,9 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from airmoe.report.panels import Line, Panel, draw_panels
-from airmoe.studies.curves.figure import Curves, Figure, label_of, without_workspace
+from airmoe.report.panels import Line, draw_panels
+from airmoe.studies.curves.figure import Curves, Figure, FigureKind, WithoutWorkspace
+from airmoe.studies.curves.panels import panel
 from airmoe.studies.curves.rows import Row, Rows, scaled, sweep_table
 from airmoe.studies.curves.settings import Count, Values
 from airmoe.studies.selection.drawn_layers import draw_layer, schedule
@@ -54,28 +55,28 @@ def measure_time(settings: TimeSettings, seed: int) -> Iterator[Row]:
         }
 
 
-def draw_time(curves: Curves, rows: Rows) -> dict[str, str]:
+def draw_time(figure: Figure, rows: Rows) -> dict[str, str]:
     """Return milliseconds against nodes, subcarriers and tokens."""
     panels = []
-    for swept, names in _by_swept(curves).items():
+    for swept, names in _by_swept(figure.curves).items():
         drawn = []
         for name in names:
             time_ms = scaled(rows.spread(name, "median_s"), 1e3)
-            drawn.append(Line(label_of(curves, name), time_ms.x, time_ms.mean, time_ms.deviation))
+            drawn.append(Line(figure.label(name), time_ms.x, time_ms.mean, time_ms.deviation))
         rest = ", ".join(
-            f"{letter} = {getattr(curves[names[0]], field)}"
+            f"{letter} = {getattr(figure.curves[names[0]], field)}"
             for letter, field in (("K", "nodes"), ("M", "subcarriers"), ("T", "tokens"))
             if field != swept
         )
-        panels.append(Panel(rest, AXES[swept], "ms per layer", drawn, x_log=True, y_log=True))
+        panels.append(panel(figure, drawn, rest, x_label=AXES[swept]))
     return {"": draw_panels(panels, (4.2, 3.6))}
 
 
-def time_tables(curves: Curves, rows: Rows) -> str:
+def time_tables(figure: Figure, rows: Rows) -> str:
     """Return milliseconds for each size of a layer."""
     text = []
-    for swept, names in _by_swept(curves).items():
-        columns = {label_of(curves, name): scaled(rows.spread(name, "median_s"), 1e3) for name in names}
+    for swept, names in _by_swept(figure.curves).items():
+        columns = {figure.label(name): scaled(rows.spread(name, "median_s"), 1e3) for name in names}
         text.append(f"Milliseconds against {AXES[swept]}:\n\n" + sweep_table(AXES[swept][-1], columns))
     return "\n".join(text)
 
@@ -92,11 +93,11 @@ def _by_swept(curves: Curves) -> dict[str, list[str]]:
     return {swept: names for swept, names in found.items() if names}
 
 
-RUN_TIME = Figure(
-    "Time to schedule a layer",
+RUN_TIME = FigureKind(
     TimeSettings,
     ("median_s", "least_s", "most_s"),
-    without_workspace(measure_time),
+    WithoutWorkspace(measure_time),
     draw_time,
     time_tables,
+    timed=True,
 )

@@ -1,0 +1,63 @@
+"""Where the links of the moment come from: whoever asks gets a snapshot, and the next one a later one."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Protocol
+
+from airmoe.errors import InvalidInputError
+from airmoe.links.snapshot import Links
+
+
+class LinkSource(Protocol):
+    """Tells how the links are now. A client of the mesh asks it once per query, from any thread."""
+
+    def current(self) -> Links:
+        """Return the links of this moment."""
+        ...
+
+
+class Fading(Protocol):
+    """Links by slot: `airmoe.links.RayleighFading`, `airmoe.links.MultipathFading`, or one of your own."""
+
+    def at(self, slot: int) -> Links:
+        """Return the links in this slot, an integer >= 0."""
+        ...
+
+
+class SimulatedLinks:
+    """The links of consecutive slots of a fading process, beginning with slot 0; each call is a slot.
+
+    Args:
+        fading: what the links do.
+    """
+
+    def __init__(self, fading: Fading) -> None:
+        self._fading, self._slots = fading, itertools.count()
+
+    def current(self) -> Links:
+        """Return the links of the next slot."""
+        return self._fading.at(next(self._slots))
+
+
+class RecordedLinks:
+    """Links one after another; after the last one the first comes again.
+
+    `link_sequence` makes such a list of any SNR process, a measured trace (`TraceSnr`) among them.
+
+    Args:
+        links: at least one snapshot, all of the same number of nodes.
+
+    Raises:
+        InvalidInputError: no links, or links between different numbers of nodes.
+    """
+
+    def __init__(self, links: Sequence[Links]) -> None:
+        nodes = sorted({each.nodes for each in links})
+        if len(nodes) != 1:
+            expected = "one or more snapshots of the same number of nodes"
+            raise InvalidInputError("nodes of the recorded links", nodes, expected)
+        self._links, self._turns = list(links), itertools.count()
+
+    def current(self) -> Links:
+        """Return the next links."""
+        return self._links[next(self._turns) % len(self._links)]

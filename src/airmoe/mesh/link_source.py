@@ -1,0 +1,10 @@
+"""The links that a mesh is simulated on, as the manifests of a run describe them."""
+
+from airmoe.links import Links, Ofdma, RayleighFading
+from airmoe.manifest import RadioSpec
+
+
+def simulated_links(radio: RadioSpec, nodes: int) -> Links:
+    """Return the links of a run's simulated radio: slot 0 of its Rayleigh fading."""
+    ofdma = Ofdma(subcarriers=radio.subcarriers, subcarrier_hz=radio.subcarrier_hz, power_w=radio.power_w)
+    return RayleighFading(nodes, ofdma, radio.mean_snr_db, radio.seed).at(0)

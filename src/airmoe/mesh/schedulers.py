@@ -1,0 +1,130 @@
+"""The schedulers of a mesh as one client sees them."""
+
+import itertools
+import logging
+import queue
+import secrets
+import threading
+import time
+
+import zenoh
+
+from airmoe.errors import FrameError, MeshError, NoNodeReachableError, RefusedError
+from airmoe.links import Links
+from airmoe.manifest import Manifest
+from airmoe.mesh.carrier import Traffic
+from airmoe.mesh.frame import Frame, Kind, decode, encode
+from airmoe.mesh.keys import scheduler_key, schedulers_key
+from airmoe.mesh.liveliness import SILENCE_S, Liveliness
+from airmoe.mesh.queries import ask, refusal_of
+from airmoe.mesh.slot_messages import SlotReply, SlotRequest, read_reply, request_arrays
+from airmoe.scheduling import JointPolicy
+
+_log = logging.getLogger("airmoe.mesh")
+
+
+class Schedulers:
+    """Asks a scheduler to decide: of those that are alive, the one on the lowest node.
+
+    One that let a request time out is not asked again for as long as a dead node takes to be known.
+    ``liveliness`` tells which are alive.
+
+    Args:
+        session: an open Zenoh session.
+        manifest: of the client that asks.
+        layer: number of the layer.
+    """
+
+    def __init__(self, session: zenoh.Session, manifest: Manifest, layer: int) -> None:
+        self._session, self._manifest, self._layer = session, manifest, layer
+        self._request_ids = itertools.count(secrets.randbits(48))
+        self._deciding = True
+        self._reporting = threading.Lock()
+        key = schedulers_key(manifest.mesh, manifest.model_hash, layer)
+        self.liveliness = Liveliness(session, key, range(manifest.nodes))
+
+    def close(self) -> None:
+        """Stop watching the mesh; the session stays open."""
+        self.liveliness.close()
+
+    def decide(
+        self, policy: str, request: SlotRequest, links: Links, wait_s: float, traffic: Traffic
+    ) -> SlotReply:
+        """Ask the lowest scheduler that is alive and not silent.
+
+        Args:
+            policy: name of the policy that it must run.
+            request: the client's items.
+            links: the client's links, on whose subcarriers it decides.
+            wait_s: seconds to wait for the answer.
+            traffic: where bytes are counted.
+
+        Raises:
+            MeshError: none is alive, it refused, was too slow, or answered what cannot be.
+        """
+        if wait_s <= 0:
+            raise MeshError("no time is left to ask a scheduler")
+        end_s = time.monotonic() + wait_s
+        candidates = self.liveliness.askable
+        if not candidates:
+            raise NoNodeReachableError("no scheduler is alive")
+        node, manifest = min(candidates), self._manifest
+        asked = Frame(
+            Kind.ITEMS,
+            request_arrays(policy, request),
+            next(self._request_ids),
+            manifest.model_hash,
+            self._layer,
+            None,
+            int(wait_s * 1000),
+        )
+        frame = encode(asked)
+        traffic.sent_bytes += len(frame)
+        replies: queue.SimpleQueue[zenoh.Reply | None] = queue.SimpleQueue()
+        key = scheduler_key(manifest.mesh, manifest.model_hash, self._layer, node)
+        # Ours comes first, so that silence is told from refusal.
+        ask(self._session, key, frame, wait_s + SILENCE_S, replies.put, f"scheduler {node}")
+        failure = MeshError(f"scheduler {node} gave no answer")
+        while True:
+            try:
+                reply = replies.get(timeout=max(end_s - time.monotonic(), 0.0))
+            except queue.Empty:
+                self.liveliness.silent(node)
+                raise MeshError(f"scheduler {node} did not answer within {wait_s:.3f} s") from None
+            if reply is None:  # no more replies will come
+                raise failure
+            try:
+                answer = _answer_to(asked, reply, traffic)
+                return read_reply(policy, answer, request, links.nodes, links.radio.subcarriers)
+            except RefusedError as error:
+                failure = MeshError(f"scheduler {node} refused: {error}")
+            except FrameError as error:
+                failure = MeshError(f"scheduler {node} sent a bad reply: {error}")
+
+    def report(self, policy: JointPolicy, failure: MeshError | None) -> None:
+        """Log who decides when that changes: a scheduler, or after a failure the fallback."""
+        with self._reporting:
+            changed = self._deciding != (failure is None)
+            self._deciding = failure is None
+        if changed and failure is not None:
+            _log.warning(
+                "%s; until one decides again, %s decides at this client instead of %s",
+                failure,
+                policy.fallback.name,
+                policy.name,
+            )
+        elif changed:
+            _log.info("a scheduler decides by %s again", policy.name)
+
+
+def _answer_to(asked: Frame, reply: zenoh.Reply, traffic: Traffic) -> Frame:
+    """Return the frame of a reply, which has to be about the request."""
+    if reply.ok is None:
+        raise RefusedError(repr(refusal_of(reply)))
+    data = reply.ok.payload.to_bytes()
+    traffic.received_bytes += len(data)
+    frame = decode(data)
+    about = (frame.request_id, frame.model_hash, frame.layer)
+    if frame.kind != Kind.SCHEDULE or about != (asked.request_id, asked.model_hash, asked.layer):
+        raise FrameError("it answers another request")
+    return frame

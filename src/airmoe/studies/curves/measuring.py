@@ -1,0 +1,146 @@
+"""Curves are measured a seed at a time: in this process, or by the workers of an executor."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, as_completed
+from dataclasses import dataclass, replace
+
+from airmoe.errors import AirmoeError, telling
+from airmoe.progress import silent
+from airmoe.studies.curves.figure import FigureKind, Measure, Workspace
+from airmoe.studies.curves.rows import Row
+from airmoe.studies.curves.settings import CurveSettings
+
+_ONE_AT_A_TIME = threading.Lock()
+"""Threads of a process share its random state: an executor of threads measures one curve after the other."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One seed of one curve.
+
+    Attributes:
+        figure: its name.
+        curve: its name.
+        kind: of the figure.
+        settings: of the curve.
+        seed: one of the curve's seeds.
+    """
+
+    figure: str
+    curve: str
+    kind: FigureKind
+    settings: CurveSettings
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.activity}, seed {self.seed}"
+
+    @property
+    def activity(self) -> str:
+        """What progress calls the curve."""
+        return f"{self.figure}: {self.curve}"
+
+    @property
+    def rows_of_curve(self) -> int:
+        """How many rows the curve has with all of its seeds."""
+        return self.settings.seeds * len(self.settings.x_values)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The rows of a piece, and the seconds that they took."""
+
+    rows: list[Row]
+    seconds: float
+
+
+def measure_here(
+    pieces: Sequence[Piece], work: Workspace, note: str = ""
+) -> Iterator[tuple[Piece, Measured]]:
+    """Measure one piece after the other in this process; ``note`` is shown beside the progress.
+
+    Raises:
+        AirmoeError: as of `measure_piece`.
+    """
+    done = Counter[str]()
+    for piece in pieces:
+
+        def row_done(piece: Piece = piece) -> None:
+            done[piece.activity] += 1
+            work.progress(piece.activity, done[piece.activity], piece.rows_of_curve, note)
+
+        kind, settings = piece.kind, piece.settings
+        yield piece, measure_piece(str(piece), kind.measure, settings, piece.seed, work, row_done)
+
+
+def measure_elsewhere(
+    pieces: Sequence[Piece], work: Workspace, executor: Executor
+) -> Iterator[tuple[Piece, Measured]]:
+    """Measure pieces with an executor, and yield each when it is done. Workers have to reach the workspace.
+
+    Raises:
+        AirmoeError: as of `measure_piece`, or a worker ended. Pieces that were not begun are cancelled.
+        RuntimeError: what is measured fails otherwise; it names the piece.
+    """
+    done = Counter[str]()
+    there = replace(work, folder=work.folder.resolve(), progress=silent)
+    asked = dict[Future[Measured], Piece]()
+    try:
+        for piece in pieces:
+            what = (str(piece), piece.kind.measure, piece.settings, piece.seed, there)
+            asked[executor.submit(_measure_for_another, *what)] = piece
+        for future in as_completed(asked):
+            piece, measured = asked[future], future.result()
+            done[piece.activity] += len(measured.rows)
+            work.progress(piece.activity, done[piece.activity], piece.rows_of_curve)
+            yield piece, measured
+    except (BrokenExecutor, CancelledError) as error:
+        raise AirmoeError(f"a worker ended before its work was done ({error}); resume the run") from error
+    finally:
+        for future in asked:
+            future.cancel()
+
+
+def measure_piece(
+    named: str,
+    measure: Measure,
+    settings: CurveSettings,
+    seed: int,
+    work: Workspace,
+    row_done: Callable[[], None] = lambda: None,
+) -> Measured:
+    """Return the rows of one curve and one seed.
+
+    Args:
+        named: figure, curve and seed, for errors.
+        measure: of the figure's kind.
+        settings: of the curve.
+        seed: one of the curve's.
+        work: where what is shared with other curves lies.
+        row_done: called after each row.
+
+    Raises:
+        AirmoeError: what is measured fails; ``named`` stands in front. Other errors have it as a note.
+    """
+    rows: list[Row] = []
+    with _ONE_AT_A_TIME, telling(named):
+        begin = time.monotonic()
+        for row in measure(settings, seed, work):
+            rows.append(row)
+            row_done()
+        return Measured(rows, time.monotonic() - begin)
+
+
+def _measure_for_another(
+    named: str, measure: Measure, settings: CurveSettings, seed: int, work: Workspace
+) -> Measured:
+    """Measure a piece; errors become such as can cross to the process that asked, whatever they hold."""
+    try:
+        return measure_piece(named, measure, settings, seed, work)
+    except AirmoeError as error:
+        raise AirmoeError(str(error)) from error
+    except Exception as error:
+        raise RuntimeError(f"{named}: {type(error).__name__}: {error}") from error

@@ -1,0 +1,53 @@
+"""The methods of the study: what each trains, what its gate sees, and who chooses."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method.
+
+    Attributes:
+        name: in settings.
+        stage_2: it is trained over links, too.
+        sees_links: its gate sees the SNR of every link, in stage 2 and when it is asked.
+        no_good_link: some images of stage 2 have no good link, as the setting of that name says.
+        chooses: who chooses experts when they are asked: the gate; the best observed SNR, whatever the gate
+            says; chance; or an oracle, which is right if any expert would be, each over its own link.
+        one_network: it has a single expert, which stands behind the first link; where the best SNR chooses,
+            a copy of it stands behind every link.
+        over_links: it is asked over links; else over perfect ones, which its gate is told.
+    """
+
+    name: str
+    stage_2: bool = True
+    sees_links: bool = False
+    no_good_link: bool = False
+    chooses: Literal["gate", "best snr", "chance", "oracle"] = "gate"
+    one_network: bool = False
+    over_links: bool = True
+
+    @property
+    def gate_is_told(self) -> bool:
+        """Whether the gate is told how good links are when it is asked; else it takes all for good."""
+        return self.sees_links and self.over_links
+
+
+METHODS = {
+    method.name: method
+    for method in (
+        Method("channel-aware", sees_links=True, no_good_link=True),
+        Method("naive", stage_2=False),
+        Method("naive-noise"),
+        Method("naive-noise-no-good-link", no_good_link=True),
+        Method("best-link", sees_links=True, no_good_link=True, chooses="best snr"),
+        Method("random", chooses="chance"),
+        Method("oracle", sees_links=True, no_good_link=True, chooses="oracle"),
+        Method("channel-off", sees_links=True, no_good_link=True, over_links=False),
+        Method("one-network", one_network=True),
+        Method("one-network-best-link", one_network=True, chooses="best snr"),
+    )
+}
+"""By name. Methods with the same training share a model: best-link, oracle and channel-off have the weights
+of channel-aware, random has those of naive-noise, and both kinds of one network have the same."""
