@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,7 +16,7 @@ from airmoe.channel_aware.stages import (
     pick_device,
     train_stage,
 )
-from airmoe.data import ImageSet, as_pixels, load_images
+from airmoe.data import ImageSet, load_images
 from airmoe.links import TraceSnr, make_process
 from airmoe.nn import MixtureOfExperts
 from airmoe.runs.checkpoint import Checkpoint
@@ -105,8 +104,8 @@ class Asked:
         images = images_of(config, work)
         wanted = test_images or len(images.test_labels)
         device = next(self.model.parameters()).device
-        parts = np.split(images.test_images[:wanted], range(BATCH, wanted, BATCH))
+        pixels = torch.from_numpy(images.test_images[:wanted]).to(device)
         with torch.no_grad():
-            payloads = [self.model.extractor(torch.from_numpy(as_pixels(part)).to(device)) for part in parts]
+            payloads = [self.model.extractor(part.float() / 255) for part in pixels.split(BATCH)]
         self.payload_T: Tensor = torch.cat(payloads)
         self.labels_T: Tensor = torch.from_numpy(images.test_labels[:wanted]).to(device)
