@@ -28,7 +28,7 @@ TOP_TO_BOTTOM = (
 
 WITHOUT_TORCH = (
     *("mesh", "dispatch", "scheduling", "data", "links"),
-    *("runfolder", "manifest", "checks", "files", "randomness", "progress", "errors"),
+    *("runfolder", "manifest", "spec_text", "checks", "files", "randomness", "progress", "errors"),
 )
 FORBIDDEN_NAMES = {"utils", "helpers", "common", "base", "manager"}
 FORBIDDEN_NAMES |= {"util", "helper", "managers"}
@@ -306,7 +306,7 @@ def by_section(sections: dict[str, object]) -> dict[str, object]:
 
 def defaults() -> dict[str, object]:
     """Every default of a run and of the radio, under the name that the settings page uses."""
-    from airmoe.channel_aware import TwoStageConfig
+    from airmoe.channel_aware import ChannelAwareConfig
     from airmoe.links import Ofdma
     from airmoe.networked.config import NetworkedConfig
     from airmoe.studies.gating.settings import GatingSettings
@@ -318,7 +318,7 @@ def defaults() -> dict[str, object]:
     trained = {name: value for name, value in GatingSettings().model_dump().items() if name not in tested}
     prefixed = {
         "": by_section(NetworkedConfig().model_dump()),
-        "two-stage: ": by_section(TwoStageConfig().model_dump()),
+        "channel-aware: ": by_section(ChannelAwareConfig().model_dump()),
         "gating study: ": trained,
         "Ofdma.": vars(Ofdma()),
     }

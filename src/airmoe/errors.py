@@ -2,7 +2,7 @@
 
 AirmoeError
 ├── InvalidInputError      an argument, a configuration value or an option is wrong (also a ValueError)
-├── MissingExtraError      the command needs packages of an extra that is not installed
+├── MissingExtraError      packages are needed that are not installed; see `require`
 ├── DataError              a data set or an image is missing, truncated or has the wrong hash
 ├── RunFolderError         a checkpoint, manifest or model file of a run is missing, damaged or of another run
 ├── TrainingDivergedError  a loss is no longer finite
@@ -19,6 +19,7 @@ The command line prints the message of any of these as one line and exits with s
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 
 class AirmoeError(Exception):
@@ -40,7 +41,7 @@ class InvalidInputError(AirmoeError, ValueError):
 
 
 class MissingExtraError(AirmoeError):
-    """Packages of an extra are not installed."""
+    """Packages that not every installation has are missing."""
 
 
 class DataError(AirmoeError):
@@ -94,3 +95,19 @@ def telling(where: str) -> Iterator[None]:
     except Exception as error:
         error.add_note(f"airmoe: {where}")
         raise
+
+
+def require(install: str, *modules: str, by: str = "this command") -> None:
+    """Refuse to go on without packages that not every installation of airmoe has.
+
+    Args:
+        install: what brings them, e.g. "airmoe[train]".
+        modules: names by which they are imported.
+        by: what needs them.
+
+    Raises:
+        MissingExtraError: one or more are not installed; it names them and says how to install them.
+    """
+    missing = [module for module in modules if find_spec(module) is None]
+    if missing:
+        raise MissingExtraError(f"{by} needs {', '.join(missing)}; install with: pip install '{install}'")

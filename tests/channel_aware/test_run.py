@@ -1,9 +1,8 @@
-"""A run in two stages, from images or the command line to a run folder, and its settings."""
+"""A channel-aware run, from images or the command line to a run folder, and its settings."""
 
 import json
 import sys
 import tomllib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,16 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor
 from typer.testing import CliRunner, Result
 
-from airmoe.channel_aware import TwoStageConfig, train_gated_run
-from airmoe.channel_aware import run as gated_run
-from airmoe.channel_aware.stages import gated_fingerprint, initial_model
+from airmoe.channel_aware import ChannelAwareConfig, train_channel_aware
+from airmoe.channel_aware import run as channel_aware_run
+from airmoe.channel_aware.stages import channel_aware_fingerprint, initial_model
 from airmoe.cli import app as cli
-from airmoe.cli.settings import gated_settings, method_of
+from airmoe.cli.settings import channel_aware_settings, method_of
 from airmoe.data import ImageSet
 from airmoe.errors import DataError, InvalidInputError, RunFolderError, TrainingDivergedError
 from airmoe.nn import MoeLayer
-from airmoe.runs.checkpoint import Checkpoint, MetricsRow
+from airmoe.progress import Progress
+from airmoe.runs.checkpoint import Checkpoint
 from airmoe.runs.settings import dump_config, parse_section
 from tests.system.commands import all_under
 
@@ -45,8 +45,8 @@ batch_size = 32
 """
 
 
-def tiny(**channel: Any) -> TwoStageConfig:
-    config = parse_section(TwoStageConfig, TINY, "tiny")
+def tiny(**channel: Any) -> ChannelAwareConfig:
+    config = parse_section(ChannelAwareConfig, TINY, "tiny")
     return config.model_copy(update={"channel": config.channel.model_copy(update=channel)})
 
 
@@ -54,20 +54,22 @@ class Interrupted(Exception):
     """As if the process had ended."""
 
 
-def when(stage: str, epoch: int) -> Callable[[MetricsRow], None]:
-    def report(row: MetricsRow) -> None:
-        if (row["stage"], row["round"]) == (stage, epoch):
+def at_step(stage: str, step: int) -> Progress:
+    """Interrupt when so many steps of a stage are done; an epoch has three, and is kept at its end."""
+
+    def progress(activity: str, done: int, total: int, note: str = "") -> None:
+        if (activity, done) == (stage, step):
             raise Interrupted
 
-    return report
+    return progress
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, few_digits: ImageSet) -> Path:
     """The run folder of a tiny run."""
-    out = tmp_path_factory.mktemp("gated") / "run"
+    out = tmp_path_factory.mktemp("channel_aware") / "run"
     torch.set_num_threads(2)
-    train_gated_run(tiny(), few_digits, out, device="cpu")
+    train_channel_aware(tiny(), few_digits, out, device="cpu")
     assert torch.get_num_threads() == 2
     torch.set_num_threads(1)
     return out
@@ -76,7 +78,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, few_digits: ImageSet) -> Path:
 @pytest.fixture
 def unexported(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs without the export, which takes longer than all else."""
-    monkeypatch.setattr(gated_run, "export_run", lambda folder, *args, **options: None)
+    monkeypatch.setattr(channel_aware_run, "export_run", lambda folder, *args, **options: None)
 
 
 def test_the_run_folder_holds_what_a_server_and_expert_nodes_run_from(run: Path) -> None:
@@ -98,8 +100,8 @@ def test_the_run_folder_holds_what_a_server_and_expert_nodes_run_from(run: Path)
 
 def test_the_settings_of_a_run_folder_are_those_of_the_run(run: Path) -> None:
     text = (run / "config.toml").read_text(encoding="utf-8")
-    assert parse_section(TwoStageConfig, text, "config.toml") == tiny()
-    assert gated_settings(None, run / "config.toml", None, None) == tiny()
+    assert parse_section(ChannelAwareConfig, text, "config.toml") == tiny()
+    assert channel_aware_settings(None, run / "config.toml", None, None) == tiny()
 
 
 def rows_of(run: Path) -> list[dict[str, Any]]:
@@ -148,14 +150,14 @@ def copied(model: MoeLayer) -> dict[str, Tensor]:
 
 
 @pytest.mark.usefixtures("unexported")
-@pytest.mark.parametrize("stop", [("clean", 1), ("channel", 1), ("held out", 1)], ids=str)
+@pytest.mark.parametrize("stop", [("clean", 3), ("channel", 3), ("held out", 60)], ids=str)
 def test_an_interrupted_run_ends_at_the_same_weights_rows_and_events(
     tmp_path: Path, run: Path, few_digits: ImageSet, stop: tuple[str, int]
 ) -> None:
     with pytest.raises(Interrupted):
-        train_gated_run(tiny(), few_digits, tmp_path / "run", device="cpu", report=when(*stop))
+        train_channel_aware(tiny(), few_digits, tmp_path / "run", device="cpu", progress=at_step(*stop))
     assert [path.name for path in tmp_path.iterdir()] == ["run.partial"]
-    resumed = train_gated_run(tiny(), few_digits, tmp_path / "run", device="cpu", resume=True)
+    resumed = train_channel_aware(tiny(), few_digits, tmp_path / "run", device="cpu", resume=True)
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     assert not (tmp_path / "run" / "checkpoint").exists()
     assert rows_of(tmp_path / "run") == rows_of(run) == resumed.rows
@@ -186,7 +188,7 @@ def test_what_cannot_be_taken_up_is_refused(
     tmp_path: Path, few_digits: ImageSet, harm: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(Interrupted):
-        train_gated_run(tiny(), few_digits, tmp_path / "run", device="cpu", report=when("clean", 1))
+        train_channel_aware(tiny(), few_digits, tmp_path / "run", device="cpu", progress=at_step("clean", 3))
     before = all_under(tmp_path)
     others = {"config": tiny(), "images": few_digits, "resume": True} | harm
     if others["images"] == "others":
@@ -195,7 +197,7 @@ def test_what_cannot_be_taken_up_is_refused(
             *(few_digits.test_images, few_digits.test_labels, few_digits.class_names),
         )
     with pytest.raises((RunFolderError, InvalidInputError), match=said):
-        train_gated_run(out=tmp_path / "run", device="cpu", **others)
+        train_channel_aware(out=tmp_path / "run", device="cpu", **others)
     kept = {name: raw for name, raw in all_under(tmp_path).items() if "tensorboard/" not in name}
     assert kept == {name: raw for name, raw in before.items() if "tensorboard/" not in name}
 
@@ -203,10 +205,10 @@ def test_what_cannot_be_taken_up_is_refused(
 @pytest.mark.parametrize(
     ("changes", "options", "said"),
     [
-        ({"data": {"train_images": 201}}, {}, "data.train_images is 201; expected at most 200, or 0 for all"),
+        ({"data": {"train_images": 201}}, {}, "data.train_images is 201; expected at most 200"),
         ({"model": {"backbone": "lenet6"}}, {}, "backbone is 'lenet6'"),
         ({"model": {"norm": "batch"}}, {}, "norm is 'batch'"),
-        ({"channel": {"snr": "one-bad:0:9:3"}}, {}, "bad is 3; expected a link from 0 to 1"),
+        ({"channel": {"snr": "one-bad:0:9:3"}}, {}, "bad_link is 3; expected a link from 0 to 1"),
         ({}, {"device": "tpu"}, "device is 'tpu'; expected auto, cpu, or cuda"),
         ({}, {"resume": True}, "there is nothing to resume"),
     ],
@@ -218,25 +220,29 @@ def test_a_run_that_cannot_be_is_refused_before_it_begins(
     sections = tomllib.loads(TINY)
     for section, values in changes.items():
         sections[section] |= values
-    config = TwoStageConfig.model_validate(sections)
+    config = ChannelAwareConfig.model_validate(sections)
     with pytest.raises((InvalidInputError, RunFolderError), match=said):
-        train_gated_run(config, few_digits, tmp_path / "run", **{"device": "cpu"} | options)
+        train_channel_aware(config, few_digits, tmp_path / "run", **{"device": "cpu"} | options)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_run_that_diverges_keeps_what_was_good(tmp_path: Path, few_digits: ImageSet) -> None:
     with pytest.raises(TrainingDivergedError, match="channel: "):
-        train_gated_run(tiny(learning_rate=1e30), few_digits, tmp_path / "run", device="cpu")
+        train_channel_aware(tiny(learning_rate=1e30), few_digits, tmp_path / "run", device="cpu")
     assert [path.stem for path in tmp_path.rglob("*.safetensors")] == ["clean"]
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.usefixtures("unexported")
 def test_a_perfect_channel_is_as_good_as_none(tmp_path: Path, few_digits: ImageSet) -> None:
-    trained = train_gated_run(tiny(snr="fixed:20", epochs=0), few_digits, tmp_path / "quiet", device="cpu")
+    trained = train_channel_aware(
+        tiny(snr="fixed:20", epochs=0), few_digits, tmp_path / "quiet", device="cpu"
+    )
     row = trained.rows[-1]
     assert row["accuracy_perfect"] == pytest.approx(float(row["accuracy"]), abs=0.1)
-    drowned = train_gated_run(tiny(snr="fixed:-60", epochs=0), few_digits, tmp_path / "noisy", device="cpu")
+    drowned = train_channel_aware(
+        tiny(snr="fixed:-60", epochs=0), few_digits, tmp_path / "noisy", device="cpu"
+    )
     assert drowned.rows[-1]["accuracy_perfect"] == row["accuracy_perfect"]
     assert float(drowned.rows[-1]["accuracy"]) < 0.3
 
@@ -255,7 +261,7 @@ def test_a_gate_that_never_saw_links_is_served_and_judged_blind(
         return answer(layer, payload_T, *args, snr=snr, **options)
 
     monkeypatch.setattr(MoeLayer, "forward", watched)
-    train_gated_run(config, few_digits, tmp_path / "run", device="cpu")
+    train_channel_aware(config, few_digits, tmp_path / "run", device="cpu")
     assert torch.cat(shown).unique().tolist() == [20.0]
     manifest = json.loads((tmp_path / "run" / "clients" / "server" / "manifest.json").read_text("utf-8"))
     assert manifest["asks"]["gates"] == [{"layer": 1, "file": "gate.onnx", "sees_snr": False}]
@@ -304,10 +310,10 @@ def test_an_interrupted_command_says_how_to_go_on_and_goes_on(
 
 
 def test_the_defaults_are_built_in_settings_for_digits_and_for_cifar() -> None:
-    digits = gated_settings(None, None, None, None)
+    digits = channel_aware_settings(None, None, None, None)
     assert (digits.data.name, digits.data.flip, digits.data.shift) == ("digits", False, 2)
     assert (digits.clean.epochs, digits.channel.epochs) == (20, 20)
-    cifar = gated_settings("cifar100", None, None, None)
+    cifar = channel_aware_settings("cifar100", None, None, None)
     assert (cifar.data.name, cifar.data.flip) == ("cifar100", True)
     assert (cifar.clean.epochs, cifar.channel.epochs) == (10, 10)
 
@@ -315,7 +321,7 @@ def test_the_defaults_are_built_in_settings_for_digits_and_for_cifar() -> None:
 def test_options_say_more_than_the_file(tmp_path: Path) -> None:
     path = tmp_path / "tiny.toml"
     path.write_text(TINY, encoding="utf-8")
-    settings = gated_settings("cifar10", path, 5, 8)
+    settings = channel_aware_settings("cifar10", path, 5, 8)
     assert settings == tiny().model_copy(
         update={
             "seed": 8,
@@ -328,19 +334,27 @@ def test_options_say_more_than_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "config",
     [
-        TwoStageConfig(),
+        ChannelAwareConfig(),
         tiny(),
         tiny(snr="gauss-markov:5:0.9", transmission="digital:4:qpsk:conv", gate_sees_snr=False, epochs=0),
-        gated_settings(None, None, None, None),
+        channel_aware_settings(None, None, None, None),
     ],
 )
-def test_settings_that_are_written_down_are_read_back_the_same(config: TwoStageConfig) -> None:
-    assert parse_section(TwoStageConfig, dump_config(config), "config.toml") == config
+def test_settings_that_are_written_down_are_read_back_the_same(config: ChannelAwareConfig) -> None:
+    assert parse_section(ChannelAwareConfig, dump_config(config), "config.toml") == config
 
 
 def test_all_of_the_settings_are_written_down() -> None:
-    written = tomllib.loads(dump_config(TwoStageConfig()))
-    assert written == TwoStageConfig().model_dump()
+    written = tomllib.loads(dump_config(ChannelAwareConfig()))
+    assert written == ChannelAwareConfig().model_dump(exclude_none=True)
+
+
+def test_what_is_none_is_not_written_down_and_read_back_as_none() -> None:
+    text = dump_config(ChannelAwareConfig())
+    assert [name for name in ("train_images", "norm", "width", "expert_hidden") if name in text] == []
+    read = parse_section(ChannelAwareConfig, text, "config.toml")
+    model = read.model
+    assert (read.data.train_images, model.norm, model.width, model.expert_hidden) == (None,) * 4
 
 
 @pytest.mark.parametrize(
@@ -362,6 +376,9 @@ def test_all_of_the_settings_are_written_down() -> None:
         ("[model]\ngate = 'linear'", "model.gate is 'linear'; expected 'mlp', 'concat' or 'bias'"),
         ("precision = 'float16'", "precision is 'float16'; expected 'auto', 'float32' or 'bfloat16'"),
         ("[data]\nshift = 17", "data.shift is 17; expected less than or equal to 16"),
+        ("[data]\ntrain_images = 0", "data.train_images is 0; expected greater than or equal to 1"),
+        ("[model]\nwidth = 0", "model.width is 0; expected greater than or equal to 1"),
+        ("[model]\nnorm = ''", "model.norm is ''; expected 'batch', 'group' or 'none'"),
         ("method = 'x'", "method is 'x'; expected 'channel-aware'"),
         ("data = 3", "data is 3"),
         ("seed = ", "valid TOML"),
@@ -369,21 +386,21 @@ def test_all_of_the_settings_are_written_down() -> None:
 )
 def test_a_wrong_setting_is_named_with_its_file(text: str, said: str) -> None:
     with pytest.raises(InvalidInputError) as refused:
-        parse_section(TwoStageConfig, text, "my.toml")
+        parse_section(ChannelAwareConfig, text, "my.toml")
     assert str(refused.value).startswith("my.toml")
     assert said in str(refused.value)
 
 
 def test_a_trace_that_is_not_there_is_told_before_anything_is_trained() -> None:
     with pytest.raises(DataError, match=r"nowhere\.csv: no such file"):
-        parse_section(TwoStageConfig, "[channel]\nsnr = 'trace:nowhere.csv'", "my.toml")
+        parse_section(ChannelAwareConfig, "[channel]\nsnr = 'trace:nowhere.csv'", "my.toml")
 
 
 def test_a_run_over_other_traces_is_another_run(tmp_path: Path, few_digits: ImageSet) -> None:
     fingerprints = []
     for cells in ("1\n2\n3", "1\n2\n4", "1\n-\n2\n3\n4\n5", "1\n2\n3"):
         (tmp_path / "log.csv").write_text(f"SNR\n{cells}\n", encoding="utf-8")
-        fingerprints.append(gated_fingerprint(tiny(snr=f"trace:{tmp_path / 'log.csv'}"), few_digits))
+        fingerprints.append(channel_aware_fingerprint(tiny(snr=f"trace:{tmp_path / 'log.csv'}"), few_digits))
     assert fingerprints[0] == fingerprints[3]
     assert len(set(fingerprints)) == 3
 
@@ -391,7 +408,7 @@ def test_a_run_over_other_traces_is_another_run(tmp_path: Path, few_digits: Imag
 def test_experts_per_image_in_training_are_no_more_than_there_are() -> None:
     for k, compared, expected in ((1, 0, 1), (1, 1, 2), (2, 1, 3), (2, 5, 4)):
         section = f"[model]\nk = {k}\ncompared = {compared}"
-        assert parse_section(TwoStageConfig, section, "my.toml").model.training_k == expected
+        assert parse_section(ChannelAwareConfig, section, "my.toml").model.training_k == expected
 
 
 # The choice of the method.
@@ -419,8 +436,13 @@ def test_the_file_says_which_method_it_is_for(tmp_path: Path, text: str, method:
         ("[data]\nclients = 3", ["--method", "channel-aware"], "data.clients is 3; expected a known key"),
         ("[data]\nclients = 3", ["--device", "cpu"], "device is 'cpu'; expected none: only --method channel"),
         (TINY, ["--device", "tpu"], "device is 'tpu'; expected auto, cpu, or cuda"),
-        (TINY, ["--clients", "0"], "options: model.experts is 0; expected greater than or equal to 1"),
-        (TINY, ["--seed", "-1"], "options: seed is -1; expected greater than or equal to 0"),
+        (TINY, ["--clients", "0"], "clients is 0; expected greater than or equal to 1"),
+        (
+            TINY.replace("[model]", "[model]\nk = 2"),
+            ["--clients", "1"],
+            "model.k is 2; expected at most 1, the",
+        ),
+        (TINY, ["--seed", "-1"], "seed is -1; expected greater than or equal to 0"),
         (TINY, ["--data-dir", "."], "data-dir is '.'; expected no folder: digits reads none"),
     ],
 )
@@ -449,11 +471,11 @@ def test_an_unknown_method_is_refused_with_the_known_ones() -> None:
 
 def test_numbers_of_the_held_out_images_come_from_the_seed_alone(run: Path, few_digits: ImageSet) -> None:
     model = initial_model(tiny(), few_digits).eval()
-    first, again = (gated_run.held_out_accuracy(model, tiny(), few_digits) for _ in range(2))
+    first, again = (channel_aware_run.held_out_accuracy(model, tiny(), few_digits) for _ in range(2))
     assert first == again
     assert np.isfinite(list(first.values())).all()
 
 
 def test_a_radio_that_is_changed_in_part_stays_analog() -> None:
-    config = parse_section(TwoStageConfig, "[links]\nmean_snr_db = 3.0", "my.toml")
+    config = parse_section(ChannelAwareConfig, "[links]\nmean_snr_db = 3.0", "my.toml")
     assert (config.links.mean_snr_db, config.links.transmission) == (3.0, "analog")

@@ -1,8 +1,7 @@
-"""Two-stage training: what each stage does, how it is taken up again, and what stops it."""
+"""The two stages of channel-aware training: what each does, how it is taken up again, and what stops it."""
 
 import copy
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from airmoe.channel_aware import stages as two_stage
-from airmoe.channel_aware.config import TwoStageConfig
+from airmoe.channel_aware import stages
+from airmoe.channel_aware.config import ChannelAwareConfig
 from airmoe.channel_aware.stages import TrainingImages, initial_model, pick_device, train_stage, unseen
 from airmoe.data import ImageSet
 from airmoe.errors import InvalidInputError, RunFolderError, TrainingDivergedError
@@ -26,6 +25,7 @@ from airmoe.nn import (
     NoisyTopK,
     RadioCarrier,
 )
+from airmoe.progress import Progress, silent
 from airmoe.radio import Analog
 from airmoe.runs.checkpoint import Checkpoint, MetricsRow
 
@@ -33,7 +33,7 @@ STAGES = ("clean", "channel")
 CPU = torch.device("cpu")
 
 
-def config_of(**changes: dict[str, Any]) -> TwoStageConfig:
+def config_of(**changes: dict[str, Any]) -> ChannelAwareConfig:
     """Three experts, 96 images, two epochs of three steps in each stage; with changes by section."""
     settings: dict[str, dict[str, Any]] = {
         "data": {"name": "digits", "train_images": 96, "flip": False},
@@ -43,13 +43,13 @@ def config_of(**changes: dict[str, Any]) -> TwoStageConfig:
     }
     for section, values in changes.items():
         settings[section] = settings.get(section, {}) | values
-    return TwoStageConfig.model_validate(settings)
+    return ChannelAwareConfig.model_validate(settings)
 
 
 class Training:
     """A model in training, and what it told."""
 
-    def __init__(self, config: TwoStageConfig, images: ImageSet) -> None:
+    def __init__(self, config: ChannelAwareConfig, images: ImageSet) -> None:
         self.config, self.rows = config, list[MetricsRow]()
         self.data = TrainingImages.drawn(config, images, CPU)
         self.model = initial_model(config, images)
@@ -64,7 +64,7 @@ class Training:
         return {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
 
 
-def trained(config: TwoStageConfig, images: ImageSet, *stages: str, **options: Any) -> Training:
+def trained(config: ChannelAwareConfig, images: ImageSet, *stages: str, **options: Any) -> Training:
     return Training(config, images).train(*stages, **options)
 
 
@@ -79,7 +79,7 @@ def whole(few_digits: ImageSet) -> Training:
 
 
 def test_the_loss_falls_in_both_stages(few_digits: ImageSet) -> None:
-    config = config_of(data={"train_images": 0}, clean={"epochs": 5}, channel={"epochs": 4})
+    config = config_of(data={"train_images": None}, clean={"epochs": 5}, channel={"epochs": 4})
     rows = trained(config, few_digits).rows
     losses = {stage: [row["loss"] for row in rows if row["stage"] == stage] for stage in STAGES}
     assert losses["clean"][-1] < 0.8 * losses["clean"][0] < 0.8 * math.log(10) * 1.1
@@ -114,7 +114,7 @@ def test_training_leaves_other_random_numbers_alone(few_digits: ImageSet) -> Non
 def test_each_part_has_its_rate_and_all_decay(few_digits: ImageSet) -> None:
     config = config_of(channel={"learning_rate": 0.01, "gate_rate": 3.0, "weight_decay": 0.02})
     training = Training(config, few_digits)
-    stage = two_stage._Stage("channel", training.model, config, training.data, lambda *said: None)
+    stage = stages._Stage("channel", training.model, config, training.data, silent)
     groups = [(group["lr"], group["weight_decay"]) for group in stage.optimiser.param_groups]
     assert groups == [(0.01, 0.02), (pytest.approx(0.03), 0.02), (pytest.approx(0.001), 0.02)]
 
@@ -127,53 +127,56 @@ class Interrupted(Exception):
     """As if the process had ended."""
 
 
-def when(stage: str, epoch: int) -> Callable[[MetricsRow], None]:
-    def report(row: MetricsRow) -> None:
-        if (row["stage"], row["round"]) == (stage, epoch):
+def at_step(stage: str, step: int) -> Progress:
+    """Interrupt when so many steps of a stage are done; an epoch has three, and is kept at its end."""
+
+    def progress(activity: str, done: int, total: int, note: str = "") -> None:
+        if (activity, done) == (stage, step):
             raise Interrupted
 
-    return report
-
-
-def at_step(stage: str, step: int) -> Callable[[str, int, int, str], None]:
-    def say(what: str, done: int, total: int, note: str) -> None:
-        if (what, done) == (stage, step):
-            raise Interrupted
-
-    return say
+    return progress
 
 
 INTERRUPTIONS = {
-    "after the first epoch": {"report": when("clean", 1)},
-    "in the second, before it is kept": {"say": at_step("clean", 6)},
-    "at the end of stage 1": {"report": when("clean", 2)},
-    "in the first epoch of stage 2": {"say": at_step("channel", 3)},
-    "after the first epoch of stage 2": {"report": when("channel", 1)},
-    "at the very end": {"report": when("channel", 2)},
+    "after the first epoch": at_step("clean", 3),
+    "in the second, before it is kept": at_step("clean", 5),
+    "at the end of stage 1": at_step("clean", 6),
+    "in the first epoch of stage 2": at_step("channel", 2),
+    "after the first epoch of stage 2": at_step("channel", 3),
+    "at the very end": at_step("channel", 6),
 }
 
 
 @pytest.mark.parametrize("interruption", INTERRUPTIONS)
 def test_an_interrupted_training_ends_at_the_same_weights_and_rows(
-    tmp_path: Path, few_digits: ImageSet, whole: Training, interruption: str
+    tmp_path: Path,
+    few_digits: ImageSet,
+    whole: Training,
+    interruption: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(stages, "CHECK_EVERY", 1)
     checkpoint = Checkpoint(tmp_path, "x")
     with pytest.raises(Interrupted):
-        trained(config_of(), few_digits, checkpoint=checkpoint, **INTERRUPTIONS[interruption])
+        trained(config_of(), few_digits, checkpoint=checkpoint, progress=INTERRUPTIONS[interruption])
     resumed = trained(config_of(), few_digits, checkpoint=checkpoint)
     assert same(resumed.weights, whole.weights)
     assert resumed.rows == whole.rows
 
 
 def test_what_is_done_is_not_done_again(tmp_path: Path, few_digits: ImageSet, whole: Training) -> None:
-    checkpoint, reported = Checkpoint(tmp_path, "x"), list[MetricsRow]()
+    checkpoint, told = Checkpoint(tmp_path, "x"), list[tuple[str, int, int]]()
+
+    def progress(activity: str, done: int, total: int, note: str = "") -> None:
+        told.append((activity, done, total))
+
     with pytest.raises(Interrupted):
-        trained(config_of(), few_digits, checkpoint=checkpoint, report=when("channel", 1))
-    trained(config_of(), few_digits, checkpoint=checkpoint, report=reported.append)
-    assert reported == whole.rows[3:]
-    reported.clear()
-    again = trained(config_of(), few_digits, checkpoint=checkpoint, report=reported.append)
-    assert reported == []
+        trained(config_of(), few_digits, checkpoint=checkpoint, progress=at_step("channel", 3))
+    trained(config_of(), few_digits, checkpoint=checkpoint, progress=progress)
+    assert told == [("channel", 6, 6)]
+    told.clear()
+    again = trained(config_of(), few_digits, checkpoint=checkpoint, progress=progress)
+    assert told == []
     assert same(again.weights, whole.weights)
 
 
@@ -209,12 +212,12 @@ def test_after_a_divergence_the_last_good_checkpoint_can_be_taken_up(
 ) -> None:
     checkpoint, training = Checkpoint(tmp_path, "x"), Training(config_of(), few_digits)
 
-    def poison(row: MetricsRow) -> None:
-        if (row["stage"], row["round"]) == (stage, 1):
+    def poison(activity: str, done: int, total: int, note: str = "") -> None:
+        if (activity, done) == (stage, 3):
             nn.init.constant_(training.model.layer.experts[0].layers[0].weight, math.nan)
 
     with pytest.raises(TrainingDivergedError, match=rf"{stage}: the loss is nan at step 4 of 6"):
-        training.train(checkpoint=checkpoint, report=poison)
+        training.train(checkpoint=checkpoint, progress=poison)
     saved = checkpoint.load(stage)
     assert saved is not None
     assert len(saved.rows) == 1
@@ -223,7 +226,7 @@ def test_after_a_divergence_the_last_good_checkpoint_can_be_taken_up(
     assert same(trained(config_of(), few_digits, checkpoint=checkpoint).weights, whole.weights)
 
 
-def seen_by_the_gate(config: TwoStageConfig, images: ImageSet, stage: str) -> Tensor | None:
+def seen_by_the_gate(config: ChannelAwareConfig, images: ImageSet, stage: str) -> Tensor | None:
     """What SNR the gate was shown over a stage, of all items one after another; None if none at all."""
     training, shown = Training(config, images), list[Tensor | None]()
     training.model.layer.gate.register_forward_pre_hook(lambda gate, args: shown.append(args[1]))
@@ -385,7 +388,7 @@ def test_training_images_are_a_seeded_draw(few_digits: ImageSet) -> None:
 
 
 def test_no_number_of_training_images_means_all(few_digits: ImageSet) -> None:
-    drawn = TrainingImages.drawn(config_of(data={"train_images": 0}), few_digits, CPU)
+    drawn = TrainingImages.drawn(config_of(data={"train_images": None}), few_digits, CPU)
     assert np.array_equal(drawn.images_TCHW.numpy(), few_digits.train_images)
     assert np.array_equal(drawn.labels_T.numpy(), few_digits.train_labels)
 
@@ -393,7 +396,7 @@ def test_no_number_of_training_images_means_all(few_digits: ImageSet) -> None:
 def test_more_training_images_than_there_are_are_refused(few_digits: ImageSet) -> None:
     with pytest.raises(InvalidInputError) as refused:
         TrainingImages.drawn(config_of(data={"train_images": 201}), few_digits, CPU)
-    assert str(refused.value) == "data.train_images is 201; expected at most 200, or 0 for all"
+    assert str(refused.value) == "data.train_images is 201; expected at most 200, or left out for all"
 
 
 def test_a_law_for_another_number_of_experts_is_refused_before_anything_is_trained(

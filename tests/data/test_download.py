@@ -130,7 +130,7 @@ def test_a_second_load_needs_no_server(
 def test_a_copy_that_another_process_put_there_meanwhile_is_used(
     official_archive: bytes, official_tree: Path, serve: Callable[[bytes], None], cache: Path
 ) -> None:
-    def put_there(done: int, total: int) -> None:
+    def put_there(activity: str, done: int, total: int, note: str = "") -> None:
         if done == total:
             cifar_files.link_tree(official_tree, cache / cifar_files.FOLDER)
 
@@ -142,7 +142,12 @@ def test_a_copy_that_another_process_put_there_meanwhile_is_used(
 def test_progress_counts_up_to_the_whole(official_archive: bytes, serve: Callable[[bytes], None]) -> None:
     serve(official_archive)
     calls: list[tuple[int, int]] = []
-    load_images("cifar10", progress=lambda done, total: calls.append((done, total)))
+
+    def told(activity: str, done: int, total: int, note: str = "") -> None:
+        assert activity == "download"
+        calls.append((done, total))
+
+    load_images("cifar10", progress=told)
     assert calls == sorted(calls)
     assert len(calls) > 1
     assert {total for _, total in calls} == {len(official_archive)}

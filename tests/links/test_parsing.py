@@ -31,7 +31,7 @@ PROCESSES = [
     ("uniform:-5:20", UniformSnr()),
     ("spread:10:2.5", SpreadSnr(10, 2.5)),
     ("one-bad:-10:20", OneBadSnr()),
-    ("one-bad:-10:20:3", OneBadSnr(bad=3)),
+    ("one-bad:-10:20:3", OneBadSnr(bad_link=3)),
     ("rayleigh:10", RayleighSnr(10)),
     ("rician:10:5", RicianSnr(10, 5)),
     ("gauss-markov:10:0.95", GaussMarkovSnr(10, 0.95)),

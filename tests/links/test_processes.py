@@ -100,12 +100,12 @@ def test_spread_of_a_single_link_is_its_mean() -> None:
 
 def test_one_link_is_bad() -> None:
     np.testing.assert_array_equal(OneBadSnr().draw(2, 3, random()), [[-10.0, 20.0, 20.0]] * 2)
-    np.testing.assert_array_equal(OneBadSnr(0.0, 5.0, bad=2).draw(1, 3, random()), [[5.0, 5.0, 0.0]])
+    np.testing.assert_array_equal(OneBadSnr(0.0, 5.0, bad_link=2).draw(1, 3, random()), [[5.0, 5.0, 0.0]])
 
 
 def test_the_bad_link_is_one_of_them() -> None:
-    with pytest.raises(InvalidInputError, match="bad is 3; expected a link from 0 to 2"):
-        OneBadSnr(bad=3).draw(1, 3, random())
+    with pytest.raises(InvalidInputError, match="bad_link is 3; expected a link from 0 to 2"):
+        OneBadSnr(bad_link=3).draw(1, 3, random())
 
 
 @pytest.mark.parametrize(
@@ -118,8 +118,8 @@ def test_the_bad_link_is_one_of_them() -> None:
         (SpreadSnr, {"spread_db": -1}),
         (OneBadSnr, {"bad_db": np.nan}),
         (OneBadSnr, {"good_db": "20"}),
-        (OneBadSnr, {"bad": -1}),
-        (OneBadSnr, {"bad": 0.0}),
+        (OneBadSnr, {"bad_link": -1}),
+        (OneBadSnr, {"bad_link": 0.0}),
     ],
 )
 def test_a_wrong_parameter_is_named(kind: type, wrong: dict[str, object]) -> None:

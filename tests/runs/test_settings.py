@@ -17,7 +17,7 @@ from airmoe.networked.config import (
     load_config,
     parse_config,
 )
-from airmoe.runs.settings import dump_config
+from airmoe.runs.settings import Section, changed, dump_config, parse_section
 
 
 def test_an_empty_file_is_the_default_run() -> None:
@@ -119,6 +119,63 @@ clients = st.integers(1, 1000)
 )
 def test_what_is_dumped_is_parsed_back_to_the_same(config: NetworkedConfig) -> None:
     assert parse_config(dump_config(config), "dumped") == config
+
+
+class Inner(Section):
+    """A table in a table."""
+
+    width: int | None = None
+    name: str = ""
+
+
+class Outer(Section):
+    """A table."""
+
+    inner: Inner = Inner()
+    rate: float | None = None
+
+
+class Settings(Section):
+    """With tables in tables, and values that may be absent."""
+
+    outer: Outer = Outer()
+    seed: int | None = None
+
+
+ANY_SETTINGS = st.builds(
+    Settings,
+    outer=st.builds(
+        Outer,
+        inner=st.builds(Inner, width=st.none() | st.integers(-(2**63), 2**63 - 1), name=text),
+        rate=st.none() | st.floats(allow_nan=False),
+    ),
+    seed=st.none() | st.integers(0, 9),
+)
+
+
+@given(ANY_SETTINGS)
+def test_tables_in_tables_and_values_that_are_none_are_parsed_back_to_the_same(settings: Settings) -> None:
+    assert parse_section(Settings, dump_config(settings), "dumped") == settings
+
+
+def test_what_is_none_is_a_key_that_is_not_there() -> None:
+    settings = Settings(outer=Outer(inner=Inner(name="x")))
+    assert dump_config(settings) == '[outer.inner]\nname = "x"\n'
+
+
+def test_values_are_changed_by_key_and_none_changes_nothing() -> None:
+    settings = Settings(seed=3)
+    other = changed(settings, {"outer.inner.width": 4, "outer.rate": 0.5, "seed": None}, {})
+    assert other == Settings(outer=Outer(inner=Inner(width=4), rate=0.5), seed=3)
+    assert settings == Settings(seed=3)
+
+
+def test_a_change_that_is_refused_is_called_what_the_user_calls_it() -> None:
+    called = {"data.clients": "clients"}
+    with pytest.raises(InvalidInputError, match=r"^clients is 0; expected greater than or equal to 1$"):
+        changed(NetworkedConfig(), {"data.clients": 0, "seed": 2}, called)
+    with pytest.raises(InvalidInputError, match=r"^seed is -1; expected greater than or equal to 0$"):
+        changed(NetworkedConfig(), {"data.clients": 2, "seed": -1}, called)
 
 
 def test_settings_do_not_change_once_made() -> None:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
-from airmoe.channel_aware.config import TwoStageConfig
+from airmoe.channel_aware.config import ChannelAwareConfig
 from airmoe.cli.study import study as study_command
 from airmoe.data import load_images
 from airmoe.errors import InvalidInputError
@@ -160,7 +160,7 @@ def test_the_law_follows_what_is_swept() -> None:
 # What is trained for which method, and who chooses.
 
 
-def config_of(method: str, **settings: Any) -> TwoStageConfig:
+def config_of(method: str, **settings: Any) -> ChannelAwareConfig:
     return GatingSettings(method=method, **settings).training(3)
 
 

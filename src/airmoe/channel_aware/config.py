@@ -1,4 +1,4 @@
-"""The settings of two-stage training: a server's gate and experts, without and then with a channel."""
+"""The settings of channel-aware training: stage 1 has no channel, stage 2 trains over simulated links."""
 
 from collections.abc import Callable
 from typing import Annotated, Literal
@@ -33,7 +33,7 @@ SnrLaw = Annotated[str, _readable_by(make_process)]
 """A form of `airmoe.links.make_process`."""
 
 TransmissionForm = Annotated[str, _readable_by(make_transmission)]
-"""A form of `airmoe.nn.make_transmission`."""
+"""A form of `airmoe.radio.make_transmission`."""
 
 
 class ImageSettings(Section):
@@ -41,37 +41,37 @@ class ImageSettings(Section):
 
     Attributes:
         name: see `airmoe.data.load_images`.
-        train_images: how many, a seeded draw; 0 means all.
+        train_images: how many, a seeded draw; None means all.
         flip: mirror every image with probability 1/2.
         shift: move every image by up to so many pixels, drawn anew each time.
     """
 
     name: str = "cifar10"
-    train_images: Annotated[int, Field(ge=0, le=10**7)] = 0
+    train_images: Annotated[int, Field(ge=1, le=10**7)] | None = None
     flip: bool = True
     shift: Annotated[int, Field(ge=0, le=16)] = 0
 
 
-class GatedModelSettings(Section):
-    """The networks; each backbone is split into extractor and expert as `airmoe.nn.build_model` says.
+class MixtureSettings(Section):
+    """The networks of the mixture. `airmoe.nn.build_model` splits a backbone into extractor and expert.
 
     Attributes:
         backbone: "lenet5", "resnet18", "vit", or "hf:NAME_OR_PATH", which stays as it is.
-        norm: "" is the backbone's own.
-        width: 0 is the backbone's own.
-        expert_hidden: width of the hidden layer of experts on pooled payloads; 0 makes each expert the rest
-            of the backbone.
+        norm: None is the backbone's own, "none" is no normalisation.
+        width: None is the backbone's own.
+        expert_hidden: width of the hidden layer of experts on pooled payloads; None makes each expert the
+            rest of the backbone.
         experts: K.
         k: experts per item.
-        compared: further experts that every image is sent to while training. Beside another answer to the
-            same image the gate sees what a choice was worth.
+        compared: further experts that every image is sent to while training. A second answer to the same
+            image shows the gate what its choice was worth.
         gate: "mlp", "concat" or "bias".
     """
 
     backbone: str = "lenet5"
-    norm: Literal["", "batch", "group", "none"] = ""
-    width: Annotated[int, Field(ge=0, le=4096)] = 0
-    expert_hidden: Annotated[int, Field(ge=0, le=1 << 16)] = 0
+    norm: Literal["batch", "group", "none"] | None = None
+    width: Annotated[int, Field(ge=1, le=4096)] | None = None
+    expert_hidden: Annotated[int, Field(ge=1, le=1 << 16)] | None = None
     experts: Annotated[int, Field(ge=1, le=1000)] = 4
     k: Annotated[int, Field(ge=1, le=1000)] = 1
     compared: Annotated[int, Field(ge=0, le=1000)] = 1
@@ -113,10 +113,10 @@ class ChannelStageSettings(StageSettings):
     Attributes:
         extractor_rate: the feature extractor's learning rate, as a share of the others'.
         snr: what SNR each image meets on the link to each expert, a form of `airmoe.links.make_process`.
-        no_good_link: share of the images whose links are all as bad as the worst of those drawn. A gate that
-            sees the links avoids bad ones, and experts that never met a bad link fail when there is no other.
-            A blind gate avoids none: without these images its experts meet the law as it is.
-        transmission: a form of `airmoe.nn.make_transmission`.
+        no_good_link: share of the images whose links are all set to the worst one drawn. A gate that sees the
+            links avoids bad ones, so its experts hardly meet any, and fail where every link is bad. A blind
+            gate avoids none: its experts meet bad links in any case, and 0 leaves the law as it is.
+        transmission: a form of `airmoe.radio.make_transmission`.
         gate_sees_snr: False trains a gate that is blind to the noise ("naive + noise").
     """
 
@@ -137,15 +137,15 @@ class ServedLinks(RadioSettings):
     transmission: MeshTransmission = "analog"
 
 
-class TwoStageConfig(Section):
-    """A whole run of two-stage training (after arXiv 2504.00819; the numbers are ours)."""
+class ChannelAwareConfig(Section):
+    """A whole run of channel-aware training (after arXiv 2504.00819; the numbers are ours)."""
 
     method: Literal["channel-aware"] = "channel-aware"
     seed: Seed = 0
     mesh: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")] = "lab"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     data: ImageSettings = ImageSettings()
-    model: GatedModelSettings = GatedModelSettings()
+    model: MixtureSettings = MixtureSettings()
     clean: StageSettings = StageSettings()
     channel: ChannelStageSettings = ChannelStageSettings()
     links: ServedLinks = ServedLinks()

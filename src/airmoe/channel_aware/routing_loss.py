@@ -22,18 +22,18 @@ class RoutingLoss(NamedTuple):
 def routing_loss(output: MoeOutput, labels_T: Tensor, balance: float, *, one_expert: bool) -> RoutingLoss:
     """Return the loss of a batch whose experts answer with probabilities.
 
-    With p the mixture's probability of the true class, weights made to sum to 1,
+    The loss is, with p the mixture's probability of the true class under weights that sum to 1,
 
-        -log p + balance (CV^2(batch mean of the weights) + CV^2(batch mean of the load)),
+        -log p + balance (CV^2(batch mean of the weights) + CV^2(batch mean of the load)).
 
-    the load only where the gate is noisy. With one expert j per item p does not depend on the gate. Then the
-    gate learns from a second term (ours), in which p is held fixed:
+    Only a noisy gate has a load. With one expert j per item, p does not depend on the gate. The gate then
+    learns from a second term (ours), in which p is held fixed:
 
         -log(G_j p + (1 - G_j) b),  b the batch mean of p.
 
-    A choice that turned out better than choices do on average is made likelier, one that turned out worse
-    less likely. Without b, for example scaling the expert's logits with G_j, every choice better than a blind
-    guess is made likelier, and what a bad link costs is learned late.
+    A choice that is better than the average choice becomes likelier, a worse one less likely. Without b, for
+    example where the expert's logits are scaled with G_j, every choice that beats a blind guess becomes
+    likelier, and the gate learns late what a bad link costs.
 
     Args:
         output: of a `MixtureOfExperts` in training mode.

@@ -1,18 +1,16 @@
-"""From images to a run folder by two-stage training: a server with extractor and gate, an expert per node."""
+"""From images to a run folder of a channel-aware mixture: a server asks, and each node serves an expert."""
 
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 import torch
 
-from airmoe.channel_aware.config import TwoStageConfig
+from airmoe.channel_aware.config import ChannelAwareConfig
+from airmoe.channel_aware.events import Events
 from airmoe.channel_aware.stages import (
-    Say,
     TrainingImages,
-    gated_fingerprint,
+    channel_aware_fingerprint,
     initial_model,
     pick_device,
     train_stage,
@@ -22,6 +20,7 @@ from airmoe.data import ImageSet, as_pixels
 from airmoe.links import LinkSnr, make_process
 from airmoe.manifest import RadioSpec
 from airmoe.nn import LocalCarrier, MixtureOfExperts, RadioCarrier
+from airmoe.progress import Progress, silent
 from airmoe.radio import make_transmission
 from airmoe.randomness import stream
 from airmoe.runs.checkpoint import MetricsRow
@@ -34,27 +33,26 @@ BATCH = 500
 
 
 @dataclass(frozen=True)
-class GatedMoe:
-    """What the two stages make: the mixture, and a metrics row per epoch and one of held-out images."""
+class ChannelAwareMoe:
+    """A trained mixture, with a metrics row for each epoch and one for the held-out images."""
 
     model: MixtureOfExperts
     rows: list[MetricsRow]
 
 
-def train_gated_run(
-    config: TwoStageConfig,
+def train_channel_aware(
+    config: ChannelAwareConfig,
     images: ImageSet,
     out: Path,
     *,
     device: str = "auto",
     resume: bool = False,
-    report: Callable[[MetricsRow], None] = lambda row: None,
-    say: Say = lambda what, done, total, note: None,
-) -> GatedMoe:
+    progress: Progress = silent,
+) -> ChannelAwareMoe:
     """Train over both stages and write a run folder that a server and expert nodes run from.
 
-    While it trains, everything lies in ``out`` + ".partial", with a checkpoint after every epoch and the
-    progress as TensorBoard events; at the end that folder is renamed to ``out``.
+    While it trains, everything lies in ``out`` + ".partial": a checkpoint after every epoch, and metrics as
+    TensorBoard events. At the end that folder is renamed to ``out``.
 
     Args:
         config: the run.
@@ -63,8 +61,7 @@ def train_gated_run(
         device: "auto", "cpu" or "cuda".
         resume: take up ``out``.partial where an interrupted run left it; on a processor it ends at the same
             weights, on CUDA up to rounding.
-        report: called with each metrics row.
-        say: told about progress.
+        progress: told the stages and their steps, and how many held-out images were asked.
 
     Raises:
         InvalidInputError: ``out`` exists, or a setting does not fit the data or this machine.
@@ -75,24 +72,20 @@ def train_gated_run(
     place = pick_device(device)
     data = TrainingImages.drawn(config, images, place)
     model = initial_model(config, images).to(place)
-    checkpoint = run_checkpoint(partial, gated_fingerprint(config, images))
+    checkpoint = run_checkpoint(partial, channel_aware_fingerprint(config, images))
     threads = torch.get_num_threads()
     if config.model.backbone == "lenet5":
         torch.set_num_threads(1)  # small networks: more threads cost more than they bring
     try:
-        with _Events(partial / "tensorboard") as events:
-
-            def tell(row: MetricsRow) -> None:
-                events.write(row)
-                report(row)
-
-            rows = list[MetricsRow]()
+        rows = list[MetricsRow]()
+        with Events(partial / "tensorboard") as events:
             for stage in ("clean", "channel"):
-                rows += train_stage(stage, model, config, data, checkpoint=checkpoint, report=tell, say=say)
+                rows += train_stage(
+                    stage, model, config, data, checkpoint=checkpoint, events=events, progress=progress
+                )
         model = model.cpu()
-        held_out: MetricsRow = {"stage": "held out", "round": 1, **held_out_accuracy(model, config, images)}
-        rows.append(held_out)
-        report(rows[-1])
+        accuracy = held_out_accuracy(model, config, images, progress)
+        rows.append({"stage": "held out", "round": 1, **accuracy})
         for leftover in ("shared", "clients"):
             shutil.rmtree(partial / leftover, ignore_errors=True)
         export_run(
@@ -109,10 +102,12 @@ def train_gated_run(
     finally:
         torch.set_num_threads(threads)
     finish_run(partial, out, config, config.seed, rows)
-    return GatedMoe(model, rows)
+    return ChannelAwareMoe(model, rows)
 
 
-def held_out_accuracy(model: MixtureOfExperts, config: TwoStageConfig, images: ImageSet) -> dict[str, float]:
+def held_out_accuracy(
+    model: MixtureOfExperts, config: ChannelAwareConfig, images: ImageSet, progress: Progress = silent
+) -> dict[str, float]:
     """Return the accuracy on held-out images over a perfect channel, and under the law of stage 2."""
     settings, items = config.channel, len(images.test_labels)
     process = make_process(settings.snr)
@@ -130,32 +125,10 @@ def held_out_accuracy(model: MixtureOfExperts, config: TwoStageConfig, images: I
             right += int((perfect.y_TC.argmax(dim=1) == labels_B).sum())
             answer = model.layer(payload, snr=snr.of_items(rows_B), policy=policy, carrier=radio)
             right_over_links += int((answer.y_TC.argmax(dim=1) == labels_B).sum())
+            progress("held out", int(rows_B[-1]) + 1, items)
     return {"accuracy_perfect": right / items, "accuracy": right_over_links / items}
 
 
-def _sees_snr(config: TwoStageConfig) -> bool:
+def _sees_snr(config: ChannelAwareConfig) -> bool:
     """Return whether the gate was trained to see links, which it is in stage 2 alone."""
     return config.channel.gate_sees_snr and config.channel.epochs > 0
-
-
-class _Events:
-    """TensorBoard event files of metrics rows."""
-
-    def __init__(self, folder: Path) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self._writer = SummaryWriter(folder)
-
-    def __enter__(self) -> "_Events":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._writer.close()
-
-    def write(self, row: MetricsRow) -> None:
-        """Write the numbers of a metrics row under the name of its stage."""
-        for name, value in row.items():
-            if isinstance(value, float):
-                self._writer.add_scalar(f"{row['stage']}/{name}", value, row["round"])

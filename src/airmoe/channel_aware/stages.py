@@ -1,13 +1,12 @@
-"""Two-stage training of a server's gate and experts (after arXiv 2504.00819).
+"""The two stages in which a channel-aware mixture is trained (after arXiv 2504.00819).
 
-1 "clean": extractor, gate and experts together, nothing between them. 2 "channel": payloads cross simulated
-links whose SNR is drawn anew for every image and expert, and the gate learns what a link is worth.
+1 "clean": extractor, gate and experts learn together, nothing between them. 2 "channel": payloads cross
+simulated links whose SNR is drawn anew for every image and expert. The gate learns what a link is worth.
 
 Shape suffixes: T items, B items of a batch, E experts, C channels, H height, W width.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from airmoe.channel_aware.augmentation import augmented
-from airmoe.channel_aware.config import ChannelStageSettings, StageSettings, TwoStageConfig
+from airmoe.channel_aware.config import ChannelAwareConfig, ChannelStageSettings, StageSettings
+from airmoe.channel_aware.events import Events
 from airmoe.channel_aware.optimiser_state import flattened, restored
 from airmoe.channel_aware.routing_loss import routing_loss
 from airmoe.data import ImageSet
@@ -24,6 +24,7 @@ from airmoe.errors import InvalidInputError, TrainingDivergedError
 from airmoe.links import LinkSnr, SnrProcess, TraceSnr, make_process
 from airmoe.nn import LocalCarrier, MixtureOfExperts, RadioCarrier, build_model
 from airmoe.nn.channel_gates import GOOD_SNR_DB
+from airmoe.progress import Progress, silent
 from airmoe.radio import make_transmission
 from airmoe.randomness import stream
 from airmoe.runs.checkpoint import Checkpoint, MetricsRow
@@ -36,9 +37,6 @@ CHECK_EVERY = 50
 
 _MODEL, _OPTIMISER = "model", "optimiser"
 
-Say = Callable[[str, int, int, str], None]
-"""(stage, steps done, steps in all, a note)."""
-
 
 @dataclass(frozen=True, eq=False)
 class TrainingImages:
@@ -48,17 +46,18 @@ class TrainingImages:
     labels_T: Tensor
 
     @classmethod
-    def drawn(cls, config: TwoStageConfig, images: ImageSet, device: torch.device) -> "TrainingImages":
+    def drawn(cls, config: ChannelAwareConfig, images: ImageSet, device: torch.device) -> "TrainingImages":
         """Return the images that a configuration trains on.
 
         Raises:
             InvalidInputError: it wants more than there are.
         """
         wanted, available = config.data.train_images, len(images.train_labels)
-        if wanted > available:
-            raise InvalidInputError("data.train_images", wanted, f"at most {available}, or 0 for all")
         chosen_T = np.arange(available)
-        if wanted:
+        if wanted is not None:
+            if wanted > available:
+                expected = f"at most {available}, or left out for all"
+                raise InvalidInputError("data.train_images", wanted, expected)
             chosen_T = np.sort(stream(config.seed, "training images").permutation(available)[:wanted])
         return cls(
             torch.from_numpy(images.train_images[chosen_T]).to(device),
@@ -66,7 +65,7 @@ class TrainingImages:
         )
 
 
-def initial_model(config: TwoStageConfig, images: ImageSet) -> MixtureOfExperts:
+def initial_model(config: ChannelAwareConfig, images: ImageSet) -> MixtureOfExperts:
     """Return the mixture of a configuration with its seed's initial weights.
 
     Raises:
@@ -80,17 +79,17 @@ def initial_model(config: TwoStageConfig, images: ImageSet) -> MixtureOfExperts:
             classes=len(images.class_names),
             experts=settings.experts,
             channels=images.train_images.shape[1],
-            norm=settings.norm or None,
-            width=settings.width or None,
+            norm=settings.norm,
+            width=settings.width,
             gate=settings.gate,
             noisy=True,
-            expert_hidden=settings.expert_hidden or None,
+            expert_hidden=settings.expert_hidden,
             training_k=settings.training_k,
             source=settings.experts,
         )
 
 
-def gated_fingerprint(config: TwoStageConfig, images: ImageSet) -> str:
+def channel_aware_fingerprint(config: ChannelAwareConfig, images: ImageSet) -> str:
     """Return what tells a run from every other: its configuration, images, and traces if it replays any.
 
     Raises:
@@ -121,12 +120,12 @@ def pick_device(name: str) -> torch.device:
 def train_stage(
     stage: str,
     model: MixtureOfExperts,
-    config: TwoStageConfig,
+    config: ChannelAwareConfig,
     data: TrainingImages,
     *,
     checkpoint: Checkpoint | None = None,
-    report: Callable[[MetricsRow], None] = lambda row: None,
-    say: Say = lambda what, done, total, note: None,
+    events: Events | None = None,
+    progress: Progress = silent,
 ) -> list[MetricsRow]:
     """Train a mixture in place over one stage; return a metrics row per epoch.
 
@@ -135,27 +134,29 @@ def train_stage(
         model: on the device of the data.
         config: the run.
         data: what to train on.
-        checkpoint: saved after every epoch, and taken up where it stands: the result is the same.
-        report: called with each new row.
-        say: told about progress.
+        checkpoint: saved after every epoch. Training goes on where it stands, with the same result.
+        events: where each new row is written, too.
+        progress: told the stage and its steps; at the end of an epoch, once the checkpoint is kept.
 
     Raises:
         TrainingDivergedError: a loss or a weight is not finite; the last checkpoint is the last good one.
         RunFolderError: a checkpoint is damaged, or of another model or configuration.
     """
-    training = _Stage(stage, model, config, data, say)
+    training = _Stage(stage, model, config, data, progress)
     rows: list[MetricsRow] = []
     if checkpoint is not None and (saved := checkpoint.load(stage)) is not None:
         rows = saved.rows
         load_weights(model, saved.groups[_MODEL], f"checkpoint of stage {stage}")
         restored(training.optimiser, saved.groups.get(_OPTIMISER, {}))
     for epoch in range(len(rows), training.settings.epochs):
-        row: MetricsRow = {"stage": stage, "round": epoch + 1, "loss": training.epoch(epoch)}
-        rows.append(row)
+        loss = training.epoch(epoch)
+        rows.append({"stage": stage, "round": epoch + 1, "loss": loss})
         if checkpoint is not None:
             groups = {_MODEL: _on_cpu(model.state_dict()), _OPTIMISER: flattened(training.optimiser)}
             checkpoint.save(stage, groups, rows)
-        report(row)
+        if events is not None:
+            events.write(rows[-1])
+        progress(stage, (epoch + 1) * training.batches, training.steps, f"loss {loss:.3f}")
     model.eval()
     return rows
 
@@ -164,9 +165,15 @@ class _Stage:
     """One stage of a mixture's training; see `train_stage`."""
 
     def __init__(
-        self, name: str, model: MixtureOfExperts, config: TwoStageConfig, data: TrainingImages, say: Say
+        self,
+        name: str,
+        model: MixtureOfExperts,
+        config: ChannelAwareConfig,
+        data: TrainingImages,
+        progress: Progress,
     ) -> None:
-        self._name, self._model, self._config, self._data, self._say = name, model, config, data, say
+        self._name, self._model, self._config, self._data = name, model, config, data
+        self._progress = progress
         self.settings: StageSettings = config.clean if name == "clean" else config.channel
         self._process: SnrProcess | None = None
         self._extractor_rate = 1.0
@@ -187,12 +194,12 @@ class _Stage:
         ]
         self.optimiser = torch.optim.AdamW(groups, weight_decay=self.settings.weight_decay)
         self._rates: list[float] = [group["lr"] for group in self.optimiser.param_groups]
-        self._batches = math.ceil(len(data.labels_T) / self.settings.batch_size)
-        self._steps = self._batches * self.settings.epochs
+        self.batches = math.ceil(len(data.labels_T) / self.settings.batch_size)
+        self.steps = self.batches * self.settings.epochs
 
     def epoch(self, epoch: int) -> float:
         """Train over all images once; return the mean loss."""
-        data, device, first = self._data, self._data.labels_T.device, epoch * self._batches
+        data, device, first = self._data, self._data.labels_T.device, epoch * self.batches
         random = stream(self._config.seed, f"{self._name} epoch", epoch)
         order_T = torch.from_numpy(random.permutation(len(data.labels_T))).to(device)
         snr = None
@@ -207,12 +214,14 @@ class _Stage:
             for number, place_B in enumerate(torch.arange(len(order_T)).split(self.settings.batch_size)):
                 of_batch = None if snr is None else snr.of_items(place_B.numpy())
                 losses.append(self._step(first + number, order_T[place_B.to(device)], of_batch, random))
-                if (number + 1) % CHECK_EVERY == 0 or number + 1 == self._batches:
-                    _refuse_divergence(self._name, losses, first, self._steps)
-                    self._say(self._name, first + number + 1, self._steps, f"loss {float(losses[-1]):.3f}")
+                if (number + 1) % CHECK_EVERY == 0 or number + 1 == self.batches:
+                    _refuse_divergence(self._name, losses, first, self.steps)
+                if (number + 1) % CHECK_EVERY == 0 and number + 1 < self.batches:
+                    done, note = first + number + 1, f"loss {float(losses[-1]):.3f}"
+                    self._progress(self._name, done, self.steps, note)
         if not all(bool(tensor.isfinite().all()) for tensor in self._model.state_dict().values()):
             raise TrainingDivergedError(
-                f"{self._name}: a weight is not finite after step {first + self._batches} of {self._steps}"
+                f"{self._name}: a weight is not finite after step {first + self.batches} of {self.steps}"
             )
         return float(torch.stack(losses).mean())
 
@@ -220,7 +229,7 @@ class _Stage:
         """Take one step; return the loss of the answers, not finite where the whole loss is not."""
         config, data, device = self._config, self._data, batch_B.device
         for group, rate in zip(self.optimiser.param_groups, self._rates, strict=True):
-            group["lr"] = rate * (1 + math.cos(math.pi * step / self._steps)) / 2
+            group["lr"] = rate * (1 + math.cos(math.pi * step / self.steps)) / 2
         images_BCHW = augmented(data.images_TCHW[batch_B], config.data.flip, config.data.shift, random)
         with torch.autocast(device.type, torch.bfloat16, enabled=_in_bfloat16(config, device)):
             output = self._model(images_BCHW, snr=snr, carrier=self._carrier)
@@ -247,11 +256,11 @@ def _link_snr(
 
 
 def unseen(true_db_TE: NDArray[np.float64]) -> LinkSnr:
-    """Return links of which a gate is told nothing: it takes all of them for good."""
+    """Return links that no gate sees: it takes all of them for good."""
     return LinkSnr(true_db_TE, np.full_like(true_db_TE, GOOD_SNR_DB))
 
 
-def _in_bfloat16(config: TwoStageConfig, device: torch.device) -> bool:
+def _in_bfloat16(config: ChannelAwareConfig, device: torch.device) -> bool:
     return config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
 
 

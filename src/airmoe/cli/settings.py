@@ -1,4 +1,4 @@
-"""Settings of a run: those of a file, or built in, with what the command line's options say instead."""
+"""Settings of a run: from a file or built in; options of the command line change them."""
 
 import tomllib
 from importlib.resources import files
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from airmoe.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from airmoe.channel_aware.config import TwoStageConfig
+    from airmoe.channel_aware.config import ChannelAwareConfig
     from airmoe.networked.config import NetworkedConfig
 
 NETWORKED, CHANNEL_AWARE = "networked", "channel-aware"
@@ -36,52 +36,41 @@ def method_of(config: Path | None) -> str:
     return method or NETWORKED
 
 
-def federated_settings(
+def networked_settings(
     data: str | None, config: Path | None, clients: int | None, seed: int | None
 ) -> "NetworkedConfig":
-    """Return the settings of a federated run; without a file, those of the demonstration."""
+    """Return the settings of a networked run; without a file, those of the demonstration."""
     from airmoe.networked.config import load_config, parse_config
-    from airmoe.runs.settings import dump_config
+    from airmoe.runs.settings import changed
 
     if config is not None:
         settings = load_config(config)
     else:
-        name = "cifar10.toml" if (data or "").startswith("cifar") else "digits.toml"
-        settings = parse_config(_built_in("airmoe.networked", name), name)
-    options = {"name": data, "clients": clients}
-    split = settings.data.model_copy(
-        update={key: value for key, value in options.items() if value is not None}
-    )
-    changes: dict[str, object] = {"data": split}
+        text, name = _built_in("airmoe.networked", cifar=(data or "").startswith("cifar"))
+        settings = parse_config(text, name)
+    values: dict[str, object] = {"data.name": data, "data.clients": clients, "seed": seed}
     if clients is not None:  # a subcarrier of its own for every link
-        enough = max(settings.links.subcarriers, clients * (clients - 1))
-        changes["links"] = settings.links.model_copy(update={"subcarriers": enough})
-    if seed is not None:
-        changes["seed"] = seed
-    return parse_config(dump_config(settings.model_copy(update=changes)), "options")
+        values["links.subcarriers"] = max(settings.links.subcarriers, clients * (clients - 1))
+    return changed(settings, values, {"data.name": "data", "data.clients": "clients"})
 
 
-def gated_settings(
+def channel_aware_settings(
     data: str | None, config: Path | None, experts: int | None, seed: int | None
-) -> "TwoStageConfig":
-    """Return the settings of a run in two stages; without a file, those for digits or for CIFAR."""
-    from airmoe.channel_aware.config import TwoStageConfig
-    from airmoe.runs.settings import dump_config, parse_section, read_settings
+) -> "ChannelAwareConfig":
+    """Return the settings of a channel-aware run; without a file, those for digits or for CIFAR."""
+    from airmoe.channel_aware.config import ChannelAwareConfig
+    from airmoe.runs.settings import changed, parse_section, read_settings
 
     if config is not None:
-        settings = parse_section(TwoStageConfig, read_settings(config), config.name)
+        text, name = read_settings(config), config.name
     else:
-        name = f"{'cifar10' if (data or '').startswith('cifar') else 'digits'}.toml"
-        settings = parse_section(TwoStageConfig, _built_in("airmoe.channel_aware", name), name)
-    changes: dict[str, object] = {}
-    if data is not None:
-        changes["data"] = settings.data.model_copy(update={"name": data})
-    if experts is not None:
-        changes["model"] = settings.model.model_copy(update={"experts": experts})
-    if seed is not None:
-        changes["seed"] = seed
-    return parse_section(TwoStageConfig, dump_config(settings.model_copy(update=changes)), "options")
+        text, name = _built_in("airmoe.channel_aware", cifar=(data or "").startswith("cifar"))
+    settings = parse_section(ChannelAwareConfig, text, name)
+    values = {"data.name": data, "model.experts": experts, "seed": seed}
+    return changed(settings, values, {"data.name": "data", "model.experts": "clients"})
 
 
-def _built_in(package: str, name: str) -> str:
-    return files(package).joinpath(name).read_text(encoding="utf-8")
+def _built_in(package: str, *, cifar: bool) -> tuple[str, str]:
+    """Return the text and the name of the settings that a package brings."""
+    name = "cifar10.toml" if cifar else "digits.toml"
+    return files(package).joinpath(name).read_text(encoding="utf-8"), name

@@ -4,14 +4,13 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from airmoe.errors import InvalidInputError, MissingExtraError
+from airmoe.errors import InvalidInputError, require
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -86,7 +85,7 @@ def selection(
     TOML per figure. To change something, copy settings/, edit it, and hand it to --settings. Finished curves
     are kept in OUT.partial, from where --resume goes on. Needs no PyTorch.
     """
-    _needs_matplotlib()
+    require("matplotlib", "matplotlib")
     from airmoe.studies.selection import SELECTION
 
     scale = _scale(quick=quick, smoke=smoke)
@@ -127,9 +126,7 @@ def gating(
     a processor; --quick trains LeNet-5 on digits. Models are trained once for all curves that share them, and
     kept in OUT.partial, from where --resume goes on. The run folder is that of the other studies.
     """
-    _needs_matplotlib()
-    if not find_spec("torch"):
-        raise MissingExtraError("this command needs torch; install with: pip install 'airmoe[train]'")
+    require("airmoe[train]", "torch", "matplotlib")
     from airmoe.channel_aware.stages import pick_device
     from airmoe.studies.gating import GATING
 
@@ -138,11 +135,6 @@ def gating(
         pick_device(device)  # before anything is written
     options = {"data_dir": data_dir, "device": device}
     _run(GATING, scale, only, seed, settings, out, resume, _executor(workers, dask), options)
-
-
-def _needs_matplotlib() -> None:
-    if not find_spec("matplotlib"):
-        raise MissingExtraError("this command needs matplotlib; install with: pip install matplotlib")
 
 
 def _scale(**asked: bool) -> str | None:

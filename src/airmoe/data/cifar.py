@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from airmoe.data.download import Progress, download, extract
+from airmoe.data.download import download, extract
 from airmoe.data.image_set import ImageSet
 from airmoe.errors import DataError, InvalidInputError
+from airmoe.progress import Progress
 
 TRAIN_RECORDS, TEST_RECORDS = 50_000, 10_000
 PIXEL_BYTES = 3072
@@ -96,7 +97,7 @@ CIFAR_SETS = {
 """The sets by name. Of CIFAR-100, whose records begin with a coarse and a fine label, the fine one counts."""
 
 
-def load_cifar(cifar: CifarSet, data_dir: Path | None, progress: Progress | None) -> ImageSet:
+def load_cifar(cifar: CifarSet, data_dir: Path | None, progress: Progress) -> ImageSet:
     """Load 50,000 training and 10,000 held-out images, uint8 3x32x32.
 
     Args:
@@ -149,7 +150,7 @@ def _cache() -> Path:
     return (Path(named) if named else Path.home() / ".cache") / "airmoe"
 
 
-def _download_into(cache: Path, cifar: CifarSet, progress: Progress | None) -> Path:
+def _download_into(cache: Path, cifar: CifarSet, progress: Progress) -> Path:
     folder = cache / cifar.folder
     member_bytes = {
         f"{cifar.folder}/{name}": records * cifar.record_bytes for name, records in cifar.records.items()

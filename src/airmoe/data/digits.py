@@ -6,7 +6,7 @@ from PIL import Image
 
 from airmoe.data.image_set import ImageSet
 from airmoe.data.split import held_out_split
-from airmoe.errors import MissingExtraError
+from airmoe.errors import require
 
 _HELD_OUT = 450
 _SIDE = 32
@@ -19,10 +19,9 @@ def load_digits() -> ImageSet:
     Raises:
         MissingExtraError: scikit-learn is not installed.
     """
-    try:
-        from sklearn import datasets
-    except ImportError as error:
-        raise MissingExtraError("digits come with scikit-learn: pip install 'airmoe[train]'") from error
+    require("airmoe[train]", "sklearn", by="the set of digits")
+    from sklearn import datasets
+
     digits = datasets.load_digits()
     labels_T = digits.target.astype(np.int64)
     images_TCHW = np.stack([_enlarge(image_HW) for image_HW in digits.images])[:, np.newaxis]

@@ -7,18 +7,17 @@ import tarfile
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from airmoe.errors import DataError
-
-Progress = Callable[[int, int], None]
+from airmoe.progress import Progress
 
 _TIMEOUT_S = 30.0
 _CHUNK_BYTES = 1 << 18
 
 
-def download(url: str, target: Path, *, sha256: str, max_bytes: int, progress: Progress | None) -> None:
+def download(url: str, target: Path, *, sha256: str, max_bytes: int, progress: Progress) -> None:
     """Write what a URL holds to ``target``, which the caller discards if this raises.
 
     Args:
@@ -26,7 +25,7 @@ def download(url: str, target: Path, *, sha256: str, max_bytes: int, progress: P
         target: the file to write.
         sha256: of the whole content, in hexadecimal.
         max_bytes: the download is given up beyond this size.
-        progress: called with (bytes done, bytes in all); 0 in all if that is not known.
+        progress: told the bytes; 0 in all if that is not known.
 
     Raises:
         DataError: the server cannot be reached, answers with an error, breaks off, or sends something else.
@@ -44,8 +43,7 @@ def download(url: str, target: Path, *, sha256: str, max_bytes: int, progress: P
                     )
                 digest.update(chunk)
                 file.write(chunk)
-                if progress is not None:
-                    progress(done, total)
+                progress("download", done, total)
     except urllib.error.HTTPError as error:
         error.close()  # it holds the connection
         raise DataError(f"{url} cannot be downloaded: {error}") from error

@@ -4,15 +4,15 @@ from pathlib import Path
 
 from airmoe.data.cifar import CIFAR_SETS, load_cifar
 from airmoe.data.digits import load_digits
-from airmoe.data.download import Progress
 from airmoe.data.folder import load_folder
 from airmoe.data.image_set import ImageSet
 from airmoe.errors import InvalidInputError
+from airmoe.progress import Progress, silent
 
 _FOLDER = "folder:"
 
 
-def load_images(name: str, *, data_dir: Path | None = None, progress: Progress | None = None) -> ImageSet:
+def load_images(name: str, *, data_dir: Path | None = None, progress: Progress = silent) -> ImageSet:
     """Load a labelled image set; the split into training and held-out images never depends on a seed.
 
     * ``"digits"``: scikit-learn's 1,797 handwritten digits, 1x32x32, 450 held out. Needs scikit-learn.
@@ -27,7 +27,7 @@ def load_images(name: str, *, data_dir: Path | None = None, progress: Progress |
     Args:
         name: one of the above.
         data_dir: the first folder to look for CIFAR in.
-        progress: called with (bytes done, bytes in all) during a download; 0 in all if that is not known.
+        progress: told the bytes of a download; 0 in all if that is not known.
 
     Returns:
         The images as uint8 (T, C, 32, 32), their labels as int64 (T,).

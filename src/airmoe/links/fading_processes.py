@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from airmoe.checks import number_within
 from airmoe.links.processes import HIGHEST_DB, LOWEST_DB, draw_shape
-from airmoe.links.text_form import text_form
+from airmoe.spec_text import SpecText
 
 LEAST_POWER = 1e-30
 """A gain that is drawn as zero counts as -300 dB: an SNR is finite."""
@@ -20,10 +20,10 @@ SINUSOIDS = 64
 
 
 @dataclass(frozen=True)
-class RayleighSnr:
+class RayleighSnr(SpecText, rule="rayleigh"):
     """Rayleigh block fading: |h|^2 ~ Exp(1), drawn anew for every slot and link.
 
-    snr_db = mean_db + 10 log10 |h|^2.
+    snr_db = mean_db + 10 log10 |h|^2. Its text is e.g. "rayleigh:10".
 
     Args:
         mean_db: mean of the linear SNR, in dB.
@@ -37,22 +37,17 @@ class RayleighSnr:
     def __post_init__(self) -> None:
         number_within("mean_db", self.mean_db, LOWEST_DB, HIGHEST_DB)
 
-    @property
-    def name(self) -> str:
-        """E.g. "rayleigh:10"."""
-        return text_form("rayleigh", self, needed=1)
-
     def draw(self, slots: int, links: int, random: np.random.Generator) -> NDArray[np.float64]:
         """Return (S, L), dB; see `SnrProcess.draw`."""
         return faded_db(self.mean_db, random.standard_exponential(draw_shape(slots, links)))
 
 
 @dataclass(frozen=True)
-class RicianSnr:
+class RicianSnr(SpecText, rule="rician"):
     """Rician block fading: a direct path K times as strong as the scattered ones, drawn anew for every slot.
 
     h = sqrt(K / (K + 1)) + sqrt(1 / (K + 1)) w with w ~ CN(0, 1): |h|^2 has mean 1 and variance
-    (1 + 2 K) / (1 + K)^2.
+    (1 + 2 K) / (1 + K)^2. Its text is e.g. "rician:10:5".
 
     Args:
         mean_db: mean of the linear SNR, in dB.
@@ -69,11 +64,6 @@ class RicianSnr:
         number_within("mean_db", self.mean_db, LOWEST_DB, HIGHEST_DB)
         number_within("k_db", self.k_db, -100, 100)
 
-    @property
-    def name(self) -> str:
-        """E.g. "rician:10:5"."""
-        return text_form("rician", self, needed=2)
-
     def draw(self, slots: int, links: int, random: np.random.Generator) -> NDArray[np.float64]:
         """Return (S, L), dB; see `SnrProcess.draw`."""
         k = 10.0 ** (self.k_db / 10)
@@ -82,11 +72,11 @@ class RicianSnr:
 
 
 @dataclass(frozen=True)
-class GaussMarkovSnr:
+class GaussMarkovSnr(SpecText, rule="gauss-markov"):
     """Rayleigh fading with memory, a Gauss-Markov process of first order.
 
     h_{t+1} = a h_t + sqrt(1 - a^2) w_t with w_t ~ CN(0, 1), begun in its stationary state h_0 ~ CN(0, 1):
-    h correlates over d slots as a^d, |h|^2 as a^(2 d).
+    h correlates over d slots as a^d, |h|^2 as a^(2 d). Its text is e.g. "gauss-markov:10:0.9".
 
     Args:
         mean_db: mean of the linear SNR, in dB.
@@ -103,11 +93,6 @@ class GaussMarkovSnr:
         number_within("mean_db", self.mean_db, LOWEST_DB, HIGHEST_DB)
         number_within("correlation", self.correlation, 0, 1)
 
-    @property
-    def name(self) -> str:
-        """E.g. "gauss-markov:10:0.9"."""
-        return text_form("gauss-markov", self, needed=2)
-
     def draw(self, slots: int, links: int, random: np.random.Generator) -> NDArray[np.float64]:
         """Return (S, L), dB; see `SnrProcess.draw`."""
         shape_SL = draw_shape(slots, links)
@@ -118,14 +103,15 @@ class GaussMarkovSnr:
 
 
 @dataclass(frozen=True)
-class JakesSnr:
+class JakesSnr(SpecText, rule="jakes"):
     """Rayleigh fading of a moving device amid scatterers all around it (Clarke, Jakes).
 
     h correlates over n slots as J0(2 pi f_d T n), |h|^2 about as its square. The model is the sum of
     sinusoids of Xiao, Zheng and Beaulieu (IEEE Trans. Wireless Commun. 5(12), 2006),
     h_t = N^(-1/2) sum_n exp(j (2 pi f_d T t cos alpha_n + phi_n)) with alpha_n = (2 pi n + theta_n) / N, and
     theta_n and phi_n drawn uniformly from -pi to pi for each link. Over many links the covariance of h is
-    exact; that of |h|^2, and with it its variance of 1, is low by at most 1 / N. N = 64 is ours.
+    exact; that of |h|^2, and with it its variance of 1, is low by at most 1 / N. N = 64 is ours. Its text is
+    e.g. "jakes:10:0.01".
 
     Args:
         mean_db: mean of the linear SNR, in dB.
@@ -141,11 +127,6 @@ class JakesSnr:
     def __post_init__(self) -> None:
         number_within("mean_db", self.mean_db, LOWEST_DB, HIGHEST_DB)
         number_within("doppler", self.doppler, 0, 100)
-
-    @property
-    def name(self) -> str:
-        """E.g. "jakes:10:0.01"."""
-        return text_form("jakes", self, needed=2)
 
     def draw(self, slots: int, links: int, random: np.random.Generator) -> NDArray[np.float64]:
         """Return (S, L), dB; see `SnrProcess.draw`."""

@@ -1,25 +1,19 @@
 """SNR processes by name, as the command line and configuration files give them."""
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-from urllib.parse import unquote
-
-from airmoe.errors import InvalidInputError
 from airmoe.links.fading_processes import GaussMarkovSnr, JakesSnr, RayleighSnr, RicianSnr
 from airmoe.links.path_loss import ShadowedPathLossSnr
 from airmoe.links.processes import FixedSnr, OneBadSnr, SnrProcess, SpreadSnr, UniformSnr
 from airmoe.links.tdl import TdlSnr
-from airmoe.links.traces import TraceSnr
+from airmoe.links.traces import OTHER_COLUMN, TraceSnr
+from airmoe.spec_text import SpecTexts
 
-PROCESS_FORMS = (
-    "fixed:SNR_DB[,SNR_DB...], uniform:LOW_DB:HIGH_DB, spread:MEAN_DB:SPREAD_DB, "
-    "one-bad:BAD_DB:GOOD_DB[:LINK], rayleigh:MEAN_DB, rician:MEAN_DB:K_DB, "
-    "gauss-markov:MEAN_DB:CORRELATION, jakes:MEAN_DB:DOPPLER, "
-    "path-loss:REFERENCE_SNR_DB:EXPONENT:RADIUS_M[:SHADOWING_DB[:CORRELATION[:REFERENCE_M]]], "
-    "tdl:MODEL:MEAN_DB[:SPEED_MPS[:DELAY_SPREAD_S[:CARRIER_HZ[:SLOT_S[:SUBCARRIERS[:SUBCARRIER_HZ]]]]]], "
-    "trace:PATH or trace-of:COLUMN:PATH"
+_KNOWN = (
+    *(FixedSnr, UniformSnr, SpreadSnr, OneBadSnr, RayleighSnr, RicianSnr, GaussMarkovSnr, JakesSnr),
+    *(ShadowedPathLossSnr, TdlSnr, TraceSnr, OTHER_COLUMN),
 )
+_PROCESSES = SpecTexts[SnrProcess]("channel", _KNOWN)
+
+PROCESS_FORMS = str(_PROCESSES)
 """Every form that `make_process` reads."""
 
 
@@ -27,47 +21,11 @@ def make_process(text: str) -> SnrProcess:
     """Return the process of this name; its `name` is the same text in its shortest form.
 
     Args:
-        text: one of the forms in `PROCESS_FORMS`, e.g. "uniform:-5:20". A path may hold colons. In the name
-            of a column a colon is written %3A and a percent sign %25.
+        text: one of the forms in `PROCESS_FORMS`, e.g. "uniform:-5:20". A path may hold colons. The name of
+            a column has %3A for a colon and %25 for a percent sign.
 
     Raises:
         InvalidInputError: an unknown name (the message lists the known ones) or a parameter out of range.
         DataError: a trace cannot be read.
     """
-    rule, _, rest = text.partition(":")
-    if rule == "trace" and rest:
-        return TraceSnr(Path(rest))
-    if rule == "trace-of":
-        column, _, path = rest.partition(":")
-        if column and path:
-            return TraceSnr(Path(path), unquote(column))
-    maker, types, needed = _RULES.get(rule, (None, (), 0))
-    fields = rest.split(":")
-    if maker is None or not needed <= len(fields) <= len(types):
-        raise InvalidInputError("channel", text, PROCESS_FORMS)
-    try:
-        values = [convert(field) for convert, field in zip(types, fields, strict=False)]
-    except ValueError:  # a field that is no number
-        raise InvalidInputError("channel", text, PROCESS_FORMS) from None
-    return maker(*values)
-
-
-def _number_or_numbers(text: str) -> float | tuple[float, ...]:
-    if "," not in text:
-        return float(text)
-    return tuple(float(number) for number in text.removesuffix(",").split(","))
-
-
-_RULES: dict[str, tuple[Callable[..., SnrProcess], tuple[Callable[[str], Any], ...], int]] = {
-    "fixed": (FixedSnr, (_number_or_numbers,), 1),
-    "uniform": (UniformSnr, (float, float), 2),
-    "spread": (SpreadSnr, (float, float), 2),
-    "one-bad": (OneBadSnr, (float, float, int), 2),
-    "rayleigh": (RayleighSnr, (float,), 1),
-    "rician": (RicianSnr, (float, float), 2),
-    "gauss-markov": (GaussMarkovSnr, (float, float), 2),
-    "jakes": (JakesSnr, (float, float), 2),
-    "path-loss": (ShadowedPathLossSnr, (float,) * 6, 3),
-    "tdl": (TdlSnr, (str, float, float, float, float, float, int, float), 2),
-}
-"""Rule to its class, what reads its fields, and how many of them are needed."""
+    return _PROCESSES.read(text)

@@ -12,14 +12,14 @@ from airmoe.checks import number_within, positive_number
 from airmoe.errors import InvalidInputError
 from airmoe.links.fading_processes import first_order
 from airmoe.links.processes import HIGHEST_DB, LOWEST_DB, draw_shape
-from airmoe.links.text_form import text_form
+from airmoe.spec_text import SpecText
 
 MOST_TIMES_REFERENCE = 1e9
 """Times the reference distance that a radius may be."""
 
 
 @dataclass(frozen=True)
-class ShadowedPathLossSnr:
+class ShadowedPathLossSnr(SpecText, rule="path-loss", needed=3):
     """Devices dropped uniformly on a disc around the other end of their links, with log-normal shadowing.
 
     snr_db = reference_snr_db - 10 exponent log10(d / reference_m) + shadowing_db x_t. The distance d of a
@@ -27,7 +27,7 @@ class ShadowedPathLossSnr:
     drawn for each link; over d slots it correlates as correlation^d, the exponential law of Gudmundson
     (Electronics Letters 27(23), 1991) for a device that covers exp(-step / decorrelation distance) =
     correlation in each slot. Fast fading is averaged out. The defaults are ours: about -0.5 dB at the rim, 7
-    dB on average.
+    dB on average. Its text is e.g. "path-loss:80:3.5:200".
 
     Args:
         reference_snr_db: SNR at the reference distance.
@@ -59,11 +59,6 @@ class ShadowedPathLossSnr:
         if positive_number("radius_m", self.radius_m) <= reference_m:
             raise InvalidInputError("radius_m", self.radius_m, f"above reference_m, {reference_m}")
         number_within("radius_m", self.radius_m, reference_m, MOST_TIMES_REFERENCE * reference_m)
-
-    @property
-    def name(self) -> str:
-        """E.g. "path-loss:80:3.5:200"."""
-        return text_form("path-loss", self, needed=3)
 
     def draw(self, slots: int, links: int, random: np.random.Generator) -> NDArray[np.float64]:
         """Return (S, L), dB; see `SnrProcess.draw`."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from airmoe.checks import integer_at_least, number_within
 from airmoe.errors import InvalidInputError
-from airmoe.links.text_form import shortest, text_form
+from airmoe.spec_text import SpecText
 
 LOWEST_DB, HIGHEST_DB = -300.0, 300.0
 
@@ -39,8 +39,10 @@ def draw_shape(slots: int, links: int) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class FixedSnr:
+class FixedSnr(SpecText, rule="fixed"):
     """The same in every slot: one SNR for all links, or one for each.
+
+    Its text is "fixed:10", "fixed:10,-5,20", or "fixed:10," for a tuple of one.
 
     Args:
         snr_db: a number, or a tuple with one number per link.
@@ -60,14 +62,6 @@ class FixedSnr:
         else:
             number_within("snr_db", self.snr_db, LOWEST_DB, HIGHEST_DB)
 
-    @property
-    def name(self) -> str:
-        """E.g. "fixed:10", "fixed:10,-5,20", or "fixed:10," for a tuple of one."""
-        if not isinstance(self.snr_db, tuple):
-            return f"fixed:{shortest(self.snr_db)}"
-        numbers = ",".join(shortest(snr_db) for snr_db in self.snr_db)
-        return f"fixed:{numbers}" if len(self.snr_db) > 1 else f"fixed:{numbers},"
-
     def draw(self, slots: int, links: int, random: np.random.Generator) -> NDArray[np.float64]:
         """Return (S, L), dB; see `SnrProcess.draw`.
 
@@ -81,8 +75,10 @@ class FixedSnr:
 
 
 @dataclass(frozen=True)
-class UniformSnr:
+class UniformSnr(SpecText, rule="uniform", needed=2):
     """Uniform in dB, drawn anew for every slot and link: the law under which channel-aware gates are trained.
+
+    Its text is e.g. "uniform:-5:20".
 
     Args:
         low_db: lower end.
@@ -101,19 +97,16 @@ class UniformSnr:
         if self.low_db > self.high_db:
             raise InvalidInputError("low_db", self.low_db, f"at most high_db, {self.high_db}")
 
-    @property
-    def name(self) -> str:
-        """E.g. "uniform:-5:20"."""
-        return text_form("uniform", self, needed=2)
-
     def draw(self, slots: int, links: int, random: np.random.Generator) -> NDArray[np.float64]:
         """Return (S, L), dB; see `SnrProcess.draw`."""
         return random.uniform(self.low_db, self.high_db, draw_shape(slots, links))
 
 
 @dataclass(frozen=True)
-class SpreadSnr:
+class SpreadSnr(SpecText, rule="spread", needed=2):
     """Every slot has the same SNRs, mean + spread x linspace(-1, 1, L), in an order drawn anew.
+
+    Its text is e.g. "spread:10:5".
 
     Args:
         mean_db: mean over the links.
@@ -130,11 +123,6 @@ class SpreadSnr:
         number_within("mean_db", self.mean_db, LOWEST_DB, HIGHEST_DB)
         number_within("spread_db", self.spread_db, 0, HIGHEST_DB)
 
-    @property
-    def name(self) -> str:
-        """E.g. "spread:10:5"."""
-        return text_form("spread", self, needed=2)
-
     def draw(self, slots: int, links: int, random: np.random.Generator) -> NDArray[np.float64]:
         """Return (S, L), dB; a single link has the mean; see `SnrProcess.draw`."""
         shape_SL = draw_shape(slots, links)
@@ -144,13 +132,15 @@ class SpreadSnr:
 
 
 @dataclass(frozen=True)
-class OneBadSnr:
+class OneBadSnr(SpecText, rule="one-bad", needed=2):
     """The same in every slot: one link is bad, all others are good.
+
+    Its text is e.g. "one-bad:-10:20", or "one-bad:-10:20:3" where link 3 is bad.
 
     Args:
         bad_db: SNR of the bad link.
         good_db: SNR of the others.
-        bad: which link is bad.
+        bad_link: which link is bad.
 
     Raises:
         InvalidInputError: an SNR outside -300 to 300 dB, or a negative link.
@@ -158,17 +148,12 @@ class OneBadSnr:
 
     bad_db: float = -10.0
     good_db: float = 20.0
-    bad: int = 0
+    bad_link: int = 0
 
     def __post_init__(self) -> None:
         number_within("bad_db", self.bad_db, LOWEST_DB, HIGHEST_DB)
         number_within("good_db", self.good_db, LOWEST_DB, HIGHEST_DB)
-        integer_at_least("bad", self.bad, 0)
-
-    @property
-    def name(self) -> str:
-        """E.g. "one-bad:-10:20", or "one-bad:-10:20:3" for link 3."""
-        return text_form("one-bad", self, needed=2)
+        integer_at_least("bad_link", self.bad_link, 0)
 
     def draw(self, slots: int, links: int, random: np.random.Generator) -> NDArray[np.float64]:
         """Return (S, L), dB; see `SnrProcess.draw`.
@@ -177,7 +162,7 @@ class OneBadSnr:
             InvalidInputError: the bad link is none of these.
         """
         snr_db_SL = np.full(draw_shape(slots, links), float(self.good_db))
-        if self.bad >= links:
-            raise InvalidInputError("bad", self.bad, f"a link from 0 to {links - 1}")
-        snr_db_SL[:, self.bad] = self.bad_db
+        if self.bad_link >= links:
+            raise InvalidInputError("bad_link", self.bad_link, f"a link from 0 to {links - 1}")
+        snr_db_SL[:, self.bad_link] = self.bad_db
         return snr_db_SL

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from airmoe.checks import integer_at_least, number_within, positive_number
-from airmoe.errors import InvalidInputError, MissingExtraError
+from airmoe.errors import InvalidInputError, require
 from airmoe.links.fading_processes import faded_db
 from airmoe.links.processes import HIGHEST_DB, LOWEST_DB, draw_shape
-from airmoe.links.text_form import text_form
+from airmoe.spec_text import SpecText
 
 TDL_MODELS = ("A", "B", "C", "D", "E")
 MOST_SUBCARRIERS = 1 << 16
@@ -24,7 +24,7 @@ MOST_AT_ONCE = 8192
 
 
 @dataclass(frozen=True)
-class TdlSnr:
+class TdlSnr(SpecText, rule="tdl", needed=2):
     """A tapped delay line of 3GPP TR 38.901 (clause 7.7.2), drawn by Sionna; needs the extra `airmoe[train]`.
 
     Paths p have the delays and mean powers of the model's table, scaled to a delay spread and to a total
@@ -35,7 +35,8 @@ class TdlSnr:
 
     A wide band averages fades out: the wider it is and the longer the delays, the steadier the SNR. Drawing
     takes seconds once to load Sionna, then about 0.06 ms for each slot and link, and at least 20 kB for each
-    slot. Defaults are ours.
+    slot. Defaults are ours. Its text is e.g. "tdl:A:10", or "tdl:C:10:30:3e-07" for 30 m/s and a delay spread
+    of 300 ns.
 
     Args:
         model: A, B, C (no direct path), D or E (direct path).
@@ -71,11 +72,6 @@ class TdlSnr:
         integer_at_least("subcarriers", self.subcarriers, 1)
         number_within("subcarriers", self.subcarriers, 1, MOST_SUBCARRIERS)
         number_within("subcarrier_hz", self.subcarrier_hz, 1, 1e12)
-
-    @property
-    def name(self) -> str:
-        """E.g. "tdl:A:10", or "tdl:C:10:30:3e-07" for 30 m/s and a delay spread of 300 ns."""
-        return text_form("tdl", self, needed=2)
 
     def draw(self, slots: int, links: int, random: np.random.Generator) -> NDArray[np.float64]:
         """Return (S, L), dB; see `SnrProcess.draw`.
@@ -135,13 +131,11 @@ def band_mean_power(
 
 def _sionna() -> tuple[Any, Any]:
     """Return Sionna's TDL class and its configuration; the first call takes seconds."""
+    require("airmoe[train]", "sionna", by="a TDL channel")
     # Importing Sionna seeds PyTorch's global generators at random: what the caller seeded is put back.
     loaded = sys.modules.get("torch")
     devices = range(loaded.cuda.device_count()) if loaded else ()
-    try:
-        with loaded.random.fork_rng(devices=devices) if loaded else nullcontext():
-            from sionna.phy import config
-            from sionna.phy.channel.tr38901 import TDL
-    except ImportError as error:
-        raise MissingExtraError("TDL channels need Sionna: pip install 'airmoe[train]'") from error
+    with loaded.random.fork_rng(devices=devices) if loaded else nullcontext():
+        from sionna.phy import config
+        from sionna.phy.channel.tr38901 import TDL
     return TDL, config

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from airmoe.errors import DataError, InvalidInputError
 from airmoe.links.processes import HIGHEST_DB, LOWEST_DB, draw_shape
+from airmoe.spec_text import Form, SpecText
 
 SHORTEST_RUN = 2
 MISSING = frozenset({"", "-", "nan", "na", "n/a", "null", "none"})
@@ -21,13 +22,14 @@ MISSING = frozenset({"", "-", "nan", "na", "n/a", "null", "none"})
 
 
 @dataclass(frozen=True)
-class TraceSnr:
+class TraceSnr(SpecText, rule="trace", written=("path",)):
     """Links that replay recordings: each plays a window of one, drawn at random.
 
-    Rows are slots, in the order of the file; time stamps are not read. Where values are missing a recording
-    is cut into **runs** without gaps. A link draws a run with a probability proportional to its length, then
-    where its window begins. A run shorter than the window is repeated from its beginning, with a jump there.
-    Two links may get the same run. How to cut, draw and repeat is ours.
+    Rows are slots, in the order of the file; time stamps are not read. A recording is cut where values are
+    missing, into **runs** without gaps. A link draws a run with a probability proportional to its length,
+    then where its window begins. A run shorter than the window is repeated from its beginning, with a jump
+    there. Two links may get the same run. How to cut, draw and repeat is ours. Its text is "trace:PATH" or
+    "trace-of:COLUMN:PATH".
 
     Args:
         path: a CSV file whose first row names the columns, or a folder with such files at any depth; hidden
@@ -60,9 +62,7 @@ class TraceSnr:
     @property
     def name(self) -> str:
         """E.g. "trace:recordings", or "trace-of:RSRP:recordings" for another column."""
-        if self.column == "SNR":
-            return f"trace:{self.path}"
-        return f"trace-of:{self.column.replace('%', '%25').replace(':', '%3A')}:{self.path}"
+        return (self.form if self.column == "SNR" else OTHER_COLUMN).text_of(self)
 
     def draw(self, slots: int, links: int, random: np.random.Generator) -> NDArray[np.float64]:
         """Return (S, L), dB; see `SnrProcess.draw`."""
@@ -73,6 +73,10 @@ class TraceSnr:
         begin_L = random.integers(np.where(length_L >= slots, length_L - slots + 1, length_L))
         sample_SL = first_R[run_L] + (begin_L + np.arange(slots)[:, np.newaxis]) % length_L
         return self._samples_db_V[sample_SL]
+
+
+OTHER_COLUMN = Form("trace-of", TraceSnr, needed=2, written=("column", "path"))
+"""How recordings in another column than SNR are written."""
 
 
 def read_runs(path: Path, column: str = "SNR") -> list[NDArray[np.float64]]:

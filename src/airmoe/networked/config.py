@@ -1,4 +1,4 @@
-"""The settings of a federated run of the networked mixture."""
+"""The settings of the networked method: what each of its federated stages does."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -61,11 +61,11 @@ class ExpertSettings(Section):
 class GateSettings(SgdSettings):
     """Stage 3, FedGate: federated averaging of the gate, everything else fixed.
 
-    Each round a client asks, for each of its images, the ``query_k`` experts its gate likes best and one more
-    drawn at random; what they answer is kept for later rounds.
+    Each round a client asks the ``query_k`` experts that its gate likes best for each of its images, and one
+    more drawn at random. It keeps what they answer for later rounds.
 
-    With ``channel_aware`` the gate looks at the SNR of the links, too: experts are asked with features as
-    they arrive at each of a few SNRs, and the gate learns at SNRs drawn among these.
+    With ``channel_aware`` the gate also looks at the SNR of the links. Experts are then asked with features
+    as they arrive at each of a few SNRs, and the gate learns at SNRs drawn among these.
     """
 
     rounds: Positive = 60
@@ -79,7 +79,7 @@ class GateSettings(SgdSettings):
 
 
 class NetworkedConfig(Section):
-    """A whole federated run."""
+    """A whole run of the networked method."""
 
     seed: Seed = 0
     mesh: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")] = "lab"
@@ -92,10 +92,10 @@ class NetworkedConfig(Section):
 
 
 def parse_config(text: str, origin: str) -> NetworkedConfig:
-    """Return the configuration of a federated run in a TOML text; see `parse_section`."""
+    """Return the settings of a networked run in a TOML text; see `parse_section`."""
     return parse_section(NetworkedConfig, text, origin)
 
 
 def load_config(path: Path) -> NetworkedConfig:
-    """Return the configuration of a federated run in a TOML file; see `parse_config`."""
+    """Return the settings of a networked run in a TOML file; see `parse_config`."""
     return parse_config(read_settings(path), path.name)

@@ -4,7 +4,7 @@ Shape suffixes: P (item, expert) pairs, D values of a payload.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from airmoe.radio import fast_chain, sionna_chain
 from airmoe.radio.coding import BITS_PER_SYMBOL, CODE_RATE, symbols
 from airmoe.radio.quantiser import CLIP, dequantise, quantise
 from airmoe.radio.transmission import checked_snr, rms
+from airmoe.spec_text import SpecText
 
 MOST_BITS = 8
 MEAN_BITS = 32
@@ -25,12 +26,14 @@ CHAINS = {"fast": fast_chain.transmit, "full": sionna_chain.transmit}
 
 
 @dataclass(frozen=True)
-class Digital:
+class Digital(SpecText, rule="digital", needed=3):
     """The values in bits: at unit power they are centred, clipped to [-3, 3], quantised, coded and modulated.
 
     The receiver decodes, takes the values of the levels, adds the mean and undoes the norm. Over a link whose
     SNR is inf only the error of the quantiser is left. The gradient is straight-through: at unit power the
     error counts as a constant, and where a value is clipped nothing flows.
+
+    Its text is e.g. "digital:4:qpsk:conv", or "digital:4:qpsk:conv:full" over the full chain.
 
     Args:
         bits: of each value, 1 to 8.
@@ -46,7 +49,7 @@ class Digital:
     bits: int
     modulation: str = "qpsk"
     code: str = "none"
-    chain: str = "fast"
+    chain: Literal["fast", "full"] = "fast"
 
     def __post_init__(self) -> None:
         if integer_at_least("bits", self.bits, 1) > MOST_BITS:
@@ -54,12 +57,6 @@ class Digital:
         for name, known in (("modulation", BITS_PER_SYMBOL), ("code", CODE_RATE), ("chain", CHAINS)):
             if getattr(self, name) not in known:
                 raise InvalidInputError(name, getattr(self, name), f"one of {', '.join(known)}")
-
-    @property
-    def name(self) -> str:
-        """E.g. "digital:4:qpsk:conv" or "digital:4:qpsk:conv:full"."""
-        form = f"digital:{self.bits}:{self.modulation}:{self.code}"
-        return form if self.chain == "fast" else f"{form}:{self.chain}"
 
     def channel_uses(self, values: int) -> float:
         """Return D b / (bits per symbol x code rate) symbols, and those of norm and mean.

@@ -11,7 +11,7 @@ Shape suffixes: W codewords, K bits of one.
 import argparse
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from rich.console import Console
 from airmoe.checks import integer_at_least
 from airmoe.errors import AirmoeError
 from airmoe.files import replaced_file
+from airmoe.progress import Progress, silent
 from airmoe.radio.coding import BLOCK_BITS
 from airmoe.radio.error_events import Events, fit_events
 from airmoe.radio.error_rates import EDGE_BITS, TABLES_FILE
@@ -46,11 +47,9 @@ COUNTED = ("snr_db", "sent", "failed")
 
 BATCH = 100
 
-Say = Callable[[str, int, int, str], None]
-
 
 def make_tables(
-    blocks: int = 4000, failures: int = 400, seed: int = 0, say: Say | None = None
+    blocks: int = 4000, failures: int = 400, seed: int = 0, progress: Progress = silent
 ) -> dict[str, Any]:
     """Return the tables, and how they were made.
 
@@ -58,7 +57,7 @@ def make_tables(
         blocks: most blocks of 512 bits at each SNR.
         failures: so many blocks with errors are enough.
         seed: every code, modulation and SNR has a stream of its own derived from it.
-        say: told about progress.
+        progress: told the SNRs of each code and modulation.
 
     Raises:
         InvalidInputError: a number that is no integer, or too small.
@@ -80,8 +79,7 @@ def make_tables(
             rows = list[dict[str, float]]()
             for done, snr_db in enumerate(grid_db):
                 rows.append(table_row(code, modulation, snr_db, blocks, failures, seed))
-                if say is not None:
-                    say(f"{code} {modulation}", done + 1, len(grid_db), f"{snr_db:g} dB")
+                progress(f"{code} {modulation}", done + 1, len(grid_db), f"{snr_db:g} dB")
                 if _bit_rate(code, rows[-1]) < RARE:
                     break
             tables[code][modulation] = {name: [row[name] for row in rows] for name in rows[0]}
@@ -159,13 +157,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name(TABLES_FILE), help="JSON file")
     chosen = parser.parse_args(arguments)
 
-    def say(activity: str, done: int, total: int, note: str) -> None:
+    def progress(activity: str, done: int, total: int, note: str = "", /) -> None:
         console.print(f"{activity}: {done} of at most {total}, {note}")
 
     console = Console(stderr=True)
     torch.set_num_threads(1)
     try:
-        tables = make_tables(chosen.blocks, chosen.failures, chosen.seed, say)
+        tables = make_tables(chosen.blocks, chosen.failures, chosen.seed, progress)
     except AirmoeError as error:
         console.print(f"error: {error}", markup=False, soft_wrap=True)
         return 2

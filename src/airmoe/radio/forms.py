@@ -1,10 +1,12 @@
 """Transmissions by name, as the command line and configuration files give them."""
 
-from airmoe.errors import InvalidInputError
 from airmoe.radio.digital import Digital
 from airmoe.radio.transmission import Analog, Transmission
+from airmoe.spec_text import SpecTexts
 
-TRANSMISSION_FORMS = "analog[:REPEATS] or digital:BITS:MODULATION:CODE[:full]"
+_TRANSMISSIONS = SpecTexts[Transmission]("transmission", (Analog, Digital))
+
+TRANSMISSION_FORMS = str(_TRANSMISSIONS)
 """Every form that `make_transmission` reads."""
 
 
@@ -17,20 +19,4 @@ def make_transmission(spec: str) -> Transmission:
     Raises:
         InvalidInputError: an unknown form (the message lists the known ones) or a value out of range.
     """
-    match spec.split(":"):
-        case ["analog"]:
-            return Analog()
-        case ["analog", repeats]:
-            return Analog(_integer(repeats, spec))
-        case ["digital", bits, modulation, code]:
-            return Digital(_integer(bits, spec), modulation, code)
-        case ["digital", bits, modulation, code, "full"]:
-            return Digital(_integer(bits, spec), modulation, code, "full")
-    raise InvalidInputError("transmission", spec, TRANSMISSION_FORMS)
-
-
-def _integer(text: str, spec: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise InvalidInputError("transmission", spec, TRANSMISSION_FORMS) from None
+    return _TRANSMISSIONS.read(spec)

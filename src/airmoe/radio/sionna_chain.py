@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from airmoe.errors import MissingExtraError
+from airmoe.errors import require
 from airmoe.radio.coding import BITS_PER_SYMBOL, BLOCK_BITS, CODE_RATE, bits_before_coding, interleaver
 from airmoe.radio.quantiser import from_bits, to_bits
 
@@ -104,16 +104,13 @@ class _Blocks(NamedTuple):
 
 @lru_cache(maxsize=16)
 def _blocks(modulation: str, code: str, device: str) -> _Blocks:
+    require("airmoe[train]", "sionna", by="the full digital chain")
     # Sionna reseeds PyTorch's default generators when it is loaded: they are put back.
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        try:
-            from sionna.phy.fec.conv import ConvEncoder, ViterbiDecoder
-            from sionna.phy.fec.ldpc import LDPC5GDecoder, LDPC5GEncoder
-            from sionna.phy.mapping import Demapper, Mapper
-        except ImportError as error:
-            raise MissingExtraError(
-                "the full digital chain comes with Sionna: pip install 'airmoe[train]'"
-            ) from error
+        from sionna.phy.fec.conv import ConvEncoder, ViterbiDecoder
+        from sionna.phy.fec.ldpc import LDPC5GDecoder, LDPC5GEncoder
+        from sionna.phy.mapping import Demapper, Mapper
+
         per_symbol = BITS_PER_SYMBOL[modulation]
         encoder = decoder = None
         if code == "conv":

@@ -17,6 +17,7 @@ from airmoe.checks import integer_at_least, number_within
 from airmoe.dispatch import analog_channel_uses
 from airmoe.errors import InvalidInputError
 from airmoe.links.analog import LOWEST_SNR_DB, SMALLEST_NORM
+from airmoe.spec_text import SpecText
 
 MOST_REPEATS = 10**6
 
@@ -44,8 +45,10 @@ class Transmission(Protocol):
 
 
 @dataclass(frozen=True)
-class Analog:
+class Analog(SpecText, rule="analog"):
     """The values themselves, two to a complex symbol: r = s + n with n ~ N(0, 10^(-snr_db/10)) per value.
+
+    Its text is "analog" or e.g. "analog:2".
 
     Args:
         repeats: how often everything is sent; the receiver averages, which is worth 10 log10(repeats) dB.
@@ -59,11 +62,6 @@ class Analog:
     def __post_init__(self) -> None:
         integer_at_least("repeats", self.repeats, 1)
         number_within("repeats", self.repeats, 1, MOST_REPEATS)
-
-    @property
-    def name(self) -> str:
-        """E.g. "analog" or "analog:2"."""
-        return "analog" if self.repeats == 1 else f"analog:{self.repeats}"
 
     def channel_uses(self, values: int) -> float:
         """Return D / 2 symbols for each repetition, and those of the norm."""

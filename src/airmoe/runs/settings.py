@@ -1,10 +1,14 @@
-"""The settings of a run: TOML read into pydantic models; unknown keys are errors."""
+"""The settings of a run: TOML read into pydantic models.
 
-import json
+An unknown key is an error; an absent one is None or has its default.
+"""
+
 import tomllib
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
+import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from airmoe.errors import InvalidInputError
@@ -30,14 +34,34 @@ def parse_section(model: type[Parsed], text: str, origin: str) -> Parsed:
     try:
         return model.model_validate(tomllib.loads(text))
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        unknown = first["type"] == "extra_forbidden"
-        said = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-        expected = "a known key" if unknown else said
-        raise InvalidInputError(f"{origin}: {key}", first["input"], expected) from None
+        raise _refusal(error, lambda key: f"{origin}: {key}") from None
     except (ValueError, RecursionError) as error:  # not TOML, or nested or long beyond what Python reads
         raise InvalidInputError(origin, str(error), "valid TOML") from None
+
+
+def changed(settings: Parsed, values: Mapping[str, object], said_by: Mapping[str, str]) -> Parsed:
+    """Return settings in which some values are others.
+
+    Args:
+        settings: stay as they are.
+        values: by key, such as "seed" or "data.name"; None changes nothing.
+        said_by: by key what errors call it, such as the option that it comes from.
+
+    Raises:
+        InvalidInputError: a value out of range.
+    """
+    sections = settings.model_dump()
+    for key, value in values.items():
+        if value is not None:
+            *path, last = key.split(".")
+            section: dict[str, Any] = sections
+            for name in path:
+                section = section[name]
+            section[last] = value
+    try:
+        return type(settings).model_validate(sections)
+    except ValidationError as error:
+        raise _refusal(error, lambda key: said_by.get(key, key)) from None
 
 
 def read_settings(path: Path) -> str:
@@ -53,17 +77,14 @@ def read_settings(path: Path) -> str:
 
 
 def dump_config(config: Section) -> str:
-    """Return a configuration as TOML that `parse_section` reads back to the same."""
-    sections = config.model_dump()
-    lines = [f"{key} = {_toml(value)}" for key, value in sections.items() if not isinstance(value, dict)]
-    for name, section in sections.items():
-        if isinstance(section, dict):
-            lines += ["", f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in section.items())]
-    return "\n".join(lines) + "\n"
+    """Return settings as TOML that `parse_section` reads back to the same. What is None has no key."""
+    return tomli_w.dumps(config.model_dump(exclude_none=True))
 
 
-def _toml(value: str | float) -> str:
-    if isinstance(value, str):
-        # JSON escapes as TOML does, but for the delete character.
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    return repr(value).lower() if isinstance(value, bool) else repr(value)
+def _refusal(error: ValidationError, called: Callable[[str], str]) -> InvalidInputError:
+    """Return the first of pydantic's complaints as ours; ``called`` says what a key is called."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    unknown = first["type"] == "extra_forbidden"
+    said = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    return InvalidInputError(called(key), first["input"], "a known key" if unknown else said)

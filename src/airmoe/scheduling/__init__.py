@@ -10,6 +10,7 @@ from airmoe.scheduling.parsing import make_policy
 from airmoe.scheduling.placement import Placement
 from airmoe.scheduling.policies.at_source import All, BestLink, Cheapest, Des, Local, RandomK, TopK, Wlr
 from airmoe.scheduling.policies.jointly import Homogeneous, Jesa
+from airmoe.scheduling.policies.requirement import Requirement
 from airmoe.scheduling.policy import JointPolicy, Policy, Routing, Slot
 from airmoe.scheduling.selection.select import Selection, select_experts
 
@@ -27,6 +28,7 @@ __all__ = [
     "Plan",
     "Policy",
     "RandomK",
+    "Requirement",
     "Routing",
     "Selection",
     "Slot",

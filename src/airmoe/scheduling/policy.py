@@ -161,8 +161,8 @@ class Policy(Protocol):
 class JointPolicy(Policy, Protocol):
     """A policy that decides for the items of all sources in a slot, and on subcarriers, from `slot.links`.
 
-    Of a cost, only whether an expert can be reached matters: what a link costs follows from the subcarriers.
-    `route` may raise `airmoe.errors.NotScheduledError`.
+    It reads from a cost only which experts can be reached. What a link costs follows from the subcarriers
+    that it allocates. `route` may raise `airmoe.errors.NotScheduledError`.
     """
 
     @property

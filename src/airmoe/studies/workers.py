@@ -10,9 +10,8 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
-from importlib.util import find_spec
 
-from airmoe.errors import InvalidInputError, MissingExtraError
+from airmoe.errors import InvalidInputError, require
 
 MOST_WORKERS = 1024
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -51,8 +50,7 @@ def dask_workers(address: str) -> Iterator[Executor]:
         MissingExtraError: ``distributed`` is not installed.
         InvalidInputError: no scheduler answers.
     """
-    if not find_spec("distributed"):
-        raise MissingExtraError("--dask needs distributed; install with: pip install 'airmoe[dask]'")
+    require("airmoe[dask]", "distributed", by="--dask")
     from distributed import Client
 
     try:

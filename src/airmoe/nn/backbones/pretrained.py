@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationErr
 from torch import Tensor
 from torch.nn import functional
 
-from airmoe.errors import InvalidInputError, MissingExtraError
+from airmoe.errors import InvalidInputError, require
 from airmoe.nn.backbones.extractor import Extractor
 from airmoe.nn.experts import ClassifierExpert
 from airmoe.nn.pooling import Pooling, pool
@@ -48,12 +48,9 @@ class PretrainedExtractor(Extractor):
 
     def __init__(self, source: str, channels: int = 3) -> None:
         super().__init__()
-        try:
-            import transformers
-        except ImportError as error:
-            raise MissingExtraError(
-                f"hf:{source} needs transformers; install with: pip install 'airmoe[llm]'"
-            ) from error
+        require("airmoe[llm]", "transformers", by=f"hf:{source}")
+        import transformers
+
         path = Path(source).expanduser()
         local = path.is_dir()
         if not local and (path.is_absolute() or source.startswith((".", "~"))):

@@ -2,6 +2,7 @@
 
 from airmoe.scheduling.policies.at_source import All, BestLink, Cheapest, Des, Local, RandomK, TopK, Wlr
 from airmoe.scheduling.policies.jointly import Homogeneous, Jesa
+from airmoe.scheduling.policies.requirement import Requirement
 
 __all__ = [
     "All",
@@ -12,6 +13,7 @@ __all__ = [
     "Jesa",
     "Local",
     "RandomK",
+    "Requirement",
     "TopK",
     "Wlr",
 ]

@@ -3,48 +3,31 @@
 Shape suffixes: T items, E experts, N nodes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from airmoe.checks import integer_at_least, number_within
 from airmoe.errors import InvalidInputError
 from airmoe.links import Links
 from airmoe.scheduling.cost import Cost
 from airmoe.scheduling.joint.schedule import schedule_layer
-from airmoe.scheduling.policies.at_source import Des, layered_name, shortest
+from airmoe.scheduling.policies.at_source import Des
+from airmoe.scheduling.policies.requirement import Requirement
 from airmoe.scheduling.policy import Routing, Slot, check_inputs
+from airmoe.spec_text import SpecText
 
 
 @dataclass(frozen=True)
-class Jesa:
-    """Joint expert and subcarrier allocation (`schedule_layer`); deeper layers ask for less.
+class Jesa(Requirement, SpecText, rule="jesa", needed=2):
+    """Joint expert and subcarrier allocation that meets a `Requirement`: "jesa:0.5:2".
 
-    Chosen scores must sum to at least q = z * importance^layer. Of a cost, only whether an expert can be
-    reached matters: what a link costs follows from `slot.links` and the subcarriers chosen.
-
-    Args:
-        importance: gamma0, from 0 to 1.
-        max_experts: D, the most experts an item may get.
-        z: the requirement before the layer's importance, from 0 to 1.
+    `schedule_layer` decides. The cost says only which experts can be reached: what a link costs follows from
+    `slot.links` and the subcarriers chosen.
     """
 
-    importance: float = 0.5
-    max_experts: int = 2
-    z: float = 1.0
     joint: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        number_within("importance", self.importance, 0, 1)
-        integer_at_least("max_experts", self.max_experts, 1)
-        number_within("z", self.z, 0, 1)
-
-    @property
-    def name(self) -> str:
-        """E.g. "jesa:0.5:2", or "jesa:0.5:2:0.8" where z is not 1."""
-        return layered_name("jesa", self.importance, self.max_experts, self.z)
 
     @property
     def fallback(self) -> Des:
@@ -57,27 +40,14 @@ class Jesa:
         Raises:
             InvalidInputError: as `Policy.route`, or the slot lacks links or payload sizes.
         """
-        scores = check_inputs(scores_TE, cost, slot)
-        links, bits_T = _radio_of(self.name, slot)
-        plan = schedule_layer(
-            scores,
-            slot.source_T,
-            links.gain_NNM,
-            links.radio,
-            threshold=self.z * self.importance**slot.layer,
-            max_experts=self.max_experts,
-            placement=_node_NE(slot, links.nodes),
-            reachable=cost.reachable_TE,
-            token_bits=bits_T,
-            bound="none",
-        )
-        chosen = plan.selection
-        return Routing(chosen.mask, chosen.energy_j, chosen.feasible, plan.subcarrier)
+        return _scheduled(self.name, self, scores_TE, cost, slot)
 
 
 @dataclass(frozen=True)
-class Homogeneous:
-    """JESA with the same requirement z on every layer: what the importance factor is compared with.
+class Homogeneous(SpecText, rule="homogeneous", needed=2):
+    """JESA with the same requirement z on every layer: "homogeneous:0.5:2".
+
+    It is what the importance factor is compared with.
 
     Args:
         z: what chosen scores must sum to, from 0 to 1.
@@ -87,15 +57,10 @@ class Homogeneous:
     z: float = 0.5
     max_experts: int = 2
     joint: ClassVar[bool] = True
+    requirement: Requirement = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        number_within("z", self.z, 0, 1)
-        integer_at_least("max_experts", self.max_experts, 1)
-
-    @property
-    def name(self) -> str:
-        """E.g. "homogeneous:0.5:2"."""
-        return f"homogeneous:{shortest(self.z)}:{self.max_experts}"
+        object.__setattr__(self, "requirement", Requirement(1.0, self.max_experts, self.z))
 
     @property
     def fallback(self) -> Des:
@@ -104,8 +69,27 @@ class Homogeneous:
 
     def route(self, scores_TE: ArrayLike, cost: Cost, slot: Slot) -> Routing:
         """Choose; see `Jesa.route`."""
-        _radio_of(self.name, slot)
-        return Jesa(1.0, self.max_experts, self.z).route(scores_TE, cost, slot)
+        return _scheduled(self.name, self.requirement, scores_TE, cost, slot)
+
+
+def _scheduled(name: str, asked: Requirement, scores_TE: ArrayLike, cost: Cost, slot: Slot) -> Routing:
+    """Return the routing of a schedule that meets a requirement, for the policy of this name."""
+    scores = check_inputs(scores_TE, cost, slot)
+    links, bits_T = _radio_of(name, slot)
+    plan = schedule_layer(
+        scores,
+        slot.source_T,
+        links.gain_NNM,
+        links.radio,
+        threshold=asked.threshold(slot.layer),
+        max_experts=asked.max_experts,
+        placement=_node_NE(slot, links.nodes),
+        reachable=cost.reachable_TE,
+        token_bits=bits_T,
+        bound="none",
+    )
+    chosen = plan.selection
+    return Routing(chosen.mask, chosen.energy_j, chosen.feasible, plan.subcarrier)
 
 
 def _radio_of(name: str, slot: Slot) -> tuple[Links, NDArray[np.float64]]:

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from airmoe.channel_aware.config import ChannelStageSettings, TwoStageConfig
+from airmoe.channel_aware.config import ChannelAwareConfig, ChannelStageSettings
 from airmoe.channel_aware.stages import (
     TrainingImages,
-    gated_fingerprint,
+    channel_aware_fingerprint,
     initial_model,
     pick_device,
     train_stage,
@@ -39,7 +39,7 @@ def inputs_of(curves: Mapping[str, Curves], options: Mapping[str, str]) -> dict[
     return inputs
 
 
-def images_of(config: TwoStageConfig, work: Workspace) -> ImageSet:
+def images_of(config: ChannelAwareConfig, work: Workspace) -> ImageSet:
     """Return the images of a configuration, loaded once."""
     return _images(config.data.name, work.options.get("data_dir"))
 
@@ -49,7 +49,7 @@ def _images(name: str, data_dir: str | None) -> ImageSet:
     return load_images(name, data_dir=Path(data_dir) if data_dir and name.startswith("cifar") else None)
 
 
-def trained_model(config: TwoStageConfig, work: Workspace) -> MixtureOfExperts:
+def trained_model(config: ChannelAwareConfig, work: Workspace) -> MixtureOfExperts:
     """Return the model of a configuration, trained unless its checkpoints are there; stage 2 goes on from a
     stage 1 that all variants of stage 2 share. Processes that want the same stage train it once.
 
@@ -62,16 +62,16 @@ def trained_model(config: TwoStageConfig, work: Workspace) -> MixtureOfExperts:
     model = initial_model(config, images).to(device)
     data = TrainingImages.drawn(config, images, device)
     for stage, of_stage in (("clean", clean), ("channel", config)):
-        name = gated_fingerprint(of_stage, images)[:16]
+        name = channel_aware_fingerprint(of_stage, images)[:16]
         title = f"train {config.model.backbone}, {stage}, {name[:6]}, seed {config.seed}"
 
-        def say(what: str, done: int, total: int, note: str, title: str = title) -> None:
+        def progress(stage: str, done: int, total: int, note: str = "", title: str = title) -> None:
             work.progress(title, done, total)
 
         if stage == "clean" or config.channel.epochs:
             with work.locked(name):
                 checkpoint = Checkpoint(work.folder / "models" / name, name)
-                train_stage(stage, model, of_stage, data, checkpoint=checkpoint, say=say)
+                train_stage(stage, model, of_stage, data, checkpoint=checkpoint, progress=progress)
     return model
 
 
@@ -99,7 +99,7 @@ class Asked:
         work: see `trained_model`.
     """
 
-    def __init__(self, config: TwoStageConfig, test_images: int, work: Workspace) -> None:
+    def __init__(self, config: ChannelAwareConfig, test_images: int, work: Workspace) -> None:
         self.model = trained_model(config, work).eval()
         images = images_of(config, work)
         wanted = test_images or len(images.test_labels)

@@ -7,13 +7,13 @@ import numpy as np
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from airmoe.channel_aware.config import (
+    ChannelAwareConfig,
     ChannelStageSettings,
-    GatedModelSettings,
     ImageSettings,
+    MixtureSettings,
     SnrLaw,
     StageSettings,
     TransmissionForm,
-    TwoStageConfig,
     expected_by,
 )
 from airmoe.errors import InvalidInputError
@@ -146,17 +146,17 @@ class GatingSettings(CurveSettings):
                 return RandomK(self.k, seed)
         return TopK(self.k)
 
-    def training(self, seed: int) -> TwoStageConfig:
+    def training(self, seed: int) -> ChannelAwareConfig:
         """Return how the model of this curve is trained; curves with the same training share a model."""
         method = self.described
-        return TwoStageConfig(
+        return ChannelAwareConfig(
             seed=seed,
             data=ImageSettings(
-                name=self.data, train_images=self.train_images, flip=self.flip, shift=self.shift
+                name=self.data, train_images=self.train_images or None, flip=self.flip, shift=self.shift
             ),
-            model=GatedModelSettings(
+            model=MixtureSettings(
                 backbone=self.backbone,
-                width=self.width,
+                width=self.width or None,
                 experts=1 if method.one_network else self.experts,
                 k=1 if method.one_network else self.k,
                 gate=self.gate,

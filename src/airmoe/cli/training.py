@@ -1,0 +1,193 @@
+"""``airmoe demo`` and ``airmoe train``. Heavy packages are imported by the command that needs them."""
+
+import shlex
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from airmoe.cli.settings import CHANNEL_AWARE, channel_aware_settings, method_of, networked_settings
+from airmoe.errors import InvalidInputError, require
+
+if TYPE_CHECKING:
+    from airmoe.channel_aware.config import ChannelAwareConfig
+    from airmoe.data import ImageSet
+
+TRAINING = "torch", "onnx", "onnxscript", "safetensors", "sklearn", "matplotlib"
+"""What every training imports."""
+
+console = Console(markup=False)  # file and class names are no markup
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the official binary files of CIFAR. [$AIRMOE_DATA, then the cache]"),
+]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        help="digits, cifar10, cifar100, or folder:PATH with a directory per class. "
+        "[digits, or the settings']"
+    ),
+]
+Settings = Annotated[Path | None, typer.Option(help="TOML settings. [those of the demonstration]")]
+Clients = Annotated[int | None, typer.Option(help="Number of clients.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of everything random.")]
+
+
+def demo(
+    data: Data = None,
+    data_dir: DataDir = None,
+    config: Settings = None,
+    clients: Clients = None,
+    seed: Seed = None,
+    ask: Annotated[int, typer.Option(help="Held-out images that each client asks.")] = 450,
+    central_epochs: Annotated[
+        int | None,
+        typer.Option(help="Epochs of the centrally trained baseline. [rounds of stage 1; 20 for cifar10]"),
+    ] = None,
+    analog: Annotated[
+        bool,
+        typer.Option(
+            "--analog", help="Also compare channel-aware with naive routing over links that add noise."
+        ),
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Run folder to make. [runs/demo-DATA-TIME]")] = None,
+) -> None:
+    """Train, serve, ask, kill two nodes, report: the whole system in one command.
+
+    Ten clients train a networked mixture of experts without sharing an image, ten processes serve the
+    experts, every client asks held-out images, and two nodes are killed while it does. Ends with a table and
+    report.html.
+    """
+    require("airmoe[train]", *TRAINING)
+    from airmoe.report import analog_table, equal_f1_text, methods_table
+    from airmoe.report.progress import ProgressBars
+    from airmoe.studies.demo.run import run_demo
+
+    settings = networked_settings(data, config, clients, seed)
+    if central_epochs is None:
+        central_epochs = 20 if settings.data.name == "cifar10" else settings.features.rounds
+    name = settings.data.name.partition(":")[0]
+    out = out or Path("runs") / f"demo-{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    begin = time.monotonic()
+    with ProgressBars(console) as progress:
+        results = run_demo(
+            settings,
+            lambda: _load(settings.data.name, data_dir),
+            out,
+            central_epochs=central_epochs,
+            ask_images=ask,
+            analog=analog,
+            progress=progress,
+        )
+    console.print(methods_table(results))
+    if results.analog is not None:
+        console.print(analog_table(results.analog))
+    console.print(f"In simulation, all queries in one slot: {equal_f1_text(results)}")
+    kills = results.kills
+    console.print(
+        f"Nodes {kills.victims[0]} and {kills.victims[1]} died during {kills.queries:,} queries: "
+        f"{kills.failed_queries} failed, {kills.rerouted_queries} routed again, "
+        f"{kills.degraded_queries} degraded; "
+        f"macro-F1 of classes with a holder {kills.f1_before:.3f} -> {kills.f1_after:.3f}."
+    )
+    console.print(f"{time.monotonic() - begin:.0f} s, {results.memory_mb / 1000:.2f} GB over all processes.")
+    console.print(f"Open {out / 'report.html'}", soft_wrap=True)
+
+
+def train(
+    data: Data = None,
+    data_dir: DataDir = None,
+    config: Settings = None,
+    method: Annotated[
+        Literal["networked", "channel-aware"] | None,
+        typer.Option(
+            help="networked: clients with data and an expert each, in three federated stages. channel-aware: "
+            "a server whose gate sees the SNR of every link to its experts, in two stages. "
+            "[that of the settings, or networked]"
+        ),
+    ] = None,
+    clients: Annotated[int | None, typer.Option(help="Number of clients, or of experts of a server.")] = None,
+    seed: Seed = None,
+    device: Annotated[
+        str | None, typer.Option(help="Of channel-aware training: auto, cpu or cuda. [auto]")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Run folder to make.")] = Path("runs/train"),
+    resume: Annotated[bool, typer.Option(help="Go on with an interrupted run of the same settings.")] = False,
+) -> None:
+    """Train a mixture of experts and export it for serving.
+
+    A checkpoint is kept in OUT.partial after every round or epoch; --resume ends at the same weights.
+    """
+    require("airmoe[train]", *TRAINING)
+    from airmoe.networked import train_run
+    from airmoe.report.progress import ProgressBars
+
+    if (method or method_of(config)) == CHANNEL_AWARE:
+        _train_channel_aware(
+            channel_aware_settings(data, config, clients, seed), data_dir, device or "auto", out, resume
+        )
+        return
+    if device is not None:
+        raise InvalidInputError("device", device, f"none: only --method {CHANNEL_AWARE} has a choice")
+    settings = networked_settings(data, config, clients, seed)
+    images = _load(settings.data.name, data_dir)
+    with ProgressBars(console) as progress:
+        try:
+            trained = train_run(settings, images, out, resume=resume, progress=progress)
+        except KeyboardInterrupt:
+            console.print(f"Interrupted. Go on with: {_to_go_on()}", soft_wrap=True)
+            raise
+    console.print(f"macro-F1 of top-1 routing on held-out images: {trained.rows[-1]['macro_f1']:.3f}")
+    console.print(
+        f"Run folder: {out}. Serve client 0 with: airmoe serve {out / 'clients' / '00'}", soft_wrap=True
+    )
+
+
+def _to_go_on() -> str:
+    """Return this command, with --resume: a run goes on with the options it was begun with."""
+    given = [word for word in sys.argv[1:] if word != "--resume"]
+    return shlex.join(["airmoe", *given, "--resume"])
+
+
+def _train_channel_aware(
+    settings: "ChannelAwareConfig", data_dir: Path | None, device: str, out: Path, resume: bool
+) -> None:
+    require("airmoe[train]", "tensorboard")
+    from airmoe.channel_aware import train_channel_aware
+    from airmoe.report.progress import ProgressBars
+
+    images = _load(settings.data.name, data_dir)
+    with ProgressBars(console) as progress:
+        try:
+            trained = train_channel_aware(
+                settings, images, out, device=device, resume=resume, progress=progress
+            )
+        except KeyboardInterrupt:
+            console.print(f"Interrupted. Go on with: {_to_go_on()}", soft_wrap=True)
+            raise
+    held_out = trained.rows[-1]
+    console.print(
+        f"accuracy on held-out images: {held_out['accuracy_perfect']:.3f} over a perfect channel, "
+        f"{held_out['accuracy']:.3f} over {settings.channel.transmission} links, SNR {settings.channel.snr}"
+    )
+    for line in (
+        f"Run folder: {out}. Serve expert 0 with: airmoe serve {out / 'clients' / '00'}",
+        f"Ask as the server with: airmoe predict IMAGE --client {out / 'clients' / 'server'} --connect ...",
+        f"Look at the training with: tensorboard --logdir {out / 'tensorboard'}",
+    ):
+        console.print(line, soft_wrap=True)
+
+
+def _load(name: str, data_dir: Path | None) -> "ImageSet":
+    from airmoe.data import load_images
+    from airmoe.report.progress import ProgressBars
+
+    if data_dir is not None and name not in ("cifar10", "cifar100"):
+        raise InvalidInputError("data-dir", str(data_dir), f"no folder: {name} reads none")
+    with ProgressBars(console) as progress:
+        return load_images(name, data_dir=data_dir, progress=progress)
