@@ -8,18 +8,49 @@ Each seed is one ``airmoe demo``, about two minutes on two cores for digits.
 """
 
 import argparse
-import json
 import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Protocol, TypeVar
 
-from airmoe.report import equal_f1_text
+from airmoe.report import DemoResults, equal_f1_text, read_results
+from airmoe.report.measured import AnalogMethodResult, AnalogResults, Figures, MethodResult
 
-Columns = dict[str, tuple[str, float, int]]
-"""Title to key, scale and digits."""
+
+class Measured(Protocol):
+    @property
+    def figures(self) -> Figures: ...
+
+
+Method = TypeVar("Method", bound=Measured)
+Row = TypeVar("Row", MethodResult, AnalogMethodResult)
+Columns = Mapping[str, tuple[Callable[[Method], float | None], int]]
+"""Title to what is shown of a method, and its digits."""
+
+SWEPT: Columns[Measured] = {
+    "macro-F1": (lambda method: method.figures.macro_f1, 3),
+    "local pairs, %": (lambda method: 100 * method.figures.local_share, 1),
+}
+ANSWERS: Columns[Measured] = {
+    **SWEPT,
+    "of own classes, %": (lambda method: 100 * method.figures.local_share_own_classes, 1),
+}
+METHODS: Columns[MethodResult] = {
+    **ANSWERS,
+    "bytes": (lambda method: method.figures.bytes_per_query, 0),
+    "µJ": (lambda method: 1e6 * method.figures.joules_per_query, 1),
+    "p50 ms": (lambda method: method.figures.latency_p50_ms, 2),
+    "p99 ms": (lambda method: method.figures.latency_p99_ms, 2),
+}
+ANALOG_METHODS: Columns[AnalogMethodResult] = {
+    **ANSWERS,
+    "dB": (lambda method: method.mean_snr_db, 1),
+    "µJ": (lambda method: 1e6 * method.figures.joules_per_query if method.links == "analog" else None, 2),
+    "simulated F1": (lambda method: method.macro_f1_simulated, 3),
+}
 
 
 def main() -> None:
@@ -43,86 +74,64 @@ def main() -> None:
                 command.append("--analog")
             print(f"seed {seed} ...", flush=True)
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-            runs.append(json.loads((out / "results.json").read_text(encoding="utf-8")))
-    print_methods(runs)
+            runs.append(read_results(out))
+    print_table(METHODS, [run.methods for run in runs])
     print("\nin simulation, seed by seed:")
     for run in runs:
         print(f"  {equal_f1_text(run)}")
     print_kills(runs)
     if arguments.analog:
-        print_analog([run["analog"] for run in runs])
+        print_analog([run.analog for run in runs if run.analog is not None])
 
 
-def print_methods(runs: list[dict[str, Any]]) -> None:
-    columns: Columns = {
-        "macro-F1": ("macro_f1", 1.0, 3),
-        "local pairs, %": ("local_share", 100.0, 1),
-        "of own classes, %": ("local_share_own_classes", 100.0, 1),
-        "bytes": ("bytes_per_query", 1.0, 0),
-        "µJ": ("joules_per_query", 1e6, 1),
-        "p50 ms": ("latency_p50_ms", 1.0, 2),
-        "p99 ms": ("latency_p99_ms", 1.0, 2),
-    }
-    print_table(columns, [run["methods"] for run in runs])
-
-
-def print_analog(runs: list[dict[str, Any]]) -> None:
-    columns: Columns = {
-        "macro-F1": ("macro_f1", 1.0, 3),
-        "local pairs, %": ("local_share", 100.0, 1),
-        "of own classes, %": ("local_share_own_classes", 100.0, 1),
-        "dB": ("mean_snr_db", 1.0, 1),
-        "µJ": ("joules_per_query", 1e6, 2),
-        "simulated F1": ("macro_f1_simulated", 1.0, 3),
-    }
-    print(f"\nover analog links, {runs[0]['mean_snr_db']:g} dB on average:")
-    print_table(columns, [run["methods"] for run in runs])
+def print_analog(runs: Sequence[AnalogResults]) -> None:
+    print(f"\nover analog links, {runs[0].mean_snr_db:g} dB on average:")
+    print_table(ANALOG_METHODS, [run.methods for run in runs])
     print("\nin simulation, macro-F1 and local pairs by mean SNR, dB:")
-    means = [f"{point['mean_snr_db']:g}" for point in next(iter(runs[0]["sweep"].values()))]
+    means = [f"{point.mean_snr_db:g}" for point in runs[0].sweeps[0].points]
     print("| gate | " + " | ".join(means) + " |")
     print("|---|" + "---:|" * len(means))
-    for key, scale, digits in (("macro_f1", 1.0, 3), ("local_share", 100.0, 1)):
-        for name in runs[0]["sweep"]:
-            points = zip(*(run["sweep"][name] for run in runs), strict=True)
-            cells = [spread([point[key] * scale for point in same], digits) for same in points]
-            print(f"| {name} | " + " | ".join(cells) + " |")
+    for value, digits in SWEPT.values():
+        for sweeps in zip(*(run.sweeps for run in runs), strict=True):
+            points = zip(*(sweep.points for sweep in sweeps), strict=True)
+            cells = [spread([value(point) for point in same], digits) for same in points]
+            print(f"| {runs[0].method(sweeps[0].method).label} | " + " | ".join(cells) + " |")
     for number, mean in enumerate(means):
-        f1 = [[curve[number]["macro_f1"] for curve in run["sweep"].values()] for run in runs]
+        f1 = [[sweep.points[number].figures.macro_f1 for sweep in run.sweeps] for run in runs]
         gains = ", ".join(f"{aware - naive:+.3f}" for aware, naive in f1)
         print(f"gain at {mean} dB, seed by seed: {gains}")
-    print("largest difference mesh - simulation:", max(run["mesh_minus_simulation"] for run in runs))
+    print("largest difference mesh - simulation:", max(run.mesh_minus_simulation for run in runs))
 
 
-def print_table(columns: Columns, runs: list[list[dict[str, Any]]]) -> None:
+def print_table(columns: Columns[Row], runs: Sequence[Sequence[Row]]) -> None:
     print("| method | " + " | ".join(columns) + " |")
     print("|---|" + "---:|" * len(columns))
     for methods in zip(*runs, strict=True):
-        cells = [
-            "-" if methods[0][key] is None else spread([method[key] * scale for method in methods], digits)
-            for key, scale, digits in columns.values()
-        ]
-        print(f"| {methods[0]['name']} | " + " | ".join(cells) + " |")
+        cells = [spread([value(method) for method in methods], digits) for value, digits in columns.values()]
+        print(f"| {methods[0].label} | " + " | ".join(cells) + " |")
 
 
-def print_kills(runs: list[dict[str, Any]]) -> None:
-    kills = [run["kills"] for run in runs]
+def print_kills(runs: Sequence[DemoResults]) -> None:
     print("\ntwo nodes killed, seed by seed:")
-    for kill in kills:
+    for kills in (run.kills for run in runs):
         print(
-            f"  nodes {kill['victims']}: F1 {kill['f1_before']:.3f} -> {kill['f1_after']:.3f}, "
-            f"{kill['failed_queries']} of {kill['queries']} failed, {kill['rerouted']} routed again, "
-            f"{kill['degraded']} degraded"
+            f"  nodes {list(kills.victims)}: F1 {kills.f1_before:.3f} -> {kills.f1_after:.3f}, "
+            f"{kills.failed_queries} of {kills.queries} failed, {kills.rerouted_queries} routed again, "
+            f"{kills.degraded_queries} degraded"
         )
-    print("seconds:", spread([sum(run["seconds"].values()) for run in runs], 0))
-    print("GB over all processes:", spread([run["memory_mb"] / 1000 for run in runs], 2))
-    print("MB of the largest node:", spread([max(run["nodes"]["memory_mb"][1:]) for run in runs], 0))
-    print("MB of the node that schedules:", spread([run["nodes"]["memory_mb"][0] for run in runs], 0))
-    print("largest difference mesh - simulation:", max(run["mesh_minus_simulation"] for run in runs))
+    print("seconds:", spread([sum(step.seconds for step in run.steps) for run in runs], 0))
+    print("GB over all processes:", spread([run.memory_mb / 1000 for run in runs], 2))
+    print("MB of the largest node:", spread([max(run.nodes.memory_mb[1:]) for run in runs], 0))
+    print("MB of the node that schedules:", spread([run.nodes.memory_mb[0] for run in runs], 0))
+    print("largest difference mesh - simulation:", max(run.mesh_minus_simulation for run in runs))
 
 
-def spread(values: list[float], digits: int) -> str:
-    mean = f"{statistics.mean(values):,.{digits}f}"
-    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
+def spread(values: Sequence[float | None], digits: int) -> str:
+    measured = [value for value in values if value is not None]
+    if len(measured) < len(values):
+        return "-"
+    mean = f"{statistics.mean(measured):,.{digits}f}"
+    return mean if len(measured) == 1 else f"{mean} ± {statistics.stdev(measured):.{digits}f}"
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def analog_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report") / "analog"
-    write_report(made_up_results() | {"analog": made_up_comparison()}, folder)
+    write_report(made_up_results(made_up_comparison()), folder)
     return folder
 
 

@@ -8,12 +8,13 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from airmoe.report import analog_table, equal_f1_text, methods_table
+from airmoe.report import DemoResults, analog_table, equal_f1_text, methods_table
 from airmoe.report.tables import analog_html, methods_html
+from tests.report.conftest import edited
 
 
 def printed(
-    results: dict[str, Any], width: int, table: Callable[[dict[str, Any]], Table] = methods_table
+    results: DemoResults, width: int, table: Callable[[DemoResults], Table] = methods_table
 ) -> list[str]:
     console = Console(file=io.StringIO(), width=width)
     console.print(table(results))
@@ -21,26 +22,31 @@ def printed(
     return console.file.getvalue().splitlines()
 
 
+def table_over_analog_links(results: DemoResults) -> Table:
+    assert results.analog is not None
+    return analog_table(results.analog)
+
+
 def cells(line: str) -> list[str]:
     return [cell.strip() for cell in line.strip("│").split("│")]
 
 
-def test_a_row_shows_the_figures_of_its_method(results: dict[str, Any]) -> None:
+def test_a_row_shows_the_figures_of_its_method(results: DemoResults) -> None:
     rows = [cells(line) for line in printed(results, 120) if line.startswith("│")]
     assert rows[0] == ["networked MoE, top-1", "0.951", "21%", "1,392", "17.9", "1.97", "9.85", "0.5%"]
 
 
-def test_there_is_a_row_per_method_in_the_order_of_the_results(results: dict[str, Any]) -> None:
+def test_there_is_a_row_per_method_in_the_order_of_the_results(results: DemoResults) -> None:
     rows = [cells(line)[0] for line in printed(results, 120) if line.startswith("│")]
-    assert rows == [method["name"] for method in results["methods"]]
+    assert rows == [method.label for method in results.methods]
 
 
-def test_what_was_not_measured_is_a_dash(results: dict[str, Any]) -> None:
+def test_what_was_not_measured_is_a_dash(results: DemoResults) -> None:
     (row,) = [cells(line) for line in printed(results, 120) if "one FedAvg network" in line]
     assert row[5:7] == ["-", "-"]
 
 
-def test_the_table_fits_a_terminal_of_80_columns_and_loses_no_figure(results: dict[str, Any]) -> None:
+def test_the_table_fits_a_terminal_of_80_columns_and_loses_no_figure(results: DemoResults) -> None:
     lines = printed(results, 80)
     assert max(map(len, lines)) <= 80
     assert "…" not in "".join(lines)
@@ -48,26 +54,33 @@ def test_the_table_fits_a_terminal_of_80_columns_and_loses_no_figure(results: di
         assert sum(figure in line for line in lines) == 1
 
 
-def test_the_units_are_in_the_head(results: dict[str, Any]) -> None:
+def test_the_units_are_in_the_head(results: DemoResults) -> None:
     head = "".join(printed(results, 120)[:3])
     for title in ("F1", "bytes", "µJ", "p50 ms", "p99 ms"):
         assert title in head
 
 
-def test_the_table_of_the_page_says_where_each_method_was_measured(results: dict[str, Any]) -> None:
+def test_the_table_of_the_page_says_where_each_method_was_measured(results: DemoResults) -> None:
     html = methods_html(results)
-    assert html.count("<tr>") == 1 + len(results["methods"])
+    assert html.count("<tr") == 1 + len(results.methods)
     assert html.count("<td>mesh</td>") == 7
     assert html.count("<td>simulation</td>") == 2
 
 
+def test_the_page_marks_the_rows_of_the_networked_mixture(results: DemoResults) -> None:
+    html = methods_html(results)
+    assert html.count('<tr class="networked"><td>networked MoE, ') == html.count('class="networked"') == 4
+
+
 @pytest.mark.parametrize("name", ["<b>bold</b>", "a & b"])
-def test_names_are_text_and_never_markup(results: dict[str, Any], name: str) -> None:
-    results["methods"][0]["name"] = name
-    assert name not in methods_html(results)
+def test_names_are_text_and_never_markup(results: DemoResults, name: str) -> None:
+    def rename(content: dict[str, Any]) -> None:
+        content["methods"][0]["label"] = name
+
+    assert name not in methods_html(edited(results, rename))
 
 
-def test_what_jesa_spends_at_equal_f1_is_told_for_each_k(results: dict[str, Any]) -> None:
+def test_what_jesa_spends_at_equal_f1_is_told_for_each_k(results: DemoResults) -> None:
     told = equal_f1_text(results)
     assert (
         "at the macro-F1 of top-1 (0.951) JESA (importance 0.3, 0.950) spends 19.0 instead of 25.0 µJ" in told
@@ -76,9 +89,9 @@ def test_what_jesa_spends_at_equal_f1_is_told_for_each_k(results: dict[str, Any]
 
 
 def test_over_analog_links_a_row_shows_what_its_method_reached_and_used(
-    analog_results: dict[str, Any],
+    analog_results: DemoResults,
 ) -> None:
-    lines = printed(analog_results, 80, analog_table)
+    lines = printed(analog_results, 80, table_over_analog_links)
     assert lines[0].strip() == "over analog links, -5 dB on average, the same for each"
     rows = [cells(line) for line in lines if line.startswith("│")]
     assert rows[1] == ["channel-aware, top-1", "0.912", "43%", "22%", "-4.1", "1.32", "0.909"]
@@ -86,7 +99,8 @@ def test_over_analog_links_a_row_shows_what_its_method_reached_and_used(
     assert rows[3] == ["ideal links, top-1", "0.951", "21%", "10%", "-", "-", "-"]
 
 
-def test_over_analog_links_the_page_shows_the_same_rows(analog_results: dict[str, Any]) -> None:
-    html = analog_html(analog_results)
+def test_over_analog_links_the_page_shows_the_same_rows(analog_results: DemoResults) -> None:
+    assert analog_results.analog is not None
+    html = analog_html(analog_results.analog)
     assert html.count("<tr>") == 5
     assert "<td>naive, top-1</td><td>0.871</td><td>26%</td><td>13%</td><td>-7.4</td><td>1.72</td>" in html

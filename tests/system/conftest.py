@@ -1,13 +1,14 @@
 """One demonstration by the real command, and the settings of others that are over in seconds."""
 
-import json
 import subprocess
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from airmoe.report import DemoResults, read_results
+from airmoe.report.measured import AnalogResults, Figures, MethodId
 from tests.system.commands import ended, processes_about
 
 ASKED = 40
@@ -41,21 +42,21 @@ class Demonstration:
     out: Path
     processes_left: dict[int, str]
 
+    @cached_property
+    def results(self) -> DemoResults:
+        return read_results(self.out)
+
     @property
-    def results(self) -> dict[str, Any]:
-        return json.loads((self.out / "results.json").read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+    def analog(self) -> AnalogResults:
+        assert self.results.analog is not None
+        return self.results.analog
 
     @property
     def page(self) -> str:
         return (self.out / "report.html").read_text(encoding="utf-8")
 
-    def method(self, name: str) -> dict[str, Any]:
-        (method,) = [method for method in self.results["methods"] if method["name"] == name]
-        return method  # type: ignore[no-any-return]
-
-    def over_analog_links(self, name: str) -> dict[str, Any]:
-        (method,) = [method for method in self.results["analog"]["methods"] if method["name"] == name]
-        return method  # type: ignore[no-any-return]
+    def figures(self, method: MethodId) -> Figures:
+        return self.results.method(method).figures
 
 
 @pytest.fixture(scope="session")

@@ -82,21 +82,20 @@ def demo(
             central_epochs=central_epochs,
             ask_images=ask,
             analog=analog,
-            say=progress,
+            progress=progress,
         )
     console.print(methods_table(results))
-    if analog:
-        console.print(analog_table(results))
+    if results.analog is not None:
+        console.print(analog_table(results.analog))
     console.print(f"In simulation, all queries in one slot: {equal_f1_text(results)}")
-    kills = results["kills"]
+    kills = results.kills
     console.print(
-        f"Nodes {kills['victims'][0]} and {kills['victims'][1]} died during {kills['queries']:,} queries: "
-        f"{kills['failed_queries']} failed, {kills['rerouted']} routed again, {kills['degraded']} degraded; "
-        f"macro-F1 of classes with a holder {kills['f1_before']:.3f} -> {kills['f1_after']:.3f}."
+        f"Nodes {kills.victims[0]} and {kills.victims[1]} died during {kills.queries:,} queries: "
+        f"{kills.failed_queries} failed, {kills.rerouted_queries} routed again, "
+        f"{kills.degraded_queries} degraded; "
+        f"macro-F1 of classes with a holder {kills.f1_before:.3f} -> {kills.f1_after:.3f}."
     )
-    console.print(
-        f"{time.monotonic() - begin:.0f} s, {results['memory_mb'] / 1000:.2f} GB over all processes."
-    )
+    console.print(f"{time.monotonic() - begin:.0f} s, {results.memory_mb / 1000:.2f} GB over all processes.")
     console.print(f"Open {out / 'report.html'}", soft_wrap=True)
 
 

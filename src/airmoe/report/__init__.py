@@ -1,6 +1,15 @@
 """Tables, figures and the HTML report."""
 
 from airmoe.report.page import write_report
+from airmoe.report.results import DemoResults, read_results, write_results
 from airmoe.report.tables import analog_table, equal_f1_text, methods_table
 
-__all__ = ["analog_table", "equal_f1_text", "methods_table", "write_report"]
+__all__ = [
+    "DemoResults",
+    "analog_table",
+    "equal_f1_text",
+    "methods_table",
+    "read_results",
+    "write_report",
+    "write_results",
+]

@@ -1,55 +1,63 @@
-"""Figures of the demonstration, as SVG.
+"""Figures of the demonstration, each the text of one SVG."""
 
-Each takes the dictionary of ``results.json`` and returns the text of one SVG.
-"""
-
-from typing import Any
+import itertools
+from collections.abc import Callable
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from airmoe.report.measured import AnalogResults, Figures
 from airmoe.report.panels import Line, Panel, draw_panels
+from airmoe.report.results import DemoResults
 from airmoe.report.style import ACCENT, ALARM, INK, MUTED, SECOND, STYLE, WARM, svg_text
+
+STAGES = {
+    "features": ("stage 1, FedCE: extractor and temporary head", MUTED),
+    "gate": ("stage 3, FedGate: top-1 routing over the experts", WARM),
+    "channel-aware gate": ("stage 3, channel-aware, over analog links", ACCENT),
+    "fedavg network": ("baseline: one FedAvg network", SECOND),
+}
+"""Title and colour of each training stage whose macro-F1 is measured, by its name in ``metrics.jsonl``."""
 
 NEAR_F1 = 0.04
 """Methods this close to the best are shown again in the close-up."""
 
 
-def f1_against_energy(results: dict[str, Any]) -> str:
+def f1_against_energy(results: DemoResults) -> str:
     """Return macro-F1 against microjoules per query: all methods, and beside them the best ones closer up."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.4, 4.2), layout="constrained")
         whole, close = figure.subplots(1, 2, width_ratios=(5, 6))
-        sweeps, methods = results["sweeps"], results["methods"]
-        best = max(
-            point["macro_f1"] for point in [*methods, *(p for sweep in sweeps.values() for p in sweep)]
-        )
-        near = [method for method in methods if method["macro_f1"] > best - NEAR_F1]
-        for axes in (whole, close):
-            for (name, sweep), colour in zip(sweeps.items(), (MUTED, ACCENT), strict=True):
-                ends = f"{sweep[0]['importance']:g} to {sweep[-1]['importance']:g}"
+        swept = [point.figures for sweep in results.sweeps for point in sweep.points]
+        best = max(figures.macro_f1 for figures in (*swept, *(m.figures for m in results.methods)))
+        for sweep, colour in zip(results.sweeps, (MUTED, ACCENT), strict=True):
+            ends = f"importance {sweep.points[0].importance:g} to {sweep.points[-1].importance:g}"
+            for axes in (whole, close):
                 axes.plot(
-                    [_microjoules(point) for point in sweep],
-                    [point["macro_f1"] for point in sweep],
+                    [_microjoules(point.figures) for point in sweep.points],
+                    [point.figures.macro_f1 for point in sweep.points],
                     color=colour,
                     marker=".",
                     linewidth=1.5,
                     zorder=2,
-                    label=f"{name}, importance {ends}" if axes is close else None,
+                    label=f"{results.method(sweep.method).label}, {ends}",
                 )
-            axes.set_xlabel("energy per query, µJ")
-        for method in methods:
-            colour = WARM if method["name"].startswith("networked") else MUTED
-            where = _microjoules(method), method["macro_f1"]
+        markers = itertools.cycle("os^Dv<>P")
+        for method in results.methods:
+            colour = WARM if method.family == "networked" else MUTED
+            where = _microjoules(method.figures), method.figures.macro_f1
             whole.scatter(*where, s=36, color=colour, zorder=3)
-            if method in near:
-                marker = "os^Dv<>P"[near.index(method) % 8]
-                close.scatter(*where, s=60, marker=marker, color=colour, zorder=3, label=method["name"])
+            if method.figures.macro_f1 > best - NEAR_F1:
+                marker = next(markers)
+                close.scatter(*where, s=60, marker=marker, color=colour, zorder=3, label=method.label)
             else:
-                _label(whole, method, method["name"], MUTED, (6, 4))
+                whole.annotate(
+                    method.label, where, (6, 4), textcoords="offset points", color=MUTED, fontsize=8.5
+                )
+        for axes in (whole, close):
+            axes.set_xlabel("energy per query, µJ")
         whole.set_ylim(0, 1.05)
         whole.set_ylabel("macro-F1, mean over clients")
         whole.set_title("all methods")
@@ -60,18 +68,17 @@ def f1_against_energy(results: dict[str, Any]) -> str:
         return svg_text(figure)
 
 
-def who_asks_whom(results: dict[str, Any]) -> str:
+def who_asks_whom(results: DemoResults) -> str:
     """Return, for top-1 and least-energy routing, how often each client asked each expert."""
     with mpl.rc_context(STYLE | {"axes.grid": False}):
-        panels = results["asked_by_client"]
         figure = Figure(figsize=(9.4, 4.4), layout="constrained")
-        for axes, (name, asked) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
-            counts = np.array(asked, float)
+        for axes, asked in zip(figure.subplots(1, len(results.asked)), results.asked, strict=True):
+            counts = np.array(asked.pairs_NE, float)
             share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
             image = axes.imshow(share * 100, cmap="GnBu", vmin=0)
             for own in range(min(share.shape)):
                 axes.add_patch(Rectangle((own - 0.5, own - 0.5), 1, 1, fill=False, edgecolor=WARM, lw=1.2))
-            axes.set_title(name)
+            axes.set_title(results.method(asked.method).label)
             axes.set_xlabel("expert asked (own expert framed)")
             axes.set_ylabel("client that asks")
             axes.set_xticks(range(share.shape[1]))
@@ -80,20 +87,16 @@ def who_asks_whom(results: dict[str, Any]) -> str:
         return svg_text(figure)
 
 
-def training_curves(results: dict[str, Any]) -> str:
+def training_curves(results: DemoResults) -> str:
     """Return macro-F1 on the held-out images against federated rounds, by stage."""
-    titles = {
-        "features": ("stage 1, FedCE: extractor and temporary head", MUTED),
-        "gate": ("stage 3, FedGate: top-1 routing over the experts", WARM),
-        "channel-aware gate": ("stage 3, channel-aware, over analog links", ACCENT),
-        "fedavg network": ("baseline: one FedAvg network", SECOND),
-    }
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 3.6), layout="constrained")
         axes = figure.subplots()
-        for stage, points in results["curves"].items():
-            title, colour = titles[stage]
-            axes.plot(*zip(*points, strict=True), label=title, color=colour, linewidth=1.8)
+        for stage in results.training.stages:
+            if stage.curve:
+                title, colour = STAGES[stage.stage]
+                rounds, f1 = zip(*((point.round, point.macro_f1) for point in stage.curve), strict=True)
+                axes.plot(rounds, f1, label=title, color=colour, linewidth=1.8)
         axes.set_ylim(0, 1.02)
         axes.set_xlabel("round of the stage")
         axes.set_ylabel("macro-F1, held-out images")
@@ -101,23 +104,22 @@ def training_curves(results: dict[str, Any]) -> str:
         return svg_text(figure)
 
 
-def answers_around_kills(results: dict[str, Any], window: int = 100) -> str:
+def answers_around_kills(results: DemoResults, window: int = 100) -> str:
     """Return every query's latency and the running accuracy, with the two kills marked."""
-    kills = results["kills"]
-    latency_ms = np.array(kills["stream"]["latency_ms"])
-    correct = np.array(kills["stream"]["correct"], float)
+    kills, stream = results.kills, results.kills.stream
+    latency_ms, correct = np.array(stream.latency_ms), np.array(stream.correct, float)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.4, 4.6), layout="constrained")
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
         number = np.arange(len(latency_ms))
         top.plot(number, latency_ms, ".", markersize=2.5, color=ACCENT, alpha=0.5, rasterized=True)
-        for kind, marker, colour, title in (
-            ("rerouted", "o", WARM, "routed again around the lost node"),
-            ("degraded", "X", ALARM, "degraded: own expert as last resort"),
+        for queries, marker, size, colour, title in (
+            (stream.degraded, ".", 4, ALARM, "degraded: a wanted expert did not answer"),
+            (stream.rerouted, "o", 6, WARM, "routed again around the lost node"),
         ):
-            chosen = np.array(kills["stream"][kind], int)
+            chosen = np.array(queries, int)
             label = f"{title} ({len(chosen)})"
-            top.plot(chosen, latency_ms[chosen], marker, color=colour, markersize=6, label=label)
+            top.plot(chosen, latency_ms[chosen], marker, color=colour, markersize=size, label=label)
         top.set_yscale("log")
         top.set_ylabel("latency, ms")
         top.legend(loc="upper right", ncols=2)
@@ -127,9 +129,7 @@ def answers_around_kills(results: dict[str, Any], window: int = 100) -> str:
         bottom.set_ylabel(f"accuracy, last {window}")
         bottom.set_xlabel("query")
         for axes in (top, bottom):
-            struck = zip(
-                kills["struck_at_query"], kills["victims"], ("killed", "frozen, then killed"), strict=True
-            )
+            struck = zip(kills.struck_at_query, kills.victims, ("killed", "frozen, then killed"), strict=True)
             for row, (query, victim, how) in enumerate(struck):
                 axes.axvline(query, color=ALARM, linewidth=1, linestyle="--")
                 if axes is bottom:
@@ -145,27 +145,30 @@ def answers_around_kills(results: dict[str, Any], window: int = 100) -> str:
         return svg_text(figure)
 
 
-def over_analog_links(results: dict[str, Any]) -> str:
+def over_analog_links(analog: AnalogResults) -> str:
     """Return macro-F1, local share and energy of both gates against the mean SNR of analog links."""
-    sweep = results["analog"]["sweep"]
-    mean_snr_db = [point["mean_snr_db"] for point in next(iter(sweep.values()))]
-    ceiling = results["analog"]["methods"][-1]
 
-    def panel(title: str, label: str, key: str, scale: float) -> Panel:
-        curves = [
-            Line(name, mean_snr_db, [point[key] * scale for point in points], colour=colour)
-            for (name, points), colour in zip(sweep.items(), (WARM, MUTED), strict=True)
+    def curves(value: Callable[[Figures], float]) -> list[Line]:
+        return [
+            Line(
+                analog.method(sweep.method).label,
+                [point.mean_snr_db for point in sweep.points],
+                [value(point.figures) for point in sweep.points],
+                colour=colour,
+            )
+            for sweep, colour in zip(analog.sweeps, (WARM, MUTED), strict=True)
         ]
-        if key == "macro_f1":
-            level = [ceiling[key]] * len(mean_snr_db)
-            curves.append(Line(ceiling["name"], mean_snr_db, level, colour=INK, theory=True))
-        return Panel(title, "mean SNR of the links, dB", label, curves)
 
+    ceiling, snr_label = analog.method("ideal-top1"), "mean SNR of the links, dB"
+    f1 = curves(lambda figures: figures.macro_f1)
+    level = [ceiling.figures.macro_f1] * len(f1[0].x)
+    f1.append(Line(ceiling.label, f1[0].x, level, colour=INK, theory=True))
+    at_home = curves(lambda figures: 100 * figures.local_share)
     return draw_panels(
         [
-            panel("right answers", "macro-F1, mean over clients", "macro_f1", 1.0),
-            panel("at home", "own expert, % of the pairs", "local_share", 100.0),
-            panel("energy", "µJ per query", "joules_per_query", 1e6),
+            Panel("right answers", snr_label, "macro-F1, mean over clients", f1),
+            Panel("at home", snr_label, "own expert, % of the pairs", at_home),
+            Panel("energy", snr_label, "µJ per query", curves(_microjoules)),
         ],
         panel_inches=(3.4, 3.3),
     )
@@ -180,16 +183,5 @@ FIGURES = {
 }
 
 
-def _microjoules(figures: dict[str, Any]) -> float:
-    return float(figures["joules_per_query"] * 1e6)
-
-
-def _label(axes: Axes, point: dict[str, Any], text: str, colour: str, offset: tuple[int, int]) -> None:
-    axes.annotate(
-        text,
-        (_microjoules(point), point["macro_f1"]),
-        xytext=offset,
-        textcoords="offset points",
-        color=colour,
-        fontsize=8.5,
-    )
+def _microjoules(figures: Figures) -> float:
+    return figures.joules_per_query * 1e6

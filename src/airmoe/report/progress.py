@@ -16,7 +16,7 @@ from rich.progress import (
 
 
 class ProgressBars:
-    """Call it with (activity, steps done, steps in all, a note to show beside it).
+    """Shows what it is told; one of `airmoe.progress.Progress`.
 
     Args:
         console: where to show it.
@@ -47,7 +47,7 @@ class ProgressBars:
         if self._console.is_terminal:
             self._bars.stop()
 
-    def __call__(self, activity: str, done: int, total: int, note: str = "") -> None:
+    def __call__(self, activity: str, done: int, total: int, note: str = "", /) -> None:
         """Show that ``done`` of ``total`` steps of an activity are done."""
         if not self._console.is_terminal:
             begin = self._begin.setdefault(activity, time.monotonic())

@@ -1,98 +1,105 @@
 """Tables of methods, for the terminal and for the page, each from one list of columns."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
-from typing import Any
+from typing import TypeVar
 
 from rich.table import Table
 
-Columns = dict[str, Callable[[dict[str, Any]], str]]
+from airmoe.report.measured import AnalogMethodResult, AnalogResults, MethodResult
+from airmoe.report.results import DemoResults
 
-COLUMNS: Columns = {
-    "method": lambda method: method["name"],
-    "F1": lambda method: f"{method['macro_f1']:.3f}",
-    "local": lambda method: f"{method['local_share']:.0%}",
-    "bytes": lambda method: f"{method['bytes_per_query']:,.0f}",
-    "µJ": lambda method: f"{method['joules_per_query'] * 1e6:.1f}",
-    "p50 ms": lambda method: _or_dash("{:.2f}", method["latency_p50_ms"]),
-    "p99 ms": lambda method: _or_dash("{:.2f}", method["latency_p99_ms"]),
-    "degraded": lambda method: f"{method['degraded_share']:.1%}",
+Row = TypeVar("Row")
+Columns = Mapping[str, Callable[[Row], str]]
+
+COLUMNS: Columns[MethodResult] = {
+    "method": lambda method: method.label,
+    "F1": lambda method: f"{method.figures.macro_f1:.3f}",
+    "local": lambda method: f"{method.figures.local_share:.0%}",
+    "bytes": lambda method: f"{method.figures.bytes_per_query:,.0f}",
+    "µJ": lambda method: f"{method.figures.joules_per_query * 1e6:.1f}",
+    "p50 ms": lambda method: or_dash("{:.2f}", method.figures.latency_p50_ms),
+    "p99 ms": lambda method: or_dash("{:.2f}", method.figures.latency_p99_ms),
+    "degraded": lambda method: f"{method.figures.degraded_share:.1%}",
 }
 """Title and cell of each column; bytes, µJ and ms are per query of one image."""
 
-PAGE_COLUMNS = COLUMNS | {
-    "own classes": lambda method: f"{method['local_share_own_classes']:.0%}",
-    "by weight": lambda method: f"{method['local_weight']:.0%}",
-    "experts": lambda method: f"{method['experts_per_query']:.2f}",
-    "measured in": lambda method: method["through"],
+PAGE_COLUMNS: Columns[MethodResult] = {
+    **COLUMNS,
+    "own classes": lambda method: f"{method.figures.local_share_own_classes:.0%}",
+    "by weight": lambda method: f"{method.figures.local_weight:.0%}",
+    "experts": lambda method: f"{method.figures.experts_per_query:.2f}",
+    "measured in": lambda method: method.measured_in,
 }
 
-
-ANALOG_COLUMNS: Columns = {
-    "method": lambda method: method["name"],
-    "F1": lambda method: f"{method['macro_f1']:.3f}",
-    "local": lambda method: f"{method['local_share']:.0%}",
-    "own classes": lambda method: f"{method['local_share_own_classes']:.0%}",
-    "dB": lambda method: _or_dash("{:.1f}", method["mean_snr_db"]),
-    "µJ": lambda method: _or_dash("{:.2f}", method["joules_per_query"], 1e6),
-    "simulated": lambda method: _or_dash("{:.3f}", method["macro_f1_simulated"]),
+ANALOG_COLUMNS: Columns[AnalogMethodResult] = {
+    "method": lambda method: method.label,
+    "F1": lambda method: f"{method.figures.macro_f1:.3f}",
+    "local": lambda method: f"{method.figures.local_share:.0%}",
+    "own classes": lambda method: f"{method.figures.local_share_own_classes:.0%}",
+    "dB": lambda method: or_dash("{:.1f}", method.mean_snr_db),
+    "µJ": lambda method: f"{method.figures.joules_per_query * 1e6:.2f}" if method.links == "analog" else "-",
+    "simulated": lambda method: or_dash("{:.3f}", method.macro_f1_simulated),
 }
 """Over analog links: dB is the mean SNR of the links to other nodes that were used, "simulated" F1 in one
-process."""
+process. Joules over ideal links have another price, so they are not shown beside the others."""
 
 
-def methods_table(results: dict[str, Any]) -> Table:
+def methods_table(results: DemoResults) -> Table:
     """Return the table for a terminal of 80 columns."""
-    return _table(f"{results['data']['name']}: one query is one image", COLUMNS, results["methods"])
+    return _table(f"{results.data.name}: one query is one image", COLUMNS, results.methods)
 
 
-def analog_table(results: dict[str, Any]) -> Table:
+def analog_table(analog: AnalogResults) -> Table:
     """Return the table of the methods over analog links, for a terminal of 80 columns."""
-    analog = results["analog"]
-    title = f"over analog links, {analog['mean_snr_db']:g} dB on average, the same for each"
-    return _table(title, ANALOG_COLUMNS, analog["methods"])
+    title = f"over analog links, {analog.mean_snr_db:g} dB on average, the same for each"
+    return _table(title, ANALOG_COLUMNS, analog.methods)
 
 
-def methods_html(results: dict[str, Any]) -> str:
-    """Return the table as HTML."""
-    return _html(PAGE_COLUMNS, results["methods"])
+def methods_html(results: DemoResults) -> str:
+    """Return the table as HTML; the rows of the networked mixture are of class "networked"."""
+    return _html(PAGE_COLUMNS, results.methods, lambda method: method.family == "networked")
 
 
-def analog_html(results: dict[str, Any]) -> str:
+def analog_html(analog: AnalogResults) -> str:
     """Return the table of the methods over analog links as HTML."""
-    return _html(ANALOG_COLUMNS, results["analog"]["methods"])
+    return _html(ANALOG_COLUMNS, analog.methods, lambda method: False)
 
 
-def equal_f1_text(results: dict[str, Any]) -> str:
+def equal_f1_text(results: DemoResults) -> str:
     """Return in words what JESA spends at the macro-F1 of top-1 and of top-2."""
     sentences = []
-    for k, entry in enumerate(results["equal_f1"], start=1):
-        if entry is None:
-            sentences.append(f"at none of its importance factors JESA reaches the macro-F1 of top-{k}")
+    for equal in results.equal_f1:
+        if equal.jesa is None:
+            sentences.append(f"at none of its importance factors JESA reaches the macro-F1 of top-{equal.k}")
             continue
-        jesa = f"JESA (importance {entry['importance']:g}, {entry['f1']:.3f})"
-        spends = f"{entry['joules'] * 1e6:.1f} instead of {entry['topk_joules'] * 1e6:.1f} µJ a query"
-        sentences.append(f"at the macro-F1 of top-{k} ({entry['topk_f1']:.3f}) {jesa} spends {spends}")
+        topk, jesa = equal.topk, equal.jesa.figures
+        point = f"JESA (importance {equal.jesa.importance:g}, {jesa.macro_f1:.3f})"
+        spends = f"{jesa.joules_per_query * 1e6:.1f} instead of {topk.joules_per_query * 1e6:.1f} µJ a query"
+        sentences.append(f"at the macro-F1 of top-{equal.k} ({topk.macro_f1:.3f}) {point} spends {spends}")
     return "; ".join(sentences) + "."
 
 
-def _table(title: str, columns: Columns, methods: list[dict[str, Any]]) -> Table:
+def _table(title: str, columns: Columns[Row], rows: Sequence[Row]) -> Table:
     table = Table(title=title, title_justify="left")
     for column in columns:
         table.add_column(column, justify="left" if column == "method" else "right")
-    for method in methods:
-        table.add_row(*(cell(method) for cell in columns.values()))
+    for row in rows:
+        table.add_row(*(cell(row) for cell in columns.values()))
     return table
 
 
-def _html(columns: Columns, methods: list[dict[str, Any]]) -> str:
+def _html(columns: Columns[Row], rows: Sequence[Row], marked: Callable[[Row], bool]) -> str:
     head = "".join(f"<th>{escape(column)}</th>" for column in columns)
     body = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell(method))}</td>" for cell in columns.values()) + "</tr>"
-        for method in methods
+        ('<tr class="networked">' if marked(row) else "<tr>")
+        + "".join(f"<td>{escape(cell(row))}</td>" for cell in columns.values())
+        + "</tr>"
+        for row in rows
     )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _or_dash(form: str, value: float | None, scale: float = 1.0) -> str:
-    return "-" if value is None else form.format(value * scale)
+def or_dash(form: str, value: float | None) -> str:
+    """Return a value in a format, or a dash where nothing was measured."""
+    return "-" if value is None else form.format(value)

@@ -25,9 +25,9 @@ def folders(run_folder: Path, tmp_path: Path) -> list[Path]:
 
 
 def test_every_node_is_a_process_until_the_fleet_is_closed(tmp_path: Path, folders: list[Path]) -> None:
-    with NodeFleet(folders) as fleet:
-        assert len(processes_about(tmp_path)) == 4
-        assert len(set(fleet.addresses)) == 4
+    with NodeFleet(folders[:3]) as fleet:
+        assert len(processes_about(tmp_path)) == 3
+        assert len(set(fleet.addresses)) == 3
         assert all(0 < seconds < 60 for seconds in fleet.start_s)
     assert processes_about(tmp_path) == {}
 
@@ -39,7 +39,7 @@ def test_only_node_0_schedules_and_only_if_told_to(tmp_path: Path, folders: list
         assert f"serve {folders[0]} " in scheduler
         assert "--schedule jesa:0.3:2 --slot-ms 7" in scheduler
         with MeshClient(folders[1], fleet.addresses, policy=make_policy("jesa:0.3:2")) as client:
-            assert client.schedulers.liveliness.wait(1, 5)
+            assert client.schedulers.liveliness.wait_until(bool, 5)
             assert client.schedulers.liveliness.alive == {0}
             answer = client.predict(np.zeros((1, 1, 32, 32), np.uint8))
         assert answer.dispatched.decided_by == "jesa:0.3:2"
@@ -74,15 +74,15 @@ def test_an_error_while_nodes_run_leaves_none(tmp_path: Path, folders: list[Path
 
 
 def test_a_node_that_cannot_start_is_named_with_what_it_said(tmp_path: Path, folders: list[Path]) -> None:
-    (folders[1] / "manifest.json").write_text("{}", encoding="utf-8")
+    (folders[1] / "manifest.json").write_text("{", encoding="utf-8")
     with pytest.raises(MeshError, match=r"node 1 did not start: airmoe: .*manifest\.json is damaged"):
-        NodeFleet(folders)
+        NodeFleet(folders[:2])
     assert processes_about(tmp_path) == {}
 
 
 def test_nodes_that_are_not_ready_in_time_are_given_up(tmp_path: Path, folders: list[Path]) -> None:
     with pytest.raises(MeshError, match=r"node 0 did not start: it said nothing"):
-        NodeFleet(folders, start_timeout_s=0.01)
+        NodeFleet(folders[:2], start_timeout_s=0.01)
     assert processes_about(tmp_path) == {}
 
 

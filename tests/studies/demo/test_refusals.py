@@ -37,6 +37,5 @@ def test_the_usual_gate_over_ideal_links_is_what_the_demonstration_begins_with(
             central_epochs=1,
             ask_images=40,
             analog=analog,
-            say=lambda what, done, total: None,
         )
     assert not list(tmp_path.iterdir())

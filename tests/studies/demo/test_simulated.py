@@ -17,6 +17,7 @@ from airmoe.nn import (
 )
 from airmoe.radio import Analog
 from airmoe.scheduling import BestLink, TopK
+from airmoe.studies.demo.questions import Questions
 from airmoe.studies.demo.simulated import ask_simulated
 
 CLIENTS, IMAGES = 3, 7
@@ -29,22 +30,23 @@ def model() -> MixtureOfExperts:
     torch.manual_seed(0)
     gate = LinearGate(400, CLIENTS)
     torch.nn.init.normal_(gate.linear.weight)
-    extractor, experts = build_extractor("lenet5", 1, "group"), [MlpExpert(400, 10) for _ in range(CLIENTS)]
-    return MixtureOfExperts(extractor, MoeLayer(gate, experts))
+    layer = MoeLayer(gate, [MlpExpert(400, 10) for _ in range(CLIENTS)])
+    return MixtureOfExperts(build_extractor("lenet5", 1, "group"), layer)
 
 
 @pytest.fixture(scope="module")
-def asked(digits: ImageSet) -> tuple[torch.Tensor, np.ndarray]:
-    return torch.from_numpy(digits.test_images[:IMAGES]).float() / 255, digits.test_labels[:IMAGES]
+def questions(digits: ImageSet) -> Questions:
+    nothing: list[list[int]] = [[]] * CLIENTS
+    return Questions(digits.test_images[:IMAGES], digits.test_labels[:IMAGES], digits.class_names, nothing)
 
 
 def test_over_links_without_noise_answers_are_those_of_ideal_links(
-    model: MixtureOfExperts, asked: tuple[torch.Tensor, np.ndarray]
+    model: MixtureOfExperts, questions: Questions
 ) -> None:
     ideal = IdealRadioCarrier(Links.from_snr(10.0, Ofdma(subcarriers=6), CLIENTS))
-    expected = ask_simulated(model, TopK(1), ideal, *asked, CLIENTS)
+    expected = ask_simulated(model, TopK(1), ideal, questions)
     noiseless = LinkSnr(np.full((CLIENTS * IMAGES, CLIENTS), np.inf))
-    trial = ask_simulated(model, TopK(1), RadioCarrier(Analog()), *asked, CLIENTS, noiseless)
+    trial = ask_simulated(model, TopK(1), RadioCarrier(Analog()), questions, noiseless)
     assert trial.answer_Q.tolist() == expected.answer_Q.tolist()
     assert trial.requested_QE.tolist() == expected.requested_QE.tolist()
     remote_Q = ~trial.requested_QE[np.arange(CLIENTS * IMAGES), trial.client_Q]
@@ -53,12 +55,10 @@ def test_over_links_without_noise_answers_are_those_of_ideal_links(
     assert trial.bytes_Q.tolist() == (remote_Q * (400 + 10) * 4).tolist() == expected.bytes_Q.tolist()
 
 
-def test_every_query_meets_its_own_links(
-    model: MixtureOfExperts, asked: tuple[torch.Tensor, np.ndarray]
-) -> None:
+def test_every_query_meets_its_own_links(model: MixtureOfExperts, questions: Questions) -> None:
     snr_db_QE = np.random.default_rng(0).normal(size=(CLIENTS * IMAGES, CLIENTS))
     carrier = RadioCarrier(Analog())
-    trial = ask_simulated(model, BestLink(1), carrier, *asked, CLIENTS, LinkSnr(snr_db_QE))
+    trial = ask_simulated(model, BestLink(1), carrier, questions, LinkSnr(snr_db_QE))
     assert trial.requested_QE.argmax(axis=1).tolist() == snr_db_QE.argmax(axis=1).tolist()
     assert trial.client_Q.tolist() == np.repeat(range(CLIENTS), IMAGES).tolist()
     assert trial.image_Q.tolist() == [*range(IMAGES)] * CLIENTS

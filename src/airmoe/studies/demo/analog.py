@@ -2,39 +2,48 @@
 
 Every query meets Rayleigh links of its own, the same for every method; a link fades over its whole band.
 
-Shape suffixes: Q queries (one image each), T images, N clients, E experts, F features, C channels or classes,
-H height, W width.
+Shape suffixes: Q queries (one image each), T images, N clients, E experts, C channels or classes, H height,
+W width.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 
 from airmoe.data import as_pixels
 from airmoe.links import Links, LinkSnr, Ofdma, RayleighSnr, link_sequence
 from airmoe.links.snapshot import OWN_NODE_SNR_DB
 from airmoe.manifest import read_manifest
 from airmoe.mesh import MeshClient
+from airmoe.mesh.client import GateFunction
 from airmoe.mesh.networks import OnnxGate
-from airmoe.networked import ClientData, train_gate
 from airmoe.networked.config import NetworkedConfig
-from airmoe.nn import MixtureOfExperts, MoeLayer, RadioCarrier
+from airmoe.nn import MixtureOfExperts, RadioCarrier
 from airmoe.progress import Progress
 from airmoe.radio import Analog
 from airmoe.randomness import stream
+from airmoe.report.measured import (
+    AnalogMethodId,
+    AnalogMethodResult,
+    AnalogResults,
+    Figures,
+    SnrPoint,
+    SnrSweep,
+)
 from airmoe.runfolder import client_folders
-from airmoe.runs.checkpoint import MetricsRow
-from airmoe.runs.evaluation import outputs_in_batches
-from airmoe.runs.export import export_gate
 from airmoe.scheduling import BestLink, Policy, TopK
 from airmoe.seeding import torch_seeded
+from airmoe.studies.demo.agreement import batches_in_turn, refused_if_large
+from airmoe.studies.demo.asking import ask
+from airmoe.studies.demo.questions import Questions
 from airmoe.studies.demo.simulated import ask_simulated
-from airmoe.studies.demo.trials import Trial, ask
+from airmoe.studies.demo.training import AWARE_GATE
+from airmoe.studies.demo.trials import Trial
 
 MEAN_SNR_DB = -5.0
 """Mean SNR of the links in the mesh. At 10 dB hardly an answer is lost: there is nothing to gain."""
@@ -42,38 +51,41 @@ MEAN_SNR_DB = -5.0
 SWEEP_MEAN_SNR_DB = (-5.0, 0.0, 5.0, 10.0, 15.0, 20.0)
 """Mean SNRs of the curves."""
 
-NAIVE, AWARE, BEST_LINK, IDEAL = "naive, top-1", "channel-aware, top-1", "best link", "ideal links, top-1"
-
-GATE_FILE = "gate_channel_aware"
-"""Name of the gate's two files beside the usual gate's."""
-
 _NOISELESS_DB = 300.0
 
 
-def train_aware_mixture(
-    config: NetworkedConfig, naive: MixtureOfExperts, data: ClientData, run: Path, progress: Progress
-) -> tuple[MixtureOfExperts, list[MetricsRow]]:
-    """Return a mixture of the same extractor and experts under a channel-aware gate, and its metrics rows.
+@dataclass(frozen=True)
+class AnalogMethod:
+    """A method over analog links.
 
-    The gate is trained by stage 3 with the settings of the usual one, and written to ``shared/``.
-
-    Args:
-        config: the run.
-        naive: the trained mixture.
-        data: of all clients.
-        run: the run folder.
-        progress: told of every round.
+    Attributes:
+        id: by which its results are found.
+        label: its name on the screen.
+        model: the mixture in one process.
+        policy: who decides.
+        gate: the model's, in the mesh; None for the one that every client has.
+        links: "analog"; "ideal" for the ceiling, which is asked beforehand.
     """
-    config = config.model_copy(update={"gate": config.gate.model_copy(update={"channel_aware": True})})
-    features_TF = [outputs_in_batches(naive.extractor, images) for images in data.images_TCHW]
-    experts = list(naive.layer.experts)
-    gate, rows = train_gate(
-        "channel-aware gate", config, naive.extractor, experts, features_TF, data, progress=progress
-    )
-    mixture = MixtureOfExperts(naive.extractor, MoeLayer(gate, experts)).eval()
-    save_file(gate.state_dict(), run / "shared" / f"{GATE_FILE}.safetensors")
-    export_gate(gate, features_TF[0][:32], len(experts), run / "shared" / f"{GATE_FILE}.onnx")
-    return mixture, rows
+
+    id: AnalogMethodId
+    label: str
+    model: MixtureOfExperts
+    policy: Policy
+    gate: GateFunction | None = None
+    links: Literal["analog", "ideal"] = "analog"
+
+    def result(
+        self, figures: Figures, mean_snr_db: float | None = None, macro_f1_simulated: float | None = None
+    ) -> AnalogMethodResult:
+        """Return what the report shows of it."""
+        return AnalogMethodResult(
+            id=self.id,
+            label=self.label,
+            links=self.links,
+            figures=figures,
+            mean_snr_db=mean_snr_db,
+            macro_f1_simulated=macro_f1_simulated,
+        )
 
 
 class AnalogComparison:
@@ -83,10 +95,8 @@ class AnalogComparison:
         config: the run; its radio prices the airtime.
         naive: the trained mixture.
         aware: the same under a channel-aware gate.
-        run: the run folder, with the gate that `train_aware_mixture` wrote.
-        images_TCHW: uint8, what is asked.
-        labels_T: int64, the classes.
-        holds: for each client the classes in its data.
+        run: the run folder, with both gates.
+        questions: what is asked.
     """
 
     def __init__(
@@ -95,122 +105,129 @@ class AnalogComparison:
         naive: MixtureOfExperts,
         aware: MixtureOfExperts,
         run: Path,
-        images_TCHW: NDArray[np.uint8],
-        labels_T: NDArray[np.int64],
-        holds: list[list[int]],
+        questions: Questions,
     ) -> None:
-        self._seed, self._clients = config.seed, config.data.clients
-        self._images, self._labels, self._holds = images_TCHW, labels_T, holds
+        self._seed, self._questions, self._clients = config.seed, questions, questions.clients
         power_w, subcarrier_hz = config.links.power_w, config.links.subcarrier_hz
         self._radio = Ofdma(subcarriers=1, subcarrier_hz=subcarrier_hz, power_w=power_w)
         process, random = RayleighSnr(MEAN_SNR_DB), stream(config.seed, "analog links")
-        self._links_T = link_sequence(process, self._clients, self._radio, len(labels_T), random)
-        manifest = read_manifest(client_folders(run)[0])
-        self._classes = len(manifest.classes)
-        self._aware_gate = OnnxGate(run / "shared" / f"{GATE_FILE}.onnx", manifest.layer(1), sees_snr=True)
-        top, best_link = TopK(1), BestLink(1)
-        self._methods: dict[str, tuple[MixtureOfExperts, Policy]] = {
-            NAIVE: (naive, top),
-            AWARE: (aware, top),
-            BEST_LINK: (naive, best_link),
-        }
+        images = len(questions.labels_T)
+        self._links_T = link_sequence(process, self._clients, self._radio, images, random)
+        (layer,) = read_manifest(client_folders(run)[0]).layers
+        aware_gate = OnnxGate(run / "shared" / f"{AWARE_GATE}.onnx", layer, sees_snr=True)
+        self._naive = AnalogMethod("naive-top1", "naive, top-1", naive, TopK(1))
+        self._aware = AnalogMethod("aware-top1", "channel-aware, top-1", aware, TopK(1), aware_gate)
+        self._methods = (
+            self._naive,
+            self._aware,
+            AnalogMethod("best-link", "best link", naive, BestLink(1)),
+            AnalogMethod("ideal-top1", "ideal links, top-1", naive, TopK(1), links="ideal"),
+        )
 
-    def largest_difference(self, clients: Sequence[MeshClient], batch: int = 45) -> float:
+    def mesh_minus_simulation(self, clients: Sequence[MeshClient]) -> float:
         """Return the largest difference between class probabilities from the mesh and from one process.
 
         No two receivers have the same noise. So here features arrive without any, while the gate sees the
-        links of an image. Each client asks batches of the images in turn.
+        links of an image.
+
+        Args:
+            clients: over analog links; they ask in turn.
+
+        Raises:
+            MeshError: it is too large.
+        """
+        method, worst = self._aware, 0.0
+        model, policy = method.model, method.policy
+        noiseless = Links.from_snr(_NOISELESS_DB, self._radio, self._clients)
+        for client, first, part_TCHW in batches_in_turn(clients, self._questions.images_TCHW):
+            seen, source_T = self._links_T[first], np.full(len(part_TCHW), client.manifest.node)
+            snr = LinkSnr(seen.snr_db(source_T))
+            with torch.no_grad():
+                expected = model(torch.from_numpy(as_pixels(part_TCHW)), source_T, snr=snr, policy=policy)
+            links = noiseless.with_observed(seen)
+            answered = client.predict(part_TCHW, policy=policy, gate=method.gate, links=links)
+            worst = max(worst, float(np.abs(answered.probability_TC - expected.y_TC.numpy()).max()))
+        return refused_if_large(worst)
+
+    def ask_mesh(self, clients: Sequence[MeshClient], progress: Progress) -> dict[AnalogMethodId, Trial]:
+        """Return, by the id of the method, what the mesh answers over analog links.
 
         Args:
             clients: over analog links.
-            batch: images in a query.
+            progress: told after every query.
         """
-        model, policy = self._methods[AWARE]
-        worst = 0.0
-        noiseless = Links.from_snr(_NOISELESS_DB, self._radio, self._clients)
-        for index, start in enumerate(range(0, len(self._images), batch)):
-            client, seen = clients[index % len(clients)], self._links_T[start]
-            part = self._images[start : start + batch]
-            source_T = np.full(len(part), client.manifest.node)
-            with torch.no_grad():
-                snr = LinkSnr(seen.snr_db(source_T))
-                expected = model(
-                    torch.from_numpy(as_pixels(part)), source_T, snr=snr, policy=policy
-                ).y_TC.numpy()
-            links = noiseless.with_observed(seen)
-            answer = client.predict(part, policy=policy, gate=self._aware_gate, links=links)
-            worst = max(worst, float(np.abs(answer.probability_TC - expected).max()))
-        return worst
-
-    def ask_mesh(
-        self, clients: Sequence[MeshClient], progress: Callable[[str], Callable[[int], None]]
-    ) -> dict[str, Trial]:
-        """Ask the mesh by every method.
-
-        Args:
-            clients: over analog links, with the usual gate; their policies are replaced.
-            progress: method to what is called with the number of queries done.
-        """
-        usual, trials = [client.gate for client in clients], {}
-        for name, (_, policy) in self._methods.items():
-            for client, gate in zip(clients, usual, strict=True):
-                client.policy, client.gate = policy, self._aware_gate if name == AWARE else gate
-            done = progress(name)
-            trials[name] = ask(
-                clients, self._images, self._labels, links_of=self._links_T.__getitem__, after_query=done
+        return {
+            method.id: ask(
+                clients,
+                self._questions,
+                policy=method.policy,
+                gate=method.gate,
+                links_T=self._links_T,
+                activity=f"ask: {method.label}",
+                progress=progress,
             )
-        for client, gate in zip(clients, usual, strict=True):
-            client.gate = gate
-        return trials
+            for method in self._methods
+            if method.links == "analog"
+        }
 
-    def results(self, asked: dict[str, Trial], difference: float, ideal: Trial) -> dict[str, Any]:
+    def results(
+        self, trials: Mapping[AnalogMethodId, Trial], difference: float, ideal: Figures
+    ) -> AnalogResults:
         """Return what the report shows, with the same and more links simulated in one process.
 
         Args:
-            asked: what `ask_mesh` returned.
-            difference: what `largest_difference` returned.
-            ideal: the usual gate's answers over ideal links, the ceiling.
+            trials: what `ask_mesh` returned.
+            difference: what `mesh_minus_simulation` returned.
+            ideal: of the usual gate's answers over ideal links, the ceiling.
         """
-        snr_db_NTE, methods = self._snr_db_NTE(), list[dict[str, Any]]()
-        for name, trial in asked.items():
-            own_QE = trial.client_Q[:, np.newaxis] == np.arange(self._clients)
-            used_db = snr_db_NTE[trial.client_Q, trial.image_Q][trial.requested_QE & ~own_QE]
-            mean_snr_db = float(used_db.mean()) if used_db.size else None
-            simulated = self._simulated(name, snr_db_NTE).summary(self._classes, self._holds)
-            beside = {"mean_snr_db": mean_snr_db, "macro_f1_simulated": simulated["macro_f1"]}
-            methods.append({"name": name} | trial.summary(self._classes, self._holds) | beside)
-        ceiling = {"name": IDEAL} | ideal.summary(self._classes, self._holds)
-        # Joules over ideal links have another price.
-        methods.append(ceiling | dict.fromkeys(("joules_per_query", "mean_snr_db", "macro_f1_simulated")))
-        return {
-            "mean_snr_db": MEAN_SNR_DB,
-            "methods": methods,
-            "sweep": {name: self._sweep(name, snr_db_NTE - MEAN_SNR_DB) for name in (AWARE, NAIVE)},
-            "mesh_minus_simulation": difference,
-        }
+        snr_db_NTE = self._snr_db_NTE()
+        return AnalogResults(
+            mean_snr_db=MEAN_SNR_DB,
+            methods=tuple(
+                method.result(ideal)
+                if method.links == "ideal"
+                else self._result(method, trials[method.id], snr_db_NTE)
+                for method in self._methods
+            ),
+            sweeps=tuple(
+                self._sweep(method, snr_db_NTE - MEAN_SNR_DB) for method in (self._aware, self._naive)
+            ),
+            mesh_minus_simulation=difference,
+        )
 
-    def _sweep(self, name: str, fade_db_NTE: NDArray[np.float64]) -> list[dict[str, Any]]:
+    def _result(
+        self, method: AnalogMethod, trial: Trial, snr_db_NTE: NDArray[np.float64]
+    ) -> AnalogMethodResult:
+        own_QE = trial.client_Q[:, np.newaxis] == np.arange(self._clients)
+        used_db = snr_db_NTE[trial.client_Q, trial.image_Q][trial.requested_QE & ~own_QE]
+        return method.result(
+            trial.figures(self._questions.classes, self._questions.holds),
+            mean_snr_db=float(used_db.mean()) if used_db.size else None,
+            macro_f1_simulated=self._simulated(method, snr_db_NTE).macro_f1,
+        )
+
+    def _sweep(self, method: AnalogMethod, fade_db_NTE: NDArray[np.float64]) -> SnrSweep:
         """Return a method's figures in one process as the mean SNR grows; the fades are the same."""
-        return [
-            {"mean_snr_db": mean_snr_db}
-            | self._simulated(name, fade_db_NTE + mean_snr_db).summary(self._classes, self._holds)
-            for mean_snr_db in SWEEP_MEAN_SNR_DB
-        ]
+        return SnrSweep(
+            method=method.id,
+            points=tuple(
+                SnrPoint(mean_snr_db=mean_snr_db, figures=self._simulated(method, fade_db_NTE + mean_snr_db))
+                for mean_snr_db in SWEEP_MEAN_SNR_DB
+            ),
+        )
 
-    def _simulated(self, name: str, snr_db_NTE: NDArray[np.float64]) -> Trial:
-        model, policy = self._methods[name]
+    def _simulated(self, method: AnalogMethod, snr_db_NTE: NDArray[np.float64]) -> Figures:
         seen_db_NTE, own = snr_db_NTE.copy(), np.arange(self._clients)
         seen_db_NTE[own, :, own] = OWN_NODE_SNR_DB
         with torch_seeded(self._seed, "simulated noise"):
-            return ask_simulated(
-                model,
-                policy,
+            trial = ask_simulated(
+                method.model,
+                method.policy,
                 RadioCarrier(Analog(), radio=self._radio),
-                torch.from_numpy(as_pixels(self._images)),
-                self._labels,
-                self._clients,
+                self._questions,
                 LinkSnr(seen_db_NTE.reshape(-1, self._clients)),
             )
+        return trial.figures(self._questions.classes, self._questions.holds)
 
     def _snr_db_NTE(self) -> NDArray[np.float64]:
         """The SNR that each client has to each expert while it asks about each image."""

@@ -16,6 +16,7 @@ from airmoe.networked.fedce import Network
 from airmoe.nn import MixtureOfExperts
 from airmoe.runs.evaluation import outputs_in_batches
 from airmoe.scheduling import Policy
+from airmoe.studies.demo.questions import Questions
 from airmoe.studies.demo.trials import Trial
 
 BYTES_PER_VALUE = 4
@@ -25,9 +26,7 @@ def ask_simulated(
     model: MixtureOfExperts,
     policy: Policy,
     carrier: Carrier[torch.Tensor, torch.Tensor],
-    images_TCHW: torch.Tensor,
-    labels_T: NDArray[np.int64],
-    clients: int,
+    questions: Questions,
     snr: LinkSnr | None = None,
 ) -> Trial:
     """Have every client ask all images over simulated links.
@@ -40,18 +39,17 @@ def ask_simulated(
         model: the mixture.
         policy: decides.
         carrier: transports and prices.
-        images_TCHW: float32 in [0, 1].
-        labels_T: int64, the classes.
-        clients: how many ask; client i is node i.
+        questions: what every client asks; client i is node i.
         snr: of each query's links, the images of client 0 first; default that of the carrier's links.
     """
     model.eval()
+    clients, images = questions.clients, len(questions.labels_T)
     answers, requests, energies, own_weights = [], [], [], []
-    client_Q = np.repeat(np.arange(clients), len(labels_T))
-    features_TF = outputs_in_batches(model.extractor, images_TCHW)
+    client_Q = np.repeat(np.arange(clients), images)
+    features_TF = outputs_in_batches(model.extractor, questions.pixels_TCHW)
     for query_I in np.split(np.arange(len(client_Q)), 1 if policy.joint else clients):
         source_I = client_Q[query_I]
-        features_IF = features_TF.repeat(len(query_I) // len(labels_T), 1)
+        features_IF = features_TF.repeat(len(query_I) // images, 1)
         with torch.no_grad():
             output = model.layer(
                 features_IF,
@@ -68,8 +66,7 @@ def ask_simulated(
     requested_QE = np.concatenate(requests)
     remote_Q = requested_QE.sum(axis=1) - requested_QE[np.arange(len(client_Q)), client_Q]
     return _untimed(
-        labels_T,
-        clients,
+        questions,
         answer_Q=np.concatenate(answers),
         requested_QE=requested_QE,
         own_weight_Q=np.concatenate(own_weights),
@@ -78,30 +75,29 @@ def ask_simulated(
     )
 
 
-def ask_one_network(
-    network: Network, images_TCHW: torch.Tensor, labels_T: NDArray[np.int64], clients: int
-) -> Trial:
+def ask_one_network(network: Network, questions: Questions) -> Trial:
     """Have every client answer all images with its own copy of one network: nothing is sent."""
-    answer_T = outputs_in_batches(network, images_TCHW).argmax(dim=1).numpy()
-    queries = clients * len(labels_T)
+    answer_T = outputs_in_batches(network, questions.pixels_TCHW).argmax(dim=1).numpy()
+    clients, images = questions.clients, len(questions.labels_T)
+    queries = clients * images
     return _untimed(
-        labels_T,
-        clients,
+        questions,
         answer_Q=np.tile(answer_T, clients),
-        requested_QE=np.repeat(np.eye(clients, dtype=np.bool_), len(labels_T), axis=0),
+        requested_QE=np.repeat(np.eye(clients, dtype=np.bool_), images, axis=0),
         own_weight_Q=np.ones(queries),
         energy_j_Q=np.zeros(queries),
         bytes_Q=np.zeros(queries, np.int64),
     )
 
 
-def _untimed(labels_T: NDArray[np.int64], clients: int, **figures: NDArray[Any]) -> Trial:
+def _untimed(questions: Questions, **figures: NDArray[Any]) -> Trial:
     """Return the trial of every client asking all images in order, with nothing timed and nothing lost."""
-    queries = clients * len(labels_T)
+    clients, images = questions.clients, len(questions.labels_T)
+    queries = clients * images
     return Trial(
-        client_Q=np.repeat(np.arange(clients), len(labels_T)),
-        image_Q=np.tile(np.arange(len(labels_T)), clients),
-        label_Q=np.tile(labels_T, clients),
+        client_Q=np.repeat(np.arange(clients), images),
+        image_Q=np.tile(np.arange(images), clients),
+        label_Q=np.tile(questions.labels_T, clients),
         latency_s_Q=np.full(queries, np.nan),
         rerouted_Q=np.zeros(queries, np.bool_),
         degraded_Q=np.zeros(queries, np.bool_),

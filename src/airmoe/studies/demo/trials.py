@@ -1,26 +1,16 @@
-"""Asking held-out images and measuring what comes back.
+"""What came back to queries, and the figures of it.
 
 Shape suffixes: Q queries (one image each), N clients, E experts, C classes.
 """
 
-import itertools
-import logging
-import threading
-import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from airmoe.errors import MeshError
-from airmoe.links import Links
-from airmoe.mesh import Answer, MeshClient
+from airmoe.report.measured import Figures
 from airmoe.runs.evaluation import class_f1
-
-_log = logging.getLogger("airmoe.studies")
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +28,7 @@ class Trial:
         bytes_Q: int64, bytes of requests and replies as framed.
         latency_s_Q: float64, seconds; NaN where nothing was timed.
         rerouted_Q: bool, routed again around a lost expert.
-        degraded_Q: bool, answered by the client's own expert as the last resort.
+        degraded_Q: bool, an expert that was wanted did not answer.
         fallback_Q: bool, decided by another policy than was asked, since no scheduler decided.
     """
 
@@ -81,121 +71,32 @@ class Trial:
         own_Q = self.requested_QE[np.arange(len(self.client_Q)), self.client_Q]
         return float(own_Q[of_Q].sum() / max(self.requested_QE[of_Q].sum(), 1))
 
-    def summary(self, classes: int, holds: list[list[int]]) -> dict[str, Any]:
-        """Return the figures that the report shows; macro-F1 is the mean over clients."""
+    def figures(self, classes: int, holds: Sequence[Sequence[int]]) -> Figures:
+        """Return the figures that the report shows; macro-F1 is the mean over clients.
+
+        Args:
+            classes: the number of classes.
+            holds: for each client the classes in its data.
+        """
         own_class_Q = np.array(
             [label in holds[client] for client, label in zip(self.client_Q, self.label_Q, strict=True)]
         )
         f1_N = np.nanmean(self.f1_NC(classes), axis=1)
-        timed = self.latency_s_Q[~np.isnan(self.latency_s_Q)] * 1e3
-        return {
-            "macro_f1": float(np.nanmean(f1_N)),
-            "macro_f1_by_client": f1_N.tolist(),
-            "local_share": self.local_share(),
-            "local_share_own_classes": self.local_share(own_class_Q),
-            "local_weight": float(self.own_weight_Q.mean()),
-            "experts_per_query": float(self.requested_QE.sum(axis=1).mean()),
-            "bytes_per_query": float(self.bytes_Q.mean()),
-            "joules_per_query": float(self.energy_j_Q.mean()),
-            "latency_p50_ms": float(np.percentile(timed, 50)) if timed.size else None,
-            "latency_p99_ms": float(np.percentile(timed, 99)) if timed.size else None,
-            "rerouted_share": float(self.rerouted_Q.mean()),
-            "degraded_share": float(self.degraded_Q.mean()),
-            "fallback_share": float(self.fallback_Q.mean()),
-            "failed_queries": int((self.answer_Q < 0).sum()),
-            "queries": len(self.client_Q),
-        }
-
-
-def ask(
-    clients: Sequence[MeshClient],
-    images_TCHW: NDArray[np.uint8],
-    labels_T: NDArray[np.int64],
-    *,
-    together: bool = False,
-    links_of: Callable[[int], Links | None] = lambda image: None,
-    after_query: Callable[[int], None] = lambda query: None,
-) -> Trial:
-    """Have every client ask all images, one image per query; return the queries in the order they began.
-
-    Each client begins at another image, so that neighbouring queries are about different ones.
-
-    Args:
-        clients: who asks; each with its policy.
-        images_TCHW: uint8 images.
-        labels_T: int64, their classes.
-        together: the clients ask at the same time, each one query after the other; else they take turns.
-        links_of: the links that a query about the image of this number meets; None for the client's own.
-        after_query: called with the number of queries done so far.
-    """
-    done, stopped = itertools.count(1), threading.Event()
-
-    def query(client: int, step: int) -> _Query:
-        image = (step + client * len(labels_T) // len(clients)) % len(labels_T)
-        begin_s = time.monotonic()
-        answer: Answer | None = None
-        try:
-            answer = clients[client].predict(images_TCHW[image][None], links=links_of(image))
-        except MeshError as error:
-            _log.warning("a query failed: %s", error)
-        after_query(next(done))
-        elapsed_s = time.monotonic() - begin_s
-        asker = clients[client]
-        return _Query(begin_s, elapsed_s, asker.manifest.node, image, asker.policy.name, answer)
-
-    def queries_of(client: int) -> list[_Query]:
-        try:
-            return [query(client, step) for step in range(len(labels_T)) if not stopped.is_set()]
-        except BaseException:
-            stopped.set()
-            raise
-
-    if together:
-        with ThreadPoolExecutor(len(clients)) as pool:
-            try:
-                queries = list(itertools.chain.from_iterable(pool.map(queries_of, range(len(clients)))))
-            finally:
-                stopped.set()  # after Ctrl-C nobody asks on
-        queries.sort(key=lambda query: query.begin_s)
-    else:
-        queries = [query(client, step) for step in range(len(labels_T)) for client in range(len(clients))]
-    return _trial(queries, labels_T, clients[0].layer.spec.experts)
-
-
-class _Query(NamedTuple):
-    begin_s: float
-    elapsed_s: float
-    client: int
-    image: int
-    policy: str
-    answer: Answer | None
-
-
-def _trial(queries: Sequence[_Query], labels_T: NDArray[np.int64], experts: int) -> Trial:
-    trial = Trial(
-        client_Q=np.array([query.client for query in queries]),
-        image_Q=np.array([query.image for query in queries]),
-        label_Q=labels_T[[query.image for query in queries]],
-        answer_Q=np.full(len(queries), -1),
-        requested_QE=np.zeros((len(queries), experts), np.bool_),
-        own_weight_Q=np.zeros(len(queries)),
-        energy_j_Q=np.zeros(len(queries)),
-        bytes_Q=np.zeros(len(queries), np.int64),
-        latency_s_Q=np.array([query.elapsed_s for query in queries]),
-        rerouted_Q=np.zeros(len(queries), np.bool_),
-        degraded_Q=np.zeros(len(queries), np.bool_),
-        fallback_Q=np.zeros(len(queries), np.bool_),
-    )
-    for row, query in enumerate(queries):
-        if query.answer is None:
-            continue
-        dispatched = query.answer.dispatched
-        trial.answer_Q[row] = query.answer.probability_TC[0].argmax()
-        trial.requested_QE[row] = dispatched.requested_TE[0]
-        trial.own_weight_Q[row] = query.answer.weights_TE[0, query.client]
-        trial.energy_j_Q[row] = dispatched.energy_j_T[0]
-        trial.bytes_Q[row] = query.answer.sent_bytes + query.answer.received_bytes
-        trial.rerouted_Q[row] = dispatched.rerouted_T[0]
-        trial.degraded_Q[row] = dispatched.degraded_T[0]
-        trial.fallback_Q[row] = dispatched.decided_by != query.policy
-    return trial
+        timed_ms = self.latency_s_Q[~np.isnan(self.latency_s_Q)] * 1e3
+        return Figures(
+            macro_f1=float(np.nanmean(f1_N)),
+            macro_f1_by_client=tuple(f1_N.tolist()),
+            local_share=self.local_share(),
+            local_share_own_classes=self.local_share(own_class_Q),
+            local_weight=float(self.own_weight_Q.mean()),
+            experts_per_query=float(self.requested_QE.sum(axis=1).mean()),
+            bytes_per_query=float(self.bytes_Q.mean()),
+            joules_per_query=float(self.energy_j_Q.mean()),
+            latency_p50_ms=float(np.percentile(timed_ms, 50)) if timed_ms.size else None,
+            latency_p99_ms=float(np.percentile(timed_ms, 99)) if timed_ms.size else None,
+            rerouted_share=float(self.rerouted_Q.mean()),
+            degraded_share=float(self.degraded_Q.mean()),
+            fallback_share=float(self.fallback_Q.mean()),
+            failed_queries=int((self.answer_Q < 0).sum()),
+            queries=len(self.client_Q),
+        )

@@ -1,0 +1,65 @@
+"""The held-out images that every client asks.
+
+Shape suffixes: T images, C channels, H height, W width.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from airmoe.data import ImageSet, as_pixels
+from airmoe.randomness import stream
+
+
+@dataclass(frozen=True, eq=False)
+class Questions:
+    """What is asked, and what is known about it.
+
+    Attributes:
+        images_TCHW: uint8.
+        labels_T: int64, their classes.
+        class_names: of all classes.
+        holds: for each client the classes in its data.
+    """
+
+    images_TCHW: NDArray[np.uint8]
+    labels_T: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    holds: Sequence[Sequence[int]]
+
+    @property
+    def classes(self) -> int:
+        """The number of classes."""
+        return len(self.class_names)
+
+    @property
+    def clients(self) -> int:
+        """The number of clients."""
+        return len(self.holds)
+
+    @property
+    def pixels_TCHW(self) -> Tensor:
+        """The images, float32 in [0, 1]."""
+        return torch.from_numpy(as_pixels(self.images_TCHW))
+
+
+def draw_questions(images: ImageSet, holds: Sequence[Sequence[int]], most: int, seed: int) -> Questions:
+    """Return at most so many held-out images, a seeded draw if there are more."""
+    drawn = stream(seed, "asked images").permutation(len(images.test_labels))[:most]
+    return Questions(images.test_images[drawn], images.test_labels[drawn], images.class_names, holds)
+
+
+def save_samples(questions: Questions, folder: Path) -> None:
+    """Save one image of each class, to try ``airmoe predict`` on."""
+    folder.mkdir()
+    for label in np.unique(questions.labels_T):
+        image_CHW = questions.images_TCHW[np.flatnonzero(questions.labels_T == label)[0]]
+        pixels = image_CHW[0] if len(image_CHW) == 1 else image_CHW.transpose(1, 2, 0)
+        name = "".join(letter if letter.isalnum() else "-" for letter in questions.class_names[label])
+        Image.fromarray(pixels).save(folder / f"{name}.png")

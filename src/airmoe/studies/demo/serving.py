@@ -1,0 +1,100 @@
+"""Node processes serve a run while its clients ask; two of the nodes die."""
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from airmoe.nn import MixtureOfExperts
+from airmoe.progress import Progress
+from airmoe.report.measured import AnalogResults, MethodId
+from airmoe.report.results import Kills, NodeProcesses
+from airmoe.runfolder import client_folders
+from airmoe.studies.demo.agreement import mesh_minus_simulation
+from airmoe.studies.demo.analog import AnalogComparison
+from airmoe.studies.demo.asking import ask_by_every_method, connected_clients
+from airmoe.studies.demo.fleet import NodeFleet
+from airmoe.studies.demo.kills import kill_two
+from airmoe.studies.demo.methods import Method
+from airmoe.studies.demo.questions import Questions
+from airmoe.studies.demo.steps import StepClock
+from airmoe.studies.demo.trials import Trial
+
+
+@dataclass(frozen=True, eq=False)
+class Served:
+    """What came of it.
+
+    Attributes:
+        trials: the answers by each method, by its id.
+        difference: the largest between the mesh and the same mixture in one process.
+        analog: the comparison over analog links; None where there is none.
+        kills: what happened around the kills.
+        nodes: the node processes.
+    """
+
+    trials: dict[MethodId, Trial]
+    difference: float
+    analog: AnalogResults | None
+    kills: Kills
+    nodes: NodeProcesses
+
+
+def serve_and_ask(
+    run: Path,
+    model: MixtureOfExperts,
+    questions: Questions,
+    methods: Sequence[Method],
+    comparison: AnalogComparison | None,
+    *,
+    seed: int,
+    clock: StepClock,
+    progress: Progress,
+) -> Served:
+    """Serve a run from a process per node, ask by every method, and kill two nodes.
+
+    Args:
+        run: the run folder.
+        model: the mixture that it holds.
+        questions: what every client asks.
+        methods: the table.
+        comparison: over analog links; None for none.
+        seed: the run's seed.
+        clock: times each step.
+        progress: told after every query.
+
+    Raises:
+        MeshError: a node does not start, or the mesh answers other than the same mixture in one process.
+    """
+    routed = next(method for method in methods if method.id == "moe-top1")
+    scheduled = next(method for method in methods if method.policy.joint)
+    with contextlib.ExitStack() as open_:
+        with clock.step("start the nodes"):
+            fleet = open_.enter_context(NodeFleet(client_folders(run), schedule=scheduled.policy.name))
+            clients = open_.enter_context(connected_clients(run, fleet.addresses))
+        difference = mesh_minus_simulation(clients, model, questions.images_TCHW)
+        with clock.step("ask the mesh"):
+            trials = ask_by_every_method(clients, questions, methods, progress)
+        nodes = NodeProcesses(memory_mb=tuple(fleet.memory_mb()), all_serving_s=max(fleet.start_s))
+        if comparison is not None:
+            with (
+                clock.step("ask over analog links"),
+                connected_clients(run, fleet.addresses, "analog", seed) as noisy,
+            ):
+                noisy_difference = comparison.mesh_minus_simulation(noisy)
+                over_analog = comparison.ask_mesh(noisy, progress)
+        with clock.step("kill two nodes"):
+            kills = kill_two(
+                clients,
+                fleet,
+                trials[routed.id],
+                questions,
+                policy=routed.policy,
+                seed=seed,
+                progress=progress,
+            )
+    analog = None
+    if comparison is not None:
+        ideal = trials[routed.id].figures(questions.classes, questions.holds)
+        analog = comparison.results(over_analog, noisy_difference, ideal)
+    return Served(trials, difference, analog, kills, nodes)
