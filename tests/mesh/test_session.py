@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from airmoe.errors import AddressError
-from airmoe.mesh import open_session, parse_address
+from airmoe.mesh import close_session, open_session, parse_address
 from tests.mesh.ports import free_address
 
 
@@ -113,3 +113,31 @@ def test_a_closed_session_frees_its_port() -> None:
     address = free_address()
     open_session(address).close()
     open_session(address).close()
+
+
+class Sending:
+    """A session through which another thread sends for so many attempts at closing it, as Zenoh tells it."""
+
+    def __init__(self, attempts: int) -> None:
+        self.attempts = attempts
+
+    def is_closed(self) -> bool:
+        return self.attempts < 0
+
+    def close(self) -> None:
+        self.attempts -= 1
+        if self.attempts >= 0:
+            raise RuntimeError("Already borrowed")
+
+
+def test_a_session_is_closed_once_no_other_thread_sends_through_it() -> None:
+    session = Sending(3)
+    close_session(session)  # type: ignore[arg-type]
+    assert session.is_closed()
+
+
+def test_a_session_may_be_closed_twice(address: str) -> None:
+    session = open_session(address)
+    close_session(session)
+    close_session(session)
+    assert session.is_closed()

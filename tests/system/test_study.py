@@ -335,7 +335,7 @@ def test_what_is_wrong_is_one_line_that_names_it(
 def test_without_matplotlib_it_says_what_to_install() -> None:
     told = ended(*STUDY, "--smoke", program=WITHOUT_MATPLOTLIB)
     assert told.returncode == 2
-    assert told.stderr == "airmoe: this command needs matplotlib; install with: pip install matplotlib\n"
+    assert told.stderr == "airmoe: this command needs matplotlib; install with: pip install 'matplotlib'\n"
 
 
 GATING_FIGURES = (

@@ -4,6 +4,14 @@ from airmoe.mesh.answer import Answer
 from airmoe.mesh.client import MeshClient
 from airmoe.mesh.node import Node
 from airmoe.mesh.run_links import simulated_links
-from airmoe.mesh.session import open_session, parse_address
+from airmoe.mesh.session import close_session, open_session, parse_address
 
-__all__ = ["Answer", "MeshClient", "Node", "open_session", "parse_address", "simulated_links"]
+__all__ = [
+    "Answer",
+    "MeshClient",
+    "Node",
+    "close_session",
+    "open_session",
+    "parse_address",
+    "simulated_links",
+]

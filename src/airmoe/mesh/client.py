@@ -28,7 +28,7 @@ from airmoe.mesh.networks import OnnxNetwork, expert_of, gate_of
 from airmoe.mesh.run_links import simulated_links
 from airmoe.mesh.scheduled_policy import ScheduledPolicy, SoleSourcePolicy
 from airmoe.mesh.schedulers import Schedulers
-from airmoe.mesh.session import open_session
+from airmoe.mesh.session import close_session, open_session
 from airmoe.randomness import stream
 from airmoe.runfolder import checked_file
 from airmoe.scheduling import Cost, Policy, Slot, TopK
@@ -120,7 +120,8 @@ class MeshClient:
         self._source: LinkSource = links
         with ExitStack() as open_:  # closes what is open where a later step fails
             if session is None:
-                session = open_.enter_context(open_session(connect=connect))
+                session = open_session(connect=connect)
+                open_.callback(close_session, session)
             self.schedulers = Schedulers(session, manifest, gate.layer)
             open_.callback(self.schedulers.close)
             self.layer = MeshLayer(session, manifest, gate.layer, own, wire_type, self.transmission, noise)

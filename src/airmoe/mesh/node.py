@@ -26,7 +26,7 @@ from airmoe.mesh.networks import OnnxNetwork, expert_of
 from airmoe.mesh.queries import refuse
 from airmoe.mesh.run_links import simulated_links
 from airmoe.mesh.scheduler import Scheduler
-from airmoe.mesh.session import open_session
+from airmoe.mesh.session import close_session, open_session
 from airmoe.mesh.slot_decision import SlotDecision
 from airmoe.mesh.slot_queue import LONGEST_SLOT_MS
 from airmoe.scheduling import Policy
@@ -103,7 +103,8 @@ class Node:
         self._counting = threading.Lock()
         self._requests: queue.Queue[_Request | None] = queue.Queue(QUEUE_LIMIT)
         with ExitStack() as open_:  # closes what is open where a later step fails
-            session = open_.enter_context(open_session(listen, connect))
+            session = open_session(listen, connect)
+            open_.callback(close_session, session)
             worker = threading.Thread(target=self._work, name="airmoe experts", daemon=True)
             worker.start()
             open_.callback(worker.join)

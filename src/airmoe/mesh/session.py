@@ -6,6 +6,7 @@ Until mutual TLS is there, only loopback addresses are accepted.
 import ipaddress
 import json
 import socket
+import time
 from collections.abc import Sequence
 
 import zenoh
@@ -15,6 +16,9 @@ from airmoe.mesh.frame import MAX_FRAME_BYTES
 
 LEASE_MS = 1500
 """A node that says nothing for this long is taken for dead."""
+
+CLOSING_S = 5.0
+"""How long closing waits for a thread that still sends."""
 
 
 def parse_address(address: str) -> tuple[str, int]:
@@ -76,6 +80,21 @@ def open_session(listen: str | None = None, connect: Sequence[str] = ()) -> zeno
         return zenoh.open(config)
     except zenoh.ZError as error:
         raise AddressError(f"cannot open a session on {listen or connect}: {error}") from None
+
+
+def close_session(session: zenoh.Session) -> None:
+    """Close a session, as soon as no other thread sends through it: Zenoh refuses to while one does.
+
+    A send to a node that stopped reading ends after `LEASE_MS`.
+    """
+    end_s = time.monotonic() + CLOSING_S
+    while not session.is_closed():
+        try:
+            session.close()
+        except RuntimeError:
+            if time.monotonic() >= end_s:
+                raise
+            time.sleep(0.01)
 
 
 def _endpoint(address: str) -> str:

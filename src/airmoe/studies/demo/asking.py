@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from airmoe.errors import MeshError
 from airmoe.links import Links
 from airmoe.manifest import MeshTransmission
-from airmoe.mesh import Answer, MeshClient, open_session
+from airmoe.mesh import Answer, MeshClient, close_session, open_session
 from airmoe.mesh.client import GateFunction
 from airmoe.progress import Progress, silent
 from airmoe.report.measured import MethodId
@@ -49,7 +49,7 @@ def connected_clients(
     """
     with contextlib.ExitStack() as open_:
         session = open_session(connect=addresses)
-        open_.callback(session.close)
+        open_.callback(close_session, session)
         clients = [
             open_.enter_context(
                 MeshClient(folder, addresses, session=session, transmission=transmission, seed=seed)
