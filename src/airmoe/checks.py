@@ -2,12 +2,14 @@
 
 import math
 import operator
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from airmoe.errors import InvalidInputError
+
+Number = TypeVar("Number", bound=np.generic)
 
 
 def integer_at_least(name: str, value: object, minimum: int) -> int:
@@ -58,6 +60,13 @@ def indices(name: str, value: ArrayLike, low: int, high: int) -> NDArray[np.int6
     return array.astype(np.int64, copy=False)
 
 
+def read_only(array: NDArray[Number]) -> NDArray[Number]:
+    """Return a view of an array that nobody can write to."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
 def refuse_where(name: str, array: NDArray[Any], wrong: NDArray[np.bool_], expected: str) -> None:
     """Raise for the first entry of `array` that `wrong` marks; the error names its index and value."""
     if wrong.any():
@@ -73,6 +82,8 @@ def refuse_shape(name: str, array: NDArray[Any], shape: tuple[int, ...], letters
 
 
 def _array(name: str, value: ArrayLike, expected: str) -> NDArray[Any]:
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise InvalidInputError(name, "a masked array", f"{expected}, without masked entries")
     try:
         return np.asarray(value)
     except ValueError:

@@ -44,6 +44,19 @@ class InvalidInputError(AirmoeError, ValueError):
         self.name, self.value, self.expected = name, value, expected
         super().__init__(f"{name} is {value!r}; expected {expected}")
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Let it cross to another process, whole: with its parts, and with the words put in front."""
+        parts = self.name, self.value, self.expected
+        return _rebuilt, (type(self), parts, self.args)
+
+
+def _rebuilt(
+    kind: type[InvalidInputError], parts: tuple[str, object, str], args: tuple[object, ...]
+) -> InvalidInputError:
+    error = kind(*parts)
+    error.args = args
+    return error
+
 
 class MissingExtraError(AirmoeError):
     """Packages that not every installation has are missing."""

@@ -28,7 +28,9 @@ class SpecText:
         needed: how many fields are always written; left out, those without a default.
         written: the fields in their order; left out, all that the constructor takes.
 
-    Example:
+    Examples:
+        >>> from dataclasses import dataclass
+        >>> from airmoe.spec_text import SpecText
         >>> @dataclass(frozen=True)
         ... class Beacon(SpecText, rule="beacon", needed=1):
         ...     power_w: float = 1.0

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from airmoe.dispatch import Delivery, Dispatched, LossyCarrier, ManualClock, Price, Transfer, dispatch
 from airmoe.errors import InvalidInputError, NoExpertReachedError
-from airmoe.scheduling import All, Cost, Des, Local, Placement, Policy, RandomK, Slot, TopK
+from airmoe.scheduling import All, Cost, Des, Local, Placement, Policy, RandomK, Routing, Slot, TopK
 
 PRICE_J = np.array([1.0, 2.0, 4.0, 8.0])
 SCORES = np.array([[0.4, 0.3, 0.2, 0.1]])
@@ -390,3 +390,99 @@ def test_an_error_of_a_carrier_says_which_carrier_it_was() -> None:
     with pytest.raises(OSError, match="unplugged") as noted:
         send(Torn(), TopK(1))
     assert noted.value.__notes__ == ["airmoe: carrier Torn, (T, E) = (1, 4)"]
+
+
+def test_a_replica_stands_in_where_an_item_s_own_node_fails() -> None:
+    class Unplugged(Multiplying):
+        """Drops what stays at home."""
+
+        def carry(self, transfer: Transfer[Any]) -> Any:
+            away_P = ~transfer.at_home_P
+            item_P, expert_P = transfer.item_P[away_P], transfer.expert_P[away_P]
+            return Delivery(item_P, expert_P, transfer.payload_T[item_P] * (expert_P + 1))
+
+    placement = Placement.of([[0, 1], [2]])
+    dispatched = send(Unplugged(), TopK(1), np.array([[0.9, 0.1]]), source=0, placement=placement)
+    assert dispatched.node_TE.tolist() == [[1, -1]]
+    assert not dispatched.degraded_T.any()
+
+
+@pytest.mark.parametrize("policy", [TopK(1), All(), Des(0.5, 2), RandomK(1)])
+def test_a_carrier_that_never_delivers_ends_without_a_deadline(policy: Policy) -> None:
+    class Silent(Multiplying):
+        def carry(self, transfer: Transfer[Any]) -> Any:
+            nothing = np.empty(0, np.int64)
+            return Delivery(nothing, nothing, transfer.payload_T[:0])
+
+    for source in (0, 9):
+        with pytest.raises(NoExpertReachedError):
+            send(Silent(), policy, source=source, placement=TWICE, deadline_s=np.inf)
+
+
+def test_what_a_policy_does_to_its_mask_later_changes_no_mark() -> None:
+    class Reusing(TopK):
+        """Writes every decision into the same buffer."""
+
+        buffer = np.zeros((1, 4), np.bool_)
+
+        def route(self, scores_TE: Any, cost: Cost, slot: Slot) -> Any:
+            routing = super().route(scores_TE, cost, slot)
+            self.buffer[:] = routing.mask_TE
+            return Routing(self.buffer, routing.energy_j_T, routing.feasible_T)
+
+    dispatched = send(lossy(0), Reusing(1))
+    assert dispatched.intended_TE.tolist() == [[True, False, False, False]]
+    assert dispatched.degraded_T.all()
+
+
+@pytest.mark.parametrize("taken", ["scores_TE", "energy_j_TE"])
+def test_a_policy_cannot_change_scores_or_costs(taken: str) -> None:
+    class Vandal(TopK):
+        def route(self, scores_TE: Any, cost: Cost, slot: Slot) -> Any:
+            (scores_TE if taken == "scores_TE" else cost.energy_j_TE)[:] = 0
+            return super().route(scores_TE, cost, slot)
+
+    with pytest.raises(ValueError, match="read-only") as noted:
+        send(lossy(), Vandal(1))
+    assert noted.value.__notes__ == ["airmoe: policy topk:1, (T, E) = (1, 4)"]
+
+
+@pytest.mark.parametrize(
+    ("mask", "named"),
+    [
+        (np.ones((1, 4)), r"float64, \(1, 4\)"),
+        (np.ones(4, np.bool_), r"bool, \(4,\)"),
+        (np.ones((2, 4), np.bool_), r"bool, \(2, 4\)"),
+    ],
+)
+def test_a_mask_of_another_kind_is_refused_with_the_policy_s_name(mask: Any, named: str) -> None:
+    class Wrong(TopK):
+        def route(self, scores_TE: Any, cost: Cost, slot: Slot) -> Any:
+            return Routing(mask, np.zeros(1), np.ones(1, np.bool_))
+
+    with pytest.raises(InvalidInputError, match=rf"^policy topk:1, .*: mask_TE is '{named}'; expected bool"):
+        send(lossy(), Wrong(1))
+
+
+@pytest.mark.parametrize(("item", "expert"), [([0], [1]), ([0, 0], [0, 0]), ([-1], [0]), ([0], [9])])
+def test_a_delivery_that_nobody_asked_for_is_refused(item: list[int], expert: list[int]) -> None:
+    class Eager(Multiplying):
+        def carry(self, transfer: Transfer[Any]) -> Any:
+            return Delivery(np.array(item), np.array(expert), np.ones(len(item)))
+
+    with pytest.raises(InvalidInputError, match=r"^carrier Eager, .*: delivered \(item, expert\) is"):
+        send(Eager(), TopK(1))
+
+
+def test_a_carrier_that_answers_for_other_replicas_is_refused() -> None:
+    class Flat(Multiplying):
+        def can_ask(self, slot: Slot) -> Any:
+            return np.ones(4, np.bool_)
+
+    with pytest.raises(InvalidInputError, match=r"shape of can_ask is \(4,\); expected \(E, R\) = \(4, 1\)"):
+        send(Flat(), TopK(1))
+
+
+def test_a_deadline_that_is_no_number_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match="deadline_s is nan"):
+        send(lossy(), TopK(1), deadline_s=np.nan)

@@ -384,3 +384,35 @@ def test_a_payload_of_another_kind_than_said_is_refused() -> None:
         layer(torch.randn(5, 4, 3))
     with pytest.raises(InvalidInputError, match="pooling is 'mean'; expected one of vector, map, tokens"):
         MoeLayer(FixedGate(), [Echo()], pooling="mean")  # type: ignore[arg-type]
+
+
+def test_the_gate_is_told_of_the_link_to_the_node_that_is_asked() -> None:
+    snr_db_NN = np.full((3, 3), 20.0)
+    carrier = IdealRadioCarrier(Links.from_snr(snr_db_NN, Ofdma(subcarriers=6)))
+    model, inputs = counting_model([[0.9, 0.1]], placement=Placement.of([[0, 2], [1]]), source=2)
+    for training in (False, True):
+        model.train(training)(inputs, carrier=carrier)
+        assert model.layer.gate.snr_db_TE.tolist() == [[30.0, pytest.approx(20.0)]]
+
+
+def test_in_training_the_nearest_node_is_asked_too() -> None:
+    carrier = LossyCarrier(IdealRadioCarrier(Links.from_snr(20.0, Ofdma(subcarriers=6), nodes=3)))
+    model, inputs = counting_model([[0.9, 0.1]], placement=Placement.of([[0, 2], [1]]), source=2)
+    model.train()(inputs, carrier=carrier)
+    assert carrier.transfers[0].node_P.tolist() == [2]
+
+
+def test_what_is_lost_in_training_is_not_mixed() -> None:
+    model, inputs = counting_model([[0.6, 0.3, 0.1]], training_k=2, source=9)
+    output = model.train()(inputs, carrier=LossyCarrier(LocalCarrier(), lost=[0]))
+    torch.testing.assert_close(output.y_TC, torch.full((1, CLASSES), 2.0))
+    assert output.weights_TE.tolist() == [[0.0, 1.0, 0.0]]
+    with pytest.raises(NoExpertReachedError, match="item 0: no expert answered while training"):
+        model.train()(inputs, carrier=LossyCarrier(LocalCarrier(), lost=[0, 1]))
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_sources_of_another_number_of_items_are_refused(training: bool) -> None:
+    model, inputs = counting_model([[0.6, 0.4]])
+    with pytest.raises(InvalidInputError, match=r"shape of source_T is \(3,\); expected \(T,\) = \(1,\)"):
+        model.train(training)(inputs, np.zeros(3, np.int64))

@@ -9,6 +9,7 @@ from airmoe.dispatch.carrier import Carrier, Delivery, Price, Transfer
 from airmoe.dispatch.cost import NORM_BITS, AirtimePrice, IdealPrice, analog_channel_uses
 from airmoe.dispatch.loop import Dispatched, degraded, dispatch, reached_share
 from airmoe.dispatch.lossy import LossyCarrier, ManualClock
+from airmoe.dispatch.replicas import nearest
 
 __all__ = [
     "NORM_BITS",
@@ -24,5 +25,6 @@ __all__ = [
     "analog_channel_uses",
     "degraded",
     "dispatch",
+    "nearest",
     "reached_share",
 ]

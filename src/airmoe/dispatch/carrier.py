@@ -9,6 +9,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from airmoe.errors import InvalidInputError
 from airmoe.links import Links
 from airmoe.scheduling.cost import Cost
 from airmoe.scheduling.policy import Slot
@@ -70,6 +71,24 @@ class Delivery(Generic[Output_co]):
     item_P: NDArray[np.int64]
     expert_P: NDArray[np.int64]
     output_P: Output_co
+
+
+def refuse_unasked(delivery: Delivery[Any], wanted_TE: NDArray[np.bool_]) -> None:
+    """Refuse a delivery of pairs that were not wanted, or that holds a pair twice.
+
+    Raises:
+        InvalidInputError: the first such pair is named.
+    """
+    items, experts = wanted_TE.shape
+    item_P, expert_P = delivery.item_P, delivery.expert_P
+    inside_P = (item_P >= 0) & (item_P < items) & (expert_P >= 0) & (expert_P < experts)
+    wrong_P = ~inside_P
+    wrong_P[inside_P] = ~wanted_TE[item_P[inside_P], expert_P[inside_P]]
+    repeated_P = np.ones_like(wrong_P)
+    repeated_P[np.unique(item_P * experts + expert_P, return_index=True)[1]] = False
+    for pair in np.flatnonzero(wrong_P | repeated_P)[:1]:
+        named = int(item_P[pair]), int(expert_P[pair])
+        raise InvalidInputError("delivered (item, expert)", named, "a pair that was asked for, once")
 
 
 class Carrier(Protocol[Payload_contra, Output_co]):

@@ -3,18 +3,28 @@
 Shape suffixes: T items, E experts, R replicas, N nodes, P (item, expert) pairs sorted by expert.
 """
 
+import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from airmoe.dispatch.carrier import Carrier, Delivery, Output_co, Payload_contra, Price, Transfer
-from airmoe.dispatch.replicas import Replicas
-from airmoe.errors import NoExpertReachedError, NotScheduledError, telling
-from airmoe.scheduling.cost import Cost, unchecked
+from airmoe.checks import read_only
+from airmoe.dispatch.carrier import (
+    Carrier,
+    Delivery,
+    Output_co,
+    Payload_contra,
+    Price,
+    Transfer,
+    refuse_unasked,
+)
+from airmoe.dispatch.replicas import Replicas, askable, priced
+from airmoe.errors import InvalidInputError, NoExpertReachedError, NotScheduledError, telling
+from airmoe.scheduling.cost import Cost
 from airmoe.scheduling.policy import JointPolicy, Policy, Routing, Slot, as_joint
 
 Flags = NDArray[np.bool_]
@@ -102,6 +112,8 @@ def dispatch(
         InvalidInputError: a joint policy without a fallback.
         NoExpertReachedError: an item got no answer and its source holds no expert.
     """
+    if math.isnan(deadline_s):
+        raise InvalidInputError("deadline_s", deadline_s, "a number of seconds")
     end_s = clock() + deadline_s
     joint = as_joint(policy)
     slot = slot.with_bits(carrier.payload_bits(payload_T))
@@ -167,7 +179,7 @@ class _Batch(Generic[Payload_contra, Output_co]):
         self._payload_T, self._scores_TE, self._experts = payload_T, scores_TE, experts
         self._carrier, self._slot = carrier, slot
         self._exists_ER = slot.placement.exists_ER
-        self._usable_ER = self._exists_ER & carrier.can_ask(slot)
+        self._usable_ER = askable(carrier, slot)
         self._subcarrier_NN: NDArray[np.int64] | None = None
         self.deliveries: list[Delivery[Output_co]] = []
         self.arrived_TE = np.zeros(scores_TE.shape, dtype=np.bool_)
@@ -217,15 +229,14 @@ class _Batch(Generic[Payload_contra, Output_co]):
             full_TE = self._route(self.policy, full_price.quoted, full_slot).mask_TE
         self._intend(full_TE, routing.mask_TE, price.quoted)
         self._subcarrier_NN = routing.subcarrier_NN
-        allocated = self._carrier.price(self._payload_T, slot, routing.subcarrier_NN)
-        return _Decision(routing.mask_TE, slot, allocated)
+        quoted, charged = priced(self._payload_T, self._carrier, slot, routing.subcarrier_NN)
+        return _Decision(routing.mask_TE, slot, Price(quoted.where(price.quoted.reachable_TE), charged))
 
     def decide_again(self, item_I: NDArray[np.int64]) -> _Decision:
         """Route items again without what was lost; what has arrived costs nothing more."""
         replicas = Replicas(self._payload_T, self._carrier, self._slot, self._subcarrier_NN)
-        slot, price = replicas.cheapest(self._usable_ER)
-        left = price.quoted.where(~self._failed_at_home_TE)
-        quoted = unchecked(np.where(self.arrived_TE, 0.0, left.energy_j_TE), left.airtime_s_TE)
+        slot, price = replicas.cheapest(self._usable_ER, self._failed_at_home_TE)
+        quoted = price.quoted.free_where(self.arrived_TE)
         mask_TE = np.zeros_like(self.arrived_TE)
         mask_TE[item_I] = self._route(self.policy, quoted, slot, item_I).mask_TE
         return _Decision(mask_TE, slot, Price(quoted, price.charged))
@@ -243,6 +254,7 @@ class _Batch(Generic[Payload_contra, Output_co]):
         transfer = Transfer(self._payload_T, item_P, expert_P, node_P, slot, self._experts, limit_s)
         with telling(f"carrier {type(self._carrier).__name__}, (T, E) = {wanted_TE.shape}"):
             delivery = self._carrier.carry(transfer)
+            refuse_unasked(delivery, wanted_TE)
         self.requested_TE[item_P, expert_P] = True
         self.node_TE[item_P, expert_P] = node_P
         self.arrived_TE[delivery.item_P, delivery.expert_P] = True
@@ -260,9 +272,8 @@ class _Batch(Generic[Payload_contra, Output_co]):
 
     def _intend(self, full_TE: Flags, mask_TE: Flags, quoted: Cost) -> None:
         """Note what was intended: what was asked, or, where a wanted expert is dead, what would have been."""
-        dead_TE = full_TE & ~quoted.reachable_TE
-        without_T1 = dead_TE.any(axis=1, keepdims=True)
-        self.intended_TE = np.where(without_T1, full_TE & (dead_TE | mask_TE), mask_TE)
+        without_T1 = np.any(full_TE & ~quoted.reachable_TE, axis=1, keepdims=True)
+        self.intended_TE = np.where(without_T1, full_TE, mask_TE)
 
     def _route(
         self, policy: Policy, cost: Cost, slot: Slot, item_I: NDArray[np.int64] | None = None
@@ -271,7 +282,12 @@ class _Batch(Generic[Payload_contra, Output_co]):
         if item_I is not None:
             scores_TE, cost, slot = scores_TE[item_I], cost.of_items(item_I), slot.of_items(item_I)
         with telling(f"policy {policy.name}, (T, E) = {scores_TE.shape}"):
-            return policy.route(scores_TE, cost, slot)
+            routing = policy.route(read_only(scores_TE), cost, slot)
+            mask = np.asarray(routing.mask_TE)
+            if mask.dtype != np.bool_ or mask.shape != scores_TE.shape:
+                expected = f"bool, (T, E) = {scores_TE.shape}"
+                raise InvalidInputError("mask_TE", f"{mask.dtype}, {mask.shape}", expected)
+        return replace(routing, mask_TE=mask.copy())  # it may be the policy's own
 
 
 def _refuse_unanswered(arrived_TE: Flags, slot: Slot, deadline_s: float) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from airmoe.dispatch.carrier import Carrier, Price
+from airmoe.errors import InvalidInputError, telling
 from airmoe.scheduling.cost import unchecked
 from airmoe.scheduling.policy import Slot
 
@@ -33,29 +34,34 @@ class Replicas:
         subcarrier_NN: NDArray[np.int64] | None = None,
     ) -> None:
         placement, shape_TE = slot.placement, slot.node_TE.shape
-        self._slots = [slot]
-        for number in range(1, placement.replicas):
+        self._slots = []
+        for number in range(placement.replicas):
             node_E = np.where(placement.exists_ER[:, number], placement.node_ER[:, number], placement.first_E)
             self._slots.append(slot.served_by(np.broadcast_to(node_E, shape_TE)))
-        self._prices = [carrier.price(payload_T, each, subcarrier_NN) for each in self._slots]
+        self._prices = [priced(payload_T, carrier, each, subcarrier_NN) for each in self._slots]
 
-    def cheapest(self, usable_ER: Flags) -> tuple[Slot, Price]:
+    def cheapest(self, usable_ER: Flags, failed_at_home_TE: Flags | None = None) -> tuple[Slot, Price]:
         """Return the slot with the node chosen for each pair, and the price; quoted inf where none is usable.
 
-        An item's own node is always usable: nothing is transferred there.
+        Of equally cheap nodes the one with the best link as observed is taken.
+
+        Args:
+            usable_ER: the replicas that can be asked.
+            failed_at_home_TE: the pairs that an item's own node did not serve; for all others an own node is
+                usable, since nothing is transferred.
         """
+        home_RTE = np.stack([each.at_home_TE for each in self._slots])
+        usable_RTE = usable_ER.T[:, np.newaxis] | home_RTE
+        if failed_at_home_TE is not None:
+            usable_RTE &= ~(home_RTE & failed_at_home_TE)
         if len(self._slots) == 1:
             (slot,), (price,) = self._slots, self._prices
-            if not usable_ER.all():
-                price = Price(price.quoted.where(slot.at_home_TE | usable_ER[:, 0]), price.charged)
+            if not usable_RTE.all():
+                price = Price(price.quoted.where(usable_RTE[0]), price.charged)
             return slot, price
-        usable_RTE = np.stack(
-            [each.at_home_TE | usable_E for each, usable_E in zip(self._slots, usable_ER.T, strict=True)]
-        )
-        key_RTE = np.stack([price.quoted.energy_j_TE for price in self._prices])
-        key_RTE = np.where(usable_RTE, key_RTE, np.inf)
-        key_RTE[np.stack([each.at_home_TE for each in self._slots])] = -1.0
-        chosen_TE = key_RTE.argmin(axis=0)[np.newaxis]
+        key_RTE = np.where(usable_RTE, [price.quoted.energy_j_TE for price in self._prices], np.inf)
+        key_RTE[home_RTE & usable_RTE] = -1.0
+        chosen_TE = self._best_link(key_RTE == key_RTE.min(axis=0))[np.newaxis]
 
         def taken(arrays: list[NDArray[Any]]) -> NDArray[Any]:
             return np.asarray(np.take_along_axis(np.stack(arrays), chosen_TE, axis=0)[0])
@@ -68,3 +74,57 @@ class Replicas:
         )
         slot = self._slots[0].served_by(taken([each.node_TE for each in self._slots]))
         return slot, Price(quoted.where(taken(list(usable_RTE))), charged)
+
+    def _best_link(self, candidate_RTE: Flags) -> NDArray[np.int64]:
+        """Return the number of the candidate with the best observed SNR, the first where none is known."""
+        snr_db = [each.observed_snr_db_TE for each in self._slots]
+        if any(each is None for each in snr_db):
+            return np.asarray(candidate_RTE.argmax(axis=0))
+        worth_RTE = np.where(candidate_RTE, np.maximum(np.stack(snr_db), -1e300), -np.inf)  # type: ignore[arg-type]
+        return np.asarray(worth_RTE.argmax(axis=0))
+
+
+def nearest(payload_T: Any, carrier: Carrier[Any, Any], slot: Slot) -> Slot:
+    """Return the slot in which each item would be served at each expert's cheapest node that can be asked.
+
+    What a gate should see of the links is the SNR to these nodes. Where no node can be asked it is the
+    cheapest of all.
+    """
+    if slot.placement.replicas == 1:
+        return slot
+    slot = slot.with_bits(carrier.payload_bits(payload_T))
+    replicas, usable_ER = Replicas(payload_T, carrier, slot), askable(carrier, slot)
+    gone_E1 = ~usable_ER.any(axis=1, keepdims=True)
+    chosen, _ = replicas.cheapest(usable_ER | gone_E1 & slot.placement.exists_ER)
+    return chosen
+
+
+def askable(carrier: Carrier[Any, Any], slot: Slot) -> Flags:
+    """Return (E, R), True for the replicas that there are and that can be asked.
+
+    Raises:
+        InvalidInputError: the carrier says so for another number of experts or replicas.
+    """
+    exists_ER = slot.placement.exists_ER
+    with telling(f"carrier {type(carrier).__name__}, (E, R) = {exists_ER.shape}"):
+        can_ask_ER = carrier.can_ask(slot)
+        if np.shape(can_ask_ER) != exists_ER.shape:
+            raise InvalidInputError("shape of can_ask", np.shape(can_ask_ER), f"(E, R) = {exists_ER.shape}")
+    return np.asarray(exists_ER & can_ask_ER)
+
+
+def priced(
+    payload_T: Any, carrier: Carrier[Any, Any], slot: Slot, subcarrier_NN: NDArray[np.int64] | None
+) -> Price:
+    """Return a carrier's price for the nodes of a slot.
+
+    Raises:
+        InvalidInputError: it has another shape.
+    """
+    with telling(f"carrier {type(carrier).__name__}, (T, E) = {slot.node_TE.shape}"):
+        price = carrier.price(payload_T, slot, subcarrier_NN)
+        for name, cost in (("quoted", price.quoted), ("charged", price.charged)):
+            if cost.energy_j_TE.shape != slot.node_TE.shape:
+                shape = cost.energy_j_TE.shape
+                raise InvalidInputError(f"shape of {name} cost", shape, f"(T, E) = {slot.node_TE.shape}")
+    return price

@@ -16,7 +16,7 @@ import zenoh
 from numpy.typing import NDArray
 
 from airmoe.checks import integer_at_least, number_within
-from airmoe.dispatch import dispatch
+from airmoe.dispatch import dispatch, nearest
 from airmoe.dispatch.mixing import mix, mixing_weights
 from airmoe.errors import InvalidInputError, NoNodeReachableError
 from airmoe.links import Links, LinkSource, RecordedLinks
@@ -203,11 +203,11 @@ class MeshClient:
         pixels_TCHW = self._as_pixels(images_TCHW)
         links = self._checked(self._source.current() if links is None else links)
         payload_T = self._extractor(pixels_TCHW)
-        slot = self._slot(len(payload_T), links)
+        carrier = self.layer.carrier(links, traffic)
+        slot = nearest(payload_T, carrier, self._slot(len(payload_T), links))
         snr_db_TE = slot.observed_snr_db_TE
         assert snr_db_TE is not None  # a mesh has links
         scores_TE = (gate or self.gate)(payload_T, snr_db_TE).astype(np.float64)
-        carrier = self.layer.carrier(links, traffic)
         remaining_s = deadline_s - (time.monotonic() - begin_s)
         dispatched = dispatch(payload_T, scores_TE, decides, carrier, slot, deadline_s=remaining_s)
         weights_TE = mixing_weights(scores_TE, dispatched.arrived_TE)

@@ -33,7 +33,7 @@ def mixing_weights(scores_TE: Tensor, arrived_TE: Tensor, normalise: Normalise) 
     if normalise == "none":
         return weights_TE
     total_T1 = weights_TE.sum(dim=-1, keepdim=True)
-    equal_TE = arrived_TE / arrived_TE.sum(dim=-1, keepdim=True)
+    equal_TE = arrived_TE.to(scores_TE.dtype) / arrived_TE.sum(dim=-1, keepdim=True)
     # Not clamp_min: a total may be smaller than the smallest normal number.
     return torch.where(total_T1 > 0, weights_TE / torch.where(total_T1 > 0, total_T1, 1.0), equal_TE)
 

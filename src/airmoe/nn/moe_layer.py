@@ -13,8 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from airmoe.checks import integer_at_least
-from airmoe.dispatch import Carrier, Delivery, Dispatched, Transfer, dispatch
-from airmoe.errors import InvalidInputError, telling
+from airmoe.dispatch import Carrier, Delivery, Dispatched, Transfer, dispatch, nearest
+from airmoe.dispatch.carrier import refuse_unasked
+from airmoe.errors import InvalidInputError, NoExpertReachedError, telling
 from airmoe.links import LinkSnr
 from airmoe.nn.carriers import LocalCarrier
 from airmoe.nn.combine import Normalise, combine, mixing_weights
@@ -113,29 +114,23 @@ class MoeLayer(nn.Module):
 
         Raises:
             InvalidInputError: no items, or ``source_T`` or ``snr`` does not fit.
-            NoExpertReachedError: in evaluation, an item got no answer.
+            NoExpertReachedError: an item got no answer.
         """
         if not len(payload_T):
             raise InvalidInputError("payload_T", tuple(payload_T.shape), "at least one item")
-        policy, carrier = policy or self.policy, carrier or self.carrier
-        links = carrier.links
-        slot = Slot(
-            np.full(len(payload_T), self.source) if source_T is None else source_T,
-            self.placement,
-            links.observed if links else None,
-            self.number,
-            snr=snr,
-        )
+        policy = self.policy if policy is None else policy
+        carrier = self.carrier if carrier is None else carrier
+        source_T = np.full(len(payload_T), self.source) if source_T is None else source_T
+        if np.shape(source_T) != (len(payload_T),):
+            raise InvalidInputError("shape of source_T", np.shape(source_T), f"(T,) = ({len(payload_T)},)")
+        links = None if carrier.links is None else carrier.links.observed
+        slot = nearest(payload_T, carrier, Slot(source_T, self.placement, links, self.number, snr=snr))
         scores_TE, load_TE = self._scores(payload_T, slot)
         normalise: Normalise = "chosen"
         dispatched: Dispatched[Tensor] | None = None
         deliveries: list[Delivery[Tensor]]
         if self.training:
-            arrived_TE = topk_mask(scores_TE, self.training_k)
-            expert_P, item_P = np.nonzero(arrived_TE.cpu().numpy().T)
-            node_P = slot.node_TE[item_P, expert_P]
-            transfer = Transfer(payload_T, item_P, expert_P, node_P, slot, self.experts, math.inf)
-            deliveries = [carrier.carry(transfer)]
+            deliveries, arrived_TE = self._carry_best(payload_T, scores_TE, slot, carrier)
             normalise = "none" if self.training_k == 1 else "chosen"
         else:
             scores = scores_TE.detach().double().cpu().numpy()
@@ -150,6 +145,27 @@ class MoeLayer(nn.Module):
         )
         assert isinstance(y_TC, Tensor)
         return MoeOutput(y_TC, scores_TE, load_TE, weights_TE, dispatched)
+
+    def _carry_best(
+        self, payload_T: Tensor, scores_TE: Tensor, slot: Slot, carrier: Carrier[Tensor, Tensor]
+    ) -> tuple[list[Delivery[Tensor]], Tensor]:
+        """Have the best experts serve each item; return the outputs, and bool (T, E) of what arrived."""
+        chosen_TE = topk_mask(scores_TE, self.training_k)
+        wanted_TE = chosen_TE.cpu().numpy()
+        expert_P, item_P = np.nonzero(wanted_TE.T)
+        node_P = slot.node_TE[item_P, expert_P]
+        with telling(f"carrier {type(carrier).__name__}, (T, E) = {wanted_TE.shape}"):
+            delivery = carrier.carry(
+                Transfer(payload_T, item_P, expert_P, node_P, slot, self.experts, math.inf)
+            )
+            if len(delivery.item_P) == len(item_P):
+                return [delivery], chosen_TE
+            refuse_unasked(delivery, wanted_TE)
+            arrived_TE = np.zeros_like(wanted_TE)
+            arrived_TE[delivery.item_P, delivery.expert_P] = True
+            for item in np.flatnonzero(~arrived_TE.any(axis=1)):
+                raise NoExpertReachedError(f"item {item}: no expert answered while training")
+        return [delivery], torch.from_numpy(arrived_TE).to(scores_TE.device)
 
     def _scores(self, payload_T: Tensor, slot: Slot) -> tuple[Tensor, Tensor | None]:
         snr_db_TE = None

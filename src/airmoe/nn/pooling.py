@@ -17,7 +17,7 @@ _AXES: dict[Pooling, int] = {"vector": 2, "map": 4, "tokens": 3}
 
 def checked_pooling(pooling: str) -> Pooling:
     """Return ``pooling``; raise `InvalidInputError` if it is none of the known ones."""
-    if pooling not in _AXES:
+    if not isinstance(pooling, str) or pooling not in _AXES:
         raise InvalidInputError("pooling", pooling, f"one of {', '.join(get_args(Pooling))}")
     return pooling
 
@@ -28,7 +28,7 @@ def pool(payload_T: Tensor, pooling: Pooling) -> Tensor:
     Raises:
         InvalidInputError: the payload has another number of axes.
     """
-    if payload_T.ndim != _AXES[pooling]:
+    if payload_T.ndim != _AXES[checked_pooling(pooling)]:
         expected = f"{_AXES[pooling]}, the axes of a {pooling}"
         raise InvalidInputError("axes of payload", payload_T.ndim, expected)
     if pooling == "map":

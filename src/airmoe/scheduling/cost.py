@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from airmoe.checks import real_array, refuse_shape, refuse_where
+from airmoe.checks import read_only, real_array, refuse_shape, refuse_where
+from airmoe.errors import InvalidInputError
 
 MOST_J = 1e250
 """Larger energies would overflow where they are added up."""
@@ -23,7 +24,7 @@ class Cost:
     Args:
         energy_j_TE: J, from 0 to 1e250; inf for an expert that cannot be reached, which no policy chooses.
         airtime_s_TE: s that the payload is on the air, >= 0; 0 at the item's own node, inf where it cannot be
-            reached. Left out, nothing takes any time.
+            reached. Left out, nothing that can be reached takes any time.
 
     Raises:
         InvalidInputError: an array that is not (T, E), or a value that is not allowed, named with its index.
@@ -38,20 +39,15 @@ class Cost:
     airtime_s_TE: NDArray[np.float64]
 
     def __init__(self, energy_j_TE: ArrayLike, airtime_s_TE: ArrayLike | None = None) -> None:
-        energy = real_array("energy_j_TE", energy_j_TE)
-        refuse_shape("energy_j_TE", energy, energy.shape if energy.ndim == 2 else (-1, -1), "(T, E)")
-        allowed_TE = (energy >= 0) & (energy <= MOST_J) | (energy == np.inf)
-        refuse_where(
-            "energy_j_TE", energy, ~allowed_TE, f"0 to {MOST_J:g} J, or inf for an unreachable expert"
-        )
+        energy = check_energies("energy_j_TE", energy_j_TE)
         if airtime_s_TE is None:
-            airtime = np.zeros(energy.shape)
+            airtime = np.where(np.isfinite(energy), 0.0, np.inf)
         else:
             airtime = real_array("airtime_s_TE", airtime_s_TE)
             refuse_shape("airtime_s_TE", airtime, energy.shape, "(T, E)")
             refuse_where("airtime_s_TE", airtime, ~(airtime >= 0), "a number of seconds >= 0, or inf")
-        object.__setattr__(self, "energy_j_TE", energy)
-        object.__setattr__(self, "airtime_s_TE", airtime)
+        object.__setattr__(self, "energy_j_TE", read_only(energy))
+        object.__setattr__(self, "airtime_s_TE", read_only(airtime))
 
     @property
     def reachable_TE(self) -> NDArray[np.bool_]:
@@ -68,12 +64,18 @@ class Cost:
             np.where(allowed_TE, self.energy_j_TE, np.inf), np.where(allowed_TE, self.airtime_s_TE, np.inf)
         )
 
+    def free_where(self, arrived_TE: NDArray[np.bool_]) -> Cost:
+        """Return the same cost, nothing where an output has arrived already."""
+        return unchecked(
+            np.where(arrived_TE, 0.0, self.energy_j_TE), np.where(arrived_TE, 0.0, self.airtime_s_TE)
+        )
+
 
 def unchecked(energy_j_TE: NDArray[np.float64], airtime_s_TE: NDArray[np.float64]) -> Cost:
     """Return the cost of arrays that are known to be right: a query has no time to check them again."""
     cost = object.__new__(Cost)
-    object.__setattr__(cost, "energy_j_TE", energy_j_TE)
-    object.__setattr__(cost, "airtime_s_TE", airtime_s_TE)
+    object.__setattr__(cost, "energy_j_TE", read_only(energy_j_TE))
+    object.__setattr__(cost, "airtime_s_TE", read_only(airtime_s_TE))
     return cost
 
 
@@ -82,9 +84,10 @@ def check_energies(
 ) -> NDArray[np.float64]:
     """Return energies (T, E) as float64; refuse another shape and what is not 0 to `MOST_J` or inf."""
     energy_TE = real_array(name, energies)
-    if shape is None:
-        shape = energy_TE.shape if energy_TE.ndim == 2 else (-1, -1)
-    refuse_shape(name, energy_TE, shape, "(T, E)")
+    if shape is not None:
+        refuse_shape(name, energy_TE, shape, "(T, E)")
+    elif energy_TE.ndim != 2:
+        raise InvalidInputError(f"shape of {name}", energy_TE.shape, "(T, E)")
     allowed_TE = (energy_TE >= 0) & (energy_TE <= MOST_J) | (energy_TE == np.inf)
     refuse_where(name, energy_TE, ~allowed_TE, f"0 to {MOST_J:g} J, or inf for an unreachable expert")
     return energy_TE

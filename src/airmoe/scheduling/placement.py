@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from airmoe.checks import indices, refuse_shape, refuse_where
+from airmoe.checks import indices, read_only
 from airmoe.errors import InvalidInputError
 
 NOWHERE = -1
@@ -37,13 +37,13 @@ class Placement:
     node_ER: NDArray[np.int64]
 
     def __init__(self, nodes: ArrayLike) -> None:
-        node_ER = indices("placement", nodes, NOWHERE, np.iinfo(np.int64).max)
-        if node_ER.ndim == 1:
-            node_ER = node_ER[:, np.newaxis]
-        refuse_shape("placement", node_ER, node_ER.shape if node_ER.ndim == 2 else (-1, -1), "(E,) or (E, R)")
-        object.__setattr__(self, "node_ER", node_ER)
-        nowhere_E = ~np.any(self.exists_ER, axis=1)
-        refuse_where("placement", nowhere_E, nowhere_E, "at least one node for each expert")
+        given = indices("placement", nodes, NOWHERE, np.iinfo(np.int64).max)
+        if given.ndim not in (1, 2) or not given.size:
+            raise InvalidInputError("shape of placement", given.shape, "(E,) or (E, R), E at least 1")
+        node_ER = given[:, np.newaxis] if given.ndim == 1 else given
+        object.__setattr__(self, "node_ER", read_only(node_ER.copy()))
+        for expert in np.flatnonzero(~np.any(self.exists_ER, axis=1)).tolist():
+            raise InvalidInputError(f"placement[{expert}]", given[expert].tolist(), "at least one node")
         for expert in range(self.experts if self.replicas > 1 else 0):
             held = self.nodes_of(expert)
             if len(set(held)) < len(held):

@@ -52,10 +52,14 @@ class Slot:
         placement: Placement | ArrayLike,
         links: Links | None = None,
         layer: int = 1,
-        bits_T: NDArray[np.float64] | None = None,
+        bits_T: ArrayLike | None = None,
         snr: LinkSnr | None = None,
-        node_TE: NDArray[np.int64] | None = None,
+        node_TE: ArrayLike | None = None,
     ) -> None:
+        if not isinstance(links, Links | None):
+            raise InvalidInputError("links", type(links).__name__, "Links, or None")
+        if not isinstance(snr, LinkSnr | None):
+            raise InvalidInputError("snr", type(snr).__name__, "a LinkSnr, or None")
         placed = placement if isinstance(placement, Placement) else Placement(placement)
         last_node = _LARGEST_NODE if links is None else links.nodes - 1
         source = indices("source_T", source_T, 0, last_node)
@@ -63,21 +67,26 @@ class Slot:
         refuse_where("placement", placed.node_ER, placed.node_ER > last_node, f"a node up to {last_node}")
         integer_at_least("layer", layer, 1)
         shape_TE = len(source), placed.experts
-        if bits_T is not None:
-            refuse_shape("bits_T", bits_T, source.shape, "(T,)")
+        bits = None if bits_T is None else real_array("bits_T", bits_T)
+        if bits is not None:
+            refuse_shape("bits_T", bits, source.shape, "(T,)")
+            refuse_where("bits_T", bits, ~(np.isfinite(bits) & (bits >= 0)), "a finite number >= 0")
         if snr is not None:
             refuse_shape("snr", snr.true_db_TE, shape_TE, "(T, E)")
-        if node_TE is None:
-            node_TE = np.broadcast_to(placed.first_E, shape_TE)
-        refuse_shape("node_TE", node_TE, shape_TE, "(T, E)")
+        serving = np.broadcast_to(placed.first_E, shape_TE)
+        if node_TE is not None:
+            serving = indices("node_TE", node_TE, 0, last_node)
+            refuse_shape("node_TE", serving, shape_TE, "(T, E)")
+            holds_TE = np.any(serving[:, :, np.newaxis] == placed.node_ER, axis=2)
+            refuse_where("node_TE", serving, ~holds_TE, "a node that holds the expert")
         for name, value in (
             ("source_T", source),
             ("placement", placed),
             ("links", links),
             ("layer", layer),
-            ("bits_T", bits_T),
+            ("bits_T", bits),
             ("snr", snr),
-            ("node_TE", node_TE),
+            ("node_TE", serving),
         ):
             object.__setattr__(self, name, value)
 

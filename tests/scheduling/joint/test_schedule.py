@@ -231,6 +231,33 @@ def test_a_server_without_experts_reaches_several_experts_on_one_node() -> None:
     assert np.count_nonzero(plan.subcarrier >= 0) == 2
 
 
+def test_items_of_one_source_may_be_served_by_different_nodes_for_the_same_expert() -> None:
+    """Node 0 holds both items; expert 0 lives on nodes 1 and 2."""
+    gain_NNM = np.full((3, 3, 4), 1e-12)
+    gain_NNM[0, 2] = 1e-11
+    radio = Ofdma(subcarriers=4)
+    plan = schedule_layer([[1.0], [1.0]], [0, 0], gain_NNM, radio, placement=[[1], [2]])
+    per_transfer_j = 65536 * radio.energy_per_bit_j(np.array([1e-12, 1e-11]))
+    np.testing.assert_allclose(plan.selection.energy_j, per_transfer_j)
+    assert plan.airtime_s == pytest.approx(per_transfer_j[0] / radio.power_w)
+    assert plan.subcarrier[0, 1] >= 0 <= plan.subcarrier[0, 2]
+    assert plan.subcarrier[0, 1] != plan.subcarrier[0, 2]
+
+
+def test_the_airtime_is_that_of_the_busiest_link() -> None:
+    scores_TE, source_T, gain_NNM = instance(4, 16, 50, 1)
+    radio = Ofdma(subcarriers=16)
+    plan = schedule_layer(scores_TE, source_T, gain_NNM, radio, threshold=0.4, token_bits=1000.0)
+    busiest_s = 0.0
+    for source in range(4):
+        for node in set(range(4)) - {source}:
+            items = plan.selection.mask[source_T == source, node].sum()
+            if items:
+                gain = gain_NNM[source, node, plan.subcarrier[source, node]]
+                busiest_s = max(busiest_s, 1000 * items / radio.rate_bps(gain))
+    assert plan.airtime_s == pytest.approx(busiest_s)
+
+
 def test_links_without_gain_are_not_used() -> None:
     scores_TE, source_T, gain_NNM = instance(4, 16, 50, 1)
     gain_NNM[:, 2] = 0.0
@@ -379,6 +406,7 @@ GOOD = {
         ({"max_experts": 0}, "max_experts is 0"),
         ({"max_experts": 1.5}, "max_experts is 1.5"),
         ({"placement": [0]}, "shape of placement"),
+        ({"placement": [[0, 1], [0, 1], [0, 1]]}, r"\(3, 2\); expected \(E,\) = \(2,\) or \(T, E\)"),
         ({"placement": [0, 5]}, r"placement\[1\] is 5"),
         ({"reachable": [[1, 1], [1, 1]]}, "reachable is 'int64'"),
         ({"reachable": [[True, True]]}, "shape of reachable"),

@@ -148,6 +148,11 @@ def test_wlr_goes_by_the_time_on_the_air_whatever_the_joules() -> None:
     assert chosen(routing) == [1]
 
 
+def test_wlr_passes_over_an_expert_out_of_reach_however_well_it_scores() -> None:
+    routing = Wlr(0.5).route([[0.9, 0.1]], Cost([[INF, 1.0]]), Slot(np.array([5]), np.arange(2)))
+    assert chosen(routing) == [1]
+
+
 def test_des_takes_the_cheapest_experts_whose_scores_suffice() -> None:
     routing = route(Des(importance=0.5, max_experts=2), [0.6, 0.3, 0.2], [9, 1, 2])
     assert chosen(routing) == [1, 2]

@@ -94,8 +94,8 @@ def schedule_layer(
         radio: the OFDMA radio; M is its number of subcarriers.
         threshold: q, one number or (T,), from 0 to 1.
         max_experts: D, an integer >= 1.
-        placement: integer (E,), the node of each expert, or (N, E), the node by which the items of each node
-            would be served; left out, expert e is on node e.
+        placement: integer (E,), the node of each expert, or (T, E), the node that would serve each item by
+            each expert; left out, expert e is on node e.
         reachable: bool (T, E), False where an item must not go to an expert; left out, all True.
         token_bits: s0, bits of a payload, one number or (T,), > 0. The default is a hidden state of 4096
             values of 16 bits.
@@ -263,11 +263,10 @@ def _checked_layer(
     source_T = indices("source", source, 0, nodes - 1)
     refuse_shape("source", source_T, (items,), "(T,)")
     placed = indices("placement", np.arange(experts) if placement is None else placement, 0, nodes - 1)
-    if placed.ndim == 2 and placed.shape == (nodes, experts):
-        node_TE = placed[source_T]
-    else:
-        refuse_shape("placement", placed, (experts,), "(E,)")
-        node_TE = np.broadcast_to(placed, (items, experts))
+    if placed.shape not in ((experts,), (items, experts)):
+        expected = f"(E,) = {(experts,)} or (T, E) = {(items, experts)}"
+        raise InvalidInputError("shape of placement", placed.shape, expected)
+    node_TE = np.broadcast_to(placed, (items, experts))
     threshold_T = _per_item("threshold", threshold, items)
     refuse_where("threshold", threshold_T, ~((threshold_T >= 0) & (threshold_T <= 1)), "a number from 0 to 1")
     bits_T = _per_item("token_bits", token_bits, items)

@@ -153,8 +153,8 @@ class Wlr(SpecText, rule="wlr", needed=1):
         """Choose; see `Policy.route`."""
         scores = check_inputs(scores_TE, cost, slot)
         ratio_TE = scores / (cost.airtime_s_TE + self.compute_s)
-        enough_TE = ratio_TE >= self.theta * ratio_TE.max(axis=1, keepdims=True)
-        return routing_of(enough_TE & cost.reachable_TE, cost)
+        best_T1 = np.where(cost.reachable_TE, ratio_TE, 0.0).max(axis=1, keepdims=True)
+        return routing_of((ratio_TE >= self.theta * best_T1) & cost.reachable_TE, cost)
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ def _scheduled(name: str, asked: Requirement, scores_TE: ArrayLike, cost: Cost, 
         links.radio,
         threshold=asked.threshold(slot.layer),
         max_experts=asked.max_experts,
-        placement=_node_NE(slot, links.nodes),
+        placement=slot.node_TE,
         reachable=cost.reachable_TE,
         token_bits=bits_T,
         bound="none",
@@ -108,10 +108,3 @@ def _radio_of(name: str, slot: Slot) -> tuple[Links, NDArray[np.float64]]:
     if slot.bits_T is None:
         raise InvalidInputError("slot.bits_T", None, f"the bits of each payload, which {name} prices")
     return slot.links, slot.bits_T
-
-
-def _node_NE(slot: Slot, nodes: int) -> NDArray[np.int64]:
-    """Return the node that would serve the items of each node by each expert."""
-    node_NE = np.tile(slot.placement.first_E, (nodes, 1))
-    node_NE[slot.source_T] = slot.node_TE
-    return node_NE
