@@ -166,6 +166,7 @@ def test_a_node_that_stops_reading_does_not_hold_up_a_large_request(
     finally:
         remote_nodes[2].kill()
         asking.join()
+        wait_until(lambda: not any(t.name.startswith("airmoe request") for t in threading.enumerate()))
 
 
 def test_with_all_other_nodes_gone_the_own_expert_answers(

@@ -267,11 +267,14 @@ class MeshCarrier:
 
 def _items_of(transfer: Transfer[NDArray[np.float32]]) -> dict[Replica, NDArray[np.int64]]:
     """Return the items of each replica that is asked, in the order of experts and nodes."""
-    pair_P2 = np.stack([transfer.expert_P, transfer.node_P], axis=1)
-    used, group_P = np.unique(pair_P2, axis=0, return_inverse=True)
+    order_P = np.lexsort((transfer.node_P, transfer.expert_P))
+    expert_P, node_P = transfer.expert_P[order_P], transfer.node_P[order_P]
+    changes_P = (expert_P[1:] != expert_P[:-1]) | (node_P[1:] != node_P[:-1])
+    first = [0, *(np.flatnonzero(changes_P) + 1).tolist()][: len(order_P)]
+    item_I = np.split(transfer.item_P[order_P], first[1:])
     return {
-        Replica(int(expert), int(node)): transfer.item_P[group_P.reshape(-1) == group]
-        for group, (expert, node) in enumerate(used)
+        Replica(expert, node): items
+        for expert, node, items in zip(expert_P[first].tolist(), node_P[first].tolist(), item_I, strict=False)
     }
 
 

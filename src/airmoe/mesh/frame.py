@@ -60,6 +60,9 @@ class Kind(IntEnum):
     """Back from a scheduler."""
 
 
+_KINDS = tuple(int(kind) for kind in Kind)
+
+
 @dataclass(frozen=True, eq=False)
 class Frame:
     """One message.
@@ -161,8 +164,8 @@ def decode(data: bytes) -> Frame:
         raise FrameError(f"the frame begins with {magic!r}; expected {MAGIC!r}")
     if version != VERSION:
         raise FrameError(f"the frame has version {version}; expected {VERSION}")
-    if kind not in list(Kind):
-        raise FrameError(f"the frame is of kind {kind}; expected one of {[int(known) for known in Kind]}")
+    if kind not in _KINDS:
+        raise FrameError(f"the frame is of kind {kind}; expected one of {list(_KINDS)}")
     if count > MAX_ARRAYS:
         raise FrameError(f"the frame has {count} arrays; expected at most {MAX_ARRAYS}")
     heads, at = [], _HEAD.size
