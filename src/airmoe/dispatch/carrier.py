@@ -82,13 +82,16 @@ def refuse_unasked(delivery: Delivery[Any], wanted_TE: NDArray[np.bool_]) -> Non
     items, experts = wanted_TE.shape
     item_P, expert_P = delivery.item_P, delivery.expert_P
     inside_P = (item_P >= 0) & (item_P < items) & (expert_P >= 0) & (expert_P < experts)
-    wrong_P = ~inside_P
-    wrong_P[inside_P] = ~wanted_TE[item_P[inside_P], expert_P[inside_P]]
-    repeated_P = np.ones_like(wrong_P)
-    repeated_P[np.unique(item_P * experts + expert_P, return_index=True)[1]] = False
-    for pair in np.flatnonzero(wrong_P | repeated_P)[:1]:
-        named = int(item_P[pair]), int(expert_P[pair])
-        raise InvalidInputError("delivered (item, expert)", named, "a pair that was asked for, once")
+    if inside_P.all():
+        came_TE = np.zeros_like(wanted_TE)
+        came_TE[item_P, expert_P] = True
+        if np.count_nonzero(came_TE & wanted_TE) == len(item_P):
+            return
+    seen: set[tuple[int, int]] = set()
+    for pair, inside in zip(zip(item_P.tolist(), expert_P.tolist(), strict=True), inside_P, strict=True):
+        if not inside or not wanted_TE[pair] or pair in seen:
+            raise InvalidInputError("delivered (item, expert)", pair, "a pair that was asked for, once")
+        seen.add(pair)
 
 
 class Carrier(Protocol[Payload_contra, Output_co]):

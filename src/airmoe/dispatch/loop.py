@@ -74,10 +74,13 @@ def reached_share(
 
     Where these scores are all zero, it is 1 if all of them answered, else 0.
     """
+    whole_T = ~degraded(intended_TE, arrived_TE)
+    if whole_T.all():
+        return whole_T.astype(np.float64)
     intended_T = np.where(intended_TE, scores_TE, 0.0).sum(axis=1)
     arrived_T = np.where(intended_TE & arrived_TE, scores_TE, 0.0).sum(axis=1)
-    whole_T = (~degraded(intended_TE, arrived_TE)).astype(np.float64)
-    return np.where(whole_T == 1, 1.0, np.divide(arrived_T, intended_T, out=whole_T, where=intended_T > 0))
+    share_T = np.divide(arrived_T, intended_T, out=np.zeros_like(arrived_T), where=intended_T > 0)
+    return np.where(whole_T, 1.0, share_T)
 
 
 def dispatch(

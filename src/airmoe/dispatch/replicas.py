@@ -34,8 +34,8 @@ class Replicas:
         subcarrier_NN: NDArray[np.int64] | None = None,
     ) -> None:
         placement, shape_TE = slot.placement, slot.node_TE.shape
-        self._slots = []
-        for number in range(placement.replicas):
+        self._slots = [slot] if placement.replicas == 1 else []
+        for number in range(placement.replicas if placement.replicas > 1 else 0):
             node_E = np.where(placement.exists_ER[:, number], placement.node_ER[:, number], placement.first_E)
             self._slots.append(slot.served_by(np.broadcast_to(node_E, shape_TE)))
         self._prices = [priced(payload_T, carrier, each, subcarrier_NN) for each in self._slots]
@@ -50,15 +50,15 @@ class Replicas:
             failed_at_home_TE: the pairs that an item's own node did not serve; for all others an own node is
                 usable, since nothing is transferred.
         """
+        if len(self._slots) == 1 and failed_at_home_TE is None and usable_ER.all():
+            return self._slots[0], self._prices[0]
         home_RTE = np.stack([each.at_home_TE for each in self._slots])
         usable_RTE = usable_ER.T[:, np.newaxis] | home_RTE
         if failed_at_home_TE is not None:
             usable_RTE &= ~(home_RTE & failed_at_home_TE)
         if len(self._slots) == 1:
             (slot,), (price,) = self._slots, self._prices
-            if not usable_RTE.all():
-                price = Price(price.quoted.where(usable_RTE[0]), price.charged)
-            return slot, price
+            return slot, Price(price.quoted.where(usable_RTE[0]), price.charged)
         key_RTE = np.where(usable_RTE, [price.quoted.energy_j_TE for price in self._prices], np.inf)
         key_RTE[home_RTE & usable_RTE] = -1.0
         chosen_TE = self._best_link(key_RTE == key_RTE.min(axis=0))[np.newaxis]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -66,12 +67,12 @@ class Placement:
         """R, the most nodes that hold one expert."""
         return int(self.node_ER.shape[1])
 
-    @property
+    @cached_property
     def exists_ER(self) -> NDArray[np.bool_]:
         """True where an expert has a replica of this number."""
         return np.asarray(self.node_ER != NOWHERE)
 
-    @property
+    @cached_property
     def first_E(self) -> NDArray[np.int64]:
         """The first node of each expert."""
         return np.asarray(self.node_ER[np.arange(self.experts), self.exists_ER.argmax(axis=1)])
