@@ -27,7 +27,7 @@ class RadioCarrier:
     A payload takes the same number of channel uses whatever the SNR, so it costs P0 times these over B0.
 
     Args:
-        transmission: `airmoe.nn.Analog` or `airmoe.nn.Digital`.
+        transmission: `airmoe.radio.Analog` or `airmoe.radio.Digital`.
         links: the links of the nodes, as they are and as observed; left out, every slot must say what SNR
             its items meet.
         radio: the power and symbol rate that a transfer is priced by; left out, those of ``links``, or the
