@@ -1,4 +1,4 @@
-"""Random draws of PyTorch from a seed, which leave the caller's generators as they were."""
+"""Seeding of PyTorch for a block of code, which leaves the caller's generators as they were."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,8 +1,8 @@
 """Texts such as "jesa:0.3:2": a rule, and the fields of the dataclass that it names.
 
-A text is written in its shortest form: last fields that have their defaults are left out, and a number is as
-short as it can be read back. Parts are separated by colons. In a field of text a colon is written %3A and a
-percent sign %25; a path comes last and may hold colons.
+A text is written in its shortest form: trailing fields that have their defaults are left out, and a number
+has no more digits than it needs to be read back. Colons separate the parts. In a field of text a colon is
+written %3A and a percent sign %25; a path comes last and may hold colons.
 """
 
 import types
@@ -19,13 +19,13 @@ Made = TypeVar("Made")
 
 
 class SpecText:
-    """A dataclass that is written as a text, its ``name``. `SpecTexts` makes an equal one from it.
+    """A dataclass that is written as a text, its ``name``; `SpecTexts` makes an equal instance from it.
 
     Fields are annotated with int, float, str, Path, a Literal of texts, or a number or a tuple of numbers.
 
     Args:
-        rule: the first word; left out by a class that only shares code among others.
-        needed: how many fields are always written; left out, those without a default.
+        rule: the first word; left out by a class that only shares code with its subclasses.
+        needed: how many fields are always written; left out, as many as have no default.
         written: the fields in their order; left out, all that the constructor takes.
 
     Examples:
@@ -49,13 +49,13 @@ class SpecText:
 
     @property
     def name(self) -> str:
-        """The shortest text that an equal one is made from."""
+        """The shortest text that an equal instance can be made from."""
         return self.form.text_of(self)
 
 
 @dataclass(frozen=True)
 class Form:
-    """How instances of a dataclass are written; arguments as of `SpecText`."""
+    """How instances of a dataclass are written; its arguments are those of `SpecText`."""
 
     rule: str
     made: type[Any]
@@ -204,4 +204,4 @@ _KINDS: dict[Any, tuple[Callable[[str], Any], Callable[[Any], str]]] = {
     str: (_read_text, _write_text),
     Path: (Path, str),
 }
-"""Type of a field to what reads and what writes it."""
+"""For each type of a field, what reads it and what writes it."""

@@ -1,4 +1,4 @@
-"""Images changed at random: a network that sees each in many forms does not learn it by heart.
+"""Random changes of images: a network that sees an image in many forms does not learn it by heart.
 
 Shape suffixes: B items of a batch, C channels, H height, W width.
 """

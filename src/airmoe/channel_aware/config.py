@@ -56,9 +56,9 @@ class MixtureSettings(Section):
     """The networks of the mixture. `airmoe.nn.build_model` splits a backbone into extractor and expert.
 
     Attributes:
-        backbone: "lenet5", "resnet18", "vit", or "hf:NAME_OR_PATH", which stays as it is.
-        norm: None is the backbone's own, "none" is no normalisation.
-        width: None is the backbone's own.
+        backbone: "lenet5", "resnet18", "vit", or "hf:NAME_OR_PATH", whose weights stay as they are.
+        norm: None is the backbone's default, "none" is no normalisation.
+        width: None is the backbone's default.
         expert_hidden: width of the hidden layer of experts on pooled payloads; None makes each expert the
             rest of the backbone.
         experts: K.
@@ -92,7 +92,7 @@ class MixtureSettings(Section):
 
 
 class StageSettings(Section):
-    """One stage: AdamW, its rate falling to 0 along a cosine.
+    """One stage: AdamW, with a learning rate that falls to 0 along a cosine.
 
     Attributes:
         gate_rate: the gate's learning rate, as a multiple of the others'.
@@ -112,7 +112,8 @@ class ChannelStageSettings(StageSettings):
 
     Attributes:
         extractor_rate: the feature extractor's learning rate, as a share of the others'.
-        snr: what SNR each image meets on the link to each expert, a form of `airmoe.links.make_process`.
+        snr: the law of the SNR that each image meets on the link to each expert, a form of
+            `airmoe.links.make_process`.
         no_good_link: share of the images whose links are all set to the worst one drawn. A gate that sees the
             links avoids bad ones, so its experts hardly meet any, and fail where every link is bad. A blind
             gate avoids none: its experts meet bad links in any case, and 0 leaves the law as it is.

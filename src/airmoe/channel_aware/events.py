@@ -1,4 +1,4 @@
-"""TensorBoard events of a training."""
+"""The metrics of a training as TensorBoard events."""
 
 from pathlib import Path
 from types import TracebackType

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def flattened(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return what an optimiser remembers of its parameters, on the processor."""
+    """Return what an optimiser remembers of its parameters, on the CPU."""
     return {
         f"{number}/{name}": torch.as_tensor(value).detach().cpu()
         for number, memory in optimiser.state_dict()["state"].items()

@@ -13,7 +13,7 @@ SMALLEST_PROBABILITY = 1e-12
 
 
 class RoutingLoss(NamedTuple):
-    """``total`` is what is minimised; ``nll`` is -log of what the mixture gives the true class, the mean."""
+    """``total`` is minimised; ``nll`` is the batch mean of -log of the true class's probability."""
 
     total: Tensor
     nll: Tensor
@@ -22,7 +22,7 @@ class RoutingLoss(NamedTuple):
 def routing_loss(output: MoeOutput, labels_T: Tensor, balance: float, *, one_expert: bool) -> RoutingLoss:
     """Return the loss of a batch whose experts answer with probabilities.
 
-    The loss is, with p the mixture's probability of the true class under weights that sum to 1,
+    With p the mixture's probability of the true class under weights that sum to 1, the loss is
 
         -log p + balance (CV^2(batch mean of the weights) + CV^2(batch mean of the load)).
 

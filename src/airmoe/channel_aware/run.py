@@ -59,9 +59,9 @@ def train_channel_aware(
         images: the data.
         out: the run folder to make; must not exist.
         device: "auto", "cpu" or "cuda".
-        resume: take up ``out``.partial where an interrupted run left it; on a processor it ends at the same
-            weights, on CUDA up to rounding.
-        progress: told the stages and their steps, and how many held-out images were asked.
+        resume: take up ``out``.partial where an interrupted run left it; on a CPU it ends at the same
+            weights, on CUDA at the same up to rounding.
+        progress: told the stages and their steps, and how many held-out images were answered.
 
     Raises:
         InvalidInputError: ``out`` exists, or a setting does not fit the data or this machine.

@@ -1,6 +1,6 @@
-"""The two stages in which a channel-aware mixture is trained (after arXiv 2504.00819).
+"""The two training stages of a channel-aware mixture (after arXiv 2504.00819).
 
-1 "clean": extractor, gate and experts learn together, nothing between them. 2 "channel": payloads cross
+1 "clean": extractor, gate and experts learn together, without a channel. 2 "channel": payloads cross
 simulated links whose SNR is drawn anew for every image and expert. The gate learns what a link is worth.
 
 Shape suffixes: T items, B items of a batch, E experts, C channels, H height, W width.
@@ -90,7 +90,7 @@ def initial_model(config: ChannelAwareConfig, images: ImageSet) -> MixtureOfExpe
 
 
 def channel_aware_fingerprint(config: ChannelAwareConfig, images: ImageSet) -> str:
-    """Return what tells a run from every other: its configuration, images, and traces if it replays any.
+    """Return a digest of a run's configuration, images, and traces if it replays any.
 
     Raises:
         DataError: traces that cannot be read.
@@ -100,7 +100,7 @@ def channel_aware_fingerprint(config: ChannelAwareConfig, images: ImageSet) -> s
 
 
 def pick_device(name: str) -> torch.device:
-    """Return a device by name; "auto" is CUDA where there is one, else the processor.
+    """Return a device by name; "auto" is CUDA where there is one, else the CPU.
 
     Raises:
         InvalidInputError: an unknown device, or one that is not there.
@@ -135,8 +135,8 @@ def train_stage(
         config: the run.
         data: what to train on.
         checkpoint: saved after every epoch. Training goes on where it stands, with the same result.
-        events: where each new row is written, too.
-        progress: told the stage and its steps; at the end of an epoch, once the checkpoint is kept.
+        events: gets each new row, too.
+        progress: told the stage and its steps; at the end of an epoch only after the checkpoint is saved.
 
     Raises:
         TrainingDivergedError: a loss or a weight is not finite; the last checkpoint is the last good one.
@@ -226,7 +226,7 @@ class _Stage:
         return float(torch.stack(losses).mean())
 
     def _step(self, step: int, batch_B: Tensor, snr: LinkSnr | None, random: np.random.Generator) -> Tensor:
-        """Take one step; return the loss of the answers, not finite where the whole loss is not."""
+        """Take one step; return the nll, which is made not finite where the whole loss is not."""
         config, data, device = self._config, self._data, batch_B.device
         for group, rate in zip(self.optimiser.param_groups, self._rates, strict=True):
             group["lr"] = rate * (1 + math.cos(math.pi * step / self.steps)) / 2
@@ -256,7 +256,7 @@ def _link_snr(
 
 
 def unseen(true_db_TE: NDArray[np.float64]) -> LinkSnr:
-    """Return links that no gate sees: it takes all of them for good."""
+    """Return links that no gate sees: it assumes that all of them are good."""
     return LinkSnr(true_db_TE, np.full_like(true_db_TE, GOOD_SNR_DB))
 
 

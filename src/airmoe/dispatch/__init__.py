@@ -1,8 +1,7 @@
 """Route a batch, carry it, mix what arrived: the loop that simulation and mesh share. NumPy only.
 
-`dispatch` asks a policy who serves what, a carrier to bring payloads there, and routes again around what was
-lost. A carrier of your own needs four short methods; see `Carrier`, and `LossyCarrier` for one that loses
-what you say.
+`dispatch` asks a policy who serves what, has a carrier bring payloads there, and routes again around what was
+lost. A carrier of your own needs five short members; see `Carrier`. `LossyCarrier` loses what you say.
 """
 
 from airmoe.dispatch.carrier import Carrier, Delivery, Price, Transfer

@@ -1,4 +1,4 @@
-"""The price of a transfer over a radio, shared by the simulated carriers and the mesh.
+"""The price of a transfer over a radio; simulated carriers and the mesh share it.
 
 Shape suffixes: T items, E experts, N nodes.
 """
@@ -14,14 +14,14 @@ from airmoe.scheduling.joint.allocation import allocate_subcarriers
 from airmoe.scheduling.policy import Slot
 
 NORM_BITS = 32
-"""The payload's norm travels beside it as error-free side information, whatever the radio, and is charged."""
+"""Bits of a payload's norm, which travels beside it as error-free side information and is charged."""
 
 SIDE_BITS_PER_SYMBOL = 1.0
 """Side information travels as QPSK at code rate 1/2."""
 
 
 def analog_channel_uses(values: int, repeats: int = 1) -> float:
-    """Return the complex symbols of a payload sent as it is: values / 2 each time, and those of its norm."""
+    """Return the complex symbols of an analog payload: values / 2 per repeat, and those of its norm."""
     return repeats * values / 2 + NORM_BITS / SIDE_BITS_PER_SYMBOL
 
 
@@ -47,7 +47,8 @@ class IdealPrice:
             subcarrier_NN: the subcarriers that a joint policy decided on.
 
         Raises:
-            InvalidInputError: the slot does not say how many bits a payload has, or they cost too much.
+            InvalidInputError: the slot does not say how many bits a payload has, or a quoted energy is above
+            1e250 J.
         """
         if slot.bits_T is None:
             raise InvalidInputError("slot.bits_T", None, "the bits of each payload")
@@ -69,7 +70,7 @@ class IdealPrice:
 
 
 class AirtimePrice:
-    """What payloads cost that take so many channel uses whatever the link: these over B0 seconds, at P0.
+    """What u channel uses cost, whatever the link: u / B0 seconds, and P0 u / B0 joules.
 
     Args:
         radio: the power and the symbol rate.

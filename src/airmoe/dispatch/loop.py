@@ -41,7 +41,7 @@ class Dispatched(Generic[Output_co]):
         requested_TE: bool, the pairs that were asked for, lost ones included.
         node_TE: int64, the node that was asked last for each pair; -1 where none was.
         intended_TE: bool, the pairs that would have been asked for with every expert alive.
-        reached_T: float64, the share of the intended experts' score whose output arrived, from 0 to 1.
+        reached_T: float64, from 0 to 1, see `reached_share`.
         degraded_T: bool, see `degraded`.
         rerouted_T: bool, items routed again because an expert was lost on the way.
         energy_j_T: float64, joules spent on each item, lost transfers included.
@@ -63,14 +63,14 @@ class Dispatched(Generic[Output_co]):
 
 
 def degraded(intended_TE: Flags, arrived_TE: Flags) -> Flags:
-    """Return (T,): True where an expert that was intended, had all been alive, did not answer."""
+    """Return (T,): True where an expert that would be asked with every expert alive did not answer."""
     return np.asarray(np.any(intended_TE & ~arrived_TE, axis=1))
 
 
 def reached_share(
     scores_TE: NDArray[np.float64], intended_TE: Flags, arrived_TE: Flags
 ) -> NDArray[np.float64]:
-    """Return (T,): the share of the intended experts' score whose output arrived.
+    """Return (T,): the score of the intended experts that answered, as a share of all intended experts'.
 
     Where these scores are all zero, it is 1 if all of them answered, else 0.
     """
@@ -96,10 +96,10 @@ def dispatch(
 ) -> Dispatched[Output_co]:
     """Route a batch, carry it, and while time is left route items again without the experts that were lost.
 
-    Each expert is asked at its cheapest node that can be asked; its other nodes are where it is asked again.
-    One attempt may take half of the time that is left, so that a frozen node leaves time for another. An item
-    for which nothing arrived is answered by its source's own expert. What a joint policy decided is routed
-    again by its fallback, at the source and over the subcarriers that were allocated.
+    Each expert is asked at its cheapest node that can be asked, and after a loss at its other nodes. One
+    attempt may take half of the time that is left, so that a frozen node leaves time for another. An item for
+    which nothing arrived is answered by the experts at its source. A joint policy decides once; then its
+    fallback routes again, at the source and over the subcarriers that were allocated.
 
     Args:
         payload_T: what the experts get, first axis T, any array type the carrier takes.
@@ -112,7 +112,8 @@ def dispatch(
         clock: seconds of a clock that never goes back.
 
     Raises:
-        InvalidInputError: a joint policy without a fallback.
+        InvalidInputError: a joint policy without a fallback, a NaN deadline, or a policy or carrier that
+            answers with another shape or with pairs that were not asked for.
         NoExpertReachedError: an item got no answer and its source holds no expert.
     """
     if math.isnan(deadline_s):
@@ -199,7 +200,7 @@ class _Batch(Generic[Payload_contra, Output_co]):
         return np.asarray(np.any(source_T11 == self._slot.placement.node_ER, axis=2))
 
     def decide(self) -> _Decision:
-        """Route every item as if all experts were alive, and without the dead ones those that wanted them."""
+        """Route every item as if all nodes were alive, and again those that a dead node was to serve."""
         replicas = Replicas(self._payload_T, self._carrier, self._slot)
         slot, price = replicas.cheapest(self._usable_ER)
         if (self._usable_ER == self._exists_ER).all():
@@ -216,9 +217,9 @@ class _Batch(Generic[Payload_contra, Output_co]):
         return _Decision(mask_TE, slot, price)
 
     def decide_jointly(self, joint: JointPolicy) -> _Decision:
-        """Have a joint policy decide. It may give a link any subcarrier: the best say what can be reached.
+        """Have a joint policy decide; its fallback tells what would have been asked with every expert alive.
 
-        What it would have asked with every expert alive, its fallback tells.
+        The policy may give a link any subcarrier, so each link's best one tells what can be reached.
         """
         links = self._slot.links
         replicas = Replicas(
@@ -245,7 +246,7 @@ class _Batch(Generic[Payload_contra, Output_co]):
         return _Decision(mask_TE, slot, Price(quoted, price.charged))
 
     def pay(self, wanted_TE: Flags, charged: Cost) -> None:
-        """Charge what is asked for now, and note who is asked again."""
+        """Charge what is asked for now, and note which items are asked again."""
         self.energy_j_T += np.where(wanted_TE, charged.energy_j_TE, 0.0).sum(axis=1)
         self.airtime_s_T += np.where(wanted_TE, charged.airtime_s_TE, 0.0).sum(axis=1)
         self.rerouted_T |= self.requested_TE.any(axis=1) & wanted_TE.any(axis=1)
@@ -265,7 +266,7 @@ class _Batch(Generic[Payload_contra, Output_co]):
             self.deliveries.append(delivery)
 
     def lose(self, lost_TE: Flags, slot: Slot) -> None:
-        """Ask no node again for an expert that it did not answer for; an own node not for this item."""
+        """Note who did not answer: an item's own node for this item, any other node for every item."""
         at_home_TE = lost_TE & slot.at_home_TE
         self._failed_at_home_TE |= at_home_TE
         item_P, expert_P = np.nonzero(lost_TE & ~at_home_TE)
@@ -274,7 +275,7 @@ class _Batch(Generic[Payload_contra, Output_co]):
         self._usable_ER[expert_P[pair_Q], replica_Q] = False
 
     def _intend(self, full_TE: Flags, mask_TE: Flags, quoted: Cost) -> None:
-        """Note what was intended: what was asked, or, where a wanted expert is dead, what would have been."""
+        """Note what was intended: what is asked, or, where a wanted expert is dead, what would have been."""
         without_T1 = np.any(full_TE & ~quoted.reachable_TE, axis=1, keepdims=True)
         self.intended_TE = np.where(without_T1, full_TE, mask_TE)
 

@@ -30,19 +30,19 @@ class ManualClock:
         return self.now_s
 
     def advance(self, seconds: float) -> None:
-        """Go on."""
+        """Move the clock forward."""
         self.now_s += seconds
 
 
 class LossyCarrier:
-    """Another carrier behind links that lose what is sent to some nodes; what stays at home always arrives.
+    """A carrier that wraps another and loses what goes to some nodes; what stays at home always arrives.
 
     ``lost`` and ``dead`` may be changed at any time, and ``transfers`` holds what was asked of it.
 
     Args:
         carrier: prices all pairs, and brings those that are not lost.
-        lost: nodes that are asked in vain.
-        dead: nodes of which it is known that they cannot be asked.
+        lost: nodes that are asked but never answer.
+        dead: nodes that are known not to answer, so they cannot be asked.
         clock: goes on by the seconds of each transfer.
         takes_s: seconds that a transfer takes, no more than its deadline.
     """

@@ -1,4 +1,4 @@
-"""How answers are mixed, as ``airmoe.nn.combine`` does, without PyTorch.
+"""Mixing of outputs, as ``airmoe.nn.combine`` does it, without PyTorch.
 
 Shape suffixes: T items, E experts, C classes, P (item, expert) pairs.
 """
@@ -14,7 +14,7 @@ from airmoe.dispatch.carrier import Delivery
 def mixing_weights(scores_TE: NDArray[np.float64], arrived_TE: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Return (T, E): scores of what arrived, made to sum to 1 over each row; zero elsewhere.
 
-    Equal shares where all scores that arrived are zero. The same as ``airmoe.nn.mixing_weights`` with
+    Shares are equal where all scores that arrived are zero. ``airmoe.nn.mixing_weights`` does the same with
     ``normalise="chosen"``.
     """
     weights_TE = np.where(arrived_TE, scores_TE, 0.0)

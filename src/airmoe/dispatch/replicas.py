@@ -41,9 +41,9 @@ class Replicas:
         self._prices = [priced(payload_T, carrier, each, subcarrier_NN) for each in self._slots]
 
     def cheapest(self, usable_ER: Flags, failed_at_home_TE: Flags | None = None) -> tuple[Slot, Price]:
-        """Return the slot with the node chosen for each pair, and the price; quoted inf where none is usable.
+        """Return the slot with the node chosen for each pair, and its price, quoted inf where none is usable.
 
-        Of equally cheap nodes the one with the best link as observed is taken.
+        The best link as observed decides between equally cheap nodes.
 
         Args:
             usable_ER: the replicas that can be asked.
@@ -87,8 +87,8 @@ class Replicas:
 def nearest(payload_T: Any, carrier: Carrier[Any, Any], slot: Slot) -> Slot:
     """Return the slot in which each item would be served at each expert's cheapest node that can be asked.
 
-    What a gate should see of the links is the SNR to these nodes. Where no node can be asked it is the
-    cheapest of all.
+    A gate should see the SNR to these nodes. Where none of an expert's nodes can be asked, the cheapest of
+    them is taken.
     """
     if slot.placement.replicas == 1:
         return slot
@@ -103,7 +103,7 @@ def askable(carrier: Carrier[Any, Any], slot: Slot) -> Flags:
     """Return (E, R), True for the replicas that there are and that can be asked.
 
     Raises:
-        InvalidInputError: the carrier says so for another number of experts or replicas.
+        InvalidInputError: the carrier answers for another number of experts or replicas.
     """
     exists_ER = slot.placement.exists_ER
     with telling(f"carrier {type(carrier).__name__}, (E, R) = {exists_ER.shape}"):
@@ -119,7 +119,7 @@ def priced(
     """Return a carrier's price for the nodes of a slot.
 
     Raises:
-        InvalidInputError: it has another shape.
+        InvalidInputError: the price has another shape.
     """
     with telling(f"carrier {type(carrier).__name__}, (T, E) = {slot.node_TE.shape}"):
         price = carrier.price(payload_T, slot, subcarrier_NN)

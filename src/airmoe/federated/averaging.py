@@ -1,4 +1,4 @@
-"""FedAvg: what clients reply at the end of a round is averaged."""
+"""FedAvg: the server averages the weights that clients reply with at the end of a round."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from airmoe.federated.exchange import Message, State
 
 @dataclass(frozen=True)
 class Averaging:
-    """A stage whose server sends its weights, and takes the mean of those that come back.
+    """A stage whose server sends its weights, and replaces them by the mean of those that come back.
 
     Args:
         name: of the stage, for reports and checkpoints.
         clients: how many, numbered from 0; all take part in every round.
-        exchanges: of a round; weights come back in the last one. Those before it are between the clients.
+        exchanges: the names of a round's exchanges. Weights come back in the last; earlier ones serve letters
+            between clients.
     """
 
     name: str
@@ -41,7 +42,7 @@ class Averaging:
 def average(replies: Mapping[int, Message]) -> dict[str, torch.Tensor]:
     """Return the mean of the replies' tensors, weighted by ``samples``.
 
-    It is summed in float64, in the order given.
+    The sum is taken in float64, in the order given.
     """
     total = sum(reply.numbers["samples"] for reply in replies.values())
     first, mean = next(iter(replies.values())), {}

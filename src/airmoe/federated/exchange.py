@@ -10,12 +10,12 @@ takes a step. FedAvg in these words, with one exchange:
     def server_step(self, exchange, state, replies):
         return average(replies), {}
 
-A step is told by the exchange's name which one it is. Its state is named tensors, so it can be saved between
+The exchange's name tells a step which one it is. Its state is named tensors, so it can be saved between
 rounds; its data (images, networks to compute in) belong to the object that takes the step.
 
 Clients that have to ask each other put letters into their replies. The engine brings a letter to the client
-that it is addressed to, with that client's next message. So a question takes two exchanges: in the first it
-is put, in the second it is answered, and the answer lies in the message of a third.
+that it is addressed to, with that client's next message. So a client asks in one exchange, another client
+answers in the next, and the answer lies in the message of the third.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ State = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Message:
-    """What the server tells a client, or a client replies.
+    """What the server tells a client, or what a client replies.
 
     Args:
         tensors: named; their bytes are what an exchange costs.
@@ -87,7 +87,7 @@ class Stage(Protocol):
 
 @dataclass(frozen=True)
 class Exchange:
-    """One exchange among all of a run: stage, round (from 0), and its name."""
+    """Which exchange of a run this is: its stage, round (from 0) and name."""
 
     stage: str
     round_: int
@@ -122,7 +122,7 @@ class RoundResult:
     Args:
         state: the server's.
         replies: of the last exchange.
-        missing: clients that took part in the round and did not reply to the end of it.
+        missing: clients that began the round and left it before its end.
         nbytes: all that was exchanged, over all clients and in both directions. A letter counts once, as if
             clients reached each other directly.
     """
@@ -136,7 +136,7 @@ class RoundResult:
 def run_round(stage: Stage, state: State, round_: int, engine: Engine) -> RoundResult:
     """Run one round of a stage: all its exchanges, one after another.
 
-    A client that once does not reply has left the round; letters to it are lost.
+    A client that fails to reply once leaves the round; letters to it are lost.
     """
     messages = _addressed(stage.opening(state, round_), {}, round_)
     invited, replies, total = set(messages), dict[int, Message](), 0

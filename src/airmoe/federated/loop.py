@@ -9,7 +9,7 @@ from airmoe.federated.exchange import Client, Exchange, Message, State
 
 
 class Loop:
-    """Clients of one process. An error in a step names stage, round, exchange and client.
+    """All clients in one process; an error in a step names stage, round, exchange and client.
 
     Args:
         clients: client i is the one with the number i.

@@ -13,7 +13,7 @@ from airmoe.progress import Progress, silent
 from airmoe.runs.checkpoint import Checkpoint, MetricsRow
 
 EVALUATE_EVERY = 5
-"""Rounds between two looks at how good the weights are."""
+"""How many rounds lie between two evaluations."""
 
 _SERVER, _CLIENT = "server", "client "
 
@@ -39,7 +39,7 @@ def federate(
         state: the server's, to begin with.
         engine: reaches the clients.
         rounds: how many.
-        checkpoint: saved after every round; what it holds already is taken up first.
+        checkpoint: saved after every round; training goes on from what it already holds.
         evaluate: measures the server's state every `EVALUATE_EVERY` rounds and after the last.
         progress: told about every round.
 
@@ -97,7 +97,7 @@ def federate(
 
 
 def _copied(state: State) -> dict[str, Tensor]:
-    """Return a state of its own; in one process, clients and server may hold the same tensors."""
+    """Return a copy; in one process, clients and server may hold the same tensors."""
     return {name: tensor.clone() for name, tensor in state.items()}
 
 

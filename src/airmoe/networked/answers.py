@@ -1,13 +1,13 @@
-"""What experts said to a client's images, as features arrived at several SNRs: what a gate learns from.
+"""The experts' answers to a client's images at several SNRs; a gate learns from them in stage 3.
 
-Experts do not change in stage 3, so each (image, expert) pair is fetched once and kept. To a gate that looks
-at the links, answers to clean features say nothing of what a bad link costs: here features are sent at every
-level of a few SNRs, and in each step a level is drawn for each pair.
+Experts do not change in stage 3, so the answers of each (image, expert) pair are fetched once and kept.
+Answers to clean features say nothing of what a bad link costs. For a channel-aware gate features are
+therefore sent at each of a few SNRs, the levels, and each step draws a level for every pair.
 
-Each image is taken as if a client drawn at random asked about it, whose own expert gets the features as they
-are, behind a link of 30 dB (ours). With the image's own client as the only one that asks, an own expert would
-be right about every image of the training set, the gate would take 30 dB for the sign of the right expert,
-and each client would keep nearly all images to itself.
+Each image is treated as if a client drawn at random asked about it (ours). That client's own expert gets the
+features as they are, behind a link of 30 dB. If only an image's own client asked, its expert would be right
+about every training image. The gate would then take 30 dB for the sign of the right expert, and each client
+would keep nearly all images to itself.
 
 Shape suffixes: T items, B items of a batch, I items fetched, P received payloads, E experts, L levels,
 F features, C classes.
@@ -29,17 +29,16 @@ CLEAN_DB = (math.inf,)
 """The level of a gate that is blind to the channel."""
 
 SNR_LEVELS_DB = (-15.0, -10.0, -5.0, 0.0, 5.0, 15.0, math.inf)
-"""The levels of a channel-aware gate (ours). A gate shows everything below -10 dB as -10 dB; the two lowest
-levels stand for the deep fades, the only links that cost experts of few classes much."""
+"""The levels of a channel-aware gate (ours). Its SNR code is the same for everything below -10 dB. The two
+lowest levels stand for the deep fades; only these cost experts of few classes much."""
 
 
 class AnswersAtLevels:
     """What a client knows of the experts' answers to its images.
 
-    It is a client's state, which no method changes: `with_answer` returns a new one.
-
-    The state holds ``known`` (T, E), bool, and ``true_class`` (T, E, L), float32: the probability of the true
-    class. The loss needs no more of an answer.
+    They are a client's state, which callers keep and no method changes: `with_answer` returns a new one. It
+    holds ``known`` (T, E), bool, and ``true_class`` (T, E, L), float32: the probability of the true class.
+    The loss needs no more of an answer.
 
     Args:
         features_TF: float32, of the client's images.
@@ -65,13 +64,13 @@ class AnswersAtLevels:
     def question(self, item_I: Tensor, noise: np.random.Generator) -> Tensor:
         """Return the features of items as an expert receives them, (L * I, F), level by level.
 
-        ``noise`` draws that of the link.
+        ``noise`` draws the noise of the link.
         """
         sent_IF = self._features[item_I]
         return torch.cat([_received(sent_IF, level, noise) for level in self._level_db_L.tolist()])
 
     def with_answer(self, state: State, expert: int, item_I: Tensor, probability_PC: Tensor) -> State:
-        """Return the state that also knows what an expert said, (L * I, C), when asked the `question`."""
+        """Return the state that also knows an expert's answer (L * I, C) to the `question`."""
         levels, every_P = len(self._level_db_L), torch.arange(len(probability_PC))
         true_P = probability_PC[every_P, self._labels[item_I].repeat(levels)]
         known_TE, true_class_TEL = state["known"].clone(), state["true_class"].clone()
@@ -88,7 +87,7 @@ class AnswersAtLevels:
         return self._level_db_L[level_BE].masked_fill(asks_BE, OWN_NODE_SNR_DB), level_BE
 
     def draw(self, state: State, item_B: Tensor, random: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Return for items the SNR (B, E) of links drawn anew, dB, and what the experts said at it (B, E)."""
+        """Return the SNR (B, E), dB, of links drawn anew, and the experts' ``true_class`` at it (B, E)."""
         snr_db_BE, level_BE = self.draw_links(len(item_B), random)
         return snr_db_BE, state["true_class"][item_B].gather(2, level_BE.unsqueeze(2)).squeeze(2)
 

@@ -1,4 +1,4 @@
-"""Baselines to hold the networked MoE against: one FedAvg network, and a mixture trained on all data at once.
+"""Baselines of the networked MoE: one FedAvg network, and a mixture trained on all data at once.
 
 Shape suffixes: T items, C channels, H height, W width.
 """
@@ -45,7 +45,7 @@ def train_central_moe(
     """Return a mixture of the same backbone, trained jointly on all training images in one place, and a row
     per epoch.
 
-    Top-1 routing with the gate's probability as weight (Switch style), and the loss
+    Routing is top-1 with the gate's probability as weight (Switch style). The loss is
 
         -log(G_j p_j(y)) of the chosen j, plus 0.01 CV^2(batch mean of G)
 

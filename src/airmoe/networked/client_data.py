@@ -1,4 +1,4 @@
-"""The images of every client, as a split lets them fall.
+"""The images of every client, after a partition has split them.
 
 Shape suffixes: T items, C channels, H height, W width.
 """
@@ -34,10 +34,10 @@ class ClientData:
 
 
 def split_among_clients(config: NetworkedConfig, images: ImageSet) -> ClientData:
-    """Let the training images fall on the clients as the configuration says.
+    """Split the training images among the clients as the configuration says.
 
     Raises:
-        InvalidInputError: the split cannot serve that many clients.
+        InvalidInputError: the partition cannot serve that many clients.
     """
     parts = partition(images.train_labels, config.data.clients, config.data.partition, seed=config.seed)
     return ClientData(

@@ -17,7 +17,7 @@ from airmoe.runs.settings import (
 
 
 class DataSettings(Section):
-    """Which images, and how they fall on clients."""
+    """Which images are used, and how clients share them."""
 
     name: str = "digits"
     clients: Annotated[int, Field(ge=1, le=1000)] = 10
@@ -33,7 +33,7 @@ class ModelSettings(Section):
 
 
 class SgdSettings(Section):
-    """Plain SGD with momentum, begun anew at every client and round."""
+    """Plain SGD with momentum, which begins anew at every client and round."""
 
     rounds: Positive
     local_epochs: Positive = 1
@@ -61,8 +61,8 @@ class ExpertSettings(Section):
 class GateSettings(SgdSettings):
     """Stage 3, FedGate: federated averaging of the gate, everything else fixed.
 
-    Each round a client asks the ``query_k`` experts that its gate likes best for each of its images, and one
-    more drawn at random. It keeps what they answer for later rounds.
+    Each round a client asks, for each of its images, the ``query_k`` experts that its gate scores best and
+    one more drawn at random. It keeps the answers for later rounds.
 
     With ``channel_aware`` the gate also looks at the SNR of the links. Experts are then asked with features
     as they arrive at each of a few SNRs, and the gate learns at SNRs drawn among these.

@@ -25,8 +25,8 @@ def train_expert(
 ) -> MlpExpert:
     """Return an expert trained with label-smoothed cross-entropy.
 
-    An expert knows only its client's classes; smoothing keeps it from being over-confident on the others,
-    which would spoil the mixture at more than one expert per item.
+    An expert knows only its client's classes. Smoothing keeps it from over-confidence on the others, which
+    would spoil a mixture of more than one expert per item.
 
     Args:
         features_TF: float32, the fixed extractor's features of the client's images.

@@ -1,9 +1,9 @@
 """Stage 1, FedCE: federated averaging of the feature extractor and a head, with cross-entropy.
 
-A round has one exchange, "train": weights come, the client trains, weights go back and are averaged
-(`airmoe.federated.Averaging`).
+A round has one exchange, "train": the server sends weights, each client trains and sends its weights back,
+and the server averages them (`airmoe.federated.Averaging`).
 
-The head is temporary. With an expert as head, and kept, the same client is the baseline "one FedAvg network".
+The head is temporary. In the baseline "one FedAvg network" it has the shape of an expert and is kept.
 
 Shape suffixes: T items, C channels, H height, W width, F features.
 """

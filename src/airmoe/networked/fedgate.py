@@ -1,18 +1,18 @@
 """Stage 3, FedGate: federated averaging of the gate, extractor and experts fixed.
 
-The loss at client i, over the experts j whose answers it knows:
+The loss of a client, over the experts j whose answers it knows and with Wbar the round's first weights:
 
     -log(sum_j G_j p_j(y) / sum_j G_j) + balance * CV^2(batch mean of G) + proximal * ||W - Wbar||^2 / 2
 
-Expert dropout (ours): in every step each known pair is left out with a small probability. Without it the gate
-learns who is best but not who is second best, and when a node dies its images go astray.
+Expert dropout (ours) leaves out each known pair with a small probability in every step. Without it the gate
+learns which expert is best but not which is second best, and when a node dies its images go astray.
 
-Expert outputs on local data do not change while the gate learns, so each (image, expert) pair is fetched once
-("features out, probabilities back") and kept. Which pairs to fetch is asked of the gate anew each round, so a
-round has three exchanges, `EXCHANGES`: clients query one another, answer one another, and train.
+Expert outputs on local data do not change while the gate learns. So each (image, expert) pair is fetched once
+("features out, probabilities back") and kept. The gate decides anew each round which pairs to fetch. A round
+therefore has three exchanges, `EXCHANGES`: clients query one another, answer one another, and train.
 
-A channel-aware gate scores an image for links that are drawn anew in every step, and p_j(y) is what the
-expert said to features that arrived at the SNR of its link (see `airmoe.networked.answers`); W then holds
+A channel-aware gate scores an image for links that are drawn anew in every step. p_j(y) is then what the
+expert answers to features that arrive at the SNR of its link (see `airmoe.networked.answers`), and W holds
 the weights of the link's worth, too.
 
 The paper's exact rule for FedGate is not public; this reading averages the whole gate.
@@ -34,7 +34,8 @@ from airmoe.nn import BiasGate, LinearGate, balance_loss, topk_mask
 from airmoe.randomness import stream
 
 EXCHANGES = ("query", "answer", "train")
-"""Of a round. Queries and answers are letters between clients; "query" brings the gate, "train" takes it."""
+"""The exchanges of a round. The server sends the gate in "query" and gets it back in "train". Queries and
+answers are letters between clients."""
 
 _GATE, _WANTED = "gate/", "wanted"
 """Names in a client's state within a round: the weights that it began with, and the pairs asked for."""
@@ -48,7 +49,7 @@ def content_of(gate: LinearGate | BiasGate) -> LinearGate:
 
 
 def trained_part(gate: LinearGate | BiasGate) -> nn.Module:
-    """Return what is trained and averaged, with the gate's own parameters: all but the standardisation."""
+    """Return the part of a gate that is trained and averaged: all but the standardisation."""
     linear = content_of(gate).linear
     if not isinstance(gate, BiasGate):
         return linear
@@ -56,9 +57,9 @@ def trained_part(gate: LinearGate | BiasGate) -> nn.Module:
 
 
 class _Drawn(NamedTuple):
-    """What a round draws for its queries, and the streams as they are then.
+    """What a round draws for its queries, and the streams right after these draws.
 
-    No generator is kept from step to step: to go on from there, training draws the same once more.
+    No generator is kept from step to step, so training repeats the draws to go on from there.
     """
 
     snr_db_TE: Tensor
@@ -70,7 +71,8 @@ class _Drawn(NamedTuple):
 class FedGateClient:
     """A client of FedGate. What it trains and averages is `trained_part` of the gate.
 
-    Between rounds its state is that of `AnswersAtLevels`; within a round also what the round began with.
+    Between rounds its state is that of `AnswersAtLevels`. Within a round it also holds the gate's weights and
+    the wanted pairs.
 
     Args:
         gate: the workspace, shared by the clients of one process.
@@ -104,7 +106,7 @@ class FedGateClient:
         return steps[exchange](state, message)
 
     def query(self, state: State, message: Message) -> tuple[State, Message]:
-        """Ask experts as the global gate suggests; the own one is asked on the spot, others by letter."""
+        """Ask the experts that the global gate suggests: the own one on the spot, others by letter."""
         round_, state = int(message.numbers["round"]), state or self._answers.nothing_known()
         self._load(message.tensors)
         drawn = self._drawn(round_)
@@ -136,8 +138,8 @@ class FedGateClient:
     def train(self, state: State, message: Message) -> tuple[State, Message]:
         """Train the gate on all answers known so far; reply with its weights.
 
-        A query without an answer is put again when the gate wants it again. An image about which nothing is
-        known is left out.
+        A query without an answer is repeated when the gate wants it again. An image without any answer is
+        left out.
         """
         begun = {name.removeprefix(_GATE): state[name] for name in state if name.startswith(_GATE)}
         wanted_TE = state[_WANTED]

@@ -1,7 +1,7 @@
-"""Mean and spread of all clients' features together, which the gate standardises features with.
+"""Mean and standard deviation of all clients' features together, by which the gate standardises features.
 
-A stage of one round. Each client sends sums and sums of squares, and is sent the result. The sums are added
-up in client order in float64, so that the result does not depend on how images fall on clients.
+The stage has one round. Each client sends sums and sums of squares, and gets the result. The server adds in
+client order in float64, so that the result hardly depends on how images fall on clients.
 
 Shape suffixes: T items, F features.
 """
@@ -14,11 +14,11 @@ from torch import Tensor
 from airmoe.federated import Message, State
 
 SMALLEST_STD = 1e-2
-"""Features that hardly vary are not blown up."""
+"""The smallest standard deviation that is told, so that features that hardly vary are not blown up."""
 
 
 class MomentsClient:
-    """A client that tells what the mean takes, and keeps what comes back.
+    """A client that sends the sums of its features, and keeps the moments that come back.
 
     Args:
         features_TF: float32, of this client's images.
@@ -56,7 +56,7 @@ class Moments:
     def server_step(
         self, exchange: str, state: State, replies: Mapping[int, Message]
     ) -> tuple[State, dict[int, Message]]:
-        """Add up the sums, and tell the result."""
+        """Add up the sums, and tell all clients the moments."""
         if exchange == "tell":
             return state, {}
         samples = sum(reply.numbers["samples"] for reply in replies.values())

@@ -16,7 +16,7 @@ from airmoe.runs.run_writing import begun_run, fingerprint, finish_run, run_chec
 
 
 def radio_of(config: NetworkedConfig) -> RadioSpec:
-    """Return the radio of a run as its manifests name it."""
+    """Return the radio of a run in the form of its manifests."""
     return RadioSpec(**config.links.model_dump(), seed=config.seed)
 
 

@@ -64,7 +64,7 @@ def train_stages(
     Args:
         config: the run.
         data: of all clients.
-        checkpoint: saved after every round and taken up where it stands; None for none.
+        checkpoint: saved after every round and after stage 2, and taken up where it stands; None for none.
         progress: told of every round of "features" and "gate", and of every client's expert, "experts".
     """
     classes = len(data.class_names)
@@ -165,8 +165,8 @@ def train_gate(
 ) -> tuple[LinearGate | BiasGate, list[MetricsRow]]:
     """Stage 3: return a gate trained by FedGate, and the metrics rows.
 
-    Macro-F1 in the rows is that of top-1 routing of the held-out images: over ideal links, or of a
-    channel-aware gate over analog Rayleigh links with the mean SNR of the run.
+    Macro-F1 in the rows is measured on held-out images under top-1 routing. A channel-aware gate is measured
+    over analog Rayleigh links with the run's mean SNR, another one over ideal links.
 
     Args:
         stage: a name, for reports and checkpoints.

@@ -24,7 +24,7 @@ BACKBONES: dict[str, tuple[Callable[..., Extractor], tuple[str, ...]]] = {
     "resnet18": (ResNet18Extractor, ("norm", "width")),
     "vit": (VitExtractor, ("width",)),
 }
-"""Each backbone's feature extractor, and which options it has."""
+"""Each backbone's feature extractor, and the options that it takes."""
 
 GATES: dict[str, Callable[[int, int], nn.Module]] = {
     "linear": LinearGate,
@@ -48,9 +48,9 @@ def build_extractor(
             for the others.
 
     Raises:
-        InvalidInputError: unknown backbone, an option that it does not have or whose value is none of its
-            own, or a number of channels that is neither 1 nor 3.
-        MissingExtraError: a pretrained model, and transformers is not installed.
+        InvalidInputError: the backbone is unknown, an option or its value is not one that it takes, or
+            ``channels`` is neither 1 nor 3.
+        MissingExtraError: the model is pretrained, and transformers is not installed.
 
     Examples:
         >>> import torch
@@ -99,8 +99,8 @@ def build_model(
         width: as `build_extractor`.
         gate: "linear" and "mlp" are blind to the channel; "concat" and "bias" see the SNR of every link.
         noisy: whether the gate has noise while it trains (`airmoe.nn.NoisyTopK`).
-        expert_hidden: width of the one hidden layer of each expert, which sees the pooled payload; None makes
-            each expert the rest of the backbone, on the payload as it is.
+        expert_hidden: width of the one hidden layer of each expert, which sees the pooled payload. With None
+            each expert is the rest of the backbone and sees the payload as it is.
         training_k: experts per item while training.
         source: the node where items rest unless a call says otherwise; expert e is on node e.
 

@@ -16,7 +16,7 @@ from airmoe.scheduling import Cost, Slot
 
 
 def run_experts(experts: Sequence[nn.Module], expert_P: NDArray[np.int64], payload_P: Tensor) -> Tensor:
-    """Return the outputs (P, ...) of every pair: one forward pass for each expert that has any.
+    """Return the outputs (P, ...) of all pairs; each expert that has any runs one forward pass.
 
     Args:
         experts: by number.
@@ -57,7 +57,7 @@ class IdealRadioCarrier(LocalCarrier):
     """Experts in this process behind links that carry bits at the Shannon rate, without error.
 
     Each directed link has one subcarrier of its own, or none where there are too few. A payload takes s0 / r
-    seconds and s0 P0 / r joules, s0 its bits and 32 more for its norm.
+    seconds and s0 P0 / r joules, where s0 is its bits and 32 more for its norm.
 
     Args:
         links: the links, as they are and as observed.

@@ -1,8 +1,7 @@
 """Gates that look at the SNR of every expert's link (after arXiv 2504.00819; their forms are ours).
 
-The SNR code of a link is v = (clip(snr_db, -10, 30) - 10) / 10. Where no SNR is given all links count as
-good, 20 dB: so a gate is trained before any channel is simulated, and so a gate runs that is to be blind to
-the channel.
+The SNR code of a link is v = (clip(snr_db, -10, 30) - 10) / 10. Without an SNR every link counts as good,
+20 dB. A gate is trained so before any channel is simulated, and a gate that is to be blind runs so.
 
 Shape suffixes: T items, F features, H hidden values, E experts.
 """
@@ -19,7 +18,7 @@ from airmoe.errors import InvalidInputError
 from airmoe.nn.gates import GateOutput, columns_of
 
 GOOD_SNR_DB = 20.0
-"""What a gate takes every link for where it is told nothing."""
+"""The SNR that a gate assumes for every link where it is told none."""
 
 SMALLEST_NOISE = 1e-2
 
@@ -43,7 +42,8 @@ def snr_code(snr_db_TE: Tensor | None, like_TF: Tensor, experts: int) -> Tensor:
 class ConcatGate(nn.Module):
     """An MLP on [LayerNorm(p); v]: pooled features and the SNR code of every link together.
 
-    It may learn that a bad link to one expert makes another attractive, for these experts in this order.
+    It can learn that a bad link to one expert makes another attractive. It is bound to these experts in this
+    order.
 
     Args:
         features: F.
@@ -96,7 +96,7 @@ class MlpGate(nn.Module):
 
 
 class BiasGate(nn.Module):
-    """logit_j = a_j(p) + phi(v_j): what a link is worth is the same for every expert.
+    """logit_j = a_j(p) + phi(v_j): a link is worth the same to every expert.
 
     phi is one shared 1-16-1 MLP, so the gate runs with any number of experts in any order (`of_experts`).
 
@@ -131,8 +131,8 @@ class BiasGate(nn.Module):
 class NoisyTopK(nn.Module):
     """A gate with noise while it trains (Shazeer et al. 2017): logits + N(0, 1) (softplus(p W) + 0.01).
 
-    Noise lets every expert be tried, and tells how likely each would have been chosen. In evaluation the gate
-    itself answers.
+    Noise lets every expert be tried, and gives each a probability of being chosen (the load). In evaluation
+    there is no noise.
 
     Args:
         gate: the gate; its logits are the clean ones.
@@ -153,7 +153,7 @@ class NoisyTopK(nn.Module):
         return bool(self.gate.sees_snr)
 
     def forward(self, pooled_TF: Tensor, snr_db_TE: Tensor | None = None) -> GateOutput:
-        """Return scores and logits (T, E), and while training the load."""
+        """Return scores and logits (T, E); while training and with k < E also the load."""
         clean: GateOutput = self.gate(pooled_TF, snr_db_TE)
         if not self.training:
             return clean

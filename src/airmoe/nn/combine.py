@@ -17,8 +17,8 @@ def mixing_weights(scores_TE: Tensor, arrived_TE: Tensor, normalise: Normalise) 
     """Return (T, E): scores of what arrived, zero elsewhere.
 
     "chosen" makes each row sum to 1 (equal shares where the scores that arrived are all zero). "none" leaves
-    the scores as they are: with one expert per item the renormalised weight is 1 whatever the gate says, and
-    the gate would learn nothing.
+    the scores as they are. With one expert per item a renormalised weight would be 1 whatever the gate says,
+    and the gate would learn nothing.
 
     Examples:
         >>> import torch

@@ -1,4 +1,4 @@
-"""Experts: what a device maps a payload with, to class probabilities.
+"""Experts: networks that map a payload to class probabilities.
 
 Shape suffixes: P (item, expert) pairs, C classes.
 """

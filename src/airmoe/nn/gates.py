@@ -14,13 +14,13 @@ from airmoe.errors import InvalidInputError
 
 
 class GateOutput(NamedTuple):
-    """What a gate says.
+    """What a gate returns.
 
     Attributes:
         scores_TE: >= 0, rows sum to 1.
-        logits_TE: what the scores are the softmax of.
-        load_TE: how likely each expert would be among the chosen if the gate's noise were drawn again; None
-            where there is no noise.
+        logits_TE: the scores are their softmax.
+        load_TE: the probability that each expert is among the chosen if the gate's noise is drawn again;
+            None where there is no noise.
     """
 
     scores_TE: Tensor
@@ -31,7 +31,7 @@ class GateOutput(NamedTuple):
 class Gate(Protocol):
     """Maps pooled features and, if it wants, the SNR of every item's link to every expert, to scores.
 
-    To be served by a mesh it also says whether it does, by a bool ``sees_snr``.
+    A gate that a mesh is to serve also has a bool ``sees_snr``, which says whether it uses the SNR.
     """
 
     def __call__(self, pooled_TF: Tensor, snr_db_TE: Tensor | None = None) -> GateOutput:
@@ -68,7 +68,7 @@ class LinearGate(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def standardise(self, mean_F: Tensor, std_F: Tensor) -> None:
-        """Set what features are centred on and divided by; until then they are taken as they come."""
+        """Set the mean and the standard deviation of features; until then they are 0 and 1."""
         self.mean_F.copy_(mean_F)
         self.std_F.copy_(std_F)
 
@@ -85,15 +85,15 @@ class LinearGate(nn.Module):
 
 
 def columns_of(linear: nn.Linear, experts: Sequence[int | None]) -> nn.Linear:
-    """Return the last layer of a gate for other experts, from that of the experts it was trained for.
+    """Return a gate's last layer for other experts, made from its layer for the experts of its training.
 
     Args:
         linear: hidden to a logit per expert.
-        experts: for each expert from now on its number until now; None for a new one, which begins with the
-            mean of the others.
+        experts: for each expert of the new layer its number in the old one; None for a new expert, which
+            begins with the mean of all old ones.
 
     Raises:
-        InvalidInputError: no expert, or one that was not there.
+        InvalidInputError: ``experts`` is empty, or has a number that the old layer lacks.
     """
     if not experts:
         raise InvalidInputError("experts", list(experts), "at least one")
@@ -113,7 +113,7 @@ def columns_of(linear: nn.Linear, experts: Sequence[int | None]) -> nn.Linear:
 def topk_mask(scores_TE: Tensor, k: int) -> Tensor:
     """Return bool (T, E), the k best scores of each row, ties to the lower index.
 
-    The same rule as `airmoe.scheduling.TopK`, on the scores' own device, for training.
+    It is the rule of `airmoe.scheduling.TopK`, on the scores' own device, for training.
 
     Examples:
         >>> import torch

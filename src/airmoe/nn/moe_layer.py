@@ -26,14 +26,14 @@ from airmoe.scheduling import Placement, Policy, Slot, TopK
 
 @dataclass(frozen=True)
 class MoeOutput:
-    """What a mixture answers.
+    """What a mixture returns.
 
     Attributes:
         y_TC: the mixed outputs.
         scores_TE: of the gate.
         load_TE: of a gate that is noisy while training; see `airmoe.nn.gates.GateOutput`.
         weights_TE: of each output in the mixture, 0 where there was none.
-        dispatched: what the transfers did; None while training.
+        dispatched: what became of the batch; None while training.
     """
 
     y_TC: Tensor
@@ -46,14 +46,14 @@ class MoeOutput:
 class MoeLayer(nn.Module):
     """A gate and experts, with a policy that decides and a carrier that transports.
 
-    While training, experts are chosen by top-k on the device, and with one expert per item its output is
-    weighed with its score as it is, so that the gate learns even then; otherwise the weights of what arrived
-    sum to 1. In evaluation the policy decides.
+    While training, top-k chooses the experts, on the device. In evaluation the policy decides. The weights of
+    what arrived sum to 1, except while training with one expert per item: there the weight is the expert's
+    score as it is, so that the gate learns.
 
     Args:
         gate: pooled payload (T, F), SNR (T, E) in dB to `airmoe.nn.gates.GateOutput`.
         experts: each maps payload rows to outputs (P, C).
-        pooling: what a payload is, so what of it the gate sees; see `airmoe.nn.pooling.Pooling`.
+        pooling: what a payload is, which decides what the gate sees of it; see `airmoe.nn.pooling.Pooling`.
         policy: who decides where a call does not say; default top-1.
         carrier: who transports where a call does not say; default all experts in this process.
         placement: the node, or nodes, of each expert; default expert e on node e.

@@ -1,4 +1,4 @@
-"""Carriers that send payloads over simulated radio links: what experts get is what a receiver would.
+"""A carrier that sends payloads over simulated radio links: experts get what a receiver would get.
 
 Shape suffixes: T items, E experts, N nodes, P (item, expert) pairs sorted by expert.
 """
@@ -24,12 +24,12 @@ class RadioCarrier:
     An expert at the item's own node gets the payload as it is. The way back is free of errors, and so is
     every link whose SNR is inf. Noise is drawn from PyTorch's default generator.
 
-    A payload takes the same number of channel uses whatever the SNR, so it costs P0 times these over B0.
+    A payload takes the same number of channel uses u whatever the SNR: u / B0 seconds and P0 u / B0 joules.
 
     Args:
         transmission: `airmoe.radio.Analog` or `airmoe.radio.Digital`.
-        links: the links of the nodes, as they are and as observed; left out, every slot must say what SNR
-            its items meet.
+        links: the links of the nodes, as they are and as observed; left out, every slot must hold the SNR
+            that its items meet.
         radio: the power and symbol rate that a transfer is priced by; left out, those of ``links``, or the
             defaults of `Ofdma`.
     """
@@ -45,7 +45,7 @@ class RadioCarrier:
         return bits_of(payload_T) + NORM_BITS
 
     def price(self, payload_T: Tensor, slot: Slot, subcarrier_NN: NDArray[np.int64] | None = None) -> Price:
-        """Return the channel uses of a payload over B0 seconds, at P0; half a channel use counts as one."""
+        """Return the price of a payload's channel uses; half a channel use counts as one."""
         uses = math.ceil(self.transmission.channel_uses(payload_T[0].numel()))
         return AirtimePrice(self.radio)(slot, uses)
 
@@ -56,7 +56,7 @@ class RadioCarrier:
     def carry(self, transfer: Transfer[Tensor]) -> Delivery[Tensor]:
         """Transmit every pair, then run each expert once on all that it received; everything arrives."""
         payload_T, item_P = transfer.payload_T, torch.from_numpy(transfer.item_P)
-        # In bfloat16 a fine quantiser and a little noise would drown in rounding.
+        # The rounding of bfloat16 would drown a fine quantiser and a little noise.
         fine = torch.promote_types(payload_T.dtype, torch.float32)
         sent_P = payload_T[item_P.to(payload_T.device)].to(fine)
         snr_db_P = torch.from_numpy(np.where(transfer.at_home_P, np.inf, self._snr_db_P(transfer)))

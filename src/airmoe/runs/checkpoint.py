@@ -33,7 +33,7 @@ class Checkpoint:
     Args:
         folder: where the files lie; made when needed.
         fingerprint: identifies the configuration; a checkpoint of another one is refused.
-        metrics: a file that holds the rows of all stages saved or loaded so far, a line each; None for none.
+        metrics: the file to which `save` writes the rows of all stages saved or loaded so far; None for none.
 
     Raises:
         RunFolderError: a checkpoint in the folder, of whatever stage, is damaged or of another configuration.

@@ -1,4 +1,4 @@
-"""How good answers are.
+"""How good answers are: F1 scores, and the outputs that they are computed from.
 
 Shape suffixes: T items, C classes, E experts.
 """
@@ -35,6 +35,6 @@ def outputs_in_batches(network: nn.Module, inputs_T: Tensor) -> Tensor:
 
 
 def routed_answers(scores_TE: Tensor, probability_TEC: Tensor) -> NDArray[np.int64]:
-    """Return (T,), the class named by each item's best-scored expert (top-1 routing)."""
+    """Return (T,), the class that each item's best-scored expert names (top-1 routing)."""
     best_T = scores_TE.argmax(dim=1)
     return probability_TEC[torch.arange(len(best_T)), best_T].argmax(dim=1).numpy()

@@ -63,12 +63,12 @@ def export_onnx(
         module: takes the inputs in their order, and gives one tensor.
         inputs: name and example of each, first axis T.
         path: the file to write.
-        like: the file of a network of the same form. Where its graph holds the weights as they are, it is
-            written again with this module's, in a hundredth of the time.
+        like: the file of a network of the same form. Where its graph holds the weights as they are, the
+            graph is written again with this module's weights, in a hundredth of the time.
 
     Raises:
-        RunFolderError: ONNX Runtime and PyTorch differ by more than `TOLERANCE`, or the network came out for
-            this number of items only.
+        RunFolderError: ONNX Runtime and PyTorch differ by more than `TOLERANCE`, or the network takes only
+            this number of items.
     """
     module = module.eval()
     written = like is not None and _written_like(like, module, path)
@@ -113,7 +113,7 @@ def _written_like(like: Path, module: nn.Module, path: Path) -> bool:
 
 
 def _difference(module: nn.Module, inputs: Mapping[str, Tensor], path: Path) -> float:
-    """Return the largest difference between the outputs of PyTorch and of a file, which takes any batch."""
+    """Return the largest difference of a file's outputs from PyTorch's; refuse a fixed batch axis."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -144,7 +144,7 @@ def export_gate(
         experts: E.
         path: the file to write.
         pooling: what a payload is.
-        sees_snr: False for a gate that was trained blind: it takes payloads alone, and every link for good.
+        sees_snr: False for a gate that was trained blind: it takes payloads alone and assumes good links.
             Default what the gate says.
 
     Raises:
@@ -175,8 +175,8 @@ def export_run(
 ) -> None:
     """Write ``shared/`` and ``clients/`` of a run; every client's folder is whole and can be moved.
 
-    Of a gate that is noisy while training, the gate itself is written. An expert's weights are written once,
-    to the folder of the first node that serves it.
+    A noisy gate is written without its noise. An expert's safetensors are written once, to the folder of the
+    first node that serves it.
 
     Args:
         folder: the run folder.
@@ -187,8 +187,8 @@ def export_run(
         holds: for each client the classes in its data; client n is node n.
         radio: the simulated radio.
         placement: for each expert the nodes that serve it; default expert e at node e.
-        server: whether ``clients/server``, one node more, asks and the clients serve their experts alone;
-            otherwise every client asks for itself.
+        server: True adds the node ``clients/server``, which alone asks, while the clients only serve their
+            experts; False lets every client ask for itself.
         gate_sees_snr: False for a gate that was trained blind to the links; default what the gate says.
         output: what the experts return.
 
@@ -281,7 +281,7 @@ def _checked_placement(
 
 
 def _share(source: Path, target: Path) -> None:
-    """Let ``target`` be the same file, or where the file system has no hard links, a copy."""
+    """Make ``target`` the same file, or a copy where the file system has no hard links."""
     try:
         target.hardlink_to(source)
     except OSError:
@@ -289,7 +289,7 @@ def _share(source: Path, target: Path) -> None:
 
 
 def _sees_snr(gate: nn.Module, told: bool | None = None) -> bool:
-    """Return whether a gate is to see the SNR: what was told, else what it says itself."""
+    """Return whether a gate is to see the SNR: ``told``, or what the gate says itself."""
     sees_snr = getattr(gate, "sees_snr", None)
     if not isinstance(sees_snr, bool):
         expected = "one that says by a bool `sees_snr` whether it looks at the links"

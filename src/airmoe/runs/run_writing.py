@@ -22,10 +22,10 @@ _PACKAGES = ("airmoe", "torch", "numpy", "onnx", "onnxruntime", "eclipse-zenoh")
 
 
 def begun_run(out: Path, resume: bool) -> Path:
-    """Return ``out`` + ".partial", where a run folder is made.
+    """Return ``out`` + ".partial", where the run folder is to be made.
 
     Raises:
-        InvalidInputError: ``out`` exists, or an unfinished run of it, which is not to be resumed.
+        InvalidInputError: ``out`` exists, or ``resume`` is False and an unfinished run of it exists.
         RunFolderError: there is nothing to resume.
     """
     if out.exists():
@@ -39,12 +39,12 @@ def begun_run(out: Path, resume: bool) -> Path:
 
 
 def run_checkpoint(partial: Path, fingerprint: str) -> Checkpoint:
-    """Return the checkpoints of a run in the making; whenever one is saved, the run's metrics are, too."""
+    """Return the checkpoints of a run in the making; saving one also writes the run's metrics."""
     return Checkpoint(partial / _CHECKPOINTS, fingerprint, partial / METRICS)
 
 
 def fingerprint(config: Section, images: ImageSet, *further: str) -> str:
-    """Return what tells a configuration and its data from every other, for checkpoints.
+    """Return a digest of a configuration and its data, for checkpoints.
 
     Args:
         config: of the run.

@@ -1,6 +1,6 @@
 """The settings of a run: TOML read into pydantic models.
 
-An unknown key is an error; an absent one is None or has its default.
+An unknown key is an error; an absent one has its default, which may be None.
 """
 
 import tomllib
@@ -20,7 +20,7 @@ Parsed = TypeVar("Parsed", bound="Section")
 
 
 class Section(BaseModel):
-    """A part of a configuration; unknown keys are errors, and so are values of another type."""
+    """A part of a configuration; unknown keys and values of another type are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -40,12 +40,12 @@ def parse_section(model: type[Parsed], text: str, origin: str) -> Parsed:
 
 
 def changed(settings: Parsed, values: Mapping[str, object], said_by: Mapping[str, str]) -> Parsed:
-    """Return settings in which some values are others.
+    """Return settings with some values changed.
 
     Args:
-        settings: stay as they are.
+        settings: those to start from; they stay as they are.
         values: by key, such as "seed" or "data.name"; None changes nothing.
-        said_by: by key what errors call it, such as the option that it comes from.
+        said_by: by key, the name that errors give it, such as the option that it comes from.
 
     Raises:
         InvalidInputError: a value out of range.
@@ -77,7 +77,7 @@ def read_settings(path: Path) -> str:
 
 
 def dump_config(config: Section) -> str:
-    """Return settings as TOML that `parse_section` reads back to the same. What is None has no key."""
+    """Return settings as TOML from which `parse_section` reads equal ones. A value of None gets no key."""
     return tomli_w.dumps(config.model_dump(exclude_none=True))
 
 

@@ -1,4 +1,4 @@
-"""Weights put into a network after a look at whether they fit."""
+"""Loading weights into a network, after a check that they fit."""
 
 from collections.abc import Mapping
 
@@ -12,8 +12,8 @@ def load_weights(network: nn.Module, state: Mapping[str, Tensor], origin: str) -
 
     Args:
         network: changed in place, or not at all.
-        state: weights, every one of the network and no other.
-        origin: what they are of, for errors.
+        state: all weights of the network and no other.
+        origin: where they come from, for errors.
 
     Raises:
         RunFolderError: a weight is missing, unknown or of another shape; it names the first, and both shapes.

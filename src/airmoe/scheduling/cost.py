@@ -23,8 +23,8 @@ class Cost:
 
     Args:
         energy_j_TE: J, from 0 to 1e250; inf for an expert that cannot be reached, which no policy chooses.
-        airtime_s_TE: s that the payload is on the air, >= 0; 0 at the item's own node, inf where it cannot be
-            reached. Left out, nothing that can be reached takes any time.
+        airtime_s_TE: s that the payload is on the air, >= 0; 0 at the item's own node, inf where the expert
+            cannot be reached. Left out, every reachable expert takes 0 s.
 
     Raises:
         InvalidInputError: an array that is not (T, E), or a value that is not allowed, named with its index.
@@ -65,7 +65,7 @@ class Cost:
         )
 
     def free_where(self, arrived_TE: NDArray[np.bool_]) -> Cost:
-        """Return the same cost, nothing where an output has arrived already."""
+        """Return the same cost, 0 where an output has arrived already."""
         return unchecked(
             np.where(arrived_TE, 0.0, self.energy_j_TE), np.where(arrived_TE, 0.0, self.airtime_s_TE)
         )

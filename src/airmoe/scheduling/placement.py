@@ -20,7 +20,7 @@ NOWHERE = -1
 
 @dataclass(frozen=True, eq=False)
 class Placement:
-    """The node of each expert, or its nodes: an expert that several nodes hold has replicas.
+    """The node, or the nodes, of each expert; an expert that several nodes hold has replicas.
 
     Args:
         nodes: integer (E,), the node of each expert; or (E, R), its nodes, filled up with -1.
@@ -59,12 +59,12 @@ class Placement:
 
     @property
     def experts(self) -> int:
-        """E."""
+        """The number of experts, E."""
         return len(self.node_ER)
 
     @property
     def replicas(self) -> int:
-        """R, the most nodes that hold one expert."""
+        """The largest number of nodes that hold one expert, R."""
         return int(self.node_ER.shape[1])
 
     @cached_property

@@ -31,7 +31,7 @@ class Slot:
         layer: the MoE layer, counted from 1.
         bits_T: float64, the bits of each item's payload, whatever the radio charges for.
         snr: the SNR of each item's link to each expert, where every item meets a channel of its own; left
-            out, that of the links. Policies look at what was observed, carriers at the truth.
+            out, that of the links. Policies see what was observed, carriers the truth.
         node_TE: int64, the node that would serve each item by each expert; left out, the expert's first.
 
     Raises:
@@ -100,11 +100,11 @@ class Slot:
         )
 
     def with_bits(self, bits: float) -> Slot:
-        """Return the same slot, every item's payload of so many bits."""
+        """Return the same slot with this many bits in every item's payload."""
         return self._with(bits_T=np.full(len(self.source_T), float(bits)))
 
     def served_by(self, node_TE: NDArray[np.int64]) -> Slot:
-        """Return the same slot, each item served by each expert at this node, one that holds the expert."""
+        """Return the same slot with these nodes serving; each must hold the expert, which is not checked."""
         return self._with(node_TE=node_TE)
 
     def _with(self, **changes: object) -> Slot:
@@ -120,7 +120,7 @@ class Slot:
 
     @property
     def observed_snr_db_TE(self) -> NDArray[np.float64] | None:
-        """The SNR of each item's link to each expert, in dB, as gates and policies see it, if they may."""
+        """The SNR of each item's link to each expert, dB, as observed; None where the slot holds none."""
         if self.snr is not None:
             return self.snr.observed_db_TE
         return None if self.links is None else self.links.snr_db(self.source_T, self.node_TE)
@@ -178,14 +178,14 @@ class JointPolicy(Policy, Protocol):
 
     @property
     def fallback(self) -> Policy:
-        """Who decides at a source alone, when an expert is lost or no scheduler can be reached."""
+        """The policy that decides at a source alone, when an expert is lost or no scheduler is reached."""
 
 
 def as_joint(policy: Policy) -> JointPolicy | None:
-    """Return a policy that is joint, None for another.
+    """Return the policy if it is joint, else None.
 
     Raises:
-        InvalidInputError: it is joint and does not say who decides where no scheduler does.
+        InvalidInputError: it is joint and has no fallback, or one that is joint itself.
     """
     if not policy.joint:
         return None
@@ -196,7 +196,7 @@ def as_joint(policy: Policy) -> JointPolicy | None:
 
 
 def check_scores(name: str, scores: ArrayLike) -> NDArray[np.float64]:
-    """Return gate scores (T, E) as float64; refuse another shape, no expert, and what is not >= 0."""
+    """Return gate scores (T, E) as float64; refuse another shape, no expert, NaN, inf and what is < 0."""
     scores_TE = real_array(name, scores)
     items = scores_TE.shape[0] if scores_TE.ndim else 0
     experts = max(scores_TE.shape[-1], 1) if scores_TE.ndim else 1

@@ -1,4 +1,4 @@
-"""What every feature extractor is.
+"""What every feature extractor provides.
 
 Shape suffixes: T items, C channels, H height, W width.
 """
@@ -14,7 +14,9 @@ from airmoe.nn.pooling import Pooling
 
 
 class Extractor(nn.Module, ABC):
-    """Images (T, C, 32, 32), float32 in [0, 1], to the payload that travels to experts; every device has it.
+    """Images (T, C, 32, 32), float32 in [0, 1], to the payload that travels to experts.
+
+    Every device that asks has the extractor.
 
     Attributes:
         features: width of the pooled payload, which is what a gate sees.
@@ -38,7 +40,7 @@ class Extractor(nn.Module, ABC):
 def centred(images_TCHW: Tensor) -> Tensor:
     """Return pixels of [0, 1] as values of [-2, 2].
 
-    Extractors do it themselves, so that nobody who runs the exported network can forget to.
+    Extractors do this themselves, so nobody who runs the exported network can forget it.
     """
     return (images_TCHW - 0.5) / 0.25
 

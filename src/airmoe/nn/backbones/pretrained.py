@@ -25,8 +25,8 @@ _POOLING_OF_AXES: dict[int, Pooling] = {2: "vector", 3: "tokens", 4: "map"}
 class PretrainedExtractor(Extractor):
     """A frozen vision model: images (T, C, 32, 32) to its last hidden state.
 
-    That is tokens (T, L, D) with the class token first, or a map (T, C, H, W) of a convolutional model. Of a
-    model whose tokens have no class token, their mean is put first (ours), so that a gate sees all of them.
+    That is tokens (T, L, D) with the class token first, or a map (T, C, H, W) of a convolutional model. If
+    there is no class token, the mean of the tokens is put first (ours), so that a gate sees all of them.
 
     Images are resized to what the model was trained on, bilinearly and as a whole (no centre crop), and
     normalised with its mean and standard deviation. Weights are read from safetensors only; no code that lies
@@ -39,8 +39,8 @@ class PretrainedExtractor(Extractor):
 
     Raises:
         MissingExtraError: transformers is not installed.
-        InvalidInputError: there is no such model, it lacks weights or a description of its images, or it is
-            no model of images that answers equally each time.
+        InvalidInputError: there is no such model, it lacks weights or a description of its images, or it
+            does not answer images, the same each time.
     """
 
     mean_C11: Tensor
@@ -118,7 +118,7 @@ class PretrainedExtractor(Extractor):
         raise InvalidInputError("expert_hidden", None, "a width: a pretrained model has no tail of its own")
 
     def _tried(self, source: str, channels: int) -> Tensor:
-        """Return the payload of an image, seen twice."""
+        """Return the payloads of one image given twice; refuse a model that answers the two differently."""
         shape = 1, channels, IMAGE_SIDE, IMAGE_SIDE
         image_1CHW = torch.rand(shape, generator=torch.Generator().manual_seed(0))
         try:
@@ -144,7 +144,7 @@ def _refused(source: str, error: Exception) -> InvalidInputError:
 
 
 class _ImageSettings(BaseModel):
-    """What a preprocessor_config.json says of the images that a model was trained on; the rest is ignored."""
+    """What a preprocessor_config.json says about a model's images; the rest of it is ignored."""
 
     size: dict[str, PositiveInt | None] | PositiveInt
     crop_size: dict[str, PositiveInt | None] | PositiveInt | None = None
@@ -156,7 +156,7 @@ class _ImageSettings(BaseModel):
     do_flip_channel_order: Literal[False] | None = False
 
     def height_and_width(self) -> tuple[int, int]:
-        """Return pixels; of an image that would be cropped, what is left."""
+        """Return the size of images in pixels, after the centre crop if there is one."""
         size = (self.do_center_crop and self.crop_size) or self.size
         if isinstance(size, int):
             return size, size

@@ -19,7 +19,7 @@ from airmoe.nn.pooling import pool
 ResNet18Norm = Literal["batch", "group"]
 
 GROUP_CHANNELS = 16
-"""Channels that are normalised together, where the width allows it (Wu and He 2018)."""
+"""How many channels are normalised together, where the width allows it (Wu and He 2018)."""
 
 
 class ResNet18Extractor(Extractor):
@@ -27,9 +27,9 @@ class ResNet18Extractor(Extractor):
 
     Args:
         channels: 1 for grey images, 3 for colour.
-        width: channels of the first layer: 64 in the original, 16 for a processor without accelerator.
-        norm: "batch" is the original; "group" does not look at other items, and is what federated averaging
-            needs, and experts that get few items at a time.
+        width: channels of the first layer: 64 in the original, 16 for a CPU.
+        norm: "batch" is the original; "group" does not look at other items, as federated averaging and
+            experts that get few items at a time need.
 
     Raises:
         InvalidInputError: another ``norm``, or a ``width`` below 1.

@@ -91,7 +91,7 @@ class VitExpert(ClassifierExpert):
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), and of that, x + mlp(norm(x)).
+    """y + mlp(norm(y)) with y = x + attention(norm(x)).
 
     Args:
         width: D.

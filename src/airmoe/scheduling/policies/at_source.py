@@ -59,7 +59,7 @@ class TopK(_SmallestK, rule="topk"):
     """
 
     def key_TE(self, scores_TE: NDArray[np.float64], cost: Cost, slot: Slot) -> NDArray[np.float64]:
-        """Return the scores, turned round."""
+        """Return the scores, negated."""
         return -scores_TE
 
 
@@ -67,7 +67,7 @@ class TopK(_SmallestK, rule="topk"):
 class RandomK(_SmallestK, rule="random", written=("k",)):
     """k experts drawn uniformly among the reachable ones: "random:1".
 
-    Each call goes on where the last one stopped.
+    Each call continues the random stream where the last one stopped.
 
     Args:
         k: how many.
@@ -91,7 +91,7 @@ class RandomK(_SmallestK, rule="random", written=("k",)):
 class Cheapest(_SmallestK, rule="cheapest"):
     """The k cheapest reachable experts, whatever their scores: "cheapest:1".
 
-    No k experts cost less energy.
+    No other k experts cost less energy.
     """
 
     def key_TE(self, scores_TE: NDArray[np.float64], cost: Cost, slot: Slot) -> NDArray[np.float64]:
@@ -104,7 +104,7 @@ class BestLink(_SmallestK, rule="best-link"):
     """The k reachable experts with the best observed SNR, whatever their scores: "best-link:1"."""
 
     def key_TE(self, scores_TE: NDArray[np.float64], cost: Cost, slot: Slot) -> NDArray[np.float64]:
-        """Return the observed SNR, turned round.
+        """Return the observed SNR, negated.
 
         Raises:
             InvalidInputError: the slot says nothing about SNR.
@@ -133,8 +133,9 @@ class Local(SpecText, rule="local"):
 class Wlr(SpecText, rule="wlr", needed=1):
     """Weight-to-latency ratio, after WDMoE (arXiv 2405.03131): "wlr:0.5". The formula is ours.
 
-    Expert j has the latency tau_j = s0 / r + compute_s, and only compute_s at the item's own node. It is
-    chosen if t_j / tau_j is at least theta times the largest such ratio. The airtime s0 / r is the cost's.
+    Expert j has the score t_j and the latency tau_j = s0 / r + compute_s. The airtime s0 / r comes from the
+    cost and is 0 at the item's own node. An expert is chosen if t_j / tau_j is at least theta times the
+    largest such ratio.
 
     Args:
         theta: from 0 to 1; 1 takes the best ratio alone.

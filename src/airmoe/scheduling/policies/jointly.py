@@ -25,8 +25,8 @@ from airmoe.spec_text import SpecText
 class Jesa(Requirement, SpecText, rule="jesa", needed=2):
     """Joint expert and subcarrier allocation that meets a `Requirement`: "jesa:0.5:2".
 
-    `schedule_layer` decides. The cost says only which experts can be reached: what a link costs follows from
-    `slot.links` and the subcarriers chosen.
+    `schedule_layer` decides. It takes from the cost only which experts can be reached: what a link costs
+    follows from `slot.links` and the subcarriers chosen.
 
     Examples:
         >>> from airmoe.scheduling import Jesa
@@ -56,7 +56,7 @@ class Jesa(Requirement, SpecText, rule="jesa", needed=2):
 class Homogeneous(SpecText, rule="homogeneous", needed=2):
     """JESA with the same requirement z on every layer: "homogeneous:0.5:2".
 
-    It is what the importance factor is compared with.
+    It is the baseline for JESA's importance factor.
 
     Args:
         z: what chosen scores must sum to, from 0 to 1.
@@ -102,7 +102,7 @@ def _scheduled(name: str, asked: Requirement, scores_TE: ArrayLike, cost: Cost, 
 
 
 def _radio_of(name: str, slot: Slot) -> tuple[Links, NDArray[np.float64]]:
-    """Return links and payload sizes of a slot, which a joint policy cannot do without."""
+    """Return the links and payload sizes of a slot; a joint policy needs both."""
     if slot.links is None:
         raise InvalidInputError("slot.links", None, f"links, on which {name} allocates subcarriers")
     if slot.bits_T is None:

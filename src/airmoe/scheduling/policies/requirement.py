@@ -7,9 +7,9 @@ from airmoe.checks import integer_at_least, number_within
 
 @dataclass(frozen=True)
 class Requirement:
-    """Of at most D experts, the scores must sum to at least q = z * importance^layer.
+    """The scores of an item's experts, at most D, must sum to at least q = z * importance^layer.
 
-    With an importance below 1, deeper layers ask for less.
+    With an importance below 1, deeper layers require less.
 
     Args:
         importance: gamma0, from 0 to 1.
