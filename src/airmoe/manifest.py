@@ -18,13 +18,13 @@ from airmoe.files import replaced_file
 MANIFEST = "manifest.json"
 FORMAT = "airmoe manifest 3"
 INPUT, SNR_INPUT = "input", "snr_db"
-"""The inputs of exported networks: the first of each, and the second of a gate that sees SNR."""
+"""Names of the inputs of exported networks; only a gate that sees SNR takes the second."""
 
 MOST_VALUES = 1 << 24
-"""Values of one item's payload or output: as float32 they fill a message."""
+"""The most values of one item's payload or output; as float32 they fill a message."""
 
 MOST_GAINS = 1 << 26
-"""Channel gains that a client will hold in memory: 512 MiB."""
+"""The most channel gains that a client holds in memory: 512 MiB."""
 
 Count = Annotated[int, Field(ge=1, le=1 << 20)]
 Index = Annotated[int, Field(ge=0, le=1 << 20)]
@@ -45,7 +45,7 @@ class RadioSettings(_Record):
 
     Attributes:
         mean_snr_db: mean of the linear SNR of every link and subcarrier, in dB.
-        subcarriers: how many there are.
+        subcarriers: the number of subcarriers.
         subcarrier_hz: bandwidth of one subcarrier, Hz.
         power_w: transmit power per subcarrier, W.
         transmission: what a mesh does to payloads on their way. "ideal" links carry bits without error, at

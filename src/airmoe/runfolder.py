@@ -20,7 +20,7 @@ SERVER = "server"
 """The folder under ``clients/`` of a server without an expert."""
 
 EXTRACTOR, GATE = "extractor.onnx", "gate.onnx"
-"""Names of the exported files of who asks. A manifest names all files of its folder: readers go by that."""
+"""Names that training gives the files a client asks with; readers take names from the manifest."""
 
 
 def expert_file(expert: int, suffix: str = "onnx") -> str:

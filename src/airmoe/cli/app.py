@@ -1,4 +1,4 @@
-"""The ``airmoe`` command: all groups of commands, and one line for whatever the user got wrong."""
+"""The ``airmoe`` command: all groups of commands, and one line for a user's error."""
 
 import logging
 import signal
@@ -25,7 +25,7 @@ app.add_typer(study, name="study")
 
 
 def main() -> None:
-    """Run the command line; whatever the user got wrong is one line and exit status 2."""
+    """Run the command line; a user's error gives one line and exit status 2."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("airmoe").setLevel(logging.INFO)
     signal.signal(signal.SIGTERM, _interrupt)

@@ -1,4 +1,4 @@
-"""Settings of a run: from a file or built in; options of the command line change them."""
+"""Settings of a run, from a file or built in; options of the command line change them."""
 
 import tomllib
 from importlib.resources import files

@@ -147,7 +147,7 @@ def _scale(**asked: bool) -> str | None:
 
 
 def _executor(workers: int, dask: str | None) -> "AbstractContextManager[Executor | None]":
-    """Return what measures curves, None inside for this process."""
+    """Return a context of the executor that measures curves; it yields None for this process."""
     from airmoe.studies.workers import dask_workers, worker_processes
 
     if dask is None:
@@ -168,7 +168,7 @@ def _run(
     executor: "AbstractContextManager[Executor | None]",
     options: Mapping[str, str | None] | None = None,
 ) -> None:
-    """Run a study and tell about it; of its own options those count that are not None."""
+    """Run a study and print what it tells; the study's own options that are None are left out."""
     from airmoe.report.progress import ProgressBars
     from airmoe.studies.curves import run_study
 

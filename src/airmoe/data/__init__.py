@@ -1,4 +1,4 @@
-"""Image sets, and their division among clients. NumPy and Pillow only."""
+"""Image sets, and their division among clients. Only the digits need more than NumPy and Pillow."""
 
 from airmoe.data.image_file import read_image
 from airmoe.data.image_set import ImageSet, as_pixels

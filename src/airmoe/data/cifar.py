@@ -1,7 +1,7 @@
 """CIFAR in its official binary layout: found in a folder, or downloaded once into the user's cache.
 
-A record begins with its labels, one byte each. Behind them stand 3072 bytes of pixels: 1024 red, 1024 green
-and 1024 blue ones, row by row.
+A record begins with its labels, one byte each. 3072 bytes of pixels follow: 1024 red, 1024 green and 1024
+blue ones, row by row.
 """
 
 import os

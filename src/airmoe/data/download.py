@@ -25,7 +25,7 @@ def download(url: str, target: Path, *, sha256: str, max_bytes: int, progress: P
         target: the file to write.
         sha256: the expected hash of the whole content, in hexadecimal.
         max_bytes: the size beyond which the download stops.
-        progress: told the bytes; 0 in all if that is not known.
+        progress: told the bytes so far and in all; 0 in all if that is not known.
 
     Raises:
         DataError: the server cannot be reached, answers with an error, breaks off, or sends other content.

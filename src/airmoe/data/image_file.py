@@ -16,7 +16,7 @@ from airmoe.errors import DataError, InvalidInputError
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
 )
-# Named, because Pillow goes by content: a file called .png that holds PostScript would start Ghostscript.
+# Pillow goes by content: without this list, a file .png that holds PostScript would start Ghostscript.
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
 _PILLOW_MODE = {1: "L", 3: "RGB"}
 
@@ -25,7 +25,7 @@ def read_image(path: Path, channels: int, height: int, width: int) -> NDArray[np
     """Read an image file, turn it upright, convert it to greyscale or RGB and resize it bilinearly.
 
     Args:
-        path: a JPEG, PNG, BMP, WebP, GIF, TIFF or PPM file. Of an animation the first frame is read.
+        path: a JPEG, PNG, BMP, WebP, GIF, TIFF or PPM file. An animation gives its first frame.
         channels: 1 for greyscale, 3 for RGB.
         height: height of the result, pixels.
         width: width of the result, pixels.

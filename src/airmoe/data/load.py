@@ -28,7 +28,7 @@ def load_images(name: str, *, data_dir: Path | None = None, progress: Progress =
     Args:
         name: one of the above.
         data_dir: the first folder to look for CIFAR in.
-        progress: told the bytes of a download; 0 in all if that is not known.
+        progress: told the bytes of a download so far and in all; 0 in all if that is not known.
 
     Returns:
         The images as uint8 (T, C, 32, 32), their labels as int64 (T,).

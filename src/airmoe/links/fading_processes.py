@@ -18,7 +18,7 @@ LEAST_POWER = 1e-30
 """A gain of zero counts as -300 dB, so that every SNR is finite."""
 
 SINUSOIDS = 64
-"""How many waves a link of `JakesSnr` adds up."""
+"""How many sinusoids `JakesSnr` adds up for each link."""
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,9 @@ class LinkSnr:
     """The SNR of every item's link to every expert.
 
     Args:
-        true_db_TE: float64, dB, at which the item is transmitted; -inf for a link without gain, inf for one
-            without noise.
-        observed_db_TE: float64, dB, what gates and policies see; left out, they see the truth.
+        true_db_TE: float64, dB, the SNR at which items are transmitted; -inf for a link without gain, inf for
+            one without noise.
+        observed_db_TE: float64, dB, the SNR that gates and policies see; left out, they see the truth.
 
     Raises:
         InvalidInputError: a value is NaN, or the arrays are not both (T, E).

@@ -1,4 +1,4 @@
-"""SNR processes made from the texts that the command line and configuration files give."""
+"""SNR processes from texts, as the command line and configuration files give them."""
 
 from airmoe.links.fading_processes import GaussMarkovSnr, JakesSnr, RayleighSnr, RicianSnr
 from airmoe.links.path_loss import ShadowedPathLossSnr

@@ -1,4 +1,4 @@
-"""A process of link SNRs as snapshots of a network in consecutive slots.
+"""Snapshots of a network in consecutive slots, drawn by an SNR process.
 
 Shape suffixes: N nodes, S slots, L directed links.
 """

@@ -119,7 +119,7 @@ class Links:
         return replace(self, _observed=observed)
 
     def snr_db(self, source_T: ArrayLike, node: ArrayLike | None = None) -> NDArray[np.float64]:
-        """Return the SNR from each item's node to the node that would serve it; the band mean of linear SNRs.
+        """Return the SNR from each item's node to each expert's node: the band mean of linear SNRs.
 
         Args:
             source_T: integer, the node that holds each item.
@@ -167,7 +167,7 @@ class Links:
     def best_subcarrier_NN(self) -> NDArray[np.int64]:
         """The subcarrier on which each link has its largest gain, int64 (N, N); -1 on the diagonal.
 
-        Several links may share a subcarrier here: each is looked at as if it were alone.
+        Several links may share a subcarrier here, since each is considered alone.
         """
         best_NN = np.asarray(self.gain_NNM.argmax(axis=2), dtype=np.int64)
         np.fill_diagonal(best_NN, -1)

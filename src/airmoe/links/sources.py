@@ -1,4 +1,4 @@
-"""Where the links of the moment come from: whoever asks gets a snapshot, and the next one a later one."""
+"""Sources of links: each call returns a snapshot, and the next call a later one."""
 
 import itertools
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from airmoe.links.snapshot import Links
 
 
 class LinkSource(Protocol):
-    """Tells how the links are now. A client of the mesh asks it once per query, from any thread."""
+    """Gives the links of this moment. A client of the mesh asks it once per query, from any thread."""
 
     def current(self) -> Links:
         """Return the links of this moment."""
@@ -28,7 +28,7 @@ class SimulatedLinks:
     """The links of consecutive slots of a fading process, beginning with slot 0; each call is a slot.
 
     Args:
-        fading: what the links do.
+        fading: draws the links of each slot.
     """
 
     def __init__(self, fading: Fading) -> None:
@@ -40,9 +40,9 @@ class SimulatedLinks:
 
 
 class RecordedLinks:
-    """Links one after another; after the last one the first comes again.
+    """Given links, one snapshot after another; after the last the first comes again.
 
-    `link_sequence` makes such a list of any SNR process, a measured trace (`TraceSnr`) among them.
+    `link_sequence` makes such snapshots from any SNR process, e.g. a measured trace (`TraceSnr`).
 
     Args:
         links: at least one snapshot, all of the same number of nodes.

@@ -36,8 +36,8 @@ class TdlSnr(SpecText, rule="tdl", needed=2):
     snr_db = mean_db + 10 log10(mean over subcarriers m of |sum_p a_p exp(-2 pi i f_m tau_p)|^2).
 
     A wide band averages fades out: the wider the band and the longer the delays, the steadier the SNR. The
-    first draw loads Sionna, which takes seconds. A slot and link then takes about 0.06 ms, and a slot at
-    least 20 kB. The defaults are ours.
+    first draw loads Sionna, which takes seconds. Each slot and link then takes about 0.06 ms. Memory grows by
+    at least 20 kB per slot. The defaults are ours.
 
     Its text is e.g. "tdl:A:10", or "tdl:C:10:30:3e-07" for 30 m/s and a delay spread of 300 ns.
 

@@ -20,7 +20,7 @@ from airmoe.spec_text import Form, SpecText
 
 SHORTEST_RUN = 2
 MISSING = frozenset({"", "-", "nan", "na", "n/a", "null", "none"})
-"""What stands in a cell without a value, in upper or lower case."""
+"""The texts of a cell without a value, in upper or lower case."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class TraceSnr(SpecText, rule="trace", written=("path",)):
     A row is a slot, in the order of the file; time stamps are not read. Missing values cut a recording into
     **runs** without gaps. A link draws a run with a probability proportional to its length, then the slot at
     which its window begins. A run shorter than the window is repeated, with a jump from its end to its
-    beginning. Two links may get the same run. How to cut, draw and repeat is ours.
+    beginning. Two links may get the same run. These rules are ours.
 
     Its text is "trace:PATH" or "trace-of:COLUMN:PATH".
 
@@ -42,7 +42,7 @@ class TraceSnr(SpecText, rule="trace", written=("path",)):
     Raises:
         InvalidInputError: a file has no such column (the message lists those it has).
         DataError: nothing is at the path, the folder has no CSV file, a file cannot be read or is cut off,
-            a value is no number from -300 to 300, or nowhere are there two samples in a row.
+            a value is no number from -300 to 300, or no two samples follow each other.
     """
 
     path: Path
@@ -79,7 +79,7 @@ class TraceSnr(SpecText, rule="trace", written=("path",)):
 
 
 OTHER_COLUMN = Form("trace-of", TraceSnr, needed=2, written=("column", "path"))
-"""How recordings in another column than SNR are written."""
+"""The text of recordings whose column is not called SNR."""
 
 
 def read_runs(path: Path, column: str = "SNR") -> list[NDArray[np.float64]]:

@@ -1,4 +1,4 @@
-"""What the mesh answers to a batch of images.
+"""The answer of a mesh to a batch of images.
 
 Shape suffixes: T items, E experts, C classes.
 """
@@ -18,14 +18,14 @@ class Answer:
     """What the mesh answered to a batch of images.
 
     Attributes:
-        output_T: float32, the experts' outputs, mixed; what they are, ``kind`` tells.
+        output_T: float32, the mixed outputs of the experts; ``kind`` says what they are.
         kind: "probabilities", "logits" or "hidden states".
         scores_TE: float64, the gate's scores.
         weights_TE: float64, the weight of each output in the answer; a row sums to 1.
         dispatched: which experts were asked, which answered, joules, what was routed again or degraded.
         sent_bytes: bytes of all requests, as framed.
         received_bytes: bytes of all replies, as framed.
-        elapsed_s: seconds from images to answers.
+        elapsed_s: seconds from images to answer.
         snr_db_TE: float64, dB, the SNR of each item's link to each expert as gate and policy saw it; 30 dB to
             the client's own.
         transmission: "ideal" or "analog": what the links did to payloads, and how they were priced. A joint
@@ -45,7 +45,7 @@ class Answer:
 
     @property
     def probability_TC(self) -> NDArray[np.float32]:
-        """Class probabilities, float32: the outputs, or of mixed logits the softmax.
+        """Class probabilities, float32: the outputs, or the softmax of mixed logits.
 
         Raises:
             InvalidInputError: the outputs are hidden states.
@@ -64,5 +64,5 @@ class Answer:
 
     @property
     def degraded_T(self) -> NDArray[np.bool_]:
-        """True where an expert did not answer that the policy would have asked, had all been alive."""
+        """True where an expert did not answer, though the policy would have asked it, had all been alive."""
         return self.dispatched.degraded_T

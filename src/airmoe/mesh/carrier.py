@@ -1,4 +1,4 @@
-"""The mesh as a carrier: one request per replica and batch, all sent together, collected until one deadline.
+"""The mesh as a carrier: one request per replica and batch. All share one deadline.
 
 Shape suffixes: T items, I some of them, E experts, R replicas, N nodes, P (item, expert) pairs sorted by
 expert.
@@ -56,7 +56,7 @@ class MeshLayer:
     The client's own experts, if it has some, run in this process and cost nothing. The others are found by
     their liveliness tokens.
 
-    ``placement`` says where the experts are, ``liveliness`` whose nodes are alive.
+    ``placement`` says where the experts are, ``liveliness`` which of their replicas are alive.
 
     Args:
         session: an open Zenoh session.
@@ -65,7 +65,7 @@ class MeshLayer:
         own: the networks of the client's own experts in this layer, by number.
         wire_type: how values travel.
         transmission: "ideal" or "analog" links.
-        random: where noise is drawn from.
+        random: the generator that draws the noise.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class MeshLayer:
         )
 
     def ideal_price(self, links: Links) -> IdealPrice:
-        """Return what bits cost over these links; it is worked out once as long as they stay the same."""
+        """Return what bits cost over these links; computed once as long as the links stay the same."""
         priced = self._priced
         if priced is None or priced[0] is not links:
             self._priced = priced = links, IdealPrice(links)
@@ -120,9 +120,9 @@ class MeshLayer:
 class MeshCarrier:
     """Brings the payloads of one query to the experts of a mesh, and their outputs back.
 
-    Over ideal links an expert is sent the payload as it is, whose bits are priced at the Shannon rate. Over
-    analog links it is sent what its receiver would get at the link's true SNR, see `receive_analog`, and the
-    price is that of the airtime. Outputs come back without error.
+    Over ideal links an expert gets the payload as it is, and the price is that of its bits at the Shannon
+    rate. Over analog links it gets what a receiver would get at the link's true SNR (`receive_analog`), and
+    the price is that of the airtime. Outputs come back without error.
 
     Args:
         layer: the experts.
@@ -134,7 +134,7 @@ class MeshCarrier:
         self.links, self.traffic, self._layer = links, traffic, layer
 
     def payload_bits(self, payload_T: NDArray[np.float32]) -> int:
-        """Return the bits of one item's payload on the wire and of its norm."""
+        """Return the bits of one item: its payload on the wire, and its norm."""
         return int(payload_T[0].size) * BYTES_PER_VALUE[self._layer.wire_type] * 8 + NORM_BITS
 
     def price(
@@ -146,7 +146,7 @@ class MeshCarrier:
         return AirtimePrice(self.links.radio)(slot, math.ceil(analog_channel_uses(payload_T[0].size)))
 
     def can_ask(self, slot: Slot) -> NDArray[np.bool_]:
-        """Return (E, R): the replicas that are alive and were not silent of late, and the client's own."""
+        """Return (E, R): True for replicas alive and not silent of late, and for the client's own."""
         layer = self._layer
         askable = layer.liveliness.askable
         can_ask_ER = np.zeros(slot.placement.node_ER.shape, np.bool_)
@@ -225,7 +225,7 @@ class MeshCarrier:
             self._layer.session,
             expert_key(manifest.mesh, manifest.model_hash, layer, *replica),
             frame,
-            deadline_s + SILENCE_S,  # ours comes first, so that silence is told from refusal
+            deadline_s + SILENCE_S,  # longer than our own wait: silence must not look like a refusal
             lambda reply: replies.put((replica, reply)),
             _called(replica),
         )

@@ -1,4 +1,4 @@
-"""A client of the mesh: extracts features, routes, asks experts, mixes what they answer.
+"""A client of the mesh: it extracts features, routes, asks experts and mixes their answers.
 
 Shape suffixes: T items, E experts, C channels or classes, H height, W width.
 """
@@ -43,20 +43,20 @@ GateFunction = Callable[[NDArray[np.float32], NDArray[np.float64] | None], NDArr
 class MeshClient:
     """Asks a mesh on behalf of one client, whose extractor, gate and own experts run in this process.
 
-    A server (``clients/server``) has no expert of its own: where nobody else answers, nobody does.
+    A server (``clients/server``) has no expert of its own to fall back on.
 
-    Nothing about a query is kept here, so several threads may ask at once. A joint policy is decided by a
-    scheduler of the mesh that runs the same one, within half of a query's time. Where none does, the policy's
-    ``fallback`` decides here, which is logged and told in ``Dispatched.decided_by``. A server decides by a
-    joint policy itself where nobody schedules: it is the only source of its mesh.
+    A client keeps nothing about a query, so several threads may ask at once. For a joint policy, a scheduler
+    of the mesh that runs the same policy decides, within half of a query's time. Where none does, the
+    policy's ``fallback`` decides here; the log and ``Dispatched.decided_by`` say so. Where nobody schedules,
+    a server decides by the joint policy itself: it is the only source of its mesh.
 
     ``gate`` is the exported gate, ``layer`` the experts that are asked, ``schedulers`` who may decide.
 
     Args:
         client_folder: ``clients/<id>`` or ``clients/server`` of a run, or a copy of it.
-        connect: addresses of one or more nodes; the others are learnt from them.
-        policy: who decides where a query names nobody else; default top-1.
-        links: the links between the nodes, or where they come from, once per query; default those of the run.
+        connect: addresses of one or more nodes; the client learns of the others from them.
+        policy: decides where a query names no other; default top-1.
+        links: the links between the nodes, or a source that is asked once per query; default the run's.
         wire_type: "float32", "float16" or "bfloat16" on the wire.
         session: an open session to use instead of opening one; it is left open.
         transmission: "ideal" links, or "analog" ones, which add noise to what other nodes are sent; default
@@ -157,7 +157,7 @@ class MeshClient:
             joint.fallback.route(nothing_1E, Cost(nothing_1E), slot)
 
     def wait_for_nodes(self, nodes: int = 1, timeout_s: float = 5.0) -> int:
-        """Wait until at least so many nodes serve all their experts; return how many do.
+        """Wait until at least ``nodes`` nodes serve all their experts; return how many do.
 
         Raises:
             NoNodeReachableError: fewer were found in time.
@@ -186,10 +186,10 @@ class MeshClient:
 
         Args:
             images_TCHW: uint8, or float32 in [0, 1], of the size in the manifest; T >= 1.
-            policy: who decides; default the client's.
+            policy: decides; default the client's.
             gate: payloads (T, ...) and the observed SNR (T, E) in dB of the links to scores (T, E); default
                 the exported one.
-            links: the links between the nodes; default the client's of this moment.
+            links: the links between the nodes; default the client's at this moment.
             deadline_s: seconds for everything, 0 to 3600.
 
         Raises:

@@ -1,12 +1,12 @@
-"""The wire format: a kind, what it is about, and named arrays. Version 2, little-endian.
+"""The wire format: a frame has a kind, a header and named arrays. Version 2, little-endian.
 
     magic 4s | version B | kind B | arrays B |
     request id Q | model hash 8s | layer H | expert I | remaining ms I |
     for every array:  name length B | dtype B | dimensions B | name | sides I x dimensions |
     the values of every array, in the same order
 
-A frame is data only: nothing in it is ever executed. The shapes say how many bytes have to follow, and no
-memory is taken before these are there.
+A frame is data only: nothing in it is ever executed. The shapes say how many bytes have to follow. No memory
+is taken before these bytes are there.
 """
 
 import math
@@ -48,7 +48,7 @@ _NAME = re.compile(rb"[a-z][a-z0-9_]*")
 
 
 class Kind(IntEnum):
-    """What a frame is."""
+    """What a frame carries."""
 
     PAYLOADS = 1
     """To an expert: "payload" (T, ...)."""
@@ -68,7 +68,7 @@ class Frame:
     """One message.
 
     Attributes:
-        kind: what it is.
+        kind: what it carries.
         arrays: its arrays by name: float32, float64, int64, int32, uint8 or bool.
         request_id: copied from request to reply.
         model_hash: 16 hex digits.
@@ -88,7 +88,7 @@ class Frame:
     wire_type: WireType = "float32"
 
     def array(self, name: str, dtype: type[np.generic], shape: tuple[int | None, ...]) -> NDArray[Any]:
-        """Return an array of this type and shape, in which a None is any side.
+        """Return an array of this type and shape; a None in ``shape`` stands for any length.
 
         Raises:
             FrameError: there is none of this name, or it has another type or shape.
@@ -152,7 +152,7 @@ def encode(frame: Frame) -> bytes:
 
 
 def decode(data: bytes) -> Frame:
-    """Return the frame in ``data``; arrays are new memory, and narrow ones have become float32.
+    """Return the frame in ``data``; its arrays are new memory, float16 and bfloat16 widened to float32.
 
     Raises:
         FrameError: anything about it is wrong.

@@ -1,4 +1,4 @@
-"""Who can be asked: those whose liveliness token is there, less those that let a request time out of late."""
+"""Members that can be asked: they have a liveliness token, and let no request time out of late."""
 
 import threading
 import time
@@ -10,7 +10,7 @@ import zenoh
 from airmoe.mesh.session import LEASE_MS
 
 SILENCE_S = LEASE_MS / 1000
-"""Who let a request time out is not asked again for this long; by then a dead node is known."""
+"""A member that let a request time out is not asked for this long; by then a dead node is known."""
 
 Member = TypeVar("Member", bound=int | tuple[int, ...])
 
@@ -21,8 +21,8 @@ class Liveliness(Generic[Member]):
     Args:
         session: an open Zenoh session.
         prefix: a member's token is ``prefix/`` and its numbers, ``prefix/3`` or ``prefix/3/1``.
-        members: all that there can be; other tokens are ignored.
-        clock: seconds that only grow; tests put one of their own.
+        members: all possible members; other tokens are ignored.
+        clock: returns seconds that only grow; tests bring their own.
     """
 
     def __init__(
@@ -62,12 +62,12 @@ class Liveliness(Generic[Member]):
             return frozenset(m for m in self._alive if self._silent_until_s.get(m, now_s) <= now_s)
 
     def wait_until(self, enough: Callable[[frozenset[Member]], bool], timeout_s: float) -> bool:
-        """Wait until those alive are enough or the time is over; return whether they are."""
+        """Wait until enough members are alive, or the time is over; return whether they are."""
         with self._changed:
             return self._changed.wait_for(lambda: enough(frozenset(self._alive)), timeout_s)
 
     def silent(self, member: Member) -> None:
-        """Note that one let a request time out."""
+        """Note that a member let a request time out."""
         with self._changed:
             self._silent_until_s[member] = self._clock() + SILENCE_S
 

@@ -16,7 +16,7 @@ from airmoe.runfolder import checked_file
 
 
 class OnnxNetwork:
-    """One exported network, arrays to array, first axis free.
+    """One exported network: arrays in, one array out; the first axis may have any length.
 
     Args:
         path: the ONNX file, checked by the caller.
@@ -49,7 +49,7 @@ class OnnxNetwork:
         self._names = list(takes)
 
     def __call__(self, *arrays_T: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the outputs for inputs, in the order of ``takes``, whose first axis is T."""
+        """Return the outputs (T, ...); the inputs come in the order of ``takes``, first axis T."""
         (output,) = self._session.run(None, dict(zip(self._names, arrays_T, strict=True)))
         return output  # type: ignore[no-any-return]
 
@@ -59,7 +59,7 @@ class OnnxGate:
 
     Args:
         path: the ONNX file, checked by the caller.
-        layer: what the gate is asked about.
+        layer: the layer whose experts it scores.
         sees_snr: whether it takes the SNR of the links, too.
 
     Raises:
@@ -75,7 +75,7 @@ class OnnxGate:
     def __call__(
         self, payload_T: NDArray[np.float32], snr_db_TE: NDArray[np.float64] | None
     ) -> NDArray[np.float32]:
-        """Return scores (T, E) of payloads; a gate that is blind to the channel does not look at the SNR.
+        """Return scores (T, E) of payloads; a gate that is blind to the channel ignores the SNR.
 
         Raises:
             InvalidInputError: no SNR for a gate that sees it.

@@ -1,4 +1,4 @@
-"""A node: serves the experts of one folder to the mesh from a single worker behind a bounded queue.
+"""A node: it serves the experts of one folder to the mesh, from a single worker behind a bounded queue.
 
 Shape suffixes: T items.
 """
@@ -39,7 +39,7 @@ MAX_WAITING_BYTES = 4 * MAX_FRAME_BYTES
 
 @dataclass(frozen=True, eq=False)
 class _Served:
-    """An expert, and the key that it is served under."""
+    """An expert, and the key under which it is served."""
 
     key: str
     model_hash: str
@@ -60,15 +60,16 @@ class _Request:
 class Node:
     """Serves all experts of a client's folder until closed.
 
-    A request that finds the queue full (of requests or of bytes), that waited longer than its sender does,
-    that is corrupt, or for another model, is refused with the reason. None stops the node.
+    The node refuses a request, with the reason, when the queue is full (of requests or of bytes), when the
+    request waited longer than its sender does, or when it is corrupt or for another model. No request stops
+    the node.
 
     Args:
         client_folder: ``clients/<id>`` of a run, or a copy of it.
         listen: loopback address to listen on, ``HOST:PORT``.
         connect: addresses of other nodes; whoever is connected to one learns of the others.
-        schedule: a joint policy by which this node decides for all sources that ask it; default it does not.
-        slot_ms: how long it collects their requests before it decides, 0 to 500.
+        schedule: a joint policy by which this node decides for all sources that ask it; default none.
+        slot_ms: how long it then collects requests before it decides, 0 to 500.
 
     Raises:
         RunFolderError: a file of the folder is missing or damaged.

@@ -22,8 +22,9 @@ def ask(
 ) -> None:
     """Send a query; ``arrived`` gets each reply, and None when no more will come, on other threads.
 
-    A frozen node stops reading, and a large send to it then blocks for seconds: never on this thread.
-    What fits into the buffers between two nodes does not block, and a thread costs more than sending.
+    A frozen node stops reading, and a large send to it then blocks for seconds. So another thread sends a
+    large frame. This thread sends a small one: it fits into the buffers between two nodes, and a thread costs
+    more than the send.
     """
 
     def send() -> None:
@@ -46,7 +47,7 @@ def ask(
 
 
 def refuse(query: zenoh.Query, reason: str) -> None:
-    """Answer a query with the reason why it is not served, and log it."""
+    """Answer a query with the reason for the refusal, and log it."""
     _log.warning("refused a request: %s", reason)
     try:
         query.reply_err(reason.encode())

@@ -1,4 +1,4 @@
-"""The links that a mesh is simulated on, as the manifests of a run describe them."""
+"""The simulated links of a mesh, as the manifests of a run describe them."""
 
 from airmoe.links import Links, Ofdma, RayleighFading
 from airmoe.manifest import RadioSpec

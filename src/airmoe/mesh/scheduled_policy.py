@@ -1,4 +1,4 @@
-"""A joint policy at a client: a scheduler of the mesh decides, and where none does, the policy's fallback.
+"""Joint policies at a client: a scheduler of the mesh decides, or the only source itself; else the fallback.
 
 Shape suffixes: T items, E experts, N nodes.
 """
@@ -25,9 +25,9 @@ class ScheduledPolicy:
     A scheduler may take half of the time that is left.
 
     Args:
-        policy: what the scheduler must run, and whose fallback decides without one.
+        policy: the scheduler must run it; without a scheduler its fallback decides.
         schedulers: who may be asked.
-        end_s: when the query's deadline is, by the monotonic clock.
+        end_s: the query's deadline on the monotonic clock.
         traffic: where bytes are counted.
     """
 
@@ -44,7 +44,7 @@ class ScheduledPolicy:
 
     @property
     def fallback(self) -> Policy:
-        """Who decides where no scheduler does."""
+        """The policy that decides where no scheduler does."""
         return self.policy.fallback
 
     def route(self, scores_TE: ArrayLike, cost: Cost, slot: Slot) -> Routing:
@@ -87,8 +87,8 @@ class SoleSourcePolicy:
     """A joint policy at a server: the only source of its mesh has all scores, so it decides itself.
 
     Args:
-        policy: what decides, and whose fallback does so where no radio can follow.
-        schedulers: who reports when the fallback decides.
+        policy: decides; its fallback decides where two links would share a subcarrier.
+        schedulers: reports when the fallback decides.
     """
 
     policy: JointPolicy
@@ -102,14 +102,14 @@ class SoleSourcePolicy:
 
     @property
     def fallback(self) -> Policy:
-        """Who decides where the joint policy cannot."""
+        """The policy that decides where the joint one cannot."""
         return self.policy.fallback
 
     def route(self, scores_TE: ArrayLike, cost: Cost, slot: Slot) -> Routing:
         """Choose; see `Policy.route`.
 
         Raises:
-            NotScheduledError: links would share a subcarrier.
+            NotScheduledError: two links would share a subcarrier, or a subcarrier does not exist.
         """
         routing = self.policy.route(scores_TE, cost, slot)
         try:

@@ -1,4 +1,4 @@
-"""The scheduler role of a node: collects the requests of a slot, decides once, tells each source its share.
+"""The scheduler role of a node: it collects the requests of a slot and decides once for all of them.
 
 Shape suffixes: T items, N nodes.
 """
@@ -22,7 +22,7 @@ from airmoe.mesh.slot_queue import MAX_SLOT_BYTES, SlotQueue, Waiting
 _log = logging.getLogger("airmoe.mesh")
 
 CLOSING_S = 5.0
-"""A policy of the user's own may never return."""
+"""How long closing waits for the decision at hand: a user's own policy may never return."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,12 +39,12 @@ class Scheduler:
 
     A slot closes ``slot_s`` after its first request came, or when the slot before it is decided, whichever
     is later. A request that is malformed, too late for its sender or too much is refused alone, with the
-    reason. It serves as soon as it is made.
+    reason. A scheduler serves as soon as it is made.
 
     Args:
         session: an open Zenoh session; it stays open.
         decision: decides on a slot.
-        slot_s: seconds that a slot collects; less than half of a query's deadline, or none is decided.
+        slot_s: seconds that a slot collects; keep it below half of a query's deadline, or clients give up.
 
     Raises:
         zenoh.ZError: the session is closed.
@@ -102,7 +102,7 @@ class Scheduler:
                     self._queue.decided(slot)
 
     def _collect(self) -> list[Waiting[zenoh.Query]]:
-        """Return the requests of the next slot; none when the scheduler closes."""
+        """Return the requests of the next slot; once the scheduler closes, those that wait, then none."""
         with self._changed:
             while not self._closing:
                 left_s = self._queue.closes_in_s(time.monotonic())
@@ -155,7 +155,7 @@ class Scheduler:
 
 
 def _refuse_for(error: Exception, query: zenoh.Query) -> None:
-    """Refuse with what is wrong; what nobody foresaw is logged in full, and the service goes on."""
+    """Refuse with what is wrong; an unforeseen error is logged in full, and the service goes on."""
     if isinstance(error, AirmoeError | zenoh.ZError):
         refuse(query, str(error))
     else:

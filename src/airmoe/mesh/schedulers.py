@@ -24,10 +24,10 @@ _log = logging.getLogger("airmoe.mesh")
 
 
 class Schedulers:
-    """Asks a scheduler to decide: of those that are alive, the one on the lowest node.
+    """Asks a scheduler to decide: the one on the lowest node that is alive.
 
-    One that let a request time out is not asked again for as long as a dead node takes to be known.
-    ``liveliness`` tells which are alive.
+    A scheduler that let a request time out is not asked again until a dead node would be known.
+    ``liveliness`` says which are alive.
 
     Args:
         session: an open Zenoh session.
@@ -50,7 +50,7 @@ class Schedulers:
     def decide(
         self, policy: str, request: SlotRequest, links: Links, wait_s: float, traffic: Traffic
     ) -> SlotReply:
-        """Ask the lowest scheduler that is alive and not silent.
+        """Ask the scheduler on the lowest node that is alive and was not silent of late.
 
         Args:
             policy: name of the policy that it must run.
@@ -60,7 +60,7 @@ class Schedulers:
             traffic: where bytes are counted.
 
         Raises:
-            MeshError: none is alive, it refused, was too slow, or answered what cannot be.
+            MeshError: no scheduler is alive, or it refused, was too slow, or sent a bad reply.
         """
         if wait_s <= 0:
             raise MeshError("no time is left to ask a scheduler")
@@ -82,7 +82,7 @@ class Schedulers:
         traffic.sent_bytes += len(frame)
         replies: queue.SimpleQueue[zenoh.Reply | None] = queue.SimpleQueue()
         key = scheduler_key(manifest.mesh, manifest.model_hash, self._layer, node)
-        # Ours comes first, so that silence is told from refusal.
+        # The query lasts longer than our own wait: silence must not look like a refusal.
         ask(self._session, key, frame, wait_s + SILENCE_S, replies.put, f"scheduler {node}")
         failure = MeshError(f"scheduler {node} gave no answer")
         while True:
@@ -102,7 +102,7 @@ class Schedulers:
                 failure = MeshError(f"scheduler {node} sent a bad reply: {error}")
 
     def report(self, policy: JointPolicy, failure: MeshError | None) -> None:
-        """Log who decides when that changes: a scheduler, or after a failure the fallback."""
+        """Log who decides, whenever that changes: a scheduler, or the fallback after a failure."""
         with self._reporting:
             changed = self._deciding != (failure is None)
             self._deciding = failure is None
@@ -118,7 +118,7 @@ class Schedulers:
 
 
 def _answer_to(asked: Frame, reply: zenoh.Reply, traffic: Traffic) -> Frame:
-    """Return the frame of a reply, which has to be about the request."""
+    """Return the frame of a reply; refuse one that is not about the request."""
     if reply.ok is None:
         raise RefusedError(repr(refusal_of(reply)))
     data = reply.ok.payload.to_bytes()

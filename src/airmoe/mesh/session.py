@@ -18,7 +18,7 @@ LEASE_MS = 1500
 """A node that says nothing for this long is taken for dead."""
 
 CLOSING_S = 5.0
-"""How long closing waits for a thread that still sends."""
+"""How long `close_session` waits for a thread that still sends."""
 
 
 def parse_address(address: str) -> tuple[str, int]:
@@ -72,7 +72,7 @@ def open_session(listen: str | None = None, connect: Sequence[str] = ()) -> zeno
         "transport/shared_memory/enabled": False,
         "transport/link/tx/lease": LEASE_MS,
         "transport/link/rx/max_message_size": 2 * MAX_FRAME_BYTES,  # with room for Zenoh's own headers
-        # A send to a node that stopped reading holds up the whole session until this closes its link.
+        # A send to a node that stopped reading holds up the whole session. This closes the node's link.
         "transport/link/tx/queue/congestion_control/block/wait_before_close": LEASE_MS * 1000,
     }.items():
         config.insert_json5(key, json.dumps(value))
@@ -83,7 +83,7 @@ def open_session(listen: str | None = None, connect: Sequence[str] = ()) -> zeno
 
 
 def close_session(session: zenoh.Session) -> None:
-    """Close a session, as soon as no other thread sends through it: Zenoh refuses to while one does.
+    """Close a session as soon as no other thread sends through it; until then Zenoh refuses to.
 
     A send to a node that stopped reading ends after `LEASE_MS`.
     """

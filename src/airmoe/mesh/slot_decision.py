@@ -1,4 +1,4 @@
-"""One decision of a joint policy for the items of all sources of a slot. It knows no network.
+"""One decision of a joint policy for the items of all sources of a slot. This module knows no network.
 
 Shape suffixes: T items, E experts, N nodes.
 """
@@ -23,7 +23,7 @@ from airmoe.scheduling import Cost, Placement, Policy, Routing, Slot
 
 
 class SlotDecision:
-    """Decides by a joint policy, on links as they are observed.
+    """Decides by a joint policy, on the links as observed.
 
     Args:
         policy: a joint policy.
@@ -70,7 +70,7 @@ class SlotDecision:
         return reply_arrays(self._policy.name, reply, self._links.radio.subcarriers)
 
     def decide(self, requests: list[SlotRequest]) -> list[SlotReply]:
-        """Return what is decided for each of the requests of a slot.
+        """Return the decision for each request of a slot.
 
         Raises:
             InvalidInputError: the policy returned arrays of other shapes.
@@ -83,7 +83,7 @@ class SlotDecision:
             for name in ("bits_T", "scores_TE", "reachable_TE")
         )
         slot = Slot(source_T, self._placement, self._links, self.layer.layer, bits_T, node_TE=node_TE)
-        # As in simulation: see dispatch.
+        # A joint policy decides by the best subcarriers, as in simulation: see dispatch.
         best_j_TE = bits_T[:, np.newaxis] * self._best_j_NN[source_T[:, np.newaxis], node_TE]
         cost = Cost(np.where(reachable_TE, best_j_TE, np.inf))
         routing = self._checked(self._policy.route(scores_TE, cost, slot), slot)

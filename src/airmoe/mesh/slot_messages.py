@@ -1,4 +1,4 @@
-"""What a client and a scheduler tell each other: the arrays of a frame.
+"""Messages between a client and a scheduler: the arrays of a frame.
 
     ITEMS        policy uint8 (text)   source int32 ()   node int32 (E,)
                  bits float64 (T,)   scores float64 (T, E)   reachable bool (T, E)
@@ -17,7 +17,7 @@ from airmoe.errors import FrameError, RefusedError
 from airmoe.mesh.frame import Frame
 
 MOST_NAMED_BYTES = 60
-"""Of another policy so much is named."""
+"""How many bytes of another policy's name an error quotes."""
 
 
 class SlotRequest(NamedTuple):
@@ -39,7 +39,7 @@ class SlotRequest(NamedTuple):
 
 
 class SlotReply(NamedTuple):
-    """What was decided for the items of one source.
+    """The decision for the items of one source.
 
     Attributes:
         source: the node that asked.
@@ -72,11 +72,11 @@ def read_request(
     """Return the items in a request to a scheduler that runs this policy.
 
     Args:
-        policy: what the scheduler runs.
+        policy: name of the policy that the scheduler runs.
         frame: the request.
         placement: for each expert the nodes that serve it.
         nodes: N.
-        most_bits: of one item's payload.
+        most_bits: the most bits of one item's payload.
 
     Raises:
         RefusedError: the request is for another policy.
@@ -143,7 +143,7 @@ def refuse_shared(subcarrier_NN: NDArray[np.int64], subcarriers: int) -> None:
     """Refuse subcarriers that do not exist, and those that two links would use; the diagonal is no link.
 
     Raises:
-        FrameError: the subcarrier that is wrong is named.
+        FrameError: a subcarrier does not exist, or serves two links.
     """
     if not ((subcarrier_NN >= -1) & (subcarrier_NN < subcarriers)).all():
         raise FrameError(f"a subcarrier of the slot is out of range; expected -1 to {subcarriers - 1}")

@@ -1,4 +1,4 @@
-"""What waits at a scheduler until its slot closes. It has no clock, no lock and no network of its own."""
+"""The requests that wait at a scheduler until their slot closes; no clock, lock or network of its own."""
 
 from typing import Generic, NamedTuple, TypeVar
 
@@ -7,7 +7,8 @@ LONGEST_SLOT_MS = 500
 
 MAX_SLOT_REQUESTS = 256
 MAX_SLOT_BYTES = 1 << 20
-"""What waits at a scheduler is one slot: its replies fit into the buffers to clients that stopped reading."""
+"""The most bytes of the open slot and the one being decided together. Their replies then fit into the buffers
+to clients that stopped reading."""
 
 Item = TypeVar("Item")
 
@@ -18,7 +19,7 @@ class Waiting(NamedTuple, Generic[Item]):
     Attributes:
         item: the request.
         size: its bytes.
-        arrived_s: when it came.
+        arrived_s: when it came, by the monotonic clock.
     """
 
     item: Item
@@ -27,7 +28,7 @@ class Waiting(NamedTuple, Generic[Item]):
 
 
 class SlotQueue(Generic[Item]):
-    """The requests of the slot that is open, bounded together with the slot that is being decided.
+    """The requests of the open slot; its bytes are bounded together with those of the slot being decided.
 
     Args:
         slot_s: seconds from a slot's first request until it closes.
@@ -47,7 +48,7 @@ class SlotQueue(Generic[Item]):
         return not full
 
     def closes_in_s(self, now_s: float) -> float | None:
-        """Return the seconds until the slot closes, 0 where it should be closed; None where it is empty."""
+        """Return the seconds until the slot closes, 0 if it is due; None if it is empty."""
         if not self._waiting:
             return None
         return max(self._waiting[0].arrived_s + self._slot_s - now_s, 0.0)

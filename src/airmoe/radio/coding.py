@@ -7,11 +7,11 @@
   and charged like the rest, and the decoder does not use that they are known.
 
 Before coding, all bits, filling included, are interleaved and scrambled; the receiver knows how. A fixed
-permutation interleaves, so that the errors of a burst or a block spread over all values of a payload. Before
-a code, a rotation drawn for each payload follows, so that every bit meets the weak ends of a codeword equally
-often. Scrambling adds random bits, so that all symbols are equally likely whatever the payload. Without it
-errors would depend on the data: the inner points of 16-QAM are mistaken more easily, and equal features would
-send the same point again and again.
+permutation interleaves: it spreads the errors of a burst or a block over all values of a payload. With a
+code, the permutation starts at a place drawn for each payload, so that every bit meets the weak ends of a
+codeword equally often. Scrambling adds random bits, so that all symbols are equally likely whatever the
+payload. Without it errors would depend on the data: the inner points of 16-QAM are mistaken more easily, and
+equal features would send the same point again and again.
 """
 
 from functools import lru_cache
@@ -40,5 +40,5 @@ def symbols(payload_bits: int, modulation: str, code: str) -> float:
 
 @lru_cache(maxsize=64)
 def interleaver(bits: int) -> Tensor:
-    """Return int64 (bits,), the bit that stands at each place; always the same permutation."""
+    """Return int64 (bits,), the bit at each place; the same permutation every time."""
     return torch.randperm(bits, generator=torch.Generator().manual_seed(bits))

@@ -20,7 +20,7 @@ from airmoe.spec_text import SpecText
 
 MOST_BITS = 8
 MEAN_BITS = 32
-"""The bits of a payload's mean, which travels beside it, free of errors and charged like its norm."""
+"""The bits of a payload's mean. The mean travels beside it, free of errors and charged like its norm."""
 
 CHAINS = {"fast": fast_chain.transmit, "full": sionna_chain.transmit}
 

@@ -1,4 +1,4 @@
-"""A model of decoder errors that come in bursts: the fast chain draws the wrong bits of a codeword from it.
+"""A model of decoder errors that come in bursts. The fast chain draws the wrong bits of a codeword from it.
 
 The model is ours. A codeword has a Poisson number of error events. Each event makes a geometric number of
 hits, ``burst`` on average. Each hit falls on one of the K bits of the codeword, all equally likely. A bit is

@@ -28,7 +28,7 @@ class Curve:
 
     Args:
         snr_db_G: dB, ascending.
-        value_G: >= 0, and above 0 at the first SNR. All values behind the first 0 count as 0.
+        value_G: >= 0, and above 0 at the first SNR. All values after the first 0 count as 0.
     """
 
     def __init__(self, snr_db_G: Sequence[float], value_G: Sequence[float]) -> None:

@@ -1,8 +1,8 @@
-"""The fast digital chain: it draws the bit flips that the full chain would leave, from error rates.
+"""The fast digital chain: it draws from error rates the bit flips that the full chain would leave.
 
-Without a code bits flip independently, each class of bits at its own rate. The convolutional code leaves
+Without a code, bits flip independently, each class of bits at its own rate. The convolutional code leaves
 error events that flip several bits each (`airmoe.radio.error_events`). With the LDPC code whole blocks fail,
-and failed blocks have events. The chain runs on any device without Sionna. The device's default generator
+and failed blocks have such events. The chain needs no Sionna and runs on any device, whose default generator
 draws.
 
 Shape suffixes: P pairs, D values of a payload, S segments of a payload whose bits flip at one rate, B bits of
@@ -85,10 +85,10 @@ def _flipped(hits_PS: Tensor, place_SB: Tensor, payload_bits: int) -> Tensor:
 
 @lru_cache(maxsize=64)
 def _places(values: int, bits: int, modulation: str, code: str, device: torch.device) -> Tensor:
-    """Return int64 (S, B), where each bit of a segment stands among the payload's bits.
+    """Return int64 (S, B), the place of each bit of a segment among the payload's bits.
 
-    The payload's bits are all first bits of the values, then all second ones, and so on. Filling stands at
-    the place behind them.
+    The payload's bits are all first bits of the values, then all second ones, and so on. Filling has the
+    place after them.
     """
     payload_bits = values * bits
     bit_B = interleaver(bits_before_coding(payload_bits, code))

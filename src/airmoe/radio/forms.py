@@ -1,4 +1,4 @@
-"""Transmissions made from the texts that the command line and configuration files give."""
+"""Transmissions from texts, as the command line and configuration files give them."""
 
 from airmoe.radio.digital import Digital
 from airmoe.radio.transmission import Analog, Transmission

@@ -3,8 +3,8 @@
 Sionna takes seconds to load; the first transmission loads it. PyTorch's default generator of the device draws
 the noise, so `torch.manual_seed` decides it.
 
-Shape suffixes: P pairs, D values of a payload, W codewords, K bits of a codeword before coding, N after, S
-symbols.
+Shape suffixes: P pairs, D values of a payload, W codewords, K bits of a codeword before coding, N bits after,
+S symbols.
 """
 
 from functools import lru_cache
@@ -51,7 +51,7 @@ def transmit(level_PD: Tensor, bits: int, modulation: str, code: str, snr_db_P: 
 
 
 def _orders(pairs: int, bits: int, code: str, device: torch.device) -> Tensor:
-    """Return int64 (P, bits), the bit that stands at each place; rotated at random before a code."""
+    """Return int64 (P, bits), the bit at each place; rotated at random before a code."""
     place_PB = torch.arange(bits, device=device).expand(pairs, bits)
     if code != "none":
         place_PB = (place_PB + torch.randint(bits, (pairs, 1), device=device)) % bits

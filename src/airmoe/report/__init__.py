@@ -1,4 +1,4 @@
-"""Tables, figures and the HTML report."""
+"""Tables, figures and the HTML report of a demonstration; panels of curves for every study."""
 
 from airmoe.report.page import write_report
 from airmoe.report.results import DemoResults, read_results, write_results

@@ -1,4 +1,4 @@
-"""Figures of the demonstration, each the text of one SVG."""
+"""Figures of the demonstration; each is the text of one SVG."""
 
 import itertools
 from collections.abc import Callable
@@ -26,7 +26,7 @@ NEAR_F1 = 0.04
 
 
 def f1_against_energy(results: DemoResults) -> str:
-    """Return macro-F1 against microjoules per query: all methods, and beside them the best ones closer up."""
+    """Return macro-F1 against microjoules per query: all methods, and a close-up of the best."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.4, 4.2), layout="constrained")
         whole, close = figure.subplots(1, 2, width_ratios=(5, 6))
@@ -69,7 +69,7 @@ def f1_against_energy(results: DemoResults) -> str:
 
 
 def who_asks_whom(results: DemoResults) -> str:
-    """Return, for top-1 and least-energy routing, how often each client asked each expert."""
+    """Return how often each client asked each expert, a panel for each method of ``results.asked``."""
     with mpl.rc_context(STYLE | {"axes.grid": False}):
         figure = Figure(figsize=(9.4, 4.4), layout="constrained")
         for axes, asked in zip(figure.subplots(1, len(results.asked)), results.asked, strict=True):

@@ -1,6 +1,6 @@
-"""What was measured of each method of the demonstration, as records that are validated when they are read.
+"""Measurements of each method of the demonstration, as records that are validated when they are read.
 
-What was not measured is None; NaN and infinity are refused. Shape suffixes: N clients, E experts.
+A value that was not measured is None; NaN and infinity are refused. Shape suffixes: N clients, E experts.
 """
 
 from typing import Annotated, Literal, Self, get_args
@@ -35,22 +35,22 @@ class Record(BaseModel):
 
 
 class Figures(Record):
-    """What was measured of a method, over queries of one image each.
+    """The measurements of a method, over queries of one image each.
 
     Attributes:
         macro_f1: the mean over clients.
-        macro_f1_by_client: of each client that asked.
-        local_share: of the (image, expert) pairs asked for, those of the client's own expert.
+        macro_f1_by_client: that of each client that asked.
+        local_share: the client's own expert's share of the (image, expert) pairs asked for.
         local_share_own_classes: the same over images of the client's own classes.
         local_weight: the mean weight of the client's own expert in an answer.
         experts_per_query: the mean number of experts asked.
-        bytes_per_query: the mean of requests and replies.
+        bytes_per_query: the mean bytes of requests and replies.
         joules_per_query: the mean energy of the radio.
         latency_p50_ms: the median; None where nothing was timed.
         latency_p99_ms: the 99th percentile; None where nothing was timed.
-        rerouted_share: routed again around a lost expert.
-        degraded_share: an expert that was wanted did not answer.
-        fallback_share: decided by another policy than was asked.
+        rerouted_share: the share of queries routed again around a lost expert.
+        degraded_share: the share in which a wanted expert did not answer.
+        fallback_share: the share decided by another policy than the one asked for.
         failed_queries: queries without an answer.
         queries: all queries.
     """
@@ -76,10 +76,10 @@ class MethodResult(Record):
     """One method of the demonstration.
 
     Attributes:
-        id: by which it is found.
+        id: its name in code.
         label: its name on the screen.
-        family: "networked" is what the demonstration is about, the rest is held against it.
-        measured_in: "mesh", asked from node processes, or "simulation", in one process.
+        family: "networked" for what the demonstration shows, "baseline" for what it is compared with.
+        measured_in: "mesh" (node processes answered) or "simulation" (one process).
         figures: what was measured.
     """
 
@@ -112,7 +112,7 @@ class ImportanceSweep(Record):
 
 
 class EqualF1(Record):
-    """Top-k, and the cheapest point of JESA's sweep with the same macro-F1; all of it in simulation.
+    """Top-k, and the cheapest point of JESA's sweep with the same macro-F1, both in simulation.
 
     ``jesa`` is None where no importance factor reaches that macro-F1.
     """
@@ -140,12 +140,12 @@ class AnalogMethodResult(Record):
     """One method of the comparison over analog links.
 
     Attributes:
-        id: by which it is found.
+        id: its name in code.
         label: its name on the screen.
         links: "analog"; or "ideal" for the ceiling, whose energy has another price.
         figures: what was measured through the mesh.
-        mean_snr_db: of the links to other nodes that were used; None if none was, and for ideal links.
-        macro_f1_simulated: in one process over the same links; None for ideal links.
+        mean_snr_db: mean over the links to other nodes that were used; None if none was, and for ideal links.
+        macro_f1_simulated: macro-F1 in one process over the same links; None for ideal links.
     """
 
     id: AnalogMethodId
@@ -160,9 +160,9 @@ class AnalogResults(Record):
     """Channel-aware against naive routing over the same analog links.
 
     Attributes:
-        mean_snr_db: of the links in the mesh.
-        methods: the last is the ceiling, over ideal links.
-        sweeps: of both gates.
+        mean_snr_db: mean SNR of the links in the mesh.
+        methods: every method; the last is the ceiling, over ideal links.
+        sweeps: one for each gate.
         mesh_minus_simulation: largest difference between class probabilities, without noise.
     """
 
@@ -172,7 +172,7 @@ class AnalogResults(Record):
     mesh_minus_simulation: NotNegative
 
     def method(self, id_: AnalogMethodId) -> AnalogMethodResult:
-        """Return what was found of a method."""
+        """Return the results of a method."""
         return next(method for method in self.methods if method.id == id_)
 
     @model_validator(mode="after")

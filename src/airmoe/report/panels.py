@@ -20,17 +20,18 @@ MOST_TICKS = 12
 
 @dataclass(frozen=True)
 class Line:
-    """What is drawn of one method.
+    """One curve, for example of a method.
 
     Attributes:
         label: its name in the legend; the same label has the same colour in every panel.
-        x: where.
-        y: what; not finite is left out, and so is what is not above 0 on a logarithmic axis without a floor.
+        x: abscissae.
+        y: ordinates. Points that are not finite are left out, and those not above 0 on a logarithmic axis
+            without a floor.
         y_spread: drawn as a band of y +- this, or as error bars where `x_spread` is given, too.
-        x_spread: as `y_spread`, of x.
+        x_spread: the same for x.
         colour: left out, the next of `PALETTE`.
-        theory: a formula and no measurement: dashed, without markers.
-        line: join the points.
+        theory: whether it is a formula and no measurement; it is dashed, without markers.
+        line: whether to join the points.
     """
 
     label: str
@@ -48,15 +49,15 @@ class Panel:
     """One pair of axes and the curves in it.
 
     Attributes:
-        title: above it.
-        x_label: with the unit.
-        y_label: with the unit.
+        title: text above the axes.
+        x_label: label of the x axis, with the unit.
+        y_label: label of the y axis, with the unit.
         curves: the first is drawn on top.
-        x_log: a logarithmic axis, with a tick at every x of the curves unless there are many.
-        y_log: a logarithmic axis.
-        x_range: of the axis; left out, what the curves need.
-        y_range: of the axis; left out, what the curves need.
-        y_floor: smaller values, 0 among them, are drawn here, as filled triangles.
+        x_log: whether x is logarithmic; every x of the curves then has a tick unless there are many.
+        y_log: whether y is logarithmic.
+        x_range: range of the x axis; left out, what the curves need.
+        y_range: range of the y axis; left out, what the curves need.
+        y_floor: smaller values, 0 among them, are drawn at this value, as filled triangles.
     """
 
     title: str

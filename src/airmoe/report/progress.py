@@ -16,7 +16,7 @@ from rich.progress import (
 
 
 class ProgressBars:
-    """Shows what it is told; one of `airmoe.progress.Progress`.
+    """Shows the progress that it is told; an `airmoe.progress.Progress`.
 
     Args:
         console: where to show it.

@@ -1,4 +1,4 @@
-"""What a demonstration found, as ``results.json`` holds it; tables, figures and the page read this alone."""
+"""The results of a demonstration, as in ``results.json``; tables, figures and the page read nothing else."""
 
 from pathlib import Path
 from typing import Literal, Self, get_args
@@ -25,15 +25,15 @@ RESULTS = "results.json"
 
 
 class DataSplit(Record):
-    """The images, and how they fell on the clients.
+    """The images, and how they were divided among the clients.
 
     Attributes:
-        name: of the data set.
+        name: name of the data set.
         partition: how it was split.
-        train_images: of all clients together.
-        held_out_images: that nobody trained on.
-        asked_images: of these, asked by every client.
-        classes: their names.
+        train_images: number of training images of all clients together.
+        held_out_images: number of images that nobody trained on.
+        asked_images: number of held-out images that every client asked about.
+        classes: names of the classes.
         holds: for each client the classes in its data.
     """
 
@@ -63,8 +63,8 @@ class StageTraining(Record):
 
     Attributes:
         stage: its name in ``metrics.jsonl``.
-        curve: where macro-F1 was measured.
-        bytes_per_client: sent and received by one client over all rounds, on average.
+        curve: the rounds at which macro-F1 was measured.
+        bytes_per_client: mean bytes that one client sent and received over all rounds.
     """
 
     stage: str
@@ -73,7 +73,7 @@ class StageTraining(Record):
 
 
 class Training(Record):
-    """How long was trained, and what each federated stage reached and sent."""
+    """How long training took in rounds and epochs, and what each federated stage reached and sent."""
 
     feature_rounds: Count
     central_epochs: Count
@@ -84,10 +84,10 @@ class QueryStream(Record):
     """The queries asked while two nodes died, in the order in which they began.
 
     Attributes:
-        latency_ms: of each.
+        latency_ms: latency of each query.
         correct: whether each answer was right.
-        rerouted: the numbers of those routed again.
-        degraded: the numbers of those degraded.
+        rerouted: numbers of the queries routed again.
+        degraded: numbers of the degraded queries.
     """
 
     latency_ms: tuple[NotNegative, ...]
@@ -100,17 +100,17 @@ class Kills(Record):
     """What happened to the queries of the surviving clients while two nodes died, and after.
 
     Attributes:
-        victims: the nodes.
+        victims: the nodes that died.
         struck_at_query: how many queries were done when each was struck.
-        classes_with_a_holder: those that a survivor holds.
+        classes_with_a_holder: the classes that a survivor holds.
         f1_before: macro-F1 of these classes with every node alive.
         f1_after: the same once both are dead.
-        queries: during and after.
-        failed_queries: without an answer.
-        rerouted_queries: routed again around a lost node.
-        degraded_queries: an expert that was wanted did not answer.
+        queries: number of queries during and after the kills.
+        failed_queries: those without an answer.
+        rerouted_queries: those routed again around a lost node.
+        degraded_queries: those in which a wanted expert did not answer.
         slowest_ms: the longest latency.
-        stream: every query during.
+        stream: every query during the kills.
     """
 
     victims: tuple[Count, Count]
@@ -144,17 +144,17 @@ class DemoResults(Record):
     """Everything that a demonstration found.
 
     Attributes:
-        format: of the file.
-        seed: of everything random.
+        format: format of the file.
+        seed: seed of everything random.
         config: the settings, as in ``config.toml``.
         data: the images.
         training: rounds, curves, bytes.
-        methods: in the order of the table.
-        asked: who asked whom, of the methods that are compared in that.
+        methods: every method, in the order of the table.
+        asked: who asked whom, for the methods that are compared in that.
         sweeps: methods as their importance factor grows.
         equal_f1: what JESA spends at the macro-F1 of top-1 and of top-2.
         mesh_minus_simulation: largest difference between class probabilities.
-        kills: two nodes die.
+        kills: what happened while two nodes died.
         nodes: the node processes.
         memory_mb: peak memory of all processes.
         steps: the time each step took, in order.
@@ -178,7 +178,7 @@ class DemoResults(Record):
     analog: AnalogResults | None = None
 
     def method(self, id_: MethodId) -> MethodResult:
-        """Return what was found of a method."""
+        """Return the results of a method."""
         return next(method for method in self.methods if method.id == id_)
 
     @model_validator(mode="after")

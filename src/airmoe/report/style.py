@@ -1,4 +1,4 @@
-"""How every figure looks: colours, fonts, and SVG whose bytes depend on nothing but what it shows."""
+"""The style of every figure: colours, fonts, and SVG whose bytes depend only on what it shows."""
 
 import io
 from typing import Any

@@ -1,4 +1,4 @@
-"""Tables of methods, for the terminal and for the page, each from one list of columns."""
+"""Tables of methods for the terminal and the page; each is made from one list of columns."""
 
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
@@ -41,8 +41,8 @@ ANALOG_COLUMNS: Columns[AnalogMethodResult] = {
     "µJ": lambda method: f"{method.figures.joules_per_query * 1e6:.2f}" if method.links == "analog" else "-",
     "simulated": lambda method: or_dash("{:.3f}", method.macro_f1_simulated),
 }
-"""Over analog links: dB is the mean SNR of the links to other nodes that were used, "simulated" F1 in one
-process. Joules over ideal links have another price, so they are not shown beside the others."""
+"""Title and cell of each column over analog links. dB is the mean SNR of the links to other nodes that were
+used; "simulated" is F1 in one process. Joules over ideal links have another price, so they are not shown."""
 
 
 def methods_table(results: DemoResults) -> Table:

@@ -1,6 +1,6 @@
 """Executors that measure curves of a study: processes of this machine, or the workers of a Dask cluster.
 
-Imports nothing heavy: the number of threads has to be set in a worker before NumPy and PyTorch are loaded.
+This module imports nothing heavy: a worker sets its number of threads before it loads NumPy and PyTorch.
 """
 
 import multiprocessing
@@ -19,7 +19,7 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_
 
 @contextmanager
 def worker_processes(number: int) -> Iterator[Executor]:
-    """Yield an executor of so many processes of one thread each; none outlives the block, or this process.
+    """Yield an executor of ``number`` one-thread processes; none outlives the block, or this process.
 
     Raises:
         InvalidInputError: not from 1 to `MOST_WORKERS`.

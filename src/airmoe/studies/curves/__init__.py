@@ -1,7 +1,7 @@
 """Studies that are made of curves: a TOML per figure, rows kept as CSV, and the run folder of it all.
 
-A study is described by a `Study`; `run_study` measures it, and goes on with one that was interrupted. Needs
-no PyTorch: what a figure measures brings its own.
+A `Study` describes a study; `run_study` measures it, and resumes one that was interrupted. Needs no PyTorch:
+a kind of figure imports what it measures with.
 """
 
 from airmoe.studies.curves.figure import (

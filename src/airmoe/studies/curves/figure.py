@@ -20,8 +20,8 @@ class Axis(BaseModel):
     """An axis of a figure.
 
     Attributes:
-        label: with the unit; left out, it follows from the curves.
-        log: logarithmic.
+        label: text with the unit; left out, it follows from the curves.
+        log: whether it is logarithmic.
         range: from and to; left out, what the curves need.
     """
 
@@ -42,15 +42,15 @@ class Axis(BaseModel):
 
 
 class Heading(BaseModel):
-    """What the file of a figure says of all of it.
+    """The keys of a figure's file that are about the whole figure.
 
     Attributes:
         title: what it shows.
         kind: how it is measured and drawn, one of the study's kinds.
         number: its place among the figures of the study.
-        scales: at which it is measured.
-        x_axis: of the panels that show what is swept.
-        y_axis: of the panels that show what is measured.
+        scales: the scales at which it is measured.
+        x_axis: axis of what is swept.
+        y_axis: axis of what is measured.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -68,9 +68,9 @@ class Figure:
     """A figure of a study at one scale, as its file describes it.
 
     Attributes:
-        name: of its file.
+        name: name of its file, without the suffix.
         heading: see `Heading`.
-        curves: in the order of the file.
+        curves: its curves, in the order of the file.
     """
 
     name: str
@@ -78,17 +78,17 @@ class Figure:
     curves: Curves
 
     def label(self, curve: str) -> str:
-        """Return what a curve is called in legends and tables."""
+        """Return the name of a curve in legends and tables."""
         return str(self.curves[curve].label or curve)
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """Where curves of a study keep what is costly to make, such as trained models, and share it.
+    """The place where curves of a study keep and share what is costly to make, such as trained models.
 
     Attributes:
-        folder: exists; what lies there is found by later curves of all figures and by a resumed run, so
-            write each file whole (`airmoe.files.replaced_file`) under a name that says what it was made of.
+        folder: an existing folder. Later curves of all figures and a resumed run find what lies there. So
+            write each file whole (`airmoe.files.replaced_file`), under a name that says what it was made of.
         progress: told about what is made on the way.
         options: the study's own options of the command, such as the folder of the data, by name.
     """
@@ -99,7 +99,7 @@ class Workspace:
 
     @contextmanager
     def locked(self, name: str) -> Iterator[None]:
-        """Wait until no other process makes what is called ``name``, and keep others from it meanwhile.
+        """Hold the lock of ``name`` within the block: one process at a time makes what is called so.
 
         The lock ends with the process that holds it, however it ends.
         """
@@ -113,7 +113,7 @@ class Workspace:
 
 Measure = Callable[[Any, int, Workspace], Iterator[Row]]
 """Yields the rows of one curve (its settings) and one seed, a row per abscissa. It is a function of a module,
-for worker processes import it by its name."""
+since worker processes import it by its name."""
 
 
 @dataclass(frozen=True)
@@ -121,12 +121,12 @@ class FigureKind:
     """How figures of one kind are measured and shown.
 
     Attributes:
-        settings: the class of the curves' settings.
-        columns: what is measured, with units.
+        settings: class of the curves' settings.
+        columns: names of what is measured, with units.
         measure: see `Measure`.
         draw: returns SVG by the name of the drawing.
         tables: returns Markdown.
-        timed: its rows are times, so nothing else runs while it is measured.
+        timed: whether its rows are times; then nothing else runs while it is measured.
     """
 
     settings: type[CurveSettings]

@@ -7,7 +7,7 @@ x_axis = { label = "nodes", log = true }
 tokens = 512                          settings of all curves
 [smoke]                               settings of all curves at one scale
 tokens = 64
-[curves.fast]                         a curve: its settings come before those of all
+[curves.fast]                         a curve: its settings override those of all
 bound = "fast"
 [curves.fast.smoke]                   its settings at one scale
 seeds = 1
@@ -29,7 +29,7 @@ from airmoe.studies.curves.settings import CurveSettings, Scale
 Table = dict[str, Any]
 
 CURVE_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
-"""Curves name files."""
+"""The name of a curve is the name of its file of rows."""
 
 
 def read_heading(path: Path, kinds: Mapping[str, FigureKind], scales: Sequence[Scale]) -> Heading:
@@ -51,7 +51,7 @@ def read_figure(
 ) -> Figure:
     """Return a figure as its file describes it.
 
-    What applies to a curve, later before earlier: defaults of the settings, those for this scale, the file's
+    Each of these overrides those before it: defaults of the settings, those for this scale, the file's
     settings of all curves, those for this scale, the curve's own, its own for this scale. All scales of the
     figure are checked, whichever is asked for.
 
@@ -86,7 +86,7 @@ def read_figure(
 
 
 def dump_figure(figure: Figure) -> str:
-    """Return a figure as TOML with every value, which `read_figure` reads back to the same at any scale."""
+    """Return a figure as TOML with every value; `read_figure` reads back the same figure at any scale."""
     curves = {name: curve.model_dump() for name, curve in figure.curves.items()}
     first = next(iter(curves.values()))
     shared = {
@@ -151,7 +151,7 @@ def _by_scale(settings: Table, origin: str, scales: Sequence[Scale]) -> dict[Sca
 def _curve(
     model: type[CurveSettings], layers: Sequence[Mapping[str, Any]], origin: str, name: str
 ) -> CurveSettings:
-    """Return a curve; an error names its table, or only the file if its settings of all curves are wrong."""
+    """Return a curve; an error names its table, or only the file if the wrong key is one of all curves."""
     *defaults, own, own_at = layers
     values = {key: value for layer in layers for key, value in layer.items()}
 

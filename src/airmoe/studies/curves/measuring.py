@@ -1,4 +1,4 @@
-"""Curves are measured a seed at a time: in this process, or by the workers of an executor."""
+"""Measuring of curves, a seed at a time, in this process or by the workers of an executor."""
 
 import threading
 import time
@@ -22,10 +22,10 @@ class Piece:
     """One seed of one curve.
 
     Attributes:
-        figure: its name.
-        curve: its name.
-        kind: of the figure.
-        settings: of the curve.
+        figure: name of the figure.
+        curve: name of the curve.
+        kind: kind of the figure.
+        settings: settings of the curve.
         seed: one of the curve's seeds.
     """
 
@@ -79,11 +79,11 @@ def measure_here(
 def measure_elsewhere(
     pieces: Sequence[Piece], work: Workspace, executor: Executor
 ) -> Iterator[tuple[Piece, Measured]]:
-    """Measure pieces with an executor, and yield each when it is done. Workers have to reach the workspace.
+    """Measure pieces with an executor; yield each when it is done. Workers have to reach the workspace.
 
     Raises:
         AirmoeError: as of `measure_piece`, or a worker ended. Pieces that were not begun are cancelled.
-        RuntimeError: what is measured fails otherwise; it names the piece.
+        RuntimeError: a piece fails with an error that is not airmoe's; it names the piece.
     """
     done = Counter[str]()
     there = replace(work, folder=work.folder.resolve(), progress=silent)
@@ -116,14 +116,14 @@ def measure_piece(
 
     Args:
         named: figure, curve and seed, for errors.
-        measure: of the figure's kind.
-        settings: of the curve.
-        seed: one of the curve's.
-        work: where what is shared with other curves lies.
+        measure: function of the figure's kind.
+        settings: settings of the curve.
+        seed: one of the curve's seeds.
+        work: holds what is shared with other curves.
         row_done: called after each row.
 
     Raises:
-        AirmoeError: what is measured fails; ``named`` stands in front. Other errors have it as a note.
+        AirmoeError: measuring fails; ``named`` stands in front. Other errors have it as a note.
     """
     rows: list[Row] = []
     with _ONE_AT_A_TIME, telling(named):
@@ -137,7 +137,7 @@ def measure_piece(
 def _measure_for_another(
     named: str, measure: Measure, settings: CurveSettings, seed: int, work: Workspace
 ) -> Measured:
-    """Measure a piece; errors become such as can cross to the process that asked, whatever they hold."""
+    """Measure a piece; errors become ones that can travel to the process that asked, whatever they hold."""
     try:
         return measure_piece(named, measure, settings, seed, work)
     except AirmoeError as error:

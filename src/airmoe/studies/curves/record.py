@@ -33,7 +33,7 @@ def command_of(
 
 
 def alone(command: str, figure: str) -> str:
-    """Return the command that makes one figure of those that a command makes."""
+    """Return the command that makes only this one of a command's figures."""
     return shlex.join([*_without(command, {"--only"}), "--only", figure])
 
 
@@ -107,6 +107,6 @@ def _option_words(options: Mapping[str, str]) -> list[str]:
 
 
 def _without(command: str, flags: set[str]) -> Iterator[str]:
-    """Yield the words of a command but for these flags and their values."""
+    """Return the words of a command without these flags and their values."""
     words = iter(shlex.split(command))
     return (word for word in words if word not in flags or not next(words))

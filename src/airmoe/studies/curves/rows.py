@@ -1,4 +1,4 @@
-"""Rows of results: one per curve, value and seed, kept as CSV; their means and spreads."""
+"""Rows of results, one per curve, value and seed: as CSV, as means and spreads, as Markdown tables."""
 
 import csv
 import io
@@ -13,7 +13,7 @@ KEYS = ("x", "seed")
 
 
 class Spread(NamedTuple):
-    """Mean and standard deviation over seeds at each x, x ascending; of one seed the deviation is 0."""
+    """Mean and standard deviation over seeds at each x, x ascending; the deviation of one seed is 0."""
 
     x: list[float]
     mean: list[float]
@@ -64,7 +64,7 @@ class Rows:
         return cls(by_curve)
 
     def of(self, curve: str) -> Sequence[Row]:
-        """Return the rows of one curve, none if it has none."""
+        """Return the rows of one curve, if any."""
         return self._by_curve.get(curve, [])
 
     def spread(self, curve: str, value: str | Callable[[Row], float]) -> Spread:

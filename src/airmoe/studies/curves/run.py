@@ -2,8 +2,8 @@
 
     run.json  tables.md  FIGURE.csv  settings/FIGURE.toml  figures/FIGURE.svg
 
-While it is built, rows/FIGURE/CURVE.csv holds each curve that is done and workspace/ what curves keep, so
-that a run can be taken up again.
+While it is built, rows/FIGURE/CURVE.csv holds each curve that is done, and workspace/ what curves keep. So a
+run can be resumed.
 """
 
 import shutil
@@ -35,7 +35,7 @@ from airmoe.studies.curves.study import Study
 LARGEST_SEED = 2**62
 
 Figures = dict[str, Figure]
-"""What a run measures, by name, in order."""
+"""The figures that a run measures, by name, in order."""
 
 
 def run_study(
@@ -57,24 +57,24 @@ def run_study(
         study: what is measured.
         out: run folder to make; while it is made it is called ``out`` + ".partial".
         scale: how much to measure, one of the study's; left out, its first.
-        only: names of figures; none: all that are measured at this scale.
+        only: names of figures; empty for all that are measured at this scale.
         seed: the first seed, >= 0; a curve of n seeds takes it and the n - 1 after it. Left out, 0.
         settings: folder with a TOML file per figure, such as the ``settings`` of a run folder; left out,
             those that are built in.
         options: the study's own options of the command by name ("data_dir" is ``--data-dir``), handed to
-            what measures. They are recorded; a resumed run takes those that are recorded and not given.
-        resume: take up ``out``.partial where an interrupted run left it, with its settings; the other
-            arguments, but for ``options``, must be left out or be the same. It ends with the same rows, but
-            for times.
-        executor: measures curves, a seed at a time, but not those that are timed: these are measured here,
-            alone, after all others. The rows are the same whatever runs them. Workers have to reach ``out``
-            and what the options name. Left out, all is measured in this process.
+            what measures. They are recorded; a resumed run keeps recorded ones that are not given again.
+        resume: take up ``out``.partial where an interrupted run left it, with its settings. Then ``scale``,
+            ``only``, ``seed`` and ``settings`` must be left out or be the same. It ends with the same rows,
+            but for times.
+        executor: measures curves, a seed at a time. Timed ones are measured here, alone, after all others.
+            The rows are the same whatever runs them. Workers have to reach ``out`` and what the options name.
+            Left out, all is measured in this process.
         progress: told about progress.
 
     Raises:
         InvalidInputError: an argument or a setting is wrong, or ``out`` exists.
-        RunFolderError: there is nothing to resume, or what there is is damaged or of other settings.
-        AirmoeError: what is measured fails; it names figure, curve and seed.
+        RunFolderError: there is nothing to resume, or it is damaged or has other settings.
+        AirmoeError: measuring fails; it names figure, curve and seed.
     """
     if out.exists():
         raise InvalidInputError("out", str(out), "a folder that does not exist yet")
@@ -216,7 +216,7 @@ def _rows_file(partial: Path, figure: str, curve: str) -> Path:
 
 
 def _finish(study: Study, partial: Path, figures: Figures, record: Record) -> list[str]:
-    """Write what is made of the rows, and the record; return what to tell."""
+    """Write the record, and figures and tables of the rows; return what to tell."""
     command = record["command"]
     pages = [f"# {study.title}\n\nMeans ± standard deviations over seeds. Made by `{command}`.\n"]
     all_rows: dict[str, Rows] = {}

@@ -6,10 +6,10 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 Scale = str
-"""How much is measured."""
+"""Name of how much is measured."""
 
 USUAL_SCALES: tuple[Scale, ...] = ("full", "quick", "smoke")
-"""All of it, enough to see each curve's shape, or just that everything runs."""
+"""Full is all of it; quick shows each curve's shape; smoke shows only that everything runs."""
 
 Count = Annotated[int, Field(ge=1, le=100_000)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -42,10 +42,10 @@ class CurveSettings(BaseModel):
     values: Values = (0,)
 
     def at(self, value: float) -> Self:
-        """Return the same curve at one value of what is swept; raises `ValidationError` if it is not one."""
+        """Return the same curve at one value of what is swept; `ValidationError` if it does not fit."""
         return self.model_validate(self.model_dump() | {self.swept: value})
 
     @property
     def x_values(self) -> Sequence[float]:
-        """The abscissae, one row of results each, for every seed."""
+        """The abscissae; every seed has one row of results at each."""
         return self.values

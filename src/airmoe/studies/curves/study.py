@@ -24,14 +24,14 @@ class Study:
     """A study: ``airmoe study NAME``.
 
     Attributes:
-        name: of the command.
+        name: name of its command.
         title: heading of its tables.
-        kinds: of figures, by the name that files call them.
+        kinds: kinds of figures, by the name in files.
         folder: holds a TOML file per figure.
-        packages: whose versions are recorded; a run is resumed with the same versions only.
-        told: returns what to tell at the end, of the figures that were made.
-        scales: how much may be measured; the first is what is measured unless another is asked for.
-        inputs: returns what is read besides settings: a run is resumed with the same only.
+        packages: packages whose versions are recorded; a run is resumed only with the same versions.
+        told: returns what to tell at the end about the figures that were made.
+        scales: how much may be measured; the first is the default.
+        inputs: returns what is read besides settings; a run is resumed only with the same inputs.
         keeps: folders of the workspace that become part of the run folder; all else there is removed.
     """
 
@@ -65,7 +65,7 @@ class Study:
         return self._headings(folder)
 
     def read(self, figure: str, scale: Scale | None = None, folder: Path | None = None) -> Figure:
-        """Return a figure at a scale; left out, its first.
+        """Return a figure at a scale, by default its first.
 
         Args:
             figure: its name.

@@ -1,4 +1,4 @@
-"""The mesh answers as the same mixture does in one process, or the demonstration ends.
+"""A check that the mesh answers as the same mixture does in one process; else the demonstration ends.
 
 Shape suffixes: T images, C channels or classes, H height, W width.
 """
@@ -19,7 +19,7 @@ SAME_ANSWERS = 1e-5
 """Largest difference allowed between the mesh and the same mixture in one process."""
 
 BATCH = 45
-"""Images that are asked at once."""
+"""Images in one query."""
 
 
 def mesh_minus_simulation(
@@ -27,7 +27,7 @@ def mesh_minus_simulation(
 ) -> float:
     """Return the largest difference between class probabilities from the mesh and from one process.
 
-    The mesh is asked top-1 and top-2; the same mixture answers with all experts in this process.
+    The mesh answers by top-1 and top-2; the same mixture answers with all experts in this process.
 
     Raises:
         MeshError: they differ by more than `SAME_ANSWERS`.
@@ -45,7 +45,7 @@ def mesh_minus_simulation(
 def batches_in_turn(
     clients: Sequence[MeshClient], images_TCHW: NDArray[np.uint8]
 ) -> Iterator[tuple[MeshClient, int, NDArray[np.uint8]]]:
-    """Yield who asks next, the number of the first image, and the images of the batch."""
+    """Yield the client that asks next, the number of its first image, and its images."""
     for index, start in enumerate(range(0, len(images_TCHW), BATCH)):
         yield clients[index % len(clients)], start, images_TCHW[start : start + BATCH]
 

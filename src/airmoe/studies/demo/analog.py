@@ -46,7 +46,7 @@ from airmoe.studies.demo.training import AWARE_GATE
 from airmoe.studies.demo.trials import Trial
 
 MEAN_SNR_DB = -5.0
-"""Mean SNR of the links in the mesh. At 10 dB hardly an answer is lost: there is nothing to gain."""
+"""Mean SNR of the links in the mesh. At 10 dB there is nothing to gain: noise spoils hardly an answer."""
 
 SWEEP_MEAN_SNR_DB = (-5.0, 0.0, 5.0, 10.0, 15.0, 20.0)
 """Mean SNRs of the curves."""
@@ -59,10 +59,10 @@ class AnalogMethod:
     """A method over analog links.
 
     Attributes:
-        id: by which its results are found.
+        id: its name in code.
         label: its name on the screen.
         model: the mixture in one process.
-        policy: who decides.
+        policy: decides.
         gate: the model's, in the mesh; None for the one that every client has.
         links: "analog"; "ideal" for the ceiling, which is asked beforehand.
     """
@@ -77,7 +77,7 @@ class AnalogMethod:
     def result(
         self, figures: Figures, mean_snr_db: float | None = None, macro_f1_simulated: float | None = None
     ) -> AnalogMethodResult:
-        """Return what the report shows of it."""
+        """Return its entry in the report."""
         return AnalogMethodResult(
             id=self.id,
             label=self.label,
@@ -92,9 +92,9 @@ class AnalogComparison:
     """Methods side by side: every image comes with links of its own, and every client asks about every image.
 
     Args:
-        config: the run; its radio prices the airtime.
+        config: settings of the run; its radio prices the airtime.
         naive: the trained mixture.
-        aware: the same under a channel-aware gate.
+        aware: the same mixture under a channel-aware gate.
         run: the run folder, with both gates.
         questions: what is asked.
     """
@@ -127,14 +127,14 @@ class AnalogComparison:
     def mesh_minus_simulation(self, clients: Sequence[MeshClient]) -> float:
         """Return the largest difference between class probabilities from the mesh and from one process.
 
-        No two receivers have the same noise. So here features arrive without any, while the gate sees the
-        links of an image.
+        Noise differs between receivers, so features arrive here without any. The gate still sees the links of
+        an image.
 
         Args:
-            clients: over analog links; they ask in turn.
+            clients: clients over analog links; they ask in turn.
 
         Raises:
-            MeshError: it is too large.
+            MeshError: the difference is too large.
         """
         method, worst = self._aware, 0.0
         model, policy = method.model, method.policy
@@ -150,10 +150,10 @@ class AnalogComparison:
         return refused_if_large(worst)
 
     def ask_mesh(self, clients: Sequence[MeshClient], progress: Progress) -> dict[AnalogMethodId, Trial]:
-        """Return, by the id of the method, what the mesh answers over analog links.
+        """Return what the mesh answers over analog links, by the id of the method.
 
         Args:
-            clients: over analog links.
+            clients: clients over analog links.
             progress: told after every query.
         """
         return {
@@ -173,12 +173,12 @@ class AnalogComparison:
     def results(
         self, trials: Mapping[AnalogMethodId, Trial], difference: float, ideal: Figures
     ) -> AnalogResults:
-        """Return what the report shows, with the same and more links simulated in one process.
+        """Return the results for the report; this also simulates the methods in one process.
 
         Args:
             trials: what `ask_mesh` returned.
             difference: what `mesh_minus_simulation` returned.
-            ideal: of the usual gate's answers over ideal links, the ceiling.
+            ideal: the figures of the usual gate over ideal links, the ceiling.
         """
         snr_db_NTE = self._snr_db_NTE()
         return AnalogResults(

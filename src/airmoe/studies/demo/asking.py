@@ -1,4 +1,4 @@
-"""Clients of the mesh ask held-out images, by a policy, gate and links that go with every query.
+"""Clients of the mesh ask about held-out images. Policy, gate and links go with every query.
 
 Shape suffixes: Q queries (one image each), T images, E experts, C channels or classes, H height, W width.
 """
@@ -42,7 +42,7 @@ def connected_clients(
         run: the run folder.
         addresses: of the nodes.
         transmission: what the links do to features.
-        seed: of the noise of analog links.
+        seed: seed of the noise of analog links.
 
     Raises:
         NoNodeReachableError: a node is not found.
@@ -64,9 +64,9 @@ def connected_clients(
 def ask_by_every_method(
     clients: Sequence[MeshClient], questions: Questions, methods: Iterable[Method], progress: Progress
 ) -> dict[MethodId, Trial]:
-    """Return, by the id of the method, the answers of the mesh by each method that is measured there.
+    """Return the answers of the mesh by each method that is measured there, by the id of the method.
 
-    Clients take turns; where a joint policy decides they ask at the same time.
+    Clients take turns; under a joint policy they ask at the same time.
     """
     return {
         method.id: ask(
@@ -94,17 +94,17 @@ def ask(
     activity: str = "ask",
     progress: Progress = silent,
 ) -> Trial:
-    """Have every client ask all images, one image per query; return the queries in the order they began.
+    """Have every client ask about all images, one per query; return the queries in the order they began.
 
-    Each client begins at another image, so that neighbouring queries are about different ones.
+    Each client begins at another image, so neighbouring queries are about different images.
 
     Args:
-        clients: who asks.
+        clients: the clients that ask.
         questions: the images.
-        policy: who decides.
-        gate: instead of each client's own.
-        links_T: the links while each image is asked, whoever asks; default those of each client.
-        together: the clients ask at the same time, each one query after the other; else they take turns.
+        policy: decides.
+        gate: takes the place of each client's own.
+        links_T: the links while any client asks about each image; default those of each client.
+        together: whether clients ask at the same time, each one query after the other; else they take turns.
         activity: what is done, for ``progress``.
         progress: told after every query, from any thread.
     """

@@ -15,7 +15,7 @@ from types import TracebackType
 from airmoe.errors import MeshError
 
 READY = "serving expert"
-"""A node prints a line that begins so once it serves."""
+"""A node that serves prints a line that begins with this."""
 
 
 class NodeFleet:
@@ -27,7 +27,7 @@ class NodeFleet:
     Args:
         folders: the clients' folders, in client order.
         start_timeout_s: seconds for all nodes to serve.
-        schedule: the joint policy by which node 0 decides for all, e.g. "jesa:0.5:2"; default nobody does.
+        schedule: the joint policy by which node 0 decides for all, e.g. "jesa:0.5:2"; default none.
         slot_ms: how long node 0 then collects requests.
 
     Raises:
@@ -84,7 +84,7 @@ class NodeFleet:
         os.kill(self._processes[node].pid, signal.SIGSTOP)
 
     def kill(self, node: int) -> None:
-        """End a node with SIGKILL: it says goodbye to nobody."""
+        """End a node with SIGKILL: it takes leave of nobody."""
         os.kill(self._processes[node].pid, signal.SIGKILL)
 
     def memory_mb(self) -> list[float]:
@@ -92,7 +92,7 @@ class NodeFleet:
         peaks = []
         for process in self._processes:
             peak_kib = 0
-            with contextlib.suppress(OSError, IndexError):  # no such process, or one that only has ended
+            with contextlib.suppress(OSError, IndexError):  # the process is gone, or a zombie
                 status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
                 peak_kib = int(status.partition("VmHWM:")[2].split(maxsplit=1)[0])
             peaks.append(peak_kib * 1024 / 1e6)

@@ -1,4 +1,4 @@
-"""The run folder of a demonstration: whole at the end, or never there."""
+"""The run folder of a demonstration: it is whole, or it is not there."""
 
 import contextlib
 import tempfile
@@ -8,9 +8,9 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def new_run_folder(out: Path) -> Iterator[Path]:
-    """Yield where to make a run folder beside ``out``; it becomes ``out`` if the block succeeds.
+    """Yield a path beside ``out`` for the run folder; it becomes ``out`` if the block succeeds.
 
-    Folders above ``out`` are made as needed; if nothing comes of it they are removed again.
+    Folders above ``out`` are made as needed, and removed again if the block fails.
     """
     made = [folder for folder in out.parents if not folder.exists()]
     try:

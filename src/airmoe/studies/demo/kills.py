@@ -1,4 +1,4 @@
-"""Two nodes die while queries run: what the answers look like around it.
+"""Two nodes die while queries run: what the answers look like meanwhile and after.
 
 Shape suffixes: Q queries, T items, N clients, C classes.
 """
@@ -24,7 +24,7 @@ FROZEN_S = 1.0
 
 
 def choose_victims(holds: Sequence[Sequence[int]], seed: int) -> tuple[int, int]:
-    """Return two clients, a seeded draw among the pairs that leave every class a holder, if there are any."""
+    """Return two clients: a seeded draw among the pairs that leave every class a holder, else among all."""
     classes = set().union(*holds)
     pairs = list(itertools.combinations(range(len(holds)), 2))
     harmless = [
@@ -47,10 +47,10 @@ def kill_two(
     seed: int,
     progress: Progress,
 ) -> Kills:
-    """Have the surviving clients ask all images at the same time while two nodes die; return what happened.
+    """Have the surviving clients ask about all images at once while two nodes die; return what happened.
 
-    The first is ended with SIGKILL a tenth of the way. The second freezes (SIGSTOP) at a fifth, as a box that
-    hangs, and is ended with SIGKILL a second later. When both are dead, the same clients ask all images once
+    SIGKILL ends the first node a tenth of the way. The second freezes at a fifth (SIGSTOP), as a box that
+    hangs, and SIGKILL ends it a second later. When both are dead, the same clients ask about all images once
     more. F1 before and after are means over these clients and the classes that still have a holder.
 
     Args:
@@ -58,7 +58,7 @@ def kill_two(
         fleet: the nodes.
         before: the clients' answers by the same policy with all nodes alive.
         questions: what is asked.
-        policy: who decides.
+        policy: decides.
         seed: the run's seed.
         progress: told after every query.
     """

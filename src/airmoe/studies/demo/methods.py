@@ -1,4 +1,4 @@
-"""The methods of the demonstration: one table, from which it asks, sweeps and reports."""
+"""The methods of the demonstration: one table for asking, sweeping and reporting."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ class Method:
     """A method of the demonstration.
 
     Attributes:
-        id: by which its results are found.
+        id: its name in code.
         label: its name on the screen.
-        policy: who decides.
-        family: "networked" is what the demonstration is about, the rest is held against it.
-        measured_in: "mesh", asked from node processes, or "simulation", in one process.
-        gate: instead of the trained one.
-        at_importance: the policy at another importance factor, of a method that is swept over it.
+        policy: decides.
+        family: "networked" for what the demonstration shows, "baseline" for what it is compared with.
+        measured_in: "mesh" (node processes answer) or "simulation" (one process).
+        gate: takes the place of the trained one.
+        at_importance: returns the policy at another importance factor; None for methods that are not swept.
     """
 
     id: MethodId
@@ -37,7 +37,7 @@ class Method:
     at_importance: Callable[[float], Policy] | None = None
 
     def result(self, figures: Figures) -> MethodResult:
-        """Return what the report shows of it."""
+        """Return its entry in the report."""
         return MethodResult(
             id=self.id, label=self.label, family=self.family, measured_in=self.measured_in, figures=figures
         )

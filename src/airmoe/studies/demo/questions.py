@@ -1,4 +1,4 @@
-"""The held-out images that every client asks.
+"""The held-out images that every client asks about.
 
 Shape suffixes: T images, C channels, H height, W width.
 """
@@ -19,12 +19,12 @@ from airmoe.randomness import stream
 
 @dataclass(frozen=True, eq=False)
 class Questions:
-    """What is asked, and what is known about it.
+    """The images, and what is known about them.
 
     Attributes:
         images_TCHW: uint8.
         labels_T: int64, their classes.
-        class_names: of all classes.
+        class_names: names of all classes.
         holds: for each client the classes in its data.
     """
 
@@ -50,7 +50,7 @@ class Questions:
 
 
 def draw_questions(images: ImageSet, holds: Sequence[Sequence[int]], most: int, seed: int) -> Questions:
-    """Return at most so many held-out images, a seeded draw if there are more."""
+    """Return at most ``most`` held-out images; if there are more, a seeded draw."""
     drawn = stream(seed, "asked images").permutation(len(images.test_labels))[:most]
     return Questions(images.test_images[drawn], images.test_labels[drawn], images.class_names, holds)
 

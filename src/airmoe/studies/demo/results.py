@@ -1,4 +1,4 @@
-"""All figures of a demonstration together: what the mesh answered, and more methods in one process."""
+"""All results of a demonstration: what the mesh answered, and further methods in one process."""
 
 import resource
 from collections.abc import Sequence
@@ -35,11 +35,11 @@ def demo_results(
     served: Served,
     clock: StepClock,
 ) -> DemoResults:
-    """Return the results; importance factors are swept and two baselines asked here, in one process.
+    """Return the results; this sweeps importance factors and asks two baselines, in one process.
 
     Args:
-        config: the run.
-        central_epochs: passes over the data of the central mixture.
+        config: settings of the run.
+        central_epochs: passes of the central mixture over the data.
         images: all of the data.
         questions: what was asked.
         methods: the table.

@@ -1,4 +1,4 @@
-"""The whole path once: train federally, serve from separate processes, ask, kill two nodes, report."""
+"""The whole path once: federated training, serving from separate processes, asking, two kills, a report."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -38,17 +38,17 @@ def run_demo(
     """Run the demonstration and write its run folder; return what ``results.json`` holds.
 
     Args:
-        config: the federated run.
+        config: settings of the federated run.
         load: returns the data; called once the other arguments have been checked.
         out: run folder to make; nothing is left of it if the demonstration fails.
         central_epochs: passes over the data for the centrally trained baseline.
-        ask_images: held-out images that every client asks; a seeded draw if there are more.
+        ask_images: how many held-out images every client asks about; a seeded draw if there are more.
         analog: also compare a channel-aware gate with the usual one over analog links.
         progress: told about every round and query, from any thread.
 
     Raises:
         InvalidInputError: ``out`` exists, or the settings do not fit the data.
-        MeshError: a node does not start, or the mesh answers other than the same mixture in one process.
+        MeshError: a node does not start, or the mesh and the same mixture in one process answer differently.
     """
     _check_settings(config, central_epochs, out)
     images = load()

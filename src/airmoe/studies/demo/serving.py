@@ -23,11 +23,11 @@ from airmoe.studies.demo.trials import Trial
 
 @dataclass(frozen=True, eq=False)
 class Served:
-    """What came of it.
+    """The results of serving and asking.
 
     Attributes:
         trials: the answers by each method, by its id.
-        difference: the largest between the mesh and the same mixture in one process.
+        difference: largest difference between the mesh and the same mixture in one process.
         analog: the comparison over analog links; None where there is none.
         kills: what happened around the kills.
         nodes: the node processes.
@@ -56,15 +56,15 @@ def serve_and_ask(
     Args:
         run: the run folder.
         model: the mixture that it holds.
-        questions: what every client asks.
+        questions: the images that every client asks about.
         methods: the table.
-        comparison: over analog links; None for none.
+        comparison: the comparison over analog links; None for none.
         seed: the run's seed.
         clock: times each step.
         progress: told after every query.
 
     Raises:
-        MeshError: a node does not start, or the mesh answers other than the same mixture in one process.
+        MeshError: a node does not start, or the mesh and the same mixture in one process answer differently.
     """
     routed = next(method for method in methods if method.id == "moe-top1")
     scheduled = next(method for method in methods if method.policy.joint)

@@ -29,7 +29,7 @@ def ask_simulated(
     questions: Questions,
     snr: LinkSnr | None = None,
 ) -> Trial:
-    """Have every client ask all images over simulated links.
+    """Have every client ask about all images over simulated links.
 
     Each client's images are one batch; a joint policy decides on the images of all clients as one slot.
 
@@ -39,8 +39,8 @@ def ask_simulated(
         model: the mixture.
         policy: decides.
         carrier: transports and prices.
-        questions: what every client asks; client i is node i.
-        snr: of each query's links, the images of client 0 first; default that of the carrier's links.
+        questions: the images that every client asks about; client i is node i.
+        snr: the SNR of each query's links, the images of client 0 first; default that of the carrier's links.
     """
     model.eval()
     clients, images = questions.clients, len(questions.labels_T)
@@ -91,7 +91,7 @@ def ask_one_network(network: Network, questions: Questions) -> Trial:
 
 
 def _untimed(questions: Questions, **figures: NDArray[Any]) -> Trial:
-    """Return the trial of every client asking all images in order, with nothing timed and nothing lost."""
+    """Return the trial of all clients asking about all images in order; nothing is timed, nothing lost."""
     clients, images = questions.clients, len(questions.labels_T)
     queries = clients * images
     return Trial(

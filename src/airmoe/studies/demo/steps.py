@@ -15,7 +15,7 @@ class StepClock:
 
     @contextlib.contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Time a step that succeeds."""
+        """Time the block; the time counts only if the block succeeds."""
         begin = time.monotonic()
         yield
         self.times.append(StepTime(step=name, seconds=time.monotonic() - begin))

@@ -10,7 +10,7 @@ IMPORTANCES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 """Importance factors of the curves."""
 
 EQUAL_F1 = 0.002
-"""JESA's F1 counts as equal to that of top-k if it is lower by no more than this."""
+"""JESA's F1 counts as equal to top-k's if it is lower by no more than this."""
 
 
 def sweep_importance(
@@ -31,7 +31,7 @@ def sweep_importance(
 
 
 def equal_f1(k: int, topk: Figures, jesa: ImportanceSweep) -> EqualF1:
-    """Return top-k beside the point of JESA's curve with the same F1 that costs least."""
+    """Return top-k beside the cheapest point of JESA's curve with the same F1."""
     as_good = [point for point in jesa.points if point.figures.macro_f1 >= topk.macro_f1 - EQUAL_F1]
     cheapest = min(as_good, key=lambda point: point.figures.joules_per_query, default=None)
     return EqualF1(k=k, topk=topk, jesa=cheapest)

@@ -56,14 +56,14 @@ def train_all(
     """Train everything and write the run folder of the networked mixture.
 
     Args:
-        config: the run.
+        config: settings of the run.
         images: all of the data.
-        data: the same, as it fell on the clients.
+        data: the same data, divided among the clients.
         run: the run folder to make.
         central_epochs: passes over the data for the central mixture.
-        analog: train a channel-aware gate, too.
+        analog: whether to train a channel-aware gate, too.
         clock: times each training.
-        progress: told about each.
+        progress: told about each training.
     """
 
     @contextlib.contextmanager
@@ -110,7 +110,7 @@ def _train_aware(
 ) -> tuple[MixtureOfExperts, list[MetricsRow]]:
     """Return a mixture of the same extractor and experts under a channel-aware gate, and its metrics rows.
 
-    The gate is trained by stage 3 with the settings of the usual one, and written to ``shared/``.
+    Stage 3 trains the gate with the settings of the usual one. The gate is written to ``shared/``.
     """
     config = config.model_copy(update={"gate": config.gate.model_copy(update={"channel_aware": True})})
     features_TF = [outputs_in_batches(naive.extractor, images) for images in data.images_TCHW]
@@ -124,7 +124,7 @@ def _train_aware(
 
 
 def _counted(progress: Progress, activity: str, total: int) -> Progress:
-    """Return what tells the steps of several stages as those of one activity."""
+    """Return a callback that counts the steps of several stages as those of one activity."""
     done = 0
 
     def counted(stage: str, of_stage: int, in_stage: int, note: str = "", /) -> None:

@@ -1,4 +1,4 @@
-"""What came back to queries, and the figures of it.
+"""The answers to queries, and the figures computed from them.
 
 Shape suffixes: Q queries (one image each), N clients, E experts, C classes.
 """
@@ -18,8 +18,8 @@ class Trial:
     """One row per query, a query being one image asked by one client.
 
     Attributes:
-        client_Q: int64, who asked.
-        image_Q: int64, which image.
+        client_Q: int64, the client that asked.
+        image_Q: int64, the number of the image.
         label_Q: int64, its true class.
         answer_Q: int64, the class answered; -1 where the query failed.
         requested_QE: bool, the experts asked, whether they answered or not.
@@ -27,9 +27,9 @@ class Trial:
         energy_j_Q: float64, joules.
         bytes_Q: int64, bytes of requests and replies as framed.
         latency_s_Q: float64, seconds; NaN where nothing was timed.
-        rerouted_Q: bool, routed again around a lost expert.
-        degraded_Q: bool, an expert that was wanted did not answer.
-        fallback_Q: bool, decided by another policy than was asked, since no scheduler decided.
+        rerouted_Q: bool, True where the query was routed again around a lost expert.
+        degraded_Q: bool, True where a wanted expert did not answer.
+        fallback_Q: bool, True where the fallback decided, since no scheduler did.
     """
 
     client_Q: NDArray[np.int64]

@@ -37,7 +37,7 @@ QUICK = {
 
 
 class LeNetSettings(GatingSettings):
-    """LeNet-5; digits where it has to be quick."""
+    """LeNet-5; quick and smoke use digits."""
 
     SCALES: ClassVar[Mapping[str, Mapping[str, Any]]] = {"quick": QUICK, "smoke": SMOKE}
 
@@ -93,7 +93,7 @@ COLUMNS = ("accuracy", "chosen_snr_db", "first_share", "least_share", "largest_s
 
 
 def summary(answers: Answers) -> dict[str, float]:
-    """Return accuracy, the mean SNR of the links used, and shares of experts among those that answered."""
+    """Return accuracy, the mean SNR of the links used, and the experts' shares of all answers."""
     share_E = answers.chosen_TE.sum(axis=0) / max(answers.chosen_TE.sum(), 1)
     used = answers.snr_db_TE[answers.chosen_TE]
     return {
@@ -106,7 +106,7 @@ def summary(answers: Answers) -> dict[str, float]:
 
 
 def draw(figure: Figure, rows: Rows) -> dict[str, str]:
-    """Return accuracy, and where one link is bad the share of its expert, too."""
+    """Return accuracy, and also the share of the expert behind the bad link where one is bad."""
     shown = {"accuracy": ""}
     if _one_link_is_bad(figure):
         shown["first_share"] = "share of the expert behind it, %"

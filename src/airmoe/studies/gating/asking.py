@@ -1,4 +1,4 @@
-"""A trained model asked about held-out images over simulated links, by each method of the study.
+"""Asking a trained model about held-out images over simulated links, by each method of the study.
 
 Shape suffixes: T items, B items of a batch, E experts, C classes.
 """
@@ -23,10 +23,10 @@ from airmoe.studies.gating.settings import GatingSettings
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """What came of asking about images: who was right, who was asked, over which links.
+    """The answers about images: which were right, which experts gave them, over which links.
 
     Attributes:
-        right_T: bool, whether each image was classified rightly.
+        right_T: bool, whether each image was classified correctly.
         chosen_TE: bool, the experts that answered.
         snr_db_TE: dB, the true SNR of every link.
     """
@@ -37,14 +37,14 @@ class Answers:
 
 
 def ask_over_links(asked: Asked, settings: GatingSettings, seed: int, point: int) -> Answers:
-    """Return what came of asking about every image once, each over links of its own.
+    """Return the answers about every image, each asked once over links of its own.
 
     All methods meet the same links at the same point of a curve.
 
     Args:
         asked: the model of the settings, and the images.
         settings: the curve at this point.
-        seed: of links, noise and random choices.
+        seed: seed of links, noise and random choices.
         point: number of the point on its curve.
     """
     snr = LinkSnr.drawn(
@@ -86,7 +86,7 @@ def ask_over_links(asked: Asked, settings: GatingSettings, seed: int, point: int
 def _ask_all(
     model: MixtureOfExperts, radio: RadioCarrier, payload_B: Tensor, labels_B: Tensor, snr: LinkSnr
 ) -> tuple[Tensor, NDArray[np.bool_]]:
-    """Ask every expert over its own link; right if any of them is, and those that are count as chosen."""
+    """Ask every expert over its own link; any right one makes the image right, and counts as chosen."""
     right_BE = torch.stack(
         [
             expert(

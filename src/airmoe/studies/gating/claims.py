@@ -1,4 +1,4 @@
-"""What must hold of channel-aware gating, looked up in the rows of a study."""
+"""Claims about channel-aware gating, checked on the rows of a study."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,7 +9,7 @@ from airmoe.studies.curves.rows import Row, Rows
 from airmoe.studies.gating.settings import GatingSettings
 
 CONTESTED_DB = (-5.0, 0.0, 5.0, 10.0)
-"""Means at which something is left to win."""
+"""Mean SNRs at which a gate can still win something."""
 
 
 DECIDED_SPREADS_DB = (0.0, 10.0)
@@ -44,7 +44,7 @@ def _decides(aware: GatingSettings) -> bool:
 def _difference(
     figure: str, aware_rows: Sequence[Row], blind_rows: Sequence[Row], *, equal: bool
 ) -> list[str]:
-    """Channel-aware minus naive-noise, averaged over the contested means, by seed; of one seed nothing."""
+    """Return a line on channel-aware minus naive-noise, averaged over contested means; none for one seed."""
     aware, blind = _contested(aware_rows), _contested(blind_rows)
     by_seed: dict[float, list[float]] = {}
     for x, seed in sorted(aware.keys() & blind.keys()):
@@ -62,7 +62,7 @@ def _difference(
 
 
 def _contested(rows: Sequence[Row]) -> dict[tuple[float, float], float]:
-    """Return the accuracy by mean and seed."""
+    """Return the accuracy at contested means, by mean and seed."""
     return {(row["x"], row["seed"]): row["accuracy"] for row in rows if row["x"] in CONTESTED_DB}
 
 

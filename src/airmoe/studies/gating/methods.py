@@ -1,4 +1,4 @@
-"""The methods of the study: what each trains, what its gate sees, and who chooses."""
+"""The methods of the study: how each is trained, what its gate sees, and who chooses."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,15 +9,15 @@ class Method:
     """One method.
 
     Attributes:
-        name: in settings.
-        stage_2: it is trained over links, too.
-        sees_links: its gate sees the SNR of every link, in stage 2 and when it is asked.
-        no_good_link: some images of stage 2 have no good link, as the setting of that name says.
+        name: its name in settings.
+        stage_2: whether it is trained over links, too.
+        sees_links: whether its gate sees the SNR of every link, in stage 2 and when it is asked.
+        no_good_link: whether some images of stage 2 have no good link, as the setting of that name says.
         chooses: who chooses experts when they are asked: the gate; the best observed SNR, whatever the gate
             says; chance; or an oracle, which is right if any expert would be, each over its own link.
-        one_network: it has a single expert, which stands behind the first link; where the best SNR chooses,
-            a copy of it stands behind every link.
-        over_links: it is asked over links; else over perfect ones, which its gate is told.
+        one_network: whether it has a single expert, which stands behind the first link; where the best SNR
+            chooses, a copy of it stands behind every link.
+        over_links: whether it is asked over links; else over perfect ones, which its gate is told.
     """
 
     name: str
@@ -49,5 +49,5 @@ METHODS = {
         Method("one-network-best-link", one_network=True, chooses="best snr"),
     )
 }
-"""By name. Methods with the same training share a model: best-link, oracle and channel-off have the weights
-of channel-aware, random has those of naive-noise, and both kinds of one network have the same."""
+"""The methods by name. Those with the same training share a model: best-link, oracle and channel-off have the
+weights of channel-aware, random has those of naive-noise, and both kinds of one network have the same."""

@@ -1,4 +1,4 @@
-"""Models of the curves: each trained once for all that share it, and kept where a resumed run finds it."""
+"""Models of the curves. Each is trained once for all curves that share it; a resumed run finds it again."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -27,7 +27,7 @@ BATCH = 500
 
 
 def inputs_of(curves: Mapping[str, Curves], options: Mapping[str, str]) -> dict[str, str]:
-    """Return the digest of all images and traces that are read, by name."""
+    """Return the digests of all images and traces that are read, by name."""
     inputs = dict[str, str]()
     for curve in (curve for of_figure in curves.values() for curve in of_figure.values()):
         name = f"set of images {curve.data}"
@@ -50,12 +50,14 @@ def _images(name: str, data_dir: str | None) -> ImageSet:
 
 
 def trained_model(config: ChannelAwareConfig, work: Workspace) -> MixtureOfExperts:
-    """Return the model of a configuration, trained unless its checkpoints are there; stage 2 goes on from a
-    stage 1 that all variants of stage 2 share. Processes that want the same stage train it once.
+    """Return the model of a configuration; train it unless its checkpoints are there.
+
+    Stage 2 goes on from a stage 1 that all its variants share. Processes that want the same stage train it
+    once.
 
     Args:
-        config: with no epochs in stage 2, stage 1 is all of the training.
-        work: where checkpoints are kept; its option "device" says what trains.
+        config: what to train; without epochs in stage 2, stage 1 is all of the training.
+        work: keeps the checkpoints; its option "device" says what trains.
     """
     images, device = images_of(config, work), pick_device(work.options.get("device", "auto"))
     clean = config.model_copy(update={"channel": ChannelStageSettings(epochs=0)})
@@ -79,8 +81,8 @@ def trained_model(config: ChannelAwareConfig, work: Workspace) -> MixtureOfExper
 def one_thread() -> Iterator[None]:
     """Let PyTorch use one thread within the block.
 
-    Sums of floats depend on the number of threads, and the rows of a study must not. Small networks lose
-    nothing; several curves at a time use several cores.
+    Sums of floats depend on the number of threads; the rows of a study must not. Small networks lose nothing,
+    and several curves at a time use several cores.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -94,8 +96,8 @@ class Asked:
     """A trained model and the payloads of the held-out images that it is asked about, on its device.
 
     Args:
-        config: of the model.
-        test_images: how many, 0 for all.
+        config: configuration of the model.
+        test_images: how many images, 0 for all.
         work: see `trained_model`.
     """
 

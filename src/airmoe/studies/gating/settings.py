@@ -41,32 +41,32 @@ class GatingSettings(CurveSettings):
     Attributes:
         method: one of `METHODS`.
         data: the images, as `airmoe.data.load_images` names them; CIFAR is read from ``--data-dir``.
-        train_images: a seeded draw of so many, 0 for all.
-        test_images: the first so many held-out images, 0 for all.
-        flip: mirror training images at random.
-        shift: move training images by up to so many pixels.
+        train_images: size of a seeded draw of training images, 0 for all.
+        test_images: how many held-out images, the first ones; 0 for all.
+        flip: whether to mirror training images at random.
+        shift: pixels by which training images move at most.
         backbone: "lenet5", "resnet18" or "vit".
         width: 0 is the backbone's own.
         experts: K.
         k: experts per image.
         gate: "concat" or "bias".
-        clean_epochs: of stage 1.
-        channel_epochs: of stage 2.
-        batch_size: of both stages.
-        learning_rate: of both stages.
-        train_snr: the law of stage 2.
+        clean_epochs: epochs of stage 1.
+        channel_epochs: epochs of stage 2.
+        batch_size: batch size of both stages.
+        learning_rate: learning rate of both stages.
+        train_snr: the SNR process of stage 2.
         no_good_link: share of the images of stage 2 whose links are all as bad as the worst, for the methods
             that are trained with such images.
-        train_transmission: of stage 2.
-        transmission: of the test.
-        mean_snr_db: for the law, dB.
-        spread_db: for the law, dB.
-        bad_db: for the law, dB.
-        correlation: for the law.
-        delay_slots: the gate sees the SNR of so many images ago.
-        error_db: standard deviation of the error in dB of what it sees.
-        law: of the test, as `airmoe.links.make_process` reads it once settings are put in for their names in
-            braces.
+        train_transmission: transmission in stage 2.
+        transmission: transmission in the test.
+        mean_snr_db: a value for `law`, dB.
+        spread_db: a value for `law`, dB.
+        bad_db: a value for `law`, dB.
+        correlation: a value for `law`.
+        delay_slots: how many images old the SNR is that the gate sees.
+        error_db: standard deviation of the error of that SNR, dB.
+        law: the SNR process of the test, as `airmoe.links.make_process` reads it; a setting's name in braces
+            stands for its value.
     """
 
     SWEPT_IS_X: ClassVar[bool] = True
@@ -126,7 +126,7 @@ class GatingSettings(CurveSettings):
         return law
 
     def process(self) -> SnrProcess:
-        """Return what the links do in the test."""
+        """Return the SNR process of the test."""
         return _process(self.law, self.model_dump())
 
     @property
@@ -135,7 +135,7 @@ class GatingSettings(CurveSettings):
         return METHODS[self.method]
 
     def policy(self, seed: int) -> Policy:
-        """Return who chooses experts in the test."""
+        """Return the policy that chooses experts in the test."""
         method = self.described
         if method.one_network:
             return TopK(1)

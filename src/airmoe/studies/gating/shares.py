@@ -1,4 +1,4 @@
-"""How much a gate uses an expert whose link is good or bad: its share against its own SNR."""
+"""How often a gate chooses an expert, against the SNR of the expert's own link."""
 
 from collections.abc import Iterator
 from typing import Annotated, Literal

@@ -1,4 +1,4 @@
-"""Layers at random: gate scores, tokens on nodes, links and computation, the same for every method.
+"""Random layers: gate scores, tokens on nodes, links and computation. Every method gets the same ones.
 
 Shape suffixes: T tokens, E experts.
 """

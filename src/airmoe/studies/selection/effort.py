@@ -24,8 +24,8 @@ from airmoe.studies.curves.settings import Count, CurveSettings, Experts, Seeds,
 Floats = NDArray[np.float64]
 
 BAND = 100.0
-"""Half the width of the band that weakly correlated energies lie in, and what strongly correlated ones lie
-above their scores: a tenth of the largest."""
+"""A tenth of the largest weight. Weakly correlated energies differ from their weights by at most this;
+strongly correlated ones exceed them by this."""
 
 
 class EffortSettings(CurveSettings):
@@ -35,10 +35,10 @@ class EffortSettings(CurveSettings):
         family: reference has softmax scores and energies of Rayleigh links at 10 dB and computation; the
             others are Pisinger's ("Where are the hard knapsack problems?", 2005) with real numbers.
         experts: E.
-        largest_set: D is no more than this.
-        tokens: per seed and number of experts.
-        node_budget: a token's search ends here, with the best set found and no proof.
-        threshold: of the scores of the D best experts, which share is asked, uniform between these two.
+        largest_set: the largest D.
+        tokens: tokens per seed and number of experts.
+        node_budget: nodes after which a token's search ends, with the best set found and no proof.
+        threshold: share of the D best experts' scores that is asked, drawn uniformly between these two.
     """
 
     SCALES: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -96,18 +96,18 @@ def reference(noise: np.random.Generator, tokens: int, experts: int) -> tuple[Fl
 
 
 def uncorrelated(noise: np.random.Generator, tokens: int, experts: int) -> tuple[Floats, Floats]:
-    """Return energies that have nothing to do with the scores."""
+    """Return scores, and energies that are independent of them."""
     return _scaled(_uniform(noise, tokens, experts), _uniform(noise, tokens, experts))
 
 
 def weakly_correlated(noise: np.random.Generator, tokens: int, experts: int) -> tuple[Floats, Floats]:
-    """Return energies that follow the scores within a band."""
+    """Return scores, and energies that follow them within a band."""
     weight_TE = _uniform(noise, tokens, experts)
     return _scaled(weight_TE, np.maximum(weight_TE + noise.uniform(-BAND, BAND, weight_TE.shape), 1.0))
 
 
 def strongly_correlated(noise: np.random.Generator, tokens: int, experts: int) -> tuple[Floats, Floats]:
-    """Return energies that are the scores and a constant."""
+    """Return scores, and energies that lie above them by a constant."""
     weight_TE = _uniform(noise, tokens, experts)
     return _scaled(weight_TE, weight_TE + BAND)
 

@@ -1,7 +1,7 @@
-"""Energy and relevance of policies over the layers of one pass: what is measured.
+"""Measuring of the energy and the relevance of policies over the layers of one pass.
 
-Relevance kept is the sum of a token's chosen scores: a proxy of accuracy that needs no trained model, and in
-which every layer counts the same.
+The relevance kept is the sum of a token's chosen scores. It is a proxy of accuracy that needs no trained
+model; every layer counts the same.
 
 Shape suffixes: T tokens, E experts, N nodes.
 """
@@ -43,7 +43,7 @@ ENOUGH = 1e-9
 
 
 class EnergySettings(LayerSettings):
-    """A policy over all layers of one pass, fading drawn anew for every layer.
+    """A policy over all layers of one pass; fading is drawn anew for every layer.
 
     Attributes:
         policy: jesa and homogeneous choose experts and subcarriers together; lower-bound puts every link on
@@ -52,9 +52,9 @@ class EnergySettings(LayerSettings):
             and subcarriers are assigned for the loads that come of it.
         layers: L.
         importance: gamma0; jesa, des and lower-bound ask z gamma0^l of layer l, counted from 1.
-        z: what homogeneous asks of every layer.
-        k: experts of topk, random and cheapest.
-        theta: of wlr.
+        z: factor of that; homogeneous asks z of every layer.
+        k: how many experts topk, random and cheapest choose.
+        theta: parameter of wlr.
     """
 
     SCALES: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -143,7 +143,7 @@ AT_SOURCE = {
 
 @dataclass(frozen=True, eq=False)
 class LayerChoice:
-    """What a policy chose for one layer, and the J of it: per token, over the air and in all."""
+    """The choice of a policy for one layer, and its J per token, over the air and in all."""
 
     mask_TE: NDArray[np.bool_]
     comm_j: float

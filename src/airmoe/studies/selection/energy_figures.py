@@ -1,4 +1,4 @@
-"""Energy and relevance of policies: the figures and tables."""
+"""Figures and tables of the energy and the relevance of policies."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -77,7 +77,7 @@ def draw_importance(figure: Figure, rows: Rows) -> dict[str, str]:
 
 
 def importance_tables(figure: Figure, rows: Rows) -> str:
-    """Return energy and relevance at each importance factor, other policies, and comparisons seed by seed."""
+    """Return energy and relevance at each importance factor, of other policies too, and comparisons."""
     swept = [name for name in _ordered(figure.curves) if figure.curves[name].swept in {"importance", "z"}]
     others = [name for name in _ordered(figure.curves) if name not in swept]
     text = []
@@ -170,7 +170,7 @@ def _beside_jesa(figure: Figure, rows: Rows, by_policy: dict[str, str]) -> str:
 
 
 def _trade_off(figure: Figure, rows: Rows) -> Panel:
-    """Return relevance against energy; beside that of top-k seed by seed, if there is one to compare with."""
+    """Return relevance against energy; energy is in percent of top-k's, seed by seed, if there is a top-k."""
     relative = any(figure.curves[name].policy == "topk" for name in figure.curves)
     x_label, drawn = "energy, mJ per token and layer", []
     for name in _ordered(figure.curves):
@@ -186,7 +186,7 @@ def _trade_off(figure: Figure, rows: Rows) -> Panel:
 
 
 def _beside_top(figure: Figure, rows: Rows, curve: str, column: str) -> tuple[int, Spread]:
-    """Return k and how many percent of top-k's value a curve has with the same seed."""
+    """Return k, and a curve's value in percent of top-k's with the same seed."""
     name = next(name for name in figure.curves if figure.curves[name].policy == "topk")
     k = _of_k(figure, rows, name, column).x[0]
     top = {row["seed"]: row[column] for row in rows.of(name) if row["x"] == k}
@@ -199,7 +199,7 @@ def _beside_top(figure: Figure, rows: Rows, curve: str, column: str) -> tuple[in
 
 
 def _above(rows: Rows, curve: str, reference: str) -> Spread:
-    """Return by how many percent a curve's energy is above that of another at the same x and seed."""
+    """Return the percent by which a curve's energy is above another's at the same x and seed."""
     at = {(row["x"], row["seed"]): row["energy_j"] for row in rows.of(reference)}
     compared = [
         {**row, "percent": 100 * (row["energy_j"] / at[row["x"], row["seed"]] - 1)}
@@ -210,7 +210,7 @@ def _above(rows: Rows, curve: str, reference: str) -> Spread:
 
 
 def _at_equal_energy(rows: Rows, jesa: str, homogeneous: str) -> str:
-    """Return what JESA keeps more than homogeneous selection where both spend the same, seed by seed."""
+    """Return how much more relevance JESA keeps than homogeneous selection at equal energy, seed by seed."""
     compared: list[Row] = []
     for row in rows.of(jesa):
         energies, kept, kept_first = zip(

@@ -17,20 +17,20 @@ from airmoe.studies.selection.drawn_layers import draw_layer, schedule
 from airmoe.studies.selection.settings import ScheduleSettings
 
 EQUAL = 1e-9
-"""A schedule is as good as a bound if it is above it by no more than this, relative."""
+"""A schedule is as good as a bound if its energy exceeds the bound by no more than this share."""
 
 FLOOR_PERCENT = 1e-6
-"""Smaller gaps are drawn here."""
+"""Gaps below this are drawn at this value."""
 
 WANTED_GAP = {1024: 1e-4, 128: 1e-3}
 """Largest mean gaps that the tight bound shall prove with independent fading, by number of subcarriers."""
 
 
 class QualitySettings(ScheduleSettings):
-    """Layers scheduled by JESA against the number of subcarriers; of transmission alone.
+    """Layers scheduled by JESA against the number of subcarriers; only transmission counts.
 
     Attributes:
-        draws: layers per seed.
+        draws: number of layers per seed.
     """
 
     bound: Literal["fast", "tight"] = "fast"
@@ -65,7 +65,7 @@ class GapSettings(QualitySettings):
 
 
 def measure_share(settings: OptimalShareSettings, seed: int) -> Iterator[Row]:
-    """Yield the shares of a seed's layers: as good as the bound; best subcarriers all differ."""
+    """Yield the shares of a seed's layers: as good as the bound; with best subcarriers that all differ."""
     for value in settings.values:
         optimal, differ = [], []
         for slot in range(settings.draws):
@@ -93,7 +93,7 @@ def measure_gap(settings: GapSettings, seed: int) -> Iterator[Row]:
 
 
 def all_differ_probability(nodes: int, subcarriers: int) -> float:
-    """Return how likely the best subcarriers of all K (K - 1) links differ, if fading is independent."""
+    """Return the probability that the best subcarriers of all K (K - 1) independently fading links differ."""
     return math.prod(max(0.0, 1 - link / subcarriers) for link in range(nodes * (nodes - 1)))
 
 

@@ -14,7 +14,7 @@ Restarts = Annotated[int, Field(ge=0, le=1000)]
 Between = Annotated[tuple[Joules, Joules], Field(strict=False)]
 
 MOST_GAINS = 1 << 24
-"""Channel gains that one layer may have: 128 MiB."""
+"""The most channel gains of one layer: 128 MiB."""
 
 
 class LayerSettings(CurveSettings):

@@ -1,4 +1,4 @@
-"""How long it takes to schedule a layer, in this process."""
+"""Seconds that it takes to schedule a layer in this process."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -18,10 +18,10 @@ AXES = {"nodes": "nodes K", "subcarriers": "subcarriers M", "tokens": "tokens T"
 
 
 class TimeSettings(ScheduleSettings):
-    """Seconds of `schedule_layer` against the size of the layer; of transmission alone.
+    """Seconds of `schedule_layer` against the size of the layer; only transmission costs energy.
 
     Attributes:
-        repeats: how often each layer is scheduled; what counts is the median.
+        repeats: how often each layer is scheduled; the median counts.
     """
 
     SCALES: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -36,7 +36,7 @@ class TimeSettings(ScheduleSettings):
 
 
 def measure_time(settings: TimeSettings, seed: int) -> Iterator[Row]:
-    """Yield the median, the least and the most seconds of the repeats, after one that does not count."""
+    """Yield the median, the least and the most seconds of the repeats, after one that warms up."""
     for value in settings.values:
         point = settings.at(value)
         layer = draw_layer(point, seed, 0)
