@@ -108,11 +108,11 @@ def fitting_load(layer: Layer, price_L: Floats) -> Floats:
 def _regret(layer: Layer, price_L: Floats, selection: Selection) -> Floats:
     """Return the extra J of each link's items without the link; a missed threshold counts more than any."""
     energy_TE = layer.energy_TE(price_L)
-    remote_TE = layer.source_T[:, np.newaxis] != layer.node_TE
+    remote_TE = layer.source_T[:, np.newaxis] != layer.node_XE
     item_P, expert_P = np.nonzero(selection.mask & remote_TE)
     without_PE = energy_TE[item_P]
-    node_PE = layer.node_TE[item_P]
-    without_PE[node_PE == layer.node_TE[item_P, expert_P, np.newaxis]] = np.inf
+    node_PE = layer.node_XE if len(layer.node_XE) == 1 else layer.node_XE[item_P]
+    without_PE[node_PE == layer.node_P(item_P, expert_P)[:, np.newaxis]] = np.inf
     other = cheapest_sets(layer.scores_TE[item_P], without_PE, layer.threshold_T[item_P], layer.max_experts)
     missed_j = 1e3 * rank_of(selection)[1]
     lost_P = selection.feasible[item_P] & ~other.feasible

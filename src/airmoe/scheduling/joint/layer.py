@@ -1,6 +1,7 @@
 """One MoE layer as the joint scheduler sees it: items, schedulable links, and the energy of a choice.
 
-Shape suffixes: T items, E experts, N nodes, M subcarriers, L scheduled links, P (item, expert) pairs.
+Shape suffixes: T items, X one or T, E experts, N nodes, M subcarriers, L scheduled links, P (item, expert)
+pairs.
 """
 
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ class Layer:
         threshold_T: the least sum of an item's chosen scores.
         max_experts: D.
         source_T: the node of each item.
-        node_TE: the node that would serve each item by each expert.
+        node_XE: the node that would serve each item by each expert: (T, E), or (1, E) for all items alike.
         bits_T: bits of each item's payload.
         compute_j_E: J that an expert spends on an item.
         reachable_TE: True for the pairs that may be chosen.
@@ -39,7 +40,7 @@ class Layer:
     threshold_T: Floats
     max_experts: int
     source_T: Indices
-    node_TE: Indices
+    node_XE: Indices
     bits_T: Floats
     compute_j_E: Floats
     reachable_TE: NDArray[np.bool_]
@@ -55,7 +56,8 @@ class Layer:
     def link_NN(self) -> NDArray[np.bool_]:
         """True for the links that may be scheduled."""
         link_NN = np.zeros((self.nodes, self.nodes), dtype=np.bool_)
-        link_NN[self.source_T[:, np.newaxis], self.node_TE] = True
+        source_X = np.unique(self.source_T) if len(self.node_XE) == 1 else self.source_T
+        link_NN[source_X[:, np.newaxis], self.node_XE] = True
         np.fill_diagonal(link_NN, False)
         return link_NN | link_NN.T if self.charge_return else link_NN
 
@@ -81,7 +83,7 @@ class Layer:
         price_NN[self.link_NN] = price_L
         if self.charge_return:
             price_NN = price_NN + price_NN.T
-        energy_TE = price_NN[self.source_T[:, np.newaxis], self.node_TE]
+        energy_TE = price_NN[self.source_T[:, np.newaxis], self.node_XE]
         energy_TE *= self.bits_T[:, np.newaxis]
         energy_TE += self.compute_j_E
         energy_TE[~self.reachable_TE] = np.inf
@@ -90,6 +92,12 @@ class Layer:
     def select(self, price_L: Floats) -> Selection:
         """Return the cheapest sets of experts at these link prices: P1 for every item."""
         return cheapest_sets(self.scores_TE, self.energy_TE(price_L), self.threshold_T, self.max_experts)
+
+    def node_P(self, item_P: Indices, expert_P: Indices) -> Indices:
+        """Return the node of each pair."""
+        if len(self.node_XE) == 1:
+            return np.asarray(self.node_XE[0][expert_P])
+        return np.asarray(self.node_XE[item_P, expert_P])
 
     def load_L(self, mask_TE: NDArray[np.bool_]) -> Floats:
         """Return the bits that each scheduled link carries under a selection."""
@@ -102,7 +110,7 @@ class Layer:
 
     def sum_L(self, item_P: Indices, expert_P: Indices, value_P: Floats) -> Floats:
         """Return for each scheduled link the sum of the values of the pairs that use it."""
-        link_P = self.source_T[item_P] * self.nodes + self.node_TE[item_P, expert_P]
+        link_P = self.source_T[item_P] * self.nodes + self.node_P(item_P, expert_P)
         value_NN = np.bincount(link_P, weights=value_P, minlength=self.nodes**2)
         value_NN = value_NN.reshape(self.nodes, self.nodes)
         if self.charge_return:

@@ -266,7 +266,7 @@ def _checked_layer(
     if placed.shape not in ((experts,), (items, experts)):
         expected = f"(E,) = {(experts,)} or (T, E) = {(items, experts)}"
         raise InvalidInputError("shape of placement", placed.shape, expected)
-    node_TE = np.broadcast_to(placed, (items, experts))
+    node_XE = placed if placed.ndim == 2 else placed[np.newaxis]
     threshold_T = _per_item("threshold", threshold, items)
     refuse_where("threshold", threshold_T, ~((threshold_T >= 0) & (threshold_T <= 1)), "a number from 0 to 1")
     bits_T = _per_item("token_bits", token_bits, items)
@@ -282,7 +282,7 @@ def _checked_layer(
         threshold_T=threshold_T,
         max_experts=integer_at_least("max_experts", max_experts, 1),
         source_T=source_T,
-        node_TE=node_TE,
+        node_XE=node_XE,
         bits_T=bits_T,
         compute_j_E=_per_expert("compute_j_per_token", compute_j_per_token, experts),
         reachable_TE=reachable_TE,
