@@ -201,6 +201,12 @@ def test_a_manifest_of_another_version_is_refused_and_told_what_to_do(
     )
 
 
+def test_a_manifest_without_its_version_is_refused(tmp_path: Path, manifest: Manifest) -> None:
+    (tmp_path / "manifest.json").write_text(manifest.model_dump_json(exclude={"format"}), encoding="utf-8")
+    with pytest.raises(RunFolderError, match="has format None; expected 'airmoe manifest 3'"):
+        read_manifest(tmp_path)
+
+
 def test_a_folder_without_manifest_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match=r"manifest\.json does not exist; expected a client's folder"):
         read_manifest(tmp_path)

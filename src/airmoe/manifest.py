@@ -276,7 +276,7 @@ def read_manifest(client_folder: Path) -> Manifest:
     path = client_folder / MANIFEST
     try:
         read = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(read, dict) and read.get("format", FORMAT) != FORMAT:
+        if isinstance(read, dict) and read.get("format") != FORMAT:
             raise RunFolderError(
                 f"{path} has format {read.get('format')!r}; expected {FORMAT!r}: it was written by another "
                 f"version of airmoe; train again with this one, or export the run again with `export_run`"

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airmoe.errors import InvalidInputError
 from airmoe.federated import Averaging, Message, average
 
 
@@ -55,3 +56,8 @@ def test_where_nobody_trained_the_weights_stay() -> None:
 def test_all_clients_get_the_weights_in_every_round() -> None:
     state = {"w": torch.zeros(1)}
     assert Averaging("s", 3).opening(state, 7) == {client: Message(state) for client in range(3)}
+
+
+def test_there_is_no_mean_of_no_replies() -> None:
+    with pytest.raises(InvalidInputError, match=r"replies is \{\}; expected at least one"):
+        average({})

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 import torch
 
+from airmoe.errors import InvalidInputError
 from airmoe.federated import Averaging, Client, Exchange, Loop, Message, State, run_round
 
 
@@ -147,3 +148,11 @@ def test_the_server_chooses_who_takes_part_and_what_each_is_told_next() -> None:
     assert result.nbytes == 4 + 4
     assert engine.states[0] == {}
     assert engine.states[1]["kept"].tolist() == [0.5]
+
+
+def test_a_letter_in_the_last_exchange_is_refused_for_no_message_could_bring_it() -> None:
+    expected = (
+        r"^neighbours, round 1, exchange ask, client 0: letters is 'for \[1\]'; expected none in the last"
+    )
+    with pytest.raises(InvalidInputError, match=expected):
+        run_round(Averaging("neighbours", 3, ("ask",)), START, 0, engine_of())

@@ -72,3 +72,40 @@ def test_clients_have_states_of_their_own_that_can_be_given_back() -> None:
     loop.carry(exchange, {0: Message(numbers={"round": 0}), 1: Message(numbers={"round": 0})})
     loop.restore({1: kept[1]})
     assert loop.states == kept
+
+
+class Training:
+    """Takes one step of gradient descent to its target, in the very tensor that it was sent."""
+
+    def __init__(self, target: float) -> None:
+        self.target = target
+
+    def client_step(self, exchange: str, state: State, message: Message) -> tuple[State, Message]:
+        message.tensors["w"].add_(self.target - message.tensors["w"])
+        return {"w": message.tensors["w"]}, Message(message.tensors, {"samples": 1})
+
+
+def test_clients_may_train_in_the_tensors_that_they_were_sent() -> None:
+    state, _ = federate(Averaging("mean", 2), {"w": torch.zeros(1)}, Loop([Training(1.0), Training(3.0)]), 1)
+    assert state["w"].tolist() == [2.0]
+
+
+def test_a_reply_stays_as_it_was_when_its_client_trains_on() -> None:
+    weights = torch.zeros(1)
+
+    class Counting:
+        def client_step(self, exchange: str, state: State, message: Message) -> tuple[State, Message]:
+            weights.add_(1)
+            return state, Message({"w": weights}, {"samples": 1}, {0: {"w": weights}})
+
+    counting = Counting()
+    replies = Loop([counting, counting]).carry(
+        Exchange("count", 0, "train"), {client: Message() for client in range(2)}
+    )
+    assert [float(reply.tensors["w"]) for reply in replies.values()] == [1.0, 2.0]
+    assert [float(reply.letters[0]["w"]) for reply in replies.values()] == [1.0, 2.0]
+
+
+def test_a_message_to_a_client_that_there_is_not_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match=r"client is 2; expected one of the 2 clients of this loop"):
+        federate(Averaging("walk", 3), {"w": torch.zeros(1)}, Loop([Failing(), Failing()]), 1)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from airmoe.errors import TrainingDivergedError
+from airmoe.errors import InvalidInputError, TrainingDivergedError
 from airmoe.federated import Averaging, Loop, Message, State, federate
 from airmoe.runs.checkpoint import Checkpoint
 from tests.federated.walkers import Losing, Walker, walkers
@@ -154,3 +154,32 @@ def test_a_weight_that_is_not_finite_stops_the_run_even_if_the_loss_is_finite(tm
             checkpoint=Checkpoint(tmp_path, "x"),
         )
     assert not list(tmp_path.iterdir())
+
+
+def test_exchanges_that_are_one_text_are_refused() -> None:
+    with pytest.raises(InvalidInputError, match=r"exchanges is 'train'; expected a tuple of names"):
+        federate(Averaging("walk", 1, "train"), {}, Loop([]), 1)  # type: ignore[arg-type]
+
+
+def test_a_loss_without_its_weight_is_refused() -> None:
+    class Losses:
+        def client_step(self, exchange: str, state: State, message: Message) -> tuple[State, Message]:
+            return state, Message({}, {"loss": 1.0})
+
+    expected = r"^walk, round 1: numbers of client 0 is \{'loss': 1.0\}; expected samples beside the loss"
+    with pytest.raises(InvalidInputError, match=expected):
+        federate(Averaging("walk", 1), {}, Loop([Losses()]), 1)
+
+
+@pytest.mark.parametrize("name", ["../walk", "a/b", "", ".hidden"])
+def test_a_stage_has_a_name_that_a_file_can_have(tmp_path: Path, name: str) -> None:
+    workspace, clients, _ = walkers([1.0])
+    with pytest.raises(InvalidInputError, match=r"stage is .*; expected a name that a file can have"):
+        federate(
+            Averaging(name, 1),
+            workspace.state_dict(),
+            Loop(clients),
+            1,
+            checkpoint=Checkpoint(tmp_path / "checkpoints", "f"),
+        )
+    assert not list(tmp_path.rglob("*.safetensors"))

@@ -311,3 +311,24 @@ print("torch" in sys.modules)
         check=False,
     )
     assert (run.returncode, run.stdout, run.stderr) == (0, "False\n", "")
+
+
+BAD_SCORES = {
+    "too few experts": (np.ones((64, 2)), "shape of scores is (64, 2); expected (T, E) = (64, 4)"),
+    "not a number": (np.full((64, 4), np.nan), "scores[0, 0] is nan; expected a finite number"),
+    "no array": ("high", "scores is 'str128'; expected an array of real numbers"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_SCORES)
+def test_wrong_scores_of_a_gate_are_refused_and_the_gate_is_named(
+    client: MeshClient, images: NDArray[np.uint8], case: str
+) -> None:
+    scores_TE, said = BAD_SCORES[case]
+
+    def own(payload_T: object, snr_db_TE: object) -> object:
+        return scores_TE
+
+    with pytest.raises(InvalidInputError) as raised:
+        client.predict(images, gate=own)  # type: ignore[arg-type]
+    assert str(raised.value) == f"gate own, (T, E) = (64, 4): {said}"

@@ -72,7 +72,9 @@ def serve(
         if policy is not None:
             print(f"scheduling by {policy.name} in slots of {slot_ms:g} ms", flush=True)
         print(UNAUTHENTICATED, flush=True)
-        stop.wait()
+        # Another thread may take the signal, and the handler runs when this one wakes.
+        while not stop.wait(timeout=0.5):
+            pass
 
 
 def predict(

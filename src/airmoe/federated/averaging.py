@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from airmoe.errors import InvalidInputError
 from airmoe.federated.exchange import Message, State
 
 
@@ -43,7 +44,12 @@ def average(replies: Mapping[int, Message]) -> dict[str, torch.Tensor]:
     """Return the mean of the replies' tensors, weighted by ``samples``.
 
     The sum is taken in float64, in the order given.
+
+    Raises:
+        InvalidInputError: no replies.
     """
+    if not replies:
+        raise InvalidInputError("replies", replies, "at least one to take the mean of")
     total = sum(reply.numbers["samples"] for reply in replies.values())
     first, mean = next(iter(replies.values())), {}
     for name, like in first.tensors.items():

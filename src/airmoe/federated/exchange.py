@@ -26,7 +26,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from airmoe.errors import telling
+from airmoe.errors import InvalidInputError, telling
 
 State = Mapping[str, Tensor]
 """Named tensors: what a client or server keeps from step to step. A step returns a new one, whole."""
@@ -136,7 +136,12 @@ class RoundResult:
 def run_round(stage: Stage, state: State, round_: int, engine: Engine) -> RoundResult:
     """Run one round of a stage: all its exchanges, one after another.
 
-    A client that fails to reply once leaves the round; letters to it are lost.
+    A client that fails to reply once leaves the round. Letters to clients that are not in the round are lost,
+    and count as bytes.
+
+    Raises:
+        InvalidInputError: a letter in the last exchange, which no message follows that could bring it.
+        AirmoeError: as the steps raise, with stage, round, exchange and client in front.
     """
     messages = _addressed(stage.opening(state, round_), {}, round_)
     invited, replies, total = set(messages), dict[int, Message](), 0
@@ -144,12 +149,22 @@ def run_round(stage: Stage, state: State, round_: int, engine: Engine) -> RoundR
         exchange = Exchange(stage.name, round_, name)
         total += sum(nbytes(message.tensors) for message in messages.values())
         replies = dict(sorted(engine.carry(exchange, messages).items()))
-        for reply in replies.values():
+        for client, reply in replies.items():
+            if reply.letters and name == stage.exchanges[-1]:
+                with telling(f"{exchange}, client {client}"):
+                    raise InvalidInputError(
+                        "letters", f"for {sorted(reply.letters)}", "none in the last exchange of a round"
+                    )
             total += nbytes(reply.tensors) + sum(map(nbytes, reply.letters.values()))
         with telling(f"{exchange}, server"):
             state, told = stage.server_step(name, state, replies)
         messages = _addressed({client: told.get(client, Message()) for client in replies}, replies, round_)
     return RoundResult(state, replies, tuple(sorted(invited - set(replies))), total)
+
+
+def copied(state: State) -> dict[str, Tensor]:
+    """Return a copy that shares no memory with the state."""
+    return {name: tensor.clone() for name, tensor in state.items()}
 
 
 def nbytes(state: State) -> int:

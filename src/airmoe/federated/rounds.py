@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
-from airmoe.errors import TrainingDivergedError
-from airmoe.federated.exchange import Engine, Message, Stage, State, run_round
+from airmoe.errors import InvalidInputError, TrainingDivergedError, telling
+from airmoe.federated.exchange import Engine, Message, Stage, State, copied, run_round
 from airmoe.progress import Progress, silent
 from airmoe.runs.checkpoint import Checkpoint, MetricsRow
 
@@ -44,6 +44,7 @@ def federate(
         progress: told about every round.
 
     Raises:
+        InvalidInputError: exchanges that are one text, a loss without samples, or as `run_round` raises.
         TrainingDivergedError: a loss or a tensor of the server's state is not finite; the last checkpoint is
             the last good one.
         AirmoeError: as the steps raise, with stage, round, exchange and client in front.
@@ -63,8 +64,10 @@ def federate(
         >>> federate(Averaging("mean", clients=2), start, engine, rounds=1)
         ({'mean': tensor([2.])}, [{'stage': 'mean', 'round': 1, 'bytes': 16}])
     """
+    if isinstance(stage.exchanges, str):
+        raise InvalidInputError("exchanges", stage.exchanges, 'a tuple of names, as ("train",)')
     # Copies: clients may compute in the very tensors that they were given as the initial state.
-    current, rows = _copied(state), list[MetricsRow]()
+    current, rows = copied(state), list[MetricsRow]()
     if checkpoint is not None and (saved := checkpoint.load(stage.name)) is not None:
         current, rows = saved.groups.get(_SERVER, {}), saved.rows
         states = {group: tensors for group, tensors in saved.groups.items() if group != _SERVER}
@@ -73,7 +76,9 @@ def federate(
         result = run_round(stage, current, round_, engine)
         place = f"in round {round_ + 1} of {rounds}"
         row: MetricsRow = {"stage": stage.name, "round": round_ + 1}
-        if (loss := _mean_loss(result.replies)) is not None:
+        with telling(f"{stage.name}, round {round_ + 1}"):
+            loss = _mean_loss(result.replies)
+        if loss is not None:
             if not math.isfinite(loss):
                 raise TrainingDivergedError(f"{stage.name}: the loss is {loss} {place}")
             row["loss"] = loss
@@ -90,18 +95,17 @@ def federate(
             note = ", ".join(f"{_spoken(name)} {value:.3f}" for name, value in measured.items())
         rows.append(row)
         if checkpoint is not None:
-            clients = {f"{_CLIENT}{client}": _copied(state) for client, state in engine.states.items()}
+            clients = {f"{_CLIENT}{client}": copied(state) for client, state in engine.states.items()}
             checkpoint.save(stage.name, {_SERVER: current, **clients}, rows)
         progress(stage.name, round_ + 1, rounds, note)
     return current, rows
 
 
-def _copied(state: State) -> dict[str, Tensor]:
-    """Return a copy; in one process, clients and server may hold the same tensors."""
-    return {name: tensor.clone() for name, tensor in state.items()}
-
-
 def _mean_loss(replies: Mapping[int, Message]) -> float | None:
+    for client, reply in replies.items():
+        if "loss" in reply.numbers and "samples" not in reply.numbers:
+            expected = "samples beside the loss: its weight in the mean"
+            raise InvalidInputError(f"numbers of client {client}", dict(reply.numbers), expected)
     told = [reply.numbers for reply in replies.values() if "loss" in reply.numbers]
     if not any(each["samples"] for each in told):
         return None

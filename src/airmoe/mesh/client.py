@@ -15,10 +15,10 @@ import numpy as np
 import zenoh
 from numpy.typing import NDArray
 
-from airmoe.checks import integer_at_least, number_within
+from airmoe.checks import integer_at_least, number_within, real_array, refuse_shape, refuse_where
 from airmoe.dispatch import dispatch, nearest
 from airmoe.dispatch.mixing import mix, mixing_weights
-from airmoe.errors import InvalidInputError, NoNodeReachableError
+from airmoe.errors import InvalidInputError, NoNodeReachableError, telling
 from airmoe.links import Links, LinkSource, RecordedLinks
 from airmoe.manifest import INPUT, MeshTransmission, experts_in_words, read_manifest
 from airmoe.mesh.answer import Answer
@@ -208,7 +208,7 @@ class MeshClient:
         slot = nearest(payload_T, carrier, self._slot(len(payload_T), links))
         snr_db_TE = slot.observed_snr_db_TE
         assert snr_db_TE is not None  # a mesh has links
-        scores_TE = (gate or self.gate)(payload_T, snr_db_TE).astype(np.float64)
+        scores_TE = self._scores(gate or self.gate, payload_T, snr_db_TE)
         remaining_s = deadline_s - (time.monotonic() - begin_s)
         dispatched = dispatch(payload_T, scores_TE, decides, carrier, slot, deadline_s=remaining_s)
         weights_TE = mixing_weights(scores_TE, dispatched.arrived_TE)
@@ -241,6 +241,16 @@ class MeshClient:
     def _slot(self, items: int, links: Links) -> Slot:
         source_T = np.full(items, self.manifest.node, np.int64)
         return Slot(source_T, self.layer.placement, links.observed, self.layer.spec.layer)
+
+    def _scores(
+        self, gate: GateFunction, payload_T: NDArray[np.float32], snr_db_TE: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        shape_TE = len(payload_T), self.layer.spec.experts
+        with telling(f"gate {getattr(gate, '__name__', type(gate).__name__)}, (T, E) = {shape_TE}"):
+            scores_TE = real_array("scores", gate(payload_T, snr_db_TE))
+            refuse_shape("scores", scores_TE, shape_TE, "(T, E)")
+            refuse_where("scores", scores_TE, ~np.isfinite(scores_TE), "a finite number")
+        return scores_TE
 
     def _checked(self, links: Links) -> Links:
         if links.nodes != (nodes := self.manifest.nodes):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from airmoe.errors import RunFolderError
+from airmoe.errors import InvalidInputError, RunFolderError
 from airmoe.files import replaced_file
 
 MetricsRow = dict[str, str | int | float]
@@ -54,6 +55,9 @@ class Checkpoint:
             stage: its name.
             groups: named tensors by the name of their group, without "/" in it. An empty one leaves no trace.
             rows: all metrics of the stage so far, one per round.
+
+        Raises:
+            InvalidInputError: the name of the stage is none that a file can have.
         """
         tensors = {
             f"{group}/{name}": tensor.contiguous()
@@ -110,6 +114,8 @@ class Checkpoint:
             )
 
     def _path(self, stage: str) -> Path:
+        if not re.fullmatch(r"[^/\\.\0][^/\\\0]*", stage):
+            raise InvalidInputError("stage", stage, "a name that a file can have, without a slash")
         return self._folder / f"{stage}.safetensors"
 
 
