@@ -272,6 +272,36 @@ def test_a_node_ends_in_order_when_interrupted(lone_node: Command, number: signa
     assert "Traceback" not in lone_node.output
 
 
+def test_a_node_that_was_stopped_and_goes_on_hears_a_signal_all_the_same(lone_node: Command) -> None:
+    lone_node.wait_for_line(UNAUTHENTICATED)
+    for number in (signal.SIGSTOP, signal.SIGCONT, signal.SIGTERM):
+        lone_node.send(number)
+    assert lone_node.wait() in {0, 130}
+
+
+HALF_BUILT = """
+import os, signal
+from airmoe.cli import app
+
+class HalfBuilt:
+    def __del__(self):
+        self.no_such_part
+
+def command(standalone_mode):
+    half_built = HalfBuilt()
+    os.kill(os.getpid(), signal.SIGINT)
+    signal.pause()
+
+app.app = command
+app.main()
+"""
+
+
+def test_what_is_half_built_when_a_signal_comes_says_nothing() -> None:
+    ended_ = ended("-c", HALF_BUILT, program=[sys.executable])
+    assert (ended_.returncode, ended_.stdout, ended_.stderr) == (130, "", "")
+
+
 def test_a_node_told_to_ends_with_its_parent(run_folder: Path) -> None:
     address = free_address()
     options = ["serve", client_folders(run_folder)[2], "--listen", address, "--exit-with-parent"]

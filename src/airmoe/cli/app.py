@@ -29,6 +29,8 @@ def main() -> None:
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("airmoe").setLevel(logging.INFO)
     signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored
+        signal.signal(signal.SIGINT, _interrupt)
     try:
         status = app(standalone_mode=False)
     except AirmoeError as error:
@@ -50,4 +52,6 @@ def _fail(message: str) -> NoReturn:
 
 
 def _interrupt(*_: object) -> None:
+    # Objects that are half built now (Numba's, while it loads) fail to clean up; no user can act on that.
+    sys.unraisablehook = lambda _: None
     raise KeyboardInterrupt
