@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 
+from airmoe.cli.console import console
 from airmoe.errors import InvalidInputError
 from airmoe.scheduling.parsing import JOINT_POLICY_FORMS, POLICY_FORMS
-
-console = Console(markup=False)  # file and class names are no markup
 
 DISCOVERY_S = 1.0
 """How long `predict` waits for the remaining nodes once it has found one."""
@@ -114,7 +112,7 @@ def predict(
         can_ask = {replica.expert for replica in layer.liveliness.alive} | layer.own.keys()
         answer = asker.predict(pixels[None], deadline_s=deadline)
     for label in np.argsort(-answer.probability_TC[0])[:3]:
-        console.print(f"{answer.probability_TC[0, label]:6.1%}  {manifest.classes[label]}")
+        console().print(f"{answer.probability_TC[0, label]:6.1%}  {manifest.classes[label]}")
     dispatched = answer.dispatched
     sees_snr = manifest.asks.gates[0].sees_snr
     experts = []
@@ -123,20 +121,20 @@ def predict(
         link = f", link {answer.snr_db_TE[0, expert]:.1f} dB" if sees_snr and not here else ""
         score = answer.scores_TE[0, expert]
         experts.append(f"{expert} ({'here' if here else 'remote'}, score {score:.2f}{link})")
-    console.print(f"answered by expert {', '.join(experts)}")
+    console().print(f"answered by expert {', '.join(experts)}")
     if answer.degraded_T[0]:
-        console.print(f"degraded: of the wanted experts' score {answer.reached_T[0]:.0%} was reached")
+        console().print(f"degraded: of the wanted experts' score {answer.reached_T[0]:.0%} was reached")
     analog = answer.transmission == "analog"
     if dispatched.decided_by != asker.policy.name:
-        console.print(f"decided by {dispatched.decided_by} at this client: no scheduler did")
+        console().print(f"decided by {dispatched.decided_by} at this client: no scheduler did")
     elif analog and asker.policy.joint:
-        console.print(f"decided by {dispatched.decided_by} at the prices of ideal links")
-    console.print(f"{len(can_ask)} of {layer.spec.experts} experts can be asked")
-    console.print(
+        console().print(f"decided by {dispatched.decided_by} at the prices of ideal links")
+    console().print(f"{len(can_ask)} of {layer.spec.experts} experts can be asked")
+    console().print(
         f"{dispatched.energy_j_T[0] * 1e6:.1f} µJ over simulated {'analog ' * analog}links, "
         f"{answer.sent_bytes + answer.received_bytes} bytes, {answer.elapsed_s * 1e3:.1f} ms"
     )
-    console.print(UNAUTHENTICATED, style="dim")
+    console().print(UNAUTHENTICATED, style="dim")
 
 
 def _set_at_end_of_input(stop: threading.Event) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
+from airmoe.cli.console import console
 from airmoe.errors import InvalidInputError, require
 
 if TYPE_CHECKING:
@@ -175,8 +175,8 @@ def _run(
     if resume and out is None:
         raise InvalidInputError("out", out, "the run folder that was to be made, to resume")
     out = out or Path("runs") / f"{made.name}-{datetime.now():%Y%m%d-%H%M%S}"
-    console, begin = Console(markup=False), time.monotonic()
-    with ProgressBars(console) as progress:
+    begin = time.monotonic()
+    with ProgressBars(console()) as progress:
         try:
             with executor as elsewhere:
                 lines = run_study(
@@ -194,9 +194,9 @@ def _run(
         except KeyboardInterrupt:
             if out.with_name(f"{out.name}.partial").exists():
                 go_on = f"airmoe study {made.name} --resume --out {out}"
-                console.print(f"Interrupted. Go on with: {go_on}", soft_wrap=True)
+                console().print(f"Interrupted. Go on with: {go_on}", soft_wrap=True)
             raise
     for line in lines:
-        console.print(line, soft_wrap=True)
-    console.print(f"{time.monotonic() - begin:.0f} s. Read {out / 'tables.md'}", soft_wrap=True)
-    console.print(f"Look at {out / 'figures'}", soft_wrap=True)
+        console().print(line, soft_wrap=True)
+    console().print(f"{time.monotonic() - begin:.0f} s. Read {out / 'tables.md'}", soft_wrap=True)
+    console().print(f"Look at {out / 'figures'}", soft_wrap=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
 
+from airmoe.cli.console import console
 from airmoe.cli.settings import CHANNEL_AWARE, channel_aware_settings, method_of, networked_settings
 from airmoe.errors import InvalidInputError, require
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 TRAINING = "torch", "onnx", "onnxscript", "safetensors", "sklearn", "matplotlib"
 """What every training imports."""
-
-console = Console(markup=False)  # file and class names are no markup
 
 DataDir = Annotated[
     Path | None,
@@ -74,7 +72,7 @@ def demo(
     name = settings.data.name.partition(":")[0]
     out = out or Path("runs") / f"demo-{name}-{datetime.now():%Y%m%d-%H%M%S}"
     begin = time.monotonic()
-    with ProgressBars(console) as progress:
+    with ProgressBars(console()) as progress:
         results = run_demo(
             settings,
             lambda: _load(settings.data.name, data_dir),
@@ -84,19 +82,21 @@ def demo(
             analog=analog,
             progress=progress,
         )
-    console.print(methods_table(results))
+    console().print(methods_table(results))
     if results.analog is not None:
-        console.print(analog_table(results.analog))
-    console.print(f"In simulation, all queries in one slot: {equal_f1_text(results)}")
+        console().print(analog_table(results.analog))
+    console().print(f"In simulation, all queries in one slot: {equal_f1_text(results)}")
     kills = results.kills
-    console.print(
+    console().print(
         f"Nodes {kills.victims[0]} and {kills.victims[1]} died during {kills.queries:,} queries: "
         f"{kills.failed_queries} failed, {kills.rerouted_queries} routed again, "
         f"{kills.degraded_queries} degraded; "
         f"macro-F1 of classes with a holder {kills.f1_before:.3f} -> {kills.f1_after:.3f}."
     )
-    console.print(f"{time.monotonic() - begin:.0f} s, {results.memory_mb / 1000:.2f} GB over all processes.")
-    console.print(f"Open {out / 'report.html'}", soft_wrap=True)
+    console().print(
+        f"{time.monotonic() - begin:.0f} s, {results.memory_mb / 1000:.2f} GB over all processes."
+    )
+    console().print(f"Open {out / 'report.html'}", soft_wrap=True)
 
 
 def train(
@@ -136,14 +136,14 @@ def train(
         raise InvalidInputError("device", device, f"none: only --method {CHANNEL_AWARE} has a choice")
     settings = networked_settings(data, config, clients, seed)
     images = _load(settings.data.name, data_dir)
-    with ProgressBars(console) as progress:
+    with ProgressBars(console()) as progress:
         try:
             trained = train_run(settings, images, out, resume=resume, progress=progress)
         except KeyboardInterrupt:
-            console.print(f"Interrupted. Go on with: {_to_go_on()}", soft_wrap=True)
+            console().print(f"Interrupted. Go on with: {_to_go_on()}", soft_wrap=True)
             raise
-    console.print(f"macro-F1 of top-1 routing on held-out images: {trained.rows[-1]['macro_f1']:.3f}")
-    console.print(
+    console().print(f"macro-F1 of top-1 routing on held-out images: {trained.rows[-1]['macro_f1']:.3f}")
+    console().print(
         f"Run folder: {out}. Serve client 0 with: airmoe serve {out / 'clients' / '00'}", soft_wrap=True
     )
 
@@ -162,16 +162,16 @@ def _train_channel_aware(
     from airmoe.report.progress import ProgressBars
 
     images = _load(settings.data.name, data_dir)
-    with ProgressBars(console) as progress:
+    with ProgressBars(console()) as progress:
         try:
             trained = train_channel_aware(
                 settings, images, out, device=device, resume=resume, progress=progress
             )
         except KeyboardInterrupt:
-            console.print(f"Interrupted. Go on with: {_to_go_on()}", soft_wrap=True)
+            console().print(f"Interrupted. Go on with: {_to_go_on()}", soft_wrap=True)
             raise
     held_out = trained.rows[-1]
-    console.print(
+    console().print(
         f"accuracy on held-out images: {held_out['accuracy_perfect']:.3f} over a perfect channel, "
         f"{held_out['accuracy']:.3f} over {settings.channel.transmission} links, SNR {settings.channel.snr}"
     )
@@ -180,7 +180,7 @@ def _train_channel_aware(
         f"Ask as the server with: airmoe predict IMAGE --client {out / 'clients' / 'server'} --connect ...",
         f"Look at the training with: tensorboard --logdir {out / 'tensorboard'}",
     ):
-        console.print(line, soft_wrap=True)
+        console().print(line, soft_wrap=True)
 
 
 def _load(name: str, data_dir: Path | None) -> "ImageSet":
@@ -189,5 +189,5 @@ def _load(name: str, data_dir: Path | None) -> "ImageSet":
 
     if data_dir is not None and name not in ("cifar10", "cifar100"):
         raise InvalidInputError("data-dir", str(data_dir), f"no folder: {name} reads none")
-    with ProgressBars(console) as progress:
+    with ProgressBars(console()) as progress:
         return load_images(name, data_dir=data_dir, progress=progress)
