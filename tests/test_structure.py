@@ -339,7 +339,7 @@ def fixed(names: Iterator[str]) -> dict[str, object]:
 
 
 def test_the_settings_page_lists_every_default_and_whose_choice_it_is() -> None:
-    page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "reference" / "settings.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `([\w.: -]+)` \| `([^`]+)` \| (ours|the paper's)", page, flags=re.MULTILINE)
     written = {name: default.strip('"') for name, default, _ in rows}
     expected = {**defaults(), **fixed(name for name in written if name.isupper())}

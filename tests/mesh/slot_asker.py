@@ -1,4 +1,4 @@
-"""Requests to a scheduler and its replies, laid out by hand as docs/guide/mesh.md says."""
+"""Requests to a scheduler and its replies, laid out by hand as docs/operate/mesh.md says."""
 
 from dataclasses import dataclass
 from typing import Any
