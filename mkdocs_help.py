@@ -13,7 +13,11 @@ MARK = "<!-- help: airmoe -->"
 
 def on_page_markdown(markdown: str, **_: object) -> str:
     """Replace the mark by one section per command, in the order of ``airmoe --help``."""
-    return markdown.replace(MARK, "\n\n".join(_section(words) for words in commands())) if MARK in markdown else markdown
+    return (
+        markdown.replace(MARK, "\n\n".join(_section(words) for words in commands()))
+        if MARK in markdown
+        else markdown
+    )
 
 
 def commands() -> list[tuple[str, ...]]:

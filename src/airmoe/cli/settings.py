@@ -40,13 +40,14 @@ def networked_settings(
     data: str | None, config: Path | None, clients: int | None, seed: int | None
 ) -> "NetworkedConfig":
     """Return the settings of a networked run; without a file, those of the demonstration."""
+    from airmoe.data import is_cifar
     from airmoe.networked.config import load_config, parse_config
     from airmoe.runs.settings import changed
 
     if config is not None:
         settings = load_config(config)
     else:
-        text, name = _built_in("airmoe.networked", cifar=(data or "").startswith("cifar"))
+        text, name = _built_in("airmoe.networked", cifar=is_cifar(data or ""))
         settings = parse_config(text, name)
     values: dict[str, object] = {"data.name": data, "data.clients": clients, "seed": seed}
     if clients is not None:  # a subcarrier of its own for every link
@@ -59,12 +60,13 @@ def channel_aware_settings(
 ) -> "ChannelAwareConfig":
     """Return the settings of a channel-aware run; without a file, those for digits or for CIFAR."""
     from airmoe.channel_aware.config import ChannelAwareConfig
+    from airmoe.data import is_cifar
     from airmoe.runs.settings import changed, parse_section, read_settings
 
     if config is not None:
         text, name = read_settings(config), config.name
     else:
-        text, name = _built_in("airmoe.channel_aware", cifar=(data or "").startswith("cifar"))
+        text, name = _built_in("airmoe.channel_aware", cifar=is_cifar(data or ""))
     settings = parse_section(ChannelAwareConfig, text, name)
     values = {"data.name": data, "model.experts": experts, "seed": seed}
     return changed(settings, values, {"data.name": "data", "model.experts": "clients"})

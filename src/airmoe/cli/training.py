@@ -27,8 +27,8 @@ DataDir = Annotated[
 Data = Annotated[
     str | None,
     typer.Option(
-        help="digits, cifar10, cifar100, or folder:PATH with a directory per class. "
-        "[digits, or the settings']"
+        help="digits, cifar10, cifar100, or folder:PATH with a directory per class. validation:NAME holds "
+        "out training images instead, to choose settings by. [digits, or the settings']"
     ),
 ]
 Settings = Annotated[Path | None, typer.Option(help="TOML settings. [those of the demonstration]")]
@@ -45,7 +45,7 @@ def demo(
     ask: Annotated[int, typer.Option(help="Held-out images that each client asks.")] = 450,
     central_epochs: Annotated[
         int | None,
-        typer.Option(help="Epochs of the centrally trained baseline. [rounds of stage 1; 20 for cifar10]"),
+        typer.Option(help="Epochs of the centrally trained baseline. [rounds of stage 1; 20 for CIFAR]"),
     ] = None,
     analog: Annotated[
         bool,
@@ -62,13 +62,14 @@ def demo(
     report.html.
     """
     require("airmoe[train]", *TRAINING)
+    from airmoe.data import is_cifar
     from airmoe.report import analog_table, equal_f1_text, methods_table
     from airmoe.report.progress import ProgressBars
     from airmoe.studies.demo.run import run_demo
 
     settings = networked_settings(data, config, clients, seed)
     if central_epochs is None:
-        central_epochs = 20 if settings.data.name == "cifar10" else settings.features.rounds
+        central_epochs = 20 if is_cifar(settings.data.name) else settings.features.rounds
     name = settings.data.name.partition(":")[0]
     out = out or Path("runs") / f"demo-{name}-{datetime.now():%Y%m%d-%H%M%S}"
     begin = time.monotonic()
@@ -184,10 +185,10 @@ def _train_channel_aware(
 
 
 def _load(name: str, data_dir: Path | None) -> "ImageSet":
-    from airmoe.data import load_images
+    from airmoe.data import is_cifar, load_images
     from airmoe.report.progress import ProgressBars
 
-    if data_dir is not None and name not in ("cifar10", "cifar100"):
+    if data_dir is not None and not is_cifar(name):
         raise InvalidInputError("data-dir", str(data_dir), f"no folder: {name} reads none")
     with ProgressBars(console()) as progress:
         return load_images(name, data_dir=data_dir, progress=progress)
