@@ -1,5 +1,6 @@
 """What is slow and shared: loaded or trained once per session. Never write into ``run_folder``: copy it."""
 
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,12 @@ from airmoe.data import ImageSet, load_images
 
 if TYPE_CHECKING:
     from airmoe.networked.config import NetworkedConfig
+
+
+def pytest_configure() -> None:
+    """Hear SIGINT, as every process that a test starts then does, even in the background of a shell."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
