@@ -53,11 +53,9 @@ def test_a_bug_keeps_its_traceback_and_says_that_it_is_one() -> None:
 
 
 def test_trouble_gets_one_line() -> None:
-    told = run("open('/nowhere/at/all')")
+    told = run("open('/nowhere/at')")
     assert (told.returncode, told.stdout) == (2, "")
-    assert (
-        told.stderr == "airmoe: /nowhere/at/all: No such file or directory; expected to be able to use it\n"
-    )
+    assert told.stderr == "airmoe: /nowhere/at: No such file or directory; expected to be able to use it\n"
 
 
 SPEAK = "from airmoe.cli import app\napp.app = lambda **_: print('3 µJ ± 日')\napp.main()"

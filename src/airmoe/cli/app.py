@@ -20,8 +20,8 @@ from airmoe.cli.study import study
 from airmoe.cli.training import demo, train
 from airmoe.cli.trouble import BUG, line_about
 
-SHOWN = {"µ": "u", "±": "~", "×": "x", "–": "-", "—": "-"}
-"""What stands for a character that a terminal cannot show; a question mark for all others. As wide as it."""
+SHOWN = {"µ": "u", "±": "~"}
+"""What stands for a character that a terminal cannot show; a question mark for all others."""
 
 app = typer.Typer(
     callback=explain_airmoe,

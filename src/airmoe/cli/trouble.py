@@ -17,8 +17,8 @@ def line_about(error: BaseException) -> str | None:
         if isinstance(error, kind):
             return " ".join(tell(error).split())
     for module, name, tell in _TOLD_IF_LOADED:
-        kind = getattr(sys.modules.get(module), name, None)
-        if kind is not None and isinstance(error, kind):
+        loaded = getattr(sys.modules.get(module), name, None)
+        if loaded is not None and isinstance(error, loaded):
             return " ".join(tell(error).split())
     if isinstance(error, RuntimeError) and str(error).startswith("Could not determine home directory"):
         return "there is no home folder; expected one that the environment variable HOME names"
