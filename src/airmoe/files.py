@@ -1,10 +1,27 @@
 """Files that are either whole or absent: written under a temporary name in the same folder, then renamed."""
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+
+@contextmanager
+def named_in_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Let an error of writing be an OSError that names its file; that of a full disk names none by itself."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = os.fspath(path)
+        raise
+    except Exception as error:
+        told = re.search(r"\(os error (\d+)\)", str(error))  # how libraries written in Rust say it
+        if told is None:
+            raise
+        raise OSError(int(told[1]), os.strerror(int(told[1])), os.fspath(path)) from None
 
 
 @contextmanager
@@ -26,11 +43,12 @@ def replaced_file(path: Path) -> Iterator[Path]:
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
-        with temporary.open("rb+") as written:
-            os.fsync(written.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
+        with named_in_errors(path):
+            yield temporary
+            with temporary.open("rb+") as written:
+                os.fsync(written.fileno())
+            temporary.chmod(0o644)
+            temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

@@ -287,7 +287,7 @@ class HalfBuilt:
     def __del__(self):
         self.no_such_part
 
-def command(standalone_mode):
+def command(**options):
     half_built = HalfBuilt()
     os.kill(os.getpid(), signal.SIGINT)
     signal.pause()

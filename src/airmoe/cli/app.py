@@ -1,8 +1,11 @@
 """The ``airmoe`` command: all groups of commands, and one line for a user's error."""
 
+import codecs
 import logging
-import signal
+import os
 import sys
+import traceback
+from io import TextIOWrapper
 from typing import NoReturn
 
 # Loaded here, because from ten imports deeper it takes 20 ms more: CPython maps its stack in pieces of
@@ -10,17 +13,22 @@ from typing import NoReturn
 import numpy  # noqa: F401
 import typer
 
+from airmoe.cli.bare import HELP_OPTIONS, explain_airmoe
+from airmoe.cli.interrupts import hear_interrupts
 from airmoe.cli.serving import predict, serve
 from airmoe.cli.study import study
 from airmoe.cli.training import demo, train
-from airmoe.errors import AirmoeError
+from airmoe.cli.trouble import BUG, line_about
+
+SHOWN = {"µ": "u", "±": "~"}
+"""What stands for a character that a terminal cannot show; a question mark for all others."""
 
 app = typer.Typer(
-    no_args_is_help=True,
+    callback=explain_airmoe,
+    invoke_without_command=True,
+    context_settings=HELP_OPTIONS,
     rich_markup_mode=None,  # what stands in brackets is text
-    add_completion=False,
     pretty_exceptions_enable=False,
-    help="Train and run a mixture of experts whose experts live on different devices joined by a network.",
 )
 for command in (demo, train, serve, predict):
     app.command()(command)
@@ -28,33 +36,41 @@ app.add_typer(study, name="study")
 
 
 def main() -> None:
-    """Run the command line; a user's error gives one line and exit status 2."""
+    """Run the command line; a user's error gives one line and exit status 2, a bug its traceback and 1."""
+    _write_what_the_streams_can_show()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("airmoe").setLevel(logging.INFO)
-    signal.signal(signal.SIGTERM, _interrupt)
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored
-        signal.signal(signal.SIGINT, _interrupt)
+    hear_interrupts()
     try:
-        status = app(standalone_mode=False)
-    except AirmoeError as error:
-        _fail(str(error))
-    except OSError as error:
-        _fail(f"{error.filename or 'a file'}: {error.strerror or error}; expected to be able to use it")
-    except typer.TyperException as error:
-        if not error.format_message():  # no command: the help was printed instead
-            sys.exit(2)
-        _fail(error.format_message())
+        status = app(prog_name="airmoe", standalone_mode=False)
+        sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)
+    except BrokenPipeError:  # who reads this, such as `head`, has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        _fail(error)
     sys.exit(status if isinstance(status, int) else 0)
 
 
-def _fail(message: str) -> NoReturn:
-    print(f"airmoe: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(2)
+def _fail(error: Exception) -> NoReturn:
+    line = line_about(error)
+    if line is None:
+        traceback.print_exception(error)
+    print(f"airmoe: {line or BUG}", file=sys.stderr)
+    sys.exit(1 if line is None else 2)
 
 
-def _interrupt(*_: object) -> None:
-    # Objects that are half built now (Numba's, while it loads) fail to clean up; no user can act on that.
-    sys.unraisablehook = lambda _: None
-    raise KeyboardInterrupt
+def _write_what_the_streams_can_show() -> None:
+    """Let a terminal that knows few characters show others as "u" for micro and "?"."""
+    codecs.register_error("airmoe", _shown)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="airmoe")
+
+
+def _shown(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    unknown = error.object[error.start : error.end]
+    return "".join(SHOWN.get(character, "?") for character in unknown), error.end

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from airmoe.cli.bare import explain
 from airmoe.cli.console import console
 from airmoe.errors import InvalidInputError, require
 
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from airmoe.studies.curves import Study
 
 study = typer.Typer(
-    no_args_is_help=True,
+    callback=explain,
+    invoke_without_command=True,
     rich_markup_mode=None,
     help="Repeat a published study: figures, tables and every number behind them, by one command.",
 )

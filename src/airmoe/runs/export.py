@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from airmoe.errors import InvalidInputError, RunFolderError
+from airmoe.files import named_in_errors
 from airmoe.manifest import (
     INPUT,
     SNR_INPUT,
@@ -71,9 +72,10 @@ def export_onnx(
             this number of items.
     """
     module = module.eval()
-    written = like is not None and _written_like(like, module, path)
-    if not written or _difference(module, inputs, path) > TOLERANCE:
-        _trace(module, inputs, path)
+    with named_in_errors(path):
+        written = like is not None and _written_like(like, module, path)
+        if not written or _difference(module, inputs, path) > TOLERANCE:
+            _trace(module, inputs, path)
     difference = _difference(module, inputs, path)
     if not difference <= TOLERANCE:
         raise RunFolderError(

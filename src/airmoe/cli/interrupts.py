@@ -1,0 +1,32 @@
+"""Ctrl-C and SIGTERM: one is enough, whatever the interpreter does at that moment."""
+
+import signal
+import sys
+from types import FrameType
+
+AGAIN_S = 0.01
+"""How soon a lost interrupt is raised once more."""
+
+
+def hear_interrupts() -> None:
+    """Raise KeyboardInterrupt on SIGINT (where it is not ignored) and on SIGTERM.
+
+    Python drops an exception in a destructor or in a callback of a weak reference, so the interrupt is raised
+    again until something other than those hears it.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored
+        signal.signal(signal.SIGINT, _interrupt)
+    if hasattr(signal, "SIGALRM"):
+        signal.signal(signal.SIGALRM, _interrupt)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    sys.unraisablehook = _dropped
+    raise KeyboardInterrupt
+
+
+def _dropped(dropped: "sys.UnraisableHookArgs") -> None:
+    # Objects that are half built now (Numba's, while it loads) fail to clean up; no user can act on that.
+    if issubclass(dropped.exc_type, KeyboardInterrupt) and hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, AGAIN_S)

@@ -1,0 +1,75 @@
+"""One interrupt ends a command, wherever Python is when it comes."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.system.commands import ended
+
+TOLD_IN = {
+    "a destructor": """
+class Dying:
+    def __del__(self):
+        interrupt()
+
+def wait():
+    dying = Dying()
+    del dying
+""",
+    "a callback of a weak reference": """
+import weakref
+
+class Dying: pass
+
+def wait():
+    dying = Dying()
+    seen = weakref.ref(dying, lambda _: interrupt())
+    del dying
+""",
+    "a function that C calls": """
+import ctypes
+
+def wait():
+    ctypes.CFUNCTYPE(None)(interrupt)()
+""",
+    "two destructors after each other": """
+class Dying:
+    def __del__(self):
+        interrupt()
+        time.sleep(0.05)
+
+def wait():
+    first = Dying()
+    del first
+    second = Dying()
+    del second
+""",
+    "a plain function": "def wait(): interrupt()",
+}
+
+SCRIPT = """
+import os, signal, time
+from airmoe.cli import app
+
+def interrupt():
+    os.kill(os.getpid(), signal.{signal})
+    time.sleep(0)
+{wait}
+
+def command(**options):
+    wait()
+    time.sleep(60)
+    print("it was lost")
+
+app.app = command
+app.main()
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("place", TOLD_IN)
+def test_one_interrupt_is_enough_in(place: str, name: str) -> None:
+    script = SCRIPT.format(signal=name, wait=TOLD_IN[place])
+    told: subprocess.CompletedProcess[str] = ended("-c", script, program=[sys.executable], timeout_s=50)
+    assert (told.returncode, told.stdout, told.stderr) == (130, "", "")
