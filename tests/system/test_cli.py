@@ -1,4 +1,4 @@
-"""``airmoe serve`` and ``airmoe predict`` as a user of a small board runs them: without PyTorch."""
+"""``airmoe serve`` and ``airmoe predict`` as a user of a small board runs them: with the core alone."""
 
 import re
 import signal
@@ -18,7 +18,7 @@ from airmoe.mesh import simulated_links
 from airmoe.runfolder import client_folders
 from tests.mesh.exported import make_server_run
 from tests.mesh.ports import free_address
-from tests.system.commands import AIRMOE_WITHOUT_TORCH, Command, ended, running
+from tests.system.commands import AIRMOE_CORE, AIRMOE_WITHOUT_TORCH, Command, ended, running
 
 UNAUTHENTICATED = "unauthenticated: anyone on this machine may ask"
 
@@ -34,12 +34,12 @@ def zero(tmp_path_factory: pytest.TempPathFactory, digits: ImageSet) -> Path:
 
 @pytest.fixture(scope="module")
 def mesh(run_folder: Path) -> Iterator[list[str]]:
-    """Addresses of nodes 0 and 3, the two that hold 0s, in processes that cannot import torch."""
+    """Addresses of nodes 0 and 3, the two that hold 0s, in processes with the core alone."""
     folders, addresses = client_folders(run_folder), [free_address(), free_address()]
     with ExitStack() as open_:
         for folder, address in zip((folders[0], folders[3]), addresses, strict=True):
             options = ["--listen", address, "--connect", addresses[0]][: 2 if address == addresses[0] else 4]
-            node = open_.enter_context(running("serve", folder, *options, program=AIRMOE_WITHOUT_TORCH))
+            node = open_.enter_context(running("serve", folder, *options, program=AIRMOE_CORE))
             node.wait_for_line("serving expert")
         yield addresses
 
@@ -49,10 +49,10 @@ def prediction(run_folder: Path, mesh: list[str], zero: Path) -> subprocess.Comp
     """What client 1 is told, who never saw a 0."""
     client = client_folders(run_folder)[1]
     connect = [word for address in mesh for word in ("--connect", address)]
-    return ended("predict", zero, "--client", client, *connect, program=AIRMOE_WITHOUT_TORCH)
+    return ended("predict", zero, "--client", client, *connect, program=AIRMOE_CORE)
 
 
-def test_predict_succeeds_without_torch(prediction: subprocess.CompletedProcess[str]) -> None:
+def test_predict_succeeds_with_the_core_alone(prediction: subprocess.CompletedProcess[str]) -> None:
     assert (prediction.returncode, prediction.stderr) == (0, "")
 
 
@@ -98,6 +98,21 @@ def test_predict_asks_as_many_experts_as_the_policy_says(
     told = ended("predict", zero, "--client", client, "--connect", mesh[0], "--policy", "topk:2")
     (answered,) = [line for line in told.stdout.splitlines() if line.startswith("answered by")]
     assert answered.count("score") == 2
+
+
+@pytest.mark.parametrize("policy", ["des:0.5:2", "jesa:0.5:2", "homogeneous:0.5:2"])
+def test_a_policy_that_needs_an_extra_says_which(
+    run_folder: Path, mesh: list[str], zero: Path, policy: str
+) -> None:
+    options = ["--client", client_folders(run_folder)[1], "--connect", mesh[0], "--policy", policy]
+    serving = [client_folders(run_folder)[2], "--listen", free_address(), "--schedule", policy]
+    for command in [("predict", zero, *options)] + [("serve", *serving)] * ("des" not in policy):
+        told = ended(*command, program=AIRMOE_CORE)
+        assert (told.returncode, told.stdout) == (2, ""), told.stderr
+        assert re.fullmatch(
+            r"airmoe: the exact selection .* needs numba; install with: pip install .*\[schedule\].*\n",
+            told.stderr,
+        )
 
 
 @pytest.fixture(scope="module")
@@ -242,7 +257,7 @@ def test_a_node_says_what_it_cannot_schedule_by(
 def lone_node(run_folder: Path) -> Iterator[Command]:
     """A node that was started a moment ago."""
     folder = client_folders(run_folder)[2]
-    with running("serve", folder, "--listen", free_address(), program=AIRMOE_WITHOUT_TORCH) as node:
+    with running("serve", folder, "--listen", free_address(), program=AIRMOE_CORE) as node:
         yield node
 
 
