@@ -17,8 +17,8 @@ from pathlib import Path
 
 AIRMOE = (sys.executable, "-m", "airmoe.cli")
 
-_TRAINING_ALONE = ("torch", "onnx", "onnxscript", "safetensors", "sklearn", "sionna", "filelock", "transformers")
-_STUDY = ("matplotlib", "tensorboard")
+_TRAINING_ALONE = ("torch", "onnx", "onnxscript", "safetensors", "sklearn", "sionna", "filelock")
+_STUDY = ("matplotlib", "tensorboard", "transformers")
 _SCRIPT_WITHOUT = """
 import runpy, sys
 sys.modules.update(dict.fromkeys({missing}))  # importing them raises ImportError

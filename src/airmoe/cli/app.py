@@ -10,7 +10,8 @@ from typing import NoReturn
 import numpy  # noqa: F401
 import typer
 
-from airmoe.cli.serving import predict, serve
+from airmoe.cli.asking import predict
+from airmoe.cli.serving import serve
 from airmoe.cli.study import study
 from airmoe.cli.training import demo, train
 from airmoe.errors import AirmoeError
