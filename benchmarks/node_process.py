@@ -13,8 +13,8 @@ import sys
 import time
 from pathlib import Path
 
+from airmoe.mesh.fleet import NodeFleet
 from airmoe.runfolder import client_folders
-from airmoe.studies.demo.fleet import NodeFleet
 
 FLOOR = """
 import numpy, onnxruntime, zenoh

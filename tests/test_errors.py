@@ -1,31 +1,67 @@
 """What errors say: of packages that are missing, of where they came from, and in another process."""
 
+import json
 import pickle
+import shlex
 import sys
+from pathlib import Path
 
 import pytest
 
+import airmoe
+from airmoe import errors
 from airmoe.errors import InvalidInputError, MissingExtraError, require, telling
 
 
 def test_what_is_installed_is_not_missed() -> None:
-    require("airmoe[train]", "json", "numpy")
+    require("train", "json", "numpy")
 
 
-def test_missing_packages_are_named_with_how_to_install_them(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setitem(sys.modules, "torch", None)
+def refusal(extra: str, *modules: str, by: str = "this command") -> str:
     with pytest.raises(MissingExtraError) as refused:
-        require("airmoe[train]", "torch", "json", "no_such_package")
-    assert str(refused.value) == (
-        "this command needs torch, no_such_package; install with: pip install 'airmoe[train]'"
-    )
+        require(extra, *modules, by=by)
+    return str(refused.value)
 
 
-def test_who_needs_them_is_said() -> None:
-    with pytest.raises(MissingExtraError, match=r"^a TDL channel needs no_such_package; install with"):
-        require("airmoe[train]", "no_such_package", by="a TDL channel")
+def test_missing_packages_are_named_with_who_needs_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    said = refusal("train", "torch", "json", "no_such_package")
+    assert said.startswith("this command needs torch, no_such_package; install with: pip install ")
+    said = refusal("train", "no_such_package", by="a TDL channel")
+    assert said.startswith("a TDL channel needs no_such_package; install with: pip install ")
+
+
+def test_a_checkout_is_told_to_install_itself_from_wherever_it_is_asked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    checkout = Path(airmoe.__file__).parents[2]
+    monkeypatch.chdir(tmp_path)
+    command = shlex.split(refusal("train", "no_such_package").partition("install with: ")[2])
+    assert command == ["pip", "install", "-e", f"{checkout}[train]"]
+    monkeypatch.chdir(checkout)
+    assert refusal("train", "no_such_package").endswith("pip install -e '.[train]'")
+
+
+@pytest.mark.parametrize(
+    ("origin", "wanted"),
+    [
+        (None, "airmoe[train]"),
+        ({"url": "https://example.org/airmoe.whl", "archive_info": {}}, "airmoe[train]"),
+        ({"url": "file:///d/airmoe.whl", "archive_info": {}}, "airmoe[train] @ file:///d/airmoe.whl"),
+    ],
+)
+def test_what_was_installed_from_a_file_is_told_that_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, origin: dict[str, object] | None, wanted: str
+) -> None:
+    info = tmp_path / "airmoe-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: airmoe\nVersion: 1\n", encoding="utf-8")
+    if origin is not None:
+        (info / "direct_url.json").write_text(json.dumps(origin), encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(errors, "__file__", str(tmp_path / "airmoe" / "errors.py"))
+    command = shlex.split(refusal("train", "no_such_package").partition("install with: ")[2])
+    assert command == ["pip", "install", wanted]
 
 
 def test_words_are_put_in_front_of_airmoe_s_errors_and_beside_others() -> None:

@@ -17,9 +17,13 @@ AirmoeError
 The command line prints the message of any of these as one line and exits with status 2.
 """
 
+import json
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
+from pathlib import Path
 
 
 class AirmoeError(Exception):
@@ -115,17 +119,31 @@ def telling(where: str) -> Iterator[None]:
         raise
 
 
-def require(install: str, *modules: str, by: str = "this command") -> None:
+def require(extra: str, *modules: str, by: str = "this command") -> None:
     """Refuse to go on without packages that not every installation of airmoe has.
 
     Args:
-        install: what brings them, e.g. "airmoe[train]".
+        extra: the extra of airmoe that brings them, e.g. "train".
         modules: names by which they are imported.
         by: what needs them.
 
     Raises:
-        MissingExtraError: one or more are not installed; it names them and says how to install them.
+        MissingExtraError: one or more are not installed; it names them and the command that installs them.
     """
     missing = [module for module in modules if find_spec(module) is None]
     if missing:
-        raise MissingExtraError(f"{by} needs {', '.join(missing)}; install with: pip install '{install}'")
+        raise MissingExtraError(f"{by} needs {', '.join(missing)}; install with: {_install_command(extra)}")
+
+
+def _install_command(extra: str) -> str:
+    """Return the command that adds an extra to this airmoe: to a checkout, to what it was installed from."""
+    checkout = Path(__file__).resolve().parents[2]
+    if (checkout / "pyproject.toml").is_file():
+        where = "." if checkout == Path.cwd() else str(checkout)
+        return shlex.join(["pip", "install", "-e", f"{where}[{extra}]"])
+    try:
+        origin = json.loads(distribution("airmoe").read_text("direct_url.json") or "{}")
+    except PackageNotFoundError:
+        origin = {}
+    from_file = f" @ {origin['url']}" if str(origin.get("url", "")).startswith("file:") else ""
+    return shlex.join(["pip", "install", f"airmoe[{extra}]{from_file}"])

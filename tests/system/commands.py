@@ -17,13 +17,25 @@ from pathlib import Path
 
 AIRMOE = (sys.executable, "-m", "airmoe.cli")
 
-_SCRIPT_WITHOUT_TORCH = """
+_TRAINING_ALONE = ("torch", "onnx", "onnxscript", "safetensors", "sklearn", "sionna", "filelock")
+_STUDY = ("matplotlib", "tensorboard", "transformers")
+_SCRIPT_WITHOUT = """
 import runpy, sys
-sys.modules["torch"] = None  # importing it raises ImportError
+sys.modules.update(dict.fromkeys({missing}))  # importing them raises ImportError
 sys.argv[0] = "airmoe"
 runpy.run_module("airmoe.cli", run_name="__main__")
 """
-AIRMOE_WITHOUT_TORCH = (sys.executable, "-c", _SCRIPT_WITHOUT_TORCH)
+
+
+def _without(*missing: str) -> tuple[str, ...]:
+    return sys.executable, "-c", _SCRIPT_WITHOUT.format(missing=missing)
+
+
+AIRMOE_WITHOUT_TORCH = _without(*_TRAINING_ALONE, *_STUDY)
+"""As `pip install airmoe[schedule]` leaves it."""
+
+AIRMOE_CORE = _without(*_TRAINING_ALONE, *_STUDY, "numba", "llvmlite")
+"""As `pip install airmoe` leaves it."""
 
 HANGS_AFTER_S = 240.0
 """No command of these tests takes that long, however busy the machine is."""

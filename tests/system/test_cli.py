@@ -1,12 +1,18 @@
-"""``airmoe serve`` and ``airmoe predict`` as a user of a small board runs them: without PyTorch."""
+"""``airmoe serve`` and ``airmoe predict`` as a user of a small board runs them: with the core alone."""
 
+import json
+import os
 import re
+import shlex
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -18,7 +24,7 @@ from airmoe.mesh import simulated_links
 from airmoe.runfolder import client_folders
 from tests.mesh.exported import make_server_run
 from tests.mesh.ports import free_address
-from tests.system.commands import AIRMOE_WITHOUT_TORCH, Command, ended, running
+from tests.system.commands import AIRMOE_CORE, AIRMOE_WITHOUT_TORCH, Command, ended, processes_about, running
 
 UNAUTHENTICATED = "unauthenticated: anyone on this machine may ask"
 
@@ -34,12 +40,12 @@ def zero(tmp_path_factory: pytest.TempPathFactory, digits: ImageSet) -> Path:
 
 @pytest.fixture(scope="module")
 def mesh(run_folder: Path) -> Iterator[list[str]]:
-    """Addresses of nodes 0 and 3, the two that hold 0s, in processes that cannot import torch."""
+    """Addresses of nodes 0 and 3, the two that hold 0s, in processes with the core alone."""
     folders, addresses = client_folders(run_folder), [free_address(), free_address()]
     with ExitStack() as open_:
         for folder, address in zip((folders[0], folders[3]), addresses, strict=True):
             options = ["--listen", address, "--connect", addresses[0]][: 2 if address == addresses[0] else 4]
-            node = open_.enter_context(running("serve", folder, *options, program=AIRMOE_WITHOUT_TORCH))
+            node = open_.enter_context(running("serve", folder, *options, program=AIRMOE_CORE))
             node.wait_for_line("serving expert")
         yield addresses
 
@@ -49,10 +55,10 @@ def prediction(run_folder: Path, mesh: list[str], zero: Path) -> subprocess.Comp
     """What client 1 is told, who never saw a 0."""
     client = client_folders(run_folder)[1]
     connect = [word for address in mesh for word in ("--connect", address)]
-    return ended("predict", zero, "--client", client, *connect, program=AIRMOE_WITHOUT_TORCH)
+    return ended("predict", zero, "--client", client, *connect, program=AIRMOE_CORE)
 
 
-def test_predict_succeeds_without_torch(prediction: subprocess.CompletedProcess[str]) -> None:
+def test_predict_succeeds_with_the_core_alone(prediction: subprocess.CompletedProcess[str]) -> None:
     assert (prediction.returncode, prediction.stderr) == (0, "")
 
 
@@ -84,6 +90,93 @@ def test_predict_says_that_the_mesh_is_unauthenticated(prediction: subprocess.Co
     assert UNAUTHENTICATED in prediction.stdout
 
 
+@pytest.fixture
+def album(tmp_path: Path, zero: Path, digits: ImageSet) -> Path:
+    """A folder of two images, one of them deeper, among files that are no images to take."""
+    (tmp_path / "album" / "deeper").mkdir(parents=True)
+    (tmp_path / "album" / ".hidden").mkdir()
+    shutil.copy(zero, tmp_path / "album" / ".hidden" / "other.png")
+    shutil.copy(zero, tmp_path / "album" / "a.png")
+    nine_HW = digits.test_images[digits.test_labels == 9][0, 0]
+    Image.fromarray(nine_HW).save(tmp_path / "album" / "deeper" / "b.PNG")
+    (tmp_path / "album" / "notes.txt").write_text("no image")
+    return tmp_path / "album"
+
+
+def asked_in_json(run_folder: Path, mesh: list[str], *images: Path) -> tuple[int, list[dict[str, Any]], str]:
+    options = ["--client", client_folders(run_folder)[1], "--connect", mesh[0], "--json"]
+    told = ended("predict", *images, *options, program=AIRMOE_CORE)
+    return told.returncode, [json.loads(line) for line in told.stdout.splitlines()], told.stderr
+
+
+def test_predict_takes_files_and_folders_and_tells_each_in_json(
+    run_folder: Path, mesh: list[str], zero: Path, album: Path
+) -> None:
+    status, records, stderr = asked_in_json(run_folder, mesh, zero, album)
+    assert (status, stderr) == (0, "")
+    named = [zero, album / "a.png", album / "deeper" / "b.PNG"]
+    assert [record["image"] for record in records] == list(map(str, named))
+    first, again, _ = records
+    assert first["label"] == "0"
+    assert first["probability"] == max(first["probabilities"].values())
+    assert sum(first["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    (who,) = first["answered_by"]
+    assert who["node"] == who["expert"] in (0, 3)
+    assert not who["here"]
+    assert 0 < who["score"] <= 1
+    assert first["energy_j"] == again["energy_j"] > 0
+    assert first["bytes"] > 400 * 4
+    assert (first["decided_by"], first["reached"], first["degraded"]) == ("topk:1", 1.0, False)
+    assert 0 < first["elapsed_s"] < 2
+
+
+def test_predict_says_which_images_got_no_answer_and_answers_the_others(
+    run_folder: Path, mesh: list[str], album: Path
+) -> None:
+    (album / "broken.png").write_bytes(b"no image at all")
+    status, records, stderr = asked_in_json(run_folder, mesh, album, album / "absent.png")
+    assert status == 1
+    assert [record.get("label", record.get("error", "").partition(":")[0]) for record in records] == [
+        "0",
+        str(album / "broken.png"),
+        records[2]["label"],
+        str(album / "absent.png"),
+    ]
+    assert stderr == "airmoe: 2 of 4 images got no answer\n"
+
+
+def test_predict_of_several_images_prints_a_line_for_each(
+    run_folder: Path, mesh: list[str], album: Path
+) -> None:
+    (album / "broken.png").write_bytes(b"no image at all")
+    options = ["--client", client_folders(run_folder)[1], "--connect", mesh[0]]
+    told = ended("predict", album, *options, program=AIRMOE_CORE)
+    assert told.returncode == 1
+    first, _, last = told.stdout.splitlines()
+    assert re.fullmatch(
+        rf"{re.escape(str(album))}/a\.png: 0 [\d.]+%, answered by expert [03] \(remote, score .*\), "
+        r"[\d.]+ µJ",
+        first,
+    )
+    assert last.startswith(UNAUTHENTICATED)
+    assert told.stderr.startswith(f"airmoe: {album}/broken.png: cannot be read as an image")
+
+
+def test_predict_refuses_where_no_image_gets_an_answer(
+    run_folder: Path, mesh: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    options = ["--client", client_folders(run_folder)[1], "--connect", mesh[0]]
+    for images, said in [
+        ([tmp_path / "empty"], "empty: holds no images (.bmp, "),
+        ([tmp_path / "x.png", tmp_path / "y.png"], "none of 2 images got an answer: "),
+        ([tmp_path / "x.png"], "x.png: no such file"),
+    ]:
+        told = ended("predict", *images, *options)
+        assert (told.returncode, told.stdout) == (2, "")
+        assert said in told.stderr.splitlines()[-1]
+
+
 def test_predict_by_the_own_expert_sends_nothing(run_folder: Path, mesh: list[str], zero: Path) -> None:
     client = client_folders(run_folder)[0]
     told = ended("predict", zero, "--client", client, "--connect", mesh[0], "--policy", "local")
@@ -98,6 +191,21 @@ def test_predict_asks_as_many_experts_as_the_policy_says(
     told = ended("predict", zero, "--client", client, "--connect", mesh[0], "--policy", "topk:2")
     (answered,) = [line for line in told.stdout.splitlines() if line.startswith("answered by")]
     assert answered.count("score") == 2
+
+
+@pytest.mark.parametrize("policy", ["des:0.5:2", "jesa:0.5:2", "homogeneous:0.5:2"])
+def test_a_policy_that_needs_an_extra_says_which(
+    run_folder: Path, mesh: list[str], zero: Path, policy: str
+) -> None:
+    options = ["--client", client_folders(run_folder)[1], "--connect", mesh[0], "--policy", policy]
+    serving = [client_folders(run_folder)[2], "--listen", free_address(), "--schedule", policy]
+    for command in [("predict", zero, *options)] + [("serve", *serving)] * ("des" not in policy):
+        told = ended(*command, program=AIRMOE_CORE)
+        assert (told.returncode, told.stdout) == (2, ""), told.stderr
+        assert re.fullmatch(
+            r"airmoe: the exact selection .* needs numba; install with: pip install .*\[schedule\].*\n",
+            told.stderr,
+        )
 
 
 @pytest.fixture(scope="module")
@@ -242,7 +350,7 @@ def test_a_node_says_what_it_cannot_schedule_by(
 def lone_node(run_folder: Path) -> Iterator[Command]:
     """A node that was started a moment ago."""
     folder = client_folders(run_folder)[2]
-    with running("serve", folder, "--listen", free_address(), program=AIRMOE_WITHOUT_TORCH) as node:
+    with running("serve", folder, "--listen", free_address(), program=AIRMOE_CORE) as node:
         yield node
 
 
@@ -308,6 +416,94 @@ def test_a_node_told_to_ends_with_its_parent(run_folder: Path) -> None:
     with running(*options) as node:  # its standard input is at its end
         assert node.wait() == 0
         assert node.output.startswith("serving expert 2")
+
+
+@pytest.fixture(scope="module")
+def whole_run(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Command, Path]]:
+    """All four nodes of a run behind one command, with the last line that it says when they serve."""
+    run = tmp_path_factory.mktemp("whole") / "run with spaces"
+    shutil.copytree(run_folder, run)
+    first = free_addresses_in_a_row(4)
+    with running("serve", run, "--all", "--listen", first, program=AIRMOE_CORE) as nodes:
+        nodes.wait_for_line(UNAUTHENTICATED)
+        yield nodes, run
+
+
+def free_addresses_in_a_row(count: int) -> str:
+    """The first of so many free ports in a row."""
+    for first in range(20_000 + os.getpid() % 10_000, 32_000, count):
+        with ExitStack() as open_:
+            try:
+                for port in range(first, first + count):
+                    open_.enter_context(socket.create_server(("127.0.0.1", port)))
+            except OSError:
+                continue
+            return f"127.0.0.1:{first}"
+    raise AssertionError("no free ports")
+
+
+def test_one_command_serves_a_whole_run_and_says_how_to_ask(
+    whole_run: tuple[Command, Path], zero: Path
+) -> None:
+    nodes, run = whole_run
+    for node in range(4):
+        assert f"node {node}: serving expert {node} " in nodes.output
+    assert len(processes_about(run)) == 1 + 4
+    (ask,) = re.findall(r"^4 nodes serve\. Ask with: airmoe (predict .*)$", nodes.output, re.MULTILINE)
+    words = shlex.split(ask.replace("IMAGE", shlex.quote(str(zero))))
+    told = ended(*words, program=AIRMOE_CORE)
+    assert told.returncode == 0
+    assert "4 of 4 experts can be asked" in told.stdout
+
+
+def test_a_node_of_a_whole_run_computes_on_one_thread(whole_run: tuple[Command, Path]) -> None:
+    nodes, _ = whole_run
+    for node in psutil.Process(nodes.pid).children():
+        assert {node.environ()[name] for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")} == {"1"}
+
+
+def test_a_node_of_a_whole_run_that_dies_is_named_and_one_interrupt_ends_the_others(
+    whole_run: tuple[Command, Path],
+) -> None:
+    nodes, run = whole_run
+    (victim,) = [number for number, line in processes_about(run).items() if "/clients/02 " in line]
+    os.kill(victim, signal.SIGKILL)
+    assert re.fullmatch(
+        r"node 2 at 127\.0\.0\.1:\d+ died \(killed by SIGKILL\); 3 of 4 nodes serve on\n",
+        nodes.wait_for_line("node 2 at"),
+    )
+    before = nodes.output
+    nodes.send(signal.SIGINT)
+    assert nodes.wait() == 0
+    assert nodes.output == before
+    assert processes_about(run) == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--connect", "127.0.0.1:1"], r"connect is \['127.0.0.1:1'\]; expected none beside --all: .*"),
+        (
+            ["--listen", "127.0.0.1:65534"],
+            "listen is '127.0.0.1:65534'; expected a port of at most 65532: .*",
+        ),
+        (["--listen", "x"], "address is 'x'; expected HOST:PORT, .*"),
+    ],
+)
+def test_what_a_whole_run_cannot_be_served_with_is_refused(
+    run_folder: Path, options: list[str], message: str
+) -> None:
+    told = ended("serve", run_folder, "--all", *options)
+    assert (told.returncode, told.stdout) == (2, "")
+    assert re.fullmatch(f"airmoe: {message}\n", told.stderr)
+
+
+def test_a_folder_without_clients_is_no_run_to_serve(tmp_path: Path) -> None:
+    told = ended("serve", tmp_path, "--all")
+    assert (told.returncode, told.stderr) == (
+        2,
+        f"airmoe: {tmp_path} holds no clients/<id>/ folders; expected a run folder\n",
+    )
 
 
 def test_every_command_explains_itself() -> None:

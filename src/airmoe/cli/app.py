@@ -13,9 +13,10 @@ from typing import NoReturn
 import numpy  # noqa: F401
 import typer
 
+from airmoe.cli.asking import predict
 from airmoe.cli.bare import HELP_OPTIONS, explain_airmoe
 from airmoe.cli.interrupts import hear_interrupts
-from airmoe.cli.serving import predict, serve
+from airmoe.cli.serving import serve
 from airmoe.cli.study import study
 from airmoe.cli.training import demo, train
 from airmoe.cli.trouble import BUG, line_about

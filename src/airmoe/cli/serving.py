@@ -1,19 +1,20 @@
-"""``airmoe serve`` and ``airmoe predict``. Neither needs PyTorch."""
+"""``airmoe serve``: a node, or all nodes of a run. It needs no PyTorch."""
 
 import os
+import shlex
 import signal
+import sys
 import threading
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from airmoe.cli.console import console
-from airmoe.errors import InvalidInputError
-from airmoe.scheduling.parsing import JOINT_POLICY_FORMS, POLICY_FORMS
+from airmoe.errors import InvalidInputError, MeshError
+from airmoe.scheduling.parsing import JOINT_POLICY_FORMS
 
-DISCOVERY_S = 1.0
-"""How long `predict` waits for the remaining nodes once it has found one."""
+if TYPE_CHECKING:
+    from airmoe.scheduling import Policy
 
 UNAUTHENTICATED = "unauthenticated: anyone on this machine may ask; loopback only until mutual TLS is there"
 
@@ -23,7 +24,17 @@ Connect = Annotated[
 
 
 def serve(
-    client_folder: Annotated[Path, typer.Argument(help="clients/<id> of a run folder, or a copy of it.")],
+    folder: Annotated[
+        Path, typer.Argument(help="clients/<id> of a run folder, or a copy of it; with --all the run folder.")
+    ],
+    every_node: Annotated[
+        bool,
+        typer.Option(
+            "--all",
+            help="Serve every node of a run folder from here: a process each, on the port of --listen and "
+            "those after it. Ctrl-C ends all of them.",
+        ),
+    ] = False,
     listen: Annotated[str, typer.Option(help="Loopback HOST:PORT to listen on.")] = "127.0.0.1:7447",
     connect: Connect = [],  # noqa: B006 (Typer copies it)
     schedule: Annotated[
@@ -47,22 +58,42 @@ def serve(
     ] = False,
 ) -> None:
     """Serve the experts of a client's folder to the mesh until interrupted. Needs no PyTorch."""
-    from airmoe.manifest import experts_in_words
-    from airmoe.mesh import Node
-    from airmoe.scheduling import make_policy
-
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
     if exit_with_parent:
         threading.Thread(target=_set_at_end_of_input, args=(stop,), daemon=True).start()
+    policy = _joint_policy(schedule)
+    if every_node:
+        if connect:
+            raise InvalidInputError("connect", connect, "none beside --all: the nodes find one another")
+        _serve_all(folder, listen, policy, slot_ms, stop)
+    else:
+        _serve_one(folder, listen, connect, policy, slot_ms, stop)
+
+
+def _joint_policy(schedule: str | None) -> "Policy | None":
+    from airmoe.scheduling import make_policy
+
     try:
-        policy = None if schedule is None else make_policy(schedule)
+        return None if schedule is None else make_policy(schedule)
     except InvalidInputError as error:
         if error.name != "policy":
             raise
         raise InvalidInputError("schedule", schedule, JOINT_POLICY_FORMS) from None
-    with Node(client_folder, listen, connect, schedule=policy, slot_ms=slot_ms) as node:
+
+
+def _serve_one(
+    folder: Path,
+    listen: str,
+    connect: list[str],
+    policy: "Policy | None",
+    slot_ms: float,
+    stop: threading.Event,
+) -> None:
+    from airmoe.manifest import experts_in_words
+    from airmoe.mesh import Node
+
+    _set_at_signal(stop)
+    with Node(folder, listen, connect, schedule=policy, slot_ms=slot_ms) as node:
         manifest = node.manifest
         holds = ", ".join(manifest.classes[label] for label in manifest.holds)
         experts = experts_in_words(manifest.serves) + f" ({holds})" * bool(holds)
@@ -75,66 +106,35 @@ def serve(
             pass
 
 
-def predict(
-    image: Annotated[Path, typer.Argument(help="An image file.")],
-    client: Annotated[Path, typer.Option(help="clients/<id> or clients/server, who asks.")],
-    connect: Connect,
-    policy: Annotated[
-        str,
-        typer.Option(
-            help=f"{POLICY_FORMS}. With jesa or homogeneous, the --schedule of a node, that node decides "
-            "for all clients at once."
-        ),
-    ] = "topk:1",
-    wire_type: Annotated[
-        Literal["float32", "float16", "bfloat16"], typer.Option(help="How values travel.")
-    ] = "float32",
-    deadline: Annotated[float, typer.Option(help="Seconds for the answer.")] = 2.0,
-    seed: Annotated[int, typer.Option(help="Seed of random policies.")] = 0,
+def _serve_all(
+    run: Path, listen: str, policy: "Policy | None", slot_ms: float, stop: threading.Event
 ) -> None:
-    """Ask a running mesh what an image shows, who answered, for how many joules. Needs no PyTorch."""
-    import numpy as np
+    from airmoe.mesh.fleet import NodeFleet
+    from airmoe.runfolder import SERVER, client_folders
 
-    from airmoe.data import read_image
-    from airmoe.mesh import MeshClient
-    from airmoe.scheduling import make_policy
+    def told(node: int, line: str) -> None:
+        if line != UNAUTHENTICATED:  # said once for all
+            print(f"node {node}: {line}", flush=True)
 
-    with MeshClient(client, connect, policy=make_policy(policy, seed), wire_type=wire_type) as asker:
-        manifest, layer = asker.manifest, asker.layer
-        assert manifest.asks is not None  # a client asks
-        spec = manifest.asks.input
-        pixels = read_image(image, spec.channels, spec.height, spec.width)
-        asker.wait_for_nodes()
-        served = len({node for nodes in layer.spec.placement for node in nodes})
-        layer.liveliness.wait_until(lambda alive: len(layer.nodes_alive(alive)) == served, DISCOVERY_S)
-        if asker.policy.joint and not asker.is_server:  # a server decides itself
-            asker.schedulers.liveliness.wait_until(bool, DISCOVERY_S)
-        can_ask = {replica.expert for replica in layer.liveliness.alive} | layer.own.keys()
-        answer = asker.predict(pixels[None], deadline_s=deadline)
-    for label in np.argsort(-answer.probability_TC[0])[:3]:
-        console().print(f"{answer.probability_TC[0, label]:6.1%}  {manifest.classes[label]}")
-    dispatched = answer.dispatched
-    sees_snr = manifest.asks.gates[0].sees_snr
-    experts = []
-    for expert in np.flatnonzero(dispatched.arrived_TE[0]):
-        here = dispatched.node_TE[0, expert] == manifest.node
-        link = f", link {answer.snr_db_TE[0, expert]:.1f} dB" if sees_snr and not here else ""
-        score = answer.scores_TE[0, expert]
-        experts.append(f"{expert} ({'here' if here else 'remote'}, score {score:.2f}{link})")
-    console().print(f"answered by expert {', '.join(experts)}")
-    if answer.degraded_T[0]:
-        console().print(f"degraded: of the wanted experts' score {answer.reached_T[0]:.0%} was reached")
-    analog = answer.transmission == "analog"
-    if dispatched.decided_by != asker.policy.name:
-        console().print(f"decided by {dispatched.decided_by} at this client: no scheduler did")
-    elif analog and asker.policy.joint:
-        console().print(f"decided by {dispatched.decided_by} at the prices of ideal links")
-    console().print(f"{len(can_ask)} of {layer.spec.experts} experts can be asked")
-    console().print(
-        f"{dispatched.energy_j_T[0] * 1e6:.1f} µJ over simulated {'analog ' * analog}links, "
-        f"{answer.sent_bytes + answer.received_bytes} bytes, {answer.elapsed_s * 1e3:.1f} ms"
-    )
-    console().print(UNAUTHENTICATED, style="dim")
+    folders, name = client_folders(run), None if policy is None else policy.name
+    with NodeFleet(folders, schedule=name, slot_ms=slot_ms, listen=listen, said=told) as fleet:
+        _set_at_signal(stop)
+        server = run / "clients" / SERVER
+        asker = server if server.exists() else folders[0]
+        joint = [] if name is None else ["--policy", name]
+        ask = ["airmoe", "predict", "IMAGE", "--client", str(asker), "--connect", fleet.addresses[0], *joint]
+        print(f"{len(folders)} nodes serve. Ask with: {shlex.join(ask)}", flush=True)
+        print(UNAUTHENTICATED, flush=True)
+        while not stop.wait(timeout=0.5):
+            for death in fleet.newly_dead():
+                print(f"{death}; {fleet.alive} of {len(folders)} nodes serve on", file=sys.stderr, flush=True)
+            if not fleet.alive:
+                raise MeshError("no node is left")
+
+
+def _set_at_signal(stop: threading.Event) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
 
 
 def _set_at_end_of_input(stop: threading.Event) -> None:

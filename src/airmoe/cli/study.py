@@ -87,7 +87,7 @@ def selection(
     TOML per figure. To change something, copy settings/, edit it, and hand it to --settings. Finished curves
     are kept in OUT.partial, from where --resume goes on. Needs no PyTorch.
     """
-    require("matplotlib", "matplotlib")
+    require("study", "matplotlib", "numba")
     from airmoe.studies.selection import SELECTION
 
     scale = _scale(quick=quick, smoke=smoke)
@@ -128,7 +128,7 @@ def gating(
     a processor; --quick trains LeNet-5 on digits. Models are trained once for all curves that share them, and
     kept in OUT.partial, from where --resume goes on. The run folder is that of the other studies.
     """
-    require("airmoe[train]", "torch", "matplotlib")
+    require("train", "torch", "matplotlib")
     from airmoe.channel_aware.stages import pick_device
     from airmoe.studies.gating import GATING
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from airmoe.channel_aware.config import ChannelAwareConfig
     from airmoe.data import ImageSet
 
-TRAINING = "torch", "onnx", "onnxscript", "safetensors", "sklearn", "matplotlib"
+TRAINING = "torch", "onnx", "onnxscript", "safetensors", "sklearn", "matplotlib", "numba", "tensorboard"
 """What every training imports."""
 
 DataDir = Annotated[
@@ -61,7 +61,7 @@ def demo(
     experts, every client asks held-out images, and two nodes are killed while it does. Ends with a table and
     report.html.
     """
-    require("airmoe[train]", *TRAINING)
+    require("train", *TRAINING)
     from airmoe.data import is_cifar
     from airmoe.report import analog_table, equal_f1_text, methods_table
     from airmoe.report.progress import ProgressBars
@@ -124,7 +124,7 @@ def train(
 
     A checkpoint is kept in OUT.partial after every round or epoch; --resume ends at the same weights.
     """
-    require("airmoe[train]", *TRAINING)
+    require("train", *TRAINING)
     from airmoe.networked import train_run
     from airmoe.report.progress import ProgressBars
 
@@ -158,7 +158,6 @@ def _to_go_on() -> str:
 def _train_channel_aware(
     settings: "ChannelAwareConfig", data_dir: Path | None, device: str, out: Path, resume: bool
 ) -> None:
-    require("airmoe[train]", "tensorboard")
     from airmoe.channel_aware import train_channel_aware
     from airmoe.report.progress import ProgressBars
 

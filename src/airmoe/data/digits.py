@@ -19,7 +19,7 @@ def load_digits() -> ImageSet:
     Raises:
         MissingExtraError: scikit-learn is not installed.
     """
-    require("airmoe[train]", "sklearn", by="the set of digits")
+    require("train", "sklearn", by="the set of digits")
     from sklearn import datasets
 
     digits = datasets.load_digits()

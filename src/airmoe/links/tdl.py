@@ -134,7 +134,7 @@ def band_mean_power(
 
 def _sionna() -> tuple[Any, Any]:
     """Return Sionna's TDL class and its configuration; the first call takes seconds."""
-    require("airmoe[train]", "sionna", by="a TDL channel")
+    require("train", "sionna", by="a TDL channel")
     # Importing Sionna reseeds PyTorch's global generators at random; their states are restored.
     loaded = sys.modules.get("torch")
     devices = range(loaded.cuda.device_count()) if loaded else ()

@@ -104,7 +104,7 @@ class _Blocks(NamedTuple):
 
 @lru_cache(maxsize=16)
 def _blocks(modulation: str, code: str, device: str) -> _Blocks:
-    require("airmoe[train]", "sionna", by="the full digital chain")
+    require("train", "sionna", by="the full digital chain")
     # Importing Sionna reseeds PyTorch's default generators; their states are restored.
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         from sionna.phy.fec.conv import ConvEncoder, ViterbiDecoder

@@ -50,7 +50,7 @@ def dask_workers(address: str) -> Iterator[Executor]:
         MissingExtraError: ``distributed`` is not installed.
         InvalidInputError: no scheduler answers.
     """
-    require("airmoe[dask]", "distributed", by="--dask")
+    require("dask", "distributed", by="--dask")
     from distributed import Client
 
     try:

@@ -163,7 +163,7 @@ def test_a_pretrained_model_has_no_tail_of_its_own(vit_folder: str) -> None:
 
 def test_without_transformers_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'airmoe\[llm\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install .*\[llm\]"):
         build_extractor("hf:somebody/something", 3)
 
 

@@ -12,10 +12,10 @@ from airmoe.data import ImageSet
 from airmoe.errors import NoExpertReachedError
 from airmoe.links import Links, Ofdma
 from airmoe.mesh import MeshClient
+from airmoe.mesh.fleet import NodeFleet
 from airmoe.runfolder import client_folders
 from airmoe.scheduling import Cost, Local, Routing, Slot, TopK
 from airmoe.studies.demo.asking import ask, connected_clients
-from airmoe.studies.demo.fleet import NodeFleet
 from airmoe.studies.demo.questions import Questions
 
 CLIENTS = 4

@@ -48,7 +48,7 @@ class PretrainedExtractor(Extractor):
 
     def __init__(self, source: str, channels: int = 3) -> None:
         super().__init__()
-        require("airmoe[llm]", "transformers", by=f"hf:{source}")
+        require("llm", "transformers", by=f"hf:{source}")
         import transformers
 
         path = Path(source).expanduser()

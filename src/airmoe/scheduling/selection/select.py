@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from airmoe.checks import integer_at_least, real_array, refuse_where
-from airmoe.errors import InvalidInputError
+from airmoe.errors import InvalidInputError, require
 from airmoe.scheduling.cost import check_energies
 from airmoe.scheduling.policy import check_scores
 from airmoe.scheduling.selection.hard_items import prove_set
@@ -75,6 +75,7 @@ def select_experts(
 
     Raises:
         InvalidInputError: a shape is wrong, or a value is not allowed; the error names it and its index.
+        MissingExtraError: Numba is missing, which the extra `airmoe[schedule]` brings.
 
     Examples:
         >>> from airmoe.scheduling import select_experts
@@ -183,7 +184,12 @@ def _solve_rows(
 
 @cache
 def _search() -> ModuleType:
-    """Import the compiled search at its first use: Numba loads slowly, and most policies need none."""
+    """Import the compiled search at its first use: Numba loads slowly, and most policies need none.
+
+    Raises:
+        MissingExtraError: Numba is not installed.
+    """
+    require("schedule", "numba", by="the exact selection of experts, as in des and jesa,")
     logging.getLogger("airmoe").info("compiling the expert search, or loading it from an earlier run")
     from airmoe.scheduling.selection import quick_search as search
 

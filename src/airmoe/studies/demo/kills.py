@@ -10,12 +10,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from airmoe.mesh import MeshClient
+from airmoe.mesh.fleet import NodeFleet
 from airmoe.progress import Progress
 from airmoe.randomness import stream
 from airmoe.report.results import Kills, QueryStream
 from airmoe.scheduling import Policy
 from airmoe.studies.demo.asking import ask
-from airmoe.studies.demo.fleet import NodeFleet
 from airmoe.studies.demo.questions import Questions
 from airmoe.studies.demo.trials import Trial
 

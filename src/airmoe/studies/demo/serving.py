@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from airmoe.mesh.fleet import NodeFleet
 from airmoe.nn import MixtureOfExperts
 from airmoe.progress import Progress
 from airmoe.report.measured import AnalogResults, MethodId
@@ -13,7 +14,6 @@ from airmoe.runfolder import client_folders
 from airmoe.studies.demo.agreement import mesh_minus_simulation
 from airmoe.studies.demo.analog import AnalogComparison
 from airmoe.studies.demo.asking import ask_by_every_method, connected_clients
-from airmoe.studies.demo.fleet import NodeFleet
 from airmoe.studies.demo.kills import kill_two
 from airmoe.studies.demo.methods import Method
 from airmoe.studies.demo.questions import Questions

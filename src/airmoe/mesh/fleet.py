@@ -8,18 +8,25 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from airmoe.errors import MeshError
+from airmoe.errors import InvalidInputError, MeshError
+from airmoe.mesh.session import parse_address
 
 READY = "serving expert"
 """A node that serves prints a line that begins with this."""
 
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+"""Nodes share the cores of one machine: each computes on one thread, as its ONNX Runtime does anyway."""
+
+Listener = Callable[[int, str], None]
+"""Called with the number of a node and a line that it said, from any thread."""
+
 
 class NodeFleet:
-    """The nodes of a run, each a process of its own, on free loopback ports.
+    """The nodes of a run, each a process of its own that computes on one thread.
 
     Every node holds a pipe from this process and ends when the pipe closes, so none outlives it, not even
     after SIGKILL.
@@ -29,9 +36,18 @@ class NodeFleet:
         start_timeout_s: seconds for all nodes to serve.
         schedule: the joint policy by which node 0 decides for all, e.g. "jesa:0.5:2"; default none.
         slot_ms: how long node 0 then collects requests.
+        listen: loopback HOST:PORT of node 0, and the ports after it are those of the others; default free
+            ports.
+        said: told what each node says when it serves, and every line after that.
+
+    Attributes:
+        addresses: HOST:PORT of every node.
+        start_s: seconds until each node served.
 
     Raises:
         MeshError: a node ended or did not serve in time; its output is in the message.
+        AddressError: ``listen`` is malformed.
+        InvalidInputError: ``listen`` leaves too few ports.
     """
 
     def __init__(
@@ -41,10 +57,14 @@ class NodeFleet:
         *,
         schedule: str | None = None,
         slot_ms: float = 5.0,
+        listen: str | None = None,
+        said: Listener = lambda node, line: None,
     ) -> None:
-        self.addresses = [f"127.0.0.1:{port}" for port in _free_ports(len(folders))]
+        self.addresses = _addresses(listen, len(folders))
         self.start_s = [0.0] * len(folders)
+        self._tell = said
         self._processes: list[subprocess.Popen[str]] = []
+        self._gone: set[int] = set()
         begin = time.monotonic()
         try:
             for folder, address in zip(folders, self.addresses, strict=True):
@@ -61,6 +81,7 @@ class NodeFleet:
                         stdout=subprocess.PIPE,
                         stderr=subprocess.STDOUT,
                         text=True,
+                        env={**os.environ, **_ONE_THREAD},
                         start_new_session=True,  # Ctrl-C is for the parent, which closes the pipes
                     )
                 )
@@ -86,6 +107,23 @@ class NodeFleet:
     def kill(self, node: int) -> None:
         """End a node with SIGKILL: it takes leave of nobody."""
         os.kill(self._processes[node].pid, signal.SIGKILL)
+
+    def newly_dead(self) -> list[str]:
+        """Return a phrase for each node that ended since the last call: which it was, and how it ended."""
+        told = []
+        for node, process in enumerate(self._processes):
+            status = process.poll()
+            if status is None or node in self._gone:
+                continue
+            self._gone.add(node)
+            how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+            told.append(f"node {node} at {self.addresses[node]} died ({how})")
+        return told
+
+    @property
+    def alive(self) -> int:
+        """How many nodes run."""
+        return sum(process.poll() is None for process in self._processes)
 
     def memory_mb(self) -> list[float]:
         """Return the peak resident memory of each node in MB (10^6 bytes); 0 for nodes that are gone."""
@@ -114,27 +152,37 @@ class NodeFleet:
                 process.stdout.close()
 
     def _wait_until_ready(self, node: int, deadline_s: float) -> None:
-        process, said = self._processes[node], list[str]()
+        process, lines = self._processes[node], list[str]()
         assert process.stdout is not None
         overdue = threading.Timer(max(deadline_s - time.monotonic(), 0.0), process.kill)
         overdue.start()
         try:
             for line in process.stdout:
-                said.append(line.rstrip())
+                lines.append(line.rstrip())
                 if line.startswith(READY):
+                    self._tell(node, lines[-1])
                     # Keep reading, or a full pipe would block the node.
-                    threading.Thread(target=_drain, args=(process,), daemon=True).start()
+                    threading.Thread(target=self._pass_on, args=(node,), daemon=True).start()
                     return
         finally:
             overdue.cancel()
-        raise MeshError(f"node {node} did not start: {' / '.join(said) or 'it said nothing'}")
+        raise MeshError(f"node {node} did not start: {' / '.join(lines) or 'it said nothing'}")
+
+    def _pass_on(self, node: int) -> None:
+        stdout = self._processes[node].stdout
+        assert stdout is not None
+        with contextlib.suppress(ValueError, OSError):
+            for line in stdout:
+                self._tell(node, line.rstrip())
 
 
-def _drain(process: subprocess.Popen[str]) -> None:
-    assert process.stdout is not None
-    with contextlib.suppress(ValueError, OSError):
-        for _ in process.stdout:
-            pass
+def _addresses(listen: str | None, count: int) -> list[str]:
+    if listen is None:
+        return [f"127.0.0.1:{port}" for port in _free_ports(count)]
+    first = parse_address(listen)[1]
+    if first + count > 1 << 16:
+        raise InvalidInputError("listen", listen, f"a port of at most {(1 << 16) - count}: one for each node")
+    return [f"{listen.rpartition(':')[0]}:{port}" for port in range(first, first + count)]
 
 
 def _free_ports(count: int) -> list[int]:

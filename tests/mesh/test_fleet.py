@@ -11,9 +11,9 @@ import pytest
 
 from airmoe.errors import MeshError
 from airmoe.mesh import MeshClient
+from airmoe.mesh.fleet import NodeFleet
 from airmoe.runfolder import client_folders
 from airmoe.scheduling import make_policy
-from airmoe.studies.demo.fleet import NodeFleet
 from tests.system.commands import left_after, processes_about
 
 
@@ -89,7 +89,7 @@ def test_nodes_that_are_not_ready_in_time_are_given_up(tmp_path: Path, folders: 
 OWNER = """
 import sys
 from pathlib import Path
-from airmoe.studies.demo.fleet import NodeFleet
+from airmoe.mesh.fleet import NodeFleet
 fleet = NodeFleet([Path(folder) for folder in sys.argv[1:]])
 print("ready", flush=True)
 sys.stdin.read()

@@ -1,0 +1,196 @@
+"""``airmoe predict``: what running nodes say of images. It needs no PyTorch."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+import typer
+
+from airmoe.cli.console import console
+from airmoe.cli.serving import UNAUTHENTICATED, Connect
+from airmoe.errors import AirmoeError, DataError, NoExpertReachedError
+from airmoe.scheduling.parsing import POLICY_FORMS
+
+if TYPE_CHECKING:
+    from airmoe.mesh import Answer, MeshClient
+
+DISCOVERY_S = 1.0
+"""How long `predict` waits for the remaining nodes once it has found one."""
+
+SOME_FAILED = 1
+"""Exit status where only some of the images got an answer."""
+
+
+def predict(
+    images: Annotated[
+        list[Path], typer.Argument(help="Image files, and folders, whose images are taken at any depth.")
+    ],
+    client: Annotated[Path, typer.Option(help="clients/<id> or clients/server, who asks.")],
+    connect: Connect,
+    policy: Annotated[
+        str,
+        typer.Option(
+            help=f"{POLICY_FORMS}. With jesa or homogeneous, the --schedule of a node, that node decides "
+            "for all clients at once."
+        ),
+    ] = "topk:1",
+    wire_type: Annotated[
+        Literal["float32", "float16", "bfloat16"], typer.Option(help="How values travel.")
+    ] = "float32",
+    deadline: Annotated[float, typer.Option(help="Seconds for each answer.")] = 2.0,
+    seed: Annotated[int, typer.Option(help="Seed of random policies.")] = 0,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a JSON object per image, one a line, and nothing else.")
+    ] = False,
+) -> None:
+    """Ask a running mesh what images show, who answered, for how many joules. Needs no PyTorch.
+
+    Exit status: 0 if every image got an answer, 1 if only some did, 2 if none did or the input is wrong.
+    """
+    from airmoe.data import read_image
+    from airmoe.mesh import MeshClient
+    from airmoe.scheduling import make_policy
+
+    files, alone = list(_image_files(images)), len(images) == 1 and not images[0].is_dir()
+    answered, failed = 0, list[AirmoeError]()
+    with MeshClient(client, connect, policy=make_policy(policy, seed), wire_type=wire_type) as asker:
+        assert asker.manifest.asks is not None  # a client asks
+        spec, found = asker.manifest.asks.input, False
+        for file in files:
+            try:
+                pixels = read_image(file, spec.channels, spec.height, spec.width)
+                if not found:
+                    _find_nodes(asker)
+                    found = True
+                answer = asker.predict(pixels[None], deadline_s=deadline)
+            except (DataError, NoExpertReachedError) as error:
+                failed.append(error)
+                _tell_failure(file, error, as_json=as_json, alone=alone)
+                continue
+            answered += 1
+            record = _record(file, asker, answer)
+            if as_json:
+                print(json.dumps(record, allow_nan=False), flush=True)
+            elif alone:
+                _explain(record, asker, answer)
+            else:
+                _tell(record)
+    if answered and not as_json:
+        console().print(UNAUTHENTICATED, style="dim")
+    if not answered:
+        raise failed[0] if alone else DataError(f"none of {len(files)} images got an answer: {failed[0]}")
+    if failed:
+        print(f"airmoe: {len(failed)} of {len(files)} images got no answer", file=sys.stderr)
+        raise typer.Exit(SOME_FAILED)
+
+
+def _image_files(paths: list[Path]) -> Iterator[Path]:
+    """Yield the files that are named, and the images in the folders that are, sorted; hidden ones are not."""
+    from airmoe.data.image_file import IMAGE_SUFFIXES
+
+    for path in paths:
+        if not path.is_dir():
+            yield path
+            continue
+        found = 0
+        for folder, below, names in os.walk(path, onerror=_cannot_list):
+            below[:] = sorted(name for name in below if not name.startswith("."))
+            for name in sorted(names):
+                if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES:
+                    found += 1
+                    yield Path(folder, name)
+        if not found:
+            raise DataError(f"{path}: holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
+
+
+def _cannot_list(error: OSError) -> None:
+    raise DataError(f"{error.filename}: cannot be listed ({error.strerror})") from error
+
+
+def _find_nodes(asker: "MeshClient") -> None:
+    layer = asker.layer
+    asker.wait_for_nodes()
+    served = len({node for nodes in layer.spec.placement for node in nodes})
+    layer.liveliness.wait_until(lambda alive: len(layer.nodes_alive(alive)) == served, DISCOVERY_S)
+    if asker.policy.joint and not asker.is_server:  # a server decides itself
+        asker.schedulers.liveliness.wait_until(bool, DISCOVERY_S)
+
+
+def _record(image: Path, asker: "MeshClient", answer: "Answer") -> dict[str, Any]:
+    """Return what is said of the one image of an answer, as JSON has it."""
+    manifest, dispatched = asker.manifest, answer.dispatched
+    probability_C = answer.probability_TC[0]
+    best_C = np.argsort(-probability_C)
+    assert manifest.asks is not None
+    sees_snr = manifest.asks.gates[0].sees_snr
+    experts = []
+    for expert in np.flatnonzero(dispatched.arrived_TE[0]):
+        node = int(dispatched.node_TE[0, expert])
+        here, score = node == manifest.node, float(answer.scores_TE[0, expert])
+        told: dict[str, Any] = {"expert": int(expert), "node": node, "here": here, "score": score}
+        if sees_snr and not here:
+            told["link_snr_db"] = float(answer.snr_db_TE[0, expert])
+        experts.append(told)
+    return {
+        "image": str(image),
+        "label": manifest.classes[best_C[0]],
+        "probability": float(probability_C[best_C[0]]),
+        "probabilities": {manifest.classes[label]: float(probability_C[label]) for label in best_C},
+        "answered_by": experts,
+        "degraded": bool(answer.degraded_T[0]),
+        "reached": float(answer.reached_T[0]),
+        "decided_by": dispatched.decided_by,
+        "energy_j": float(dispatched.energy_j_T[0]),
+        "bytes": answer.sent_bytes + answer.received_bytes,
+        "elapsed_s": answer.elapsed_s,
+    }
+
+
+def _who(record: dict[str, Any]) -> str:
+    experts = []
+    for told in record["answered_by"]:
+        link = f", link {told['link_snr_db']:.1f} dB" if "link_snr_db" in told else ""
+        place = "here" if told["here"] else "remote"
+        experts.append(f"{told['expert']} ({place}, score {told['score']:.2f}{link})")
+    return f"answered by expert {', '.join(experts)}"
+
+
+def _tell(record: dict[str, Any]) -> None:
+    """Print one image in one line."""
+    degraded = f", degraded: {record['reached']:.0%} of the score reached" if record["degraded"] else ""
+    console().print(
+        f"{record['image']}: {record['label']} {record['probability']:.1%}, {_who(record)}{degraded}, "
+        f"{record['energy_j'] * 1e6:.1f} µJ",
+        soft_wrap=True,
+    )
+
+
+def _explain(record: dict[str, Any], asker: "MeshClient", answer: "Answer") -> None:
+    """Print the only image in full."""
+    layer, analog = asker.layer, answer.transmission == "analog"
+    for label, share in list(record["probabilities"].items())[:3]:
+        console().print(f"{share:6.1%}  {label}")
+    console().print(_who(record))
+    if record["degraded"]:
+        console().print(f"degraded: of the wanted experts' score {record['reached']:.0%} was reached")
+    if record["decided_by"] != asker.policy.name:
+        console().print(f"decided by {record['decided_by']} at this client: no scheduler did")
+    elif analog and asker.policy.joint:
+        console().print(f"decided by {record['decided_by']} at the prices of ideal links")
+    can_ask = {replica.expert for replica in layer.liveliness.alive} | layer.own.keys()
+    console().print(f"{len(can_ask)} of {layer.spec.experts} experts can be asked")
+    console().print(
+        f"{record['energy_j'] * 1e6:.1f} µJ over simulated {'analog ' * analog}links, "
+        f"{record['bytes']} bytes, {record['elapsed_s'] * 1e3:.1f} ms"
+    )
+
+
+def _tell_failure(image: Path, error: AirmoeError, *, as_json: bool, alone: bool) -> None:
+    if as_json:
+        print(json.dumps({"image": str(image), "error": str(error)}), flush=True)
+    elif not alone:  # the last line says it
+        print(f"airmoe: {error}", file=sys.stderr)
