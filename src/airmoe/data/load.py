@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from airmoe.checks import integer_at_least
 from airmoe.data.cifar import CIFAR_SETS, load_cifar
 from airmoe.data.digits import load_digits
 from airmoe.data.folder import load_folder
@@ -9,10 +10,17 @@ from airmoe.data.image_set import ImageSet
 from airmoe.errors import InvalidInputError
 from airmoe.progress import Progress, silent
 
+USUAL_SIZE = 32
+"""Height and width of images, pixels, where nobody says otherwise."""
+
+LARGEST_SIZE = 1024
+
 _FOLDER = "folder:"
 
 
-def load_images(name: str, *, data_dir: Path | None = None, progress: Progress = silent) -> ImageSet:
+def load_images(
+    name: str, *, data_dir: Path | None = None, size: int = USUAL_SIZE, progress: Progress = silent
+) -> ImageSet:
     """Load a labelled image set; the split into training and held-out images never depends on a seed.
 
     * ``"digits"``: scikit-learn's 1,797 handwritten digits, 1x32x32, 450 held out. Needs scikit-learn.
@@ -22,19 +30,22 @@ def load_images(name: str, *, data_dir: Path | None = None, progress: Progress =
       directly or in the archive's folder, ``cifar-10-batches-bin/`` or ``cifar-100-binary/``. If nothing is
       found, the archive (170 MB) is downloaded into the cache.
     * ``"folder:PATH"``: PATH holds one folder of images per class, or ``train/`` and ``test/`` with one per
-      class each. Without those two, 20 % of every class is held out (at least one image). Images become
-      32x32, with 1 channel if all of them are greyscale and 3 otherwise.
+      class each. Without those two, 20 % of every class is held out (at least one image). Images are read as
+      `read_image` does, with 1 channel if all of them are greyscale and 3 otherwise.
 
     Args:
         name: one of the above.
         data_dir: the first folder to look for CIFAR in.
-        progress: told the bytes of a download so far and in all; 0 in all if that is not known.
+        size: height and width of images, pixels, 1 to 1024. Only a folder offers a choice.
+        progress: told the bytes of a download so far and in all; 0 in all if that is not known. Told how many
+            images of a folder are read.
 
     Returns:
-        The images as uint8 (T, C, 32, 32), their labels as int64 (T,).
+        The images as uint8 (T, C, size, size), their labels as int64 (T,).
 
     Raises:
-        InvalidInputError: the name is none of these, or ``data_dir`` is not a folder.
+        InvalidInputError: the name is none of these, ``data_dir`` is not a folder, or the set has no images
+            of this size.
         DataError: files are missing, damaged, or cannot be downloaded.
 
     Examples:
@@ -45,10 +56,15 @@ def load_images(name: str, *, data_dir: Path | None = None, progress: Progress =
         >>> digits.class_names
         ('0', '1', '2', '3', '4', '5', '6', '7', '8', '9')
     """
+    if not 1 <= integer_at_least("size", size, 1) <= LARGEST_SIZE:
+        raise InvalidInputError("size", size, f"at most {LARGEST_SIZE}")
+    if size != USUAL_SIZE and (name == "digits" or name in CIFAR_SETS):
+        expected = f"{USUAL_SIZE}, the size of the images of {name}; folder:PATH offers a choice"
+        raise InvalidInputError("size", size, expected)
     if name == "digits":
         return load_digits()
     if name in CIFAR_SETS:
         return load_cifar(CIFAR_SETS[name], data_dir, progress)
     if name.startswith(_FOLDER) and name != _FOLDER:
-        return load_folder(name, Path(name.removeprefix(_FOLDER)).expanduser())
+        return load_folder(name, Path(name.removeprefix(_FOLDER)).expanduser(), size, progress)
     raise InvalidInputError("dataset", name, "digits, cifar10, cifar100 or folder:PATH")
