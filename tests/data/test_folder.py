@@ -134,6 +134,54 @@ def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
     assert _failure(tmp_path).startswith(f"{tmp_path / 'b' / '01.png'}: cannot be read as an image")
 
 
+def test_all_unreadable_images_are_counted_and_named_at_once(tmp_path: Path) -> None:
+    _write(tmp_path / "a", 4)
+    _write(tmp_path / "b", 30)
+    for number in range(25):
+        (tmp_path / "b" / f"{number:02}.png").write_bytes(b"no image")
+    (tmp_path / "a" / "03.png").write_bytes((tmp_path / "a" / "03.png").read_bytes()[:50])
+    failure = _failure(tmp_path)
+    assert failure.startswith(f"{tmp_path}: 26 of 34 images cannot be used; mend or remove them: ")
+    assert failure.count("cannot be read as an image") == 20
+    assert failure.endswith("; and 6 more")
+
+
+def _damage_exif(file: Path) -> None:
+    Image.new("RGB", (4, 2)).save(file, exif=b"Exif\0\0no TIFF header at all")
+
+
+def test_images_with_damaged_exif_data_are_taken_as_stored_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _write(tmp_path / "a", 3, suffix=".jpg")
+    _write(tmp_path / "b", 3, suffix=".jpg")
+    for name in ("a/00.jpg", "b/02.jpg"):
+        _damage_exif(tmp_path / name)
+    images = _load(tmp_path)
+    assert len(images.train_labels) + len(images.test_labels) == 6
+    (said,) = caplog.messages
+    assert said.startswith(f"{tmp_path}: the EXIF data of 2 of 6 images are damaged; these images are taken")
+    assert f"{tmp_path / 'a' / '00.jpg'} (" in said
+    assert f"{tmp_path / 'b' / '02.jpg'} (" in said
+
+
+@pytest.mark.parametrize("size", [1, 28, 128])
+def test_images_get_the_size_that_is_asked_for_and_keep_their_shape(tmp_path: Path, size: int) -> None:
+    for name in ("a", "b"):
+        _write(tmp_path / name, 2)  # 40 and 41 wide, 20 high
+    images = load_images(f"folder:{tmp_path}", size=size)
+    assert images.train_images.shape == (2, 3, size, size)
+    assert (images.train_images[:, 0] == 255).all()
+
+
+def test_reading_is_told_image_by_image(tmp_path: Path) -> None:
+    told: list[tuple[str, int, int]] = []
+    for name in ("a", "b"):
+        _write(tmp_path / name, 2)
+    load_images(f"folder:{tmp_path}", progress=lambda *step: told.append(step[:3]))
+    assert told == [("read images", number, 4) for number in (1, 2, 3, 4)]
+
+
 def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
     assert _failure(tmp_path / "none").startswith(f"{tmp_path / 'none'}: cannot be listed (No such file")
 

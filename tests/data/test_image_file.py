@@ -1,3 +1,4 @@
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,85 @@ def test_a_photo_taken_sideways_is_turned_upright(tmp_path: Path) -> None:
     photo.save(tmp_path / "photo.png", exif=exif)
     image = read_image(tmp_path / "photo.png", 1, 4, 2)
     assert image[0, :, 0].tolist() == [255, 255, 0, 0]
+
+
+ORIENTED = {
+    1: [[1, 2], [3, 4]],
+    2: [[2, 1], [4, 3]],
+    3: [[4, 3], [2, 1]],
+    4: [[3, 4], [1, 2]],
+    5: [[1, 3], [2, 4]],
+    6: [[3, 1], [4, 2]],
+    7: [[4, 2], [3, 1]],
+    8: [[2, 4], [1, 3]],
+}
+"""How EXIF says that rows 1 2 and 3 4 are to be shown, by orientation (TIFF 6.0, tag 274)."""
+
+
+@pytest.mark.parametrize("suffix", ["png", "webp", "tiff", "jpg"])
+@pytest.mark.parametrize("orientation", ORIENTED)
+def test_every_orientation_is_turned_upright(tmp_path: Path, orientation: int, suffix: str) -> None:
+    stored_HW = np.kron(np.array([[1, 2], [3, 4]]) * 60, np.ones((8, 8))).astype(np.uint8)
+    photo, exif = Image.fromarray(stored_HW), Image.Exif()
+    exif[0x0112] = orientation
+    photo.save(tmp_path / f"photo.{suffix}", exif=exif, **({"lossless": True} if suffix == "webp" else {}))
+    seen_HW = read_image(tmp_path / f"photo.{suffix}", 1, 16, 16)[0, 4::8, 4::8]
+    assert np.rint(seen_HW / 60).tolist() == ORIENTED[orientation]
+
+
+DAMAGED_EXIF = {
+    "no TIFF header": b"Exif\0\0no TIFF header at all",
+    "cut": b"Exif\0\0II*\0\x08\0\0\0\x05\0\x12\1\3",
+    "orientation 9": b"Exif\0\0II*\0\x08\0\0\0\1\0\x12\1\3\0\1\0\0\0\x09\0\0\0\0\0\0\0",
+    "orientation in words": b"Exif\0\0II*\0\x08\0\0\0\1\0\x12\1\2\0\4\0\0\0up!\0\0\0\0\0",
+}
+
+
+@pytest.mark.parametrize("suffix", ["png", "webp", "jpg"])
+@pytest.mark.parametrize("damage", DAMAGED_EXIF)
+def test_an_image_with_damaged_exif_data_is_taken_as_it_is_stored(
+    tmp_path: Path,
+    damage: str,
+    suffix: str,
+    caplog: pytest.LogCaptureFixture,
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    file, photo = tmp_path / f"photo.{suffix}", Image.new("L", (4, 2))
+    photo.paste(255, (0, 0, 2, 2))
+    photo.save(file, exif=DAMAGED_EXIF[damage], **({"lossless": True} if suffix == "webp" else {}))
+    image = read_image(file, 1, 2, 4)
+    assert (image[0] > 127).tolist() == [[True, True, False, False]] * 2
+    (said,) = caplog.messages
+    assert said.startswith(f"{file}: its EXIF data are damaged (")
+    assert not recwarn.list
+
+
+def test_a_damaged_tag_elsewhere_does_not_hide_the_orientation(tmp_path: Path) -> None:
+    entries = struct.pack("<HHII", 0x0112, 3, 1, 6) + struct.pack("<HHII", 0x8769, 4, 1, 1 << 30)
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", 2) + entries + bytes(4)
+    photo = Image.new("L", (4, 2))
+    photo.paste(255, (0, 0, 2, 2))
+    photo.save(tmp_path / "photo.png", exif=exif)
+    assert read_image(tmp_path / "photo.png", 1, 4, 2)[0, :, 0].tolist() == [255, 255, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("size", "frame"), [((4, 2), (8, 8)), ((2, 4), (8, 8)), ((300, 1), (8, 8)), ((4, 2), (3, 9))]
+)
+def test_an_image_keeps_its_shape_and_its_edge_fills_the_rest(
+    tmp_path: Path, size: tuple[int, int], frame: tuple[int, int]
+) -> None:
+    pixels_HWC = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(pixels_HWC).save(tmp_path / "picture.png")
+    height, width = frame
+    image_CHW = read_image(tmp_path / "picture.png", 3, height, width)
+    scale = min(height / size[1], width / size[0])
+    rows, columns = max(1, round(size[1] * scale)), max(1, round(size[0] * scale))
+    top, left = (height - rows) // 2, (width - columns) // 2
+    alone = np.asarray(Image.fromarray(pixels_HWC).resize((columns, rows), Image.Resampling.BILINEAR))
+    row_H = np.clip(np.arange(height) - top, 0, rows - 1)
+    column_W = np.clip(np.arange(width) - left, 0, columns - 1)
+    assert (image_CHW.transpose(1, 2, 0) == alone[row_H][:, column_W]).all()
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -1,41 +1,54 @@
 """A user's own images: one folder per class."""
 
+import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from airmoe.data.image_file import IMAGE_SUFFIXES, is_greyscale, read_image
+from airmoe.data.image_file import IMAGE_SUFFIXES, is_greyscale, read_with_damage
 from airmoe.data.image_set import ImageSet
 from airmoe.data.split import held_out_split
 from airmoe.errors import DataError
+from airmoe.progress import Progress
 
-_SIDE = 32
 _HELD_OUT_SHARE = 0.2
+_MOST_NAMED = 20
+
+_log = logging.getLogger("airmoe.data")
 
 FilesByClass = dict[str, list[Path]]
+Read = TypeVar("Read")
 
 
-def load_folder(name: str, folder: Path) -> ImageSet:
+def load_folder(name: str, folder: Path, size: int, progress: Progress) -> ImageSet:
     """Load a folder of images per class, with ``train`` and ``test`` above the classes or without.
+
+    An image with damaged EXIF data is taken as it is stored. The log says how many there are, and names them.
 
     Args:
         name: name of the image set.
         folder: the folder of the images.
+        size: height and width that images get, pixels.
+        progress: told how many images are read.
 
     Raises:
         DataError: a folder has no image or cannot be listed, there are fewer than two classes, a class cannot
-            be split, training and test classes differ, or an image cannot be read.
+            be split, training and test classes differ, or images cannot be read: all of these are counted.
     """
     try:
         train, test = _find_files(folder)
     except OSError as error:
         raise DataError(f"{error.filename}: cannot be listed ({error.strerror})") from error
-    all_files = [file for files in (*train.values(), *test.values()) for file in files]
-    channels = 1 if all(is_greyscale(file) for file in all_files) else 3
-    train_images, train_labels = _read(train, channels)
-    test_images, test_labels = _read(test, channels)
-    return ImageSet(name, train_images, train_labels, test_images, test_labels, class_names=tuple(train))
+    files = [file for part in (train, test) for of_class in part.values() for file in of_class]
+    images_TCHW = _read(files, folder, size, progress)
+    train_labels, test_labels = _labels(train), _labels(test)
+    held_out = len(train_labels)
+    return ImageSet(
+        name, images_TCHW[:held_out], train_labels, images_TCHW[held_out:], test_labels, tuple(train)
+    )
 
 
 def _find_files(folder: Path) -> tuple[FilesByClass, FilesByClass]:
@@ -86,9 +99,53 @@ def _hold_out(files_by_class: FilesByClass) -> tuple[FilesByClass, FilesByClass]
     return train, test
 
 
-def _read(files_by_class: FilesByClass, channels: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    images_TCHW = np.stack(
-        [read_image(file, channels, _SIDE, _SIDE) for files in files_by_class.values() for file in files]
-    )
-    labels_T = np.repeat(np.arange(len(files_by_class)), [len(files) for files in files_by_class.values()])
-    return images_TCHW, labels_T.astype(np.int64)
+def _read(files: Sequence[Path], folder: Path, size: int, progress: Progress) -> NDArray[np.uint8]:
+    unreadable: list[str] = []
+    greyscale = [_told(unreadable, is_greyscale, file) for file in files]
+    channels = 1 if all(grey is not False for grey in greyscale) else 3
+    images_TCHW = np.empty((len(files), channels, size, size), np.uint8)
+    as_stored: list[str] = []
+    for number, (file, grey) in enumerate(zip(files, greyscale, strict=True)):
+        if grey is None:
+            continue
+        read = _told(unreadable, read_with_damage, file, channels, size, size)
+        if read is not None:
+            images_TCHW[number], damage = read
+            if damage:
+                as_stored.append(f"{file} ({damage})")
+        progress("read images", number + 1, len(files))
+    if len(unreadable) == 1:
+        raise DataError(unreadable[0])
+    if unreadable:
+        raise DataError(
+            f"{folder}: {len(unreadable)} of {len(files)} images cannot be used; mend or remove them: "
+            f"{_named(unreadable)}"
+        )
+    if as_stored:
+        _log.warning(
+            "%s: the EXIF data of %d of %d images are damaged; these images are taken as they are stored: %s",
+            folder,
+            len(as_stored),
+            len(files),
+            _named(as_stored),
+        )
+    return images_TCHW
+
+
+def _told(unreadable: list[str], read: Callable[..., Read], *arguments: object) -> Read | None:
+    """Return what was read; None if that fails, and then ``unreadable`` is told why."""
+    try:
+        return read(*arguments)
+    except DataError as error:
+        unreadable.append(str(error))
+        return None
+
+
+def _named(words: list[str]) -> str:
+    further = len(words) - _MOST_NAMED
+    return "; ".join(words[:_MOST_NAMED]) + (f"; and {further} more" if further > 0 else "")
+
+
+def _labels(files_by_class: FilesByClass) -> NDArray[np.int64]:
+    counts = [len(files) for files in files_by_class.values()]
+    return np.repeat(np.arange(len(counts), dtype=np.int64), counts)

@@ -1,7 +1,11 @@
-"""One image file as an array."""
+"""One image file as an array.
+
+Shape suffixes: C channels, H height, W width.
+"""
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
+from airmoe.data.picture import GREY_MODES, as_seen, depth_mended, orientation_of, turned
 from airmoe.errors import DataError, InvalidInputError
 
 IMAGE_SUFFIXES = frozenset(
@@ -20,12 +25,24 @@ IMAGE_SUFFIXES = frozenset(
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
 _PILLOW_MODE = {1: "L", 3: "RGB"}
 
+_log = logging.getLogger("airmoe.data")
+
 
 def read_image(path: Path, channels: int, height: int, width: int) -> NDArray[np.uint8]:
-    """Read an image file, turn it upright, convert it to greyscale or RGB and resize it bilinearly.
+    """Read an image file as the eye sees it, in greyscale or RGB, in a given size.
+
+    * **Upright**, as its EXIF data say. If these are damaged, the image is taken as it is stored, and the log
+      says so.
+    * **On white**: what is transparent shows white, as paper shows under ink.
+    * **Bright as the file says.** 16 bits go from 0 to 65535, unless TIFF's tags MaxSampleValue or
+      SMaxSampleValue say otherwise. Floating-point, signed and 32-bit pixels need such a tag.
+    * **In its shape.** It is resized bilinearly until it fits, and centred. Its outermost pixels are repeated
+      around it.
+
+    Colour profiles are not applied.
 
     Args:
-        path: a JPEG, PNG, BMP, WebP, GIF, TIFF or PPM file. An animation gives its first frame.
+        path: a JPEG, PNG, BMP, WebP, GIF, TIFF or PPM file. Of several frames or pages it gives the first.
         channels: 1 for greyscale, 3 for RGB.
         height: height of the result, pixels.
         width: width of the result, pixels.
@@ -34,7 +51,8 @@ def read_image(path: Path, channels: int, height: int, width: int) -> NDArray[np
         uint8, (C, H, W).
 
     Raises:
-        DataError: the file is missing, is no image that can be read, or is too large to be decoded safely.
+        DataError: the file is missing, is no image that can be read, or is too large to be decoded safely;
+            its pixels have no known range, or are 16-bit and so dark that the image would be black.
         InvalidInputError: ``channels`` is neither 1 nor 3, or ``height`` or ``width`` is not positive.
 
     Examples:
@@ -48,6 +66,14 @@ def read_image(path: Path, channels: int, height: int, width: int) -> NDArray[np
         ...     read_image(path, channels=3, height=2, width=2).tolist()
         [[[255, 255], [255, 255]], [[0, 0], [0, 0]], [[0, 0], [0, 0]]]
     """
+    pixels_CHW, damage = read_with_damage(path, channels, height, width)
+    if damage:
+        _log.warning("%s: its EXIF data are damaged (%s); the image is taken as it is stored", path, damage)
+    return pixels_CHW
+
+
+def read_with_damage(path: Path, channels: int, height: int, width: int) -> tuple[NDArray[np.uint8], str]:
+    """Return what `read_image` returns, and what is wrong with the EXIF data, or "": it logs nothing."""
     if channels not in _PILLOW_MODE:
         raise InvalidInputError("channels", channels, "1 (greyscale) or 3 (RGB)")
     if height < 1:
@@ -55,11 +81,12 @@ def read_image(path: Path, channels: int, height: int, width: int) -> NDArray[np
     if width < 1:
         raise InvalidInputError("width", width, "at least 1")
     with _opened(path) as image:
-        upright = _with_8_bits(ImageOps.exif_transpose(image))
-        flat = upright.convert("RGBA") if upright.has_transparency_data else upright
-        resized = flat.convert(_PILLOW_MODE[channels]).resize((width, height), Image.Resampling.BILINEAR)
-        pixels_HWC = np.asarray(resized).reshape(height, width, channels)
-    return np.ascontiguousarray(pixels_HWC.transpose(2, 0, 1))
+        depth_mended(image)
+        image.load()
+        orientation, damage = orientation_of(image)
+        upright = turned(as_seen(image, _PILLOW_MODE[channels]), orientation)
+        pixels_HWC = _fitted(upright, height, width).reshape(height, width, channels)
+    return np.ascontiguousarray(pixels_HWC.transpose(2, 0, 1)), damage
 
 
 def is_greyscale(path: Path) -> bool:
@@ -69,16 +96,17 @@ def is_greyscale(path: Path) -> bool:
         DataError: as `read_image`.
     """
     with _opened(path) as image:
-        return image.mode in {"1", "L", "LA", "F"} or image.mode.startswith("I")
+        return image.mode in GREY_MODES
 
 
-def _with_8_bits(image: Image.Image) -> Image.Image:
-    # Pillow's own conversion clips 16 bits to 255: all but the darkest pixels become white.
-    if image.mode.startswith("I"):
-        return Image.fromarray((np.asarray(image).clip(0, 65535) // 256).astype(np.uint8))
-    if image.mode == "F":
-        raise ValueError("floating-point pixels have no known range")
-    return image
+def _fitted(image: Image.Image, height: int, width: int) -> NDArray[np.uint8]:
+    """Return an image resized into a frame, its shape kept; its edge pixels are repeated around it."""
+    scale = min(height / image.height, width / image.width)
+    inner = min(width, max(1, round(image.width * scale))), min(height, max(1, round(image.height * scale)))
+    resized = np.asarray(image.resize(inner, Image.Resampling.BILINEAR))
+    left, top = (width - inner[0]) // 2, (height - inner[1]) // 2
+    around = [(top, height - inner[1] - top), (left, width - inner[0] - left)]
+    return np.pad(resized, around + [(0, 0)] * (resized.ndim - 2), mode="edge")
 
 
 @contextmanager
@@ -87,10 +115,10 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise DataError(f"{path}: not a regular file; expected an image file")
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of damaged EXIF data, of which we tell ourselves
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            opened = Image.open(path, formats=_FORMATS)
-        with opened:
-            yield opened
+            with Image.open(path, formats=_FORMATS) as opened:
+                yield opened
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from airmoe.checks import integer_at_least
 from airmoe.data.cifar import CIFAR_SETS, load_cifar
 from airmoe.data.digits import load_digits
 from airmoe.data.folder import load_folder
@@ -9,6 +10,11 @@ from airmoe.data.image_set import ImageSet
 from airmoe.data.split import validation_images
 from airmoe.errors import InvalidInputError
 from airmoe.progress import Progress, silent
+
+USUAL_SIZE = 32
+"""Height and width of images, pixels, where nobody says otherwise."""
+
+LARGEST_SIZE = 1024
 
 _FOLDER, _VALIDATION = "folder:", "validation:"
 
@@ -18,7 +24,9 @@ def is_cifar(name: str) -> bool:
     return name.removeprefix(_VALIDATION) in CIFAR_SETS
 
 
-def load_images(name: str, *, data_dir: Path | None = None, progress: Progress = silent) -> ImageSet:
+def load_images(
+    name: str, *, data_dir: Path | None = None, size: int = USUAL_SIZE, progress: Progress = silent
+) -> ImageSet:
     """Load a labelled image set; the split into training and held-out images never depends on a seed.
 
     * ``"digits"``: scikit-learn's 1,797 handwritten digits, 1x32x32, 450 held out. Needs scikit-learn.
@@ -28,8 +36,8 @@ def load_images(name: str, *, data_dir: Path | None = None, progress: Progress =
       directly or in the archive's folder, ``cifar-10-batches-bin/`` or ``cifar-100-binary/``. If nothing is
       found, the archive (170 MB) is downloaded into the cache.
     * ``"folder:PATH"``: PATH holds one folder of images per class, or ``train/`` and ``test/`` with one per
-      class each. Without those two, 20 % of every class is held out (at least one image). Images become
-      32x32, with 1 channel if all of them are greyscale and 3 otherwise.
+      class each. Without those two, 20 % of every class is held out (at least one image). Images are read as
+      `read_image` does, with 1 channel if all of them are greyscale and 3 otherwise.
     * ``"validation:NAME"``: NAME is one of the above. A fifth of the training images of every class takes
       the place of the held-out ones, which are not used. Settings are chosen by trial on these, so that the
       held-out images tell something new.
@@ -37,13 +45,16 @@ def load_images(name: str, *, data_dir: Path | None = None, progress: Progress =
     Args:
         name: one of the above.
         data_dir: the first folder to look for CIFAR in.
-        progress: told the bytes of a download so far and in all; 0 in all if that is not known.
+        size: height and width of images, pixels, 1 to 1024. Only a folder offers a choice.
+        progress: told the bytes of a download so far and in all; 0 in all if that is not known. Told how many
+            images of a folder are read.
 
     Returns:
-        The images as uint8 (T, C, 32, 32), their labels as int64 (T,).
+        The images as uint8 (T, C, size, size), their labels as int64 (T,).
 
     Raises:
-        InvalidInputError: the name is none of these, or ``data_dir`` is not a folder.
+        InvalidInputError: the name is none of these, ``data_dir`` is not a folder, or the set has no images
+            of this size.
         DataError: files are missing, damaged, or cannot be downloaded.
 
     Examples:
@@ -55,15 +66,19 @@ def load_images(name: str, *, data_dir: Path | None = None, progress: Progress =
         ('0', '1', '2', '3', '4', '5', '6', '7', '8', '9')
     """
     if name.startswith(_VALIDATION):
-        return validation_images(
-            name, load_images(name.removeprefix(_VALIDATION), data_dir=data_dir, progress=progress)
-        )
+        whole = load_images(name.removeprefix(_VALIDATION), data_dir=data_dir, size=size, progress=progress)
+        return validation_images(name, whole)
+    if not 1 <= integer_at_least("size", size, 1) <= LARGEST_SIZE:
+        raise InvalidInputError("size", size, f"at most {LARGEST_SIZE}")
+    if size != USUAL_SIZE and (name == "digits" or name in CIFAR_SETS):
+        expected = f"{USUAL_SIZE}, the size of the images of {name}; folder:PATH offers a choice"
+        raise InvalidInputError("size", size, expected)
     if name == "digits":
         return load_digits()
     if name in CIFAR_SETS:
         return load_cifar(CIFAR_SETS[name], data_dir, progress)
     if name.startswith(_FOLDER) and name != _FOLDER:
-        return load_folder(name, Path(name.removeprefix(_FOLDER)).expanduser())
+        return load_folder(name, Path(name.removeprefix(_FOLDER)).expanduser(), size, progress)
     raise InvalidInputError(
         "dataset", name, "digits, cifar10, cifar100 or folder:PATH, each also as validation:NAME"
     )
