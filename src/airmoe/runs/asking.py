@@ -3,7 +3,7 @@
 Shape suffixes: T items, E experts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -15,6 +15,12 @@ from airmoe.dispatch import Carrier
 from airmoe.links import LinkSnr
 from airmoe.nn import MoeLayer
 from airmoe.scheduling import Policy
+
+BATCH = 500
+"""Items that are asked about at once, where every item meets links of its own."""
+
+HELD_OUT_SNR, HELD_OUT_NOISE = "held-out snr", "held-out noise"
+"""Purposes of the random streams by which a channel-aware run is measured, in training and afterwards."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +68,23 @@ def ask_layer(
         dispatched.airtime_s_T,
         dispatched.degraded_T,
     )
+
+
+def ask_in_batches(
+    layer: MoeLayer,
+    payload_batches: Iterable[Tensor],
+    *,
+    policy: Policy,
+    carrier: Carrier[Tensor, Tensor],
+    snr: LinkSnr | None = None,
+) -> Asked:
+    """Ask a layer about batches of payloads, one after the other; ``snr`` is that of all items."""
+    parts, first = list[Asked](), 0
+    for payload_B in payload_batches:
+        of_batch = None if snr is None else snr.of_items(np.arange(first, first + len(payload_B)))
+        parts.append(ask_layer(layer, payload_B, policy=policy, carrier=carrier, snr=of_batch))
+        first += len(payload_B)
+    return joined(parts)
 
 
 def joined(parts: Sequence[Asked]) -> Asked:
