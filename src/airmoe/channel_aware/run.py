@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from airmoe.channel_aware.config import ChannelAwareConfig
 from airmoe.channel_aware.events import Events
@@ -23,13 +24,12 @@ from airmoe.nn import LocalCarrier, MixtureOfExperts, RadioCarrier
 from airmoe.progress import Progress, silent
 from airmoe.radio import make_transmission
 from airmoe.randomness import stream
+from airmoe.runs.asking import BATCH, HELD_OUT_NOISE, HELD_OUT_SNR, ask_in_batches
 from airmoe.runs.checkpoint import MetricsRow
 from airmoe.runs.export import export_run
 from airmoe.runs.run_writing import begun_run, finish_run, run_checkpoint
 from airmoe.scheduling import TopK
 from airmoe.seeding import torch_seeded
-
-BATCH = 500
 
 
 @dataclass(frozen=True)
@@ -111,21 +111,19 @@ def held_out_accuracy(
     """Return the accuracy on held-out images over a perfect channel, and under the law of stage 2."""
     settings, items = config.channel, len(images.test_labels)
     process = make_process(settings.snr)
-    snr = LinkSnr.drawn(process, items, config.model.experts, stream(config.seed, "held-out snr"))
+    snr = LinkSnr.drawn(process, items, config.model.experts, stream(config.seed, HELD_OUT_SNR))
     if not _sees_snr(config):
         snr = unseen(snr.true_db_TE)
     policy, radio = TopK(config.model.k), RadioCarrier(make_transmission(settings.transmission))
-    right, right_over_links = 0, 0
-    with torch.no_grad(), torch_seeded(config.seed, "held-out noise"):
-        for item_B in torch.arange(items).split(BATCH):
-            rows_B = item_B.numpy()
-            payload = model.extractor(torch.from_numpy(as_pixels(images.test_images[rows_B])))
-            labels_B = torch.from_numpy(images.test_labels[rows_B])
-            perfect = model.layer(payload, policy=policy, carrier=LocalCarrier())
-            right += int((perfect.y_TC.argmax(dim=1) == labels_B).sum())
-            answer = model.layer(payload, snr=snr.of_items(rows_B), policy=policy, carrier=radio)
-            right_over_links += int((answer.y_TC.argmax(dim=1) == labels_B).sum())
-            progress("held out", int(rows_B[-1]) + 1, items)
+    pixels_TCHW, payloads = torch.from_numpy(as_pixels(images.test_images)), list[Tensor]()
+    with torch.no_grad():
+        for part in pixels_TCHW.split(BATCH):
+            payloads.append(model.extractor(part))
+            progress("held out", min(len(payloads) * BATCH, items), items)
+    perfect = ask_in_batches(model.layer, payloads, policy=policy, carrier=LocalCarrier())
+    with torch_seeded(config.seed, HELD_OUT_NOISE):
+        over_links = ask_in_batches(model.layer, payloads, policy=policy, carrier=radio, snr=snr)
+    right, right_over_links = (int((a.answer_T == images.test_labels).sum()) for a in (perfect, over_links))
     return {"accuracy_perfect": right / items, "accuracy": right_over_links / items}
 
 

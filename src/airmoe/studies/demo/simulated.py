@@ -14,6 +14,7 @@ from airmoe.dispatch import Carrier
 from airmoe.links import LinkSnr
 from airmoe.networked.fedce import Network
 from airmoe.nn import MixtureOfExperts
+from airmoe.runs.asking import ask_layer, joined
 from airmoe.runs.evaluation import outputs_in_batches
 from airmoe.scheduling import Policy
 from airmoe.studies.demo.questions import Questions
@@ -44,34 +45,25 @@ def ask_simulated(
     """
     model.eval()
     clients, images = questions.clients, len(questions.labels_T)
-    answers, requests, energies, own_weights = [], [], [], []
-    client_Q = np.repeat(np.arange(clients), images)
+    client_Q, parts = np.repeat(np.arange(clients), images), []
     features_TF = outputs_in_batches(model.extractor, questions.pixels_TCHW)
     for query_I in np.split(np.arange(len(client_Q)), 1 if policy.joint else clients):
-        source_I = client_Q[query_I]
         features_IF = features_TF.repeat(len(query_I) // images, 1)
-        with torch.no_grad():
-            output = model.layer(
-                features_IF,
-                source_I,
-                snr=None if snr is None else snr.of_items(query_I),
-                policy=policy,
-                carrier=carrier,
+        of_part = None if snr is None else snr.of_items(query_I)
+        parts.append(
+            ask_layer(
+                model.layer, features_IF, client_Q[query_I], policy=policy, carrier=carrier, snr=of_part
             )
-        assert output.dispatched is not None
-        answers.append(output.y_TC.argmax(dim=1).numpy())
-        requests.append(output.dispatched.requested_TE)
-        energies.append(output.dispatched.energy_j_T)
-        own_weights.append(output.weights_TE.numpy()[np.arange(len(query_I)), source_I])
-    requested_QE = np.concatenate(requests)
-    remote_Q = requested_QE.sum(axis=1) - requested_QE[np.arange(len(client_Q)), client_Q]
+        )
+    asked, own_Q = joined(parts), (np.arange(len(client_Q)), client_Q)
+    remote_Q = asked.requested_TE.sum(axis=1) - asked.requested_TE[own_Q]
     return _untimed(
         questions,
-        answer_Q=np.concatenate(answers),
-        requested_QE=requested_QE,
-        own_weight_Q=np.concatenate(own_weights),
-        energy_j_Q=np.concatenate(energies),
-        bytes_Q=remote_Q * (features_TF.shape[1] + output.y_TC.shape[1]) * BYTES_PER_VALUE,
+        answer_Q=asked.answer_T,
+        requested_QE=asked.requested_TE,
+        own_weight_Q=asked.weights_TE[own_Q],
+        energy_j_Q=asked.energy_j_T,
+        bytes_Q=remote_Q * (features_TF.shape[1] + questions.classes) * BYTES_PER_VALUE,
     )
 
 

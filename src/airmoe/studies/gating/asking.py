@@ -16,6 +16,7 @@ from airmoe.links import LinkSnr
 from airmoe.nn import LocalCarrier, MixtureOfExperts, RadioCarrier
 from airmoe.radio import make_transmission
 from airmoe.randomness import stream
+from airmoe.runs.asking import ask_layer
 from airmoe.seeding import torch_seeded
 from airmoe.studies.gating.models import BATCH, Asked
 from airmoe.studies.gating.settings import GatingSettings
@@ -66,26 +67,26 @@ def ask_over_links(asked: Asked, settings: GatingSettings, seed: int, point: int
     policy, radio = settings.policy(seed), RadioCarrier(make_transmission(settings.transmission))
     carrier: Carrier[Tensor, Tensor] = radio if method.over_links else LocalCarrier()
 
-    def ask(payload_B: Tensor, labels_B: Tensor, snr: LinkSnr) -> tuple[Tensor, NDArray[np.bool_]]:
+    def ask(batch_B: Tensor) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        payload_B, labels_B, of_batch = (
+            asked.payload_T[batch_B],
+            asked.labels_T[batch_B],
+            snr.of_items(batch_B.numpy()),
+        )
         if method.chooses == "oracle":
-            return _ask_all(asked.model, radio, payload_B, labels_B, snr)
-        output = asked.model.layer(payload_B, snr=snr, policy=policy, carrier=carrier)
-        assert output.dispatched is not None
-        return output.y_TC.argmax(dim=1) == labels_B, output.dispatched.arrived_TE
+            return _ask_all(asked.model, radio, payload_B, labels_B, of_batch)
+        answered = ask_layer(asked.model.layer, payload_B, policy=policy, carrier=carrier, snr=of_batch)
+        return answered.answer_T == labels_B.cpu().numpy(), answered.arrived_TE
 
-    right, chosen = [], []
     with torch.no_grad(), torch_seeded(seed, "study noise", point):
-        for batch_B in torch.arange(len(asked.labels_T)).split(BATCH):
-            rows_B = batch_B.numpy()
-            right_B, chosen_BE = ask(asked.payload_T[batch_B], asked.labels_T[batch_B], snr.of_items(rows_B))
-            right.append(right_B.cpu().numpy())
-            chosen.append(chosen_BE)
+        parts = [ask(batch_B) for batch_B in torch.arange(len(asked.labels_T)).split(BATCH)]
+    right, chosen = zip(*parts, strict=True)
     return Answers(np.concatenate(right), np.concatenate(chosen), snr.true_db_TE)
 
 
 def _ask_all(
     model: MixtureOfExperts, radio: RadioCarrier, payload_B: Tensor, labels_B: Tensor, snr: LinkSnr
-) -> tuple[Tensor, NDArray[np.bool_]]:
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Ask every expert over its own link; any right one makes the image right, and counts as chosen."""
     right_BE = torch.stack(
         [
@@ -97,4 +98,5 @@ def _ask_all(
         ],
         dim=1,
     )
-    return right_BE.any(dim=1), right_BE.cpu().numpy()
+    right = right_BE.cpu().numpy()
+    return right.any(axis=1), right
