@@ -23,6 +23,10 @@ EXTRACTOR, GATE = "extractor.onnx", "gate.onnx"
 """Names that training gives the files a client asks with; readers take names from the manifest."""
 
 
+SHARED_WEIGHTS = "extractor.safetensors", "gate.safetensors"
+"""The files under ``shared/`` that every node has the weights of."""
+
+
 def expert_file(expert: int, suffix: str = "onnx") -> str:
     """Return the name that training gives the file of an expert."""
     return f"expert-{expert}.{suffix}"
@@ -32,6 +36,22 @@ def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file, 64 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def model_hash_of(run_folder: Path) -> str:
+    """Return 16 hex digits over the shared weights of a run: extractor and gate.
+
+    Raises:
+        RunFolderError: a file is missing.
+    """
+    digest = hashlib.sha256()
+    for name in SHARED_WEIGHTS:
+        path = run_folder / "shared" / name
+        try:
+            digest.update(path.read_bytes())
+        except OSError as error:
+            raise RunFolderError(f"{path} cannot be read: {error.strerror}") from None
+    return digest.hexdigest()[:16]
 
 
 def checked_file(client_folder: Path, manifest: Manifest, name: str) -> Path:

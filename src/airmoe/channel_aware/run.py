@@ -101,7 +101,7 @@ def train_channel_aware(
         )
     finally:
         torch.set_num_threads(threads)
-    finish_run(partial, out, config, config.seed, rows)
+    finish_run(partial, out, config, config.seed, rows, images)
     return ChannelAwareMoe(model, rows)
 
 

@@ -15,6 +15,7 @@ import typer
 
 from airmoe.cli.asking import predict
 from airmoe.cli.bare import HELP_OPTIONS, explain_airmoe
+from airmoe.cli.evaluation import evaluate
 from airmoe.cli.interrupts import hear_interrupts
 from airmoe.cli.serving import serve
 from airmoe.cli.study import study
@@ -31,7 +32,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # what stands in brackets is text
     pretty_exceptions_enable=False,
 )
-for command in (demo, train, serve, predict):
+for command in (demo, train, evaluate, serve, predict):
     app.command()(command)
 app.add_typer(study, name="study")
 

@@ -64,5 +64,5 @@ def train_run(
         )
     finally:
         torch.set_num_threads(threads)
-    finish_run(unfinished, out, config, config.seed, trained.rows)
+    finish_run(unfinished, out, config, config.seed, trained.rows, images)
     return trained

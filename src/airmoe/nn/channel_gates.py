@@ -170,6 +170,25 @@ class NoisyTopK(nn.Module):
         return _output(logits_TE)._replace(load_TE=load_TE)
 
 
+class Blind(nn.Module):
+    """A gate that is told no SNR, whatever the links: one that was trained so assumes good ones.
+
+    Args:
+        gate: the gate.
+    """
+
+    sees_snr = False
+
+    def __init__(self, gate: nn.Module) -> None:
+        super().__init__()
+        self.gate = gate
+
+    def forward(self, pooled_TF: Tensor, snr_db_TE: Tensor | None = None) -> GateOutput:
+        """Return scores and logits (T, E); the SNR is not used."""
+        output: GateOutput = self.gate(pooled_TF)
+        return output
+
+
 def _output(logits_TE: Tensor) -> GateOutput:
     return GateOutput(torch.softmax(logits_TE, dim=-1), logits_TE)
 

@@ -4,7 +4,6 @@ give the same outputs.
 Shape suffixes: T items, C channels, H height, W width, E experts.
 """
 
-import hashlib
 import logging
 import shutil
 import warnings
@@ -35,7 +34,7 @@ from airmoe.manifest import (
     write_manifest,
 )
 from airmoe.nn import MixtureOfExperts, NoisyTopK, Pooling, pool
-from airmoe.runfolder import EXTRACTOR, GATE, SERVER, expert_file, sha256_of
+from airmoe.runfolder import EXTRACTOR, GATE, SERVER, SHARED_WEIGHTS, expert_file, model_hash_of, sha256_of
 
 TOLERANCE = 1e-4
 """Largest difference between PyTorch and ONNX Runtime that an export may show."""
@@ -208,10 +207,9 @@ def export_run(
         output_T = model.layer.experts[0].eval()(payload_T)
     export_onnx(model.extractor, {INPUT: example_TCHW}, shared / EXTRACTOR)
     export_gate(gate, payload_T, len(nodes_of), shared / GATE, model.layer.pooling, sees_snr=sees_snr)
-    digest = hashlib.sha256()
-    for name, module in (("extractor", model.extractor), ("gate", gate)):
-        save_file(module.state_dict(), shared / f"{name}.safetensors")
-        digest.update((shared / f"{name}.safetensors").read_bytes())
+    for name, module in zip(SHARED_WEIGHTS, (model.extractor, gate), strict=True):
+        save_file(module.state_dict(), shared / name)
+    model_hash = model_hash_of(folder)
     channels, height, width = example_TCHW.shape[1:]
     layer = LayerSpec(
         layer=1,
@@ -231,7 +229,7 @@ def export_run(
         files = [expert.file for expert in serves] + ([] if asks is None else [EXTRACTOR, GATE])
         manifest = Manifest(
             mesh=mesh,
-            model_hash=digest.hexdigest()[:16],
+            model_hash=model_hash,
             node=node,
             nodes=clients + server,
             layers=[layer],

@@ -64,12 +64,15 @@ def images_digest(images: ImageSet) -> str:
     return digest.hexdigest()
 
 
-def finish_run(partial: Path, out: Path, config: Section, seed: int, rows: Sequence[MetricsRow]) -> None:
+def finish_run(
+    partial: Path, out: Path, config: Section, seed: int, rows: Sequence[MetricsRow], images: ImageSet
+) -> None:
     """Write configuration, provenance and metrics, remove the checkpoints, and give the folder its name."""
     provenance = {
         "seed": seed,
         "versions": {name: version(name) for name in _PACKAGES} | {"python": platform.python_version()},
         "host": {"system": platform.platform(), "machine": platform.machine()},
+        "images": images_digest(images),
         "command": sys.argv,
     }
     (partial / "config.toml").write_text(dump_config(config), encoding="utf-8")

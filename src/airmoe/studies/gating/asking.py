@@ -99,4 +99,4 @@ def _ask_all(
         dim=1,
     )
     right = right_BE.cpu().numpy()
-    return right.any(axis=1), right
+    return np.asarray(right.any(axis=1)), right

@@ -1,0 +1,84 @@
+"""``airmoe evaluate``. Heavy packages are imported by the command that needs them."""
+
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from airmoe.cli.console import console
+from airmoe.errors import InvalidInputError, require
+from airmoe.scheduling.parsing import POLICY_FORMS
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Run folder of airmoe train or airmoe demo.")],
+    policy: Annotated[
+        list[str],
+        typer.Option(
+            help=f"{POLICY_FORMS}. May be repeated. The own expert alone, the best score, and all experts "
+            "stand in the table in any case."
+        ),
+    ] = [],  # noqa: B006 (Typer copies it)
+    links: Annotated[
+        list[str],
+        typer.Option(
+            help="run: those that the run's settings name; perfect: nothing is lost or paid; or an SNR "
+            "process, e.g. rayleigh:10 or uniform:-5:20 (a wrong one is told all forms). May be repeated."
+        ),
+    ] = ["run"],  # noqa: B006 (Typer copies it)
+    transmission: Annotated[
+        str | None,
+        typer.Option(help="ideal, analog[:REPEATS] or digital:BITS:MODULATION:CODE. [the run's]"),
+    ] = None,
+    seeds: Annotated[
+        int, typer.Option(help="How often links, noise, and who asks about which image are drawn anew.")
+    ] = 3,
+    seed: Annotated[int | None, typer.Option(help="The first seed. [the run's]")] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the official binary files of CIFAR. [$AIRMOE_DATA, then the cache]"),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to make for CSV, tables and figure.")] = None,
+) -> None:
+    """Compare policies on the held-out images of a finished run. Nothing is trained: it takes seconds.
+
+    Shows macro-F1, accuracy, energy, bytes and experts per query of each policy, means over seeds. All
+    policies meet the same links. With --out also as CSV (a row per seed), Markdown, LaTeX and a figure.
+    """
+    require("train", "torch", "safetensors", "sklearn", "matplotlib", "numba")
+    import torch
+
+    from airmoe.report.progress import ProgressBars
+    from airmoe.runs import compare, load_run
+    from airmoe.studies.evaluation import comparison_tables, left_out, write_comparison
+
+    begin = time.monotonic()
+    if out is not None and out.exists():
+        raise InvalidInputError("out", str(out), "a folder that does not exist yet")
+    torch.set_num_threads(1)  # small networks: more threads cost more than they bring
+    loaded = load_run(run)
+    with ProgressBars(console()) as progress:
+        images = loaded.load_images(data_dir, progress)
+        found = compare(
+            loaded,
+            images,
+            policy,
+            links=links,
+            transmission=transmission,
+            seeds=seeds,
+            first_seed=seed,
+            progress=progress,
+        )
+    for table in comparison_tables(found):
+        console().print(table)
+    for line in left_out(found):
+        console().print(line, soft_wrap=True)
+    console().print(
+        f"{len(images.test_labels):,} held-out images of {images.name}; {time.monotonic() - begin:.0f} s"
+    )
+    if out is not None:
+        write_comparison(found, out, shlex.join(["airmoe", *sys.argv[1:]]))
+        console().print(f"Written to {out}", soft_wrap=True)

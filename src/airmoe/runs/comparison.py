@@ -1,0 +1,223 @@
+"""Policies side by side on the held-out images of a finished run, over the same links and seeds.
+
+Shape suffixes: T items, E experts, F features.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from airmoe.checks import integer_at_least
+from airmoe.data import ImageSet, as_pixels
+from airmoe.errors import AirmoeError, InvalidInputError
+from airmoe.nn import GateOutput, MoeLayer
+from airmoe.progress import Progress, silent
+from airmoe.runs.asking import Asked
+from airmoe.runs.evaluated_links import IDEAL, OWN, EvaluatedLinks, Network, links_of
+from airmoe.runs.evaluation import macro_f1, outputs_in_batches
+from airmoe.runs.load import Run
+from airmoe.scheduling import make_policy
+
+BASELINES = ("local", "topk:1", "all")
+"""Policies that stand in every table: the own expert alone, the best score, all experts by their scores."""
+
+ENSEMBLE = "ensemble"
+"""The mean of all experts' answers, whatever the gate says; it stands in every table, too."""
+
+NO_OWN_EXPERT = "the server that asks holds no expert"
+MOST_SEEDS = 1000
+BYTES_PER_VALUE = 4
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A policy on all held-out images, over links of one seed. Figures per query are means over images.
+
+    Attributes:
+        links: what the links are called.
+        transmission: "ideal", or how values are sent over noisy links; empty over perfect links.
+        policy: name of the policy, or "ensemble".
+        seed: of links, noise, random policies, and the nodes where images rest.
+        accuracy: share of right answers.
+        macro_f1: mean F1 score over classes.
+        energy_j: J that the radio spends on a query; None where there is no radio.
+        airtime_s: seconds on the air; None where there is no radio.
+        bytes: of payloads out and answers back, without frames; None over noisy links, which send no bytes.
+        experts: experts asked per query.
+        degraded: share of queries in which a wanted expert did not answer.
+    """
+
+    links: str
+    transmission: str
+    policy: str
+    seed: int
+    accuracy: float
+    macro_f1: float
+    energy_j: float | None
+    airtime_s: float | None
+    bytes: float | None
+    experts: float
+    degraded: float
+
+
+@dataclass(frozen=True)
+class Impossible:
+    """A policy that there cannot be over these links or on this run, and why."""
+
+    links: str
+    policy: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` found: a row per links, policy and seed, and what there cannot be."""
+
+    rows: tuple[Measured, ...]
+    impossible: tuple[Impossible, ...]
+
+
+def compare(
+    run: Run,
+    images: ImageSet,
+    policies: Sequence[str] = (),
+    *,
+    links: Sequence[str] = (OWN,),
+    transmission: str | None = None,
+    seeds: int = 3,
+    first_seed: int | None = None,
+    progress: Progress = silent,
+) -> Comparison:
+    """Evaluate policies, and the simplest ones beside them, on the held-out images of a run.
+
+    Images are read once. Each seed draws links anew, and the client that asks about each image; all policies
+    meet the same ones. In a networked run, `SLOT_IMAGES` images in a row meet the same links, and a joint
+    policy decides on them together. In a run with a server, each image meets links of its own.
+
+    Args:
+        run: the run.
+        images: their held-out part is asked about.
+        policies: forms of `airmoe.scheduling.make_policy`; `BASELINES` and `ENSEMBLE` come by themselves.
+        links: as `links_of`; one or more.
+        transmission: as `links_of`.
+        seeds: how many, from 1 to 1000.
+        first_seed: the first; default that of the run.
+        progress: told after every policy and seed.
+
+    Raises:
+        InvalidInputError: a value is wrong; a policy needs other links than the only ones; or images of
+            another kind than the run's.
+        NoExpertReachedError: a policy leaves an image without an answer over the only links.
+
+    Examples:
+        >>> from airmoe.runs import compare, load_run  # doctest: +SKIP
+        >>> run = load_run("runs/train")  # doctest: +SKIP
+        >>> compare(run, run.load_images(), ["des:0.3:2"], links=["rayleigh:10"])  # doctest: +SKIP
+    """
+    if integer_at_least("seeds", seeds, 1) > MOST_SEEDS:
+        raise InvalidInputError("seeds", seeds, f"at most {MOST_SEEDS}")
+    first = integer_at_least("first_seed", run.seed if first_seed is None else first_seed, 0)
+    over = [links_of(run, text, transmission) for text in dict.fromkeys(links)]
+    wanted = [make_policy(text).name for text in policies]
+    names = list(dict.fromkeys([*BASELINES, *wanted, ENSEMBLE]))
+    _refuse_other_images(run, images)
+    payload_T = outputs_in_batches(run.model.extractor, torch.from_numpy(as_pixels(images.test_images)))
+    rows, impossible = list[Measured](), list[Impossible]()
+    total, done = len(over) * seeds * len(names), 0
+    for condition in over:
+        for seed in range(first, first + seeds):
+            network = Network(run, condition, payload_T, seed)
+            for name in names:
+                try:
+                    asked = _ask(network, run.model.layer, name, seed)
+                except AirmoeError as error:
+                    if name in wanted and len(over) == 1:
+                        raise
+                    reason = NO_OWN_EXPERT if run.has_server and name == "local" else str(error)
+                    impossible.append(Impossible(condition.name, name, reason))
+                else:
+                    rows.append(_measured(run, images, condition, network, name, seed, asked, payload_T))
+                done += 1
+                progress("evaluate", done, total, name)
+    return Comparison(tuple(rows), tuple(dict.fromkeys(impossible)))
+
+
+class _EqualGate(nn.Module):
+    """Scores that are the same for all experts, shape (T, E)."""
+
+    sees_snr = False
+
+    def __init__(self, experts: int) -> None:
+        super().__init__()
+        self._experts = experts
+
+    def forward(self, pooled_TF: Tensor, snr_db_TE: Tensor | None = None) -> GateOutput:
+        logits_TE = pooled_TF.new_zeros(len(pooled_TF), self._experts)
+        return GateOutput(torch.softmax(logits_TE, dim=-1), logits_TE)
+
+
+def _ask(network: Network, layer: MoeLayer, name: str, seed: int) -> Asked:
+    if name != ENSEMBLE:
+        return network.ask(layer, make_policy(name, seed))
+    experts = list(layer.experts)
+    equal = MoeLayer(
+        _EqualGate(len(experts)),
+        experts,
+        pooling=layer.pooling,
+        placement=layer.placement,
+        source=layer.source,
+    )
+    return network.ask(equal.eval(), make_policy("all"))
+
+
+def _measured(
+    run: Run,
+    images: ImageSet,
+    condition: EvaluatedLinks,
+    network: Network,
+    name: str,
+    seed: int,
+    asked: Asked,
+    payload_T: Tensor,
+) -> Measured:
+    on_air = condition.kind != "perfect"
+    placed = run.model.layer.placement.node_ER
+    home_TE = (network.source_T[:, np.newaxis, np.newaxis] == placed).any(axis=2)
+    values = payload_T[0].numel() + len(run.class_names)
+    remote_T = (asked.requested_TE & ~home_TE).sum(axis=1)
+    noisy = on_air and condition.transmission != IDEAL
+    return Measured(
+        links=condition.name,
+        transmission=condition.transmission,
+        policy=name,
+        seed=seed,
+        accuracy=float((asked.answer_T == images.test_labels).mean()),
+        macro_f1=macro_f1(images.test_labels, asked.answer_T, len(run.class_names)),
+        energy_j=float(asked.energy_j_T.mean()) if on_air else None,
+        airtime_s=float(asked.airtime_s_T.mean()) if on_air else None,
+        bytes=None if noisy else float(remote_T.mean() * values * BYTES_PER_VALUE),
+        experts=float(asked.requested_TE.sum(axis=1).mean()),
+        degraded=float(asked.degraded_T.mean()),
+    )
+
+
+def _refuse_other_images(run: Run, images: ImageSet) -> None:
+    assert run.manifest.asks is not None
+    wanted = run.manifest.asks.input
+    shape = wanted.channels, wanted.height, wanted.width
+    if images.test_images.shape[1:] != shape or not len(images.test_images):
+        given = images.test_images.shape
+        raise InvalidInputError("shape of test_images", given, f"(T, {', '.join(map(str, shape))}), T >= 1")
+    if images.class_names != run.class_names:
+        raise InvalidInputError("class_names", images.class_names, f"those of the run: {run.class_names}")
+
+
+def by_policy(rows: Sequence[Measured]) -> Iterator[list[Measured]]:
+    """Yield the rows of all seeds for each links and policy, in order."""
+    grouped = dict[tuple[str, str], list[Measured]]()
+    for row in rows:
+        grouped.setdefault((row.links, row.policy), []).append(row)
+    yield from grouped.values()

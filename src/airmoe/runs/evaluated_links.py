@@ -1,0 +1,163 @@
+"""The links over which a finished run is evaluated: what every image meets, and what a transfer costs.
+
+Shape suffixes: T items, E experts.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from airmoe.dispatch import Carrier
+from airmoe.errors import InvalidInputError
+from airmoe.links import (
+    PROCESS_FORMS,
+    Links,
+    LinkSnr,
+    Ofdma,
+    RayleighFading,
+    SnrProcess,
+    link_sequence,
+    make_process,
+)
+from airmoe.nn import IdealRadioCarrier, LocalCarrier, MoeLayer, RadioCarrier
+from airmoe.radio import make_transmission
+from airmoe.radio.forms import TRANSMISSION_FORMS
+from airmoe.randomness import stream
+from airmoe.runs.asking import BATCH, HELD_OUT_NOISE, HELD_OUT_SNR, Asked, ask_in_batches, ask_layer, joined
+from airmoe.runs.load import Run
+from airmoe.scheduling import Policy
+from airmoe.seeding import torch_seeded
+
+SLOT_IMAGES = 50
+"""Images in a slot of a network: they meet the same links, and a joint policy decides on all of them."""
+
+OWN, PERFECT = "run", "perfect"
+IDEAL = "ideal"
+
+LINK_FORMS = f"{OWN}, {PERFECT}, {PROCESS_FORMS}"
+"""What links are named: those of the run itself, none at all, or those that an SNR process draws."""
+
+
+@dataclass(frozen=True)
+class EvaluatedLinks:
+    """Links that images are asked over, from `links_of`.
+
+    Attributes:
+        name: "run", "perfect", or the text of an SNR process.
+        transmission: "ideal", or a form of `airmoe.radio.make_transmission`; "perfect" links have none.
+        process: draws the SNRs; None for the fading of the run's radio, and for perfect links.
+        kind: "perfect": nothing is lost or paid; "by slot": the images of a slot meet the same links between
+            all nodes; "by image": each image meets a link of its own to each expert of a server.
+    """
+
+    name: str
+    transmission: str
+    process: SnrProcess | None
+    kind: Literal["perfect", "by slot", "by image"]
+
+
+def links_of(run: Run, text: str = OWN, transmission: str | None = None) -> EvaluatedLinks:
+    """Return the links that a text names, for a run.
+
+    Args:
+        run: the run.
+        text: "run": the fading or the law of training that the settings name; "perfect": no radio; or a
+            form of `airmoe.links.make_process`.
+        transmission: "ideal", or a form of `airmoe.radio.make_transmission`; default that of the run.
+
+    Raises:
+        InvalidInputError: the links or the transmission are none of these.
+        DataError: a trace cannot be read.
+    """
+    own = run.config["channel"] if run.has_server else run.config["links"]
+    sent = own["transmission"] if transmission is None else transmission
+    if sent != IDEAL:
+        try:
+            sent = make_transmission(sent).name
+        except InvalidInputError as error:
+            if error.name != "transmission":
+                raise
+            raise InvalidInputError("transmission", sent, f"{IDEAL}, {TRANSMISSION_FORMS}") from None
+    if text == PERFECT:
+        return EvaluatedLinks(PERFECT, "", None, "perfect")
+    process = None
+    if text != OWN or run.has_server:
+        try:
+            process = make_process(own["snr"] if text == OWN else text)
+        except InvalidInputError as error:
+            if error.name != "channel":
+                raise
+            raise InvalidInputError("links", text, LINK_FORMS) from None
+    by_image = run.has_server and sent != IDEAL
+    name = text if process is None or text == OWN else process.name
+    return EvaluatedLinks(name, sent, process, "by image" if by_image else "by slot")
+
+
+class Network:
+    """A run's images over links that one seed has drawn; every policy meets the same ones.
+
+    Args:
+        run: the run.
+        links: the links.
+        payload_T: the payloads of all images.
+        seed: of links, noise, and the node where each image rests.
+    """
+
+    def __init__(self, run: Run, links: EvaluatedLinks, payload_T: Tensor, seed: int) -> None:
+        self._links, self._payload_T, self._seed = links, payload_T, seed
+        items, nodes = len(payload_T), run.manifest.nodes
+        self.source_T: NDArray[np.int64] = np.full(items, run.manifest.node)
+        if not run.has_server:
+            self.source_T = stream(seed, "evaluated sources").integers(nodes, size=items)
+        radio = run.manifest.radio
+        self._radio = Ofdma(
+            subcarriers=radio.subcarriers, subcarrier_hz=radio.subcarrier_hz, power_w=radio.power_w
+        )
+        self._carriers = list[Carrier[Tensor, Tensor]]()
+        if links.kind == "by image":
+            assert links.process is not None
+            random = stream(seed, HELD_OUT_SNR)
+            self._snr = LinkSnr.drawn(links.process, items, len(run.model.layer.experts), random)
+        if links.kind == "by slot":
+            slots = -(-items // SLOT_IMAGES)
+            self._carriers = [self._carrier(each) for each in self._snapshots(run, slots)]
+
+    def ask(self, layer: MoeLayer, policy: Policy) -> Asked:
+        """Return what a layer answers to all images.
+
+        Raises:
+            InvalidInputError: the policy needs links that these are not.
+            NoExpertReachedError: an image got no answer.
+        """
+        with torch_seeded(self._seed, HELD_OUT_NOISE):
+            if self._links.kind == "by image":
+                carrier = RadioCarrier(make_transmission(self._links.transmission), radio=self._radio)
+                batches = self._payload_T.split(BATCH)
+                return ask_in_batches(layer, batches, policy=policy, carrier=carrier, snr=self._snr)
+            size = SLOT_IMAGES if self._carriers else len(self._payload_T)
+            parts = np.split(np.arange(len(self._payload_T)), range(size, len(self._payload_T), size))
+            return joined(
+                [
+                    ask_layer(
+                        layer, self._payload_T[item_I], self.source_T[item_I], policy=policy, carrier=carrier
+                    )
+                    for item_I, carrier in zip(parts, self._carriers or [LocalCarrier()], strict=True)
+                ]
+            )
+
+    def _snapshots(self, run: Run, slots: int) -> Iterator[Links]:
+        nodes, process = run.manifest.nodes, self._links.process
+        if process is not None:
+            yield from link_sequence(process, nodes, self._radio, slots, stream(self._seed, HELD_OUT_SNR))
+            return
+        fading = RayleighFading(nodes, self._radio, run.manifest.radio.mean_snr_db, self._seed)
+        yield from map(fading.at, range(slots))
+
+    def _carrier(self, links: Links) -> Carrier[Tensor, Tensor]:
+        if self._links.transmission == IDEAL:
+            return IdealRadioCarrier(links)
+        return RadioCarrier(make_transmission(self._links.transmission), links)

@@ -1,0 +1,185 @@
+"""A finished run as an object: its model, its settings and its images, to evaluate or to build on."""
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from airmoe.data import ImageSet, is_cifar, load_images, partition
+from airmoe.errors import InvalidInputError, RunFolderError
+from airmoe.manifest import Manifest, read_manifest
+from airmoe.nn import BiasGate, MixtureOfExperts, build_model
+from airmoe.nn.channel_gates import Blind
+from airmoe.progress import Progress, silent
+from airmoe.runfolder import SERVER, client_folders, expert_file, model_hash_of
+from airmoe.runs.run_writing import images_digest
+from airmoe.runs.weights import load_weights
+
+Method = Literal["networked", "channel-aware"]
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A finished run of `airmoe train` or `airmoe demo`.
+
+    Attributes:
+        folder: the run folder.
+        method: "networked" or "channel-aware".
+        config: the settings, as in ``config.toml``: ``run.config["data"]["name"]``.
+        record: what ``run.json`` says: versions, host, command, digest of the images.
+        manifest: of the node that asks: placement, classes and radio.
+        holds: for each client the classes in its data; none at the nodes of a server.
+        model: the trained mixture in evaluation mode, on the CPU.
+    """
+
+    folder: Path
+    method: Method
+    config: Mapping[str, Any]
+    record: Mapping[str, Any]
+    manifest: Manifest
+    holds: tuple[tuple[int, ...], ...]
+    model: MixtureOfExperts
+
+    def __repr__(self) -> str:
+        """Return the run in one line."""
+        data, experts = self.config["data"]["name"], len(self.model.layer.experts)
+        return f"Run({str(self.folder)!r}: {self.method}, {data}, {experts} experts, seed {self.seed})"
+
+    @property
+    def seed(self) -> int:
+        """The seed that the run was trained with."""
+        return int(self.config["seed"])
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of all classes."""
+        return tuple(self.manifest.classes)
+
+    @property
+    def has_server(self) -> bool:
+        """Whether a server without an expert asks; else every client asks."""
+        return not self.manifest.serves
+
+    def load_images(
+        self, data_dir: str | PathLike[str] | None = None, progress: Progress = silent
+    ) -> ImageSet:
+        """Return the images that the run was trained and measured on.
+
+        Args:
+            data_dir: as `airmoe.data.load_images`.
+            progress: as `airmoe.data.load_images`.
+
+        Raises:
+            InvalidInputError: a folder for images that are read from none.
+            RunFolderError: they are not the images that the run was trained with.
+            DataError: as `airmoe.data.load_images`.
+        """
+        name = self.config["data"]["name"]
+        if data_dir is not None and not is_cifar(name):
+            raise InvalidInputError("data_dir", str(data_dir), f"no folder: {name} reads none")
+        images = load_images(name, data_dir=None if data_dir is None else Path(data_dir), progress=progress)
+        if images_digest(images) != self.record["images"]:
+            raise RunFolderError(f"{name} holds other images now than {self.folder} was trained with")
+        return images
+
+    def split(self, images: ImageSet) -> list[NDArray[np.int64]]:
+        """Return for each client the indices of its training images, as in training.
+
+        Raises:
+            InvalidInputError: a channel-aware run, whose images no clients share.
+        """
+        if self.method != "networked":
+            raise InvalidInputError("method", self.method, "networked: other runs split no images")
+        data = self.config["data"]
+        return partition(images.train_labels, data["clients"], data["partition"], seed=self.seed)
+
+
+def load_run(folder: str | PathLike[str]) -> Run:
+    """Load a finished run, networked or channel-aware.
+
+    The weights are those of the safetensors files, not of the ONNX ones that nodes serve. So the model is the
+    one that training measured, to the bit, and PyTorch can train it further.
+
+    Args:
+        folder: the run folder.
+
+    Raises:
+        RunFolderError: no run folder, an unfinished run, or a file that is missing or damaged.
+    """
+    run = Path(folder).expanduser()
+    config, record = _read_run(run)
+    clients = [read_manifest(client) for client in client_folders(run)]
+    server = run / "clients" / SERVER
+    manifest = read_manifest(server) if server.exists() else clients[0]
+    if (found := model_hash_of(run)) != manifest.model_hash:
+        raise RunFolderError(
+            f"{run / 'shared'} is damaged: its weights have hash {found}; expected {manifest.model_hash}"
+        )
+    method: Method = config.get("method", "networked")
+    holds = tuple(tuple(each.holds) for each in clients)
+    return Run(run, method, config, record, manifest, holds, _model(run, method, config, manifest))
+
+
+def _read_run(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return settings and record of a finished run; say what a folder is that holds none."""
+    if not (run / "config.toml").exists() or not (run / "clients").is_dir():
+        unfinished = run.with_name(f"{run.name}.partial")
+        if not run.exists() and unfinished.exists():
+            raise RunFolderError(f"{run} is not finished: go on with --resume --out {run}")
+        if run.name.endswith(".partial") and run.exists():
+            raise RunFolderError(f"{run} is not finished: go on with --resume --out {run.with_suffix('')}")
+        what = "a client's folder" if (run / "manifest.json").exists() else "no run folder"
+        raise RunFolderError(f"{run} is {what}; expected a folder that airmoe train or airmoe demo made")
+    try:
+        config = tomllib.loads((run / "config.toml").read_text(encoding="utf-8"))
+        record = json.loads((run / "run.json").read_text(encoding="utf-8"))
+        missing = [key for key in ("seed", "data", "model") if key not in config]
+        missing += [key for key in ("seed", "versions", "images") if key not in record]
+        if missing:
+            raise ValueError(f"{missing[0]} is missing")
+    except (OSError, ValueError, TypeError) as error:
+        raise RunFolderError(f"the settings of {run} are damaged, or of another version: {error}") from None
+    return config, record
+
+
+def _model(run: Path, method: Method, config: Mapping[str, Any], manifest: Manifest) -> MixtureOfExperts:
+    assert manifest.asks is not None  # the first client asks, or the server does
+    settings, (layer,) = config["model"], manifest.layers
+    networked = method == "networked"
+    model = build_model(
+        settings["backbone"],
+        classes=len(manifest.classes),
+        experts=layer.experts,
+        channels=manifest.asks.input.channels,
+        norm=settings.get("norm"),
+        width=settings.get("width"),
+        gate="linear" if networked else settings["gate"],
+        expert_hidden=settings.get("expert_hidden"),
+        source=manifest.node,
+    )
+    if networked and config["gate"]["channel_aware"]:
+        model.layer.gate = BiasGate(model.layer.gate)
+    _load(model.extractor, run / "shared" / "extractor.safetensors")
+    _load(model.layer.gate, run / "shared" / "gate.safetensors")
+    for expert, (network, nodes) in enumerate(zip(model.layer.experts, layer.placement, strict=True)):
+        _load(network, run / "clients" / f"{nodes[0]:02d}" / expert_file(expert, "safetensors"))
+    if model.layer.gate.sees_snr and not manifest.asks.gates[0].sees_snr:
+        model.layer.gate = Blind(model.layer.gate)
+    return model.eval()
+
+
+def _load(network: nn.Module, path: Path) -> None:
+    try:
+        weights = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise RunFolderError(f"{path} is missing or damaged: {error}") from None
+    load_weights(network, weights, str(path))

@@ -1,0 +1,33 @@
+"""A finished run of a server, trained once per session."""
+
+from pathlib import Path
+
+import pytest
+
+from airmoe.data import ImageSet
+
+
+@pytest.fixture(scope="session")
+def server_folder(tmp_path_factory: pytest.TempPathFactory, few_digits: ImageSet) -> Path:
+    """The run folder of a short channel-aware run: a server and two experts. Copy it to write into it."""
+    from airmoe.channel_aware import ChannelAwareConfig, train_channel_aware
+    from airmoe.runs import parse_section
+
+    text = """
+    seed = 3
+    [data]
+    name = "digits"
+    train_images = 96
+    [model]
+    experts = 2
+    [clean]
+    epochs = 2
+    batch_size = 32
+    [channel]
+    epochs = 2
+    batch_size = 32
+    snr = "uniform:-15:0"
+    """
+    out = tmp_path_factory.mktemp("server") / "run"
+    train_channel_aware(parse_section(ChannelAwareConfig, text, "short"), few_digits, out, device="cpu")
+    return out

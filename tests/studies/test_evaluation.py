@@ -1,0 +1,127 @@
+"""``airmoe evaluate``: a table on the screen, and a folder of tables and a figure."""
+
+import csv
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from airmoe.cli.app import app
+from airmoe.errors import InvalidInputError, RunFolderError
+from airmoe.runs.comparison import Comparison, Impossible, Measured
+from airmoe.studies.evaluation import comparison_csv, comparison_tables, left_out, write_comparison
+
+
+def measured(
+    policy: str, seed: int, f1: float, energy_j: float | None = 2e-6, links: str = "run"
+) -> Measured:
+    return Measured(links, "ideal", policy, seed, f1, f1, energy_j, 1e-4, 1640.0, 1.5, 0.25)
+
+
+FOUND = Comparison(
+    (
+        measured("topk:1", 0, 0.9),
+        measured("topk:1", 1, 0.8),
+        measured("local", 0, 0.5, energy_j=0.0),
+        measured("local", 1, 0.5, energy_j=0.0),
+        measured("topk:1", 0, 0.91, energy_j=None, links="perfect"),
+    ),
+    (Impossible("perfect", "jesa:0.3:2", "no links_to allocate"),),
+)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("evaluation") / "new" / "out"
+    write_comparison(FOUND, out, "airmoe evaluate it")
+    return out
+
+
+def test_the_csv_has_a_row_for_every_seed_and_all_digits() -> None:
+    rows = list(csv.DictReader(io.StringIO(comparison_csv(FOUND))))
+    assert len(rows) == len(FOUND.rows)
+    assert [float(row["macro_f1"]) for row in rows] == [0.9, 0.8, 0.5, 0.5, 0.91]
+    assert rows[-1]["energy_j"] == ""
+
+
+def test_tables_show_means_and_deviations_over_seeds(written: Path) -> None:
+    text = (written / "tables.md").read_text("utf-8")
+    deviation = np.std([0.9, 0.8], ddof=1)
+    assert f"| `topk:1` | 0.850 ± {deviation:.3f} | 85.0 ± 7.1 | 2 ± 0 | 0.1 | 1,640 | 1.50 | 25.0% |" in text
+    assert "## perfect links, ideal: mean ± deviation over 1 seed\n" in text
+    assert "| `topk:1` | 0.910 | 91.0 | - |" in text
+    assert "jesa:0.3:2 over perfect links: left out, no links_to allocate" in text
+    assert "`airmoe evaluate it`" in text
+
+
+def test_the_latex_table_is_a_tabular_of_booktabs_in_which_nothing_is_left_unescaped(written: Path) -> None:
+    lines = (written / "table.tex").read_text("utf-8").splitlines()
+    assert lines[1] == r"\begin{tabular}{lrrrrrrr}"
+    assert [line for line in lines if line.startswith("\\") and "rule" in line][:1] == [r"\toprule"]
+    assert lines[-2:] == [r"\bottomrule", r"\end{tabular}"]
+    rows = [line for line in lines if line.endswith(r"\\") and "multicolumn" not in line]
+    assert {line.count("&") for line in rows} == {7}
+    assert not re.search(r"(?<!\\)[%_#]|[±µ]", "\n".join(lines[1:]))
+
+
+def test_the_figure_has_a_panel_for_each_links_and_a_name_for_each_policy(written: Path) -> None:
+    svg = (written / "evaluation.svg").read_text("utf-8")
+    for text in ("the run's links, ideal", "perfect links", "topk:1", "energy of a query"):
+        assert text.replace("'", "&#x27;") in svg or text in svg
+    assert "experts asked per query" in svg
+
+
+def test_the_screen_fits_80_columns_with_every_figure() -> None:
+    from rich.console import Console
+
+    console = Console(width=80, file=io.StringIO(), record=True)
+    for table in comparison_tables(FOUND):
+        console.print(table)
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= 80
+    assert "0.850±0.071" in text
+    assert "…" not in text
+    assert left_out(FOUND) == ["jesa:0.3:2 over perfect links: left out, no links_to allocate"]
+
+
+def test_a_folder_that_exists_is_not_written_to(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="a folder that does not exist yet"):
+        write_comparison(FOUND, tmp_path, "it")
+    assert list(tmp_path.iterdir()) == []
+
+
+def evaluate(*words: object) -> Result:
+    return CliRunner().invoke(app, ["evaluate", *map(str, words)])
+
+
+def test_the_command_prints_the_table_and_writes_the_folder(run_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    ended = evaluate(run_folder, "--policy", "topk:2", "--links", "perfect", "--seeds", 1, "--out", out)
+    assert ended.exit_code == 0, ended.output
+    assert re.search(r"topk:2 +0\.\d{3} +\d\d\.\d +- ", ended.output)
+    assert "450 held-out images of digits" in ended.output
+    names = sorted(path.name for path in out.iterdir())
+    assert names == ["evaluation.csv", "evaluation.svg", "table.tex", "tables.md"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--policy", "topk"], "policy is 'topk'; expected topk:K"),
+        (["--links", "pigeon"], "links is 'pigeon'; expected run, perfect"),
+        (["--seeds", "0"], "seeds is 0"),
+        (["--out", "."], "out is '.'; expected a folder that does not exist yet"),
+        (["--data-dir", "nowhere"], "data_dir is 'nowhere'; expected no folder: digits reads none"),
+    ],
+)
+def test_a_wrong_option_is_told_in_one_line(run_folder: Path, words: list[str], said: str) -> None:
+    ended = evaluate(run_folder, *words)
+    assert isinstance(ended.exception, InvalidInputError)
+    assert str(ended.exception).startswith(said)
+
+
+def test_a_folder_that_is_no_run_is_told(tmp_path: Path) -> None:
+    assert isinstance(evaluate(tmp_path).exception, RunFolderError)
