@@ -175,8 +175,10 @@ def test_a_wrong_value_is_named_with_what_is_expected(
 
 
 def test_images_of_another_kind_are_refused(run: Run, few_digits: ImageSet) -> None:
-    small = replace(few_digits, test_images=few_digits.test_images[:, :, :28])
+    coloured = {
+        part: np.repeat(getattr(few_digits, part), 3, axis=1) for part in ("train_images", "test_images")
+    }
     with pytest.raises(InvalidInputError, match="shape of test_images"):
-        compare(run, small)
+        compare(run, replace(few_digits, **coloured))
     with pytest.raises(InvalidInputError, match="class_names"):
         compare(run, replace(few_digits, class_names=tuple("abcdefghij")))
