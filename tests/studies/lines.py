@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from airmoe.report.drawing import Drawing, Line, Panel
+from airmoe.report.table import Table
 from airmoe.studies.curves import (
     Curves,
     CurveSettings,
@@ -55,12 +57,13 @@ def measure_by_model(settings: LineSettings, seed: int, work: Workspace) -> Iter
     yield from measure_line(settings, int(model.read_text(encoding="utf-8")))
 
 
-def draw(figure: Figure, rows: Rows) -> dict[str, str]:
-    return {"": f"<svg>{sorted(figure.curves)}</svg>"}
+def draw(figure: Figure, rows: Rows) -> dict[str, Drawing]:
+    lines = [Line(name, rows.spread(name, "y").x, rows.spread(name, "y").mean) for name in figure.curves]
+    return {"": Drawing([Panel("", "x", "y", lines)])}
 
 
-def tables(figure: Figure, rows: Rows) -> str:
-    return sweep_table("x", {name: rows.spread(name, "y") for name in figure.curves})
+def tables(figure: Figure, rows: Rows) -> list[Table]:
+    return [sweep_table("y", "Lines", "x", {name: rows.spread(name, "y") for name in figure.curves})]
 
 
 def told(curves: Mapping[str, Curves], rows: Mapping[str, Rows]) -> list[str]:

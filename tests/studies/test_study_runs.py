@@ -12,12 +12,13 @@ import pytest
 
 from airmoe.errors import AirmoeError, InvalidInputError, RunFolderError
 from airmoe.progress import Progress
+from airmoe.report.table import with_spread
 from airmoe.studies.curves import (
     Rows,
     Study,
     run_study,
 )
-from airmoe.studies.curves.rows import sweep_table, with_spread, write_csv
+from airmoe.studies.curves.rows import sweep_table, write_csv
 from tests.studies.lines import FIGURES, LineSettings, study_of_lines, write_figures
 
 
@@ -56,10 +57,12 @@ def test_the_folder_holds_settings_rows_drawings_tables_and_the_record(study: St
     run_study(study, tmp_path / "out", only=["lines"], seed=3)
     files = sorted(path.relative_to(tmp_path / "out") for path in tmp_path.rglob("*") if path.is_file())
     assert [path.as_posix() for path in files] == [
-        "figures/lines.svg",
+        *(f"figures/drawing/{part}.py" for part in ("__init__", "axes", "files", "layout", "parts")),
+        *(f"figures/lines.{suffix}" for suffix in ("csv", "pdf", "pgf", "py", "svg")),
         "lines.csv",
         "run.json",
         "settings/lines.toml",
+        *(f"tables/lines_y.{suffix}" for suffix in ("csv", "tex")),
         "tables.md",
     ]
     rows = (tmp_path / "out" / "lines.csv").read_text(encoding="utf-8").splitlines()
@@ -95,7 +98,7 @@ def test_the_figures_of_a_scale_are_measured(
     study: Study, tmp_path: Path, scale: str | None, figures: set[str]
 ) -> None:
     run_study(study, tmp_path / "out", scale=scale)
-    assert {path.stem for path in tmp_path.rglob("*.csv")} == figures
+    assert {path.stem for path in (tmp_path / "out").glob("*.csv")} == figures
     flag = "" if scale in {None, "full"} else f" --{scale}"
     assert record_of(tmp_path / "out")["command"] == f"airmoe study lines{flag} --seed 0"
 
@@ -251,6 +254,7 @@ def test_of_the_workspace_only_what_the_study_keeps_stays(study: Study, tmp_path
     assert {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()} == {
         "settings",
         "figures",
+        "tables",
         "models",
     }
     assert sorted(path.name for path in (tmp_path / "out" / "models").iterdir()) == ["0.txt", "1.txt"]
@@ -437,5 +441,5 @@ def test_tables_give_means_with_as_many_decimals_as_their_deviations() -> None:
     assert with_spread(2.5e-6, 1e-7) == "2.5e-06 ± 1.0e-07"
     assert with_spread(0.5, 0.0) == "0.500"
     rows = Rows({"a": [{"x": x, "seed": 0, "v": 1.0} for x in (1, 2)], "b": [{"x": 2, "seed": 0, "v": 3.0}]})
-    table = sweep_table("M", {name: rows.spread(name, "v") for name in ("a", "b")})
-    assert table.splitlines()[2:] == ["| 1 | 1.00 |  |", "| 2 | 1.00 | 3.00 |"]
+    table = sweep_table("v", "V", "M", {name: rows.spread(name, "v") for name in ("a", "b")})
+    assert table.markdown().splitlines()[4:] == ["| 1 | 1.00 |  |", "| 2 | 1.00 | 3.00 |"]

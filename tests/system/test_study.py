@@ -17,6 +17,7 @@ import numpy as np
 import psutil
 import pytest
 
+from airmoe.report.drawing import package_files
 from tests.system.commands import AIRMOE_WITHOUT_TORCH, all_under, ended, running
 
 STUDY = ("study", "selection")
@@ -24,6 +25,7 @@ FIGURES = (
     *("energy_by_importance", "energy_over_the_air", "energy_by_layer", "energy_by_max_experts"),
     *("share_optimal", "proven_gap", "search_nodes", "run_time"),
 )
+FILES_OF_A_FIGURE = ("svg", "pdf", "pgf", "csv", "py")
 WITHOUT_MATPLOTLIB = (*AIRMOE_WITHOUT_TORCH[:2], AIRMOE_WITHOUT_TORCH[2].replace('"torch"', '"matplotlib"'))
 
 Row = dict[str, float]
@@ -73,18 +75,23 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 def test_the_folder_is_complete(study: Study) -> None:
     files = {name for name, content in all_under(study.out).items() if content is not None}
+    tables = {name for name in files if name.startswith("tables/")}
+    for figure in FIGURES:
+        for suffix in (".csv", ".tex"):
+            assert any(name.startswith(f"tables/{figure}_") and name.endswith(suffix) for name in tables)
     drawings = {*FIGURES, "energy_by_importance_trade_off", "energy_over_the_air_trade_off"}
-    assert files == (
+    assert files - tables == (
         {"run.json", "tables.md"}
         | {f"settings/{figure}.toml" for figure in FIGURES}
         | {f"{figure}.csv" for figure in FIGURES}
-        | {f"figures/{drawing}.svg" for drawing in drawings}
+        | {f"figures/{drawing}.{suffix}" for drawing in drawings for suffix in FILES_OF_A_FIGURE}
+        | {f"figures/drawing/{path.name}" for path in package_files()}
     )
     assert [path.name for path in study.out.parent.iterdir()] == ["run"]
 
 
 def test_every_figure_is_valid_svg(study: Study) -> None:
-    for path in (study.out / "figures").iterdir():
+    for path in (study.out / "figures").glob("*.svg"):
         assert ET.parse(path).getroot().tag == "{http://www.w3.org/2000/svg}svg"
 
 
@@ -364,7 +371,7 @@ def test_the_study_of_gating_leaves_figures_tables_rows_and_settings(gating: Stu
     figures = gating_figures(gating)
     assert figures.keys() == set(GATING_FIGURES)
     files = {name for name, content in all_under(gating.out).items() if content is not None}
-    assert files == (
+    assert files - tables == (
         {"run.json", "tables.md"}
         | {f"{figure}.csv" for figure in figures}
         | {f"figures/{figure}.svg" for figure in figures}

@@ -9,28 +9,31 @@ from pathlib import Path
 from string import Template
 
 from airmoe.files import replaced_file
-from airmoe.report.figures import ANALOG_FIGURE, FIGURES, over_analog_links
+from airmoe.report.demo_tables import analog_html, equal_f1_text, methods_html, or_dash
+from airmoe.report.drawing import DARK, LIGHT, Drawing, drawn
+from airmoe.report.figures import drawings
 from airmoe.report.measured import AnalogResults
 from airmoe.report.results import DemoResults
-from airmoe.report.tables import analog_html, equal_f1_text, methods_html, or_dash
+from airmoe.report.writing import write_figures
 
 
 def write_report(results: DemoResults, run_folder: Path) -> None:
-    """Write ``report.html`` and ``figures/*.svg`` into a run folder."""
-    svgs = {name: draw(results) for name, draw in FIGURES.items()}
-    if results.analog is not None:
-        svgs[ANALOG_FIGURE] = over_analog_links(results.analog)
-    images = {}
-    for name, svg in svgs.items():
-        with replaced_file(run_folder / "figures" / f"{name}.svg") as temporary:
-            temporary.write_text(svg, encoding="utf-8")
-        images[name.replace("-", "_")] = _inline(svg)
+    """Write ``report.html``, ``figures/`` and ``tables/`` into a run folder (see `airmoe.report.writing`)."""
+    made = drawings(results)
+    write_figures(made, run_folder)
+    images = {name.replace("-", "_"): _picture(drawing) for name, drawing in made.items()}
     with replaced_file(run_folder / "report.html") as temporary:
         temporary.write_text(_page(results, images), encoding="utf-8")
 
 
-def _inline(svg: str) -> str:
-    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+def _picture(drawing: Drawing) -> str:
+    """Return the source of a picture element: for dark screens, and for all else."""
+    light, dark = (
+        base64.b64encode(drawn(drawing, ["svg"], theme)["svg"]).decode() for theme in (LIGHT, DARK)
+    )
+    kind = "data:image/svg+xml;base64,"
+    on_dark = f'<source media="screen and (prefers-color-scheme: dark)" srcset="{kind}{dark}">'
+    return f'{on_dark}<img src="{kind}{light}"'
 
 
 def _page(results: DemoResults, images: dict[str, str]) -> str:

@@ -1,6 +1,6 @@
 """What a figure of a study is: its heading, its curves, and how its kind is measured, drawn and tabulated."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +9,8 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from airmoe.progress import Progress
+from airmoe.report.drawing import Drawing
+from airmoe.report.table import Table
 from airmoe.studies.curves.rows import Row, Rows
 from airmoe.studies.curves.settings import USUAL_SCALES, CurveSettings, Scale
 
@@ -124,16 +126,16 @@ class FigureKind:
         settings: class of the curves' settings.
         columns: names of what is measured, with units.
         measure: see `Measure`.
-        draw: returns SVG by the name of the drawing.
-        tables: returns Markdown.
+        draw: returns drawings by name.
+        tables: returns tables.
         timed: whether its rows are times; then nothing else runs while it is measured.
     """
 
     settings: type[CurveSettings]
     columns: tuple[str, ...]
     measure: Measure
-    draw: Callable[[Figure, Rows], dict[str, str]]
-    tables: Callable[[Figure, Rows], str]
+    draw: Callable[[Figure, Rows], dict[str, Drawing]]
+    tables: Callable[[Figure, Rows], Sequence[Table]]
     timed: bool = False
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from airmoe.report.panels import Line, Panel
+from airmoe.report.drawing import Line, Panel
 from airmoe.studies.curves.figure import Figure
 
 

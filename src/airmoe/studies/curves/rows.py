@@ -1,12 +1,13 @@
-"""Rows of results, one per curve, value and seed: as CSV, as means and spreads, as Markdown tables."""
+"""Rows of results, one per curve, value and seed: as CSV, as means and spreads, as tables."""
 
 import csv
 import io
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+
+from airmoe.report.table import Cell, Mean, Table
 
 Row = Mapping[str, float]
 KEYS = ("x", "seed")
@@ -82,24 +83,20 @@ class Rows:
         )
 
 
-def markdown(header: Sequence[str], body: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *body]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
-
-
-def sweep_table(x_label: str, columns: Mapping[str, Spread]) -> str:
-    """Return a Markdown table with a row per x and a column of mean and deviation per curve."""
+def sweep_table(
+    name: str, title: str, x_label: str, columns: Mapping[str, Spread], *, unit: str = "", note: str = ""
+) -> Table:
+    """Return a table with a row per x and a column of mean and deviation per curve."""
     every_x = sorted({x for spread in columns.values() for x in spread.x})
-    cells = {
-        title: {
-            x: with_spread(mean, deviation)
+    cells: dict[str, dict[float, Cell]] = {
+        column: {
+            x: Mean(mean, deviation)
             for x, mean, deviation in zip(spread.x, spread.mean, spread.deviation, strict=True)
         }
-        for title, spread in columns.items()
+        for column, spread in columns.items()
     }
-    body = [[f"{x:g}", *(cells[title].get(x, "") for title in columns)] for x in every_x]
-    return markdown([x_label, *columns], body)
+    rows: list[list[Cell]] = [[f"{x:g}", *(cells[column].get(x, "") for column in columns)] for x in every_x]
+    return Table(name, title, [x_label, *columns], rows, unit, note)
 
 
 def scaled(spread: Spread, scale: float) -> Spread:
@@ -108,24 +105,3 @@ def scaled(spread: Spread, scale: float) -> Spread:
         mean=[scale * value for value in spread.mean],
         deviation=[scale * value for value in spread.deviation],
     )
-
-
-def with_spread(mean: float, deviation: float) -> str:
-    """Return mean and deviation with as many decimals as three significant digits of the larger have."""
-    largest = max(abs(mean), abs(deviation))
-    if deviation <= 1e-12 * abs(mean):
-        return three_digits(mean)
-    if not math.isfinite(largest) or not 1e-4 <= largest < 1e6:
-        return f"{mean:.1e} ± {deviation:.1e}"
-    digits = max(0, 2 - math.floor(math.log10(largest)))
-    return f"{mean:,.{digits}f} ± {deviation:,.{digits}f}"
-
-
-def three_digits(value: float) -> str:
-    """Return a number with three significant digits, without an exponent where that is short."""
-    if value == 0 or not math.isfinite(value):
-        return f"{value:g}"
-    if not 1e-4 <= abs(value) < 1e6:
-        return f"{value:.1e}"
-    digits = max(0, 2 - math.floor(math.log10(abs(value))))
-    return f"{value:,.{digits}f}"

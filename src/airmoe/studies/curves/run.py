@@ -1,6 +1,6 @@
 """The run folder of a study: settings, rows, figures, tables; built beside its final name, then renamed.
 
-    run.json  tables.md  FIGURE.csv  settings/FIGURE.toml  figures/FIGURE.svg
+    run.json  tables.md  FIGURE.csv  settings/FIGURE.toml  figures/  tables/ (see `airmoe.report.writing`)
 
 While it is built, rows/FIGURE/CURVE.csv holds each curve that is done, and workspace/ what curves keep. So a
 run can be resumed.
@@ -9,11 +9,13 @@ run can be resumed.
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
+from dataclasses import replace
 from pathlib import Path
 
 from airmoe.errors import InvalidInputError, RunFolderError
 from airmoe.files import replaced_file
 from airmoe.progress import Progress, silent
+from airmoe.report.writing import write_figures, write_tables
 from airmoe.studies.curves.figure import Curves, Figure, Workspace
 from airmoe.studies.curves.figure_file import dump_figure
 from airmoe.studies.curves.measuring import Measured, Piece, measure_elsewhere, measure_here
@@ -231,10 +233,12 @@ def _finish(study: Study, partial: Path, figures: Figures, record: Record) -> li
         except ValueError as error:
             raise RunFolderError(f"{partial / 'rows' / name} is damaged ({error}); remove it") from None
         _write(partial / f"{name}.csv", text)
-        for suffix, svg in kind.draw(figure, rows).items():
-            _write(partial / "figures" / f"{'_'.join(filter(None, (name, suffix)))}.svg", svg)
+        drawings = kind.draw(figure, rows)
+        write_figures({"_".join(filter(None, (name, part))): drawings[part] for part in drawings}, partial)
         tables = kind.tables(figure, rows)
-        pages.append(f"## {figure.heading.title}\n\n`{alone(command, name)}`\n\n{tables}")
+        write_tables([replace(table, name=f"{name}_{table.name}") for table in tables], partial)
+        of_figure = "\n".join(table.markdown() for table in tables)
+        pages.append(f"## {figure.heading.title}\n\n`{alone(command, name)}`\n\n{of_figure}")
         all_rows[name] = rows
     told = study.told(_curves(figures), all_rows)
     _write(partial / "tables.md", "\n".join(pages))

@@ -5,7 +5,9 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from airmoe.report.panels import Line, draw_panels
+from airmoe.report.drawing import Drawing, Line
+from airmoe.report.style import looks_of
+from airmoe.report.table import Table
 from airmoe.studies.curves.figure import Figure, FigureKind, Workspace
 from airmoe.studies.curves.panels import panel
 from airmoe.studies.curves.rows import Row, Rows, scaled, sweep_table
@@ -105,32 +107,37 @@ def summary(answers: Answers) -> dict[str, float]:
     }
 
 
-def draw(figure: Figure, rows: Rows) -> dict[str, str]:
+def draw(figure: Figure, rows: Rows) -> dict[str, Drawing]:
     """Return accuracy, and also the share of the expert behind the bad link where one is bad."""
     shown = {"accuracy": ""}
     if _one_link_is_bad(figure):
         shown["first_share"] = "share of the expert behind it, %"
+    looks = looks_of([curve.method for curve in figure.curves.values()])
     panels = []
     for column, y_label in shown.items():
         drawn = []
-        for name in figure.curves:
+        for name, look in zip(figure.curves, looks, strict=True):
             spread = scaled(rows.spread(name, column), 100)
-            drawn.append(Line(figure.label(name), spread.x, spread.mean, spread.deviation))
+            drawn.append(Line(figure.label(name), spread.x, spread.mean, spread.deviation, look=look))
         panels.append(panel(figure, drawn, y_label=y_label))
-    return {"": draw_panels(panels, (6.2, 4.4) if len(panels) == 1 else (4.7, 3.8))}
+    return {"": Drawing(panels)}
 
 
-def tables(figure: Figure, rows: Rows) -> str:
+def tables(figure: Figure, rows: Rows) -> list[Table]:
     """Return the accuracy of every method, and the mean SNR of the links that it used."""
-    x_label = figure.heading.x_axis.label.rpartition(",")[0]
+    x_label = figure.heading.x_axis.label
     accuracy = {figure.label(name): scaled(rows.spread(name, "accuracy"), 100) for name in figure.curves}
     used = {figure.label(name): rows.spread(name, "chosen_snr_db") for name in figure.curves}
-    text = f"Accuracy, %:\n\n{sweep_table(x_label, accuracy)}"
-    text += f"\nMean SNR of the links that were used, dB:\n\n{sweep_table(x_label, used)}"
+    found = [
+        sweep_table("accuracy", "Accuracy", x_label, accuracy, unit="%"),
+        sweep_table("used_links", "Mean SNR of the links that were used", x_label, used, unit="dB"),
+    ]
     if _one_link_is_bad(figure):
         share = {figure.label(name): scaled(rows.spread(name, "first_share"), 100) for name in figure.curves}
-        text += f"\nShare of the expert behind the bad link, %:\n\n{sweep_table(x_label, share)}"
-    return text
+        found.append(
+            sweep_table("share", "Share of the expert behind the bad link", x_label, share, unit="%")
+        )
+    return found
 
 
 def _one_link_is_bad(figure: Figure) -> bool:

@@ -6,7 +6,9 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from airmoe.report.panels import Line, draw_panels
+from airmoe.report.drawing import Drawing, Line
+from airmoe.report.style import looks_of
+from airmoe.report.table import Table
 from airmoe.studies.curves.figure import Figure, FigureKind, Workspace
 from airmoe.studies.curves.panels import panel
 from airmoe.studies.curves.rows import Row, Rows, scaled, sweep_table
@@ -50,26 +52,28 @@ def measure(settings: ExpertShareSettings, seed: int, work: Workspace) -> Iterat
         }
 
 
-def draw(figure: Figure, rows: Rows) -> dict[str, str]:
+def draw(figure: Figure, rows: Rows) -> dict[str, Drawing]:
     """Return the share against the own SNR."""
     drawn = []
-    for name in figure.curves:
+    looks = looks_of([curve.method for curve in figure.curves.values()])
+    for name, look in zip(figure.curves, looks, strict=True):
         share = scaled(rows.spread(name, "share"), 100)
-        drawn.append(Line(figure.label(name), share.x, share.mean, share.deviation))
-    return {"": draw_panels([panel(figure, drawn)], (6.2, 4.4))}
+        drawn.append(Line(figure.label(name), share.x, share.mean, share.deviation, look=look))
+    return {"": Drawing([panel(figure, drawn)])}
 
 
-def tables(figure: Figure, rows: Rows) -> str:
+def tables(figure: Figure, rows: Rows) -> list[Table]:
     """Return shares against the own SNR, and the smallest and largest share of an expert overall."""
     share = {figure.label(name): scaled(rows.spread(name, "share"), 100) for name in figure.curves}
-    text = f"Share of an expert, %:\n\n{sweep_table('SNR of its own link', share)}"
+    overall = []
     for column, title in (("least_share", "smallest"), ("largest_share", "largest")):
-        overall = {figure.label(name): scaled(rows.spread(name, column), 100) for name in figure.curves}
+        spreads = {figure.label(name): scaled(rows.spread(name, column), 100) for name in figure.curves}
         cells = ", ".join(
-            f"{label} {spread.mean[0]:.1f} ± {spread.deviation[0]:.1f} %" for label, spread in overall.items()
+            f"{label} {spread.mean[0]:.1f} ± {spread.deviation[0]:.1f} %" for label, spread in spreads.items()
         )
-        text += f"\nThe {title} share of an expert overall: {cells}.\n"
-    return text
+        overall.append(f"The {title} share of an expert overall: {cells}.")
+    note = "\n\n".join(overall)
+    return [sweep_table("share", "Share of an expert", "SNR of its own link, dB", share, unit="%", note=note)]
 
 
 SHARES = FigureKind(ExpertShareSettings, ("share", "least_share", "largest_share"), measure, draw, tables)

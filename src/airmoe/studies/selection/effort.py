@@ -13,12 +13,13 @@ from pydantic import Field
 
 from airmoe.links import Ofdma
 from airmoe.randomness import stream
-from airmoe.report.panels import Line, draw_panels
-from airmoe.report.style import ACCENT, ALARM, INK, MUTED, WARM
+from airmoe.report.drawing import MUTED, Drawing, Line, Look
+from airmoe.report.style import LOOKS
+from airmoe.report.table import Table, three_digits
 from airmoe.scheduling import select_experts
 from airmoe.studies.curves.figure import Curves, Figure, FigureKind, WithoutWorkspace
 from airmoe.studies.curves.panels import panel
-from airmoe.studies.curves.rows import Row, Rows, markdown, three_digits
+from airmoe.studies.curves.rows import Row, Rows
 from airmoe.studies.curves.settings import Count, CurveSettings, Experts, Seeds, Values
 
 Floats = NDArray[np.float64]
@@ -135,29 +136,29 @@ def _scaled(weight_TE: Floats, profit_TE: Floats) -> tuple[Floats, Floats]:
     return weight_TE / total_T1, profit_TE / total_T1
 
 
-def draw_effort(figure: Figure, rows: Rows) -> dict[str, str]:
+def draw_effort(figure: Figure, rows: Rows) -> dict[str, Drawing]:
     """Return nodes against the number of experts, a panel per family."""
     panels = []
     for name in _by_family(figure.curves):
         settings, drawn = figure.curves[name], []
-        for label, column, colour in (
-            ("median", "nodes_median", ACCENT),
-            ("99.9 %", "nodes_p999", WARM),
-            ("largest", "nodes_max", ALARM),
+        for label, column, look in (
+            ("median", "nodes_median", "median"),
+            ("99.9 %", "nodes_p999", "quantile"),
+            ("largest", "nodes_max", "largest"),
         ):
             nodes = rows.spread(name, column)
-            drawn.append(Line(label, nodes.x, nodes.mean, nodes.deviation, colour=colour))
+            drawn.append(Line(label, nodes.x, nodes.mean, nodes.deviation, look=LOOKS[look]))
         points = [settings.at(value) for value in settings.values]
         experts = [point.experts for point in points]
         sets = [float(sets_of_at_most(point.experts, point.max_experts)) for point in points]
-        drawn.append(Line("sets of at most D", experts, sets, colour=MUTED, theory=True))
-        drawn.append(Line("2^E", experts, [2.0**e for e in experts], colour=INK, theory=True))
+        drawn.append(Line("sets of at most D", experts, sets, look=Look(MUTED, "", ":")))
+        drawn.append(Line("2^E", experts, [2.0**e for e in experts], look=LOOKS["formula"]))
         x_label = f"{figure.heading.x_axis.label}, D = min(E/4, {settings.largest_set})"
         panels.append(panel(figure, drawn, figure.label(name), x_label=x_label))
-    return {"": draw_panels(panels, columns=2)}
+    return {"": Drawing(panels, columns=2)}
 
 
-def effort_tables(figure: Figure, rows: Rows) -> str:
+def effort_tables(figure: Figure, rows: Rows) -> list[Table]:
     """Return nodes per token beside the number of sets."""
     body = []
     for name in _by_family(figure.curves):
@@ -175,13 +176,13 @@ def effort_tables(figure: Figure, rows: Rows) -> str:
                     three_digits(nodes["nodes_median"].mean[index]),
                     three_digits(nodes["nodes_p999"].mean[index]),
                     f"{largest:,.0f}",
-                    f"{100 * nodes['unproven_share'].mean[index]:.2g} %",
+                    f"{100 * nodes['unproven_share'].mean[index]:.2g}",
                     three_digits(sets_of_at_most(point.experts, point.max_experts)),
                     three_digits(2.0**point.experts),
                 ]
             )
-    header = ["family", "E", "D", "median", "99.9 %", "largest", "unproven", "sets of at most D", "2^E"]
-    return "Nodes per token; the largest is over all seeds:\n\n" + markdown(header, body)
+    header = ["family", "E", "D", "median", "99.9 %", "largest", "unproven, %", "sets of at most D", "2^E"]
+    return [Table("nodes", "Nodes per token; the largest is over all seeds", header, body)]
 
 
 def _by_family(curves: Curves) -> list[str]:

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from airmoe.report.panels import Line, Panel, draw_panels
-from airmoe.report.style import ACCENT, ALARM, INK, MUTED, SECOND, WARM
+from airmoe.report.drawing import Drawing, Line, Panel
+from airmoe.report.style import LOOKS
+from airmoe.report.table import Cell, Mean, Table
 from airmoe.studies.curves.figure import Curves, Figure, FigureKind, WithoutWorkspace
 from airmoe.studies.curves.panels import panel
-from airmoe.studies.curves.rows import Row, Rows, Spread, markdown, scaled, sweep_table, with_spread
+from airmoe.studies.curves.rows import Row, Rows, Spread, scaled, sweep_table
 from airmoe.studies.selection.energies import (
     COLUMNS,
     LAYER_COLUMNS,
@@ -20,18 +21,8 @@ from airmoe.studies.selection.energies import (
     measure_sweep,
 )
 
-COLOURS = {
-    "jesa": WARM,
-    "homogeneous": SECOND,
-    "des": ACCENT,
-    "lower-bound": INK,
-    "topk": MUTED,
-    "wlr": "#2b8a3e",
-    "cheapest": "#1864ab",
-    "random": ALARM,
-    "all": "#a61e4d",
-}
-"""Each policy has one colour in all figures; they are drawn in this order."""
+ORDER = ("jesa", "homogeneous", "des", "lower-bound", "topk", "wlr", "cheapest", "random", "all")
+"""Policies in the order of legends and tables."""
 
 TWO = (
     ("energy per token", "mJ per token and layer", "energy_j", 1e3),
@@ -40,7 +31,7 @@ TWO = (
 """Title, unit, column and scale of the two panels that most figures have."""
 
 
-def draw_importance(figure: Figure, rows: Rows) -> dict[str, str]:
+def draw_importance(figure: Figure, rows: Rows) -> dict[str, Drawing]:
     """Return energy and relevance against the importance factor, and relevance against energy."""
     swept = [name for name in _ordered(figure.curves) if figure.curves[name].swept in {"importance", "z"}]
     topk = [name for name in figure.curves if figure.curves[name].policy == "topk"]
@@ -51,7 +42,7 @@ def draw_importance(figure: Figure, rows: Rows) -> dict[str, str]:
         spread = scaled(_of_k(figure, rows, name, column), scale)
         ends = [min(every_x), max(every_x)]
         label = f"top-{spread.x[0]:g}"
-        return Line(label, ends, spread.mean * 2, spread.deviation * 2, colour=MUTED)
+        return Line(label, ends, spread.mean * 2, spread.deviation * 2, look=LOOKS["topk"])
 
     panels = [
         panel(
@@ -65,80 +56,81 @@ def draw_importance(figure: Figure, rows: Rows) -> dict[str, str]:
     ]
     by_policy = {figure.curves[name].policy: name for name in _ordered(figure.curves)}
     above = [
-        Line(figure.label(by_policy[policy]), x, mean, deviation, colour=COLOURS[policy])
+        Line(figure.label(by_policy[policy]), x, mean, deviation, look=LOOKS[policy])
         for policy in ("jesa", "des")
         if {policy, "lower-bound"} <= by_policy.keys()
         for x, mean, deviation, _ in [_above(rows, by_policy[policy], by_policy["lower-bound"])]
     ]
     if above:
         panels.append(Panel("above the lower bound", "importance factor gamma0", "% of its energy", above))
-    trade_off = draw_panels([_trade_off(figure, rows)], (7.0, 4.6))
-    return {"": draw_panels(panels, (4.3, 3.7)), "trade_off": trade_off}
+    return {"": Drawing(panels), "trade_off": Drawing([_trade_off(figure, rows)])}
 
 
-def importance_tables(figure: Figure, rows: Rows) -> str:
+def importance_tables(figure: Figure, rows: Rows) -> list[Table]:
     """Return energy and relevance at each importance factor, of other policies too, and comparisons."""
     swept = [name for name in _ordered(figure.curves) if figure.curves[name].swept in {"importance", "z"}]
     others = [name for name in _ordered(figure.curves) if name not in swept]
-    text = []
-    for title, column, scale in (
-        ("Energy, mJ per token and layer", "energy_j", 1e3),
-        ("Of which over the air, mJ", "comm_j", 1e3),
-        ("Relevance kept", "relevance", 1.0),
+    found = []
+    for title, unit, column, scale in (
+        ("Energy", "mJ per token and layer", "energy_j", 1e3),
+        ("Of which over the air", "mJ per token and layer", "comm_j", 1e3),
+        ("Relevance kept", "", "relevance", 1.0),
     ):
         in_all = column == "comm_j" and not any(any(figure.curves[name].compute_j) for name in swept)
         if swept and not in_all:
             columns = {figure.label(name): scaled(rows.spread(name, column), scale) for name in swept}
-            text.append(f"{title}:\n\n" + sweep_table("gamma0 or z", columns))
-    body = []
+            found.append(sweep_table(column, title, "gamma0 or z", columns, unit=unit))
+    body: list[list[Cell]] = []
     for name in others:
         energy, kept = scaled(rows.spread(name, "energy_j"), 1e3), rows.spread(name, "relevance")
         for index, x in enumerate(energy.x):
             body.append(
                 [
                     f"{figure.label(name)}, {figure.curves[name].swept} = {x:g}",
-                    with_spread(energy.mean[index], energy.deviation[index]),
-                    with_spread(kept.mean[index], kept.deviation[index]),
+                    Mean(energy.mean[index], energy.deviation[index]),
+                    Mean(kept.mean[index], kept.deviation[index]),
                 ]
             )
     if body:
         header = ["policy", "mJ per token and layer", "relevance kept"]
-        text.append("Policies without gamma0:\n\n" + markdown(header, body))
+        found.append(Table("others", "Policies without gamma0", header, body))
     by_policy = {figure.curves[name].policy: name for name in _ordered(figure.curves)}
     if "jesa" in by_policy:
-        text.append(_beside_jesa(figure, rows, by_policy))
+        found.append(_beside_jesa(figure, rows, by_policy))
     if {"jesa", "homogeneous"} <= by_policy.keys():
-        text.append(_at_equal_energy(rows, by_policy["jesa"], by_policy["homogeneous"]))
-    return "\n".join(text)
+        found.append(_at_equal_energy(rows, by_policy["jesa"], by_policy["homogeneous"]))
+    return found
 
 
-def draw_max_experts(figure: Figure, rows: Rows) -> dict[str, str]:
+def draw_max_experts(figure: Figure, rows: Rows) -> dict[str, Drawing]:
     """Return energy and relevance against the largest number of experts."""
     return {"": _two_panels(figure, rows)}
 
 
-def max_experts_tables(figure: Figure, rows: Rows) -> str:
+def max_experts_tables(figure: Figure, rows: Rows) -> list[Table]:
     """Return energy, relevance and the share of tokens that get what they ask, for each D."""
-    met = ("Tokens whose requirement is met, %", "", "met_share", 1e2)
-    return "\n".join(
-        f"{title.capitalize()}{', ' if unit else ''}{unit}:\n\n"
-        + sweep_table(
+    met = ("tokens whose requirement is met", "%", "met_share", 1e2)
+    return [
+        sweep_table(
+            column,
+            title.capitalize(),
             "D",
             {
                 figure.label(name): scaled(rows.spread(name, column), scale)
                 for name in _ordered(figure.curves)
             },
+            unit=unit,
         )
         for title, unit, column, scale in (*TWO, met)
-    )
+    ]
 
 
-def draw_layers(figure: Figure, rows: Rows) -> dict[str, str]:
+def draw_layers(figure: Figure, rows: Rows) -> dict[str, Drawing]:
     """Return energy and relevance of each layer, from shallow to deep."""
     return {"": _two_panels(figure, rows)}
 
 
-def layers_tables(figure: Figure, rows: Rows) -> str:
+def layers_tables(figure: Figure, rows: Rows) -> list[Table]:
     """Return mean energy and relevance of each quarter of the layers, and of all."""
     body = []
     for name in _ordered(figure.curves):
@@ -153,10 +145,11 @@ def layers_tables(figure: Figure, rows: Rows) -> str:
                     f"{np.array(kept.mean)[part].mean():.3f}",
                 ]
             )
-    return markdown(["policy", "layers", "mJ per token and layer", "relevance kept"], body)
+    header = ["policy", "layers", "mJ per token and layer", "relevance kept"]
+    return [Table("quarters", "Means of quarters of the layers, and of all", header, body)]
 
 
-def _beside_jesa(figure: Figure, rows: Rows, by_policy: dict[str, str]) -> str:
+def _beside_jesa(figure: Figure, rows: Rows, by_policy: dict[str, str]) -> Table:
     """Return how JESA compares with others at the same gamma0 and seed, in percent."""
     jesa, columns = by_policy["jesa"], {}
     for policy, title in (("des", "DES"), ("lower-bound", "the lower bound")):
@@ -166,7 +159,7 @@ def _beside_jesa(figure: Figure, rows: Rows, by_policy: dict[str, str]) -> str:
         for column, title in (("energy_j", "energy"), ("relevance", "relevance")):
             k, shares = _beside_top(figure, rows, jesa, column)
             columns[f"{title}, of top-{k}'s"] = shares
-    return "JESA beside others, seed by seed, %:\n\n" + sweep_table("gamma0", columns)
+    return sweep_table("beside_jesa", "JESA beside others, seed by seed", "gamma0", columns, unit="%")
 
 
 def _trade_off(figure: Figure, rows: Rows) -> Panel:
@@ -178,10 +171,8 @@ def _trade_off(figure: Figure, rows: Rows) -> Panel:
         if relative:
             k, energy = _beside_top(figure, rows, name, "energy_j")
             x_label = f"energy, % of top-{k}'s"
-        colour = COLOURS[figure.curves[name].policy]
-        drawn.append(
-            Line(figure.label(name), energy.mean, kept.mean, kept.deviation, energy.deviation, colour)
-        )
+        look = LOOKS[figure.curves[name].policy]
+        drawn.append(Line(figure.label(name), energy.mean, kept.mean, kept.deviation, energy.deviation, look))
     return Panel("what energy keeps", x_label, "relevance kept", drawn, x_log=True)
 
 
@@ -209,7 +200,7 @@ def _above(rows: Rows, curve: str, reference: str) -> Spread:
     return Rows({curve: compared}).spread(curve, "percent")
 
 
-def _at_equal_energy(rows: Rows, jesa: str, homogeneous: str) -> str:
+def _at_equal_energy(rows: Rows, jesa: str, homogeneous: str) -> Table:
     """Return how much more relevance JESA keeps than homogeneous selection at equal energy, seed by seed."""
     compared: list[Row] = []
     for row in rows.of(jesa):
@@ -229,22 +220,21 @@ def _at_equal_energy(rows: Rows, jesa: str, homogeneous: str) -> str:
     seeds = Counter(row["x"] for row in compared)
     whole = [row for row in compared if seeds[row["x"]] == max(seeds.values())]
     difference = Rows({"jesa": whole})
-    return (
+    return sweep_table(
+        "equal_energy",
         "Relevance that JESA keeps more than homogeneous selection where both spend the same (interpolated "
-        "between z; a gamma0 is left out if no z spends as little):\n\n"
-        + sweep_table(
-            "gamma0",
-            {
-                "energy, mJ": scaled(difference.spread("jesa", "energy_j"), 1e3),
-                "all layers": difference.spread("jesa", "more"),
-                "first quarter of the layers": difference.spread("jesa", "more_first"),
-            },
-        )
+        "between z; a gamma0 is left out if no z spends as little)",
+        "gamma0",
+        {
+            "energy, mJ": scaled(difference.spread("jesa", "energy_j"), 1e3),
+            "all layers": difference.spread("jesa", "more"),
+            "first quarter of the layers": difference.spread("jesa", "more_first"),
+        },
     )
 
 
-def _two_panels(figure: Figure, rows: Rows) -> str:
-    return draw_panels(
+def _two_panels(figure: Figure, rows: Rows) -> Drawing:
+    return Drawing(
         [
             panel(
                 figure,
@@ -258,8 +248,7 @@ def _two_panels(figure: Figure, rows: Rows) -> str:
 
 
 def _ordered(curves: Curves) -> Sequence[str]:
-    order = list(COLOURS)
-    return sorted(curves, key=lambda name: (order.index(curves[name].policy), name))
+    return sorted(curves, key=lambda name: (ORDER.index(curves[name].policy), name))
 
 
 def _of_k(figure: Figure, rows: Rows, name: str, column: str) -> Spread:
@@ -272,8 +261,8 @@ def _of_k(figure: Figure, rows: Rows, name: str, column: str) -> Spread:
 
 def _curve(figure: Figure, rows: Rows, name: str, column: str, scale: float) -> Line:
     spread = scaled(rows.spread(name, column), scale)
-    colour = COLOURS[figure.curves[name].policy]
-    return Line(figure.label(name), spread.x, spread.mean, spread.deviation, colour=colour)
+    look = LOOKS[figure.curves[name].policy]
+    return Line(figure.label(name), spread.x, spread.mean, spread.deviation, look=look)
 
 
 ENERGY_BY_IMPORTANCE = FigureKind(

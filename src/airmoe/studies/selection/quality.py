@@ -6,12 +6,13 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from airmoe.report.panels import Line, draw_panels
-from airmoe.report.style import INK
+from airmoe.report.drawing import Drawing, Line
+from airmoe.report.style import LOOKS, looks_of
+from airmoe.report.table import Table
 from airmoe.scheduling import Plan
 from airmoe.studies.curves.figure import Curves, Figure, FigureKind, WithoutWorkspace
 from airmoe.studies.curves.panels import panel
-from airmoe.studies.curves.rows import Row, Rows, markdown, scaled, sweep_table
+from airmoe.studies.curves.rows import Row, Rows, scaled, sweep_table
 from airmoe.studies.curves.settings import Count, Seeds, Values
 from airmoe.studies.selection.drawn_layers import draw_layer, schedule
 from airmoe.studies.selection.settings import ScheduleSettings
@@ -103,32 +104,34 @@ def _schedule(settings: QualitySettings, seed: int, slot: int) -> tuple[Plan, bo
     return schedule(layer, settings, seed), np.unique(best_L).size == best_L.size
 
 
-def draw_share(figure: Figure, rows: Rows) -> dict[str, str]:
+def draw_share(figure: Figure, rows: Rows) -> dict[str, Drawing]:
     """Return the share of optimal schedules against subcarriers, a panel per number of nodes."""
     panels = []
     for nodes, names in _by_nodes(figure.curves).items():
         drawn = []
         for name in names:
             share = rows.spread(name, "optimal_share")
-            drawn.append(Line(figure.label(name), share.x, share.mean, share.deviation))
+            look = LOOKS[f"bound {figure.curves[name].bound}"]
+            drawn.append(Line(figure.label(name), share.x, share.mean, share.deviation, look=look))
         every_x = sorted({x for curve in drawn for x in curve.x})
         closed = [all_differ_probability(nodes, int(x)) for x in every_x]
-        drawn.append(Line("all best subcarriers differ (formula)", every_x, closed, colour=INK, theory=True))
+        formula = "all best subcarriers differ (formula)"
+        drawn.append(Line(formula, every_x, closed, look=LOOKS["formula"]))
         panels.append(panel(figure, drawn, f"K = {nodes}"))
-    return {"": draw_panels(panels)}
+    return {"": Drawing(panels)}
 
 
-def share_tables(figure: Figure, rows: Rows) -> str:
+def share_tables(figure: Figure, rows: Rows) -> list[Table]:
     """Return the shares beside the closed form, in percent."""
-    text = []
+    found = []
     for nodes, names in _by_nodes(figure.curves).items():
         columns = {figure.label(name): scaled(rows.spread(name, "optimal_share"), 100) for name in names}
         differ = scaled(rows.spread(names[0], "best_differ_share"), 100)
         formula = [100 * all_differ_probability(nodes, int(x)) for x in differ.x]
         closed = differ._replace(mean=formula, deviation=[0.0] * len(formula))
         table = {"formula": closed, "all best differ": differ, **columns}
-        text.append(f"K = {nodes}, % of layers:\n\n" + sweep_table("M", table))
-    return "\n".join(text)
+        found.append(sweep_table(f"k{nodes}", f"Optimal, K = {nodes}", "M", table, unit="% of layers"))
+    return found
 
 
 def _by_nodes(curves: Curves) -> dict[int, list[str]]:
@@ -136,39 +139,39 @@ def _by_nodes(curves: Curves) -> dict[int, list[str]]:
     return {nodes: [name for name in curves if curves[name].nodes == nodes] for nodes in every}
 
 
-def draw_gap(figure: Figure, rows: Rows) -> dict[str, str]:
+def draw_gap(figure: Figure, rows: Rows) -> dict[str, Drawing]:
     """Return the mean gap against the number of subcarriers, a panel per kind of fading."""
     panels = []
     for fading, title in (("rayleigh", "independent subcarriers"), ("multipath", "correlated over the band")):
+        names = [name for name, curve in figure.curves.items() if curve.fading == fading]
+        looks = looks_of([f"bound {figure.curves[name].bound}" for name in names])
         drawn = []
-        for name, curve in figure.curves.items():
-            if curve.fading == fading:
-                gap = scaled(rows.spread(name, "gap"), 100)
-                drawn.append(Line(figure.label(name), gap.x, gap.mean, gap.deviation))
+        for name, look in zip(names, looks, strict=True):
+            gap = scaled(rows.spread(name, "gap"), 100)
+            drawn.append(Line(figure.label(name), gap.x, gap.mean, gap.deviation, look=look))
         if drawn:
             panels.append(panel(figure, drawn, title, y_floor=FLOOR_PERCENT))
-    return {"": draw_panels(panels)}
+    return {"": Drawing(panels)}
 
 
-def gap_tables(figure: Figure, rows: Rows) -> str:
+def gap_tables(figure: Figure, rows: Rows) -> list[Table]:
     """Return mean gaps and shares proven optimal, and whether the gaps are as small as they shall be."""
-    text = []
     names = {name: f"{figure.label(name)}, {curve.fading}" for name, curve in figure.curves.items()}
     gaps = {title: scaled(rows.spread(name, "gap"), 100) for name, title in names.items()}
-    text.append("Mean gap, %:\n\n" + sweep_table("M", gaps))
+    found = [sweep_table("gap", "Mean gap", "M", gaps, unit="%")]
     proven = {title: scaled(rows.spread(name, "proven_share"), 100) for name, title in names.items()}
     # A seed has few layers: the deviation of a share among them says nothing.
     shares = {title: share._replace(deviation=[0.0] * len(share.x)) for title, share in proven.items()}
-    text.append("Proven optimal, % of layers:\n\n" + sweep_table("M", shares))
+    found.append(sweep_table("proven", "Proven optimal", "M", shares, unit="% of layers"))
     wanted = wanted_gaps(figure.curves, rows)
     if wanted:
         body = [
-            [label, f"{subcarriers}", f"{seeds}", f"{100 * gap:.2g} %", f"{100 * most:g} %", verdict]
+            [label, f"{subcarriers}", f"{seeds}", f"{100 * gap:.2g}", f"{100 * most:g}", verdict]
             for label, subcarriers, seeds, gap, most, verdict in wanted
         ]
-        header = ["bound", "M", "seeds", "mean gap", "wanted at most", ""]
-        text.append("What the tight bound shall prove:\n\n" + markdown(header, body))
-    return "\n".join(text)
+        header = ["bound", "M", "seeds", "mean gap, %", "wanted at most, %", "verdict"]
+        found.append(Table("wanted", "What the tight bound shall prove", header, body))
+    return found
 
 
 def wanted_gaps(curves: Curves, rows: Rows) -> list[tuple[str, int, int, float, float, str]]:

@@ -6,7 +6,9 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from airmoe.report.panels import Line, draw_panels
+from airmoe.report.drawing import Drawing, Line
+from airmoe.report.style import LOOKS
+from airmoe.report.table import Table
 from airmoe.studies.curves.figure import Curves, Figure, FigureKind, WithoutWorkspace
 from airmoe.studies.curves.panels import panel
 from airmoe.studies.curves.rows import Row, Rows, scaled, sweep_table
@@ -55,30 +57,32 @@ def measure_time(settings: TimeSettings, seed: int) -> Iterator[Row]:
         }
 
 
-def draw_time(figure: Figure, rows: Rows) -> dict[str, str]:
+def draw_time(figure: Figure, rows: Rows) -> dict[str, Drawing]:
     """Return milliseconds against nodes, subcarriers and tokens."""
     panels = []
     for swept, names in _by_swept(figure.curves).items():
         drawn = []
         for name in names:
             time_ms = scaled(rows.spread(name, "median_s"), 1e3)
-            drawn.append(Line(figure.label(name), time_ms.x, time_ms.mean, time_ms.deviation))
+            look = LOOKS[f"bound {figure.curves[name].bound}"]
+            drawn.append(Line(figure.label(name), time_ms.x, time_ms.mean, time_ms.deviation, look=look))
         rest = ", ".join(
             f"{letter} = {getattr(figure.curves[names[0]], field)}"
             for letter, field in (("K", "nodes"), ("M", "subcarriers"), ("T", "tokens"))
             if field != swept
         )
         panels.append(panel(figure, drawn, rest, x_label=AXES[swept]))
-    return {"": draw_panels(panels, (4.2, 3.6))}
+    return {"": Drawing(panels)}
 
 
-def time_tables(figure: Figure, rows: Rows) -> str:
+def time_tables(figure: Figure, rows: Rows) -> list[Table]:
     """Return milliseconds for each size of a layer."""
-    text = []
+    found = []
     for swept, names in _by_swept(figure.curves).items():
         columns = {figure.label(name): scaled(rows.spread(name, "median_s"), 1e3) for name in names}
-        text.append(f"Milliseconds against {AXES[swept]}:\n\n" + sweep_table(AXES[swept][-1], columns))
-    return "\n".join(text)
+        title = f"Time of a layer against {AXES[swept]}"
+        found.append(sweep_table(swept, title, AXES[swept][-1], columns, unit="ms"))
+    return found
 
 
 def _by_swept(curves: Curves) -> dict[str, list[str]]:

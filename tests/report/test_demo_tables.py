@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from airmoe.report import DemoResults, analog_table, equal_f1_text, methods_table
-from airmoe.report.tables import analog_html, methods_html
+from airmoe.report.demo_tables import analog_html, methods_html
 from tests.report.conftest import edited
 
 

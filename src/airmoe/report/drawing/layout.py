@@ -1,0 +1,108 @@
+"""A whole figure: its panels, and room for every text."""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import RendererAgg
+from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
+
+from .axes import draw_grid, draw_network, draw_panel
+from .parts import LIGHT, Drawing, Grid, Network, Panel, Theme
+
+EDGE_PX = 6
+
+
+def draw(drawing: Drawing, theme: Theme = LIGHT) -> Figure:
+    """Return a figure in which every text has its place, to be saved within ``rc_context(style(theme))``."""
+    columns = drawing.columns or len(drawing.panels)
+    rows = -(-len(drawing.panels) // columns)
+    figure = Figure(figsize=(drawing.width_in, drawing.panel_height * rows), dpi=200)
+    figure.set_layout_engine("constrained")
+    figure.patch.set_alpha(0.0)
+    handles: dict[str, Line2D] = {}
+    titles: list[Text] = []
+    every_axes: list[Axes] = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes in every_axes[len(drawing.panels) :]:
+        axes.set_visible(False)
+    for axes, panel in zip(every_axes, drawing.panels, strict=False):
+        axes.patch.set_alpha(0.0)
+        titles.append(axes.set_title(panel.title))
+        match panel:
+            case Panel():
+                handles |= draw_panel(axes, panel, theme)
+            case Grid():
+                draw_grid(axes, panel, theme)
+            case Network():
+                draw_network(axes, panel, theme)
+    _fit(figure, list(zip(every_axes, titles, strict=False)), handles)
+    return figure
+
+
+def measure(figure: Figure) -> RendererAgg:
+    """Return what measures the texts of a figure."""
+    return RendererAgg(1, 1, figure.dpi)  # type: ignore[no-untyped-call]
+
+
+def _fit(figure: Figure, titled: Sequence[tuple[Axes, Text]], handles: Mapping[str, Line2D]) -> None:
+    """Give every text its room: as many columns of the legend as fit, broken titles, turned ticks."""
+    legend = _legend(figure, handles) if handles else None
+    if legend is not None:
+        height_in = legend.get_window_extent(measure(figure)).height / figure.dpi
+        figure.set_figheight(figure.get_figheight() + height_in)
+    for _ in range(2):  # what is broken or turned takes room from the axes
+        figure.draw_without_rendering()
+        for axes, title in titled:
+            _break_texts(figure, axes, title)
+            _turn_ticks(figure, axes)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+
+
+def _legend(figure: Figure, handles: Mapping[str, Line2D]) -> Legend:
+    room = figure.bbox.width - 2 * EDGE_PX
+    for columns in range(min(len(handles), 5), 0, -1):
+        legend = figure.legend(
+            list(handles.values()), list(handles), loc="outside lower center", ncols=columns
+        )
+        if columns == 1 or legend.get_window_extent(measure(figure)).width <= room:
+            break
+        legend.remove()
+    return legend
+
+
+def _break_texts(figure: Figure, axes: Axes, title: Text) -> None:
+    """Break titles and labels into lines that are no longer than the axes."""
+    box = axes.get_window_extent(measure(figure))
+    for text, room in ((title, box.width), (axes.xaxis.label, box.width), (axes.yaxis.label, box.height)):
+        words, lines = text.get_text().split(), list[str]()
+        for word in words:
+            longer = " ".join([*lines[-1:], word])
+            text.set_text(longer)
+            extent = text.get_window_extent(measure(figure))
+            if lines and max(extent.width, extent.height) <= room:
+                lines[-1] = longer
+            else:
+                lines.append(word)
+        text.set_text("\n".join(lines))
+
+
+def _turn_ticks(figure: Figure, axes: Axes) -> None:
+    """Turn the labels along x if they would touch each other."""
+    for degrees in (45, 90):
+        boxes = [
+            text.get_window_extent(measure(figure))
+            for text in axes.get_xticklabels()
+            if text.get_text() and text.get_visible()
+        ]
+        boxes.sort(key=lambda box: box.x0)
+        if all(left.x1 + 0.25 * left.height < right.x0 for left, right in pairwise(boxes)):
+            return
+        axes.tick_params(axis="x", rotation=degrees)
+        if degrees == 45:
+            spacing = boxes[1].x0 - boxes[0].x0
+            if spacing > 1.6 * boxes[0].height:
+                return

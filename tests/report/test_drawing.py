@@ -1,0 +1,201 @@
+"""Drawings: equal numbers give equal bytes, a script redraws them, nothing is left out silently."""
+
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from airmoe.report.drawing import (
+    DARK,
+    FORMATS,
+    INK,
+    LIGHT,
+    Drawing,
+    Grid,
+    Line,
+    Network,
+    Panel,
+    drawn,
+    points_csv,
+    with_points,
+)
+from airmoe.report.writing import write_figures
+from tests.report.legibility import faults
+
+
+def panel(curve: Line, **options: object) -> Panel:
+    return Panel("title of it", "x of it", "y of it", [curve], **options)  # type: ignore[arg-type]
+
+
+def svg(*panels: Panel | Grid | Network, columns: int = 0) -> str:
+    return drawn(Drawing(panels, columns), ["svg"])["svg"].decode()
+
+
+def paths(text: str) -> int:
+    return text.count("<path") + text.count("<use")
+
+
+LINE = Line("JESA", [1.0, 2.0, 4.0], [3.0, 2.0, 1.0], [0.1, 0.2, 0.1])
+NAMES = ["aeroplane", "lorry & trailer", "50 % cat_dog", "deer"]
+DRAWINGS = {
+    "curves": Drawing(
+        [panel(LINE, x_log=True, marks=[[2.0, "killed"]]), panel(Line("a_b", [1.0], [2.0], [0.5], [0.1]))]
+    ),
+    "grid": Drawing(
+        [
+            Grid(
+                "",
+                "answered",
+                "true",
+                "%",
+                NAMES,
+                [Line(name, range(4), [50.0, 0.0, 30.0, 20.0]) for name in NAMES],
+            )
+        ]
+    ),
+    "network": Drawing(
+        [
+            Network(
+                "",
+                "SNR, dB",
+                [
+                    Line(name, [other for other in range(4) if other != node], [1.0, -20.0, 9.0 + node])
+                    for node, name in enumerate(NAMES)
+                ],
+            )
+        ]
+    ),
+}
+every_drawing = pytest.mark.parametrize("name", DRAWINGS)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The figures of a run."""
+    run = tmp_path_factory.mktemp("run")
+    write_figures(DRAWINGS, run)
+    return run / "figures"
+
+
+REDRAW = """
+import runpy, sys
+sys.modules["airmoe"] = None  # it cannot be imported
+sys.argv[:] = [sys.argv[1], "svg", "pdf", "pgf"]
+sys.path.insert(0, ".")
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@every_drawing
+def test_the_script_beside_a_figure_redraws_it_to_the_byte_without_airmoe(folder: Path, name: str) -> None:
+    files = [folder / f"{name}.{format_}" for format_ in FORMATS]
+    before = [path.read_bytes() for path in files]
+    for path in files:
+        path.unlink()
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", REDRAW, f"{name}.py"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert [path.read_bytes() for path in files] == before
+
+
+@every_drawing
+def test_a_script_draws_what_the_csv_says(folder: Path, name: str) -> None:
+    text = (folder / f"{name}.csv").read_text(encoding="utf-8")
+    assert with_points(DRAWINGS[name], text) == with_points(DRAWINGS[name], points_csv(DRAWINGS[name]))
+    head, first, *rest = text.splitlines()
+    panel, curve, label, x, _, *spread = first.split(",")
+    other = "\n".join([head, ",".join([panel, curve, label, x, "7.5", *spread]), *rest])
+    assert drawn(with_points(DRAWINGS[name], other), ["svg"]) != drawn(DRAWINGS[name], ["svg"])
+
+
+@every_drawing
+def test_every_text_has_its_place(name: str) -> None:
+    assert faults(DRAWINGS[name]) == []
+
+
+@every_drawing
+def test_a_figure_is_as_wide_as_a_column_of_a_page(folder: Path, name: str) -> None:
+    width = {"curves": 7.16}.get(name, 3.5)
+    root = ET.parse(folder / f"{name}.svg").getroot()
+    assert float(root.attrib["width"].removesuffix("pt")) == pytest.approx(72 * width, abs=0.1)
+    box = re.search(rb"/MediaBox \[ 0 0 ([\d.]+) ", (folder / f"{name}.pdf").read_bytes())
+    assert box is not None
+    assert float(box[1]) == pytest.approx(72 * width, abs=0.1)
+    assert rf"{{\pgfqpoint{{{width:f}in}}" in (folder / f"{name}.pgf").read_text(encoding="utf-8")
+
+
+@every_drawing
+def test_no_file_says_when_or_where_it_was_made(folder: Path, name: str) -> None:
+    for path in folder.glob(f"{name}.*"):
+        content = path.read_bytes()
+        for word in (b"CreationDate", b"dc:date", b"/home", b"/tmp", b".ttf", b"site-packages"):
+            assert word not in content, path
+
+
+@every_drawing
+def test_texts_in_pgf_are_escaped_and_its_braces_are_even(folder: Path, name: str) -> None:
+    text = re.sub(r"^%.*\n", "", (folder / f"{name}.pgf").read_text(encoding="utf-8"))
+    bare = re.sub(r"\\[\\{}$&#_%^]", "", text)
+    assert bare.count("{") == bare.count("}")
+    for shown in re.findall(r"selectfont.*?\\def%\{\\%\}(.*)\}\}$", text, re.MULTILINE):
+        if "$" not in shown:
+            assert not re.search(r"(?<!\\)[&#_%]", shown), shown
+
+
+def test_fonts_are_of_eight_points(folder: Path) -> None:
+    sizes = set(re.findall(r"font-size: (\d+)px", (folder / "curves.svg").read_text(encoding="utf-8")))
+    assert sizes == {"8"}
+
+
+def test_on_dark_paper_ink_is_light() -> None:
+    light, dark = (drawn(DRAWINGS["curves"], ["svg"], theme)["svg"].decode() for theme in (LIGHT, DARK))
+    assert light.count(INK) == dark.count(DARK.ink) > 0
+    assert INK not in dark
+
+
+@pytest.mark.parametrize("logarithmic", [False, True])
+def test_panels_are_valid_svg_that_names_what_it_shows(logarithmic: bool) -> None:
+    words = " ".join(ET.fromstring(svg(*[panel(LINE, x_log=logarithmic, y_log=logarithmic)] * 2)).itertext())
+    assert words.count("title of it") == words.count("x of it") == words.count("y of it") == 2
+    assert words.count("JESA") == 1  # one legend for both
+
+
+def test_the_same_curves_give_the_same_bytes_and_others_do_not() -> None:
+    assert svg(panel(LINE)) == svg(panel(LINE))
+    other = Line("JESA", LINE.x, [3.0, 2.0, 1.01], LINE.y_spread)
+    assert svg(panel(LINE)) != svg(panel(other))
+
+
+def test_spread_is_drawn() -> None:
+    without = Line("JESA", LINE.x, LINE.y)
+    sideways = Line("JESA", LINE.x, LINE.y, LINE.y_spread, [0.1, 0.1, 0.1])
+    drawn = [svg(panel(curve)) for curve in (without, LINE, sideways)]
+    assert ["FillBetweenPolyCollection" in svg for svg in drawn] == [False, True, False]  # a band
+    assert ["LineCollection" in svg for svg in drawn] == [False, False, True]  # error bars
+
+
+def test_a_value_of_zero_stands_on_the_floor_of_a_logarithmic_axis() -> None:
+    gap = Line("gap", [1.0, 2.0, 4.0], [1.0, 0.1, 0.0])
+    floor = svg(panel(gap, y_log=True, y_floor=1e-3))
+    assert paths(floor) > paths(svg(panel(gap, y_log=True)))
+    lower = Line("gap", [1.0, 2.0, 4.0], [1.0, 0.1, 1e-5])
+    assert floor == svg(panel(lower, y_log=True, y_floor=1e-3))
+
+
+def test_what_is_not_finite_is_left_out() -> None:
+    gaps = Line("gap", [1.0, 2.0, 4.0], [1.0, np.inf, 0.5])
+    assert svg(panel(gaps)) == svg(panel(Line("gap", [1.0, 4.0], [1.0, 0.5])))
+
+
+def test_panels_that_do_not_fill_their_grid_can_be_drawn() -> None:
+    root = ET.fromstring(svg(*[panel(LINE)] * 3, columns=2))
+    assert " ".join(root.itertext()).count("title of it") == 3
