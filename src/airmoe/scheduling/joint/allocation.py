@@ -11,6 +11,12 @@ from numpy.typing import ArrayLike, NDArray
 from airmoe.checks import real_array, refuse_shape, refuse_where
 from airmoe.links import Links
 
+RESOLVED = 1e-6
+"""Costs this much smaller than the largest detour are not resolved in one assignment."""
+
+OUTAGE = 1e6
+"""A price this many times the median link's best is an outage, not a price."""
+
 
 def allocate_subcarriers(links: Links, load_NN: ArrayLike | None = None) -> NDArray[np.int64]:
     """Give every directed link a subcarrier of its own, for the least energy.
@@ -58,22 +64,67 @@ def assign_subcarriers(price_LM: NDArray[np.float64], load_L: NDArray[np.float64
         price_LM: >= 0, inf where a link cannot use a subcarrier.
         load_L: finite, >= 0.
     """
-    from scipy.optimize import linear_sum_assignment
-
     links, subcarriers = price_LM.shape
     usable_LM = np.isfinite(price_LM)
+    all_usable = bool(usable_LM.all())
+    if not all_usable:
+        price_LM = np.where(usable_LM, price_LM, 0.0)
     cost_LM = price_LM * load_L[:, np.newaxis]
-    if not usable_LM.all():
-        cost_LM[~usable_LM] = 0.0
+    if not all_usable:
         # One such entry costs more than any assignment without; it is finite, so an assignment always exists.
         cost_LM[~usable_LM] = 2 * cost_LM.max(axis=1, initial=0.0).sum() + np.finfo(float).tiny
     if subcarriers < links:
-        worst = price_LM[usable_LM].max(initial=0.0)
-        without_LM = np.repeat(load_L[:, np.newaxis] * worst, links - subcarriers, axis=1)
-        cost_LM = np.hstack([cost_LM, without_LM])
-    row, column = linear_sum_assignment(cost_LM)
-    column_L = np.full(links, -1, dtype=np.int64)
-    served = column < subcarriers
-    served[served] = usable_LM[row[served], column[served]]
-    column_L[row[served]] = column[served]
+        without_L = load_L * _price_without(price_LM, usable_LM)
+        cost_LM = np.hstack([cost_LM, np.repeat(without_L[:, np.newaxis], links - subcarriers, axis=1)])
+    column_L = _cheapest_columns(cost_LM)
+    if all_usable and subcarriers >= links:
+        return column_L
+    column_L[column_L >= subcarriers] = -1
+    served = np.flatnonzero(column_L >= 0)
+    column_L[served[~usable_LM[served, column_L[served]]]] = -1
     return column_L
+
+
+def _price_without(price_LM: NDArray[np.float64], usable_LM: NDArray[np.bool_]) -> float:
+    """Return the price at which a link without subcarrier counts: the worst one, unless it is an outage."""
+    if not usable_LM.any():
+        return 0.0
+    best_L = np.where(usable_LM, price_LM, np.inf).min(axis=1)
+    return float(min(price_LM.max(), OUTAGE * np.median(best_L[np.isfinite(best_L)])))
+
+
+def _cheapest_columns(cost_LM: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return a column of its own for each row, at the least sum of costs; costs are finite.
+
+    A sum with a dear link in it loses what cheap ones cost to rounding. So where what links pay lies far
+    apart, the dear ones keep their columns, and the others are assigned again among the rest.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    row_L, column_L = linear_sum_assignment(cost_LM)
+    if not _far_apart(cost_LM[row_L, column_L]):
+        return np.asarray(column_L, dtype=np.int64)
+    # Only differences within a row matter. Without the row's least cost, less is lost.
+    detour_LM = cost_LM - cost_LM.min(axis=1, keepdims=True)
+    column_L = np.asarray(linear_sum_assignment(detour_LM)[1], dtype=np.int64)
+    free_M = np.ones(cost_LM.shape[1], dtype=np.bool_)
+    while row_L.size:
+        paid_L = detour_LM[row_L, column_L[row_L]]
+        cost_L = cost_LM[row_L, column_L[row_L]]
+        dear_L = paid_L >= paid_L.max() * RESOLVED
+        if not ((cost_L > 0) & (cost_L < paid_L.max() * RESOLVED)).any():
+            break
+        free_M[column_L[row_L[dear_L]]] = False
+        row_L, free = row_L[~dear_L], np.flatnonzero(free_M)
+        column_L[row_L] = free[linear_sum_assignment(detour_LM[np.ix_(row_L, free)])[1]]
+    return column_L
+
+
+def _far_apart(cost_L: NDArray[np.float64]) -> bool:
+    """Return whether some of these costs, 0 aside, are lost beside the largest."""
+    if not cost_L.size:
+        return False
+    least = cost_L.min()
+    if least == 0:
+        least = cost_L[cost_L > 0].min(initial=np.inf)
+    return bool(least < cost_L.max() * RESOLVED)

@@ -58,8 +58,7 @@ class TightBound:
         self._best_L = np.where(np.isfinite(layer.best_price_L), layer.best_price_L, 0.0)
         self._detour_LM = np.where(usable_LM, layer.price_LM - self._best_L[:, np.newaxis], np.inf)
         self._low_L = np.zeros(len(column_L))
-        every_P = np.nonzero(layer.reachable_TE)
-        self._high_L = layer.bits_L(*every_P)
+        self._high_L = layer.load_L(layer.reachable_TE)
 
     def tighten(self) -> float:
         """Return the bound in J; it is never above the energy of the schedule at hand."""

@@ -11,9 +11,6 @@ from airmoe.scheduling.joint.allocation import assign_subcarriers
 from airmoe.scheduling.joint.layer import Floats, Indices, Layer
 from airmoe.scheduling.selection.select import Selection, cheapest_sets
 
-IDLE_LOAD = 1e-9
-"""The load of a link without items in the assignment, in items; so an expert that was dropped can return."""
-
 FALLS = 1e-12
 """The smallest relative decrease that counts as a fall of the energy."""
 
@@ -46,27 +43,63 @@ def rank_of(selection: Selection) -> tuple[int, float]:
     return int((~selection.feasible).sum()), float(energy_j.sum())
 
 
-def descend(layer: Layer, load_L: Floats) -> Schedule:
-    """Assign for these loads, select experts, assign for those, and so on while the energy falls."""
-    best: Schedule | None = None
-    falling_j: list[float] = []
+def descend(layer: Layer, load_L: Floats, best: Schedule | None = None) -> Schedule:
+    """Assign for these loads, select experts, assign for those, and so on while the energy falls.
+
+    Args:
+        layer: the layer.
+        load_L: bits on each link.
+        best: the schedule to improve on, whose loads these are.
+    """
     while True:
         column_L = _assign(layer, load_L)
         if best is not None and (column_L == best.column_L).all():
             return best
-        selection = layer.select(price_of(layer, column_L, np.full(column_L.size, np.inf)))
-        rank = rank_of(selection)
-        if best is not None and not _better(rank, best.rank):
+        found = schedule_of(layer, column_L, best)
+        if best is not None and not _better(found.rank, best.rank):
             return best
-        falling_j.append(rank[1])
-        best = Schedule(column_L, selection, tuple(falling_j))
-        if (column_L >= 0).all():
-            load_L = layer.load_L(selection.mask)
-        else:  # a link that was left out might be better than one that was not
-            load_L = fitting_load(layer, price_of(layer, column_L, layer.best_price_L))
+        best = found
+        load_L = load_of(layer, best)
 
 
-def price_of(layer: Layer, column_L: Indices, without_L: Floats) -> Floats:
+def schedule_of(layer: Layer, column_L: Indices, after: Schedule | None = None) -> Schedule:
+    """Return the cheapest selection under an allocation, as the round that follows another."""
+    selection = layer.select(price_of(layer, column_L, np.inf))
+    falling_j = () if after is None else after.falling_j
+    return Schedule(column_L, selection, (*falling_j, rank_of(selection)[1]))
+
+
+def load_of(layer: Layer, schedule: Schedule) -> Floats:
+    """Return the loads that the next assignment should serve, in bits."""
+    if (schedule.column_L >= 0).all():
+        return layer.load_L(schedule.selection.mask)
+    # A link that was left out might be better than one that was not.
+    return fitting_load(layer, price_of(layer, schedule.column_L, layer.best_price_L))
+
+
+def standing(layer: Layer) -> Indices:
+    """Return the subcarriers of the scheduled links in the assignment of all links for equal loads."""
+    every_NN = ~np.eye(layer.nodes, dtype=np.bool_)
+    price_LM = layer.price_LM if (layer.link_NN == every_NN).all() else layer.price_NNM[every_NN]
+    column_NN = np.empty(every_NN.shape, dtype=np.int64)
+    column_NN[every_NN] = assign_subcarriers(price_LM, np.ones(len(price_LM)))
+    return np.asarray(column_NN[layer.link_NN])
+
+
+def greedy(layer: Layer, load_L: Floats) -> Indices:
+    """Return the subcarriers where each link takes its best of those left, the dearest link first."""
+    links, subcarriers = layer.price_LM.shape
+    price_LM, column_L = layer.price_LM.copy(), np.full(links, -1, dtype=np.int64)
+    best_price_L = np.where(np.isfinite(layer.best_price_L), layer.best_price_L, 0.0)
+    for link in np.argsort(-load_L * best_price_L, kind="stable")[:subcarriers]:
+        column = int(price_LM[link].argmin())
+        if price_LM[link, column] < np.inf:
+            column_L[link] = column
+            price_LM[:, column] = np.inf
+    return column_L
+
+
+def price_of(layer: Layer, column_L: Indices, without_L: Floats | float) -> Floats:
     """Return the links' J per bit under an allocation; `without_L` where a link has no subcarrier."""
     price_L = np.take_along_axis(layer.price_LM, np.maximum(column_L, 0)[:, np.newaxis], axis=1)[:, 0]
     return np.where(column_L >= 0, price_L, without_L)
@@ -77,14 +110,25 @@ def _better(rank: tuple[int, float], than: tuple[int, float]) -> bool:
 
 
 def _assign(layer: Layer, load_L: Floats) -> Indices:
-    """Assign a subcarrier to every link, or to as many links as there are subcarriers."""
+    """Assign a subcarrier to every link, or to as many links as there are subcarriers.
+
+    Idle links share what the used ones leave, so that an expert that was dropped can return. They are
+    assigned after them: no weight is small enough where prices lie many orders of magnitude apart.
+    """
     links, subcarriers = layer.price_LM.shape
-    weight_L = np.maximum(load_L, IDLE_LOAD * layer.bits_T.mean()) if links else load_L
-    if links <= subcarriers:
-        return assign_subcarriers(layer.price_LM, weight_L)
-    first_L = np.lexsort((layer.best_price_L, load_L == 0))[:subcarriers]  # active ones, then the cheapest
+    used_L = load_L > 0
+    if used_L.all():
+        return assign_subcarriers(layer.price_LM, load_L)
     column_L = np.full(links, -1, dtype=np.int64)
-    column_L[first_L] = assign_subcarriers(layer.price_LM[first_L], weight_L[first_L])
+    used = np.flatnonzero(used_L)
+    column_L[used] = assign_subcarriers(layer.price_LM[used], load_L[used])
+    left = np.setdiff1d(np.arange(subcarriers), column_L[used])
+    idle = np.flatnonzero(~used_L)
+    if idle.size > left.size:
+        idle = idle[np.argsort(layer.best_price_L[idle], kind="stable")[: left.size]]
+    if idle.size:
+        among = assign_subcarriers(layer.price_LM[np.ix_(idle, left)], np.ones(idle.size))
+        column_L[idle] = np.where(among >= 0, left[among], -1)
     return column_L
 
 

@@ -56,7 +56,9 @@ class Layer:
     def link_NN(self) -> NDArray[np.bool_]:
         """True for the links that may be scheduled."""
         link_NN = np.zeros((self.nodes, self.nodes), dtype=np.bool_)
-        source_X = np.unique(self.source_T) if len(self.node_XE) == 1 else self.source_T
+        source_X = self.source_T
+        if len(self.node_XE) == 1:
+            source_X = np.flatnonzero(np.bincount(self.source_T, minlength=self.nodes))
         link_NN[source_X[:, np.newaxis], self.node_XE] = True
         np.fill_diagonal(link_NN, False)
         return link_NN | link_NN.T if self.charge_return else link_NN
@@ -83,10 +85,14 @@ class Layer:
         price_NN[self.link_NN] = price_L
         if self.charge_return:
             price_NN = price_NN + price_NN.T
-        energy_TE = price_NN[self.source_T[:, np.newaxis], self.node_XE]
+        if len(self.node_XE) == 1:
+            energy_TE = price_NN[:, self.node_XE[0]].take(self.source_T, axis=0)
+        else:
+            energy_TE = price_NN[self.source_T[:, np.newaxis], self.node_XE]
         energy_TE *= self.bits_T[:, np.newaxis]
         energy_TE += self.compute_j_E
-        energy_TE[~self.reachable_TE] = np.inf
+        if not self._all_reachable:
+            energy_TE[~self.reachable_TE] = np.inf
         return energy_TE
 
     def select(self, price_L: Floats) -> Selection:
@@ -101,16 +107,24 @@ class Layer:
 
     def load_L(self, mask_TE: NDArray[np.bool_]) -> Floats:
         """Return the bits that each scheduled link carries under a selection."""
-        item_P, expert_P = np.nonzero(mask_TE)
-        return self.bits_L(item_P, expert_P)
-
-    def bits_L(self, item_P: Indices, expert_P: Indices) -> Floats:
-        """Return the bits that these pairs put on each scheduled link."""
-        return self.sum_L(item_P, expert_P, self.bits_T[item_P])
+        place_P = np.flatnonzero(mask_TE)
+        bits_P = self.bits_T.take(place_P // mask_TE.shape[1])
+        return self._sum_by_link(self._link_TE.take(place_P), bits_P)
 
     def sum_L(self, item_P: Indices, expert_P: Indices, value_P: Floats) -> Floats:
         """Return for each scheduled link the sum of the values of the pairs that use it."""
-        link_P = self.source_T[item_P] * self.nodes + self.node_P(item_P, expert_P)
+        return self._sum_by_link(self._link_TE[item_P, expert_P], value_P)
+
+    @cached_property
+    def _all_reachable(self) -> bool:
+        return bool(self.reachable_TE.all())
+
+    @cached_property
+    def _link_TE(self) -> Indices:
+        """The number i N + j of the directed link from each item's node to each expert's."""
+        return self.source_T[:, np.newaxis] * self.nodes + self.node_XE
+
+    def _sum_by_link(self, link_P: Indices, value_P: Floats) -> Floats:
         value_NN = np.bincount(link_P, weights=value_P, minlength=self.nodes**2)
         value_NN = value_NN.reshape(self.nodes, self.nodes)
         if self.charge_return:

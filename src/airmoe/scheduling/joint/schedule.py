@@ -17,7 +17,16 @@ from airmoe.links import Links, Ofdma
 from airmoe.randomness import stream
 from airmoe.scheduling.cost import MOST_J
 from airmoe.scheduling.joint.bounds import TightBound
-from airmoe.scheduling.joint.descent import Schedule, descend, fitting_load, rank_of
+from airmoe.scheduling.joint.descent import (
+    Schedule,
+    descend,
+    fitting_load,
+    greedy,
+    load_of,
+    rank_of,
+    schedule_of,
+    standing,
+)
 from airmoe.scheduling.joint.layer import Floats, Layer
 from airmoe.scheduling.policy import check_scores
 from airmoe.scheduling.selection.hard_items import EXACT
@@ -25,6 +34,9 @@ from airmoe.scheduling.selection.select import Selection
 
 Bound = Literal["none", "fast", "tight"]
 MOST_J_PER_BIT = 1e200
+
+WORTH_A_DESCENT = 0.03
+"""The relative saving that the bound must leave possible before a further start is tried."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,6 +185,14 @@ class _Descents:
         if self._scarce:
             load_L = fitting_load(layer, layer.best_price_L)
         self.best = descend(layer, load_L)
+        if not self.proven:
+            start = schedule_of(layer, standing(layer))
+            self._keep(start)
+            if self._room > WORTH_A_DESCENT:
+                self._keep(descend(layer, load_of(layer, start), start))
+        if self._room > WORTH_A_DESCENT:
+            start = schedule_of(layer, greedy(layer, load_L))
+            self._keep(descend(layer, load_of(layer, start), start))
         self._tightened: Schedule | None = None
         self.tighten()
 
@@ -192,7 +212,17 @@ class _Descents:
             load_L = layer.load_L(self.best.selection.mask)
             extra_L = load_L.mean() * noise.exponential(0.3, load_L.size)
             load_L = load_L * noise.lognormal(0.0, 0.7, load_L.size) + extra_L
-        other = descend(layer, load_L)
+        self._keep(descend(layer, load_L))
+
+    @property
+    def _room(self) -> float:
+        """How much dearer than the bound the best schedule is, relative to the bound."""
+        missed, energy_j = self.best.rank
+        if missed > self.missed:
+            return np.inf
+        return energy_j / self.bound_j - 1 if self.bound_j > 0 else np.inf * (energy_j > 0)
+
+    def _keep(self, other: Schedule) -> None:
         if other.rank < self.best.rank:
             self.best = other
 

@@ -134,14 +134,20 @@ def cheapest_sets(
         )
 
     _search()  # compiled once, not by each thread
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if items * experts < PARALLEL_ENTRIES or cores == 1:
-        solve(slice(None))
+    if items * experts < PARALLEL_ENTRIES or (cores := _cores()) == 1:
+        need_T = threshold_T - SCORE_TOLERANCE
+        _solve_rows(
+            kernel_input(scores_TE), kernel_input(energy_TE), need_T, max_experts, node_budget, selection
+        )
     else:
         step = -(-items // (8 * cores))  # some parts are harder than others
         with ThreadPoolExecutor(cores) as pool:
             list(pool.map(solve, (slice(first, first + step) for first in range(0, items, step))))
     return selection
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def kernel_input(array_TE: NDArray[np.float64]) -> NDArray[np.float64]:
