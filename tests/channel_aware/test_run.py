@@ -132,7 +132,7 @@ def test_the_exported_weights_are_the_trained_ones(run: Path, few_digits: ImageS
     assert {name: tensor.shape for name, tensor in gate.items()} == {
         name: tensor.shape for name, tensor in untrained.items()
     }
-    assert not torch.equal(gate["link_worth.2.weight"], untrained["link_worth.2.weight"])
+    assert not torch.equal(gate["link_worth.weight_S"], untrained["link_worth.weight_S"])
 
 
 def test_progress_can_be_looked_at_with_tensorboard(run: Path) -> None:

@@ -407,6 +407,23 @@ def test_a_replica_stands_in_where_an_item_s_own_node_fails() -> None:
     assert not dispatched.degraded_T.any()
 
 
+def test_a_link_that_fails_one_source_is_still_tried_by_another() -> None:
+    class Fading(Multiplying):
+        """Loses what source 4 sends to node 0 and source 5 to node 1."""
+
+        def carry(self, transfer: Transfer[Any]) -> Any:
+            source_P = transfer.slot.source_T[transfer.item_P]
+            faded_P = (source_P == 4) & (transfer.node_P == 0) | (source_P == 5) & (transfer.node_P == 1)
+            return super().carry(transfer.of_pairs(~faded_P))
+
+    scores_TE = np.array([[0.6, 0.3, 0.1, 0.0], [0.3, 0.6, 0.1, 0.0], [0.5, 0.3, 0.2, 0.0]])
+    slot = Slot(np.array([4, 5, 4]), np.arange(4))
+    done = dispatch(np.ones((3, 1)), scores_TE, TopK(1), Fading(), slot)
+    assert done.requested_TE[:, :2].all()
+    assert done.arrived_TE.argmax(axis=1).tolist() == [1, 0, 1]
+    assert done.arrived_TE.sum() == 3
+
+
 @pytest.mark.parametrize("policy", [TopK(1), All(), Des(0.5, 2), RandomK(1)])
 def test_a_carrier_that_never_delivers_ends_without_a_deadline(policy: Policy) -> None:
     class Silent(Multiplying):

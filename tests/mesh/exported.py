@@ -60,11 +60,8 @@ def channel_aware(gate: "LinearGate", per_10_db: float = 4.0) -> "BiasGate":
     from airmoe.nn import BiasGate
 
     aware = BiasGate(gate)
-    first, _, last = aware.link_worth
-    with torch.no_grad():
-        for weights in aware.link_worth.parameters():
-            weights.zero_()
-        first.weight[0], first.bias[0], last.weight[0, 0] = 1.0, 2.0, per_10_db  # codes are -2 to 2
+    with torch.no_grad():  # a step is 2.5 dB, and the softplus of so large a weight is the weight
+        aware.link_worth.weight_S.fill_(per_10_db / 4)
     return aware.eval()
 
 

@@ -70,6 +70,24 @@ def test_gate_and_policy_see_the_links_as_observed(client: MeshClient, images: N
     assert counts(answer.dispatched.arrived_TE)[0] == len(images)
 
 
+def test_what_is_sent_faster_than_an_ideal_link_carries_is_lost_paid_and_sent_to_another(
+    server_run: ServerRun, expert_nodes: list[NodeProcess], images: NDArray[np.uint8]
+) -> None:
+    truth, seen = links_at(10.0, 20.0, 20.0, 20.0), links_at(30.0, 20.0, 10.0, 10.0)
+    links, address = truth.with_observed(seen), expert_nodes[0].address
+    with MeshClient(server_run.server, [address], links=links, policy=BestLink(1)) as other:
+        other.wait_for_nodes(EXPERTS)
+        for _ in range(2):
+            done = answer_to(other, images).dispatched
+            assert counts(done.requested_TE) == [len(images), len(images), 0, 0]
+            assert counts(done.arrived_TE) == [0, len(images), 0, 0]
+            assert done.degraded_T.all()
+            per_bit_j_E = seen.energy_per_bit_j(allocate_subcarriers(seen))[SERVER_NODE, :EXPERTS]
+            np.testing.assert_allclose(done.energy_j_T, PAYLOAD_BITS * per_bit_j_E[:2].sum(), rtol=1e-12)
+        done = answer_to(other, images, links=seen).dispatched
+        assert counts(done.arrived_TE)[0] == len(images), "the node was there all the time"
+
+
 @pytest.mark.parametrize("best", range(EXPERTS))
 def test_the_policy_follows(client: MeshClient, images: NDArray[np.uint8], best: int) -> None:
     links = links_at(*[GOOD_DB if expert == best else 0.0 for expert in range(EXPERTS)])

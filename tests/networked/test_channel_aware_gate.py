@@ -117,7 +117,7 @@ def test_a_channel_aware_gate_comes_near_the_optimum_and_a_naive_one_near_what_i
 
 def test_a_better_link_is_worth_more_as_far_as_links_matter(aware: BiasGate) -> None:
     with torch.no_grad():
-        worth = aware.link_worth((torch.tensor([[-10.0], [-5.0], [0.0], [5.0]]) - 10) / 10).flatten().tolist()
+        worth = aware.link_worth((torch.tensor([-10.0, -5.0, 0.0, 5.0]) - 10) / 10).tolist()
     assert worth == sorted(worth)
     assert worth[-1] > worth[0] + 1
 
@@ -170,7 +170,7 @@ def test_a_whole_run_exchanges_the_gate_and_every_answer_at_seven_levels(
 ) -> None:
     config = tiny_config(data={"clients": 3}, gate={"rounds": 3, "query_k": 3, "channel_aware": True})
     trained = train_stages(config, split_among_clients(config, few_digits))
-    link_worth = 16 + 16 + 16 + 1
+    link_worth = 16
     rounds = 2 * 3 * 3 * (400 * 3 + 3 + link_worth) * 4
     pairs = 200 * 2 * 7 * (400 + 10) * 4  # query_k = 3: all are asked in the first round
     assert sum(int(row["bytes"]) for row in trained.rows if row["stage"] == "gate") == rounds + pairs

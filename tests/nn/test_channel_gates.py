@@ -4,6 +4,8 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -20,7 +22,7 @@ from airmoe.nn import (
     NoisyTopK,
     topk_mask,
 )
-from airmoe.nn.channel_gates import snr_code
+from airmoe.nn.channel_gates import LinkWorth, snr_code
 
 FEATURES, EXPERTS = 6, 4
 INF = math.inf
@@ -99,10 +101,18 @@ def test_an_snr_of_other_items_or_experts_is_refused(name: str, shape: tuple[int
 
 @pytest.mark.parametrize("name", GATES)
 def test_a_new_gate_finds_every_expert_equally_likely(name: str) -> None:
-    answer = GATES[name]()(pooled(), snr_db())
-    assert not answer.logits_TE.any()
+    gate = GATES[name]()
+    answer = gate(pooled(), torch.full((5, EXPERTS), 3.0))
+    assert (answer.logits_TE == answer.logits_TE[:, :1]).all()
     torch.testing.assert_close(answer.scores_TE, torch.full((5, EXPERTS), 1 / EXPERTS))
     assert answer.load_TE is None
+
+
+@pytest.mark.parametrize("name", SEEING)
+def test_a_new_gate_likes_links_alike_or_a_better_one_a_little_more(name: str) -> None:
+    logits_TE = GATES[name]()(pooled(), snr_db()).logits_TE
+    per_db = 0.0 if name == "concat" else math.log(2) / 10 / 2.5
+    torch.testing.assert_close(logits_TE.diff(dim=1), per_db * snr_db().diff(dim=1))
 
 
 @pytest.mark.parametrize("name", GATES)
@@ -137,8 +147,55 @@ def test_the_bias_gate_adds_the_worth_of_each_link_alone() -> None:
     after_TE[:, 2] = 3.0
     moved_TE = gate(pooled(), after_TE).logits_TE - gate(pooled(), before_TE).logits_TE
     assert not moved_TE[:, [0, 1, 3]].any()
-    worth = lambda snr_db_T: gate.link_worth((snr_db_T.unsqueeze(1) - 10) / 10).squeeze(1)  # noqa: E731
+    worth = lambda snr_db_T: gate.link_worth((snr_db_T - 10) / 10)  # noqa: E731
     torch.testing.assert_close(moved_TE[:, 2], worth(after_TE[:, 2]) - worth(before_TE[:, 2]))
+
+
+def test_the_worth_of_a_link_is_the_sum_of_the_steps_below_it() -> None:
+    worth = LinkWorth()
+    with torch.no_grad():
+        worth.weight_S.copy_(torch.linspace(-1, 2, 16))
+    rise_S = (1 + (10 * worth.weight_S).exp()).log() / 10
+    ends = (torch.arange(-10.0, 30.1, 2.5) - 10) / 10
+    expected = torch.cat([torch.zeros(1), rise_S.cumsum(0)])
+    torch.testing.assert_close(worth(ends), expected)
+    torch.testing.assert_close(worth(ends[:-1] + 0.1), expected[:-1] + 0.4 * rise_S)  # 1 dB of 2.5
+
+
+FINITE = st.floats(-(2.0**100), 2.0**100, width=32)
+
+
+@given(
+    weights=st.lists(FINITE | st.floats(-3, 3, width=32), min_size=16, max_size=16),
+    content=st.lists(FINITE | st.floats(-3, 3, width=32), min_size=3, max_size=3),
+    snr_db=st.lists(st.floats(-20, 40, width=32) | st.sampled_from([-INF, INF]), min_size=2, max_size=6),
+    others_db=st.lists(st.floats(-20, 40, width=32), min_size=2, max_size=2),
+)
+def test_whatever_the_weights_an_expert_s_score_never_falls_as_its_own_link_gets_better(
+    weights: list[float], content: list[float], snr_db: list[float], others_db: list[float]
+) -> None:
+    gate = BiasGate(LinearGate(1, 3)).eval()
+    with torch.no_grad():
+        gate.link_worth.weight_S.copy_(torch.tensor(weights))
+        gate.content.linear.bias.copy_(torch.tensor(content))
+        own_T = torch.tensor(sorted(snr_db))
+        links_TE = torch.stack([own_T, *(torch.full_like(own_T, db) for db in others_db)], dim=1)
+        for expert in range(3):
+            turned_TE = links_TE.roll(expert, dims=1)
+            answer = gate(torch.zeros(len(own_T), 1), turned_TE)
+            assert (answer.logits_TE[:, expert].diff() >= 0).all(), "to the last bit"
+            assert (answer.scores_TE[:, expert].diff() >= -1e-6).all(), "softmax rounds"
+            for other in {0, 1, 2} - {expert}:
+                assert (answer.scores_TE[:, other].diff() <= 1e-6).all()
+
+
+def test_every_step_learns_from_the_beginning_and_far_from_it() -> None:
+    for start in (0.0, -0.5, 3.0):
+        worth = LinkWorth()
+        with torch.no_grad():
+            worth.weight_S.fill_(start)
+        worth(torch.tensor(2.0)).backward()
+        assert worth.weight_S.grad.min() > 0.005
 
 
 def test_where_all_links_are_alike_the_bias_gate_scores_as_if_it_saw_none() -> None:
@@ -171,7 +228,7 @@ def test_the_bias_gate_runs_with_more_experts_than_it_was_trained_for() -> None:
     torch.testing.assert_close(logits_TE[:, :4], known_TE)
     # A new expert is thought of as the others are on average, over its own link.
     mean_T = gate.content(pooled()).logits_TE.mean(dim=1)
-    worth = gate.link_worth(torch.ones(1))
+    worth = gate.link_worth(torch.tensor(1.0))
     torch.testing.assert_close(logits_TE[:, 4], mean_T + worth)
     torch.testing.assert_close(logits_TE[:, 5], logits_TE[:, 4])
 
@@ -358,5 +415,4 @@ def test_gradients_reach_every_weight_of_a_gate(name: str, training_k: int) -> N
     labels_T = torch.zeros(64, dtype=torch.int64)
     routing_loss(output, labels_T, 0.0, one_expert=training_k == 1).total.backward()
     for weight_name, weight in gate.named_parameters():
-        if weight_name != "gate.link_worth.2.bias":  # the same for all experts: no score depends on it
-            assert weight.grad.abs().sum() > 1e-6, weight_name
+        assert weight.grad.abs().sum() > 1e-6, weight_name

@@ -245,7 +245,7 @@ def test_items_rest_where_the_layer_says_unless_the_call_does() -> None:
     inputs, snr = torch.ones(2, 4), LinkSnr(np.full((2, 4), 10.0))
     implied = model(inputs, snr=snr).dispatched.energy_j_T.tolist()
     assert implied == model(inputs, np.array([2, 2]), snr=snr).dispatched.energy_j_T.tolist()
-    pair_j = Ofdma().power_w * Analog().channel_uses(4) / Ofdma().subcarrier_hz
+    pair_j = Ofdma().power_w * Analog().channel_uses(4, 10.0) / Ofdma().subcarrier_hz
     assert implied == pytest.approx([4 * pair_j] * 2)
     at_node_1 = model(inputs, np.array([1, 1]), snr=snr).dispatched.energy_j_T
     assert at_node_1.tolist() == pytest.approx([pair_j] * 2)
@@ -281,19 +281,67 @@ def test_what_a_noisy_gate_says_of_its_load_is_handed_on_in_training_only() -> N
     assert model.eval()(inputs).load_TE is None
 
 
-def test_policies_decide_on_observed_links_and_the_true_ones_are_charged() -> None:
-    subcarrier_NN = np.array([[-1, 0, 1], [0, -1, 1], [0, 1, -1]])
+SUBCARRIER_NN = np.array([[-1, 0, 1], [0, -1, 1], [0, 1, -1]])
+
+
+def links_toward(*gain_N: float) -> Links:
+    """Links from node 0 with these gains to nodes 0, 1 and 2; all others have the gain 1."""
     gain_NNM = np.ones((3, 3, 2))
-    seen_NNM = gain_NNM.copy()
-    gain_NNM[0, 2], seen_NNM[0, 1] = 1e-9, 1e-9  # in truth node 2 is far; it looks as if node 1 were
-    radio = Ofdma(subcarriers=2, noise_w=1e-3)
-    true, seen = Links.from_gain(gain_NNM, radio), Links.from_gain(seen_NNM, radio)
+    gain_NNM[0] = np.array(gain_N)[:, None]
+    return Links.from_gain(gain_NNM, Ofdma(subcarriers=2, noise_w=1e-3))
+
+
+def test_policies_decide_on_observed_links_and_the_rate_that_they_chose_is_paid() -> None:
+    true, seen = links_toward(1, 1, 1), links_toward(1, 1e-9, 0.5)  # better in truth than they look
     model, inputs = counting_model([[0.0, 0.5, 0.5]], policy=Des(0.4, 1))
-    carrier = IdealRadioCarrier(true.with_observed(seen), subcarrier_NN)
+    carrier = IdealRadioCarrier(true.with_observed(seen), SUBCARRIER_NN)
     dispatched = model(inputs, np.array([0]), carrier=carrier).dispatched
     assert dispatched.arrived_TE.tolist() == [[False, False, True]]
     bits = inputs[0].numel() * 32 + 32
-    assert dispatched.energy_j_T[0] == pytest.approx(bits * true.energy_per_bit_j(subcarrier_NN)[0, 2])
+    assert dispatched.energy_j_T[0] == pytest.approx(bits * seen.energy_per_bit_j(SUBCARRIER_NN)[0, 2])
+
+
+def test_a_payload_sent_at_more_than_its_link_carries_is_lost_paid_and_sent_to_another() -> None:
+    true, seen = links_toward(1, 1e-3, 0.4), links_toward(1, 1, 0.4)
+    model, inputs = counting_model([[0.0, 0.6, 0.4]], policy=TopK(1))
+    carrier = IdealRadioCarrier(true.with_observed(seen), SUBCARRIER_NN)
+    output = model(inputs, np.array([0]), carrier=carrier)
+    done = output.dispatched
+    assert done.requested_TE.tolist() == [[False, True, True]]
+    assert done.arrived_TE.tolist() == [[False, False, True]]
+    assert done.degraded_T.all()
+    assert done.rerouted_T.all()
+    assert output.y_TC.tolist() == [[3.0] * CLASSES]
+    bits = inputs[0].numel() * 32 + 32
+    spent_j = bits * seen.energy_per_bit_j(SUBCARRIER_NN)[0, 1:].sum()
+    assert done.energy_j_T[0] == pytest.approx(spent_j)
+    assert done.airtime_s_T[0] == pytest.approx(spent_j / true.radio.power_w)
+
+
+def test_where_every_link_carries_less_than_was_thought_the_own_expert_answers_or_none() -> None:
+    true, seen = links_toward(1, 1e-3, 1e-3), links_toward(1, 1, 1)
+    carrier = IdealRadioCarrier(true.with_observed(seen), SUBCARRIER_NN)
+    model, inputs = counting_model([[0.1, 0.5, 0.4]], policy=TopK(2))
+    done = model(inputs, np.array([0]), carrier=carrier).dispatched
+    assert done.arrived_TE.tolist() == [[True, False, False]]
+    server, inputs = counting_model([[0.6, 0.4]], policy=TopK(1), placement=[1, 2])
+    with pytest.raises(NoExpertReachedError, match="item 0 at node 0"):
+        server(inputs, np.array([0]), carrier=carrier)
+    with pytest.raises(NoExpertReachedError, match="item 0: no expert answered while training"):
+        server.train()(inputs, np.array([0]), carrier=carrier)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_links_that_are_seen_as_they_are_lose_nothing(training: bool) -> None:
+    snapshot = links(4)
+    model, inputs = trainable_model(policy=TopK(2), training_k=2).train(training), torch.randn(9, FEATURES)
+    source_T = np.arange(9) % 4
+    plain = model(inputs, source_T, carrier=IdealRadioCarrier(snapshot))
+    same = Links.from_gain(snapshot.gain_NNM, snapshot.radio)
+    seen = model(inputs, source_T, carrier=IdealRadioCarrier(snapshot.with_observed(same)))
+    assert torch.equal(plain.y_TC, seen.y_TC)
+    if not training:
+        assert np.array_equal(plain.dispatched.energy_j_T, seen.dispatched.energy_j_T)
 
 
 def test_several_experts_may_live_on_one_node() -> None:

@@ -11,9 +11,9 @@ from airmoe.errors import InvalidInputError
 from airmoe.radio import Analog, Digital, error_rates, fast_chain
 from airmoe.radio.coding import interleaver
 from airmoe.radio.error_rates import Curve
-from airmoe.radio.quantiser import CLIP, dequantise, quantise, to_bits
+from airmoe.radio.quantiser import clip_range, dequantise, quantise, step, to_bits
 
-SIDE_USES = 64
+GOOD_DB, SIDE_USES = 20.0, 64
 
 
 def q(x: float) -> float:
@@ -23,8 +23,8 @@ def q(x: float) -> float:
 
 def at_unit_power(payload_P: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Centred values at unit power, the norm and the mean that undo it."""
-    norm_P1 = payload_P.square().mean(dim=1, keepdim=True).sqrt()
     mean_P1 = payload_P.mean(dim=1, keepdim=True)
+    norm_P1 = (payload_P - mean_P1).square().mean(dim=1, keepdim=True).sqrt()
     return (payload_P - mean_P1) / norm_P1, norm_P1, mean_P1
 
 
@@ -57,18 +57,32 @@ def test_over_an_ideal_link_only_the_quantiser_s_error_is_left(bits: int, code: 
     payload_P = torch.relu(torch.randn(6, 120, dtype=torch.float64)) * 7
     received_P = Digital(bits, code=code)(payload_P, torch.full((6,), torch.inf))
     value_PD, norm_P1, mean_P1 = at_unit_power(payload_P)
-    level_PD = quantise(value_PD.clamp(-CLIP, CLIP), bits)
+    level_PD = quantise(value_PD.clamp(-clip_range(bits), clip_range(bits)), bits)
     expected_P = dequantise(level_PD, bits, torch.float64) * norm_P1 + mean_P1
     torch.testing.assert_close(received_P, expected_P, rtol=0, atol=1e-6)
 
 
-def test_values_beyond_three_times_the_norm_s_share_are_clipped() -> None:
+def test_values_beyond_the_range_are_clipped() -> None:
     payload_P = torch.zeros(1, 100)
-    payload_P[0, 0] = 50.0  # unit power: 10 at this value, centred 9.9
+    payload_P[0, 0] = 50.0  # the mean is 0.5, the deviation 4.97, and 50 lies 9.9 deviations above the mean
     received_P = Digital(8)(payload_P, torch.tensor([torch.inf]))
-    step = 6 / 256 * 5
-    assert received_P[0, 0].item() == pytest.approx(3 * 5 + 0.5, abs=step)
-    assert received_P[0, 1:].abs().max() <= step
+    deviation = (0.99 * 0.01) ** 0.5 * 50
+    assert received_P[0, 0].item() == pytest.approx(3.9376 * deviation + 0.5, abs=step(8) * deviation)
+    assert received_P[0, 1:].abs().max() <= step(8) * deviation
+
+
+@pytest.mark.parametrize("mean", [0.0, 3.0, -100.0])
+@pytest.mark.parametrize(("bits", "error"), [(1, 0.3634), (2, 0.1188), (4, 0.01154)])
+def test_the_quantiser_fits_a_gaussian_payload_whatever_its_mean(mean: float, bits: int, error: float) -> None:
+    payload_P = torch.randn(50, 1000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    received_P = Digital(bits)(7 * payload_P + mean, torch.full((50,), torch.inf))
+    measured = (received_P - 7 * payload_P - mean).square().mean().item() / 49
+    assert measured == pytest.approx(error, rel=0.06)
+
+
+def test_a_payload_of_equal_values_arrives_as_it_is() -> None:
+    payload_P = torch.full((1, 30), 4.0)
+    torch.testing.assert_close(Digital(1)(payload_P, torch.tensor([-3.0])), payload_P)
 
 
 def test_what_arrives_scales_and_shifts_with_the_payload_s_norm() -> None:
@@ -225,7 +239,8 @@ def test_the_interleaver_is_a_permutation_that_never_changes() -> None:
 )
 @pytest.mark.parametrize("values", [400, 64, 16384])
 def test_the_compared_modes_take_the_symbols_of_analog(digital: Digital, values: int) -> None:
-    assert digital.channel_uses(values) - SIDE_USES == values / 2 == Analog().channel_uses(values) - 32
+    assert digital.channel_uses(values, GOOD_DB) - SIDE_USES == values / 2
+    assert Analog().channel_uses(values, GOOD_DB) - 32 == values / 2
 
 
 @pytest.mark.parametrize(
@@ -243,7 +258,9 @@ def test_the_compared_modes_take_the_symbols_of_analog(digital: Digital, values:
 def test_a_payload_takes_its_coded_bits_in_symbols_and_64_for_norm_and_mean(
     digital: Digital, values: int, symbols: float
 ) -> None:
-    assert digital.channel_uses(values) == symbols + 64
+    assert digital.channel_uses(values, GOOD_DB) == symbols + 64
+    below_0_db = digital.channel_uses(values, [-5.0, -10.0]) - symbols
+    assert below_0_db.tolist() == [162, 466]  # 64 bits at 0.396 and 0.1375 bit a symbol
 
 
 # Gradient
@@ -260,11 +277,11 @@ def test_the_gradient_takes_the_error_at_unit_power_as_a_constant_and_stops_wher
     (gradient_P,) = torch.autograd.grad((received_P * weight_P).sum(), payload_P)
 
     value_PD, norm_P1, mean_P1 = at_unit_power(payload_P)
-    assert (value_PD.abs() > CLIP).any(dim=1).all()
+    assert (value_PD.abs() > clip_range(4)).any(dim=1).all()
     at_receiver_PD = ((received_P - mean_P1) / norm_P1).detach()
     # Where a value is clipped the receiver's value depends on norm and mean alone.
     by_hand_PD = torch.where(
-        value_PD.abs() > CLIP, at_receiver_PD, value_PD + (at_receiver_PD - value_PD).detach()
+        value_PD.abs() > clip_range(4), at_receiver_PD, value_PD + (at_receiver_PD - value_PD).detach()
     )
     expected_P = by_hand_PD * norm_P1 + mean_P1
     (by_hand_P,) = torch.autograd.grad((expected_P * weight_P).sum(), payload_P)

@@ -139,10 +139,11 @@ def test_the_gradient_is_that_of_payload_and_noise() -> None:
 
 @settings(deadline=None)
 @given(values=st.integers(1, 10_000), repeats=st.integers(1, 9))
-def test_analog_takes_half_a_symbol_for_each_value_and_time_and_32_for_the_norm(
+def test_analog_takes_half_a_symbol_for_each_value_and_time_and_the_norm_once(
     values: int, repeats: int
 ) -> None:
-    assert Analog(repeats).channel_uses(values) == repeats * values / 2 + 32
+    uses = Analog(repeats).channel_uses(values, [[7.0, -5.0]])
+    assert uses.tolist() == [[repeats * values / 2 + 32, repeats * values / 2 + 81]]
 
 
 @pytest.mark.parametrize("repeats", [0, -1, 1.5, True, "2", None])

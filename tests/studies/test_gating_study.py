@@ -226,10 +226,8 @@ def asked_of(experts: int = 4, items: int = ITEMS) -> Any:
     torch.manual_seed(0)
     gate = BiasGate(MlpGate(FEATURES, experts))
     with torch.no_grad():
-        for layer in (gate.content.last, gate.link_worth[2]):
-            nn.init.normal_(layer.weight)
-        gate.link_worth[0].weight.abs_()
-        gate.link_worth[2].weight.abs_()
+        nn.init.normal_(gate.content.last.weight)
+        nn.init.uniform_(gate.link_worth.weight_S, 0.5, 1.5)
     modules = [MlpExpert(FEATURES, CLASSES, 16) for _ in range(experts)]
     model = MixtureOfExperts(nn.Identity(), MoeLayer(gate, modules, source=experts)).eval()
     payload_TF = torch.randn(items, FEATURES)

@@ -205,7 +205,9 @@ class _Stage:
         snr = None
         if self._process is not None:
             channel, shape = self._config.channel, (len(order_T), len(self._model.layer.experts))
-            snr = _link_snr(self._process, channel, *shape, random)
+            # A stream of their own: images are mirrored alike whatever links, experts and gate there are.
+            links = stream(self._config.seed, f"{self._name} links", epoch)
+            snr = _link_snr(self._process, channel, *shape, links)
         self._model.train()
         if not self._extractor_rate:
             self._model.extractor.eval()  # its batch statistics stay as they are, too

@@ -5,7 +5,7 @@ lost. A carrier of your own needs five short members; see `Carrier`. `LossyCarri
 """
 
 from airmoe.dispatch.carrier import Carrier, Delivery, Price, Transfer
-from airmoe.dispatch.cost import NORM_BITS, AirtimePrice, IdealPrice, analog_channel_uses
+from airmoe.dispatch.cost import NORM_BITS, AirtimePrice, IdealPrice, analog_channel_uses, side_uses, snr_met
 from airmoe.dispatch.loop import Dispatched, degraded, dispatch, reached_share
 from airmoe.dispatch.lossy import LossyCarrier, ManualClock
 from airmoe.dispatch.replicas import nearest
@@ -26,4 +26,6 @@ __all__ = [
     "dispatch",
     "nearest",
     "reached_share",
+    "side_uses",
+    "snr_met",
 ]

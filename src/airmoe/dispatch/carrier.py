@@ -3,7 +3,7 @@
 Shape suffixes: T items, E experts, R replicas, N nodes, P (item, expert) pairs sorted by expert.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -22,8 +22,8 @@ Output_co = TypeVar("Output_co", covariant=True)
 class Price(NamedTuple):
     """What it takes to have each item served by each expert.
 
-    ``quoted`` comes from the links as observed, and policies decide on it; ``charged`` comes from the links
-    as they are, and is what a transfer costs.
+    ``quoted`` comes from the links as observed, and policies decide on it; ``charged`` is what a transfer
+    costs, whether it arrives or not.
     """
 
     quoted: Cost
@@ -42,6 +42,8 @@ class Transfer(Generic[Payload_co]):
         slot: where items rest and experts live, and the links.
         experts: what the carrier needs to reach the experts: modules by number, or nothing over a network.
         deadline_s: seconds that it may take.
+        subcarrier_NN: int64, the subcarriers that a joint policy decided on; None for the carrier's own
+            allocation.
     """
 
     payload_T: Payload_co
@@ -51,6 +53,12 @@ class Transfer(Generic[Payload_co]):
     slot: Slot
     experts: Any
     deadline_s: float
+    subcarrier_NN: NDArray[np.int64] | None = None
+
+    def of_pairs(self, kept_P: NDArray[np.bool_]) -> "Transfer[Payload_co]":
+        """Return the same round with these pairs only."""
+        pairs = {name: getattr(self, name)[kept_P] for name in ("item_P", "expert_P", "node_P")}
+        return replace(self, **pairs)
 
     @property
     def at_home_P(self) -> NDArray[np.bool_]:

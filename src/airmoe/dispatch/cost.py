@@ -3,30 +3,74 @@
 Shape suffixes: T items, E experts, N nodes.
 """
 
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Callable
+from typing import Any
 
-from airmoe.dispatch.carrier import Price
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from airmoe.dispatch.carrier import Price, Transfer
 from airmoe.errors import InvalidInputError
-from airmoe.links import Links, Ofdma
-from airmoe.scheduling.cost import Cost, unchecked
+from airmoe.links import Links, LinkSnr, Ofdma
+from airmoe.links.analog import LOWEST_SNR_DB
+from airmoe.scheduling.cost import Cost
 from airmoe.scheduling.joint.allocation import allocate_subcarriers
 from airmoe.scheduling.policy import Slot
 
 NORM_BITS = 32
 """Bits of a payload's norm, which travels beside it as error-free side information and is charged."""
 
-SIDE_BITS_PER_SYMBOL = 1.0
-"""Side information travels as QPSK at code rate 1/2."""
+MOST_SIDE_BITS_PER_USE = 1.0
+"""Side information travels as QPSK at code rate 1/2 where the link carries that."""
 
 
-def analog_channel_uses(values: int, repeats: int = 1) -> float:
-    """Return the complex symbols of an analog payload: values / 2 per repeat, and those of its norm."""
-    return repeats * values / 2 + NORM_BITS / SIDE_BITS_PER_SYMBOL
+def side_uses(bits: int, snr_db: ArrayLike) -> NDArray[np.float64]:
+    """Return the complex symbols that error-free side information takes: bits / min(1, log2(1 + snr)).
+
+    At 0 dB and above one bit travels per symbol. Below, no code brings more than Shannon's log2(1 + snr).
+    The result is rounded up.
+
+    Args:
+        bits: of the side information.
+        snr_db: dB, any shape; anything below -40 counts as -40, as with the noise of analog transmission.
+
+    Returns:
+        float64 of the same shape.
+
+    Examples:
+        >>> from airmoe.dispatch import side_uses
+        >>> side_uses(32, [20.0, 0.0, -5.0, -10.0])
+        array([ 32.,  32.,  81., 233.])
+    """
+    snr = 10.0 ** (np.maximum(np.asarray(snr_db, dtype=np.float64), LOWEST_SNR_DB) / 10)
+    bits_per_use = np.minimum(np.log1p(snr) / np.log(2), MOST_SIDE_BITS_PER_USE)
+    return np.asarray(np.ceil(bits / bits_per_use - 1e-9))  # rounding must not cost a symbol
+
+
+def analog_channel_uses(values: int, snr_db: ArrayLike, repeats: int = 1) -> NDArray[np.float64]:
+    """Return the complex symbols of an analog payload at each SNR: values / 2 per repeat, and its norm's."""
+    return repeats * values / 2 + side_uses(NORM_BITS, snr_db)
+
+
+def snr_met(slot: Slot, links: Links | None) -> LinkSnr:
+    """Return the SNR of each item's link to each expert: the slot's own, else that of the links.
+
+    Raises:
+        InvalidInputError: there is neither.
+    """
+    if slot.snr is not None:
+        return slot.snr
+    if links is None:
+        raise InvalidInputError("snr", None, "the SNR of each item's links, or a carrier with links")
+    ends = slot.source_T, slot.node_TE
+    return LinkSnr(links.snr_db(*ends), None if links.observed is links else links.observed.snr_db(*ends))
 
 
 class IdealPrice:
     """What bits cost at the Shannon rate r of a link: s0 / r seconds, and s0 P0 / r joules.
+
+    A sender knows the links as observed, and sends at their rate. That is what it pays, whatever the links
+    are in truth. If the true rate is lower, nothing arrives (an outage).
 
     Args:
         links: the links, as they are and as observed.
@@ -37,7 +81,7 @@ class IdealPrice:
     def __init__(self, links: Links, subcarrier_NN: NDArray[np.int64] | None = None) -> None:
         self._links = links
         self.subcarrier_NN = allocate_subcarriers(links.observed) if subcarrier_NN is None else subcarrier_NN
-        self._standing = self._joules_per_bit(self.subcarrier_NN)
+        self._standing_NN = links.observed.energy_per_bit_j(self.subcarrier_NN)
 
     def __call__(self, slot: Slot, subcarrier_NN: NDArray[np.int64] | None = None) -> Price:
         """Return the price of each pair; 0 at the item's own node, inf where the link has no gain.
@@ -52,41 +96,62 @@ class IdealPrice:
         """
         if slot.bits_T is None:
             raise InvalidInputError("slot.bits_T", None, "the bits of each payload")
-        quoted_NN, charged_NN = (
-            self._standing if subcarrier_NN is None else self._joules_per_bit(subcarrier_NN)
-        )
+        joules_per_bit_NN = self._standing_NN
+        if subcarrier_NN is not None:
+            joules_per_bit_NN = self._links.observed.energy_per_bit_j(subcarrier_NN)
         bits_T1, link = slot.bits_T[:, np.newaxis], (slot.source_T[:, np.newaxis], slot.node_TE)
-        quoted_j_TE, charged_j_TE = bits_T1 * quoted_NN[link], bits_T1 * charged_NN[link]
-        power_w = self._links.radio.power_w
-        return Price(
-            Cost(quoted_j_TE, quoted_j_TE / power_w), unchecked(charged_j_TE, charged_j_TE / power_w)
-        )
+        energy_j_TE = bits_T1 * joules_per_bit_NN[link]
+        cost = Cost(energy_j_TE, energy_j_TE / self._links.radio.power_w)
+        return Price(cost, cost)
 
-    def _joules_per_bit(
-        self, subcarrier_NN: NDArray[np.int64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def arrives_P(self, transfer: Transfer[Any]) -> NDArray[np.bool_]:
+        """Return (P,): False where the rate that was chosen is above what the link carries in truth.
+
+        What stays at the item's own node arrives. With knowledge that is up to date everything does.
+        """
         links = self._links
-        return links.observed.energy_per_bit_j(subcarrier_NN), links.energy_per_bit_j(subcarrier_NN)
+        if links.observed is links:
+            return np.ones(len(transfer.item_P), np.bool_)
+        subcarrier_NN = self.subcarrier_NN if transfer.subcarrier_NN is None else transfer.subcarrier_NN
+        source_P, node_P = transfer.slot.source_T[transfer.item_P], transfer.node_P
+        link_P = source_P, node_P, subcarrier_NN[source_P, node_P]
+        chosen_P, carried_P = (
+            each.radio.rate_bps(each.gain_NNM[link_P]) for each in (links.observed, links)
+        )
+        return transfer.at_home_P | (chosen_P <= carried_P)
 
 
 class AirtimePrice:
-    """What u channel uses cost, whatever the link: u / B0 seconds, and P0 u / B0 joules.
+    """What u channel uses cost: u / B0 seconds, and P0 u / B0 joules.
+
+    The payload takes as many on any link, its side information more on a bad one.
 
     Args:
         radio: the power and the symbol rate.
+        links: the links, as they are and as observed, for slots that hold no SNR of their own.
     """
 
-    def __init__(self, radio: Ofdma) -> None:
-        self._radio = radio
+    def __init__(self, radio: Ofdma, links: Links | None = None) -> None:
+        self._radio, self._links = radio, links
 
-    def __call__(self, slot: Slot, channel_uses: float) -> Price:
-        """Return the price of each pair, 0 at the item's own node; what is quoted is what is charged.
+    def __call__(self, slot: Slot, channel_uses: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> Price:
+        """Return the price of each pair, 0 at the item's own node.
 
         Args:
             slot: the items, and the nodes that would serve them.
-            channel_uses: complex symbols of one payload with its side information.
+            channel_uses: SNRs in dB to the complex symbols of one payload with its side information; a part
+                of a symbol counts as one.
+
+        Raises:
+            InvalidInputError: neither the slot nor the links say how good a link is.
         """
-        uses_TE = channel_uses * ~slot.at_home_TE
+        snr = snr_met(slot, self._links)
+        charged = self._cost(slot, channel_uses(snr.true_db_TE))
+        if snr.observed_db_TE is snr.true_db_TE:
+            return Price(charged, charged)
+        return Price(self._cost(slot, channel_uses(snr.observed_db_TE)), charged)
+
+    def _cost(self, slot: Slot, uses_TE: NDArray[np.float64]) -> Cost:
+        uses_TE = np.where(slot.at_home_TE, 0.0, np.ceil(uses_TE))
         joules_per_use = self._radio.power_w / self._radio.subcarrier_hz
-        cost = Cost(uses_TE * joules_per_use, uses_TE / self._radio.subcarrier_hz)
-        return Price(cost, cost)
+        return Cost(uses_TE * joules_per_use, uses_TE / self._radio.subcarrier_hz)

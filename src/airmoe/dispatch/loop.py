@@ -188,7 +188,7 @@ class _Batch(Generic[Payload_contra, Output_co]):
         self.deliveries: list[Delivery[Output_co]] = []
         self.arrived_TE = np.zeros(scores_TE.shape, dtype=np.bool_)
         self.requested_TE, self.intended_TE = np.zeros_like(self.arrived_TE), np.zeros_like(self.arrived_TE)
-        self._failed_at_home_TE = np.zeros_like(self.arrived_TE)
+        self._lost_RTE = np.zeros((slot.placement.replicas, *scores_TE.shape), np.bool_)
         self.node_TE = np.full(scores_TE.shape, NOBODY)
         self.rerouted_T = np.zeros(len(scores_TE), dtype=np.bool_)
         self.energy_j_T, self.airtime_s_T = np.zeros(len(scores_TE)), np.zeros(len(scores_TE))
@@ -239,7 +239,7 @@ class _Batch(Generic[Payload_contra, Output_co]):
     def decide_again(self, item_I: NDArray[np.int64]) -> _Decision:
         """Route items again without what was lost; what has arrived costs nothing more."""
         replicas = Replicas(self._payload_T, self._carrier, self._slot, self._subcarrier_NN)
-        slot, price = replicas.cheapest(self._usable_ER, self._failed_at_home_TE)
+        slot, price = replicas.cheapest(self._usable_ER, self._lost_RTE)
         quoted = price.quoted.free_where(self.arrived_TE)
         mask_TE = np.zeros_like(self.arrived_TE)
         mask_TE[item_I] = self._route(self.policy, quoted, slot, item_I).mask_TE
@@ -255,7 +255,9 @@ class _Batch(Generic[Payload_contra, Output_co]):
         """Carry what is wanted to the nodes of this slot."""
         expert_P, item_P = np.nonzero(wanted_TE.T)
         node_P = slot.node_TE[item_P, expert_P]
-        transfer = Transfer(self._payload_T, item_P, expert_P, node_P, slot, self._experts, limit_s)
+        transfer = Transfer(
+            self._payload_T, item_P, expert_P, node_P, slot, self._experts, limit_s, self._subcarrier_NN
+        )
         with telling(f"carrier {type(self._carrier).__name__}, (T, E) = {wanted_TE.shape}"):
             delivery = self._carrier.carry(transfer)
             refuse_unasked(delivery, wanted_TE)
@@ -266,13 +268,20 @@ class _Batch(Generic[Payload_contra, Output_co]):
             self.deliveries.append(delivery)
 
     def lose(self, lost_TE: Flags, slot: Slot) -> None:
-        """Note who did not answer: an item's own node for this item, any other node for every item."""
-        at_home_TE = lost_TE & slot.at_home_TE
-        self._failed_at_home_TE |= at_home_TE
-        item_P, expert_P = np.nonzero(lost_TE & ~at_home_TE)
-        gone_PR = self._slot.placement.node_ER[expert_P] == slot.node_TE[item_P, expert_P, np.newaxis]
-        pair_Q, replica_Q = np.nonzero(gone_PR)
-        self._usable_ER[expert_P[pair_Q], replica_Q] = False
+        """Note who did not answer: an item's own node for this item, any other for all items of its source.
+
+        Another source may still reach the node: what was lost may have been the link.
+        """
+        source_T, node_ER = self._slot.source_T, self._slot.placement.node_ER
+        item_P, expert_P = np.nonzero(lost_TE)
+        node_P = slot.node_TE[item_P, expert_P]
+        pair_Q, replica_Q = np.nonzero(node_ER[expert_P] == node_P[:, np.newaxis])
+        item_Q, expert_Q = item_P[pair_Q], expert_P[pair_Q]
+        self._lost_RTE[replica_Q, item_Q, expert_Q] = True
+        away_Q = source_T[item_Q] != node_P[pair_Q]
+        gone = np.unique(np.stack([replica_Q, source_T[item_Q], expert_Q])[:, away_Q], axis=1)
+        for replica, source, expert in gone.T:
+            self._lost_RTE[replica, source_T == source, expert] = True
 
     def _intend(self, full_TE: Flags, mask_TE: Flags, quoted: Cost) -> None:
         """Note what was intended: what is asked, or, where a wanted expert is dead, what would have been."""

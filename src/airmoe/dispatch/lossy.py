@@ -4,7 +4,7 @@ Shape suffixes: E experts, R replicas, P (item, expert) pairs sorted by expert.
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -84,10 +84,4 @@ class LossyCarrier:
         if gone_P.all():
             nothing = np.empty(0, np.int64)
             return Delivery(nothing, nothing, transfer.payload_T[:0])
-        left = replace(
-            transfer,
-            item_P=transfer.item_P[~gone_P],
-            expert_P=transfer.expert_P[~gone_P],
-            node_P=transfer.node_P[~gone_P],
-        )
-        return self._carrier.carry(left)
+        return self._carrier.carry(transfer.of_pairs(~gone_P))

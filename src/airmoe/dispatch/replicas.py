@@ -40,22 +40,21 @@ class Replicas:
             self._slots.append(slot.served_by(np.broadcast_to(node_E, shape_TE)))
         self._prices = [priced(payload_T, carrier, each, subcarrier_NN) for each in self._slots]
 
-    def cheapest(self, usable_ER: Flags, failed_at_home_TE: Flags | None = None) -> tuple[Slot, Price]:
+    def cheapest(self, usable_ER: Flags, lost_RTE: Flags | None = None) -> tuple[Slot, Price]:
         """Return the slot with the node chosen for each pair, and its price, quoted inf where none is usable.
 
         The best link as observed decides between equally cheap nodes.
 
         Args:
-            usable_ER: the replicas that can be asked.
-            failed_at_home_TE: the pairs that an item's own node did not serve; for all others an own node is
-                usable, since nothing is transferred.
+            usable_ER: the replicas that can be asked; an item's own node always can.
+            lost_RTE: the replicas that an item asked in vain.
         """
-        if len(self._slots) == 1 and failed_at_home_TE is None and usable_ER.all():
+        if len(self._slots) == 1 and lost_RTE is None and usable_ER.all():
             return self._slots[0], self._prices[0]
         home_RTE = np.stack([each.at_home_TE for each in self._slots])
         usable_RTE = usable_ER.T[:, np.newaxis] | home_RTE
-        if failed_at_home_TE is not None:
-            usable_RTE &= ~(home_RTE & failed_at_home_TE)
+        if lost_RTE is not None:
+            usable_RTE &= ~lost_RTE
         if len(self._slots) == 1:
             (slot,), (price,) = self._slots, self._prices
             return slot, Price(price.quoted.where(usable_RTE[0]), price.charged)

@@ -6,12 +6,12 @@ expert.
 
 import itertools
 import logging
-import math
 import queue
 import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import zenoh
@@ -121,7 +121,7 @@ class MeshCarrier:
     """Brings the payloads of one query to the experts of a mesh, and their outputs back.
 
     Over ideal links an expert gets the payload as it is, and the price is that of its bits at the Shannon
-    rate. Over analog links it gets what a receiver would get at the link's true SNR (`receive_analog`), and
+    rate of the links as observed; a payload whose link carries less in truth is not sent, but paid. Over analog links it gets what a receiver would get at the link's true SNR (`receive_analog`), and
     the price is that of the airtime. Outputs come back without error.
 
     Args:
@@ -143,7 +143,8 @@ class MeshCarrier:
         """Return joules and seconds over the simulated links, whoever is alive."""
         if not self._layer.is_analog:
             return self._layer.ideal_price(self.links)(slot, subcarrier_NN)
-        return AirtimePrice(self.links.radio)(slot, math.ceil(analog_channel_uses(payload_T[0].size)))
+        uses = partial(analog_channel_uses, payload_T[0].size)
+        return AirtimePrice(self.links.radio, self.links)(slot, uses)
 
     def can_ask(self, slot: Slot) -> NDArray[np.bool_]:
         """Return (E, R): True for replicas alive and not silent of late, and for the client's own."""
@@ -159,7 +160,7 @@ class MeshCarrier:
         """Ask every replica once for all of its items; what has not come by the deadline is left out."""
         layer, deadline_s = self._layer, transfer.deadline_s
         end_s = time.monotonic() + deadline_s
-        items = _items_of(transfer)
+        items = _items_of(transfer if layer.is_analog else self._without_outages(transfer))
         replies: queue.SimpleQueue[tuple[Replica, zenoh.Reply | None]] = queue.SimpleQueue()
         waiting: dict[Replica, int] = {}
         for replica in items:
@@ -188,6 +189,17 @@ class MeshCarrier:
             _log.warning("%s did not answer within %.3f s", _called(replica), deadline_s)
             layer.liveliness.silent(replica)
         return self._delivery(items, outputs)
+
+    def _without_outages(
+        self, transfer: Transfer[NDArray[np.float32]]
+    ) -> Transfer[NDArray[np.float32]]:
+        """Return the pairs whose ideal link carries the rate chosen for it; no node is to blame for others."""
+        arrives_P = self._layer.ideal_price(self.links).arrives_P(transfer)
+        if arrives_P.all():
+            return transfer
+        for node in np.unique(transfer.node_P[~arrives_P]).tolist():
+            _log.info("outage: the link to node %d carries less than was thought", node)
+        return transfer.of_pairs(arrives_P)
 
     def _received(
         self, transfer: Transfer[NDArray[np.float32]], item_I: NDArray[np.int64], node: int

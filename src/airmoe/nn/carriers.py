@@ -57,7 +57,8 @@ class IdealRadioCarrier(LocalCarrier):
     """Experts in this process behind links that carry bits at the Shannon rate, without error.
 
     Each directed link has one subcarrier of its own, or none where there are too few. A payload takes s0 / r
-    seconds and s0 P0 / r joules, where s0 is its bits and 32 more for its norm.
+    seconds and s0 P0 / r joules, where s0 is its bits and 32 more for its norm, and r the rate of the link as
+    observed. A payload for which the link's true rate is lower does not arrive, and is paid all the same.
 
     Args:
         links: the links, as they are and as observed.
@@ -76,6 +77,16 @@ class IdealRadioCarrier(LocalCarrier):
     def price(self, payload_T: Tensor, slot: Slot, subcarrier_NN: NDArray[np.int64] | None = None) -> Price:
         """Return joules and seconds, 0 for an expert at the item's own node."""
         return self._price(slot, subcarrier_NN)
+
+    def carry(self, transfer: Transfer[Tensor]) -> Delivery[Tensor]:
+        """Run each expert once on all of its items but those whose link carries less than was thought."""
+        arrives_P = self._price.arrives_P(transfer)
+        if arrives_P.all():
+            return super().carry(transfer)
+        if not arrives_P.any():
+            nobody = np.empty(0, np.int64)
+            return Delivery(nobody, nobody, transfer.payload_T[:0])
+        return super().carry(transfer.of_pairs(arrives_P))
 
 
 def bits_of(payload_T: Tensor) -> int:

@@ -3,7 +3,7 @@
 The SNR code of a link is v = (clip(snr_db, -10, 30) - 10) / 10. Without an SNR every link counts as good,
 20 dB. A gate is trained so before any channel is simulated, and a gate that is to be blind runs so.
 
-Shape suffixes: T items, F features, H hidden values, E experts.
+Shape suffixes: T items, F features, H hidden values, E experts, S steps of a link's worth.
 """
 
 import copy
@@ -19,6 +19,15 @@ from airmoe.nn.gates import GateOutput, columns_of
 
 GOOD_SNR_DB = 20.0
 """The SNR that a gate assumes for every link where it is told none."""
+
+CODE_LIMIT = 2.0
+"""The SNR code of 30 dB and, negated, of -10 dB."""
+
+STEPS = 16
+"""Steps in the worth of a link."""
+
+STEEPNESS = 10.0
+"""Sharpness of the softplus: a step of weight 0 rises by ln 2 / STEEPNESS, one of a negative weight by less."""
 
 SMALLEST_NOISE = 1e-2
 
@@ -43,7 +52,8 @@ class ConcatGate(nn.Module):
     """An MLP on [LayerNorm(p); v]: pooled features and the SNR code of every link together.
 
     It can learn that a bad link to one expert makes another attractive. It is bound to these experts in this
-    order.
+    order. Its scores need not rise with the SNR of a link: hidden values mix features and all links with
+    weights of either sign. Where a better link must never count against an expert, take `BiasGate`.
 
     Args:
         features: F.
@@ -95,31 +105,52 @@ class MlpGate(nn.Module):
         return other
 
 
-class BiasGate(nn.Module):
-    """logit_j = a_j(p) + phi(v_j): a link is worth the same to every expert.
+class LinkWorth(nn.Module):
+    """phi(v), what a link is worth: it never falls as the SNR rises, whatever the weights are.
 
-    phi is one shared 1-16-1 MLP, so the gate runs with any number of experts in any order (`of_experts`).
+    phi rises by steps over [-10, 30] dB. Step s rises linearly over its own 2.5 dB, by softplus(10 w_s) / 10.
+    A new phi rises by 0.07 at each step, so that every step learns from the beginning.
+    """
+
+    first_S: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight_S = nn.Parameter(torch.zeros(STEPS))
+        first_S = torch.linspace(-CODE_LIMIT, CODE_LIMIT, STEPS + 1)[:-1]
+        self.register_buffer("first_S", first_S, persistent=False)
+
+    def forward(self, code_TE: Tensor) -> Tensor:
+        """Return the worth of links of these SNR codes, shaped like them."""
+        rise_S = functional.softplus(self.weight_S, beta=STEEPNESS)
+        share_TES = ((code_TE.unsqueeze(-1) - self.first_S) * (STEPS / (2 * CODE_LIMIT))).clamp(0, 1)
+        # A sum of rising terms rises in floats, too: rounding keeps the order of two numbers.
+        return (rise_S * share_TES).sum(dim=-1)
+
+
+class BiasGate(nn.Module):
+    """logit_j = a_j(p) + phi(v_j): a link is worth the same to every expert, and a better one never less.
+
+    So an expert's score never falls when its own link gets better and the other links stay as they are. One
+    phi is shared (`LinkWorth`), so the gate runs with any number of experts in any order (`of_experts`).
 
     Args:
         content: a_j, a gate that is blind to the channel and has ``of_experts``: `MlpGate` or
             `airmoe.nn.LinearGate`.
-        hidden: width of phi.
     """
 
     sees_snr = True
 
-    def __init__(self, content: nn.Module, hidden: int = 16) -> None:
+    def __init__(self, content: nn.Module) -> None:
         super().__init__()
         self.content = content
-        self.link_worth = nn.Sequential(
-            nn.Linear(1, hidden), nn.ReLU(), _started_at_zero(nn.Linear(hidden, 1))
-        )
+        self.link_worth = LinkWorth()
 
     def forward(self, pooled_TF: Tensor, snr_db_TE: Tensor | None = None) -> GateOutput:
         """Return scores and logits (T, E); see `snr_code` for what is refused."""
         content_TE = self.content(pooled_TF).logits_TE
         code_TE = snr_code(snr_db_TE, content_TE, content_TE.shape[1])
-        return _output(content_TE + self.link_worth(code_TE.unsqueeze(-1)).squeeze(-1))
+        return _output(content_TE + self.link_worth(code_TE))
 
     def of_experts(self, experts: Sequence[int | None]) -> Self:
         """Return the gate of other experts; see `airmoe.nn.gates.columns_of`."""

@@ -3,15 +3,14 @@
 Shape suffixes: T items, E experts, N nodes, P (item, expert) pairs sorted by expert.
 """
 
-import math
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from airmoe.dispatch import NORM_BITS, AirtimePrice, Delivery, Price, Transfer
-from airmoe.errors import InvalidInputError
+from airmoe.dispatch import NORM_BITS, AirtimePrice, Delivery, Price, Transfer, snr_met
 from airmoe.links import Links, Ofdma
 from airmoe.nn.carriers import bits_of, run_experts
 from airmoe.radio.transmission import Transmission
@@ -24,7 +23,8 @@ class RadioCarrier:
     An expert at the item's own node gets the payload as it is. The way back is free of errors, and so is
     every link whose SNR is inf. Noise is drawn from PyTorch's default generator.
 
-    A payload takes the same number of channel uses u whatever the SNR: u / B0 seconds and P0 u / B0 joules.
+    A payload takes the same number of channel uses whatever the SNR, its side information more below 0 dB.
+    u of them take u / B0 seconds and P0 u / B0 joules.
 
     Args:
         transmission: `airmoe.radio.Analog` or `airmoe.radio.Digital`.
@@ -45,9 +45,13 @@ class RadioCarrier:
         return bits_of(payload_T) + NORM_BITS
 
     def price(self, payload_T: Tensor, slot: Slot, subcarrier_NN: NDArray[np.int64] | None = None) -> Price:
-        """Return the price of a payload's channel uses; half a channel use counts as one."""
-        uses = math.ceil(self.transmission.channel_uses(payload_T[0].numel()))
-        return AirtimePrice(self.radio)(slot, uses)
+        """Return the price of a payload's channel uses; half a channel use counts as one.
+
+        Raises:
+            InvalidInputError: neither the slot nor the carrier's links say how good a link is.
+        """
+        uses = partial(self.transmission.channel_uses, payload_T[0].numel())
+        return AirtimePrice(self.radio, self.links)(slot, uses)
 
     def can_ask(self, slot: Slot) -> NDArray[np.bool_]:
         """Return (E, R), all True."""
@@ -59,17 +63,11 @@ class RadioCarrier:
         # The rounding of bfloat16 would drown a fine quantiser and a little noise.
         fine = torch.promote_types(payload_T.dtype, torch.float32)
         sent_P = payload_T[item_P.to(payload_T.device)].to(fine)
-        snr_db_P = torch.from_numpy(np.where(transfer.at_home_P, np.inf, self._snr_db_P(transfer)))
+        true_db_TE = snr_met(transfer.slot, self.links).true_db_TE
+        true_db_P = true_db_TE[transfer.item_P, transfer.expert_P]
+        snr_db_P = torch.from_numpy(np.where(transfer.at_home_P, np.inf, true_db_P))
         received_P = self.transmission(sent_P, snr_db_P.to(sent_P))
         own_P = torch.from_numpy(transfer.at_home_P).to(sent_P.device)
         received_P = torch.where(own_P.reshape(-1, *[1] * (sent_P.ndim - 1)), sent_P, received_P)
         output_P = run_experts(transfer.experts, transfer.expert_P, received_P)
         return Delivery(transfer.item_P, transfer.expert_P, output_P)
-
-    def _snr_db_P(self, transfer: Transfer[Tensor]) -> NDArray[np.float64]:
-        slot, item_P = transfer.slot, transfer.item_P
-        if slot.snr is not None:
-            return slot.snr.true_db_TE[item_P, transfer.expert_P]
-        if self.links is None:
-            raise InvalidInputError("snr", None, "the SNR of each item's links, or a carrier with links")
-        return self.links.snr_db(slot.source_T[item_P], transfer.node_P[:, np.newaxis])[:, 0]

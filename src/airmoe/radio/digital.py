@@ -6,19 +6,21 @@ Shape suffixes: P (item, expert) pairs, D values of a payload.
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from airmoe.checks import integer_at_least
-from airmoe.dispatch.cost import NORM_BITS, SIDE_BITS_PER_SYMBOL
+from airmoe.dispatch import NORM_BITS, side_uses
 from airmoe.errors import InvalidInputError
 from airmoe.radio import fast_chain, sionna_chain
 from airmoe.radio.coding import BITS_PER_SYMBOL, CODE_RATE, symbols
-from airmoe.radio.quantiser import CLIP, dequantise, quantise
+from airmoe.radio.quantiser import RANGES, clip_range, dequantise, quantise
 from airmoe.radio.transmission import checked_snr, rms
 from airmoe.spec_text import SpecText
 
-MOST_BITS = 8
+MOST_BITS = len(RANGES)
 MEAN_BITS = 32
 """The bits of a payload's mean. The mean travels beside it, free of errors and charged like its norm."""
 
@@ -27,8 +29,9 @@ CHAINS = {"fast": fast_chain.transmit, "full": sionna_chain.transmit}
 
 @dataclass(frozen=True)
 class Digital(SpecText, rule="digital", needed=3):
-    """Digital transmission: values are scaled, centred, clipped to [-3, 3], quantised, coded and modulated.
+    """Digital transmission: values are centred, scaled, clipped, quantised, coded and modulated.
 
+    A payload loses its mean and is scaled to unit power, so the quantiser's range fits whatever the mean is.
     The receiver decodes, maps levels to values, undoes the norm and adds the mean. Over a link whose SNR is
     inf only the error of the quantiser is left. The gradient is straight-through: at unit power the error
     counts as a constant, and a clipped value passes no gradient.
@@ -53,8 +56,8 @@ class Digital(SpecText, rule="digital", needed=3):
         >>> received_P = digital(payload_P, torch.tensor([float("inf")]))
         >>> bool((received_P - payload_P).abs().max() < 0.01)
         True
-        >>> digital.channel_uses(64)  # 1,024 coded bits, 4 to a symbol, and 64 symbols beside them
-        320.0
+        >>> digital.channel_uses(64, [0.0, -5.0])  # 1,024 coded bits, 4 to a symbol, and norm and mean
+        array([320., 418.])
     """
 
     bits: int
@@ -69,13 +72,13 @@ class Digital(SpecText, rule="digital", needed=3):
             if getattr(self, name) not in known:
                 raise InvalidInputError(name, getattr(self, name), f"one of {', '.join(known)}")
 
-    def channel_uses(self, values: int) -> float:
-        """Return D b / (bits per symbol x code rate) symbols, plus those of norm and mean.
+    def channel_uses(self, values: int, snr_db: ArrayLike) -> NDArray[np.float64]:
+        """Return D b / (bits per symbol x code rate) symbols, plus those of norm and mean at each SNR.
 
         With "ldpc", D b is rounded up to whole blocks of 512.
         """
-        side_bits = NORM_BITS + MEAN_BITS
-        return symbols(values * self.bits, self.modulation, self.code) + side_bits / SIDE_BITS_PER_SYMBOL
+        payload = symbols(values * self.bits, self.modulation, self.code)
+        return payload + side_uses(NORM_BITS + MEAN_BITS, snr_db)
 
     def __call__(self, payload_P: Tensor, snr_db_P: Tensor) -> Tensor:
         """Return the received payloads, shaped as ``payload_P``; see `Transmission`.
@@ -96,27 +99,29 @@ class _StraightThrough(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, value_PD: Tensor, snr_db_P: Tensor, digital: Digital) -> Tensor:
-        norm_P1, mean_P1 = rms(value_PD), value_PD.mean(dim=1, keepdim=True)
-        unit_PD = (value_PD - mean_P1).div_(norm_P1)
-        clipped_PD = unit_PD.clamp(-CLIP, CLIP)
+        mean_P1 = value_PD.mean(dim=1, keepdim=True)
+        centred_PD = value_PD - mean_P1
+        norm_P1 = rms(centred_PD)
+        unit_PD = centred_PD.div_(norm_P1)
+        clipped_PD = unit_PD.clamp(-clip_range(digital.bits), clip_range(digital.bits))
         level_PD = quantise(clipped_PD, digital.bits)
         chain = CHAINS[digital.chain]
         level_PD = chain(level_PD, digital.bits, digital.modulation, digital.code, snr_db_P)
         received_PD = dequantise(level_PD, digital.bits, value_PD.dtype)
-        ctx.save_for_backward(value_PD, norm_P1, unit_PD, clipped_PD, received_PD)
+        ctx.save_for_backward(unit_PD, clipped_PD, received_PD)
         return received_PD * norm_P1 + mean_P1
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (gradient_PD,) = gradients
-        value_PD, norm_P1, unit_PD, clipped_PD, received_PD = ctx.saved_tensors
+        unit_PD, clipped_PD, received_PD = ctx.saved_tensors
         inside_PD = unit_PD == clipped_PD
         passed_PD = gradient_PD * inside_PD
         # Inside, y = x + error norm; where a value was clipped, y = received norm + mean.
         by_norm_PD = torch.where(inside_PD, received_PD - clipped_PD, received_PD)
         of_norm_P1 = torch.linalg.vecdot(gradient_PD, by_norm_PD).unsqueeze(1)
         of_mean_P1 = (gradient_PD - passed_PD).sum(dim=1, keepdim=True)
-        values = value_PD.shape[1]
-        # The norm is ||x|| / sqrt(D), so its slope is x / (D norm).
-        through_norm_PD = value_PD * (of_norm_P1 / (norm_P1 * values))
+        values = unit_PD.shape[1]
+        # The norm is ||x - mean|| / sqrt(D), so its slope is (x - mean) / (D norm).
+        through_norm_PD = unit_PD * (of_norm_P1 / values)
         return passed_PD.add_(through_norm_PD).add_(of_mean_P1 / values), None, None

@@ -10,7 +10,9 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from airmoe.checks import integer_at_least, number_within
@@ -29,8 +31,11 @@ class Transmission(Protocol):
     def name(self) -> str:
         """A short name, for tables."""
 
-    def channel_uses(self, values: int) -> float:
-        """Return how many complex symbols a payload of ``values`` values takes, side information included."""
+    def channel_uses(self, values: int, snr_db: ArrayLike) -> NDArray[np.float64]:
+        """Return the complex symbols that a payload of ``values`` values takes at each SNR.
+
+        Side information is included; see `airmoe.dispatch.side_uses`. The result is shaped as ``snr_db``.
+        """
         ...
 
     def __call__(self, payload_P: Tensor, snr_db_P: Tensor) -> Tensor:
@@ -64,8 +69,8 @@ class Analog(SpecText, rule="analog"):
         >>> payload_P = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
         >>> Analog()(payload_P, torch.tensor([float("inf"), float("inf")])).tolist()
         [[1.0, 2.0], [3.0, 4.0]]
-        >>> Analog(repeats=2).channel_uses(400)  # 200 symbols, twice, and 32 for the norm
-        432.0
+        >>> Analog(repeats=2).channel_uses(400, [0.0, -5.0])  # 200 symbols, twice, and the norm
+        array([432., 481.])
     """
 
     repeats: int = 1
@@ -74,9 +79,9 @@ class Analog(SpecText, rule="analog"):
         integer_at_least("repeats", self.repeats, 1)
         number_within("repeats", self.repeats, 1, MOST_REPEATS)
 
-    def channel_uses(self, values: int) -> float:
-        """Return D / 2 symbols for each repetition, plus those of the norm."""
-        return analog_channel_uses(values, self.repeats)
+    def channel_uses(self, values: int, snr_db: ArrayLike) -> NDArray[np.float64]:
+        """Return D / 2 symbols for each repetition, plus those of the norm at each SNR."""
+        return analog_channel_uses(values, snr_db, self.repeats)
 
     def __call__(self, payload_P: Tensor, snr_db_P: Tensor) -> Tensor:
         """Return the payload plus noise; see `Transmission`."""

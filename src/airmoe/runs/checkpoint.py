@@ -18,7 +18,8 @@ from airmoe.files import replaced_file
 MetricsRow = dict[str, str | int | float]
 """One line of metrics.jsonl."""
 
-_FORMAT = "airmoe checkpoint 2"
+_FORMAT = "airmoe checkpoint 3"
+"""The number rises where training changes: a run must not end by other rules than it began by."""
 
 
 class Saved(NamedTuple):

@@ -130,7 +130,8 @@ class RadioCarrier:
         return np.ones(slot.placement.node_ER.shape, np.bool_)
 
     def carry(self, transfer: Transfer[np.ndarray]) -> Delivery[np.ndarray]:
-        return Delivery(transfer.item_P, transfer.expert_P, transfer.expert_P.astype(float))
+        sent = transfer.of_pairs(self._price.arrives_P(transfer))
+        return Delivery(sent.item_P, sent.expert_P, sent.expert_P.astype(float))
 
 
 def send(lost: frozenset[int] = frozenset()) -> tuple[Dispatched[np.ndarray], np.ndarray, Slot]:
@@ -162,7 +163,7 @@ def test_a_lost_expert_is_routed_around_by_the_fallback_over_the_subcarriers_all
     np.testing.assert_allclose(done.energy_j_T, np.where(done.requested_TE, price_TE, 0).sum(axis=1))
 
 
-def test_policies_decide_on_observed_links_and_the_truth_is_charged() -> None:
+def test_what_is_decided_on_observed_links_is_paid_and_lost_where_its_subcarrier_carries_less() -> None:
     scores_TE, slot = slot_of()
     assert slot.links is not None
     seen = RayleighFading(NODES, RADIO, seed=9).at(0)
@@ -172,11 +173,16 @@ def test_policies_decide_on_observed_links_and_the_truth_is_charged() -> None:
     routing = Jesa(0.5, 2).route(
         scores_TE, Cost(np.ones_like(scores_TE)), Slot(slot.source_T, slot.placement, seen, 1, slot.bits_T)
     )
-    np.testing.assert_array_equal(done.requested_TE, routing.mask_TE)
+    assert (done.requested_TE >= routing.mask_TE).all()
     assert routing.subcarrier_NN is not None
-    paid_NN = BITS * slot.links.energy_per_bit_j(routing.subcarrier_NN)
-    paid_T = np.where(routing.mask_TE, paid_NN[slot.source_T], 0.0).sum(axis=1)
+    price_NN, true_NN = (each.energy_per_bit_j(routing.subcarrier_NN) for each in (seen, slot.links))
+    paid_T = np.where(done.requested_TE, BITS * price_NN[slot.source_T], 0.0).sum(axis=1)
     np.testing.assert_allclose(done.energy_j_T, paid_T)
+    carries_TE = price_NN[slot.source_T] >= true_NN[slot.source_T]  # rates compare as joules, the other way
+    own_TE = slot.at_home_TE & ~done.requested_TE  # the last resort of an item that lost all
+    np.testing.assert_array_equal(done.arrived_TE & ~own_TE, done.requested_TE & carries_TE & ~own_TE)
+    assert (done.requested_TE & ~carries_TE).any()
+    assert (done.requested_TE & carries_TE & ~slot.at_home_TE).any()
 
 
 def test_a_joint_policy_reaches_over_links_that_have_no_standing_subcarrier() -> None:
