@@ -144,15 +144,23 @@ def train(
             console().print(f"Interrupted. Go on with: {_to_go_on()}", soft_wrap=True)
             raise
     console().print(f"macro-F1 of top-1 routing on held-out images: {trained.rows[-1]['macro_f1']:.3f}")
-    console().print(
-        f"Run folder: {out}. Serve client 0 with: airmoe serve {out / 'clients' / '00'}", soft_wrap=True
-    )
+    for line in (
+        f"Run folder: {out}. Serve it with: {shlex.join(['airmoe', 'serve', str(out), '--all'])}",
+        _look_with(out),
+    ):
+        console().print(line, soft_wrap=True)
 
 
 def _to_go_on() -> str:
     """Return this command, with --resume: a run goes on with the options it was begun with."""
     given = [word for word in sys.argv[1:] if word != "--resume"]
     return shlex.join(["airmoe", *given, "--resume"])
+
+
+def _look_with(out: Path) -> str:
+    from airmoe.monitor import EVENTS
+
+    return f"Look at the training with: {shlex.join(['tensorboard', '--logdir', str(out / EVENTS)])}"
 
 
 def _train_channel_aware(
@@ -176,9 +184,8 @@ def _train_channel_aware(
         f"{held_out['accuracy']:.3f} over {settings.channel.transmission} links, SNR {settings.channel.snr}"
     )
     for line in (
-        f"Run folder: {out}. Serve expert 0 with: airmoe serve {out / 'clients' / '00'}",
-        f"Ask as the server with: airmoe predict IMAGE --client {out / 'clients' / 'server'} --connect ...",
-        f"Look at the training with: tensorboard --logdir {out / 'tensorboard'}",
+        f"Run folder: {out}. Serve it with: {shlex.join(['airmoe', 'serve', str(out), '--all'])}",
+        _look_with(out),
     ):
         console().print(line, soft_wrap=True)
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from airmoe.errors import InvalidInputError, RunFolderError
 from airmoe.files import replaced_file
+from airmoe.monitor import write_events
 
 MetricsRow = dict[str, str | int | float]
 """One line of metrics.jsonl."""
@@ -36,13 +37,16 @@ class Checkpoint:
         folder: where the files lie; made when needed.
         fingerprint: identifies the configuration; a checkpoint of another one is refused.
         metrics: the file to which `save` writes the rows of all stages saved or loaded so far; None for none.
+        events: the folder to which new rows go as TensorBoard events; None for none.
 
     Raises:
         RunFolderError: a checkpoint in the folder, of whatever stage, is damaged or of another configuration.
     """
 
-    def __init__(self, folder: Path, fingerprint: str, metrics: Path | None = None) -> None:
-        self._folder, self._fingerprint, self._metrics = folder, fingerprint, metrics
+    def __init__(
+        self, folder: Path, fingerprint: str, metrics: Path | None = None, events: Path | None = None
+    ) -> None:
+        self._folder, self._fingerprint, self._metrics, self._events = folder, fingerprint, metrics, events
         self._rows: dict[str, Sequence[MetricsRow]] = {}
         for path in sorted(folder.glob("*.safetensors")):
             self._refuse_another(path)
@@ -73,7 +77,7 @@ class Checkpoint:
         metadata["sha256"] = _digest(stage, metadata, tensors)
         with replaced_file(self._path(stage)) as temporary:
             save_file(tensors, temporary, metadata)
-        self._rows[stage] = list(rows)
+        self._take(stage, rows)
         if self._metrics is not None:
             write_metrics([row for of_stage in self._rows.values() for row in of_stage], self._metrics)
 
@@ -99,8 +103,14 @@ class Checkpoint:
         for key, tensor in tensors.items():
             group, _, name = key.partition("/")
             groups.setdefault(group, {})[name] = tensor
-        self._rows[stage] = list(rows)
+        self._take(stage, rows)
         return Saved(groups, rows)
+
+    def _take(self, stage: str, rows: Sequence[MetricsRow]) -> None:
+        new = rows[len(self._rows.get(stage, ())) :]
+        self._rows[stage] = list(rows)
+        if self._events is not None and new:
+            write_events(self._events, new)
 
     def _refuse_another(self, path: Path) -> None:
         try:

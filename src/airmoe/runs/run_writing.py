@@ -14,6 +14,7 @@ import numpy as np
 
 from airmoe.data import ImageSet
 from airmoe.errors import InvalidInputError, RunFolderError
+from airmoe.monitor import EVENTS, forget_events
 from airmoe.runs.checkpoint import Checkpoint, MetricsRow, write_metrics
 from airmoe.runs.settings import Section, dump_config
 
@@ -39,8 +40,14 @@ def begun_run(out: Path, resume: bool) -> Path:
 
 
 def run_checkpoint(partial: Path, fingerprint: str) -> Checkpoint:
-    """Return the checkpoints of a run in the making; saving one also writes the run's metrics."""
-    return Checkpoint(partial / _CHECKPOINTS, fingerprint, partial / METRICS)
+    """Return the checkpoints of a run in the making; saving one also writes the run's metrics and events.
+
+    Raises:
+        RunFolderError: as `Checkpoint`.
+    """
+    checkpoint = Checkpoint(partial / _CHECKPOINTS, fingerprint, partial / METRICS, partial / EVENTS)
+    forget_events(partial)  # those of checkpoints that are taken up are written anew
+    return checkpoint
 
 
 def fingerprint(config: Section, images: ImageSet, *further: str) -> str:
