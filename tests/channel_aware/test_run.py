@@ -124,6 +124,7 @@ def test_the_record_names_seed_versions_and_host(run: Path) -> None:
     assert record["seed"] == 3
     assert record["versions"]["torch"] == torch.__version__
     assert record["host"].keys() == {"system", "machine"}
+    assert record["threads"] == 1  # though two were set outside
 
 
 def test_the_exported_weights_are_the_trained_ones(run: Path, few_digits: ImageSet) -> None:

@@ -377,6 +377,7 @@ def test_the_study_of_gating_leaves_figures_tables_rows_and_settings(gating: Stu
     files = {name for name, content in all_under(gating.out).items() if content is not None}
     events = {name for name in files if name.startswith("tensorboard/")}
     assert {name.split("/")[1] for name in events} == figures.keys()
+    tables = {name for name in files if name.startswith("tables/")}
     assert files - tables - events == (
         {"run.json", "tables.md"}
         | {f"{figure}.csv" for figure in figures}
@@ -386,9 +387,9 @@ def test_the_study_of_gating_leaves_figures_tables_rows_and_settings(gating: Stu
     for figure in figures:
         drawing = ET.parse(gating.out / "figures" / f"{figure}.svg").getroot()
         assert drawing.tag == "{http://www.w3.org/2000/svg}svg"
-    tables = (gating.out / "tables.md").read_text(encoding="utf-8")
+    tables_md = (gating.out / "tables.md").read_text(encoding="utf-8")
     for figure in figures:
-        assert f"`airmoe study gating --smoke --device cpu --seed 0 --only {figure}`" in tables
+        assert f"`airmoe study gating --smoke --device cpu --seed 0 --only {figure}`" in tables_md
     assert [path.name for path in gating.out.parent.iterdir()] == ["run"]
 
 

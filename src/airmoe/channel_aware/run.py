@@ -97,9 +97,9 @@ def train_channel_aware(
             server=True,
             gate_sees_snr=_sees_snr(config),
         )
+        finish_run(partial, out, config, config.seed, rows, images)
     finally:
         torch.set_num_threads(threads)
-    finish_run(partial, out, config, config.seed, rows, images)
     return ChannelAwareMoe(model, rows)
 
 

@@ -30,6 +30,7 @@ from airmoe.runs.checkpoint import Checkpoint, MetricsRow
 from airmoe.runs.run_writing import fingerprint
 from airmoe.runs.weights import load_weights
 from airmoe.seeding import torch_seeded
+from airmoe.showing import OneLine
 
 CHECK_EVERY = 50
 """Steps between looks at the loss: each look waits for the device."""
@@ -37,8 +38,8 @@ CHECK_EVERY = 50
 _MODEL, _OPTIMISER = "model", "optimiser"
 
 
-@dataclass(frozen=True, eq=False)
-class TrainingImages:
+@dataclass(frozen=True, eq=False, repr=False)
+class TrainingImages(OneLine):
     """Images to train on, on the device that trains: ``images_TCHW`` uint8, ``labels_T`` int64."""
 
     images_TCHW: Tensor

@@ -62,7 +62,7 @@ def train_run(
             holds=data.holds,
             radio=radio_of(config),
         )
+        finish_run(unfinished, out, config, config.seed, trained.rows, images)
     finally:
         torch.set_num_threads(threads)
-    finish_run(unfinished, out, config, config.seed, trained.rows, images)
     return trained

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from airmoe.data import ImageSet
 from airmoe.errors import InvalidInputError, RunFolderError
@@ -79,6 +80,7 @@ def finish_run(
         "seed": seed,
         "versions": {name: version(name) for name in _PACKAGES} | {"python": platform.python_version()},
         "host": {"system": platform.platform(), "machine": platform.machine()},
+        "threads": torch.get_num_threads(),
         "images": images_digest(images),
         "command": sys.argv,
     }
