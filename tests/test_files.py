@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from airmoe.files import replaced_file
+from airmoe.files import portable, replaced_file, with_short_home
 
 
 class Failure(Exception):
@@ -49,3 +49,51 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: t
         raise error
     assert path.read_text() == "old"
     assert names(tmp_path) == ["file.txt"]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("HOME", "~"),
+        ("HOME/photos", "~/photos"),
+        ("folder:HOME/my photos", "folder:~/my photos"),
+        ("--out=HOME/runs/x", "--out=~/runs/x"),
+        ('name = "trace-of:SNR:HOME/a.csv"', 'name = "trace-of:SNR:~/a.csv"'),
+        ("HOME/a HOME/b", "~/a ~/b"),
+        ("HOMEwork/a", "HOMEwork/a"),
+        ("HOME.old/a", "HOME.old/a"),
+        ("/backupHOME/a", "/backupHOME/a"),
+        ("runs/photos", "runs/photos"),
+    ],
+)
+def test_the_home_folder_is_written_short(home: str, text: str, written: str) -> None:
+    assert with_short_home(text.replace("HOME", home)) == written.replace("HOME", home)
+
+
+@pytest.mark.parametrize("home", ["/", ""])
+def test_a_user_without_a_home_folder_keeps_the_paths(monkeypatch: pytest.MonkeyPatch, home: str) -> None:
+    monkeypatch.setenv("HOME", home)
+    assert with_short_home("folder:/srv/photos") == "folder:/srv/photos"
+
+
+@pytest.mark.parametrize(
+    ("word", "written"),
+    [
+        ("HOME/runs/x", "~/runs/x"),
+        ("/srv/ada/photos", "photos"),
+        ("folder:/srv/ada/my photos/", "folder:my photos/"),
+        ("--out=/srv/ada/x", "--out=x"),
+        ("trace-of:SNR:/srv/ada:b/x.csv", "trace-of:SNR:x.csv"),
+        ("runs/x", "runs/x"),
+        ("hf:google/vit", "hf:google/vit"),
+        ("fixed:10,-5", "fixed:10,-5"),
+    ],
+)
+def test_a_word_of_a_command_holds_nothing_of_this_machine_alone(home: str, word: str, written: str) -> None:
+    assert portable(word.replace("HOME", home)) == written

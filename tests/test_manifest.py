@@ -171,7 +171,7 @@ CONTRADICTIONS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "more classes": (
         {"classes": ["a", "b", "c"]},
-        "the probabilities of layer 1 have shape [2]; expected [3], the number of classes",
+        "shape of the probabilities of layer 1 is [2]; expected [3], the number of classes",
     ),
     "a class nobody has": ({"holds": [2]}, "holds is 2; expected less than 2"),
     "too many gains": ({"nodes": 1 << 20}, "nodes^2 x subcarriers is "),
@@ -274,11 +274,11 @@ def in_layer(**changes: object) -> Callable[[str], str]:
                     **{"seed": 0, "transmission": "digital"},
                 }
             ),
-            "radio.transmission: ",
+            "radio: transmission is 'digital'; expected ",
         ),
-        (changed(radio={"subcarriers": 0, "seed": 0}), "radio.subcarriers: "),
-        (changed(radio={"power_w": 0.0, "seed": 0}), "radio.power_w: "),
-        (changed(radio={}), "radio.seed: "),
+        (changed(radio={"subcarriers": 0, "seed": 0}), "radio: subcarriers is 0; expected "),
+        (changed(radio={"power_w": 0.0, "seed": 0}), "radio: power_w is 0.0; expected "),
+        (changed(radio={}), "radio: seed is None; expected a value"),
     ],
 )
 def test_a_damaged_manifest_is_refused_in_one_line_that_names_the_key(

@@ -1,4 +1,7 @@
-"""Files that are either whole or absent: written under a temporary name in the same folder, then renamed."""
+"""Files that are either whole or absent: written under a temporary name in the same folder, then renamed.
+
+What is written down of a command or a setting names no user; see `with_short_home` and `portable`.
+"""
 
 import os
 import re
@@ -52,3 +55,27 @@ def replaced_file(path: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def with_short_home(text: str) -> str:
+    """Return a text in which every path in the home folder begins with "~", as airmoe reads it back."""
+    try:
+        home = str(Path.home())
+    except RuntimeError:  # there is none
+        return text
+    if home == Path(home).anchor:
+        return text
+    return re.sub(rf"(?<![\w/.~-]){re.escape(home)}(?![\w.-])", "~", text)
+
+
+def portable(word: str) -> str:
+    """Return a word of a command without what is of this machine alone.
+
+    A path in the home folder begins with "~"; of another absolute path only the last part is left.
+
+    Examples:
+        >>> from airmoe.files import portable
+        >>> portable("folder:/srv/ada/photos"), portable("runs/photos")
+        ('folder:photos', 'runs/photos')
+    """
+    return re.sub(r"(^|[:=])/.*/(?=[^/])", r"\1", with_short_home(word), count=1)

@@ -8,11 +8,12 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from airmoe.errors import RunFolderError
+from airmoe.checks import refusal
+from airmoe.errors import InvalidInputError, RunFolderError
 from airmoe.files import replaced_file
 
 MANIFEST = "manifest.json"
@@ -60,9 +61,19 @@ class RadioSettings(_Record):
 
 
 class RadioSpec(RadioSettings):
-    """The simulated radio of a run. Its links are those of slot 0 of the random stream ``seed``."""
+    """The simulated radio of a run. Its links are those of slot 0 of the random stream ``seed``.
+
+    Raises:
+        InvalidInputError: there is no seed, or a value is out of range.
+    """
 
     seed: Seed
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise refusal(error) from None
 
 
 class InputSpec(_Record):
@@ -118,12 +129,11 @@ class LayerSpec(_Record):
     def _agrees(self) -> Self:
         for name, shape in (("payload", self.payload), ("output", self.output.shape)):
             if (values := math.prod(shape)) > MOST_VALUES:
-                raise ValueError(f"the product of {name} is {values}; expected at most {MOST_VALUES}")
+                raise InvalidInputError(f"the product of {name}", values, f"at most {MOST_VALUES}")
         for expert, nodes in enumerate(self.placement):
             if nodes != sorted(set(nodes)):
-                raise ValueError(
-                    f"placement of expert {expert} is {nodes}; expected each node once, in ascending order"
-                )
+                expected = "each node once, in ascending order"
+                raise InvalidInputError(f"placement of expert {expert}", nodes, expected)
         return self
 
 
@@ -162,7 +172,7 @@ class Manifest(_Record):
 
     Attributes:
         mesh: name of the mesh.
-        model_hash: 16 hex digits over the shared weights; nodes of different models never meet.
+        model_hash: 16 hex digits over all weights and what they mean; nodes of different models never meet.
         node: the node of this folder.
         nodes: how many nodes there are, those that only ask included.
         layers: every MoE layer of the model.
@@ -212,13 +222,12 @@ class Manifest(_Record):
             numbers.append((f"a node in the placement of layer {layer.layer}", last, self.nodes))
         for name, value, limit in numbers:
             if value >= limit:
-                raise ValueError(f"{name} is {value}; expected less than {limit}")
+                raise InvalidInputError(name, value, f"less than {limit}")
         for layer in self.layers:
             if layer.output.kind != "hidden states" and layer.output.shape != [len(self.classes)]:
-                raise ValueError(
-                    f"the {layer.output.kind} of layer {layer.layer} have shape {layer.output.shape}; "
-                    f"expected [{len(self.classes)}], the number of classes"
-                )
+                name = f"shape of the {layer.output.kind} of layer {layer.layer}"
+                expected = f"[{len(self.classes)}], the number of classes"
+                raise InvalidInputError(name, layer.output.shape, expected)
         return self
 
     @model_validator(mode="after")

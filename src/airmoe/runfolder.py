@@ -11,6 +11,7 @@ clients only serve; the server asks, and holds no expert.
 """
 
 import hashlib
+import json
 from pathlib import Path
 
 from airmoe.errors import RunFolderError
@@ -38,15 +39,26 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def model_hash_of(run_folder: Path) -> str:
-    """Return 16 hex digits over the shared weights of a run: extractor and gate.
+def model_hash_of(run_folder: Path, manifest: Manifest) -> str:
+    """Return 16 hex digits over all that two nodes have to agree on to answer each other.
+
+    Those are the weights of extractor, gate and every expert, and what they mean: the classes, and what goes
+    in and out of an expert. Where the experts lie is not among them.
+
+    Args:
+        run_folder: holds the weights.
+        manifest: of any of its nodes; says what the weights mean and where the experts' lie.
 
     Raises:
         RunFolderError: a file is missing.
     """
-    digest = hashlib.sha256()
-    for name in SHARED_WEIGHTS:
-        path = run_folder / "shared" / name
+    meaning = [[layer.payload, layer.output.kind, layer.output.shape] for layer in manifest.layers]
+    digest = hashlib.sha256(json.dumps([manifest.classes, meaning]).encode())
+    files = [run_folder / "shared" / name for name in SHARED_WEIGHTS]
+    for layer in manifest.layers:
+        for expert, nodes in enumerate(layer.placement):
+            files.append(run_folder / "clients" / f"{nodes[0]:02d}" / expert_file(expert, "safetensors"))
+    for path in files:
         try:
             digest.update(path.read_bytes())
         except OSError as error:

@@ -161,6 +161,8 @@ def _constructed(made: type[Any]) -> dict[str, Field[Any]]:
 
 def _part(field: Field[Any], kind: Any, *, last: bool) -> _Part:
     placeholder = field.name.upper()
+    if kind == float | None:  # None has no text: only forms that always write the field have it
+        kind = float
     if kind in _KINDS:
         return _Part(field, placeholder, *_KINDS[kind])
     if get_origin(kind) is Literal:

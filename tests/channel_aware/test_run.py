@@ -24,6 +24,7 @@ from airmoe.nn import MoeLayer
 from airmoe.progress import Progress
 from airmoe.runs.checkpoint import Checkpoint
 from airmoe.runs.settings import dump_config, parse_section
+from tests.machine import traces_of_a_machine
 from tests.monitor.scalars import scalars
 from tests.system.commands import all_under
 
@@ -134,6 +135,10 @@ def test_the_exported_weights_are_the_trained_ones(run: Path, few_digits: ImageS
         name: tensor.shape for name, tensor in untrained.items()
     }
     assert not torch.equal(gate["link_worth.weight_S"], untrained["link_worth.weight_S"])
+
+
+def test_no_file_tells_of_this_machine_not_even_by_its_name(run: Path) -> None:
+    assert traces_of_a_machine(run, str(run.parent)) == []
 
 
 def test_progress_can_be_looked_at_with_tensorboard(run: Path) -> None:

@@ -1,5 +1,7 @@
 """The mean of what clients reply."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
@@ -39,6 +41,81 @@ def test_equal_replies_average_to_themselves_bit_for_bit() -> None:
     state = {"w": torch.randn(100)}
     mean = average({client: Message(state, {"samples": samples}) for client, samples in enumerate((3, 1, 7))})
     assert torch.equal(mean["w"], state["w"])
+
+
+def replies_of(*tensors: torch.Tensor, samples: tuple[int, ...] = ()) -> dict[int, Message]:
+    weights = samples or (1,) * len(tensors)
+    pairs = zip(tensors, weights, strict=True)
+    return {i: Message({"w": tensor}, {"samples": weight}) for i, (tensor, weight) in enumerate(pairs)}
+
+
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
+
+@pytest.mark.parametrize("dtype", INTEGERS)
+def test_the_mean_of_integers_is_rounded_halves_to_even(dtype: torch.dtype) -> None:
+    first, second = torch.tensor([1, 2, 3, 7, 120], dtype=dtype), torch.tensor([2, 3, 3, 9, 121], dtype=dtype)
+    mean = average(replies_of(first, second))["w"]
+    assert mean.tolist() == [2, 2, 3, 8, 120]
+    assert mean.dtype == dtype
+    weighed = average(replies_of(first, second, samples=(1, 2)))["w"]
+    assert weighed.tolist() == [2, 3, 3, 8, 121]
+
+
+@given(
+    st.lists(st.tuples(st.integers(-(2**40), 2**40), st.integers(1, 999)), min_size=1, max_size=9),
+)
+def test_the_mean_of_integers_is_the_integer_next_to_the_mean(clients: list[tuple[int, int]]) -> None:
+    tensors = [torch.tensor([value]) for value, _ in clients]
+    mean = int(average(replies_of(*tensors, samples=tuple(samples for _, samples in clients)))["w"])
+    exact = Fraction(sum(v * s for v, s in clients), sum(s for _, s in clients))
+    assert mean == round(exact)  # Python's round takes halves to even, too
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64]
+)
+def test_means_of_other_types_keep_the_type(dtype: torch.dtype) -> None:
+    mean = average(replies_of(torch.ones(2, dtype=dtype), torch.full((2,), 2, dtype=dtype)))["w"]
+    assert (mean.dtype, mean.tolist()) == (dtype, [1.5, 1.5])
+
+
+def test_booleans_stay_where_all_agree_and_have_no_mean_where_not() -> None:
+    mask = torch.tensor([True, False])
+    assert average(replies_of(mask, mask.clone(), mask.clone()))["w"].tolist() == [True, False]
+    with pytest.raises(
+        InvalidInputError, match="w of client 1 is 'another boolean'; expected the same at all"
+    ):
+        average(replies_of(mask, ~mask))
+
+
+@pytest.mark.parametrize(
+    ("second", "said"),
+    [
+        ({"w": torch.zeros(1)}, r"w of client 1 is \(torch.float32, \(1,\)\); expected .*\(3,\)"),
+        ({"w": torch.zeros(3).double()}, r"w of client 1 is \(torch.float64"),
+        ({}, r"tensors of client 1 is \[\]; expected those of the first client: \['w'\] differ"),
+        ({"w": torch.zeros(3), "v": torch.zeros(1)}, r"expected those of the first client: \['v'\] differ"),
+    ],
+)
+def test_tensors_of_another_form_are_not_bent_into_one(second: dict[str, torch.Tensor], said: str) -> None:
+    first = Message({"w": torch.zeros(3)}, {"samples": 1})
+    with pytest.raises(InvalidInputError, match=said):
+        average({0: first, 1: Message(second, {"samples": 1})})
+
+
+@pytest.mark.parametrize(
+    ("numbers", "said"),
+    [
+        ({}, "samples of client 0 is None; expected a number"),
+        ({"samples": -1}, "samples of client 0 is -1; expected a number of at least 0"),
+        ({"samples": float("nan")}, "samples of client 0 is nan; expected a number"),
+        ({"samples": 0}, r"samples is \{0: 0\}; expected one that is above 0"),
+    ],
+)
+def test_a_mean_needs_weights(numbers: dict[str, float], said: str) -> None:
+    with pytest.raises(InvalidInputError, match=said):
+        average({0: Message({"w": torch.zeros(1)}, numbers)})
 
 
 def test_only_the_last_exchange_of_a_round_is_averaged() -> None:

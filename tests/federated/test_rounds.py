@@ -1,5 +1,7 @@
 """Rounds of federated training: accounts, checkpoints, a stop when it diverges."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -115,6 +117,38 @@ def test_client_and_server_may_keep_the_same_tensors(tmp_path: Path) -> None:
         "client 0": 1.0,
         "client 1": 1.0,
     }
+
+
+def test_a_server_may_keep_one_tensor_under_two_names(tmp_path: Path) -> None:
+    class Tied(Averaging):
+        def server_step(
+            self, exchange: str, state: State, replies: Mapping[int, Message]
+        ) -> tuple[State, dict[int, Message]]:
+            mean, told = super().server_step(exchange, state, replies)
+            return {**mean, "tied": mean["bias"]}, told
+
+    class Apart(Walker):
+        def client_step(self, exchange: str, state: State, message: Message) -> tuple[State, Message]:
+            own = {name: tensor for name, tensor in message.tensors.items() if name != "tied"}
+            return super().client_step(exchange, state, replace(message, tensors=own))
+
+    workspace, _, seen = walkers([])
+    checkpoint, clients = Checkpoint(tmp_path, "x"), Loop([Apart(workspace, 2.0, seen)])
+    state, _ = federate(Tied("walk", 1), workspace.state_dict(), clients, 2, checkpoint=checkpoint)
+    saved = checkpoint.load("walk")
+    assert saved is not None
+    assert saved.groups["server"] == state
+    assert float(state["tied"]) == float(state["bias"]) == 4.0
+
+
+def test_fewer_rounds_than_a_checkpoint_has_behind_it_are_refused(tmp_path: Path) -> None:
+    workspace, clients, seen = walkers([1.0])
+    stage, start, checkpoint = Averaging("walk", 1), workspace.state_dict(), Checkpoint(tmp_path, "x")
+    whole = federate(stage, start, Loop(clients), 5, checkpoint=checkpoint)
+    with pytest.raises(InvalidInputError, match=r"^rounds is 3; expected at least 5, the rounds of walk"):
+        federate(stage, start, Loop(clients), 3, checkpoint=checkpoint)
+    assert federate(stage, start, Loop(clients), 5, checkpoint=checkpoint) == whole
+    assert len(seen) == 5
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf")])

@@ -118,7 +118,17 @@ def test_a_trace_that_is_not_there_is_named() -> None:
     [
         *("", "rayleigh", "rayleigh:", "rayleigh:ten", "rayleigh:10:1", "Rayleigh:10", "rician:10"),
         *("fixed", "fixed:", "fixed:,", "fixed:1,,2", "fixed:1:2", "one-bad:1", "one-bad:1:2:0.5", "trace"),
-        *("trace:", "trace-of:", "trace-of:SNR", "trace-of:SNR:", "trace-of::x", "tdl", "tdl:A"),
+        *(
+            "trace:",
+            "trace-of:",
+            "trace-of:SNR",
+            "trace-of:SNR:",
+            "trace-of::x",
+            "trace-dbm:-100:SNR",
+            "trace-dbm:x:SNR:y",
+            "tdl",
+            "tdl:A",
+        ),
         *("path-loss:80:3", "path-loss:1:2:3:4:5:6:7", "nakagami:1"),
     ],
 )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from airmoe.errors import AirmoeError, DataError, InvalidInputError
-from airmoe.links import TraceSnr, read_runs
+from airmoe.links import TraceSnr, make_process, read_runs
 
 HEADING = "Timestamp,Speed,NetworkMode,RSRP,SNR,State"
 
@@ -95,14 +95,98 @@ def test_what_is_hidden_or_no_csv_file_is_not_read(recorded: Recorded, tmp_path:
     assert len(read_runs(tmp_path / "set")) == 1
 
 
+@pytest.mark.parametrize(
+    "copy", [".old/log.csv", "a/.ipynb_checkpoints/log-checkpoint.csv", ".git/x/y/log.csv", "a/.log.csv"]
+)
+def test_what_lies_in_a_hidden_folder_is_not_read_again(
+    recorded: Recorded, tmp_path: Path, copy: str
+) -> None:
+    recorded(1, 2, name="set/a/log.csv")
+    once = TraceSnr(tmp_path / "set").digest
+    recorded(3, 4, name=f"set/{copy}")
+    assert TraceSnr(tmp_path / "set").digest == once
+
+
+def test_a_hidden_folder_that_is_named_is_read(recorded: Recorded, tmp_path: Path) -> None:
+    recorded(1, 2, name=".data/.set/log.csv")
+    assert len(read_runs(tmp_path / ".data" / ".set")) == 1
+
+
 def test_a_file_without_any_value_does_not_spoil_a_folder(recorded: Recorded, tmp_path: Path) -> None:
     recorded("-", "-", name="set/3g.csv")
     recorded(1, 2, name="set/5g.csv")
     assert len(read_runs(tmp_path / "set")) == 1
 
 
-def test_another_column_can_be_played(recorded: Recorded) -> None:
-    assert (TraceSnr(recorded(1, 2), "RSRP").draw(3, 2, np.random.default_rng(0)) == -90).all()
+def one_column(file: Path, text: str, heading: str = "SNR") -> Path:
+    file.write_text(f"{heading}\n{text}", encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize("blank", ["\n", "\n\n\n", " \n", "-\n", '""\n'])
+def test_a_blank_line_of_a_file_with_one_column_is_a_gap(tmp_path: Path, blank: str) -> None:
+    file = one_column(tmp_path / "log.csv", f"1\n2\n{blank}3\n4\n5\n")
+    assert [run_db.tolist() for run_db in read_runs(file)] == [[1, 2], [3, 4, 5]]
+
+
+def test_blank_lines_around_all_rows_are_no_gap_worth_a_word(tmp_path: Path) -> None:
+    file = one_column(tmp_path / "log.csv", "1\n2\n3\n\n\n", heading="\n\nSNR")
+    assert [run_db.tolist() for run_db in read_runs(file)] == [[1, 2, 3]]
+
+
+def test_another_column_can_be_played(tmp_path: Path) -> None:
+    file = one_column(tmp_path / "log.csv", "7\n7\n", heading="SINR")
+    assert (TraceSnr(file, "SINR").draw(3, 2, np.random.default_rng(0)) == 7).all()
+
+
+def test_a_power_in_dbm_is_played_as_its_distance_from_the_noise(recorded: Recorded) -> None:
+    trace = TraceSnr(recorded(1, 2), "RSRP", -101.5)
+    assert (trace.draw(3, 2, np.random.default_rng(0)) == 11.5).all()  # the column is -90 throughout
+    assert trace.name.startswith("trace-dbm:-101.5:RSRP:/")
+    again = make_process(trace.name)
+    assert again == trace
+    assert again.digest == trace.digest
+
+
+@pytest.mark.parametrize(
+    "column", ["RSRP", "rssi", "NRxRSRP", "Signal [dBm]", "rx_power_dbm", "RSCP", "RxLev"]
+)
+def test_a_power_is_refused_unless_the_noise_is_given(tmp_path: Path, column: str) -> None:
+    file = one_column(tmp_path / "log.csv", "-90\n-91\n", heading=column)
+    said = (
+        r"^column is .*; expected an SNR in dB; for a power in dBm .* trace-dbm:-100:.*:PATH, or noise_dbm=-"
+    )
+    with pytest.raises(InvalidInputError, match=said):
+        TraceSnr(file, column)
+    assert read_runs(file, column, noise_dbm=-100)[0].tolist() == [10, 9]
+
+
+@pytest.mark.parametrize("column", ["RSRQ", "CQI", "NRxRSRQ", "cqi_index"])
+@pytest.mark.parametrize("noise_dbm", [None, -100.0])
+def test_what_no_noise_makes_an_snr_is_refused(tmp_path: Path, column: str, noise_dbm: float | None) -> None:
+    file = one_column(tmp_path / "log.csv", "-9\n-8\n", heading=column)
+    with pytest.raises(InvalidInputError, match="an SNR in dB, or a power in dBm: this is neither"):
+        TraceSnr(file, column, noise_dbm)
+
+
+def test_values_that_are_no_snr_under_whatever_name_are_refused(recorded: Recorded) -> None:
+    with pytest.raises(
+        InvalidInputError, match=r"highest SNR of .*log\.csv is -85\.0; expected an SNR in dB"
+    ):
+        TraceSnr(recorded(-90, -85, "-", -110, -99))
+    assert read_runs(recorded(-90, -29, -110))[0].tolist() == [-90, -29, -110]  # deep fades are no power
+    assert read_runs(recorded(-90, -85), noise_dbm=0)[0].tolist() == [-90, -85]  # if it is meant so
+
+
+@pytest.mark.parametrize("noise_dbm", [np.nan, np.inf, -301, "-100"])
+def test_a_noise_power_is_a_number(recorded: Recorded, noise_dbm: float) -> None:
+    with pytest.raises(InvalidInputError, match=r"noise_dbm is .*; expected a number from -300 to 300"):
+        TraceSnr(recorded(1, 2), "RSRP", noise_dbm)
+
+
+def test_a_power_far_from_the_noise_is_named_with_what_would_do(recorded: Recorded) -> None:
+    with pytest.raises(DataError, match=r"line 2 is '1000'; expected a number from -400 to 200"):
+        read_runs(recorded(1000, 2), noise_dbm=-100)
 
 
 def test_a_file_may_have_a_byte_order_mark_quotes_and_empty_lines(tmp_path: Path) -> None:
@@ -122,7 +206,7 @@ def test_the_home_folder_may_be_written_short(
 def test_two_traces_are_equal_by_path_and_column(recorded: Recorded) -> None:
     file = recorded(1, 2)
     assert TraceSnr(file) == TraceSnr(file)
-    assert TraceSnr(file) != TraceSnr(file, "RSRP")
+    assert TraceSnr(file, "RSRP", -100) != TraceSnr(file, "RSRP", -101)
 
 
 def test_a_missing_column_is_told_with_those_that_are_there(recorded: Recorded) -> None:

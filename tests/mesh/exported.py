@@ -103,7 +103,7 @@ def make_server_run(run_folder: Path, out: Path, digits: ImageSet, **radio: obje
     """
     import torch
 
-    from airmoe.runs.export import export_gate
+    from airmoe.runs.onnx_files import export_gate
 
     model = load_model(run_folder)
     model.layer.gate = channel_aware(model.layer.gate)
@@ -177,17 +177,13 @@ def export_maps(
 
     from airmoe.runs.export import export_run
 
-    export_run(
-        folder,
-        model,
-        torch.rand(5, 1, 20, 20, generator=torch.Generator().manual_seed(0)),
-        mesh="maps",
-        class_names=("a", "b", "c", "d"),
-        holds=holds,
-        radio=RadioSpec(mean_snr_db=10.0, subcarriers=6, subcarrier_hz=1e6, power_w=1e-2, seed=3),
-        server=server,
-        **options,
-    )
+    arguments: dict[str, Any] = {
+        "example_TCHW": torch.rand(5, 1, 20, 20, generator=torch.Generator().manual_seed(0)),
+        "mesh": "maps",
+        "class_names": ("a", "b", "c", "d"),
+        "radio": RadioSpec(mean_snr_db=10.0, subcarriers=6, subcarrier_hz=1e6, power_w=1e-2, seed=3),
+    }
+    export_run(folder, model, holds=holds, server=server, **(arguments | options))
 
 
 def links_at(*snr_db: float, subcarriers: int = 20, nodes: int = EXPERTS + 1) -> Links:

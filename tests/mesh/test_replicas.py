@@ -214,7 +214,7 @@ def deep(
     tmp_path_factory: pytest.TempPathFactory, folders: list[Path]
 ) -> tuple[list[Path], "torch.nn.ModuleList"]:
     """The same run with a second layer of three experts, whose outputs are maps, and the experts of it."""
-    from airmoe.runs.export import export_onnx
+    from airmoe.runs.onnx_files import export_onnx
 
     folder = tmp_path_factory.mktemp("deep") / "run"
     shutil.copytree(folders[0].parent.parent, folder)

@@ -10,12 +10,14 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from onnx import load as load_onnx
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+import airmoe
 from airmoe.data import ImageSet
 from airmoe.errors import InvalidInputError, RunFolderError
-from airmoe.manifest import AskingSpec, Manifest, read_manifest
+from airmoe.manifest import AskingSpec, Manifest, RadioSpec, read_manifest
 from airmoe.networked.config import load_config
 from airmoe.nn import (
     BiasGate,
@@ -31,7 +33,7 @@ from airmoe.nn import (
     Pooling,
 )
 from airmoe.runfolder import EXTRACTOR, GATE, SERVER, checked_file, client_folders, expert_file
-from airmoe.runs.export import export_gate, export_onnx
+from airmoe.runs.onnx_files import export_gate, export_onnx
 from tests.mesh.exported import export_maps, map_model
 
 
@@ -142,6 +144,11 @@ def test_a_client_holds_the_shared_files_without_taking_room_for_them(run_folder
             assert (folder / name).samefile(run_folder / "shared" / name)
 
 
+def test_all_files_may_be_read_by_all(run_folder: Path) -> None:
+    modes = {path.stat().st_mode & 0o777 for path in run_folder.rglob("*") if path.is_file()}
+    assert modes == {0o644}
+
+
 def test_where_there_are_no_hard_links_a_client_holds_copies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,6 +249,116 @@ def test_a_placement_that_does_not_fit_is_refused_before_anything_is_written(
     with pytest.raises(InvalidInputError, match=said):
         export_maps(tmp_path / "run", model, **({"server": False} | options))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"mesh": "My Mesh"}, r"mesh is 'My Mesh'; expected a text that matches \^\[a-z0-9\]"),
+        ({"holds": [[0, 1], [2, 4]]}, "holds is 4; expected less than 4"),
+        ({"holds": [[0, 1], [2, -1]]}, r"holds.1 is -1; expected greater than or equal to 0"),
+        ({"holds": [0, 1]}, r"holds is \[0, 1\]; expected for each client a list of class numbers"),
+        ({"placement": [0, 1]}, r"placement is \[0, 1\]; expected for each expert a list of the nodes"),
+        ({"placement": 3}, "placement is 3; expected for each expert a list"),
+        ({"placement": [[0], ["1"]]}, "placement is .*; expected for each expert a list"),
+        ({"output": "certainties"}, "kind is 'certainties'; expected 'probabilities', 'logits' or 'hidden"),
+        ({"class_names": ("a", "b", "c")}, r"shape of the probabilities of layer 1 is \[4\]; expected \[3\]"),
+        ({"radio": 10}, "radio is 10; expected "),
+        ({"radio": RadioSpec(subcarriers=1 << 20, seed=0), "holds": [[0]] * 9}, r"nodes\^2 x subcarriers is"),
+        ({"example_TCHW": torch.rand(1, 20, 20)}, r"shape of example_TCHW is \(1, 20, 20\); expected"),
+        ({"example_TCHW": torch.rand(0, 1, 20, 20)}, r"shape of example_TCHW is \(0, 1, 20, 20\)"),
+    ],
+)
+def test_an_argument_that_does_not_fit_is_refused_in_a_sentence_before_anything_is_written(
+    tmp_path: Path, options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(InvalidInputError, match=said) as raised:
+        export_maps(tmp_path / "run", map_model(LinearGate(3, 2)), **({"server": False} | options))
+    assert "\n" not in str(raised.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({}, "seed is None; expected a value"),
+        ({"seed": -1}, "seed is -1; expected greater than or equal to 0"),
+        ({"seed": 0, "subcarriers": 0}, "subcarriers is 0; expected greater than or equal to 1"),
+        ({"seed": 0, "snr": 3}, "snr is 3; expected a known key"),
+    ],
+)
+def test_a_radio_that_is_none_is_refused_in_a_sentence(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidInputError, match=f"^{said}$"):
+        RadioSpec(**values)
+
+
+@pytest.mark.parametrize("part", ["shared", "clients"])
+def test_a_folder_that_holds_a_run_is_refused_and_kept(tmp_path: Path, part: str) -> None:
+    (tmp_path / part).mkdir()
+    (tmp_path / part / "kept").touch()
+    with pytest.raises(
+        InvalidInputError, match=f"folder is '{tmp_path}'; expected one without {part}/ in it"
+    ):
+        export_maps(tmp_path, map_model(), server=False)
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == [part, f"{part}/kept"]
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_an_export_that_fails_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beside: bool
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    folder = tmp_path / "run"
+    if beside:
+        (folder / ".export" / "shared").mkdir(parents=True)  # of a process that was killed
+        (folder / "metrics.jsonl").touch()
+    monkeypatch.setattr("airmoe.runs.export.write_manifest", fail)
+    with pytest.raises(OSError, match="No space left"):
+        export_maps(folder, map_model(), server=False)
+    assert [path.name for path in tmp_path.rglob("*")] == (["run", "metrics.jsonl"] if beside else [])
+    monkeypatch.undo()
+    export_maps(folder, map_model(), server=False)
+    assert {path.name for path in folder.iterdir()} == {"shared", "clients", *["metrics.jsonl"] * beside}
+
+
+def hash_of(folder: Path) -> str:
+    (model_hash,) = {read_manifest(client).model_hash for client in client_folders(folder)}
+    return model_hash
+
+
+CHANGES: dict[str, Callable[[MixtureOfExperts], None]] = {
+    "extractor": lambda model: nn.init.zeros_(model.extractor[0].bias),
+    "gate": lambda model: nn.init.zeros_(model.layer.gate.gate.last.weight),
+    "expert 0": lambda model: nn.init.zeros_(model.layer.experts[0][0].bias),
+    "expert 1": lambda model: nn.init.zeros_(model.layer.experts[1][3].weight),
+}
+
+
+def test_the_model_hash_covers_every_weight_and_what_the_outputs_mean(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airmoe.runs.export.export_onnx", lambda _, inputs, path, **__: path.touch())
+    monkeypatch.setattr(
+        "airmoe.runs.export.export_gate", lambda gate, payload, experts, path, *_, **__: path.touch()
+    )
+    hashes = []
+    for name, change in CHANGES.items():
+        model = map_model()
+        change(model)
+        export_maps(tmp_path / name, model, server=False)
+        hashes.append(hash_of(tmp_path / name))
+    for name, options in {
+        "same": {},
+        "classes": {"class_names": ("b", "a", "c", "d")},
+        "logits": {"output": "logits"},
+    }.items():
+        export_maps(tmp_path / name, map_model(), server=False, **options)
+        hashes.append(hash_of(tmp_path / name))
+    assert len(set(hashes)) == len(hashes)
+    export_maps(tmp_path / "again", map_model(), server=False, mesh="another", placement=[[0, 1], [1]])
+    assert hash_of(tmp_path / "again") == hash_of(tmp_path / "same")  # where experts lie is no matter
 
 
 @pytest.mark.parametrize("items", [1, 2, 50])
@@ -346,6 +463,50 @@ def test_a_gate_that_does_not_say_whether_it_sees_snr_is_not_exported(tmp_path: 
     assert not (tmp_path / "run").exists()
 
 
+def notes_in(message: Any) -> list[str]:
+    """The fields of a protobuf message, at any depth, that hold remarks and not the network."""
+    found = []
+    for field, value in message.ListFields():
+        if field.name in ("doc_string", "metadata_props"):
+            found.append(field.full_name)
+        if field.message_type is not None:
+            inner = [value] if hasattr(value, "ListFields") else value
+            found += [name for each in inner for name in notes_in(each)]
+    return found
+
+
+class Branching(nn.Module):
+    """Has graphs within its graph."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return torch.cond(inputs.sum() > 0, lambda some: some * 2, lambda some: some - 1, (inputs,))
+
+
+@pytest.mark.parametrize(
+    ("network", "inputs"),
+    [
+        (LeNet5Extractor(1), torch.rand(2, 1, 32, 32)),
+        (LeNet5Expert(10), torch.rand(2, 400)),
+        (nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)), torch.rand(2, 1, 5, 5)),
+        (Branching(), torch.rand(2, 3)),
+    ],
+    ids=["extractor", "expert", "batch norm", "branches"],
+)
+def test_an_onnx_file_holds_the_network_and_no_remarks(
+    tmp_path: Path, network: nn.Module, inputs: Tensor
+) -> None:
+    export_onnx(network, {"input": inputs}, tmp_path / "network.onnx")
+    written = load_onnx(tmp_path / "network.onnx")
+    assert notes_in(written) == []
+    assert (written.producer_name, written.producer_version) == ("airmoe", airmoe.__version__)
+    weights_bytes = sum(weights.nbytes for weights in network.state_dict().values())
+    assert (tmp_path / "network.onnx").stat().st_size < weights_bytes + 8000
+    (tmp_path / "elsewhere").mkdir()
+    export_onnx(network, {"input": inputs}, tmp_path / "elsewhere" / "again.onnx")
+    again = (tmp_path / "elsewhere" / "again.onnx").read_bytes()
+    assert again == (tmp_path / "network.onnx").read_bytes()
+
+
 class OneSize(nn.Module):
     """Counts its items, which fixes their number in an export."""
 
@@ -375,6 +536,7 @@ class Unfinite(nn.Module):
 def test_an_export_that_says_something_else_is_refused(tmp_path: Path, module: nn.Module) -> None:
     with pytest.raises(RunFolderError, match=r"wrong\.onnx: ONNX and PyTorch outputs differ by"):
         export_onnx(module, {"input": torch.ones(2, 3)}, tmp_path / "wrong.onnx")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture

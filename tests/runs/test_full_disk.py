@@ -13,7 +13,7 @@ from torch import Tensor
 from airmoe.cli.trouble import line_about
 from airmoe.files import replaced_file
 from airmoe.runs.checkpoint import Checkpoint, write_metrics
-from airmoe.runs.export import export_onnx
+from airmoe.runs.onnx_files import export_onnx
 
 LARGEST_FILE = 2000
 

@@ -98,7 +98,7 @@ def flip_a_bit(path: Path) -> None:
 
 def test_damaged_shared_weights_are_refused(copy: Path) -> None:
     flip_a_bit(copy / "shared" / "gate.safetensors")
-    with pytest.raises(RunFolderError, match="shared is damaged"):
+    with pytest.raises(RunFolderError, match="is damaged: its weights have hash"):
         load_run(copy)
 
 

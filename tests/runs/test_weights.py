@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from airmoe.errors import RunFolderError
 from airmoe.nn import BiasGate, ConcatGate, MlpGate
 from airmoe.runs.checkpoint import Checkpoint
-from airmoe.runs.weights import load_weights
+from airmoe.runs.weights import load_weights, save_weights
 
 
 def network(seed: int = 0, hidden: int = 3) -> nn.Module:
@@ -74,3 +75,13 @@ def test_a_bias_gate_of_other_experts_fits_once_it_is_made_for_these() -> None:
     with pytest.raises(RunFolderError, match=r"content\.last\.bias has shape \(6,\); expected \(4,\)"):
         load_weights(gate, other.state_dict(), "gate")
     load_weights(gate, other.of_experts([5, 0, 1, 2]).state_dict(), "gate")
+
+
+def test_weights_that_are_tied_are_written_each(tmp_path: Path) -> None:
+    tied = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    tied[1].weight = tied[0].weight
+    save_weights(tied, tmp_path / "tied.safetensors")
+    again = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    load_weights(again, load_file(tmp_path / "tied.safetensors"), "tied")
+    assert torch.equal(again[1].weight, tied[0].weight)
+    assert (tmp_path / "tied.safetensors").stat().st_mode & 0o777 == 0o644

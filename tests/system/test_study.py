@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from airmoe.report.drawing import package_files
+from tests.machine import traces_of_a_machine
 from tests.system.commands import AIRMOE_WITHOUT_TORCH, all_under, ended, running
 
 STUDY = ("study", "selection")
@@ -102,6 +103,10 @@ def test_every_table_names_the_command_that_makes_it(study: Study) -> None:
     for figure in FIGURES:
         assert f"`airmoe study selection --smoke --seed 0 --only {figure}`" in tables
     assert "±" in tables
+
+
+def test_no_file_tells_of_this_machine(study: Study) -> None:
+    assert traces_of_a_machine(study.out, str(study.out.parent)) == []
 
 
 def test_the_record_says_what_made_the_folder(study: Study) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -43,18 +44,53 @@ class Averaging:
 def average(replies: Mapping[int, Message]) -> dict[str, torch.Tensor]:
     """Return the mean of the replies' tensors, weighted by ``samples``.
 
-    The sum is taken in float64, in the order given.
+    The sum is taken in float64, in the order given. The mean of integers, such as the number of batches that
+    a normalisation has seen, is rounded to the nearest, halves to even; it is exact as long as the weighted
+    sum stays below 2^53. Booleans have no mean: they must agree.
 
     Raises:
-        InvalidInputError: no replies.
+        InvalidInputError: no replies, ``samples`` that are missing, negative or all 0, or tensors of a client
+            that differ from the first one's in name, shape or type, or in a boolean.
     """
     if not replies:
         raise InvalidInputError("replies", replies, "at least one to take the mean of")
-    total = sum(reply.numbers["samples"] for reply in replies.values())
-    first, mean = next(iter(replies.values())), {}
-    for name, like in first.tensors.items():
-        accumulated = torch.zeros_like(like, dtype=torch.float64)
-        for reply in replies.values():
-            accumulated.add_(reply.tensors[name], alpha=reply.numbers["samples"] / total)
-        mean[name] = accumulated.to(like.dtype)
+    samples = {client: _samples(client, reply) for client, reply in replies.items()}
+    total = sum(samples.values())
+    if not total:
+        raise InvalidInputError("samples", samples, "one that is above 0, to weigh the mean")
+    first = next(iter(replies.values())).tensors
+    for client, reply in replies.items():
+        _refuse_other_form(client, reply.tensors, first)
+    mean = {}
+    for name, like in first.items():
+        whole = not (like.is_floating_point() or like.is_complex())
+        accumulated = torch.zeros_like(like, dtype=torch.complex128 if like.is_complex() else torch.float64)
+        for client, reply in replies.items():
+            weight = samples[client] if whole else samples[client] / total
+            accumulated.add_(reply.tensors[name], alpha=weight)
+        mean[name] = (accumulated.div_(total).round_() if whole else accumulated).to(like.dtype)
     return mean
+
+
+def _samples(client: int, reply: Message) -> float:
+    samples = reply.numbers.get("samples")
+    if samples is None or not 0 <= samples < math.inf:
+        raise InvalidInputError(f"samples of client {client}", samples, "a number of at least 0")
+    return samples
+
+
+def _refuse_other_form(client: int, tensors: State, first: State) -> None:
+    """Raise unless a client's tensors can be averaged with the first one's."""
+    if tensors.keys() != first.keys():
+        names = sorted(tensors.keys() ^ first.keys())
+        raise InvalidInputError(
+            f"tensors of client {client}", sorted(tensors), f"those of the first client: {names} differ"
+        )
+    for name, like in first.items():
+        form, expected = (tensors[name].dtype, tuple(tensors[name].shape)), (like.dtype, tuple(like.shape))
+        if form != expected:
+            raise InvalidInputError(f"{name} of client {client}", form, f"{expected}, as of the first client")
+        if like.dtype == torch.bool and not torch.equal(tensors[name], like):
+            raise InvalidInputError(
+                f"{name} of client {client}", "another boolean", "the same at all clients: it has no mean"
+            )

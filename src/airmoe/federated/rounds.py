@@ -44,7 +44,8 @@ def federate(
         progress: told about every round.
 
     Raises:
-        InvalidInputError: exchanges that are one text, a loss without samples, or as `run_round` raises.
+        InvalidInputError: exchanges that are one text, fewer rounds than the checkpoint has behind it, a loss
+            without samples, or as `run_round` raises.
         TrainingDivergedError: a loss or a tensor of the server's state is not finite; the last checkpoint is
             the last good one.
         AirmoeError: as the steps raise, with stage, round, exchange and client in front.
@@ -70,6 +71,9 @@ def federate(
     current, rows = copied(state), list[MetricsRow]()
     if checkpoint is not None and (saved := checkpoint.load(stage.name)) is not None:
         current, rows = saved.groups.get(_SERVER, {}), saved.rows
+        if len(rows) > rounds:
+            done = f"at least {len(rows)}, the rounds of {stage.name} that its checkpoint has behind it"
+            raise InvalidInputError("rounds", rounds, done)
         states = {group: tensors for group, tensors in saved.groups.items() if group != _SERVER}
         engine.restore({int(group.removeprefix(_CLIENT)): tensors for group, tensors in states.items()})
     for round_ in range(len(rows), rounds):
@@ -95,7 +99,7 @@ def federate(
             note = ", ".join(f"{_spoken(name)} {value:.3f}" for name, value in measured.items())
         rows.append(row)
         if checkpoint is not None:
-            clients = {f"{_CLIENT}{client}": copied(state) for client, state in engine.states.items()}
+            clients = {f"{_CLIENT}{client}": state for client, state in engine.states.items()}
             checkpoint.save(stage.name, {_SERVER: current, **clients}, rows)
         progress(stage.name, round_ + 1, rounds, note)
     return current, rows

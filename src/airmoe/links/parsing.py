@@ -4,12 +4,12 @@ from airmoe.links.fading_processes import GaussMarkovSnr, JakesSnr, RayleighSnr,
 from airmoe.links.path_loss import ShadowedPathLossSnr
 from airmoe.links.processes import FixedSnr, OneBadSnr, SnrProcess, SpreadSnr, UniformSnr
 from airmoe.links.tdl import TdlSnr
-from airmoe.links.traces import OTHER_COLUMN, TraceSnr
+from airmoe.links.traces import OTHER_COLUMN, POWER, TraceSnr
 from airmoe.spec_text import SpecTexts
 
 _KNOWN = (
     *(FixedSnr, UniformSnr, SpreadSnr, OneBadSnr, RayleighSnr, RicianSnr, GaussMarkovSnr, JakesSnr),
-    *(ShadowedPathLossSnr, TdlSnr, TraceSnr, OTHER_COLUMN),
+    *(ShadowedPathLossSnr, TdlSnr, TraceSnr, OTHER_COLUMN, POWER),
 )
 _PROCESSES = SpecTexts[SnrProcess]("channel", _KNOWN)
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from airmoe.errors import InvalidInputError, RunFolderError
 from airmoe.manifest import INPUT, SNR_INPUT, ExpertSpec, GateSpec, LayerSpec, Manifest
+from airmoe.onnx_runtime import onnx_session
 from airmoe.runfolder import checked_file
 
 
@@ -28,12 +28,8 @@ class OnnxNetwork:
     """
 
     def __init__(self, path: Path, takes: Mapping[str, tuple[int, ...]], gives: tuple[int, ...]) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
         try:
-            self._session = onnxruntime.InferenceSession(
-                path, sess_options=options, providers=["CPUExecutionProvider"]
-            )
+            self._session = onnx_session(path)
         except Exception as error:  # ONNX Runtime's own exceptions share no base class
             raise RunFolderError(f"{path} is not a readable ONNX network: {error}") from None
         inputs = {each.name: tuple(each.shape[1:]) for each in self._session.get_inputs()}

@@ -5,8 +5,9 @@
 
 from airmoe.runs.checkpoint import Checkpoint
 from airmoe.runs.comparison import Comparison, Measured, compare
-from airmoe.runs.export import export_onnx, export_run
+from airmoe.runs.export import export_run
 from airmoe.runs.load import Run, load_run
+from airmoe.runs.onnx_files import export_onnx
 from airmoe.runs.settings import dump_config, parse_section
 
 __all__ = [

@@ -10,11 +10,12 @@ from typing import NamedTuple
 import safetensors
 from safetensors import SafetensorError
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, uint8
 
 from airmoe.errors import InvalidInputError, RunFolderError
 from airmoe.files import replaced_file
 from airmoe.monitor import write_events
+from airmoe.runs.weights import unshared
 
 MetricsRow = dict[str, str | int | float]
 """One line of metrics.jsonl."""
@@ -59,16 +60,15 @@ class Checkpoint:
         Args:
             stage: its name.
             groups: named tensors by the name of their group, without "/" in it. An empty one leaves no trace.
+                Tensors may share memory; each is saved whole.
             rows: all metrics of the stage so far, one per round.
 
         Raises:
             InvalidInputError: the name of the stage is none that a file can have.
         """
-        tensors = {
-            f"{group}/{name}": tensor.contiguous()
-            for group, named in groups.items()
-            for name, tensor in named.items()
-        }
+        tensors = unshared(
+            {f"{group}/{name}": tensor for group, named in groups.items() for name, tensor in named.items()}
+        )
         metadata = {
             "format": _FORMAT,
             "fingerprint": self._fingerprint,
@@ -145,5 +145,5 @@ def _digest(stage: str, metadata: dict[str, str], tensors: dict[str, Tensor]) ->
     shapes = [(name, str(tensors[name].dtype), list(tensors[name].shape)) for name in names]
     digest = hashlib.sha256(json.dumps([stage, sorted(metadata.items()), shapes]).encode())
     for name in names:
-        digest.update(tensors[name].numpy().data)
+        digest.update(tensors[name].reshape(-1).view(uint8).numpy().data)  # NumPy has no bfloat16
     return digest.hexdigest()

@@ -120,9 +120,9 @@ def load_run(folder: str | PathLike[str]) -> Run:
     clients = [read_manifest(client) for client in client_folders(run)]
     server = run / "clients" / SERVER
     manifest = read_manifest(server) if server.exists() else clients[0]
-    if (found := model_hash_of(run)) != manifest.model_hash:
+    if (found := model_hash_of(run, manifest)) != manifest.model_hash:
         raise RunFolderError(
-            f"{run / 'shared'} is damaged: its weights have hash {found}; expected {manifest.model_hash}"
+            f"{run} is damaged: its weights have hash {found}; expected {manifest.model_hash}"
         )
     method: Method = config.get("method", "networked")
     holds = tuple(tuple(each.holds) for each in clients)

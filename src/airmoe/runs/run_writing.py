@@ -15,6 +15,7 @@ import torch
 
 from airmoe.data import ImageSet
 from airmoe.errors import InvalidInputError, RunFolderError
+from airmoe.files import portable, with_short_home
 from airmoe.monitor import EVENTS, forget_events
 from airmoe.runs.checkpoint import Checkpoint, MetricsRow, write_metrics
 from airmoe.runs.settings import Section, dump_config
@@ -75,16 +76,19 @@ def images_digest(images: ImageSet) -> str:
 def finish_run(
     partial: Path, out: Path, config: Section, seed: int, rows: Sequence[MetricsRow], images: ImageSet
 ) -> None:
-    """Write configuration, provenance and metrics, remove the checkpoints, and give the folder its name."""
+    """Write configuration, provenance and metrics, remove the checkpoints, and give the folder its name.
+
+    The host is told by its kind, never by its name, and paths without what is of this machine alone.
+    """
     provenance = {
         "seed": seed,
         "versions": {name: version(name) for name in _PACKAGES} | {"python": platform.python_version()},
         "host": {"system": platform.platform(), "machine": platform.machine()},
         "threads": torch.get_num_threads(),
         "images": images_digest(images),
-        "command": sys.argv,
+        "command": [Path(sys.argv[0]).name, *map(portable, sys.argv[1:])],
     }
-    (partial / "config.toml").write_text(dump_config(config), encoding="utf-8")
+    (partial / "config.toml").write_text(with_short_home(dump_config(config)), encoding="utf-8")
     (partial / "run.json").write_text(json.dumps(provenance, indent=1) + "\n", encoding="utf-8")
     write_metrics(rows, partial / METRICS)
     shutil.rmtree(partial / _CHECKPOINTS)

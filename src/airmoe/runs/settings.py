@@ -4,13 +4,14 @@ An unknown key is an error; an absent one has its default, which may be None.
 """
 
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from airmoe.checks import refusal
 from airmoe.errors import InvalidInputError
 
 Positive = Annotated[int, Field(ge=1, le=10**6)]
@@ -45,7 +46,7 @@ def parse_section(model: type[Parsed], text: str, origin: str) -> Parsed:
     try:
         return model.model_validate(tomllib.loads(text))
     except ValidationError as error:
-        raise _refusal(error, lambda key: f"{origin}: {key}") from None
+        raise refusal(error, lambda key: f"{origin}: {key}") from None
     except (ValueError, RecursionError) as error:  # not TOML, or nested or long beyond what Python reads
         raise InvalidInputError(origin, str(error), "valid TOML") from None
 
@@ -72,7 +73,7 @@ def changed(settings: Parsed, values: Mapping[str, object], said_by: Mapping[str
     try:
         return type(settings).model_validate(sections)
     except ValidationError as error:
-        raise _refusal(error, lambda key: said_by.get(key, key)) from None
+        raise refusal(error, lambda key: said_by.get(key, key)) from None
 
 
 def read_settings(path: Path) -> str:
@@ -90,12 +91,3 @@ def read_settings(path: Path) -> str:
 def dump_config(config: Section) -> str:
     """Return settings as TOML from which `parse_section` reads equal ones. A value of None gets no key."""
     return tomli_w.dumps(config.model_dump(exclude_none=True))
-
-
-def _refusal(error: ValidationError, called: Callable[[str], str]) -> InvalidInputError:
-    """Return the first of pydantic's complaints as ours; ``called`` says what a key is called."""
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
-    unknown = first["type"] == "extra_forbidden"
-    said = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    return InvalidInputError(called(key), first["input"], "a known key" if unknown else said)

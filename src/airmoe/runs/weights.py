@@ -1,10 +1,30 @@
-"""Loading weights into a network, after a check that they fit."""
+"""Weights of a network on their way to and from a file: loaded after a check that they fit."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
-from torch import Tensor, nn
+from safetensors.torch import save_file
+from torch import Tensor, contiguous_format, nn
 
 from airmoe.errors import RunFolderError
+from airmoe.files import replaced_file
+
+
+def save_weights(network: nn.Module, path: Path) -> None:
+    """Write all weights of a network as safetensors; weights that share memory are written each."""
+    with replaced_file(path) as temporary:
+        save_file(unshared(network.state_dict()), temporary)
+
+
+def unshared(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors of which no two share memory, for safetensors; those that did are copies."""
+    seen: set[int] = set()
+    alone = {}
+    for name, tensor in state.items():
+        place = tensor.untyped_storage().data_ptr()
+        alone[name] = tensor.clone(memory_format=contiguous_format) if place in seen else tensor.contiguous()
+        seen.add(place)
+    return alone
 
 
 def load_weights(network: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:

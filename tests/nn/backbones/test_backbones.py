@@ -25,7 +25,7 @@ from airmoe.nn import (
     VitExtractor,
     pool,
 )
-from airmoe.runs.export import export_onnx
+from airmoe.runs.onnx_files import export_onnx
 
 TINY: dict[str, Callable[[int], Extractor]] = {
     "lenet5": LeNet5Extractor,

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from airmoe.errors import InvalidInputError, MissingExtraError
 from airmoe.nn import MlpExpert, PretrainedExtractor, build_extractor, build_model, pool
-from airmoe.runs.export import export_onnx
+from airmoe.runs.onnx_files import export_onnx
 
 transformers = pytest.importorskip("transformers")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from airmoe.errors import RunFolderError
-from airmoe.files import replaced_file
+from airmoe.files import portable, replaced_file, with_short_home
 from airmoe.studies.curves.settings import Scale
 from airmoe.studies.curves.study import Study
 
@@ -29,7 +29,7 @@ def command_of(
     words = ["airmoe", "study", study.name, *([] if scale == study.scales[0] else [f"--{scale}"])]
     words += [word for figure in only for word in ("--only", figure)]
     words += [] if settings is None else ["--settings", str(settings)]
-    return shlex.join([*words, *_option_words(options), "--seed", str(seed)])
+    return shlex.join([*map(portable, [*words, *_option_words(options)]), "--seed", str(seed)])
 
 
 def alone(command: str, figure: str) -> str:
@@ -44,7 +44,7 @@ def new_record(study: Study, command: str, seed: int, options: Mapping[str, str]
         "format": _format(study),
         "command": command,
         "seed": seed,
-        **({"options": dict(options)} if options else {}),
+        **({"options": _written(options)} if options else {}),
         "versions": versions(study),
         "host": {"machine": platform.machine(), "system": platform.system(), "cores": cores},
     }
@@ -52,19 +52,32 @@ def new_record(study: Study, command: str, seed: int, options: Mapping[str, str]
 
 def with_options(record: Record, options: Mapping[str, str]) -> Record:
     """Return a record in which some of the study's own options have other values."""
-    changed = {name: value for name, value in options.items() if options_of(record).get(name) != value}
+    recorded: dict[str, str] = record.get("options", {})
+    changed = {name: value for name, value in _written(options).items() if recorded.get(name) != value}
     if not changed:
         return record
     kept = _without(record["command"], set(_option_words(changed)[::2]))
     return record | {
-        "command": shlex.join([*kept, *_option_words(changed)]),
-        "options": options_of(record) | changed,
+        "command": shlex.join([*kept, *map(portable, _option_words(changed))]),
+        "options": recorded | changed,
     }
 
 
+def _written(options: Mapping[str, str]) -> dict[str, str]:
+    return {name: with_short_home(str(value)) for name, value in options.items()}
+
+
 def options_of(record: Record) -> dict[str, str]:
-    """Return the study's own options that are recorded."""
-    return dict(record.get("options", {}))
+    """Return the study's own options that are recorded, with the home folder in full."""
+    options: dict[str, str] = record.get("options", {})
+    return {name: str(Path(value).expanduser()) for name, value in options.items()}
+
+
+def finished(record: Record) -> Record:
+    """Return the record of a run that is done: nothing resumes from it, so its options are portable."""
+    if "options" not in record:
+        return record
+    return record | {"options": {name: portable(value) for name, value in record["options"].items()}}
 
 
 def write_record(folder: Path, record: Record) -> None:

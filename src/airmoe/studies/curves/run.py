@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from airmoe.errors import InvalidInputError, RunFolderError
-from airmoe.files import replaced_file
+from airmoe.files import replaced_file, with_short_home
 from airmoe.monitor import EVENTS, write_events
 from airmoe.progress import Progress, silent
 from airmoe.report.writing import write_figures, write_tables
@@ -25,6 +25,7 @@ from airmoe.studies.curves.record import (
     Record,
     alone,
     command_of,
+    finished,
     new_record,
     options_of,
     read_record,
@@ -90,7 +91,7 @@ def run_study(
     if resume:
         figures, record = _taken_up(study, partial, figures, seed)
         record = with_options(record, options or {})
-        inputs = study.inputs(_curves(figures), options_of(record))
+        inputs = _inputs(study, figures, record)
         _refuse_other_inputs(partial, record.get("inputs", {}), inputs)
         write_record(partial, record)
     elif partial.exists():
@@ -99,10 +100,10 @@ def run_study(
         assert figures is not None
         command = command_of(study, scale, only, settings, seed or 0, options or {})
         record = new_record(study, command, seed or 0, options or {})
-        if inputs := study.inputs(_curves(figures), options or {}):
+        if inputs := _inputs(study, figures, record):
             record["inputs"] = inputs
         for name, figure in figures.items():
-            _write(partial / "settings" / f"{name}.toml", dump_figure(figure))
+            _write(partial / "settings" / f"{name}.toml", _text_of(figure))
         write_record(partial, record)
     workspace = Workspace(partial / "workspace", progress, options_of(record))
     seconds = _measure(study, partial, figures, record["seed"], workspace, executor)
@@ -134,6 +135,20 @@ def _figures(study: Study, folder: Path | None, scale: Scale | None, only: Seque
     return {name: study.read(name, scale, folder) for name in measured if not only or name in only}
 
 
+def _text_of(figure: Figure) -> str:
+    return with_short_home(dump_figure(figure))
+
+
+def _texts(figures: Figures) -> dict[str, str]:
+    return {name: _text_of(figure) for name, figure in figures.items()}
+
+
+def _inputs(study: Study, figures: Figures, record: Record) -> dict[str, str]:
+    """Return the digests of what the curves read, by name."""
+    digests = study.inputs(_curves(figures), options_of(record))
+    return {with_short_home(name): digest for name, digest in digests.items()}
+
+
 def _curves(figures: Figures) -> dict[str, Curves]:
     return {name: figure.curves for name, figure in figures.items()}
 
@@ -155,7 +170,7 @@ def _taken_up(
         begun, now = _listed(record["versions"]), _listed(versions(study))
         raise RunFolderError(f"{partial} was begun with {begun}; this is {now}")
     begun_figures = _figures(study, partial / "settings", None, ())
-    if figures is not None and figures != begun_figures:
+    if figures is not None and _texts(figures) != _texts(begun_figures):
         raise RunFolderError(f"{partial} has other settings; resume it without options, or make another run")
     if seed is not None and seed != record["seed"]:
         raise RunFolderError(f"{partial} has seed {record['seed']}, not {seed}")
@@ -259,7 +274,7 @@ def _finish(study: Study, partial: Path, figures: Figures, record: Record) -> li
         all_rows[name] = rows
     told = study.told(_curves(figures), all_rows)
     _write(partial / "tables.md", "\n".join(pages))
-    write_record(partial, record)
+    write_record(partial, finished(record))
     for name in study.keeps:
         if (partial / "workspace" / name).exists():
             (partial / "workspace" / name).rename(partial / name)

@@ -1,7 +1,9 @@
 """All results of a demonstration: what the mesh answered, and further methods in one process."""
 
+import re
 import resource
 from collections.abc import Sequence
+from typing import Any
 
 from airmoe.data import ImageSet
 from airmoe.mesh import simulated_links
@@ -66,9 +68,9 @@ def demo_results(
     own_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
     return DemoResults(
         seed=config.seed,
-        config=config.model_dump(exclude_none=True),
+        config={name: without_folders(value) for name, value in config.model_dump(exclude_none=True).items()},
         data=DataSplit(
-            name=images.name,
+            name=without_folders(images.name),
             partition=config.data.partition,
             train_images=len(images.train_labels),
             held_out_images=len(images.test_labels),
@@ -97,3 +99,18 @@ def demo_results(
         steps=tuple(clock.times),
         analog=served.analog,
     )
+
+
+def without_folders(setting: Any) -> Any:
+    """Return a setting in which a path is its last part alone: a report is shown to others.
+
+    Examples:
+        >>> from airmoe.studies.demo.results import without_folders
+        >>> without_folders({"name": "folder:/home/ada/photos", "clients": 10})
+        {'name': 'folder:photos', 'clients': 10}
+    """
+    if isinstance(setting, dict):
+        return {name: without_folders(value) for name, value in setting.items()}
+    if isinstance(setting, str):  # a path is all of the text, or what follows the first colon
+        return re.sub(r"(^|:)[/~.].*/(?=[^/])", r"\1", setting, count=1)
+    return setting

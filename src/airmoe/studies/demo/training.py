@@ -5,8 +5,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors.torch import save_file
-
 from airmoe.data import ImageSet
 from airmoe.monitor import EVENTS, write_events
 from airmoe.networked import ClientData, train_central_moe, train_fedavg_network, train_gate, train_run
@@ -17,7 +15,8 @@ from airmoe.progress import Progress
 from airmoe.report.results import CurvePoint, StageTraining
 from airmoe.runs.checkpoint import MetricsRow
 from airmoe.runs.evaluation import outputs_in_batches
-from airmoe.runs.export import export_gate
+from airmoe.runs.onnx_files import export_gate
+from airmoe.runs.weights import save_weights
 from airmoe.studies.demo.steps import StepClock
 
 AWARE_GATE = "gate_channel_aware"
@@ -120,7 +119,7 @@ def _train_aware(
     gate, rows = train_gate(
         "channel-aware gate", config, naive.extractor, experts, features_TF, data, progress=progress
     )
-    save_file(gate.state_dict(), run / "shared" / f"{AWARE_GATE}.safetensors")
+    save_weights(gate, run / "shared" / f"{AWARE_GATE}.safetensors")
     export_gate(gate, features_TF[0][:32], len(experts), run / "shared" / f"{AWARE_GATE}.onnx")
     return MixtureOfExperts(naive.extractor, MoeLayer(gate, experts)).eval(), rows
 
