@@ -96,8 +96,11 @@ def flip_a_bit(path: Path) -> None:
     path.write_bytes(content)
 
 
-def test_damaged_shared_weights_are_refused(copy: Path) -> None:
-    flip_a_bit(copy / "shared" / "gate.safetensors")
+@pytest.mark.parametrize(
+    "name", ["shared/gate.safetensors", "shared/extractor.safetensors", "clients/02/expert-2.safetensors"]
+)
+def test_damaged_weights_are_refused(copy: Path, name: str) -> None:
+    flip_a_bit(copy / name)
     with pytest.raises(RunFolderError, match="is damaged: its weights have hash"):
         load_run(copy)
 
