@@ -3,6 +3,8 @@
 Shape suffixes: T items, E experts, C channels or classes, H height, W width.
 """
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -32,6 +34,7 @@ from airmoe.mesh.session import close_session, open_session
 from airmoe.randomness import stream
 from airmoe.runfolder import checked_file
 from airmoe.scheduling import Cost, Policy, Slot, TopK
+from airmoe.scheduling.parsing import as_policy
 from airmoe.scheduling.policy import as_joint
 
 LONGEST_DEADLINE_S = 3600.0
@@ -55,7 +58,7 @@ class MeshClient:
     Args:
         client_folder: ``clients/<id>`` or ``clients/server`` of a run, or a copy of it.
         connect: addresses of one or more nodes; the client learns of the others from them.
-        policy: decides where a query names no other; default top-1.
+        policy: decides where a query names no other, or its text, e.g. "topk:2"; default top-1.
         links: the links between the nodes, or a source that is asked once per query; default the run's.
         wire_type: "float32", "float16" or "bfloat16" on the wire.
         session: an open session to use instead of opening one; it is left open.
@@ -76,7 +79,7 @@ class MeshClient:
         client_folder: Path,
         connect: Sequence[str] = (),
         *,
-        policy: Policy | None = None,
+        policy: Policy | str | None = None,
         links: Links | LinkSource | None = None,
         wire_type: WireType = "float32",
         session: zenoh.Session | None = None,
@@ -126,11 +129,11 @@ class MeshClient:
             open_.callback(self.schedulers.close)
             self.layer = MeshLayer(session, manifest, gate.layer, own, wire_type, self.transmission, noise)
             open_.callback(self.layer.close)
-            self.policy: Policy = policy or TopK(1)
+            self.policy = as_policy(policy or TopK(1))
             self.prepare(self.policy)
             self._open = open_.pop_all()
 
-    def __enter__(self) -> "MeshClient":
+    def __enter__(self) -> MeshClient:
         return self
 
     def __exit__(
@@ -142,12 +145,13 @@ class MeshClient:
         """Leave the mesh. Closing twice does no harm."""
         self._open.close()
 
-    def prepare(self, policy: Policy) -> None:
+    def prepare(self, policy: Policy | str) -> None:
         """Have a policy decide once on nothing, lest its code compile while a query waits.
 
         Raises:
             InvalidInputError: a joint policy without ``fallback``.
         """
+        policy = as_policy(policy)
         joint = as_joint(policy)
         slot = replace(self._slot(1, self._run_links), bits_T=np.ones(1))
         nothing_1E = np.zeros((1, self.layer.spec.experts))
@@ -177,7 +181,7 @@ class MeshClient:
         self,
         images_TCHW: NDArray[np.uint8] | NDArray[np.float32],
         *,
-        policy: Policy | None = None,
+        policy: Policy | str | None = None,
         gate: GateFunction | None = None,
         links: Links | None = None,
         deadline_s: float = 2.0,
@@ -200,7 +204,7 @@ class MeshClient:
         """
         begin_s, traffic = time.monotonic(), Traffic()
         number_within("deadline_s", deadline_s, 0, LONGEST_DEADLINE_S)
-        decides = self._at_this_client(policy or self.policy, begin_s + deadline_s, traffic)
+        decides = self._at_this_client(as_policy(policy or self.policy), begin_s + deadline_s, traffic)
         pixels_TCHW = self._as_pixels(images_TCHW)
         links = self._checked(self._source.current() if links is None else links)
         payload_T = self._extractor(pixels_TCHW)

@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from airmoe.scheduling.selection.hard_items import TOLERANCE
 from airmoe.scheduling.selection.select import Selection, cheapest_sets
 
 Floats = NDArray[np.float64]
@@ -98,6 +99,11 @@ class Layer:
     def select(self, price_L: Floats) -> Selection:
         """Return the cheapest sets of experts at these link prices: P1 for every item."""
         return cheapest_sets(self.scores_TE, self.energy_TE(price_L), self.threshold_T, self.max_experts)
+
+    def least_j(self, selection: Selection) -> float:
+        """Return J that no other selection at the same prices costs less than; pairs are compared exactly."""
+        energy_j = float(selection.energy_j[np.isfinite(selection.energy_j)].sum())
+        return energy_j if self.max_experts <= 2 else energy_j * (1 - TOLERANCE)
 
     def node_P(self, item_P: Indices, expert_P: Indices) -> Indices:
         """Return the node of each pair."""
