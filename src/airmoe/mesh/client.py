@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import get_args
+from typing import NamedTuple, get_args
 
 import numpy as np
 import zenoh
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from airmoe.checks import integer_at_least, number_within, real_array, refuse_shape, refuse_where
 from airmoe.dispatch import dispatch, nearest
 from airmoe.dispatch.mixing import mix, mixing_weights
+from airmoe.dispatch.replicas import askable
 from airmoe.errors import InvalidInputError, NoNodeReachableError, telling
 from airmoe.links import Links, LinkSource, RecordedLinks
 from airmoe.manifest import INPUT, MeshTransmission, experts_in_words, read_manifest
@@ -41,6 +42,18 @@ LONGEST_DEADLINE_S = 3600.0
 
 GateFunction = Callable[[NDArray[np.float32], NDArray[np.float64] | None], NDArray[np.float32]]
 """Payloads (T, ...) and the SNR (T, E) in dB of the links, as observed, to scores (T, E)."""
+
+
+class Reach(NamedTuple):
+    """The experts of a mesh as one client finds them; (E,) each.
+
+    Attributes:
+        living_E: bool, True where the expert can be asked as far as it is concerned.
+        reached_E: bool, True where it lives and a link reaches it.
+    """
+
+    living_E: NDArray[np.bool_]
+    reached_E: NDArray[np.bool_]
 
 
 class MeshClient:
@@ -159,6 +172,27 @@ class MeshClient:
             policy.route(nothing_1E, Cost(nothing_1E), slot)
         if joint is not None:
             joint.fallback.route(nothing_1E, Cost(nothing_1E), slot)
+
+    def reach(self, policy: Policy | str | None = None) -> Reach:
+        """Return the experts that live, and those of them that this client's links reach.
+
+        Over ideal links, an expert is out of reach if the link to it has no subcarrier or no gain; see
+        `airmoe.dispatch.why_out_of_reach`. A joint policy may give the link any subcarrier.
+
+        Args:
+            policy: that would decide; default the client's.
+        """
+        links = self._checked(self._source.current())
+        observed, layer = links.observed, self.layer
+        slot = self._slot(1, links)
+        node_ER, living_ER = layer.placement.node_ER, askable(layer.carrier(links, Traffic()), slot)
+        linked_ER = np.ones_like(living_ER)
+        if self.transmission == "ideal":
+            joint = as_policy(policy or self.policy).joint
+            price = layer.ideal_price(links)
+            subcarrier_NN = observed.best_subcarrier_NN if joint else price.subcarrier_NN
+            linked_ER = np.isfinite(observed.energy_per_bit_j(subcarrier_NN)[self.manifest.node, node_ER])
+        return Reach(np.any(living_ER, axis=1), np.any(living_ER & linked_ER, axis=1))
 
     def wait_for_nodes(self, nodes: int = 1, timeout_s: float = 5.0) -> int:
         """Wait until at least ``nodes`` nodes serve all their experts; return how many do.
