@@ -3,6 +3,8 @@
 Shape suffixes: T items, E experts, N nodes.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any
 

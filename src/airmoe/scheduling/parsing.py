@@ -44,7 +44,7 @@ def as_policy(policy: Policy | str) -> Policy:
     """
     if isinstance(policy, str):
         return make_policy(policy)
-    if not all(hasattr(policy, name) for name in ("name", "joint", "route")):
+    if isinstance(policy, type) or not all(hasattr(policy, name) for name in ("name", "joint", "route")):
         expected = "a policy (name, joint and route), or a text such as 'topk:1': " + POLICY_FORMS
         raise InvalidInputError("policy", repr(policy), expected)
     return policy

@@ -64,9 +64,9 @@ def test_no_bound_exceeds_the_optimum_and_no_proof_is_false(bound: str, spread_d
 
 
 def test_an_idle_link_never_outweighs_a_used_one() -> None:
-    """The link to node 1 is 95 dB worse, and nothing goes there; both would rather have subcarrier 0."""
+    """The link to node 1 is 125 dB worse, and nothing goes there; both would rather have subcarrier 0."""
     snr_db_NNM = np.full((3, 3, 6), -200.0)
-    snr_db_NNM[0, 1, :2] = -65.0, -66.0
+    snr_db_NNM[0, 1, :2] = -95.0, -96.0
     snr_db_NNM[0, 2, :2] = 30.0, 29.0
     radio = Ofdma(subcarriers=6)
     gain_NNM = Links.from_snr(snr_db_NNM, radio).gain_NNM

@@ -109,7 +109,7 @@ class TightBound:
         bits_L = np.zeros_like(premium_L)
         dearer = detour_LM[served, column_L[served]] >= 0
         bits_L[served] = np.where(dearer, self._low_L[served], self._high_L[served])
-        bound_j = layer.least_j(selection) * (1 - ROUNDING) + least_j
+        bound_j = layer.least_j(selection.energy_j) * (1 - ROUNDING) + least_j
         return _Point(premium_L, bound_j, selection, layer.load_L(selection.mask) - bits_L)
 
     def _narrowed(self, point: _Point) -> _Point:

@@ -100,9 +100,12 @@ class Layer:
         """Return the cheapest sets of experts at these link prices: P1 for every item."""
         return cheapest_sets(self.scores_TE, self.energy_TE(price_L), self.threshold_T, self.max_experts)
 
-    def least_j(self, selection: Selection) -> float:
-        """Return J that no other selection at the same prices costs less than; pairs are compared exactly."""
-        energy_j = float(selection.energy_j[np.isfinite(selection.energy_j)].sum())
+    def least_j(self, energy_j_I: Floats) -> float:
+        """Return J that no other sets for the items of these energies cost less than.
+
+        Up to two experts are compared exactly, more to a tolerance.
+        """
+        energy_j = float(energy_j_I[np.isfinite(energy_j_I)].sum())
         return energy_j if self.max_experts <= 2 else energy_j * (1 - TOLERANCE)
 
     def node_P(self, item_P: Indices, expert_P: Indices) -> Indices:

@@ -63,7 +63,7 @@ class Plan(OneLine):
         gap: how far `energy_j` may be above the optimum, relative to `lower_bound_j`; inf if that bound is 0
             and the energy is not.
         proven_optimal: True if the energy is the least possible, to a relative 1e-9.
-        iterations: number of rounds of the descent.
+        iterations: number of rounds of the descent that found the plan.
         round_energy_j: J after each of these rounds, never rising, without `compute_j_fixed`.
     """
 
@@ -120,9 +120,10 @@ def schedule_layer(
     Two exact steps alternate. With subcarriers fixed, P1 is solved for every item (`select_experts`). With
     the selection fixed, every link is assigned a subcarrier of its own (Kuhn-Munkres). So the energy never
     rises, but the descent may end in a local optimum. A bound tells whether it is the global one, and
-    restarts often leave it. Only links from a node with items to a node with experts are scheduled. Missing a
-    threshold weighs more than any energy. If there are fewer subcarriers than links in use, the links that
-    matter least close.
+    restarts often leave it. Where all thresholds are met, no plan costs more than selection over the
+    assignment for equal loads (`allocate_subcarriers`). Only links from a node with items to a node with
+    experts are scheduled. Missing a threshold weighs more than any energy. If there are fewer subcarriers
+    than links in use, the links that matter least close.
 
     Args:
         scores: t, (T, E), finite, >= 0.
@@ -192,19 +193,20 @@ class _Descents:
     """The best schedule of several descents, and a lower bound for all schedules that miss as few thresholds.
 
     The first descent begins with the loads of the relaxation in which every link has its best subcarrier.
+    Unless it is proven, the standing assignment is tried, too. Where the bound leaves room, descents also
+    begin there and at a greedy assignment.
     """
 
     def __init__(self, layer: Layer, tight: bool) -> None:
         relaxed = layer.select(layer.best_price_L)
-        self.missed, self.bound_j = int((~relaxed.feasible).sum()), layer.least_j(relaxed)
+        self.missed, self.bound_j = int((~relaxed.feasible).sum()), layer.least_j(relaxed.energy_j)
         self._layer, self._bounded, self._tight = layer, layer, tight
         if self.missed and not layer.every_link_is_served:
             # The energy of an item that misses its threshold depends on which experts it reaches.
             # The bound counts only the other items.
             met_TE = layer.reachable_TE & relaxed.feasible[:, np.newaxis]
             self._bounded = replace(layer, reachable_TE=met_TE)
-            served_j = relaxed.energy_j[relaxed.feasible].sum()
-            self.bound_j = min(self.bound_j, float(served_j))
+            self.bound_j = layer.least_j(relaxed.energy_j[relaxed.feasible])
         links, subcarriers = layer.price_LM.shape
         self._scarce = links > subcarriers
         load_L = layer.load_L(relaxed.mask)
