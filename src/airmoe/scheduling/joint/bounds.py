@@ -62,7 +62,8 @@ class TightBound:
         self._layer, self._column_L, self._energy_j = layer, column_L, energy_j
         usable_LM = np.isfinite(layer.price_LM)
         self._best_L = np.where(np.isfinite(layer.best_price_L), layer.best_price_L, 0.0)
-        self._detour_LM = np.where(usable_LM, layer.price_LM - self._best_L[:, np.newaxis], np.inf)
+        detour_LM = np.where(usable_LM, layer.price_LM - self._best_L[:, np.newaxis], np.inf)
+        self._detour_LM = detour_LM * (1 - EPSILON)
         self._low_L = np.zeros(len(column_L))
         self._high_L = layer.load_L(layer.reachable_TE)
         # At a higher premium one item on the link would cost more than the whole schedule.
@@ -98,16 +99,16 @@ class TightBound:
     def _at(self, premium_L: Floats) -> _Point:
         layer = self._layer
         selection = layer.select(layer.best_price_L + premium_L)
-        detour_LM = self._detour_LM - premium_L[:, np.newaxis]
-        rounded_LM = self._detour_LM * (1 - EPSILON) - (premium_L * (1 + EPSILON))[:, np.newaxis]
+        detour_LM = self._detour_LM - (premium_L * (1 + EPSILON))[:, np.newaxis]
         low_L, high_L = self._low_L * (1 - ROUNDING), self._high_L * (1 + ROUNDING)
-        bits_LM = np.where(rounded_LM >= 0, low_L[:, np.newaxis], high_L[:, np.newaxis])
+        bits_LM = np.where(detour_LM >= 0, low_L[:, np.newaxis], high_L[:, np.newaxis])
         with np.errstate(invalid="ignore"):
-            cost_LM = np.where(bits_LM > 0, bits_LM * rounded_LM, 0.0)
+            cost_LM = np.where(bits_LM > 0, bits_LM * detour_LM, 0.0)
         least_j, column_L = _cheapest_assignment(cost_LM, self._low_L, self._energy_j)
         served = np.flatnonzero(column_L >= 0)
         bits_L = np.zeros_like(premium_L)
-        dearer = detour_LM[served, column_L[served]] >= 0
+        # Where premium and detour are the same but for rounding, a higher premium may gain more.
+        dearer = detour_LM[served, column_L[served]] >= -3 * EPSILON * premium_L[served]
         bits_L[served] = np.where(dearer, self._low_L[served], self._high_L[served])
         bound_j = layer.least_j(selection.energy_j) * (1 - ROUNDING) + least_j
         return _Point(premium_L, bound_j, selection, layer.load_L(selection.mask) - bits_L)
