@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 Number = TypeVar("Number", bound=np.generic)
 
+ROUNDING = 1e-12
+"""How far a computed number may lie over an edge, relative to the edge."""
+
 
 def integer_at_least(name: str, value: object, minimum: int) -> int:
     """Return `value` as an int; refuse a value that is no integer (a bool is none) or is below `minimum`."""
@@ -28,11 +31,14 @@ def integer_at_least(name: str, value: object, minimum: int) -> int:
 
 
 def number_within(name: str, value: object, low: float, high: float) -> float:
-    """Return `value` as a float; refuse a value that is no number or lies outside [low, high]."""
+    """Return `value` as a float; refuse a value that is no number or lies outside [low, high].
+
+    A number that rounding carried over an edge, such as 1 + 2e-16, counts as the edge.
+    """
     if isinstance(value, int | float | np.number) and not isinstance(value, bool):
         number = float(value)
-        if low <= number <= high:
-            return number
+        if low - ROUNDING * abs(low) <= number <= high + ROUNDING * abs(high):
+            return min(max(number, low), high)
     raise InvalidInputError(name, value, f"a number from {low:g} to {high:g}")
 
 
@@ -51,6 +57,25 @@ def real_array(name: str, value: ArrayLike) -> NDArray[np.float64]:
     if array.dtype.kind not in "fiub":
         raise InvalidInputError(name, array.dtype.name, "an array of real numbers")
     return array.astype(np.float64, copy=False)
+
+
+def numbers_within(name: str, value: ArrayLike, low: float, high: float) -> NDArray[np.float64]:
+    """Return `value` as a float64 array; refuse what `number_within` refuses, named with its index."""
+    array = real_array(name, value)
+    inside = (array >= low) & (array <= high)
+    if not inside.all():
+        near = (array >= low - ROUNDING * abs(low)) & (array <= high + ROUNDING * abs(high))
+        refuse_where(name, array, ~near, f"a number from {low:g} to {high:g}")
+        array = np.clip(array, low, high)
+    return array
+
+
+def flags(name: str, value: ArrayLike) -> NDArray[np.bool_]:
+    """Return `value` as a bool array; refuse another type."""
+    array = _array(name, value, "an array of bool")
+    if array.dtype != np.bool_:
+        raise InvalidInputError(name, array.dtype.name, "an array of bool")
+    return array
 
 
 def indices(name: str, value: ArrayLike, low: int, high: int) -> NDArray[np.int64]:
@@ -108,9 +133,16 @@ def refusal(error: "ValidationError", called: Callable[[str], str] = str) -> Inv
 
 
 def _array(name: str, value: ArrayLike, expected: str) -> NDArray[Any]:
-    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+    if _is_masked(value):
         raise InvalidInputError(name, "a masked array", f"{expected}, without masked entries")
     try:
         return np.asarray(value)
     except ValueError:
         raise InvalidInputError(name, type(value).__name__, expected) from None
+
+
+def _is_masked(value: object) -> bool:
+    """Return whether an entry is masked, in an array or in a list of arrays; NumPy would drop the mask."""
+    if isinstance(value, list | tuple):
+        return any(_is_masked(each) for each in value if isinstance(each, list | tuple | np.ma.MaskedArray))
+    return isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value)

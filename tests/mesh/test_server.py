@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import ArrayLike, NDArray
 
 from airmoe.errors import InvalidInputError, NoExpertReachedError, RunFolderError
-from airmoe.links import Links, LinkSnr
+from airmoe.links import Links, LinkSnr, Ofdma
 from airmoe.manifest import RadioSpec, read_manifest, write_manifest
 from airmoe.mesh import MeshClient, Node, simulated_links
 from airmoe.scheduling import All, Cost, Jesa, Local, Routing, Slot, TopK, make_policy
@@ -282,3 +282,28 @@ def test_the_radio_of_a_run_says_how_it_transmits(server_run: ServerRun, tmp_pat
         assert client.transmission == "analog"
     with MeshClient(folder, transmission="ideal") as client:
         assert client.transmission == "ideal"
+
+
+def test_a_policy_may_be_given_as_its_text(client: MeshClient, images: NDArray[np.uint8]) -> None:
+    named, made = (answer_to(client, images[:3], policy=policy) for policy in ("topk:2", TopK(2)))
+    np.testing.assert_array_equal(named.dispatched.requested_TE, made.dispatched.requested_TE)
+    with pytest.raises(InvalidInputError, match="policy is 'best:2'; expected topk:K"):
+        client.predict(images[:1], policy="best:2")
+
+
+def test_a_client_tells_the_experts_it_reaches_from_those_that_live(
+    server_run: ServerRun, expert_nodes: list[NodeProcess], images: NDArray[np.uint8]
+) -> None:
+    """With two subcarriers for the 20 links of five nodes, the server has a link to two experts at most."""
+    gain_NNM = np.full((EXPERTS + 1, EXPERTS + 1, 2), 1e-14)
+    gain_NNM[SERVER_NODE, 1, 0] = 1e-12
+    gain_NNM[0, 1, 1] = 1e-12  # the other subcarrier serves two nodes that this client is not
+    links = Links.from_gain(gain_NNM, Ofdma(subcarriers=2))
+    with MeshClient(server_run.server, [expert_nodes[0].address], links=links) as client:
+        client.wait_for_nodes(EXPERTS)
+        living_E, reached_E = client.reach()
+        assert living_E.all()
+        assert reached_E.tolist() == [False, True, False, False]
+        assert client.reach("jesa:0.5:2").reached_E.all()  # any link may get a subcarrier
+        chosen_TE = answer_to(client, images[:1], policy=All()).dispatched.requested_TE
+        assert chosen_TE[0].tolist() == reached_E.tolist()

@@ -330,7 +330,10 @@ def test_a_folder_for_the_other_command_is_refused(
     ("options", "message"),
     [
         (["--schedule", "topk:1"], "airmoe: schedule is 'topk:1'; expected a joint policy"),
-        (["--schedule", "jesa"], "airmoe: schedule is 'jesa'; expected jesa:IMPORTANCE:MAX_EXPERTS[:Z] or"),
+        (
+            ["--schedule", "jesa"],
+            "airmoe: schedule is 'jesa'; expected jesa:IMPORTANCE:MAX_EXPERTS[:Z[:RESTARTS]] or",
+        ),
         (
             ["--schedule", "jesa:0.5:2", "--slot-ms", -1],
             "airmoe: slot_ms is -1.0; expected a number from 0 to",

@@ -17,6 +17,7 @@ from airmoe.channel_aware.stages import (
     unseen,
 )
 from airmoe.data import ImageSet, as_pixels
+from airmoe.dispatch.reach import warn_of_reach
 from airmoe.links import LinkSnr, make_process
 from airmoe.manifest import RadioSpec
 from airmoe.monitor import EVENTS, write_events
@@ -69,6 +70,7 @@ def train_channel_aware(
         TrainingDivergedError: a loss or weight is not finite; the last good checkpoint stays behind.
     """
     partial = begun_run(out, resume)
+    warn_of_reach(config.model.experts + 1, config.links.subcarriers, config.links.transmission)
     place = pick_device(device)
     data = TrainingImages.drawn(config, images, place)
     model = initial_model(config, images).to(place)

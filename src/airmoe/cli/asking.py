@@ -12,6 +12,7 @@ import typer
 
 from airmoe.cli.console import console
 from airmoe.cli.serving import UNAUTHENTICATED, Connect
+from airmoe.dispatch import why_out_of_reach
 from airmoe.errors import AirmoeError, DataError, NoExpertReachedError
 from airmoe.scheduling.parsing import POLICY_FORMS
 
@@ -181,8 +182,12 @@ def _explain(record: dict[str, Any], asker: "MeshClient", answer: "Answer") -> N
         console().print(f"decided by {record['decided_by']} at this client: no scheduler did")
     elif analog and asker.policy.joint:
         console().print(f"decided by {record['decided_by']} at the prices of ideal links")
-    can_ask = {replica.expert for replica in layer.liveliness.alive} | layer.own.keys()
-    console().print(f"{len(can_ask)} of {layer.spec.experts} experts can be asked")
+    living, reached = (int(each_E.sum()) for each_E in asker.reach(record["decided_by"]))
+    console().print(f"{reached} of {layer.spec.experts} experts can be asked")
+    if reached < living:
+        manifest = asker.manifest
+        why = why_out_of_reach(manifest.nodes, manifest.radio.subcarriers) or "their links have no gain"
+        console().print(f"{living - reached} experts live and are out of reach: {why}", soft_wrap=True)
     console().print(
         f"{record['energy_j'] * 1e6:.1f} µJ over simulated {'analog ' * analog}links, "
         f"{record['bytes']} bytes, {record['elapsed_s'] * 1e3:.1f} ms"

@@ -8,6 +8,7 @@ from airmoe.dispatch.carrier import Carrier, Delivery, Price, Transfer
 from airmoe.dispatch.cost import NORM_BITS, AirtimePrice, IdealPrice, analog_channel_uses, side_uses, snr_met
 from airmoe.dispatch.loop import Dispatched, degraded, dispatch, reached_share
 from airmoe.dispatch.lossy import LossyCarrier, ManualClock
+from airmoe.dispatch.reach import why_out_of_reach
 from airmoe.dispatch.replicas import nearest
 
 __all__ = [
@@ -28,4 +29,5 @@ __all__ = [
     "reached_share",
     "side_uses",
     "snr_met",
+    "why_out_of_reach",
 ]

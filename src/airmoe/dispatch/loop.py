@@ -25,6 +25,7 @@ from airmoe.dispatch.carrier import (
 from airmoe.dispatch.replicas import Replicas, askable, priced
 from airmoe.errors import InvalidInputError, NoExpertReachedError, NotScheduledError, telling
 from airmoe.scheduling.cost import Cost
+from airmoe.scheduling.parsing import as_policy
 from airmoe.scheduling.policy import JointPolicy, Policy, Routing, Slot, as_joint
 from airmoe.showing import OneLine
 
@@ -87,7 +88,7 @@ def reached_share(
 def dispatch(
     payload_T: Payload_contra,
     scores_TE: NDArray[np.float64],
-    policy: Policy,
+    policy: Policy | str,
     carrier: Carrier[Payload_contra, Output_co],
     slot: Slot,
     experts: Any = None,
@@ -105,7 +106,7 @@ def dispatch(
     Args:
         payload_T: what the experts get, first axis T, any array type the carrier takes.
         scores_TE: float64, gate scores >= 0.
-        policy: decides who serves what.
+        policy: decides who serves what; a policy, or its text, e.g. "topk:1".
         carrier: transfers and prices.
         slot: where items rest and experts live, and the observed links.
         experts: what the carrier needs to reach the experts (modules, or nothing for a mesh).
@@ -120,6 +121,7 @@ def dispatch(
     if math.isnan(deadline_s):
         raise InvalidInputError("deadline_s", deadline_s, "a number of seconds")
     end_s = clock() + deadline_s
+    policy = as_policy(policy)
     joint = as_joint(policy)
     slot = slot.with_bits(carrier.payload_bits(payload_T))
     batch = _Batch(payload_T, scores_TE, policy if joint is None else joint.fallback, carrier, slot, experts)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from airmoe.checks import integer_at_least, positive_number
+from airmoe.checks import integer_at_least, positive_number, real_array
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Ofdma:
         Returns:
             float64 of the same shape, bit/s.
         """
-        snr = np.asarray(gain, dtype=np.float64) * self.snr_per_gain
+        snr = real_array("gain", gain) * self.snr_per_gain
         return np.asarray(self.subcarrier_hz / np.log(2) * np.log1p(snr))
 
     def energy_per_bit_j(self, gain: ArrayLike) -> NDArray[np.float64]:

@@ -3,13 +3,15 @@
 Shape suffixes: T items, E experts, C channels or classes, H height, W width.
 """
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import get_args
+from typing import NamedTuple, get_args
 
 import numpy as np
 import zenoh
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 from airmoe.checks import integer_at_least, number_within, real_array, refuse_shape, refuse_where
 from airmoe.dispatch import dispatch, nearest
 from airmoe.dispatch.mixing import mix, mixing_weights
+from airmoe.dispatch.replicas import askable
 from airmoe.errors import InvalidInputError, NoNodeReachableError, telling
 from airmoe.links import Links, LinkSource, RecordedLinks
 from airmoe.manifest import INPUT, MeshTransmission, experts_in_words, read_manifest
@@ -32,12 +35,25 @@ from airmoe.mesh.session import close_session, open_session
 from airmoe.randomness import stream
 from airmoe.runfolder import checked_file
 from airmoe.scheduling import Cost, Policy, Slot, TopK
+from airmoe.scheduling.parsing import as_policy
 from airmoe.scheduling.policy import as_joint
 
 LONGEST_DEADLINE_S = 3600.0
 
 GateFunction = Callable[[NDArray[np.float32], NDArray[np.float64] | None], NDArray[np.float32]]
 """Payloads (T, ...) and the SNR (T, E) in dB of the links, as observed, to scores (T, E)."""
+
+
+class Reach(NamedTuple):
+    """The experts of a mesh as one client finds them; (E,) each.
+
+    Attributes:
+        living_E: bool, True where the expert can be asked as far as it is concerned.
+        reached_E: bool, True where it lives and a link reaches it.
+    """
+
+    living_E: NDArray[np.bool_]
+    reached_E: NDArray[np.bool_]
 
 
 class MeshClient:
@@ -55,7 +71,7 @@ class MeshClient:
     Args:
         client_folder: ``clients/<id>`` or ``clients/server`` of a run, or a copy of it.
         connect: addresses of one or more nodes; the client learns of the others from them.
-        policy: decides where a query names no other; default top-1.
+        policy: decides where a query names no other, or its text, e.g. "topk:2"; default top-1.
         links: the links between the nodes, or a source that is asked once per query; default the run's.
         wire_type: "float32", "float16" or "bfloat16" on the wire.
         session: an open session to use instead of opening one; it is left open.
@@ -76,7 +92,7 @@ class MeshClient:
         client_folder: Path,
         connect: Sequence[str] = (),
         *,
-        policy: Policy | None = None,
+        policy: Policy | str | None = None,
         links: Links | LinkSource | None = None,
         wire_type: WireType = "float32",
         session: zenoh.Session | None = None,
@@ -126,11 +142,11 @@ class MeshClient:
             open_.callback(self.schedulers.close)
             self.layer = MeshLayer(session, manifest, gate.layer, own, wire_type, self.transmission, noise)
             open_.callback(self.layer.close)
-            self.policy: Policy = policy or TopK(1)
+            self.policy = as_policy(policy or TopK(1))
             self.prepare(self.policy)
             self._open = open_.pop_all()
 
-    def __enter__(self) -> "MeshClient":
+    def __enter__(self) -> MeshClient:
         return self
 
     def __exit__(
@@ -142,12 +158,13 @@ class MeshClient:
         """Leave the mesh. Closing twice does no harm."""
         self._open.close()
 
-    def prepare(self, policy: Policy) -> None:
+    def prepare(self, policy: Policy | str) -> None:
         """Have a policy decide once on nothing, lest its code compile while a query waits.
 
         Raises:
             InvalidInputError: a joint policy without ``fallback``.
         """
+        policy = as_policy(policy)
         joint = as_joint(policy)
         slot = replace(self._slot(1, self._run_links), bits_T=np.ones(1))
         nothing_1E = np.zeros((1, self.layer.spec.experts))
@@ -155,6 +172,27 @@ class MeshClient:
             policy.route(nothing_1E, Cost(nothing_1E), slot)
         if joint is not None:
             joint.fallback.route(nothing_1E, Cost(nothing_1E), slot)
+
+    def reach(self, policy: Policy | str | None = None) -> Reach:
+        """Return the experts that live, and those of them that this client's links reach.
+
+        Over ideal links, an expert is out of reach if the link to it has no subcarrier or no gain; see
+        `airmoe.dispatch.why_out_of_reach`. A joint policy may give the link any subcarrier.
+
+        Args:
+            policy: that would decide; default the client's.
+        """
+        links = self._checked(self._source.current())
+        observed, layer = links.observed, self.layer
+        slot = self._slot(1, links)
+        node_ER, living_ER = layer.placement.node_ER, askable(layer.carrier(links, Traffic()), slot)
+        linked_ER = np.ones_like(living_ER)
+        if self.transmission == "ideal":
+            joint = as_policy(policy or self.policy).joint
+            price = layer.ideal_price(links)
+            subcarrier_NN = observed.best_subcarrier_NN if joint else price.subcarrier_NN
+            linked_ER = np.isfinite(observed.energy_per_bit_j(subcarrier_NN)[self.manifest.node, node_ER])
+        return Reach(np.any(living_ER, axis=1), np.any(living_ER & linked_ER, axis=1))
 
     def wait_for_nodes(self, nodes: int = 1, timeout_s: float = 5.0) -> int:
         """Wait until at least ``nodes`` nodes serve all their experts; return how many do.
@@ -177,7 +215,7 @@ class MeshClient:
         self,
         images_TCHW: NDArray[np.uint8] | NDArray[np.float32],
         *,
-        policy: Policy | None = None,
+        policy: Policy | str | None = None,
         gate: GateFunction | None = None,
         links: Links | None = None,
         deadline_s: float = 2.0,
@@ -200,7 +238,7 @@ class MeshClient:
         """
         begin_s, traffic = time.monotonic(), Traffic()
         number_within("deadline_s", deadline_s, 0, LONGEST_DEADLINE_S)
-        decides = self._at_this_client(policy or self.policy, begin_s + deadline_s, traffic)
+        decides = self._at_this_client(as_policy(policy or self.policy), begin_s + deadline_s, traffic)
         pixels_TCHW = self._as_pixels(images_TCHW)
         links = self._checked(self._source.current() if links is None else links)
         payload_T = self._extractor(pixels_TCHW)

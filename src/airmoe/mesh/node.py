@@ -30,6 +30,7 @@ from airmoe.mesh.session import close_session, open_session
 from airmoe.mesh.slot_decision import SlotDecision
 from airmoe.mesh.slot_queue import LONGEST_SLOT_MS
 from airmoe.scheduling import Policy
+from airmoe.scheduling.parsing import as_policy
 
 _log = logging.getLogger("airmoe.mesh")
 
@@ -84,7 +85,7 @@ class Node:
         listen: str,
         connect: Sequence[str] = (),
         *,
-        schedule: Policy | None = None,
+        schedule: Policy | str | None = None,
         slot_ms: float = 5.0,
     ) -> None:
         number_within("slot_ms", slot_ms, 0, LONGEST_SLOT_MS)
@@ -94,7 +95,7 @@ class Node:
             raise InvalidInputError("client_folder", str(client_folder), expected)
         if schedule is not None and manifest.asks is None:
             expected = "none: the server of this run is the only source, and decides itself"
-            raise InvalidInputError("schedule", schedule.name, expected)
+            raise InvalidInputError("schedule", as_policy(schedule).name, expected)
         experts = _experts_of(client_folder, manifest)
         decision = None
         if schedule is not None and manifest.asks is not None:

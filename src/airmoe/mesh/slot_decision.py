@@ -20,13 +20,14 @@ from airmoe.mesh.slot_messages import (
     reply_arrays,
 )
 from airmoe.scheduling import Cost, Placement, Policy, Routing, Slot
+from airmoe.scheduling.parsing import as_policy
 
 
 class SlotDecision:
     """Decides by a joint policy, on the links as observed.
 
     Args:
-        policy: a joint policy.
+        policy: a joint policy, or its text.
         manifest: of the node that offers to schedule.
         layer: number of the layer.
         links: the simulated links.
@@ -35,7 +36,8 @@ class SlotDecision:
         InvalidInputError: the policy is not joint or cannot decide on these links.
     """
 
-    def __init__(self, policy: Policy, manifest: Manifest, layer: int, links: Links) -> None:
+    def __init__(self, policy: Policy | str, manifest: Manifest, layer: int, links: Links) -> None:
+        policy = as_policy(policy)
         if not policy.joint:
             raise InvalidInputError(
                 "schedule", policy.name, "a joint policy, for example jesa:0.5:2; others decide at the source"

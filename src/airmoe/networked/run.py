@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from airmoe.data import ImageSet
+from airmoe.dispatch.reach import warn_of_reach
 from airmoe.manifest import RadioSpec
 from airmoe.networked.client_data import split_among_clients
 from airmoe.networked.config import NetworkedConfig
@@ -45,6 +46,7 @@ def train_run(
         TrainingDivergedError: a loss or weight is not finite; the last good checkpoint stays behind.
     """
     unfinished = begun_run(out, resume)
+    warn_of_reach(config.data.clients, config.links.subcarriers, config.links.transmission)
     data = split_among_clients(config, images)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # small networks: more threads cost more than they bring

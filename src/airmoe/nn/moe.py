@@ -36,7 +36,7 @@ class MixtureOfExperts(nn.Module):
         source_T: NDArray[np.int64] | None = None,
         *,
         snr: LinkSnr | None = None,
-        policy: Policy | None = None,
+        policy: Policy | str | None = None,
         carrier: Carrier[Tensor, Tensor] | None = None,
     ) -> MoeOutput:
         """Return the mixture's answers to what the extractor takes, first axis T; see `MoeLayer`.

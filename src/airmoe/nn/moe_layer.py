@@ -3,6 +3,8 @@
 Shape suffixes: T items, E experts, F features, C outputs.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ from airmoe.nn.combine import Normalise, combine, mixing_weights
 from airmoe.nn.gates import topk_mask
 from airmoe.nn.pooling import Pooling, checked_pooling, pool
 from airmoe.scheduling import Placement, Policy, Slot, TopK
+from airmoe.scheduling.parsing import as_policy
 from airmoe.showing import OneLine
 
 
@@ -55,7 +58,7 @@ class MoeLayer(nn.Module):
         gate: pooled payload (T, F), SNR (T, E) in dB to `airmoe.nn.gates.GateOutput`.
         experts: each maps payload rows to outputs (P, C).
         pooling: what a payload is, which decides what the gate sees of it; see `airmoe.nn.pooling.Pooling`.
-        policy: who decides where a call does not say; default top-1.
+        policy: who decides where a call does not say, or its text, e.g. "topk:2"; default top-1.
         carrier: who transports where a call does not say; default all experts in this process.
         placement: the node, or nodes, of each expert; default expert e on node e.
         source: the node where items rest where a call does not say.
@@ -72,7 +75,7 @@ class MoeLayer(nn.Module):
         experts: Sequence[nn.Module],
         *,
         pooling: Pooling = "vector",
-        policy: Policy | None = None,
+        policy: Policy | str | None = None,
         carrier: Carrier[Tensor, Tensor] | None = None,
         placement: Placement | ArrayLike | None = None,
         source: int = 0,
@@ -89,7 +92,7 @@ class MoeLayer(nn.Module):
             raise InvalidInputError("experts of placement", self.placement.experts, expected)
         self.gate, self.experts = gate, nn.ModuleList(experts)
         self.pooling = checked_pooling(pooling)
-        self.policy: Policy = policy or TopK(1)
+        self.policy = as_policy(policy or TopK(1))
         self.carrier: Carrier[Tensor, Tensor] = carrier or LocalCarrier()
         self.source = integer_at_least("source", source, 0)
         self.number = integer_at_least("layer", layer, 1)
@@ -106,7 +109,7 @@ class MoeLayer(nn.Module):
         source_T: NDArray[np.int64] | None = None,
         *,
         snr: LinkSnr | None = None,
-        policy: Policy | None = None,
+        policy: Policy | str | None = None,
         carrier: Carrier[Tensor, Tensor] | None = None,
     ) -> MoeOutput:
         """Return the mixture's answers. The gate and the policy see the links as observed.
@@ -124,7 +127,7 @@ class MoeLayer(nn.Module):
         """
         if not len(payload_T):
             raise InvalidInputError("payload_T", tuple(payload_T.shape), "at least one item")
-        policy = self.policy if policy is None else policy
+        policy = self.policy if policy is None else as_policy(policy)
         carrier = self.carrier if carrier is None else carrier
         source_T = np.full(len(payload_T), self.source) if source_T is None else source_T
         if np.shape(source_T) != (len(payload_T),):

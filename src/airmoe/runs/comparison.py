@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from airmoe.checks import integer_at_least
 from airmoe.data import ImageSet, as_pixels
+from airmoe.dispatch.reach import warn_of_reach
 from airmoe.errors import AirmoeError, InvalidInputError
 from airmoe.nn import GateOutput, MoeLayer
 from airmoe.progress import Progress, silent
@@ -128,6 +129,9 @@ def compare(
     rows, impossible = list[Measured](), list[Impossible]()
     total, done = len(over) * seeds * len(names), 0
     for condition in over:
+        if condition.kind == "by slot":
+            radio = run.manifest.radio
+            warn_of_reach(run.manifest.nodes, radio.subcarriers, condition.transmission)
         for seed in range(first, first + seeds):
             network = Network(run, condition, payload_T, seed)
             for name in names:

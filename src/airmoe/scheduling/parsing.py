@@ -1,5 +1,6 @@
 """Policies by name, as the command line and configuration files give them."""
 
+from airmoe.errors import InvalidInputError
 from airmoe.scheduling.policies.at_source import All, BestLink, Cheapest, Des, Local, RandomK, TopK, Wlr
 from airmoe.scheduling.policies.jointly import Homogeneous, Jesa
 from airmoe.scheduling.policy import Policy
@@ -33,3 +34,17 @@ def make_policy(spec: str, seed: int = 0) -> Policy:
         'des:0.5:2'
     """
     return _POLICIES.read(spec, seed=seed)
+
+
+def as_policy(policy: Policy | str) -> Policy:
+    """Return a policy as it is, and the one that a text names; see `make_policy`.
+
+    Raises:
+        InvalidInputError: neither a policy nor a text that names one.
+    """
+    if isinstance(policy, str):
+        return make_policy(policy)
+    if isinstance(policy, type) or not all(hasattr(policy, name) for name in ("name", "joint", "route")):
+        expected = "a policy (name, joint and route), or a text such as 'topk:1': " + POLICY_FORMS
+        raise InvalidInputError("policy", repr(policy), expected)
+    return policy

@@ -5,6 +5,7 @@ Shape suffixes: T items, I some of them, E experts, N nodes, R replicas.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -101,7 +102,13 @@ class Slot(OneLine):
         )
 
     def with_bits(self, bits: float) -> Slot:
-        """Return the same slot with this many bits in every item's payload."""
+        """Return the same slot with this many bits in every item's payload.
+
+        Raises:
+            InvalidInputError: it is not a finite number >= 0.
+        """
+        if not 0 <= bits < math.inf:
+            raise InvalidInputError("bits", bits, "a finite number >= 0")
         return self._with(bits_T=np.full(len(self.source_T), float(bits)))
 
     def served_by(self, node_TE: NDArray[np.int64]) -> Slot:

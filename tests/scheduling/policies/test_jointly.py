@@ -24,7 +24,7 @@ from tests.scheduling.joint.joint_optimum import instance
 
 RADIO = Ofdma(subcarriers=24)
 NODES, ITEMS, BITS = 5, 40, 12800.0
-SPECS = ["jesa:0.5:2", "jesa:0.5:2:0.8", "homogeneous:0.5:2"]
+SPECS = ["jesa:0.5:2", "jesa:0.5:2:0.8", "jesa:0.5:2:1:3", "homogeneous:0.5:2", "homogeneous:0.5:2:3"]
 
 
 def slot_of(seed: int = 0, layer: int = 1) -> tuple[np.ndarray, Slot]:
@@ -44,6 +44,19 @@ def test_jesa_is_the_joint_schedule_of_its_layer() -> None:
     np.testing.assert_array_equal(routing.mask_TE, plan.selection.mask)
     np.testing.assert_array_equal(routing.subcarrier_NN, plan.subcarrier)
     np.testing.assert_array_equal(routing.energy_j_T, plan.selection.energy_j)
+
+
+def test_restarts_of_a_policy_find_cheaper_schedules() -> None:
+    dearer = 0
+    for seed in range(20):
+        scores_TE, slot = slot_of(seed)
+        once, often = (
+            make_policy(name).route(scores_TE, Cost(np.ones_like(scores_TE)), slot).energy_j_T.sum()
+            for name in ("jesa:0.5:2", "jesa:0.5:2:1:20")
+        )
+        assert often <= once
+        dearer += often < once
+    assert dearer > 2
 
 
 def test_homogeneous_asks_the_same_of_every_layer_and_jesa_less_of_deeper_ones() -> None:

@@ -58,8 +58,10 @@ def descend(layer: Layer, load_L: Floats, best: Schedule | None = None) -> Sched
         found = schedule_of(layer, column_L, best)
         if best is not None and not _better(found.rank, best.rank):
             return best
-        best = found
+        best, served_L = found, load_L
         load_L = load_of(layer, best)
+        if (load_L == served_L).all():  # the same assignment again
+            return best
 
 
 def schedule_of(layer: Layer, column_L: Indices, after: Schedule | None = None) -> Schedule:

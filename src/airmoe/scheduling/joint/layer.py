@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from airmoe.scheduling.selection.hard_items import TOLERANCE
 from airmoe.scheduling.selection.select import Selection, cheapest_sets
 
 Floats = NDArray[np.float64]
@@ -98,6 +99,14 @@ class Layer:
     def select(self, price_L: Floats) -> Selection:
         """Return the cheapest sets of experts at these link prices: P1 for every item."""
         return cheapest_sets(self.scores_TE, self.energy_TE(price_L), self.threshold_T, self.max_experts)
+
+    def least_j(self, energy_j_I: Floats) -> float:
+        """Return J that no other sets for the items of these energies cost less than.
+
+        Up to two experts are compared exactly, more to a tolerance.
+        """
+        energy_j = float(energy_j_I[np.isfinite(energy_j_I)].sum())
+        return energy_j if self.max_experts <= 2 else energy_j * (1 - TOLERANCE)
 
     def node_P(self, item_P: Indices, expert_P: Indices) -> Indices:
         """Return the node of each pair."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from airmoe.scheduling.joint.layer import Floats, Indices, Layer
+from airmoe.scheduling.selection.hard_items import EXACT
 from airmoe.scheduling.selection.select import SCORE_TOLERANCE, Selection, cheapest_sets, kernel_input
 
 Flags = NDArray[np.bool_]
@@ -29,6 +30,8 @@ def undecided(layer: Layer, price_L: Floats, selection: Selection, gap_j: float)
     """
     energy_TE = layer.energy_TE(price_L)
     spare_T = selection.energy_j + gap_j
+    if layer.max_experts > 2:
+        spare_T *= 1 + EXACT  # sets of more than two are the cheapest to a tolerance only
     possible_TE, certain_TE = selection.mask.copy(), np.zeros_like(selection.mask)
     if layer.max_experts <= 2:
         _pairs().force_pairs(

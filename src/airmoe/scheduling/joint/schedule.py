@@ -11,7 +11,15 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from airmoe.checks import indices, integer_at_least, real_array, refuse_shape, refuse_where
+from airmoe.checks import (
+    flags,
+    indices,
+    integer_at_least,
+    numbers_within,
+    real_array,
+    refuse_shape,
+    refuse_where,
+)
 from airmoe.errors import InvalidInputError
 from airmoe.links import Links, Ofdma
 from airmoe.randomness import stream
@@ -23,7 +31,6 @@ from airmoe.scheduling.joint.descent import (
     fitting_load,
     greedy,
     load_of,
-    rank_of,
     schedule_of,
     standing,
 )
@@ -56,7 +63,7 @@ class Plan(OneLine):
         gap: how far `energy_j` may be above the optimum, relative to `lower_bound_j`; inf if that bound is 0
             and the energy is not.
         proven_optimal: True if the energy is the least possible, to a relative 1e-9.
-        iterations: number of rounds of the descent.
+        iterations: number of rounds of the descent that found the plan.
         round_energy_j: J after each of these rounds, never rising, without `compute_j_fixed`.
     """
 
@@ -113,9 +120,10 @@ def schedule_layer(
     Two exact steps alternate. With subcarriers fixed, P1 is solved for every item (`select_experts`). With
     the selection fixed, every link is assigned a subcarrier of its own (Kuhn-Munkres). So the energy never
     rises, but the descent may end in a local optimum. A bound tells whether it is the global one, and
-    restarts often leave it. Only links from a node with items to a node with experts are scheduled. Missing a
-    threshold weighs more than any energy. If there are fewer subcarriers than links in use, the links that
-    matter least close.
+    restarts often leave it. Where all thresholds are met, no plan costs more than selection over the
+    assignment for equal loads (`allocate_subcarriers`). Only links from a node with items to a node with
+    experts are scheduled. Missing a threshold weighs more than any energy. If there are fewer subcarriers
+    than links in use, the links that matter least close.
 
     Args:
         scores: t, (T, E), finite, >= 0.
@@ -185,18 +193,20 @@ class _Descents:
     """The best schedule of several descents, and a lower bound for all schedules that miss as few thresholds.
 
     The first descent begins with the loads of the relaxation in which every link has its best subcarrier.
+    Unless it is proven, the standing assignment is tried, too. Where the bound leaves room, descents also
+    begin there and at a greedy assignment.
     """
 
     def __init__(self, layer: Layer, tight: bool) -> None:
         relaxed = layer.select(layer.best_price_L)
-        self.missed, self.bound_j = rank_of(relaxed)
+        self.missed, self.bound_j = int((~relaxed.feasible).sum()), layer.least_j(relaxed.energy_j)
         self._layer, self._bounded, self._tight = layer, layer, tight
         if self.missed and not layer.every_link_is_served:
             # The energy of an item that misses its threshold depends on which experts it reaches.
             # The bound counts only the other items.
             met_TE = layer.reachable_TE & relaxed.feasible[:, np.newaxis]
             self._bounded = replace(layer, reachable_TE=met_TE)
-            self.bound_j = float(relaxed.energy_j[relaxed.feasible].sum())
+            self.bound_j = layer.least_j(relaxed.energy_j[relaxed.feasible])
         links, subcarriers = layer.price_LM.shape
         self._scarce = links > subcarriers
         load_L = layer.load_L(relaxed.mask)
@@ -315,15 +325,13 @@ def _checked_layer(
         expected = f"(E,) = {(experts,)} or (T, E) = {(items, experts)}"
         raise InvalidInputError("shape of placement", placed.shape, expected)
     node_XE = placed if placed.ndim == 2 else placed[np.newaxis]
-    threshold_T = _per_item("threshold", threshold, items)
-    refuse_where("threshold", threshold_T, ~((threshold_T >= 0) & (threshold_T <= 1)), "a number from 0 to 1")
-    bits_T = _per_item("token_bits", token_bits, items)
-    refuse_where("token_bits", bits_T, ~(np.isfinite(bits_T) & (bits_T > 0)), "a finite number above 0")
+    threshold_T = _per_item("threshold", numbers_within("threshold", threshold, 0, 1), items)
+    bits_X = real_array("token_bits", token_bits)
+    refuse_where("token_bits", bits_X, ~(np.isfinite(bits_X) & (bits_X > 0)), "a finite number above 0")
+    bits_T = _per_item("token_bits", bits_X, items)
     reachable_TE = np.ones(scores_TE.shape, dtype=np.bool_)
     if reachable is not None:
-        reachable_TE = np.asarray(reachable)
-        if reachable_TE.dtype != np.bool_:
-            raise InvalidInputError("reachable", reachable_TE.dtype.name, "an array of bool")
+        reachable_TE = flags("reachable", reachable)
         refuse_shape("reachable", reachable_TE, (items, experts), "(T, E)")
     return Layer(
         scores_TE=np.ascontiguousarray(scores_TE),
@@ -345,8 +353,7 @@ def _usable(price_NNM: Floats) -> Floats:
     return price_NNM
 
 
-def _per_item(name: str, value: ArrayLike, items: int) -> Floats:
-    array = real_array(name, value)
+def _per_item(name: str, array: Floats, items: int) -> Floats:
     if array.shape not in ((), (items,)):
         raise InvalidInputError(f"shape of {name}", array.shape, f"a number or (T,) = {(items,)}")
     return np.broadcast_to(array, (items,))

@@ -11,6 +11,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from airmoe.checks import integer_at_least
 from airmoe.errors import InvalidInputError
 from airmoe.links import Links
 from airmoe.scheduling.cost import Cost
@@ -22,11 +23,20 @@ from airmoe.spec_text import SpecText
 
 
 @dataclass(frozen=True)
-class Jesa(Requirement, SpecText, rule="jesa", needed=2):
-    """Joint expert and subcarrier allocation that meets a `Requirement`: "jesa:0.5:2".
+class Jesa(
+    Requirement, SpecText, rule="jesa", needed=2, written=("importance", "max_experts", "z", "restarts")
+):
+    """Joint expert and subcarrier allocation that meets a `Requirement`: "jesa:0.5:2", "jesa:0.5:2:1:20".
 
     `schedule_layer` decides. It takes from the cost only which experts can be reached: what a link costs
     follows from `slot.links` and the subcarriers chosen.
+
+    Args:
+        importance: see `Requirement`.
+        max_experts: see `Requirement`.
+        z: see `Requirement`.
+        restarts: how many more descents begin at perturbed loads; each takes about as long as a decision.
+        seed: of the restarts.
 
     Examples:
         >>> from airmoe.scheduling import Jesa
@@ -36,7 +46,13 @@ class Jesa(Requirement, SpecText, rule="jesa", needed=2):
         Des(importance=0.5, max_experts=2, z=1.0)
     """
 
+    restarts: int = 0
+    seed: int = 0
     joint: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_restarts(self.restarts, self.seed)
 
     @property
     def fallback(self) -> Des:
@@ -49,11 +65,11 @@ class Jesa(Requirement, SpecText, rule="jesa", needed=2):
         Raises:
             InvalidInputError: as `Policy.route`, or the slot lacks links or payload sizes.
         """
-        return _scheduled(self.name, self, scores_TE, cost, slot)
+        return _scheduled(self, self, scores_TE, cost, slot)
 
 
 @dataclass(frozen=True)
-class Homogeneous(SpecText, rule="homogeneous", needed=2):
+class Homogeneous(SpecText, rule="homogeneous", needed=2, written=("z", "max_experts", "restarts")):
     """JESA with the same requirement z on every layer: "homogeneous:0.5:2".
 
     It is the baseline for JESA's importance factor.
@@ -61,14 +77,19 @@ class Homogeneous(SpecText, rule="homogeneous", needed=2):
     Args:
         z: what chosen scores must sum to, from 0 to 1.
         max_experts: D, the most experts an item may get.
+        restarts: see `Jesa`.
+        seed: of the restarts.
     """
 
     z: float = 0.5
     max_experts: int = 2
+    restarts: int = 0
+    seed: int = 0
     joint: ClassVar[bool] = True
     requirement: Requirement = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        _check_restarts(self.restarts, self.seed)
         object.__setattr__(self, "requirement", Requirement(1.0, self.max_experts, self.z))
 
     @property
@@ -78,13 +99,20 @@ class Homogeneous(SpecText, rule="homogeneous", needed=2):
 
     def route(self, scores_TE: ArrayLike, cost: Cost, slot: Slot) -> Routing:
         """Choose; see `Jesa.route`."""
-        return _scheduled(self.name, self.requirement, scores_TE, cost, slot)
+        return _scheduled(self, self.requirement, scores_TE, cost, slot)
 
 
-def _scheduled(name: str, asked: Requirement, scores_TE: ArrayLike, cost: Cost, slot: Slot) -> Routing:
-    """Return the routing of a schedule that meets a requirement, for the policy of this name."""
+def _check_restarts(restarts: int, seed: int) -> None:
+    integer_at_least("restarts", restarts, 0)
+    integer_at_least("seed", seed, 0)
+
+
+def _scheduled(
+    policy: Jesa | Homogeneous, asked: Requirement, scores_TE: ArrayLike, cost: Cost, slot: Slot
+) -> Routing:
+    """Return the routing of a policy's schedule that meets a requirement."""
     scores = check_inputs(scores_TE, cost, slot)
-    links, bits_T = _radio_of(name, slot)
+    links, bits_T = _radio_of(policy.name, slot)
     plan = schedule_layer(
         scores,
         slot.source_T,
@@ -96,6 +124,8 @@ def _scheduled(name: str, asked: Requirement, scores_TE: ArrayLike, cost: Cost, 
         reachable=cost.reachable_TE,
         token_bits=bits_T,
         bound="none",
+        restarts=policy.restarts,
+        seed=policy.seed,
     )
     chosen = plan.selection
     return Routing(chosen.mask, chosen.energy_j, chosen.feasible, plan.subcarrier)

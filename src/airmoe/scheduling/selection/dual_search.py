@@ -47,6 +47,7 @@ def prove(
     score_K: Floats,
     energy_K: Floats,
     need: float,
+    dominators_K: Indices,
     most: int,
     node_budget: int,
     solved_D: Flags,
@@ -57,6 +58,7 @@ def prove(
 ) -> tuple[int, int, float]:
     """Improve the incumbent `chosen_D[:size]` to the optimum, within `node_budget` nodes.
 
+    `dominators_K` counts for each candidate how many others cost no more and score no less.
     The search skips the numbers of experts that `solved_D` marks: no such set is better than the incumbent.
     For each number of experts it writes the bound of the relaxation to `bound_D`, inf if no such set
     suffices, and the multiplier of the score row to `multiplier_D`.
@@ -82,7 +84,7 @@ def prove(
     best = energy_K[chosen_D[:size]].sum()
     nodes = 0
     for left in range(1, most + 1):
-        free_F = _undominated(energy_K, left)
+        free_F = np.flatnonzero(dominators_K < left)
         status, _, bound, multiplier_D[left], _ = _relax(
             score_K, energy_K, free_F, left, need, key_F, order_F, full_D
         )
@@ -92,7 +94,7 @@ def prove(
     waiting = 0
     for left in np.argsort(-bound_D[1:]) + 1:  # the number of experts with the least bound on top
         if bound_D[left] < np.inf and not solved_D[left]:
-            free_F = _undominated(energy_K, left)
+            free_F = np.flatnonzero(dominators_K < left)
             stack.free_SF[waiting, : free_F.size], stack.free_S[waiting] = free_F, free_F.size
             stack.left_S[waiting], stack.need_S[waiting] = left, need
             stack.bound_S[waiting] = bound_D[left]
@@ -201,22 +203,6 @@ def _branch(
     stack.left_S[above] = stack.left_S[node] - 1
     stack.need_S[above] = stack.need_S[node] - score_K[branching]
     stack.spent_S[above] = stack.spent_S[node] + energy_K[branching]
-
-
-@compiled
-def _undominated(energy_K: Floats, left: int) -> Indices:
-    """Return the candidates that are not dominated by `left` others, which cost no more and score no less."""
-    kept_F = np.empty(energy_K.size, np.int64)
-    count = 0
-    for position in range(energy_K.size):
-        better = 0
-        for other in range(position):  # all of these score at least as much
-            if energy_K[other] <= energy_K[position]:
-                better += 1
-        if better < left:
-            kept_F[count] = position
-            count += 1
-    return kept_F[:count]
 
 
 @compiled

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-EXACT = 1e-9  # tolerance of a proof, relative to the energy
+EXACT = 1e-9  # what is called exact, relative to the energy
+TOLERANCE = 9.5e-10  # tolerance of an item's proof, which leaves room for the rounding of sums over items
 NODES_BEFORE_HALVES = 1000  # listing the sets of two halves costs as much as thousands of nodes
 # The cores that are halved, and whether halves of all sizes are matched: balanced ones are often enough.
 TURNS = ((0, False), (0, True), *((turn, False) for turn in range(1, 8)))
@@ -45,30 +46,41 @@ def prove_set(
         first_K: the set to improve.
         node_budget: about how many nodes may be visited and sets listed.
     """
-    dual_search, halves = _searches()
+    quick_search, dual_search, halves = _searches()
     score_K = np.minimum(score_K, need)
     order_K = np.lexsort((energy_K, -score_K))  # the order of the quick search, which ignores labels
     score_K, energy_K = score_K[order_K], energy_K[order_K]
+    dominators_K = quick_search.dominators(energy_K)
     most = min(max_experts, score_K.size)
     chosen_D, other_D = np.zeros(most, np.int64), np.zeros(most, np.int64)
     size = int(first_K.sum())
     chosen_D[:size] = np.flatnonzero(first_K[order_K])
     solved_D = np.zeros(most + 1, np.bool_)
-    bound_D, multiplier_D = np.empty(most + 1), np.zeros(most + 1)
+    bound_D, multiplier_D = np.full(most + 1, np.inf), np.zeros(most + 1)
 
     def search(nodes: int) -> tuple[int, int, float]:
         found: tuple[int, int, float] = dual_search.prove(
-            score_K, energy_K, need, most, nodes, solved_D, chosen_D, size, bound_D, multiplier_D
+            score_K,
+            energy_K,
+            need,
+            dominators_K,
+            most,
+            nodes,
+            solved_D,
+            chosen_D,
+            size,
+            bound_D,
+            multiplier_D,
         )
         return found
 
     size, nodes, bound_j = search(min(max(node_budget, 0), NODES_BEFORE_HALVES))
     best_j = float(energy_K[chosen_D[:size]].sum())
-    if bound_j < best_j * (1 - EXACT) and nodes < node_budget:
+    if bound_j < best_j * (1 - TOLERANCE) and nodes < node_budget:
         for turn, all_sizes in TURNS:
             for experts in np.argsort(bound_D):
                 budget = node_budget - nodes
-                if solved_D[experts] or bound_D[experts] >= best_j * (1 - EXACT) or budget <= 0:
+                if solved_D[experts] or bound_D[experts] >= best_j * (1 - TOLERANCE) or budget <= 0:
                     continue
                 solved_D[experts], found_j, listed = halves.match_halves(
                     score_K,
@@ -94,13 +106,13 @@ def prove_set(
     mask_K = np.zeros(score_K.size, np.bool_)
     mask_K[order_K[chosen_K]] = True
     gap_j = best_j - bound_j
-    return Proof(mask_K, best_j, gap_j if gap_j > EXACT * best_j else 0.0, nodes)
+    return Proof(mask_K, best_j, gap_j if gap_j > TOLERANCE * best_j else 0.0, nodes)
 
 
 @cache
-def _searches() -> tuple[ModuleType, ModuleType]:
+def _searches() -> tuple[ModuleType, ModuleType, ModuleType]:
     """Import the compiled searches when the first hard item comes."""
     logging.getLogger("airmoe").info("compiling the search for hard items, or loading it from an earlier run")
-    from airmoe.scheduling.selection import dual_search, halves
+    from airmoe.scheduling.selection import dual_search, halves, quick_search
 
-    return dual_search, halves
+    return quick_search, dual_search, halves

@@ -221,7 +221,7 @@ def _branch_and_bound(
     the remaining candidates, and at most r. The cheapest remaining one, plus up to r - 1 more with negative
     reduced cost, bounds its energy. The r largest remaining scores tell whether it can suffice.
     """
-    kept_K = _undominated(energy_K, most)
+    kept_K = np.flatnonzero(dominators(energy_K) < most)
     score_K, energy_K = score_K[kept_K], energy_K[kept_K]
     size, best, multiplier, order_K = _dual(score_K, energy_K, need, most, chosen_D)
     size, best = _exchange(score_K, energy_K, need, most, chosen_D, size, best)
@@ -275,19 +275,16 @@ def _branch_and_bound(
 
 
 @compiled
-def _undominated(energy_K: Floats, most: int) -> Indices:
-    """Return the candidates that are not dominated by `most` others, which cost no more and score no less."""
-    kept_K = np.empty(energy_K.size, np.int64)
-    count = 0
+def dominators(energy_K: Floats) -> Indices:
+    """Return for each candidate how many others cost no more and score no less.
+
+    A set of at most D needs no candidate with D of them.
+    """
+    count_K = np.zeros(energy_K.size, np.int64)
     for position in range(energy_K.size):
-        better = 0
         for other in range(position):  # all of these score at least as much
-            if energy_K[other] <= energy_K[position]:
-                better += 1
-        if better < most:
-            kept_K[count] = position
-            count += 1
-    return kept_K[:count]
+            count_K[position] += energy_K[other] <= energy_K[position]
+    return count_K
 
 
 @compiled

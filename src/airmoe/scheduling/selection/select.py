@@ -15,7 +15,7 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from airmoe.checks import integer_at_least, real_array, refuse_where
+from airmoe.checks import integer_at_least, numbers_within, real_array
 from airmoe.errors import InvalidInputError, require
 from airmoe.scheduling.cost import check_energies
 from airmoe.scheduling.policy import check_scores
@@ -100,11 +100,9 @@ def select_experts(
         )
     else:
         energy_TE = check_energies("energy", energy_j, (items, experts))
-    threshold_T = real_array("threshold", threshold)
+    threshold_T = numbers_within("threshold", threshold, 0, 1)
     if threshold_T.shape not in ((), (items,)):
         raise InvalidInputError("shape of threshold", threshold_T.shape, f"a number or (T,) = {(items,)}")
-    wrong = ~((threshold_T >= 0) & (threshold_T <= 1))
-    refuse_where("threshold", threshold_T, wrong, "a number from 0 to 1")
     max_experts = integer_at_least("max_experts", max_experts, 1)
     budget = _NO_BUDGET if node_budget is None else integer_at_least("node_budget", node_budget, 1)
     budget = min(budget, _NO_BUDGET)

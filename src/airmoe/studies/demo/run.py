@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from airmoe.data import ImageSet
+from airmoe.dispatch.reach import warn_of_reach
 from airmoe.errors import InvalidInputError
 from airmoe.monitor import EVENTS, write_events
 from airmoe.networked import split_among_clients
@@ -53,6 +54,7 @@ def run_demo(
         MeshError: a node does not start, or the mesh and the same mixture in one process answer differently.
     """
     _check_settings(config, central_epochs, out)
+    warn_of_reach(config.data.clients, config.links.subcarriers, config.links.transmission)
     images = load()
     _check_questions(ask_images, len(images.test_labels), config.data.clients)
     data = split_among_clients(config, images)
