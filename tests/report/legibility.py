@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from airmoe.report.drawing import LIGHT, Drawing, draw, style
+from airmoe.report.drawing import STYLE, Drawing, draw
 
 TOUCH_PX = 1.5
 """Pixels of 1/200 inch by which boxes may overlap: a box is a little larger than its letters."""
@@ -16,7 +16,7 @@ TOUCH_PX = 1.5
 
 def faults(drawing: Drawing) -> list[str]:
     """Return a line for every text that leaves the canvas or overlaps another, or the curves of a panel."""
-    with mpl.rc_context(style(LIGHT)):
+    with mpl.rc_context(STYLE):
         return faults_of(draw(drawing))
 
 
