@@ -53,7 +53,7 @@ def boxes_of(figure: Figure, renderer: object) -> list[tuple[str, Bbox]]:
 
 def texts_of(axes: Axes, renderer: object) -> list[tuple[str, Bbox]]:
     texts = [("title", axes.title), ("title", axes._left_title)]  # type: ignore[attr-defined]
-    texts += [("mark", text) for text in axes.texts if text.get_size() >= 8]
+    texts += [("mark", text) for text in axes.texts if not text.get_text().isdecimal()]
     if axes.axison:
         texts += [("x label", axes.xaxis.label), ("y label", axes.yaxis.label)]
         for side, axis, limits in (("x", axes.xaxis, axes.get_xlim()), ("y", axes.yaxis, axes.get_ylim())):

@@ -25,7 +25,7 @@ def dark_svg(svg: bytes) -> bytes:
 @cache
 def _of_values() -> dict[str, str]:
     """Return the colour of each value by its colour on light paper."""
-    found = {}
+    found: dict[str, str] = {}
     for first in (0.0, FAINTEST):
         light = value_colours(first)
         for level, colour in enumerate(light):

@@ -180,7 +180,9 @@ def grid(
         Line(row, list(range(len(columns))), of_row)
         for row, of_row in zip(rows, values.tolist(), strict=True)
     ]
-    height = 1.2 + 0.2 * min(len(rows), 20)
+    longest = max(map(len, columns))
+    turned = longest * len(columns) > 35  # labels beside each other do not fit, so they stand
+    height = 1.0 + 0.2 * min(len(rows), 20) + (0.07 * min(longest, 20) if turned else 0.2)
     return Drawing([Grid(title, x_label, y_label, unit, list(columns), lines)], panel_height=height)
 
 
@@ -287,8 +289,9 @@ def over_analog_links(analog: AnalogResults) -> dict[str, Drawing]:
 
 def _percent(counts: Sequence[Sequence[int]]) -> Matrix:
     """Return counts in percent of their row."""
-    matrix = np.array(counts, float)
-    return 100 * matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    matrix: Matrix = np.array(counts, float)
+    percent: Matrix = 100 * matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    return percent
 
 
 def _microjoules(figures: Figures) -> float:

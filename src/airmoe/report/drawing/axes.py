@@ -10,7 +10,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFor
 
 from .parts import FAINTEST, INK, MUTED, PAPER, SMALL_PT, Grid, Line, Network, Panel, value_colours
 
-MOST_TICKS = 12
+MOST_TICKS, LONGEST_LABEL = 12, 20
 
 
 def draw_panel(axes: Axes, panel: Panel) -> dict[str, Line2D]:
@@ -33,6 +33,12 @@ def draw_panel(axes: Axes, panel: Panel) -> dict[str, Line2D]:
         axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], min_n_ticks=3))
     if panel.y_log:
         axes.set_yscale("log")
+        floored = [max(y, panel.y_floor or y) for curve in panel.curves for y in curve.y]
+        heights = [y for y in floored if y > 0]
+        if heights and max(heights) < 300 * min(heights):
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axes.yaxis.set_minor_locator(NullLocator())
     if panel.x_range is not None:
         axes.set_xlim(*panel.x_range)
     if panel.y_range is not None:
@@ -94,8 +100,10 @@ def draw_grid(axes: Axes, grid: Grid) -> None:
     colours = mpl.colors.ListedColormap(value_colours())
     cells = axes.pcolormesh(values, cmap=colours, vmin=0, vmax=most, edgecolors=PAPER, linewidth=0.5)
     axes.invert_yaxis()
-    axes.set_xticks(np.arange(len(grid.columns)) + 0.5, grid.columns)
-    axes.set_yticks(np.arange(len(grid.curves)) + 0.5, [row.label for row in grid.curves])
+    rows = [row.label for row in grid.curves]
+    for set_ticks, labels, most in ((axes.set_xticks, grid.columns, MOST_TICKS), (axes.set_yticks, rows, 20)):
+        shown = range(0, len(labels), -(-len(labels) // most))
+        set_ticks([place + 0.5 for place in shown], [_cut(labels[place]) for place in shown])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.set_xlabel(grid.x_label)
@@ -117,22 +125,26 @@ def draw_grid(axes: Axes, grid: Grid) -> None:
     _scale_of_colours(axes, cells, grid.unit)
 
 
+def _cut(label: str) -> str:
+    return label if len(label) <= LONGEST_LABEL else f"{label[: LONGEST_LABEL - 1]}…"
+
+
 def draw_network(axes: Axes, network: Network) -> None:
     """Draw nodes on a circle; half of each line, at the node that sends, is its link."""
     nodes = len(network.curves)
     angle_N = np.pi / 2 - 2 * np.pi * np.arange(nodes) / max(nodes, 1)
     place_N2 = np.stack([np.cos(angle_N), np.sin(angle_N)], axis=1)
     values = [y for node in network.curves for y in node.y if np.isfinite(y)]
-    span = (min(values, default=0.0), max(values, default=1.0))
+    low, high = min(values, default=0.0), max(values, default=1.0)
     colours = mpl.colors.ListedColormap(value_colours(FAINTEST))
-    scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(*span), colours)
+    scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(low, high), colours)
     for number, node in enumerate(network.curves):
         for other, value in zip(node.x, node.y, strict=True):
             if np.isfinite(value):
                 middle = (place_N2[number] + place_N2[int(other)]) / 2
                 axes.plot(
                     *np.stack([place_N2[number], middle]).T,
-                    color=colours(float(scale.norm(value))),
+                    color=colours((value - low) / max(high - low, 1e-12)),
                     linewidth=1.1,
                 )
         x, y = place_N2[number].tolist()
@@ -141,7 +153,8 @@ def draw_network(axes: Axes, network: Network) -> None:
         x, y = 1.2 * x, 1.2 * y
         side = "center" if abs(x) < 0.2 else "left" if x > 0 else "right"
         height = "bottom" if y > 0.9 else "top" if y < -0.9 else "center"
-        axes.text(x, y, node.label, size=SMALL_PT, ha=side, va=height, color=MUTED)
+        label = "\n".join(map(_cut, node.label.split("\n")))
+        axes.text(x, y, label, size=SMALL_PT, ha=side, va=height, color=MUTED)
     axes.set_aspect("equal", "box")
     axes.set_xlim(-2.1, 2.1)
     axes.set_ylim(-1.75, 1.75)

@@ -46,7 +46,8 @@ def draw(drawing: Drawing) -> Figure:
 def measure(figure: Figure) -> RendererAgg:
     """Return what measures the texts of a figure."""
     assert isinstance(figure.canvas, FigureCanvasAgg)
-    return figure.canvas.get_renderer()
+    renderer: RendererAgg = figure.canvas.get_renderer()  # type: ignore[no-untyped-call]
+    return renderer
 
 
 def _fit(figure: Figure, titled: Sequence[tuple[Axes, Text]], handles: Mapping[str, Line2D]) -> None:
