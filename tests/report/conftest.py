@@ -26,10 +26,14 @@ from airmoe.report.results import (
     Kills,
     NodeProcesses,
     QueryStream,
+    Sample,
     StageTraining,
     StepTime,
     Training,
 )
+
+PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+"""One pixel."""
 
 METHODS: dict[MethodId, tuple[str, float, float, int, float]] = {
     # id: label, macro-F1, µJ, bytes, local share
@@ -146,6 +150,7 @@ def made_up_results(analog: AnalogResults | None = None) -> DemoResults:
             asked_images=120,
             classes=("bee", "bird", "hive", "nest"),
             holds=((0, 1), (1, 2), (2, 3), (0, 3)),
+            images_NC=((170, 160, 0, 0), (0, 165, 171, 0), (0, 0, 168, 172), (169, 0, 0, 172)),
         ),
         training=Training(
             feature_rounds=61,
@@ -191,6 +196,24 @@ def made_up_results(analog: AnalogResults | None = None) -> DemoResults:
             ),
         ),
         nodes=NodeProcesses(memory_mb=(71.0, 70.5, 73.2, 71.9), all_serving_s=1.4),
+        links_db_NN=tuple(
+            tuple(None if node == other else 10.0 + 3 * node - 2 * other for other in range(4))
+            for node in range(4)
+        ),
+        confusion_CC=((110, 5, 0, 5), (3, 117, 0, 0), (0, 0, 119, 1), (0, 2, 3, 115)),
+        samples=tuple(
+            Sample(
+                png_base64=PNG,
+                label=label,
+                client=(label + 2) % 4,
+                answer=0 if label == 3 else label,
+                probability=0.97,
+                expert=label,
+                score=0.83,
+                joules=17.9e-6,
+            )
+            for label in range(4)
+        ),
         memory_mb=1230.0,
         steps=(
             StepTime(step="train the networked MoE", seconds=4.0),

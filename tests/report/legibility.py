@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from airmoe.report.drawing import LIGHT, Drawing, draw, style
+from airmoe.report.drawing import STYLE, Drawing, draw
 
 TOUCH_PX = 1.5
 """Pixels of 1/200 inch by which boxes may overlap: a box is a little larger than its letters."""
@@ -16,7 +16,7 @@ TOUCH_PX = 1.5
 
 def faults(drawing: Drawing) -> list[str]:
     """Return a line for every text that leaves the canvas or overlaps another, or the curves of a panel."""
-    with mpl.rc_context(style(LIGHT)):
+    with mpl.rc_context(STYLE):
         return faults_of(draw(drawing))
 
 
@@ -53,7 +53,7 @@ def boxes_of(figure: Figure, renderer: object) -> list[tuple[str, Bbox]]:
 
 def texts_of(axes: Axes, renderer: object) -> list[tuple[str, Bbox]]:
     texts = [("title", axes.title), ("title", axes._left_title)]  # type: ignore[attr-defined]
-    texts += [("mark", text) for text in axes.texts if text.get_size() >= 8]
+    texts += [("mark", text) for text in axes.texts if not text.get_text().isdecimal()]
     if axes.axison:
         texts += [("x label", axes.xaxis.label), ("y label", axes.yaxis.label)]
         for side, axis, limits in (("x", axes.xaxis, axes.get_xlim()), ("y", axes.yaxis, axes.get_ylim())):

@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from airmoe.report.dark import DARK, dark_svg
 from airmoe.report.drawing import (
-    DARK,
     FORMATS,
     INK,
-    LIGHT,
     Drawing,
     Grid,
     Line,
@@ -156,10 +155,13 @@ def test_fonts_are_of_eight_points(folder: Path) -> None:
     assert sizes == {"8"}
 
 
-def test_on_dark_paper_ink_is_light() -> None:
-    light, dark = (drawn(DRAWINGS["curves"], ["svg"], theme)["svg"].decode() for theme in (LIGHT, DARK))
-    assert light.count(INK) == dark.count(DARK.ink) > 0
-    assert INK not in dark
+@every_drawing
+def test_on_dark_paper_ink_is_light_and_no_picture_is_left_as_it_was(folder: Path, name: str) -> None:
+    svg = (folder / f"{name}.svg").read_bytes()
+    dark = dark_svg(svg)
+    assert svg.count(INK.encode()) == dark.count(DARK[INK].encode()) > 0
+    assert INK.encode() not in dark
+    assert b"<image" not in svg  # its colours would stay
 
 
 @pytest.mark.parametrize("logarithmic", [False, True])

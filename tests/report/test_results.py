@@ -23,7 +23,7 @@ def test_what_is_written_is_read_back(tmp_path: Path, analog_results: DemoResult
 def test_the_file_says_its_format(tmp_path: Path, results: DemoResults) -> None:
     write_results(results, tmp_path)
     content = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
-    assert content["format"] == "airmoe demo 2"
+    assert content["format"] == "airmoe demo 3"
 
 
 def test_a_method_is_found_by_its_id_whatever_its_label(results: DemoResults) -> None:
@@ -83,7 +83,7 @@ def test_a_folder_without_results_is_no_demonstration(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("format", "airmoe demo 1", "format: Input should be 'airmoe demo 2'"),
+        ("format", "airmoe demo 1", "format: Input should be 'airmoe demo 3'"),
         ("seed", -1, "seed: Input should be greater than or equal to 0"),
         ("luck", 7, "luck: Extra inputs are not permitted"),
     ],

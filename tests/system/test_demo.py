@@ -1,12 +1,16 @@
 """``airmoe demo``: the whole system in one command, as a user runs it."""
 
+import base64
 import re
 import tomllib
 from html.parser import HTMLParser
 from typing import get_args
 
+import numpy as np
 import pytest
 
+from airmoe.report.drawing import package_files
+from airmoe.report.figures import drawings
 from airmoe.report.measured import AnalogMethodId, MethodId
 from tests.monitor.scalars import scalars
 from tests.system.commands import all_under
@@ -27,8 +31,7 @@ def test_no_process_is_left(demonstration: Demonstration) -> None:
 
 
 def test_the_run_folder_holds_what_the_design_says_and_nothing_else(demonstration: Demonstration) -> None:
-    figures = ["answers-around-kills", "f1-against-energy", "training-curves", "who-asks-whom"]
-    figures.append("over-analog-links")
+    figures = drawings(demonstration.results)
     shared = ("extractor", "gate", "gate_channel_aware")
     expected = {
         *("config.toml", "metrics.jsonl", "report.html", "results.json", "run.json"),
@@ -41,7 +44,9 @@ def test_the_run_folder_holds_what_the_design_says_and_nothing_else(demonstratio
                 *(f"expert-{client}.onnx", f"expert-{client}.safetensors"),
             )
         ),
-        *(f"figures/{name}.svg" for name in figures),
+        *(f"figures/{name}.{kind}" for name in figures for kind in ("svg", "pdf", "pgf", "csv", "py")),
+        *(f"figures/drawing/{path.name}" for path in package_files()),
+        *(f"tables/{name}.{kind}" for name in ("methods", "analog") for kind in ("csv", "tex")),
         *(f"samples/{digit}.png" for digit in range(10)),
         "tensorboard/events.out.tfevents.0.airmoe",
         *(
@@ -247,7 +252,7 @@ def test_the_comparison_over_analog_links_is_printed_and_in_the_report(demonstra
         f1 = f"{method.figures.macro_f1:.3f}"
         rows = [line for line in demonstration.process.stdout.splitlines() if f" {method.label} " in line]
         assert any(f1 in row for row in rows)
-        assert f"<td>{method.label}</td><td>{f1}</td>" in demonstration.page
+        assert re.search(rf">{re.escape(method.label)}</th><td [^>]*>{f1}</td>", demonstration.page)
 
 
 class References(HTMLParser):
@@ -267,15 +272,45 @@ class References(HTMLParser):
 def test_the_report_is_one_file_that_names_nothing_outside_itself(demonstration: Demonstration) -> None:
     parser = References()
     parser.feed(demonstration.page)
-    assert len(parser.found) == 5
-    assert all(reference.startswith("data:image/svg+xml;base64,") for reference in parser.found)
-    assert not re.search(r"https?:|file:|url\(|@import", re.sub(r'src="data:[^"]*"', "", demonstration.page))
+    assert len(parser.found) == 2 * 12 + 10  # figures for light and dark screens, and samples
+    assert all(re.match("data:image/(svg.xml|png);base64,", reference) for reference in parser.found)
+    assert not re.search(
+        r"https?:|file:|url\(|@import", re.sub(r'src(set)?="data:[^"]*"', "", demonstration.page)
+    )
+
+
+def test_the_report_knows_who_holds_what_and_how_links_are(demonstration: Demonstration) -> None:
+    results = demonstration.results
+    held = tuple(tuple(np.flatnonzero(images).tolist()) for images in results.data.images_NC)
+    assert held == results.data.holds
+    assert sum(map(sum, results.data.images_NC)) == results.data.train_images
+    for node, links_db in enumerate(results.links_db_NN):
+        assert [other for other, snr_db in enumerate(links_db) if snr_db is None] == [node]
+
+
+def test_confusion_counts_every_query_and_agrees_with_f1(demonstration: Demonstration) -> None:
+    confusion = np.array(demonstration.results.confusion_CC)
+    assert confusion.sum() == CLIENTS * ASKED
+    with np.errstate(invalid="ignore"):
+        f1 = 2 * confusion.diagonal() / (confusion.sum(axis=0) + confusion.sum(axis=1))
+    assert np.nanmean(f1) == pytest.approx(demonstration.figures("moe-top1").macro_f1, abs=0.03)
+
+
+def test_samples_are_asked_of_clients_that_lack_the_class(demonstration: Demonstration) -> None:
+    samples = demonstration.results.samples
+    assert [sample.label for sample in samples] == sorted({sample.label for sample in samples})
+    assert len(samples) == 10
+    for sample in samples:
+        assert sample.label not in demonstration.results.data.holds[sample.client]
+        png = base64.b64decode(sample.png_base64)
+        assert png == (demonstration.out / "samples" / f"{sample.label}.png").read_bytes()
+        assert (sample.joules == 0) == (sample.client == sample.expert)
 
 
 def test_the_report_shows_the_figures_that_were_measured(demonstration: Demonstration) -> None:
     for method in demonstration.results.methods:
-        row = re.search(rf"<tr[^>]*><td>{re.escape(method.label)}</td>.*?</tr>", demonstration.page)
+        row = re.search(rf"<tr[^>]*><th[^>]*>{re.escape(method.label)}</th>.*?</tr>", demonstration.page)
         assert row is not None
-        assert f"<td>{method.figures.macro_f1:.3f}</td>" in row[0]
-        assert f"<td>{method.figures.bytes_per_query:,.0f}</td>" in row[0]
+        assert f">{method.figures.macro_f1:.3f}</td>" in row[0]
+        assert f">{method.figures.bytes_per_query:,.0f}</td>" in row[0]
     assert "$" not in demonstration.page

@@ -383,10 +383,12 @@ def test_the_study_of_gating_leaves_figures_tables_rows_and_settings(gating: Stu
     events = {name for name in files if name.startswith("tensorboard/")}
     assert {name.split("/")[1] for name in events} == figures.keys()
     tables = {name for name in files if name.startswith("tables/")}
+    assert {f"tables/{name}_accuracy.tex" for name in figures if name != "shares"} <= tables
     assert files - tables - events == (
         {"run.json", "tables.md"}
         | {f"{figure}.csv" for figure in figures}
-        | {f"figures/{figure}.svg" for figure in figures}
+        | {f"figures/{figure}.{suffix}" for figure in figures for suffix in FILES_OF_A_FIGURE}
+        | {f"figures/drawing/{path.name}" for path in package_files()}
         | {f"settings/{figure}.toml" for figure in figures}
     )
     for figure in figures:

@@ -4,10 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import TypeVar
 
-from rich.table import Table
+from rich.table import Table as RichTable
 
 from airmoe.report.measured import AnalogMethodResult, AnalogResults, MethodResult
 from airmoe.report.results import DemoResults
+from airmoe.report.table import Cell, Table
 
 Row = TypeVar("Row")
 Columns = Mapping[str, Callable[[Row], str]]
@@ -45,12 +46,12 @@ ANALOG_COLUMNS: Columns[AnalogMethodResult] = {
 used; "simulated" is F1 in one process. Joules over ideal links have another price, so they are not shown."""
 
 
-def methods_table(results: DemoResults) -> Table:
+def methods_table(results: DemoResults) -> RichTable:
     """Return the table for a terminal of 80 columns."""
     return _table(f"{results.data.name}: one query is one image", COLUMNS, results.methods)
 
 
-def analog_table(analog: AnalogResults) -> Table:
+def analog_table(analog: AnalogResults) -> RichTable:
     """Return the table of the methods over analog links, for a terminal of 80 columns."""
     title = f"over analog links, {analog.mean_snr_db:g} dB on average, the same for each"
     return _table(title, ANALOG_COLUMNS, analog.methods)
@@ -80,8 +81,34 @@ def equal_f1_text(results: DemoResults) -> str:
     return "; ".join(sentences) + "."
 
 
-def _table(title: str, columns: Columns[Row], rows: Sequence[Row]) -> Table:
-    table = Table(title=title, title_justify="left")
+def demo_tables(results: DemoResults) -> list[Table]:
+    """Return the tables of methods for the files beside the page, with every digit."""
+    header = [
+        *("method", "macro-F1", "own expert, % of the pairs", "bytes per query", "energy per query, µJ"),
+        *("median latency, ms", "99th percentile of the latency, ms", "degraded, %", "measured in"),
+    ]
+
+    def cells(method: MethodResult | AnalogMethodResult, measured_in: str) -> list[Cell]:
+        figures = method.figures
+        latencies = (figures.latency_p50_ms, figures.latency_p99_ms)
+        return [
+            *(method.label, figures.macro_f1, 100 * figures.local_share, figures.bytes_per_query),
+            figures.joules_per_query * 1e6,
+            *("" if latency_ms is None else latency_ms for latency_ms in latencies),
+            *(100 * figures.degraded_share, measured_in),
+        ]
+
+    methods = [cells(method, method.measured_in) for method in results.methods]
+    found = [Table("methods", f"{results.data.name}: one query is one image", header, methods)]
+    if results.analog is not None:
+        title = f"Over analog links, {results.analog.mean_snr_db:g} dB on average"
+        over_analog = [cells(method, "mesh") for method in results.analog.methods]
+        found.append(Table("analog", title, header, over_analog))
+    return found
+
+
+def _table(title: str, columns: Columns[Row], rows: Sequence[Row]) -> RichTable:
+    table = RichTable(title=title, title_justify="left")
     for column in columns:
         table.add_column(column, justify="left" if column == "method" else "right")
     for row in rows:
@@ -90,14 +117,20 @@ def _table(title: str, columns: Columns[Row], rows: Sequence[Row]) -> Table:
 
 
 def _html(columns: Columns[Row], rows: Sequence[Row], marked: Callable[[Row], bool]) -> str:
-    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
-    body = "".join(
-        ('<tr class="networked">' if marked(row) else "<tr>")
-        + "".join(f"<td>{escape(cell(row))}</td>" for cell in columns.values())
-        + "</tr>"
-        for row in rows
+    """Return a table whose cells name their column, for narrow screens; roles keep it a table there."""
+    head = "".join(f'<th role="columnheader" scope="col">{escape(column)}</th>' for column in columns)
+    body = ""
+    for row in rows:
+        first, *cells = ((escape(title), escape(cell(row))) for title, cell in columns.items())
+        body += '<tr role="row" class="networked">' if marked(row) else '<tr role="row">'
+        body += f'<th role="rowheader" scope="row">{first[1]}</th>'
+        body += (
+            "".join(f'<td role="cell" data-title="{title}">{text}</td>' for title, text in cells) + "</tr>"
+        )
+    return (
+        f'<table role="table" class="methods"><thead role="rowgroup"><tr role="row">{head}</tr></thead>'
+        f'<tbody role="rowgroup">{body}</tbody></table>'
     )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def or_dash(form: str, value: float | None) -> str:

@@ -4,11 +4,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from airmoe.report.drawing import Drawing, Grid, Line, Look, Panel
+from airmoe.report.drawing import Drawing, Grid, Line, Look, Network, Panel
 from airmoe.report.measured import AnalogMethodId, AnalogResults, Figures, MethodId
 from airmoe.report.results import DataSplit, DemoResults
 from airmoe.report.style import LOOKS
+
+Matrix = NDArray[np.float64]
 
 STAGES = {
     "features": ("stage 1, FedCE: extractor and temporary head", "homogeneous"),
@@ -46,14 +49,84 @@ MOST_NAMES = 3
 
 def drawings(results: DemoResults) -> dict[str, Drawing]:
     """Return every figure of a demonstration by name."""
+    data, classes = results.data, results.data.classes
+    holders = [held_classes(data, client) for client in range(data.clients)]
     found = {
+        "nodes-and-links": nodes_and_links(results, holders),
+        "classes-of-clients": grid(
+            "training images of each class",
+            "class",
+            "client",
+            "images",
+            [f"{client}" for client in range(data.clients)],
+            classes,
+            np.array(data.images_NC, float),
+        ),
+        "confusion": grid(
+            "top-1 routing through the mesh",
+            "class answered",
+            "true class",
+            "% of the class's queries",
+            classes,
+            classes,
+            _percent(results.confusion_CC),
+        ),
         "f1-against-energy": f1_against_energy(results),
         "f1-against-energy-closer": f1_against_energy(results, closer=True),
-        **{f"who-asks-whom-{asked.method}": who_asks_whom(results, asked.method) for asked in results.asked},
+        **{
+            f"who-asks-whom-{asked.method}": grid(
+                results.method(asked.method).label,
+                "expert asked, by its classes",
+                "client",
+                "% of its pairs",
+                [f"{client}" for client in range(data.clients)],
+                holders,
+                _percent(asked.pairs_NE),
+            )
+            for asked in results.asked
+        },
         "training-curves": training_curves(results),
         "answers-around-kills": answers_around_kills(results),
     }
     return found | (over_analog_links(results.analog) if results.analog is not None else {})
+
+
+def descriptions(results: DemoResults) -> dict[str, str]:
+    """Return what each figure shows, for those who do not see it."""
+    data = results.data
+    held = "; ".join(held_classes(data, client) for client in range(data.clients))
+    known = [snr_db for links_db in results.links_db_NN for snr_db in links_db if snr_db is not None]
+    confusion = np.array(results.confusion_CC)
+    right = int(confusion.trace()), int(confusion.sum())
+    wrong = confusion - np.diag(confusion.diagonal())
+    true, answered = np.unravel_index(wrong.argmax(), wrong.shape)
+    shown = f"Confusion matrix: {right[0]} of {right[1]} right"
+    worst = f"most often {data.classes[answered]} was answered for {data.classes[true]}, {wrong.max()} times"
+    f1 = ", ".join(f"{method.label} {method.figures.macro_f1:.3f}" for method in results.methods)
+    kills = results.kills
+    return {
+        "nodes-and-links": f"Nodes and classes: {held}. Links from {min(known):.1f} to {max(known):.1f} dB.",
+        "classes-of-clients": f"Training images of each class by client. Classes: {held}.",
+        "confusion": f"{shown}; {worst if wrong.any() else 'none wrong'}.",
+        "f1-against-energy": f"Macro-F1 against energy per query. {f1}.",
+        "f1-against-energy-closer": "The same for the best methods: see the table of methods.",
+        **{
+            f"who-asks-whom-{asked.method}": f"Share of each client's requests to each expert, "
+            f"{results.method(asked.method).label}."
+            for asked in results.asked
+        },
+        "training-curves": "Macro-F1 on held-out images against federated rounds. "
+        + "; ".join(
+            f"{STAGES[stage.stage][0]}: {stage.curve[-1].macro_f1:.3f} in the end"
+            for stage in results.training.stages
+            if stage.curve
+        ),
+        "answers-around-kills": f"Latency and share of right answers while nodes {kills.victims[0]} and "
+        f"{kills.victims[1]} die; the slowest query took {kills.slowest_ms:.0f} ms.",
+        "analog-f1": "Macro-F1 against the mean SNR of analog links, for both gates and ideal links.",
+        "analog-local": "Share of the own expert against the mean SNR of analog links, for both gates.",
+        "analog-energy": "Energy per query against the mean SNR of analog links, for both gates.",
+    }
 
 
 def f1_against_energy(results: DemoResults, *, closer: bool = False) -> Drawing:
@@ -81,21 +154,15 @@ def f1_against_energy(results: DemoResults, *, closer: bool = False) -> Drawing:
     )
 
 
-def who_asks_whom(results: DemoResults, method: MethodId) -> Drawing:
-    """Return how often each client asked each expert by a method, in % of the client's pairs."""
-    (asked,) = (asked for asked in results.asked if asked.method == method)
-    counts = np.array(asked.pairs_NE, float)
-    percent_NE = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    holders = [held_classes(results.data, client) for client in range(results.data.clients)]
-    label = results.method(method).label
-    return grid(
-        label,
-        "expert asked, by its classes",
-        "client, by its classes",
-        "% of its pairs",
-        holders,
-        holders,
-        percent_NE,
+def nodes_and_links(results: DemoResults, holders: Sequence[str]) -> Drawing:
+    """Return the nodes with the classes that each holds, and the SNR of their links."""
+    nodes = []
+    for holder, links_db in zip(holders, results.links_db_NN, strict=True):
+        others = [(other, snr_db) for other, snr_db in enumerate(links_db) if snr_db is not None]
+        label = holder.partition(": ")[2].replace(", ", "\n")
+        nodes.append(Line(label, [other for other, _ in others], [snr_db for _, snr_db in others]))
+    return Drawing(
+        [Network("nodes, their classes, and the links between them", "SNR, dB", nodes)], panel_height=3.0
     )
 
 
@@ -106,14 +173,16 @@ def grid(
     unit: str,
     rows: Sequence[str],
     columns: Sequence[str],
-    values: "np.ndarray[tuple[int, int], np.dtype[np.float64]]",
+    values: Matrix,
 ) -> Drawing:
     """Return a matrix as a figure whose height follows from its rows."""
     lines = [
         Line(row, list(range(len(columns))), of_row)
         for row, of_row in zip(rows, values.tolist(), strict=True)
     ]
-    height = 1.2 + 0.2 * min(len(rows), 20)
+    longest = max(map(len, columns))
+    turned = longest * len(columns) > 35  # labels beside each other do not fit, so they stand
+    height = 1.0 + 0.2 * min(len(rows), 20) + (0.07 * min(longest, 20) if turned else 0.2)
     return Drawing([Grid(title, x_label, y_label, unit, list(columns), lines)], panel_height=height)
 
 
@@ -145,9 +214,7 @@ def answers_around_kills(results: DemoResults) -> Drawing:
     parts = [part for part in np.array_split(np.arange(len(right)), WINDOWS) if part.size]
     middle = [float(part.mean()) for part in parts]
 
-    def of_windows(
-        value: Callable[[Sequence[float]], float], of: "np.ndarray[tuple[int], np.dtype[np.float64]]"
-    ) -> list[float]:
+    def of_windows(value: Callable[[Sequence[float]], float], of: Matrix) -> list[float]:
         return [float(value(of[part])) for part in parts]  # type: ignore[arg-type]
 
     def some(queries: Sequence[int], what: str, look: str) -> Iterator[Line]:
@@ -218,6 +285,13 @@ def over_analog_links(analog: AnalogResults) -> dict[str, Drawing]:
         "analog-local": panel("at home", "own expert, % of the pairs", at_home),
         "analog-energy": panel("energy", "energy per query, µJ", curves(_microjoules)),
     }
+
+
+def _percent(counts: Sequence[Sequence[int]]) -> Matrix:
+    """Return counts in percent of their row."""
+    matrix: Matrix = np.array(counts, float)
+    percent: Matrix = 100 * matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    return percent
 
 
 def _microjoules(figures: Figures) -> float:

@@ -9,31 +9,45 @@ from pathlib import Path
 from string import Template
 
 from airmoe.files import replaced_file
-from airmoe.report.demo_tables import analog_html, equal_f1_text, methods_html, or_dash
-from airmoe.report.drawing import DARK, LIGHT, Drawing, drawn
-from airmoe.report.figures import drawings
+from airmoe.report.dark import dark_svg
+from airmoe.report.demo_tables import analog_html, demo_tables, equal_f1_text, methods_html, or_dash
+from airmoe.report.figures import descriptions, drawings
 from airmoe.report.measured import AnalogResults
-from airmoe.report.results import DemoResults
-from airmoe.report.writing import write_figures
+from airmoe.report.results import DemoResults, Sample
+from airmoe.report.writing import write_figures, write_tables
 
 
 def write_report(results: DemoResults, run_folder: Path) -> None:
     """Write ``report.html``, ``figures/`` and ``tables/`` into a run folder (see `airmoe.report.writing`)."""
     made = drawings(results)
-    write_figures(made, run_folder)
-    images = {name.replace("-", "_"): _picture(drawing) for name, drawing in made.items()}
+    files_of = write_figures(made, run_folder)
+    write_tables(demo_tables(results), run_folder)
+    told = descriptions(results)
+    images = {name.replace("-", "_"): _picture(files_of[name]["svg"], told[name]) for name in made}
     with replaced_file(run_folder / "report.html") as temporary:
         temporary.write_text(_page(results, images), encoding="utf-8")
 
 
-def _picture(drawing: Drawing) -> str:
-    """Return the source of a picture element: for dark screens, and for all else."""
+def _picture(svg: bytes, told: str) -> str:
+    """Return a figure with its description, for light and for dark screens."""
     light, dark = (
-        base64.b64encode(drawn(drawing, ["svg"], theme)["svg"]).decode() for theme in (LIGHT, DARK)
+        f"data:image/svg+xml;base64,{base64.b64encode(one).decode()}" for one in (svg, dark_svg(svg))
     )
-    kind = "data:image/svg+xml;base64,"
-    on_dark = f'<source media="screen and (prefers-color-scheme: dark)" srcset="{kind}{dark}">'
-    return f'{on_dark}<img src="{kind}{light}"'
+    on_dark = f'<source media="screen and (prefers-color-scheme: dark)" srcset="{dark}">'
+    return f'<figure><picture>{on_dark}<img alt="{escape(told)}" src="{light}"></picture></figure>'
+
+
+def _sample(sample: Sample, classes: tuple[str, ...]) -> str:
+    """Return an image, who answered it and how, as an item of a list."""
+    asked, label, answer = sample.client, escape(classes[sample.label]), escape(classes[sample.answer])
+    who = "itself" if sample.expert == asked else f"client {sample.expert}"
+    right = sample.answer == sample.label
+    verdict = f'<b class="{"right" if right else "wrong"}">{"✓" if right else "✗"} {answer}</b>'
+    return (
+        f'<li><img alt="an image of class {label}" src="data:image/png;base64,{sample.png_base64}">'
+        f"class {label}<br>client {asked} asks {who}<br>{verdict} at {sample.probability:.0%}<br>"
+        f"gate's score {sample.score:.2f}<br>{sample.joules * 1e6:.1f} µJ</li>"
+    )
 
 
 def _page(results: DemoResults, images: dict[str, str]) -> str:
@@ -41,6 +55,8 @@ def _page(results: DemoResults, images: dict[str, str]) -> str:
     data, training, kills, nodes = results.data, results.training, results.kills, results.nodes
     return _template("page.html").substitute(
         images,
+        style=files("airmoe.report").joinpath("page.css").read_text(encoding="utf-8"),
+        samples="".join(_sample(sample, data.classes) for sample in results.samples),
         analog="" if results.analog is None else _analog_section(results.analog, images),
         dataset=escape(data.name),
         clients=data.clients,
@@ -94,4 +110,4 @@ def _template(name: str) -> Template:
 
 
 def _rows(rows: Iterable[tuple[str, str]]) -> str:
-    return "".join(f"<tr><td>{escape(name)}</td><td>{value}</td></tr>" for name, value in rows)
+    return "".join(f'<tr><th scope="row">{escape(name)}</th><td>{value}</td></tr>' for name, value in rows)

@@ -35,6 +35,7 @@ class DataSplit(Record):
         asked_images: number of held-out images that every client asked about.
         classes: names of the classes.
         holds: for each client the classes in its data.
+        images_NC: for each client the number of its training images of each class.
     """
 
     name: str
@@ -44,6 +45,7 @@ class DataSplit(Record):
     asked_images: Count
     classes: tuple[str, ...]
     holds: tuple[tuple[Count, ...], ...]
+    images_NC: tuple[tuple[Count, ...], ...]
 
     @property
     def clients(self) -> int:
@@ -133,6 +135,30 @@ class NodeProcesses(Record):
     all_serving_s: NotNegative
 
 
+class Sample(Record):
+    """One held-out image, and who answered it through the mesh by top-1 routing.
+
+    Attributes:
+        png_base64: the image.
+        label: its class.
+        client: the client that asked.
+        answer: the class answered.
+        probability: that of the class answered.
+        expert: the expert that the gate chose.
+        score: the gate's score of this expert.
+        joules: energy of the radio.
+    """
+
+    png_base64: str
+    label: Count
+    client: Count
+    answer: Count
+    probability: Share
+    expert: Count
+    score: NotNegative
+    joules: NotNegative
+
+
 class StepTime(Record):
     """How long a step of the demonstration took."""
 
@@ -156,12 +182,16 @@ class DemoResults(Record):
         mesh_minus_simulation: largest difference between class probabilities.
         kills: what happened while two nodes died.
         nodes: the node processes.
+        links_db_NN: dB, the SNR of the simulated link from each node to each other; None to itself.
+        confusion_CC: how often images of each class (row) were answered with each class (column) by top-1
+            routing through the mesh.
+        samples: some images and their answers.
         memory_mb: peak memory of all processes.
         steps: the time each step took, in order.
         analog: the comparison over analog links; None where it was not asked for.
     """
 
-    format: Literal["airmoe demo 2"] = "airmoe demo 2"
+    format: Literal["airmoe demo 3"] = "airmoe demo 3"
     seed: Count
     config: dict[str, JsonValue]
     data: DataSplit
@@ -173,6 +203,9 @@ class DemoResults(Record):
     mesh_minus_simulation: NotNegative
     kills: Kills
     nodes: NodeProcesses
+    links_db_NN: tuple[tuple[float | None, ...], ...]
+    confusion_CC: tuple[tuple[Count, ...], ...]
+    samples: tuple[Sample, ...]
     memory_mb: NotNegative
     steps: tuple[StepTime, ...]
     analog: AnalogResults | None = None

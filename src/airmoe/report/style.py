@@ -11,7 +11,7 @@ from dataclasses import replace
 from airmoe.report.drawing import INK, MUTED, Look
 
 VERMILION, BLUE, GREEN, PURPLE = "#d55e00", "#0072b2", "#00916e", "#b0559a"
-GOLD, SKY, WINE, OLIVE = "#b8860b", "#3f9fd8", "#882255", "#6b7a1e"
+GOLD, SKY, WINE, OLIVE = "#b8860b", "#3a94cc", "#882255", "#6b7a1e"
 
 LOOKS = {
     # policies

@@ -13,16 +13,18 @@ from airmoe.report.drawing import Drawing, drawn, package_files, points_csv, red
 from airmoe.report.table import Table
 
 
-def write_figures(drawings: Mapping[str, Drawing], run_folder: Path) -> None:
-    """Write every format of each drawing, by name, with its points and the script that redraws it."""
+def write_figures(drawings: Mapping[str, Drawing], run_folder: Path) -> dict[str, dict[str, bytes]]:
+    """Write every format of each drawing, by name, with its points and its script; return name and format."""
     folder = run_folder / "figures"
     for path in package_files():
         _write(folder / "drawing" / path.name, path.read_bytes())
+    files_of = {name: drawn(drawing) for name, drawing in drawings.items()}
     for name, drawing in drawings.items():
-        for format_, content in drawn(drawing).items():
+        for format_, content in files_of[name].items():
             _write(folder / f"{name}.{format_}", content)
         _write(folder / f"{name}.csv", points_csv(drawing).encode())
         _write(folder / f"{name}.py", redraw_script(drawing, name).encode())
+    return files_of
 
 
 def write_tables(tables: Iterable[Table], run_folder: Path) -> None:

@@ -8,14 +8,14 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
-from .parts import SMALL_PT, Grid, Line, Network, Panel, Theme
+from .parts import FAINTEST, INK, MUTED, PAPER, SMALL_PT, Grid, Line, Network, Panel, value_colours
 
-MOST_TICKS = 12
+MOST_TICKS, LONGEST_LABEL = 12, 20
 
 
-def draw_panel(axes: Axes, panel: Panel, theme: Theme) -> dict[str, Line2D]:
+def draw_panel(axes: Axes, panel: Panel) -> dict[str, Line2D]:
     """Draw curves; return the handle of each label, in the order of the curves."""
-    drawn = {curve.label: _draw_curve(axes, panel, curve, theme) for curve in reversed(panel.curves)}
+    drawn = {curve.label: _draw_curve(axes, panel, curve) for curve in reversed(panel.curves)}
     axes.grid(visible=True)
     axes.set_xlabel(panel.x_label)
     axes.set_ylabel(panel.y_label)
@@ -33,12 +33,18 @@ def draw_panel(axes: Axes, panel: Panel, theme: Theme) -> dict[str, Line2D]:
         axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], min_n_ticks=3))
     if panel.y_log:
         axes.set_yscale("log")
+        floored = [max(y, panel.y_floor or y) for curve in panel.curves for y in curve.y]
+        heights = [y for y in floored if y > 0]
+        if heights and max(heights) < 300 * min(heights):
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axes.yaxis.set_minor_locator(NullLocator())
     if panel.x_range is not None:
         axes.set_xlim(*panel.x_range)
     if panel.y_range is not None:
         axes.set_ylim(*panel.y_range)
     for row, (x, text) in enumerate(panel.marks):
-        axes.axvline(x, color=theme.muted, linewidth=0.8, linestyle="--")
+        axes.axvline(x, color=MUTED, linewidth=0.8, linestyle="--")
         axes.annotate(
             text,
             (x, 0.05 + 0.13 * row),
@@ -49,7 +55,7 @@ def draw_panel(axes: Axes, panel: Panel, theme: Theme) -> dict[str, Line2D]:
     return {curve.label: drawn[curve.label] for curve in panel.curves}
 
 
-def _draw_curve(axes: Axes, panel: Panel, curve: Line, theme: Theme) -> Line2D:
+def _draw_curve(axes: Axes, panel: Panel, curve: Line) -> Line2D:
     x, y = np.asarray(curve.x, float), np.asarray(curve.y, float)
     shown = np.isfinite(x) & np.isfinite(y)
     below = np.zeros_like(shown)
@@ -61,7 +67,7 @@ def _draw_curve(axes: Axes, panel: Panel, curve: Line, theme: Theme) -> Line2D:
     if panel.x_log:
         shown &= x > 0
     x, y, below = x[shown], y[shown], below[shown]
-    look, colour = curve.look, theme.colour(curve.look.colour)
+    look, colour = curve.look, curve.look.colour
     many = x.size > 100
     (drawn,) = axes.plot(
         x,
@@ -71,7 +77,7 @@ def _draw_curve(axes: Axes, panel: Panel, curve: Line, theme: Theme) -> Line2D:
         linestyle=look.dash or "none",
         marker=look.marker or None,
         markersize=1.5 if many else 3.5,
-        markerfacecolor=colour if many or not look.dash else theme.paper,
+        markerfacecolor=colour if many or not look.dash else PAPER,
         markeredgewidth=0.9,
         zorder=3,
     )
@@ -87,14 +93,17 @@ def _draw_curve(axes: Axes, panel: Panel, curve: Line, theme: Theme) -> Line2D:
     return drawn
 
 
-def draw_grid(axes: Axes, grid: Grid, theme: Theme) -> None:
+def draw_grid(axes: Axes, grid: Grid) -> None:
     """Draw a matrix as cells, with its numbers where there is room."""
     values = np.array([row.y for row in grid.curves], float)
-    cells = axes.pcolormesh(values, cmap=theme.colour_map, vmin=0, edgecolors=theme.paper, linewidth=0.5)
-    cells.set_clim(0, max(float(np.nanmax(values, initial=0.0)), 1e-12))
+    most = max(float(np.nanmax(values, initial=0.0)), 1e-12)
+    colours = mpl.colors.ListedColormap(value_colours())
+    cells = axes.pcolormesh(values, cmap=colours, vmin=0, vmax=most, edgecolors=PAPER, linewidth=0.5)
     axes.invert_yaxis()
-    axes.set_xticks(np.arange(len(grid.columns)) + 0.5, grid.columns)
-    axes.set_yticks(np.arange(len(grid.curves)) + 0.5, [row.label for row in grid.curves])
+    rows = [row.label for row in grid.curves]
+    for set_ticks, labels, most in ((axes.set_xticks, grid.columns, MOST_TICKS), (axes.set_yticks, rows, 20)):
+        shown = range(0, len(labels), -(-len(labels) // most))
+        set_ticks([place + 0.5 for place in shown], [_cut(labels[place]) for place in shown])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.set_xlabel(grid.x_label)
@@ -108,7 +117,7 @@ def draw_grid(axes: Axes, grid: Grid, theme: Theme) -> None:
                     column + 0.5,
                     row + 0.5,
                     f"{value:.0f}",
-                    color="#111111" if bright else "#ffffff",
+                    color=INK if bright else PAPER,
                     size=SMALL_PT,
                     ha="center",
                     va="center_baseline",
@@ -116,30 +125,39 @@ def draw_grid(axes: Axes, grid: Grid, theme: Theme) -> None:
     _scale_of_colours(axes, cells, grid.unit)
 
 
-def draw_network(axes: Axes, network: Network, theme: Theme) -> None:
+def _cut(label: str) -> str:
+    return label if len(label) <= LONGEST_LABEL else f"{label[: LONGEST_LABEL - 1]}…"
+
+
+def draw_network(axes: Axes, network: Network) -> None:
     """Draw nodes on a circle; half of each line, at the node that sends, is its link."""
     nodes = len(network.curves)
     angle_N = np.pi / 2 - 2 * np.pi * np.arange(nodes) / max(nodes, 1)
     place_N2 = np.stack([np.cos(angle_N), np.sin(angle_N)], axis=1)
     values = [y for node in network.curves for y in node.y if np.isfinite(y)]
-    span = (min(values, default=0.0), max(values, default=1.0))
-    scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(*span), "viridis")
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    colours = mpl.colors.ListedColormap(value_colours(FAINTEST))
+    scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(low, high), colours)
     for number, node in enumerate(network.curves):
         for other, value in zip(node.x, node.y, strict=True):
             if np.isfinite(value):
                 middle = (place_N2[number] + place_N2[int(other)]) / 2
-                axes.plot(*np.stack([place_N2[number], middle]).T, color=scale.to_rgba(value), linewidth=1.1)
-        axes.plot(
-            *place_N2[number], "o", markersize=12, color=theme.paper, markeredgecolor=theme.ink, zorder=4
-        )
-        axes.text(*place_N2[number], f"{number}", ha="center", va="center_baseline", zorder=5)
-        x, y = 1.2 * place_N2[number]
+                axes.plot(
+                    *np.stack([place_N2[number], middle]).T,
+                    color=colours((value - low) / max(high - low, 1e-12)),
+                    linewidth=1.1,
+                )
+        x, y = place_N2[number].tolist()
+        axes.plot(x, y, "o", markersize=12, color=PAPER, markeredgecolor=INK, zorder=4)
+        axes.text(x, y, f"{number}", ha="center", va="center_baseline", zorder=5)
+        x, y = 1.2 * x, 1.2 * y
         side = "center" if abs(x) < 0.2 else "left" if x > 0 else "right"
         height = "bottom" if y > 0.9 else "top" if y < -0.9 else "center"
-        axes.text(x, y, node.label, size=SMALL_PT, ha=side, va=height, color=theme.muted)
+        label = "\n".join(map(_cut, node.label.split("\n")))
+        axes.text(x, y, label, size=SMALL_PT, ha=side, va=height, color=MUTED)
     axes.set_aspect("equal", "box")
-    axes.set_xlim(-1.9, 1.9)
-    axes.set_ylim(-1.4, 1.4)
+    axes.set_xlim(-2.1, 2.1)
+    axes.set_ylim(-1.75, 1.75)
     axes.set_axis_off()
     _scale_of_colours(axes, scale, network.unit)
 

@@ -17,7 +17,7 @@ from matplotlib.backends.backend_pgf import RendererPgf
 from matplotlib.figure import Figure
 
 from .layout import draw, measure
-from .parts import LIGHT, Drawing, Theme, style
+from .parts import STYLE, Drawing
 
 FORMATS = ("svg", "pdf", "pgf")
 KEYS = ("panel", "curve")
@@ -40,10 +40,10 @@ def latex_text(text: str) -> str:
     return "".join(ESCAPES.get(letter, letter) for letter in text)
 
 
-def drawn(drawing: Drawing, formats: Sequence[str] = FORMATS, theme: Theme = LIGHT) -> dict[str, bytes]:
+def drawn(drawing: Drawing, formats: Sequence[str] = FORMATS) -> dict[str, bytes]:
     """Return a drawing by format."""
-    with mpl.rc_context(style(theme)):
-        figure = draw(drawing, theme)
+    with mpl.rc_context(STYLE):  # type: ignore[arg-type]
+        figure = draw(drawing)
         return {name: _pgf(figure) if name == "pgf" else _saved(figure, name) for name in formats}
 
 
@@ -63,14 +63,16 @@ class _PgfRenderer(RendererPgf):
 
     def get_text_width_height_descent(self, s: str, prop: Any, ismath: Any) -> tuple[float, float, float]:
         """Return the size of a text in pixels."""
-        size: tuple[float, float, float] = self._measure.get_text_width_height_descent(s, prop, ismath)  # type: ignore[no-untyped-call]
-        return size
+        size = self._measure.get_text_width_height_descent(s, prop, ismath)  # type: ignore[no-untyped-call]
+        width, height, descent = size
+        return width, height, descent
 
     def draw_text(
         self, gc: Any, x: Any, y: Any, s: str, prop: Any, angle: Any, *rest: Any, **named: Any
     ) -> None:
         """Write a text; what is no mathematics is escaped."""
-        super().draw_text(gc, x, y, s if "$" in s else latex_text(s), prop, angle, *rest, **named)
+        s = s if "$" in s else latex_text(s)
+        super().draw_text(gc, x, y, s, prop, angle, *rest, **named)  # type: ignore[no-untyped-call]
 
 
 def _pgf(figure: Figure) -> bytes:

@@ -4,23 +4,24 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import RendererAgg
+from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
 from .axes import draw_grid, draw_network, draw_panel
-from .parts import LIGHT, Drawing, Grid, Network, Panel, Theme
+from .parts import Drawing, Grid, Network, Panel
 
 EDGE_PX = 6
 
 
-def draw(drawing: Drawing, theme: Theme = LIGHT) -> Figure:
-    """Return a figure in which every text has its place, to be saved within ``rc_context(style(theme))``."""
+def draw(drawing: Drawing) -> Figure:
+    """Return a figure in which every text has its place, to be saved within ``rc_context(STYLE)``."""
     columns = drawing.columns or len(drawing.panels)
     rows = -(-len(drawing.panels) // columns)
     figure = Figure(figsize=(drawing.width_in, drawing.panel_height * rows), dpi=200)
+    FigureCanvasAgg(figure)  # measures texts
     figure.set_layout_engine("constrained")
     figure.patch.set_alpha(0.0)
     handles: dict[str, Line2D] = {}
@@ -33,18 +34,20 @@ def draw(drawing: Drawing, theme: Theme = LIGHT) -> Figure:
         titles.append(axes.set_title(panel.title))
         match panel:
             case Panel():
-                handles |= draw_panel(axes, panel, theme)
+                handles |= draw_panel(axes, panel)
             case Grid():
-                draw_grid(axes, panel, theme)
+                draw_grid(axes, panel)
             case Network():
-                draw_network(axes, panel, theme)
+                draw_network(axes, panel)
     _fit(figure, list(zip(every_axes, titles, strict=False)), handles)
     return figure
 
 
 def measure(figure: Figure) -> RendererAgg:
     """Return what measures the texts of a figure."""
-    return RendererAgg(1, 1, figure.dpi)  # type: ignore[no-untyped-call]
+    assert isinstance(figure.canvas, FigureCanvasAgg)
+    renderer: RendererAgg = figure.canvas.get_renderer()  # type: ignore[no-untyped-call]
+    return renderer
 
 
 def _fit(figure: Figure, titled: Sequence[tuple[Axes, Text]], handles: Mapping[str, Line2D]) -> None:
@@ -53,12 +56,12 @@ def _fit(figure: Figure, titled: Sequence[tuple[Axes, Text]], handles: Mapping[s
     if legend is not None:
         height_in = legend.get_window_extent(measure(figure)).height / figure.dpi
         figure.set_figheight(figure.get_figheight() + height_in)
-    for _ in range(2):  # what is broken or turned takes room from the axes
-        figure.draw_without_rendering()
-        for axes, title in titled:
-            _break_texts(figure, axes, title)
-            _turn_ticks(figure, axes)
     figure.draw_without_rendering()
+    for _ in range(2):  # what is broken or turned takes room from the axes
+        changed = [_break_texts(figure, *one) | _turn_ticks(figure, one[0]) for one in titled]
+        if not any(changed):
+            break
+        figure.draw_without_rendering()
     figure.set_layout_engine("none")
 
 
@@ -74,12 +77,13 @@ def _legend(figure: Figure, handles: Mapping[str, Line2D]) -> Legend:
     return legend
 
 
-def _break_texts(figure: Figure, axes: Axes, title: Text) -> None:
-    """Break titles and labels into lines that are no longer than the axes."""
+def _break_texts(figure: Figure, axes: Axes, title: Text) -> bool:
+    """Break titles and labels into lines that are no longer than the axes; return whether one was broken."""
+    changed = False
     box = axes.get_window_extent(measure(figure))
     for text, room in ((title, box.width), (axes.xaxis.label, box.width), (axes.yaxis.label, box.height)):
-        words, lines = text.get_text().split(), list[str]()
-        for word in words:
+        before, lines = text.get_text(), list[str]()
+        for word in before.split():
             longer = " ".join([*lines[-1:], word])
             text.set_text(longer)
             extent = text.get_window_extent(measure(figure))
@@ -88,10 +92,12 @@ def _break_texts(figure: Figure, axes: Axes, title: Text) -> None:
             else:
                 lines.append(word)
         text.set_text("\n".join(lines))
+        changed |= text.get_text() != before
+    return changed
 
 
-def _turn_ticks(figure: Figure, axes: Axes) -> None:
-    """Turn the labels along x if they would touch each other."""
+def _turn_ticks(figure: Figure, axes: Axes) -> bool:
+    """Turn the labels along x if they would touch each other; return whether they were turned."""
     for degrees in (45, 90):
         boxes = [
             text.get_window_extent(measure(figure))
@@ -100,9 +106,10 @@ def _turn_ticks(figure: Figure, axes: Axes) -> None:
         ]
         boxes.sort(key=lambda box: box.x0)
         if all(left.x1 + 0.25 * left.height < right.x0 for left, right in pairwise(boxes)):
-            return
+            return degrees == 90
         axes.tick_params(axis="x", rotation=degrees)
         if degrees == 45:
             spacing = boxes[1].x0 - boxes[0].x0
             if spacing > 1.6 * boxes[0].height:
-                return
+                break
+    return True

@@ -1,39 +1,28 @@
-"""What a figure is made of: looks and themes, curves, panels, grids, networks."""
+"""What a figure is made of: looks, curves, panels, grids, networks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from matplotlib.colors import to_hex, to_rgb
+import matplotlib as mpl
+import numpy as np
+from matplotlib.colors import to_hex
 
 SINGLE_IN, DOUBLE_IN = 3.5, 7.16
 """Widths of one and of two columns of an IEEE page, inches."""
 
-INK, MUTED, GRID = "#1f2933", "#66727f", "#d9dee3"
+INK, MUTED, GRID, PAPER = "#1f2933", "#66727f", "#d9dee3", "#ffffff"
 FONT_PT, SMALL_PT = 8, 6
+LEVELS = 40
+"""Colours of values; a scale of 50 and more would be drawn as an image."""
+
+FAINTEST = 0.25
+"""Where the colours of lines begin on the scale, lest the lowest values cannot be seen."""
 
 
-@dataclass(frozen=True)
-class Theme:
-    """The colours around the curves, and how much white is mixed into those of the curves."""
-
-    ink: str = INK
-    muted: str = MUTED
-    grid: str = GRID
-    paper: str = "#ffffff"
-    white: float = 0.0
-    colour_map: str = "Blues"
-
-    def colour(self, colour: str) -> str:
-        """Return the colour of a curve under this theme."""
-        if colour in (INK, MUTED):
-            return self.ink if colour == INK else self.muted
-        red, green, blue = (self.white + (1 - self.white) * part for part in to_rgb(colour))
-        return to_hex((red, green, blue))
-
-
-LIGHT = Theme()
-DARK = Theme("#e6eaee", "#a3adb8", "#343c44", "#171b20", 0.35, "Blues_r")
+def value_colours(first: float = 0.0) -> list[str]:
+    """Return the colours of values, from the lowest to the highest."""
+    return [to_hex(colour) for colour in mpl.colormaps["Blues"](np.linspace(first, 1, LEVELS))]
 
 
 @dataclass(frozen=True)
@@ -178,12 +167,8 @@ STYLE: dict[str, Any] = {
     "legend.handlelength": 1.8,
     "legend.columnspacing": 1.4,
     "legend.labelspacing": 0.35,
+    **dict.fromkeys(("text.color", "axes.titlecolor"), INK),
+    **dict.fromkeys(("axes.labelcolor", "xtick.color", "ytick.color"), MUTED),
+    **dict.fromkeys(("axes.edgecolor", "grid.color"), GRID),
 }
-
-
-def style(theme: Theme) -> dict[str, Any]:
-    """Return Matplotlib settings, for ``matplotlib.rc_context``."""
-    of_text = ("text.color", "axes.titlecolor")
-    of_axes = ("axes.labelcolor", "xtick.color", "ytick.color")
-    coloured = dict.fromkeys(of_text, theme.ink) | dict.fromkeys(of_axes, theme.muted)
-    return STYLE | coloured | {"axes.edgecolor": theme.grid, "grid.color": theme.grid}
+"""Matplotlib settings, for ``matplotlib.rc_context``."""

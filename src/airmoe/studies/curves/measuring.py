@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, as_completed
 from dataclasses import dataclass, replace
@@ -72,6 +72,8 @@ def measure_here(
             done[piece.activity] += 1
             work.progress(piece.activity, done[piece.activity], piece.rows_of_curve, note)
 
+        if not done[piece.activity]:
+            work.progress(piece.activity, 0, piece.rows_of_curve, note)
         kind, settings = piece.kind, piece.settings
         yield piece, measure_piece(str(piece), kind.measure, settings, piece.seed, work, row_done)
 
@@ -85,7 +87,7 @@ def measure_elsewhere(
         AirmoeError: as of `measure_piece`, or a worker ended. Pieces that were not begun are cancelled.
         RuntimeError: a piece fails with an error that is not airmoe's; it names the piece.
     """
-    done = Counter[str]()
+    done, seconds = Counter[str](), defaultdict[str, float](float)
     there = replace(work, folder=work.folder.resolve(), progress=silent)
     asked = dict[Future[Measured], Piece]()
     try:
@@ -95,7 +97,9 @@ def measure_elsewhere(
         for future in as_completed(asked):
             piece, measured = asked[future], future.result()
             done[piece.activity] += len(measured.rows)
-            work.progress(piece.activity, done[piece.activity], piece.rows_of_curve)
+            seconds[piece.activity] += measured.seconds
+            note = f"({seconds[piece.activity]:.1f} s in workers)"
+            work.progress(piece.activity, done[piece.activity], piece.rows_of_curve, note)
             yield piece, measured
     except (BrokenExecutor, CancelledError) as error:
         raise AirmoeError(f"a worker ended before its work was done ({error}); resume the run") from error

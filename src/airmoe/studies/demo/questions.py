@@ -3,6 +3,7 @@
 Shape suffixes: T images, C channels, H height, W width.
 """
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,8 +59,20 @@ def draw_questions(images: ImageSet, holds: Sequence[Sequence[int]], most: int, 
 def save_samples(questions: Questions, folder: Path) -> None:
     """Save one image of each class, to try ``airmoe predict`` on."""
     folder.mkdir()
-    for label in np.unique(questions.labels_T):
-        image_CHW = questions.images_TCHW[np.flatnonzero(questions.labels_T == label)[0]]
-        pixels = image_CHW[0] if len(image_CHW) == 1 else image_CHW.transpose(1, 2, 0)
+    for number in sample_numbers(questions):
+        label = questions.labels_T[number]
         name = "".join(letter if letter.isalnum() else "-" for letter in questions.class_names[label])
-        Image.fromarray(pixels).save(folder / f"{name}.png")
+        (folder / f"{name}.png").write_bytes(as_png(questions.images_TCHW[number]))
+
+
+def sample_numbers(questions: Questions) -> list[int]:
+    """Return the number of the first image of each class that is asked about."""
+    return [int(np.flatnonzero(questions.labels_T == label)[0]) for label in np.unique(questions.labels_T)]
+
+
+def as_png(image_CHW: NDArray[np.uint8]) -> bytes:
+    """Return an image as a PNG file."""
+    pixels = image_CHW[0] if len(image_CHW) == 1 else image_CHW.transpose(1, 2, 0)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, format="PNG")
+    return file.getvalue()

@@ -5,9 +5,11 @@ import resource
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from airmoe.data import ImageSet
 from airmoe.mesh import simulated_links
-from airmoe.networked import radio_of
+from airmoe.networked import ClientData, radio_of
 from airmoe.networked.config import NetworkedConfig
 from airmoe.nn import IdealRadioCarrier, MixtureOfExperts
 from airmoe.report import DemoResults
@@ -31,6 +33,7 @@ def demo_results(
     config: NetworkedConfig,
     central_epochs: int,
     images: ImageSet,
+    data: ClientData,
     questions: Questions,
     methods: Sequence[Method],
     trained: Trained,
@@ -43,13 +46,15 @@ def demo_results(
         config: settings of the run.
         central_epochs: passes of the central mixture over the data.
         images: all of the data.
+        data: the same data, divided among the clients.
         questions: what was asked.
         methods: the table.
         trained: what was trained.
         served: what came of asking the mesh.
         clock: timed each step.
     """
-    carrier = IdealRadioCarrier(simulated_links(radio_of(config), config.data.clients))
+    links = simulated_links(radio_of(config), config.data.clients)
+    carrier = IdealRadioCarrier(links)
 
     def simulated(model: MixtureOfExperts, policy: Policy) -> Trial:
         return ask_simulated(model, policy, carrier, questions)
@@ -77,6 +82,10 @@ def demo_results(
             asked_images=len(questions.labels_T),
             classes=questions.class_names,
             holds=tuple(tuple(held) for held in questions.holds),
+            images_NC=tuple(
+                tuple(np.bincount(labels.numpy(), minlength=questions.classes).tolist())
+                for labels in data.labels_T
+            ),
         ),
         training=Training(
             feature_rounds=config.features.rounds,
@@ -95,6 +104,12 @@ def demo_results(
         mesh_minus_simulation=served.difference,
         kills=served.kills,
         nodes=served.nodes,
+        links_db_NN=tuple(
+            tuple(None if node == other else round(snr_db, 2) for other, snr_db in enumerate(of_node))
+            for node, of_node in enumerate(links.snr_db(np.arange(links.nodes)).tolist())
+        ),
+        confusion_CC=tuple(map(tuple, trials["moe-top1"].confusion_CC(questions.classes).tolist())),
+        samples=served.samples,
         memory_mb=own_mb + sum(served.nodes.memory_mb),
         steps=tuple(clock.times),
         analog=served.analog,

@@ -85,7 +85,9 @@ def run_demo(
             clock=clock,
             progress=progress,
         )
-        results = demo_results(config, central_epochs, images, questions, methods, trained, served, clock)
+        results = demo_results(
+            config, central_epochs, images, data, questions, methods, trained, served, clock
+        )
         write_results(results, run)
         for method in results.methods:
             write_events(run / EVENTS / method.id, [_scalars(method.figures)])

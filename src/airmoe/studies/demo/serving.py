@@ -9,7 +9,7 @@ from airmoe.mesh.fleet import NodeFleet
 from airmoe.nn import MixtureOfExperts
 from airmoe.progress import Progress
 from airmoe.report.measured import AnalogResults, MethodId
-from airmoe.report.results import Kills, NodeProcesses
+from airmoe.report.results import Kills, NodeProcesses, Sample
 from airmoe.runfolder import client_folders
 from airmoe.studies.demo.agreement import mesh_minus_simulation
 from airmoe.studies.demo.analog import AnalogComparison
@@ -17,6 +17,7 @@ from airmoe.studies.demo.asking import ask_by_every_method, connected_clients
 from airmoe.studies.demo.kills import kill_two
 from airmoe.studies.demo.methods import Method
 from airmoe.studies.demo.questions import Questions
+from airmoe.studies.demo.samples import ask_samples
 from airmoe.studies.demo.steps import StepClock
 from airmoe.studies.demo.trials import Trial
 
@@ -31,6 +32,7 @@ class Served:
         analog: the comparison over analog links; None where there is none.
         kills: what happened around the kills.
         nodes: the node processes.
+        samples: some images and their answers.
     """
 
     trials: dict[MethodId, Trial]
@@ -38,6 +40,7 @@ class Served:
     analog: AnalogResults | None
     kills: Kills
     nodes: NodeProcesses
+    samples: tuple[Sample, ...]
 
 
 def serve_and_ask(
@@ -75,6 +78,7 @@ def serve_and_ask(
         difference = mesh_minus_simulation(clients, model, questions.images_TCHW)
         with clock.step("ask the mesh"):
             trials = ask_by_every_method(clients, questions, methods, progress)
+        samples = ask_samples(clients, questions)
         nodes = NodeProcesses(memory_mb=tuple(fleet.memory_mb()), all_serving_s=max(fleet.start_s))
         if comparison is not None:
             with (
@@ -97,4 +101,4 @@ def serve_and_ask(
     if comparison is not None:
         ideal = trials[routed.id].figures(questions.classes, questions.holds)
         analog = comparison.results(over_analog, noisy_difference, ideal)
-    return Served(trials, difference, analog, kills, nodes)
+    return Served(trials, difference, analog, kills, nodes, samples)

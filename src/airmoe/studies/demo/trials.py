@@ -65,6 +65,13 @@ class Trial:
         np.add.at(asked, self.client_Q, self.requested_QE)
         return asked
 
+    def confusion_CC(self, classes: int) -> NDArray[np.int64]:
+        """Return how often each class (row) was answered with each class (column), failed ones apart."""
+        answered = self.answer_Q >= 0
+        found = np.zeros((classes, classes), np.int64)
+        np.add.at(found, (self.label_Q[answered], self.answer_Q[answered]), 1)
+        return found
+
     def local_share(self, of_Q: NDArray[np.bool_] | None = None) -> float:
         """Return the share of the (image, expert) pairs asked for that are the client's own, in [0, 1]."""
         of_Q = np.ones(len(self.client_Q), np.bool_) if of_Q is None else of_Q
