@@ -154,8 +154,9 @@ def test_progress_can_be_looked_at_with_tensorboard(run: Path) -> None:
 
 
 def test_the_energy_of_held_out_images_is_that_of_the_experts_asked(run: Path) -> None:
-    uses = 400 / 2 + 32  # of 400 features, analog, and of their norm
-    assert rows_of(run)[-1]["energy_j"] == pytest.approx(tiny().model.k * uses * 1e-2 / 1e6)
+    uses = 400 / 2 + 32  # of 400 features, analog, and of their norm, which takes more over a bad link
+    least_j = tiny().model.k * uses * 1e-2 / 1e6
+    assert least_j <= rows_of(run)[-1]["energy_j"] < 1.2 * least_j
 
 
 def copied(model: MoeLayer) -> dict[str, Tensor]:

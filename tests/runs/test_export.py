@@ -69,7 +69,7 @@ def test_onnx_says_what_pytorch_says_at_any_batch_size(
 def test_the_run_folder_is_complete(run_folder: Path) -> None:
     files = {path.relative_to(run_folder).as_posix() for path in run_folder.rglob("*") if path.is_file()}
     assert files == {
-        *("config.toml", "run.json", "metrics.jsonl"),
+        *("config.toml", "run.json", "metrics.jsonl", "tensorboard/events.out.tfevents.0.airmoe"),
         *(f"shared/{part}.{form}" for part in ("extractor", "gate") for form in ("safetensors", "onnx")),
         *(
             f"clients/{client:02d}/{name}"
