@@ -76,6 +76,16 @@ def test_one_of_another_configuration_is_refused(tmp_path: Path) -> None:
         Checkpoint(tmp_path, "yours")
 
 
+def test_one_that_was_begun_by_other_rules_of_training_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as before:
+        before.setattr("airmoe.runs.checkpoint._FORMAT", "airmoe checkpoint 2")
+        Checkpoint(tmp_path, "mine").save("gate", {"model": {"w": torch.zeros(1)}}, [])
+    with pytest.raises(RunFolderError, match="belongs to another configuration, data set or version"):
+        Checkpoint(tmp_path, "mine")
+
+
 def test_a_save_that_fails_leaves_the_one_before(tmp_path: Path) -> None:
     checkpoint = Checkpoint(tmp_path, "x")
     checkpoint.save("gate", {"model": {"w": torch.ones(1)}}, [])

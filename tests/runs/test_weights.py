@@ -50,7 +50,11 @@ def wrong_state(kind: str) -> dict[str, Tensor]:
     ("kind", "said"),
     [
         ("missing", "my file: 2.weight is missing; expected shape (1, 3)"),
-        ("unknown", "my file: 1.scale is unknown to this network"),
+        (
+            "unknown",
+            "my file: 1.scale is unknown to this network; it is of another network, or of another version of "
+            "airmoe",
+        ),
         ("another shape", "my file: 0.weight has shape (2, 3); expected (3, 2)"),
     ],
 )
@@ -68,6 +72,19 @@ def test_a_concat_gate_of_other_experts_does_not_fit() -> None:
     with pytest.raises(RunFolderError) as refused:
         load_weights(ConcatGate(5, 4), ConcatGate(5, 6).state_dict(), "gate.safetensors")
     assert str(refused.value) == ("gate.safetensors: hidden.weight has shape (128, 11); expected (128, 9)")
+
+
+def test_a_gate_whose_links_may_be_worth_less_as_they_get_better_is_refused() -> None:
+    """Its phi was a free 1-16-1 MLP."""
+    gate = BiasGate(MlpGate(5, 4))
+    former = gate.state_dict() | {"link_worth.0.weight": torch.zeros(16, 1)}
+    del former["link_worth.weight_S"]
+    with pytest.raises(RunFolderError) as refused:
+        load_weights(gate, former, "gate.safetensors")
+    assert str(refused.value) == (
+        "gate.safetensors: link_worth.0.weight is unknown to this network; it is of another network, or of "
+        "another version of airmoe"
+    )
 
 
 def test_a_bias_gate_of_other_experts_fits_once_it_is_made_for_these() -> None:

@@ -121,7 +121,8 @@ class MeshCarrier:
     """Brings the payloads of one query to the experts of a mesh, and their outputs back.
 
     Over ideal links an expert gets the payload as it is, and the price is that of its bits at the Shannon
-    rate of the links as observed; a payload whose link carries less in truth is not sent, but paid. Over analog links it gets what a receiver would get at the link's true SNR (`receive_analog`), and
+    rate of the links as observed. A payload whose link carries less in truth does not arrive (an outage).
+    Over analog links an expert gets what a receiver would get at the link's true SNR (`receive_analog`), and
     the price is that of the airtime. Outputs come back without error.
 
     Args:
@@ -190,10 +191,8 @@ class MeshCarrier:
             layer.liveliness.silent(replica)
         return self._delivery(items, outputs)
 
-    def _without_outages(
-        self, transfer: Transfer[NDArray[np.float32]]
-    ) -> Transfer[NDArray[np.float32]]:
-        """Return the pairs whose ideal link carries the rate chosen for it; no node is to blame for others."""
+    def _without_outages(self, transfer: Transfer[NDArray[np.float32]]) -> Transfer[NDArray[np.float32]]:
+        """Return the pairs whose ideal link carries the rate chosen for it; the others' nodes are alive."""
         arrives_P = self._layer.ideal_price(self.links).arrives_P(transfer)
         if arrives_P.all():
             return transfer

@@ -23,11 +23,11 @@ GOOD_SNR_DB = 20.0
 CODE_LIMIT = 2.0
 """The SNR code of 30 dB and, negated, of -10 dB."""
 
-STEPS = 16
+WORTH_STEPS = 16
 """Steps in the worth of a link."""
 
-STEEPNESS = 10.0
-"""Sharpness of the softplus: a step of weight 0 rises by ln 2 / STEEPNESS, one of a negative weight by less."""
+WORTH_STEEPNESS = 10.0
+"""Sharpness of the softplus: a step of weight 0 rises by ln 2 / 10, one of a negative weight by less."""
 
 SMALLEST_NOISE = 1e-2
 
@@ -116,14 +116,14 @@ class LinkWorth(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.weight_S = nn.Parameter(torch.zeros(STEPS))
-        first_S = torch.linspace(-CODE_LIMIT, CODE_LIMIT, STEPS + 1)[:-1]
+        self.weight_S = nn.Parameter(torch.zeros(WORTH_STEPS))
+        first_S = torch.linspace(-CODE_LIMIT, CODE_LIMIT, WORTH_STEPS + 1)[:-1]
         self.register_buffer("first_S", first_S, persistent=False)
 
     def forward(self, code_TE: Tensor) -> Tensor:
         """Return the worth of links of these SNR codes, shaped like them."""
-        rise_S = functional.softplus(self.weight_S, beta=STEEPNESS)
-        share_TES = ((code_TE.unsqueeze(-1) - self.first_S) * (STEPS / (2 * CODE_LIMIT))).clamp(0, 1)
+        rise_S = functional.softplus(self.weight_S, beta=WORTH_STEEPNESS)
+        share_TES = ((code_TE.unsqueeze(-1) - self.first_S) * (WORTH_STEPS / (2 * CODE_LIMIT))).clamp(0, 1)
         # A sum of rising terms rises in floats, too: rounding keeps the order of two numbers.
         return (rise_S * share_TES).sum(dim=-1)
 

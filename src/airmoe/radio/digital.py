@@ -16,11 +16,11 @@ from airmoe.dispatch import NORM_BITS, side_uses
 from airmoe.errors import InvalidInputError
 from airmoe.radio import fast_chain, sionna_chain
 from airmoe.radio.coding import BITS_PER_SYMBOL, CODE_RATE, symbols
-from airmoe.radio.quantiser import RANGES, clip_range, dequantise, quantise
+from airmoe.radio.quantiser import CLIP_RANGES, clip_range, dequantise, quantise
 from airmoe.radio.transmission import checked_snr, rms
 from airmoe.spec_text import SpecText
 
-MOST_BITS = len(RANGES)
+MOST_BITS = len(CLIP_RANGES)
 MEAN_BITS = 32
 """The bits of a payload's mean. The mean travels beside it, free of errors and charged like its norm."""
 

@@ -12,13 +12,13 @@ first.
 import torch
 from torch import Tensor
 
-RANGES = (1.5958, 1.9914, 2.3441, 2.6816, 3.0102, 3.3300, 3.6395, 3.9376)
+CLIP_RANGES = (1.5958, 1.9914, 2.3441, 2.6816, 3.0102, 3.3300, 3.6395, 3.9376)
 """c for 1 to 8 bits: values of variance 1 are clipped to [-c, c]."""
 
 
 def clip_range(bits: int) -> float:
     """Return c, where values of variance 1 are clipped."""
-    return RANGES[bits - 1]
+    return CLIP_RANGES[bits - 1]
 
 
 def step(bits: int) -> float:

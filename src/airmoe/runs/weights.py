@@ -43,7 +43,8 @@ def load_weights(network: nn.Module, state: Mapping[str, Tensor], origin: str) -
         if name not in state:
             raise RunFolderError(f"{origin}: {name} is missing; expected shape {tuple(own[name].shape)}")
         if name not in own:
-            raise RunFolderError(f"{origin}: {name} is unknown to this network")
+            expected = "it is of another network, or of another version of airmoe"
+            raise RunFolderError(f"{origin}: {name} is unknown to this network; {expected}")
         if state[name].shape != own[name].shape:
             raise RunFolderError(
                 f"{origin}: {name} has shape {tuple(state[name].shape)}; expected {tuple(own[name].shape)}"
