@@ -140,7 +140,7 @@ def train(
     A checkpoint is kept in OUT.partial after every round or epoch; --resume ends at the same weights.
     """
     require("train", *TRAINING)
-    from airmoe.networked import train_run
+    from airmoe.networked import outlook, train_run
     from airmoe.report.progress import ProgressBars
 
     if (method or method_of(config)) == CHANNEL_AWARE:
@@ -156,6 +156,8 @@ def train(
         raise InvalidInputError("device", device, f"none: only --method {CHANNEL_AWARE} has a choice")
     settings = networked_settings(data, config, clients, seed, size=size, backbone=backbone)
     images = _load(settings.data.name, data_dir, settings.data.size)
+    for line in outlook(settings, images):
+        console().print(line, soft_wrap=True)
     with ProgressBars(console()) as progress:
         try:
             trained = train_run(settings, images, out, resume=resume, progress=progress)
