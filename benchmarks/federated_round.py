@@ -25,8 +25,8 @@ from airmoe.data import load_images
 from airmoe.federated import Averaging, Loop, federate
 from airmoe.networked import split_among_clients
 from airmoe.networked.config import parse_config
+from airmoe.networked.features import initial_network
 from airmoe.networked.fedce import FedCeClient
-from airmoe.networked.stages import initial_network
 from airmoe.randomness import stream
 from airmoe.runs.checkpoint import Checkpoint
 
@@ -63,7 +63,7 @@ def main() -> None:
     config = parse_config(f"seed = {options.seed}\ndata.clients = {options.clients}", "benchmark")
     data = split_among_clients(config, load_images("digits"))
     settings = config.features
-    network = initial_network(config, 1, lambda features: nn.Linear(features, 10))
+    network = initial_network(config, (1, 32, 32), lambda features: nn.Linear(features, 10))
     state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     pairs = list(zip(data.images_TCHW, data.labels_T, strict=True))
     clients = [FedCeClient(network, *pair, settings, config.seed, i) for i, pair in enumerate(pairs)]

@@ -11,15 +11,16 @@ from airmoe.data import ImageSet
 from airmoe.federated import Averaging, Loop, federate
 from airmoe.networked import ClientData, split_among_clients
 from airmoe.networked.config import NetworkedConfig
+from airmoe.networked.features import initial_network
 from airmoe.networked.fedce import FedCeClient
-from airmoe.networked.stages import initial_network, train_features
+from airmoe.networked.stages import train_features
 from airmoe.randomness import stream
 
 Config = Callable[..., NetworkedConfig]
 
 
 def network_of(config: NetworkedConfig) -> nn.Module:
-    return initial_network(config, 1, lambda features: nn.Linear(features, 10))
+    return initial_network(config, (1, 32, 32), lambda features: nn.Linear(features, 10))
 
 
 def test_one_client_trains_as_plain_sgd_does_on_the_same_batches(

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
+from airmoe.data.load import LARGEST_SIZE, USUAL_SIZE
 from airmoe.errors import InvalidInputError
 from airmoe.links import make_process
 from airmoe.manifest import MeshTransmission, RadioSettings, Seed
@@ -41,12 +42,14 @@ class ImageSettings(Section):
 
     Attributes:
         name: see `airmoe.data.load_images`.
+        size: height and width of the images, pixels; only a folder offers a choice.
         train_images: how many, a seeded draw; None means all.
         flip: mirror every image with probability 1/2.
         shift: move every image by up to so many pixels, drawn anew each time.
     """
 
     name: str = "cifar10"
+    size: Annotated[int, Field(ge=1, le=LARGEST_SIZE)] = USUAL_SIZE
     train_images: Annotated[int, Field(ge=1, le=10**7)] | None = None
     flip: bool = True
     shift: Annotated[int, Field(ge=0, le=16)] = 0

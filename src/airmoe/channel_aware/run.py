@@ -21,11 +21,11 @@ from airmoe.dispatch.reach import warn_of_reach
 from airmoe.links import LinkSnr, make_process
 from airmoe.manifest import RadioSpec
 from airmoe.monitor import EVENTS, write_events
-from airmoe.nn import LocalCarrier, MixtureOfExperts, RadioCarrier
+from airmoe.nn import Extractor, LocalCarrier, MixtureOfExperts, RadioCarrier
 from airmoe.progress import Progress, silent
 from airmoe.radio import make_transmission
 from airmoe.randomness import stream
-from airmoe.runs.asking import BATCH, HELD_OUT_NOISE, HELD_OUT_SNR, ask_in_batches
+from airmoe.runs.asking import HELD_OUT_NOISE, HELD_OUT_SNR, ask_in_batches
 from airmoe.runs.checkpoint import MetricsRow
 from airmoe.runs.export import export_run
 from airmoe.runs.run_writing import begun_run, finish_run, run_checkpoint
@@ -118,11 +118,13 @@ def held_out_accuracy(
     if not _sees_snr(config):
         snr = unseen(snr.true_db_TE)
     policy, radio = TopK(config.model.k), RadioCarrier(make_transmission(settings.transmission))
+    assert isinstance(model.extractor, Extractor)
+    at_once = model.extractor.images_at_once
     pixels_TCHW, payloads = torch.from_numpy(as_pixels(images.test_images)), list[Tensor]()
     with torch.no_grad():
-        for part in pixels_TCHW.split(BATCH):
+        for part in pixels_TCHW.split(at_once):
             payloads.append(model.extractor(part))
-            progress("held out", min(len(payloads) * BATCH, items), items)
+            progress("held out", min(len(payloads) * at_once, items), items)
     perfect = ask_in_batches(model.layer, payloads, policy=policy, carrier=LocalCarrier())
     with torch_seeded(config.seed, HELD_OUT_NOISE):
         over_links = ask_in_batches(model.layer, payloads, policy=policy, carrier=radio, snr=snr)

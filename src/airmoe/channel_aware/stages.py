@@ -81,6 +81,7 @@ def initial_model(config: ChannelAwareConfig, images: ImageSet) -> MixtureOfExpe
             channels=images.train_images.shape[1],
             norm=settings.norm,
             width=settings.width,
+            size=images.train_images.shape[2:],
             gate=settings.gate,
             noisy=True,
             expert_hidden=settings.expert_hidden,

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 NETWORKED, CHANNEL_AWARE = "networked", "channel-aware"
 
+_OPTIONS = {"data.name": "data", "data.size": "size", "model.backbone": "backbone"}
+"""The options of the command line that change a setting of any method."""
+
 
 def method_of(config: Path | None) -> str:
     """Return the method that a file of settings is for; networked if it names none.
@@ -37,7 +40,13 @@ def method_of(config: Path | None) -> str:
 
 
 def networked_settings(
-    data: str | None, config: Path | None, clients: int | None, seed: int | None
+    data: str | None,
+    config: Path | None,
+    clients: int | None,
+    seed: int | None,
+    *,
+    size: int | None = None,
+    backbone: str | None = None,
 ) -> "NetworkedConfig":
     """Return the settings of a networked run; without a file, those of the demonstration."""
     from airmoe.data import is_cifar
@@ -50,13 +59,20 @@ def networked_settings(
         text, name = _built_in("airmoe.networked", cifar=is_cifar(data or ""))
         settings = parse_config(text, name)
     values: dict[str, object] = {"data.name": data, "data.clients": clients, "seed": seed}
+    values |= {"data.size": size, "model.backbone": backbone}
     if clients is not None:  # a subcarrier of its own for every link
         values["links.subcarriers"] = max(settings.links.subcarriers, clients * (clients - 1))
-    return changed(settings, values, {"data.name": "data", "data.clients": "clients"})
+    return changed(settings, values, _OPTIONS | {"data.clients": "clients"})
 
 
 def channel_aware_settings(
-    data: str | None, config: Path | None, experts: int | None, seed: int | None
+    data: str | None,
+    config: Path | None,
+    experts: int | None,
+    seed: int | None,
+    *,
+    size: int | None = None,
+    backbone: str | None = None,
 ) -> "ChannelAwareConfig":
     """Return the settings of a channel-aware run; without a file, those for digits or for CIFAR."""
     from airmoe.channel_aware.config import ChannelAwareConfig
@@ -69,7 +85,8 @@ def channel_aware_settings(
         text, name = _built_in("airmoe.channel_aware", cifar=is_cifar(data or ""))
     settings = parse_section(ChannelAwareConfig, text, name)
     values = {"data.name": data, "model.experts": experts, "seed": seed}
-    return changed(settings, values, {"data.name": "data", "model.experts": "clients"})
+    values |= {"data.size": size, "model.backbone": backbone}
+    return changed(settings, values, _OPTIONS | {"model.experts": "clients"})
 
 
 def _built_in(package: str, *, cifar: bool) -> tuple[str, str]:

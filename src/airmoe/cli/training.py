@@ -31,6 +31,17 @@ Data = Annotated[
         "out training images instead, to choose settings by. [digits, or the settings']"
     ),
 ]
+Size = Annotated[
+    int | None,
+    typer.Option(help="Height and width of a folder's images, pixels; they keep their shape. [32]"),
+]
+Backbone = Annotated[
+    str | None,
+    typer.Option(
+        help="Feature extractor: lenet5, resnet18, vit, or hf:NAME_OR_PATH, a pretrained model of Hugging "
+        "Face that stays as it is. [lenet5, or the settings']"
+    ),
+]
 Settings = Annotated[Path | None, typer.Option(help="TOML settings. [those of the demonstration]")]
 Clients = Annotated[int | None, typer.Option(help="Number of clients.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of everything random.")]
@@ -40,6 +51,8 @@ def demo(
     data: Data = None,
     data_dir: DataDir = None,
     config: Settings = None,
+    size: Size = None,
+    backbone: Backbone = None,
     clients: Clients = None,
     seed: Seed = None,
     ask: Annotated[int, typer.Option(help="Held-out images that each client asks.")] = 450,
@@ -67,7 +80,7 @@ def demo(
     from airmoe.report.progress import ProgressBars
     from airmoe.studies.demo.run import run_demo
 
-    settings = networked_settings(data, config, clients, seed)
+    settings = networked_settings(data, config, clients, seed, size=size, backbone=backbone)
     if central_epochs is None:
         central_epochs = 20 if is_cifar(settings.data.name) else settings.features.rounds
     name = settings.data.name.partition(":")[0]
@@ -76,7 +89,7 @@ def demo(
     with ProgressBars(console()) as progress:
         results = run_demo(
             settings,
-            lambda: _load(settings.data.name, data_dir),
+            lambda: _load(settings.data.name, data_dir, settings.data.size),
             out,
             central_epochs=central_epochs,
             ask_images=ask,
@@ -112,6 +125,8 @@ def train(
             "[that of the settings, or networked]"
         ),
     ] = None,
+    size: Size = None,
+    backbone: Backbone = None,
     clients: Annotated[int | None, typer.Option(help="Number of clients, or of experts of a server.")] = None,
     seed: Seed = None,
     device: Annotated[
@@ -125,18 +140,24 @@ def train(
     A checkpoint is kept in OUT.partial after every round or epoch; --resume ends at the same weights.
     """
     require("train", *TRAINING)
-    from airmoe.networked import train_run
+    from airmoe.networked import outlook, train_run
     from airmoe.report.progress import ProgressBars
 
     if (method or method_of(config)) == CHANNEL_AWARE:
         _train_channel_aware(
-            channel_aware_settings(data, config, clients, seed), data_dir, device or "auto", out, resume
+            channel_aware_settings(data, config, clients, seed, size=size, backbone=backbone),
+            data_dir,
+            device or "auto",
+            out,
+            resume,
         )
         return
     if device is not None:
         raise InvalidInputError("device", device, f"none: only --method {CHANNEL_AWARE} has a choice")
-    settings = networked_settings(data, config, clients, seed)
-    images = _load(settings.data.name, data_dir)
+    settings = networked_settings(data, config, clients, seed, size=size, backbone=backbone)
+    images = _load(settings.data.name, data_dir, settings.data.size)
+    for line in outlook(settings, images):
+        console().print(line, soft_wrap=True)
     with ProgressBars(console()) as progress:
         try:
             trained = train_run(settings, images, out, resume=resume, progress=progress)
@@ -169,7 +190,7 @@ def _train_channel_aware(
     from airmoe.channel_aware import train_channel_aware
     from airmoe.report.progress import ProgressBars
 
-    images = _load(settings.data.name, data_dir)
+    images = _load(settings.data.name, data_dir, settings.data.size)
     with ProgressBars(console()) as progress:
         try:
             trained = train_channel_aware(
@@ -190,11 +211,11 @@ def _train_channel_aware(
         console().print(line, soft_wrap=True)
 
 
-def _load(name: str, data_dir: Path | None) -> "ImageSet":
+def _load(name: str, data_dir: Path | None, size: int) -> "ImageSet":
     from airmoe.data import is_cifar, load_images
     from airmoe.report.progress import ProgressBars
 
     if data_dir is not None and not is_cifar(name):
         raise InvalidInputError("data-dir", str(data_dir), f"no folder: {name} reads none")
     with ProgressBars(console()) as progress:
-        return load_images(name, data_dir=data_dir, progress=progress)
+        return load_images(name, data_dir=data_dir, size=size, progress=progress)

@@ -3,6 +3,7 @@
 from airmoe.networked.baselines import train_central_moe, train_fedavg_network
 from airmoe.networked.client_data import ClientData, split_among_clients
 from airmoe.networked.config import NetworkedConfig, load_config, parse_config
+from airmoe.networked.outlook import outlook
 from airmoe.networked.run import radio_of, train_run
 from airmoe.networked.stages import NetworkedMoe, train_gate, train_stages
 
@@ -11,6 +12,7 @@ __all__ = [
     "NetworkedConfig",
     "NetworkedMoe",
     "load_config",
+    "outlook",
     "parse_config",
     "radio_of",
     "split_among_clients",

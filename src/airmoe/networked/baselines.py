@@ -12,8 +12,9 @@ from airmoe.data import ImageSet, as_pixels
 from airmoe.errors import TrainingDivergedError
 from airmoe.networked.client_data import ClientData
 from airmoe.networked.config import NetworkedConfig
+from airmoe.networked.features import initial_network, norm_of
 from airmoe.networked.fedce import Network
-from airmoe.networked.stages import initial_network, train_features
+from airmoe.networked.stages import train_features
 from airmoe.nn import MixtureOfExperts, balance_loss, build_model
 from airmoe.progress import Progress, silent
 from airmoe.randomness import stream
@@ -35,7 +36,7 @@ def train_fedavg_network(
         hidden = config.model.expert_hidden
         return nn.Sequential(nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, len(data.class_names)))
 
-    network = initial_network(config, data.test_images_TCHW.shape[1], head)
+    network = initial_network(config, data.test_images_TCHW.shape[1:], head)
     return network, train_features("fedavg network", config, network, data, progress=progress)
 
 
@@ -67,7 +68,9 @@ def train_central_moe(
             classes=len(images.class_names),
             experts=config.data.clients,
             channels=pixels_TCHW.shape[1],
-            norm=config.model.norm,
+            norm=norm_of(config.model),
+            width=config.model.width,
+            size=(pixels_TCHW.shape[2], pixels_TCHW.shape[3]),
             expert_hidden=config.model.expert_hidden,
         )
     optimiser = torch.optim.SGD(

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from airmoe.data.load import LARGEST_SIZE, USUAL_SIZE
 from airmoe.manifest import RadioSettings, Seed
 from airmoe.runs.settings import (
     LearningRate,
@@ -17,18 +18,34 @@ from airmoe.runs.settings import (
 
 
 class DataSettings(Section):
-    """Which images are used, and how clients share them."""
+    """Which images are used, and how clients share them.
+
+    Attributes:
+        name: see `airmoe.data.load_images`.
+        size: height and width of the images, pixels; only a folder offers a choice.
+        clients: how many, each with an expert.
+        partition: see `airmoe.data.partition`.
+    """
 
     name: str = "digits"
+    size: Annotated[int, Field(ge=1, le=LARGEST_SIZE)] = USUAL_SIZE
     clients: Annotated[int, Field(ge=1, le=1000)] = 10
     partition: Literal["ring", "iid"] = "ring"
 
 
 class ModelSettings(Section):
-    """The networks."""
+    """The networks.
+
+    Attributes:
+        backbone: see `airmoe.nn.build_extractor`. A pretrained one, "hf:NAME_OR_PATH", stays as it is.
+        norm: of lenet5 and resnet18; None is "group" for both.
+        width: of resnet18 and vit; None is the backbone's default.
+        expert_hidden: width of an expert's hidden layer.
+    """
 
     backbone: str = "lenet5"
-    norm: Literal["group", "none"] = "group"
+    norm: Literal["group", "none"] | None = None
+    width: Annotated[int, Field(ge=1, le=4096)] | None = None
     expert_hidden: Annotated[int, Field(ge=1, le=1 << 16)] = 256
 
 

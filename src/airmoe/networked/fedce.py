@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from airmoe.federated import Message, State
 from airmoe.networked.config import SgdSettings
+from airmoe.nn import Extractor
 from airmoe.randomness import stream
 
 
@@ -23,7 +24,7 @@ class Network(nn.Module):
     ``head`` maps features to logits.
     """
 
-    def __init__(self, extractor: nn.Module, head: nn.Module) -> None:
+    def __init__(self, extractor: Extractor, head: nn.Module) -> None:
         super().__init__()
         self.extractor, self.head = extractor, head
 
@@ -68,7 +69,9 @@ class FedCeClient:
     """A client of FedCE: SGD with cross-entropy on its own images, momentum begun anew each round.
 
     Args:
-        network: the workspace; clients of one process share it, since each step loads the global weights.
+        network: images to logits; or features to logits, where ``images_TCHW`` are features of a frozen
+            extractor. It is the workspace; clients of one process share it, since each step loads the
+            global weights.
         images_TCHW: float32 in [0, 1], this client's images.
         labels_T: int64, their classes.
         settings: of the stage.
@@ -78,7 +81,7 @@ class FedCeClient:
 
     def __init__(
         self,
-        network: Network,
+        network: nn.Module,
         images_TCHW: Tensor,
         labels_T: Tensor,
         settings: SgdSettings,

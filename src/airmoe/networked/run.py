@@ -49,7 +49,8 @@ def train_run(
     warn_of_reach(config.data.clients, config.links.subcarriers, config.links.transmission)
     data = split_among_clients(config, images)
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # small networks: more threads cost more than they bring
+    if config.model.backbone == "lenet5":
+        torch.set_num_threads(1)  # small networks: more threads cost more than they bring
     try:
         checkpoint = run_checkpoint(unfinished, fingerprint(config, images))
         trained = train_stages(config, data, checkpoint=checkpoint, progress=progress)

@@ -5,23 +5,23 @@
 Shape suffixes: T items, C channels, H height, W width, F features, E experts.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from airmoe.errors import InvalidInputError
 from airmoe.federated import Averaging, Loop, State, federate
 from airmoe.networked.answers import answers_over_links
 from airmoe.networked.client_data import ClientData
 from airmoe.networked.config import NetworkedConfig
 from airmoe.networked.experts import train_expert
+from airmoe.networked.features import features_of, initial_network
 from airmoe.networked.fedce import FedCeClient, Network
 from airmoe.networked.fedgate import EXCHANGES, FedGateClient, content_of, trained_part
 from airmoe.networked.moments import Moments, MomentsClient
-from airmoe.nn import BiasGate, LinearGate, MixtureOfExperts, MlpExpert, MoeLayer, build_extractor
+from airmoe.nn import BiasGate, LinearGate, MixtureOfExperts, MlpExpert, MoeLayer
 from airmoe.progress import Progress, silent
 from airmoe.randomness import stream
 from airmoe.runs.checkpoint import Checkpoint, MetricsRow
@@ -38,20 +38,6 @@ class NetworkedMoe:
     rows: list[MetricsRow]
 
 
-def initial_network(config: NetworkedConfig, channels: int, head: Callable[[int], nn.Module]) -> Network:
-    """Return a feature extractor under ``head(features)`` with the run's initial weights.
-
-    Raises:
-        InvalidInputError: a backbone whose payload is no vector.
-    """
-    with torch_seeded(config.seed, "initial weights"):
-        extractor = build_extractor(config.model.backbone, channels, config.model.norm)
-        if len(extractor.payload_shape) > 1:
-            expected = "lenet5: experts of clients see a vector of features"
-            raise InvalidInputError("model.backbone", config.model.backbone, expected)
-        return Network(extractor, head(extractor.features))
-
-
 def train_stages(
     config: NetworkedConfig,
     data: ClientData,
@@ -61,6 +47,8 @@ def train_stages(
 ) -> NetworkedMoe:
     """Run the three stages.
 
+    Stage 1 is left out where the backbone is frozen: it would train a head that nobody keeps.
+
     Args:
         config: the run.
         data: of all clients.
@@ -69,11 +57,15 @@ def train_stages(
     """
     classes = len(data.class_names)
     network = initial_network(
-        config, data.test_images_TCHW.shape[1], lambda features: nn.Linear(features, classes)
+        config, data.test_images_TCHW.shape[1:], lambda features: nn.Linear(features, classes)
     )
-    feature_rows = train_features("features", config, network, data, checkpoint=checkpoint, progress=progress)
+    feature_rows = list[MetricsRow]()
+    if not network.extractor.frozen:
+        feature_rows = train_features(
+            "features", config, network, data, checkpoint=checkpoint, progress=progress
+        )
 
-    features_TF = [outputs_in_batches(network.extractor, images) for images in data.images_TCHW]
+    features_TF = features_of(network.extractor, data.images_TCHW, progress)
     experts = _train_experts(config, features_TF, data, checkpoint, progress)
 
     gate, gate_rows = train_gate(
@@ -100,27 +92,36 @@ def train_features(
     checkpoint: Checkpoint | None = None,
     progress: Progress = silent,
 ) -> list[MetricsRow]:
-    """Stage 1: train ``network`` in place by FedCE over all clients; return the metrics rows."""
+    """Stage 1: train ``network`` in place by FedCE over all clients; return the metrics rows.
+
+    Of a network whose extractor is frozen the head alone is trained and exchanged, on features.
+    """
+    extractor, test_inputs_T = network.extractor, data.test_images_TCHW
+    trained: nn.Module = network
+    inputs_T, at_once = data.images_TCHW, extractor.images_at_once
+    if extractor.frozen:
+        trained, inputs_T = network.head, features_of(extractor, data.images_TCHW, progress)
+        test_inputs_T = outputs_in_batches(extractor, test_inputs_T, at_once)
     clients = [
-        FedCeClient(network, images, labels, config.features, config.seed, client)
-        for client, (images, labels) in enumerate(zip(data.images_TCHW, data.labels_T, strict=True))
+        FedCeClient(trained, inputs, labels, config.features, config.seed, client)
+        for client, (inputs, labels) in enumerate(zip(inputs_T, data.labels_T, strict=True))
     ]
 
     def evaluate(state: State) -> dict[str, float]:
-        network.load_state_dict(state)
-        answers_T = outputs_in_batches(network, data.test_images_TCHW).argmax(dim=1).numpy()
+        trained.load_state_dict(state)
+        answers_T = outputs_in_batches(trained, test_inputs_T, at_once).argmax(dim=1).numpy()
         return {"macro_f1": macro_f1(data.test_labels_T, answers_T, len(data.class_names))}
 
     state, rows = federate(
         Averaging(stage, len(clients)),
-        network.state_dict(),
+        trained.state_dict(),
         Loop(clients),
         config.features.rounds,
         checkpoint=checkpoint,
         evaluate=evaluate,
         progress=progress,
     )
-    network.load_state_dict(state)
+    trained.load_state_dict(state)
     return rows
 
 
@@ -196,7 +197,7 @@ def train_gate(
         )
     ]
     part = trained_part(gate)
-    test_features_TF, test_snr_db_TE = outputs_in_batches(extractor, data.test_images_TCHW), None
+    (test_features_TF,), test_snr_db_TE = features_of(extractor, [data.test_images_TCHW]), None
     if config.gate.channel_aware:
         random = stream(config.seed, "held-out links")
         test_snr_db_TE, test_probability_TEC = answers_over_links(

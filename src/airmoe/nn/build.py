@@ -6,7 +6,7 @@ from torch import nn
 
 from airmoe.checks import integer_at_least
 from airmoe.errors import InvalidInputError
-from airmoe.nn.backbones.extractor import Extractor
+from airmoe.nn.backbones.extractor import USUAL_SIZE, Extractor, ImageSize
 from airmoe.nn.backbones.lenet5 import LeNet5Extractor
 from airmoe.nn.backbones.pretrained import PretrainedExtractor
 from airmoe.nn.backbones.resnet18 import ResNet18Extractor
@@ -35,7 +35,11 @@ GATES: dict[str, Callable[[int, int], nn.Module]] = {
 
 
 def build_extractor(
-    backbone: str, channels: int, norm: str | None = None, width: int | None = None
+    backbone: str,
+    channels: int,
+    norm: str | None = None,
+    width: int | None = None,
+    size: ImageSize = USUAL_SIZE,
 ) -> Extractor:
     """Return the feature extractor of a backbone.
 
@@ -46,10 +50,11 @@ def build_extractor(
             "batch"); None for the others.
         width: channels of the first layer of resnet18 (default 64), or of a token of vit (default 192); None
             for the others.
+        size: height and width of the images, pixels; a pretrained model resizes them itself.
 
     Raises:
-        InvalidInputError: the backbone is unknown, an option or its value is not one that it takes, or
-            ``channels`` is neither 1 nor 3.
+        InvalidInputError: the backbone is unknown, an option or its value is not one that it takes,
+            ``channels`` is neither 1 nor 3, or images of this size are not for this backbone.
         MissingExtraError: the model is pretrained, and transformers is not installed.
 
     Examples:
@@ -68,10 +73,10 @@ def build_extractor(
     given = {name: value for name, value in (("norm", norm), ("width", width)) if value is not None}
     for name, value in given.items():
         if name not in options:
-            raise InvalidInputError(name, value, f"None: {backbone} offers no choice of it")
+            raise InvalidInputError(name, value, f"it left out: {backbone} offers no choice of it")
     if make is None:
         return PretrainedExtractor(backbone.removeprefix(PRETRAINED), channels)
-    return make(channels, **given)
+    return make(channels, size=size, **given)
 
 
 def build_model(
@@ -82,6 +87,7 @@ def build_model(
     channels: int = 3,
     norm: str | None = None,
     width: int | None = None,
+    size: ImageSize = USUAL_SIZE,
     gate: str = "linear",
     noisy: bool = False,
     expert_hidden: int | None = 256,
@@ -94,9 +100,10 @@ def build_model(
         backbone: as `build_extractor`.
         classes: number of classes, the width of the output.
         experts: number of experts.
-        channels: image channels, 1 or 3; images are (T, channels, 32, 32) float32 in [0, 1].
+        channels: image channels, 1 or 3; images are (T, channels, H, W) float32 in [0, 1].
         norm: as `build_extractor`.
         width: as `build_extractor`.
+        size: as `build_extractor`.
         gate: "linear" and "mlp" are blind to the channel; "concat" and "bias" see the SNR of every link.
         noisy: whether the gate has noise while it trains (`airmoe.nn.NoisyTopK`).
         expert_hidden: width of the one hidden layer of each expert, which sees the pooled payload. With None
@@ -123,7 +130,7 @@ def build_model(
         integer_at_least("expert_hidden", expert_hidden, 1)
     if gate not in GATES:
         raise InvalidInputError("gate", gate, f"one of {', '.join(GATES)}")
-    extractor = build_extractor(backbone, channels, norm, width)
+    extractor = build_extractor(backbone, channels, norm, width, size)
     gating = GATES[gate](extractor.features, experts)
     if noisy:
         gating = NoisyTopK(gating, extractor.features, experts, training_k)

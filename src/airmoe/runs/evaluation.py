@@ -27,11 +27,11 @@ def class_f1(labels_T: NDArray[np.int64], answers_T: NDArray[np.int64], classes:
     return score_C
 
 
-def outputs_in_batches(network: nn.Module, inputs_T: Tensor) -> Tensor:
-    """Return a network's outputs in evaluation mode, without gradients, in batches of bounded memory."""
+def outputs_in_batches(network: nn.Module, inputs_T: Tensor, at_once: int = BATCH) -> Tensor:
+    """Return a network's outputs in evaluation mode, without gradients, for ``at_once`` inputs at a time."""
     network.eval()
     with torch.no_grad():
-        return torch.cat([network(batch) for batch in inputs_T.split(BATCH)])
+        return torch.cat([network(batch) for batch in inputs_T.split(at_once)])
 
 
 def routed_answers(scores_TE: Tensor, probability_TEC: Tensor) -> NDArray[np.int64]:

@@ -23,6 +23,7 @@ from airmoe.nn import (
     ResNet18Extractor,
     VitExpert,
     VitExtractor,
+    build_extractor,
     pool,
 )
 from airmoe.runs.onnx_files import export_onnx
@@ -59,6 +60,63 @@ def test_payload_and_pooled_width_are_as_declared(name: str, channels: int) -> N
     assert payload_T.shape == (2, *extractor.payload_shape)
     assert pool(payload_T, extractor.pooling).shape == (2, extractor.features)
     assert extractor.tail(CLASSES)(payload_T).shape == (2, CLASSES)
+
+
+SIZES = [(16, 16), (28, 28), (33, 47), (64, 96), (128, 128)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("backbone", ["lenet5", "resnet18"])
+def test_images_of_any_size_give_the_payload_that_is_declared(backbone: str, size: tuple[int, int]) -> None:
+    extractor = build_extractor(backbone, 3, width=4 if backbone == "resnet18" else None, size=size)
+    images_TCHW = torch.rand(2, 3, *size)
+    payload_T = extractor(images_TCHW)
+    assert extractor.size == size
+    assert payload_T.shape == (2, *extractor.payload_shape)
+    assert pool(payload_T, extractor.pooling).shape == (2, extractor.features)
+    assert extractor.tail(CLASSES)(payload_T).shape == (2, CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("size", "tokens"), [((32, 32), 65), ((16, 16), 65), ((128, 128), 65), ((224, 224), 65), ((64, 96), 97)]
+)
+def test_a_vit_cuts_the_shorter_side_of_images_of_any_size_into_eight(
+    size: tuple[int, int], tokens: int
+) -> None:
+    extractor = VitExtractor(3, width=12, depth=3, size=size)
+    assert extractor.payload_shape == (tokens, 12)
+    assert extractor(torch.rand(2, 3, *size)).shape == (2, tokens, 12)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "size", "said"),
+    [
+        ("lenet5", (15, 32), "height is 15; expected an integer of at least 16"),
+        ("lenet5", (32, 15), "width is 15; expected an integer of at least 16"),
+        ("resnet18", (0, 32), "height is 0; expected an integer of at least 1"),
+        ("vit", (4, 4), "height is 4; expected an integer of at least 8"),
+        ("vit", (28, 28), r"size of images is \(28, 28\); expected multiples of 8"),
+        ("vit", (16, 17), r"size of images is \(16, 17\); expected multiples of 8"),
+    ],
+)
+def test_a_size_that_a_backbone_cannot_take_is_refused(
+    backbone: str, size: tuple[int, int], said: str
+) -> None:
+    with pytest.raises(InvalidInputError, match=said):
+        build_extractor(backbone, 3, size=size)
+
+
+@pytest.mark.parametrize(("side", "map_side"), [(32, 8), (63, 16), (64, 4), (96, 6), (128, 8), (224, 14)])
+def test_resnet18_has_its_original_stem_from_64_pixels_on(side: int, map_side: int) -> None:
+    extractor = ResNet18Extractor(3, width=4, size=(side, side))
+    assert extractor.payload_shape == (16, map_side, map_side)
+    stem = next(layer for layer in extractor.modules() if isinstance(layer, nn.Conv2d))
+    assert stem.kernel_size == ((7, 7) if side >= 64 else (3, 3))
+
+
+def test_resnet18_of_224_pixels_has_the_parameters_of_the_published_network() -> None:
+    extractor = ResNet18Extractor(3, size=(224, 224))
+    assert parameters(extractor, extractor.tail(1000)) == 11_689_512
 
 
 @pytest.mark.parametrize(

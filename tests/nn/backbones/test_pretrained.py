@@ -173,6 +173,13 @@ def test_a_folder_that_is_not_there_is_not_asked_for_on_the_hub(source: str) -> 
         PretrainedExtractor(source)
 
 
+def test_loading_says_nothing_of_what_is_not_used(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder = saved(vit(), tmp_path)  # without a pooler, which nobody asks
+    capfd.readouterr()
+    PretrainedExtractor(folder)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_weights_are_never_unpickled(tmp_path: Path) -> None:
     model = vit()
     folder = saved(model, tmp_path)

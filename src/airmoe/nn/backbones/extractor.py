@@ -3,30 +3,49 @@
 Shape suffixes: T items, C channels, H height, W width.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
 from torch import Tensor, nn
 
+from airmoe.checks import integer_at_least
 from airmoe.errors import InvalidInputError
 from airmoe.nn.experts import ClassifierExpert
 from airmoe.nn.pooling import Pooling
 
+ImageSize = tuple[int, int]
+"""Height and width of images, pixels."""
+
+USUAL_SIZE: ImageSize = (32, 32)
+"""The size of images where nobody says otherwise."""
+
+PIXELS_AT_ONCE = 500 * math.prod(USUAL_SIZE)
+
 
 class Extractor(nn.Module, ABC):
-    """Images (T, C, 32, 32), float32 in [0, 1], to the payload that travels to experts.
+    """Images (T, C, H, W), float32 in [0, 1], to the payload that travels to experts.
 
     Every device that asks has the extractor.
 
     Attributes:
+        size: height and width of the images that the network sees, pixels.
+        frozen: whether no training changes it.
         features: width of the pooled payload, which is what a gate sees.
         payload_shape: of one item's payload.
         pooling: what a payload is.
     """
 
+    size: ImageSize
+    frozen: bool = False
     features: int
     payload_shape: tuple[int, ...]
     pooling: Pooling
+
+    @property
+    def images_at_once(self) -> int:
+        """How many images may be evaluated together: as many pixels as 500 images of 32 x 32."""
+        return max(1, PIXELS_AT_ONCE // math.prod(self.size))
 
     @abstractmethod
     def tail(self, classes: int) -> ClassifierExpert:
@@ -43,6 +62,12 @@ def centred(images_TCHW: Tensor) -> Tensor:
     Extractors do this themselves, so nobody who runs the exported network can forget it.
     """
     return (images_TCHW - 0.5) / 0.25
+
+
+def checked_size(size: ImageSize, smallest: int) -> ImageSize:
+    """Return ``size``; raise `InvalidInputError` if a side is no integer or has fewer pixels than allowed."""
+    height, width = size
+    return integer_at_least("height", height, smallest), integer_at_least("width", width, smallest)
 
 
 def checked_norm(norm: str, known: Iterable[str]) -> str:

@@ -3,6 +3,8 @@
 Shape suffixes: T items, C channels, H height, W width, L tokens, D width.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -12,18 +14,16 @@ from torch import Tensor
 from torch.nn import functional
 
 from airmoe.errors import InvalidInputError, require
-from airmoe.nn.backbones.extractor import Extractor
+from airmoe.nn.backbones.extractor import USUAL_SIZE, Extractor
 from airmoe.nn.experts import ClassifierExpert
 from airmoe.nn.pooling import Pooling, pool
-
-IMAGE_SIDE = 32
 
 _POOLING_OF_AXES: dict[int, Pooling] = {2: "vector", 3: "tokens", 4: "map"}
 """What the states of a model are, by the number of their axes."""
 
 
 class PretrainedExtractor(Extractor):
-    """A frozen vision model: images (T, C, 32, 32) to its last hidden state.
+    """A frozen vision model: images (T, C, H, W) of any size to its last hidden state.
 
     That is tokens (T, L, D) with the class token first, or a map (T, C, H, W) of a convolutional model. If
     there is no class token, the mean of the tokens is put first (ours), so that a gate sees all of them.
@@ -43,6 +43,7 @@ class PretrainedExtractor(Extractor):
             does not answer images, the same each time.
     """
 
+    frozen = True
     mean_C11: Tensor
     std_C11: Tensor
 
@@ -60,14 +61,15 @@ class PretrainedExtractor(Extractor):
             described, _ = transformers.ImageProcessingMixin.get_image_processor_dict(
                 place, local_files_only=local
             )
-            self.model, loading = transformers.AutoModel.from_pretrained(
-                place,
-                use_safetensors=True,
-                trust_remote_code=False,
-                local_files_only=local,
-                dtype=torch.float32,
-                output_loading_info=True,
-            )
+            with _saying_less():
+                self.model, loading = transformers.AutoModel.from_pretrained(
+                    place,
+                    use_safetensors=True,
+                    trust_remote_code=False,
+                    local_files_only=local,
+                    dtype=torch.float32,
+                    output_loading_info=True,
+                )
             self.model_channels: int = getattr(self.model.config, "num_channels", 3)
             images = _ImageSettings.model_validate(described)
             self.size = images.height_and_width()
@@ -119,7 +121,7 @@ class PretrainedExtractor(Extractor):
 
     def _tried(self, source: str, channels: int) -> Tensor:
         """Return the payloads of one image given twice; refuse a model that answers the two differently."""
-        shape = 1, channels, IMAGE_SIDE, IMAGE_SIDE
+        shape = 1, channels, *USUAL_SIZE
         image_1CHW = torch.rand(shape, generator=torch.Generator().manual_seed(0))
         try:
             with torch.no_grad():
@@ -131,6 +133,22 @@ class PretrainedExtractor(Extractor):
                 "source", source, "a model that gives tokens or a map, the same each time for the same image"
             )
         return payload_T
+
+
+@contextmanager
+def _saying_less() -> Iterator[None]:
+    """Keep transformers from advising to train: what a model lacks we say ourselves."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _refused(source: str, error: Exception) -> InvalidInputError:

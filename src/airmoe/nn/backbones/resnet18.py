@@ -1,6 +1,7 @@
-"""ResNet-18 for 32 x 32 images (He et al. 2016): stem and layers 1 to 3 | layer 4, pool and classifier.
+"""ResNet-18 (He et al. 2016): stem and layers 1 to 3 | layer 4, pool and classifier.
 
-The stem is one 3 x 3 convolution with stride 1, without max-pooling, as is usual for images this small.
+From 64 pixels on, the stem is the original: a 7 x 7 convolution and max-pooling, each with stride 2. For
+smaller images it is one 3 x 3 convolution with stride 1, as is usual for them.
 
 Shape suffixes: T items, P (item, expert) pairs, F features, C channels or classes, H height, W width.
 """
@@ -12,7 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from airmoe.checks import integer_at_least
-from airmoe.nn.backbones.extractor import Extractor, centred, checked_norm
+from airmoe.nn.backbones.extractor import (
+    USUAL_SIZE,
+    Extractor,
+    ImageSize,
+    centred,
+    checked_norm,
+    checked_size,
+)
 from airmoe.nn.experts import ClassifierExpert
 from airmoe.nn.pooling import pool
 
@@ -22,36 +30,53 @@ GROUP_CHANNELS = 16
 """How many channels are normalised together, where the width allows it (Wu and He 2018)."""
 
 
+LARGE_SIDE = 64
+"""Pixels of the shorter side from which the stem is the original."""
+
+
 class ResNet18Extractor(Extractor):
-    """The first three of the four layers: (T, C, 32, 32) to a map (T, 4 width, 8, 8).
+    """The first three of the four layers: (T, C, H, W) to a map (T, 4 width, H / 4, W / 4).
+
+    From 64 pixels on, to a map (T, 4 width, H / 16, W / 16). All divisions round up.
 
     Args:
         channels: 1 for grey images, 3 for colour.
         width: channels of the first layer: 64 in the original, 16 for a CPU.
         norm: "batch" is the original; "group" does not look at other items, as federated averaging and
             experts that get few items at a time need.
+        size: height and width of the images.
 
     Raises:
-        InvalidInputError: another ``norm``, or a ``width`` below 1.
+        InvalidInputError: another ``norm``, or a ``width`` or a side below 1.
     """
 
-    def __init__(self, channels: int, width: int = 64, norm: ResNet18Norm = "batch") -> None:
+    def __init__(
+        self,
+        channels: int,
+        width: int = 64,
+        norm: ResNet18Norm = "batch",
+        size: ImageSize = USUAL_SIZE,
+    ) -> None:
         super().__init__()
+        self.size = checked_size(size, 1)
+        large = min(self.size) >= LARGE_SIDE
+        rows, columns = (-(-side // (16 if large else 4)) for side in self.size)
         self.width, self.norm = _checked(width, norm)
         self.features = 4 * width
-        self.payload_shape = (self.features, 8, 8)
+        self.payload_shape = (self.features, rows, columns)
         self.pooling = "map"
         self.layers = nn.Sequential(
-            _conv(channels, width, 3),
+            _conv(channels, width, 7, 2) if large else _conv(channels, width, 3),
             _norm(width, norm),
             nn.ReLU(),
+            *([nn.MaxPool2d(3, 2, 1)] if large else []),
             _layer(width, width, 1, norm),
             _layer(width, 2 * width, 2, norm),
             _layer(2 * width, 4 * width, 2, norm),
         )
 
     def forward(self, images_TCHW: Tensor) -> Tensor:
-        """Return a map (T, 4 width, 8, 8) of images (T, C, 32, 32) with pixels in [0, 1]."""
+        """Return the map of images (T, C, H, W) with pixels in [0, 1]."""
         return self.layers(centred(images_TCHW))  # type: ignore[no-any-return]
 
     def tail(self, classes: int) -> "ResNet18Expert":
@@ -78,7 +103,7 @@ class ResNet18Expert(ClassifierExpert):
         self.classifier = nn.Linear(8 * width, classes)
 
     def logits(self, payload_P: Tensor) -> Tensor:
-        """Return unnormalised log-probabilities (P, C) of maps (P, 4 width, 8, 8)."""
+        """Return unnormalised log-probabilities (P, C) of maps (P, 4 width, H', W')."""
         return self.classifier(pool(self.layer(payload_P), "map"))  # type: ignore[no-any-return]
 
 

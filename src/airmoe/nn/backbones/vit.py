@@ -1,4 +1,4 @@
-"""A vision transformer for 32 x 32 images (Dosovitskiy et al. 2021): all but two blocks | two blocks, head.
+"""A vision transformer (Dosovitskiy et al. 2021): all but two blocks | two blocks, head.
 
 Pre-norm blocks, learned positions, no dropout.
 
@@ -11,41 +11,51 @@ from torch.nn import functional
 
 from airmoe.checks import integer_at_least
 from airmoe.errors import InvalidInputError
-from airmoe.nn.backbones.extractor import Extractor, centred
+from airmoe.nn.backbones.extractor import USUAL_SIZE, Extractor, ImageSize, centred, checked_size
 from airmoe.nn.experts import ClassifierExpert
 from airmoe.nn.pooling import pool
 
-IMAGE_SIDE = 32
+PATCHES = 8
+"""Patches along the shorter side of an image."""
+
 EXPERT_BLOCKS = 2
 MLP_RATIO = 4
 INITIAL_STD = 0.02
 
 
 class VitExtractor(Extractor):
-    """Patches and all blocks but the last two: (T, C, 32, 32) to tokens (T, L, D), the class token first.
+    """Patches and all blocks but the last two: (T, C, H, W) to tokens (T, L, D), the class token first.
 
-    L is (32 / patch)^2 + 1.
+    L is H W / patch^2 + 1.
 
     Args:
         channels: 1 for grey images, 3 for colour.
-        patch: side of a patch in pixels; divides 32.
+        patch: side of a patch in pixels; divides height and width. Default an eighth of the shorter one: 65
+            tokens for a square image of any size.
         width: D, values of a token.
         depth: blocks of the whole network, those of the expert among them.
         heads: of attention; divides ``width``.
+        size: height and width of the images.
 
     Raises:
         InvalidInputError: a number that is out of range, or does not divide.
     """
 
     def __init__(
-        self, channels: int, patch: int = 4, width: int = 192, depth: int = 6, heads: int = 3
+        self,
+        channels: int,
+        patch: int | None = None,
+        width: int = 192,
+        depth: int = 6,
+        heads: int = 3,
+        size: ImageSize = USUAL_SIZE,
     ) -> None:
         super().__init__()
         _check_heads(width, heads)
-        if IMAGE_SIDE % integer_at_least("patch", patch, 1):
-            raise InvalidInputError("patch", patch, f"a divisor of {IMAGE_SIDE}")
+        self.size = checked_size(size, PATCHES)
+        patch = _checked_patch(patch, self.size)
         integer_at_least("depth", depth, EXPERT_BLOCKS + 1)
-        tokens = (IMAGE_SIDE // patch) ** 2 + 1
+        tokens = (self.size[0] // patch) * (self.size[1] // patch) + 1
         self.heads = heads
         self.features, self.payload_shape = width, (tokens, width)
         self.pooling = "tokens"
@@ -55,7 +65,7 @@ class VitExtractor(Extractor):
         self.blocks = nn.Sequential(*(Block(width, heads) for _ in range(depth - EXPERT_BLOCKS)))
 
     def forward(self, images_TCHW: Tensor) -> Tensor:
-        """Return tokens (T, L, D) of images (T, C, 32, 32) with pixels in [0, 1]."""
+        """Return tokens (T, L, D) of images (T, C, H, W) with pixels in [0, 1]."""
         patches_TLD = self.patches(centred(images_TCHW)).flatten(2).transpose(1, 2)
         # Not len(): the exported network would take batches of this one size.
         class_T1D = self.class_token_11D.expand(images_TCHW.shape[0], -1, -1)
@@ -130,6 +140,16 @@ def _linear(inputs: int, outputs: int) -> nn.Linear:
 
 def _truncated_normal(*shape: int) -> Tensor:
     return nn.init.trunc_normal_(torch.empty(shape), std=INITIAL_STD)
+
+
+def _checked_patch(patch: int | None, size: ImageSize) -> int:
+    if patch is None:
+        if any(side % (min(size) // PATCHES) for side in size) or min(size) % PATCHES:
+            raise InvalidInputError("size of images", size, f"multiples of {PATCHES} for square patches")
+        return min(size) // PATCHES
+    if any(side % integer_at_least("patch", patch, 1) for side in size):
+        raise InvalidInputError("patch", patch, f"a divisor of {' and '.join(map(str, sorted(set(size))))}")
+    return patch
 
 
 def _check_heads(width: int, heads: int) -> None:

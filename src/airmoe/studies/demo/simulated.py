@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from airmoe.dispatch import Carrier
 from airmoe.links import LinkSnr
+from airmoe.networked.features import features_of
 from airmoe.networked.fedce import Network
 from airmoe.nn import MixtureOfExperts
 from airmoe.runs.asking import ask_layer, joined
@@ -46,7 +47,7 @@ def ask_simulated(
     model.eval()
     clients, images = questions.clients, len(questions.labels_T)
     client_Q, parts = np.repeat(np.arange(clients), images), []
-    features_TF = outputs_in_batches(model.extractor, questions.pixels_TCHW)
+    (features_TF,) = features_of(model.extractor, [questions.pixels_TCHW])
     for query_I in np.split(np.arange(len(client_Q)), 1 if policy.joint else clients):
         features_IF = features_TF.repeat(len(query_I) // images, 1)
         of_part = None if snr is None else snr.of_items(query_I)
@@ -69,7 +70,8 @@ def ask_simulated(
 
 def ask_one_network(network: Network, questions: Questions) -> Trial:
     """Have every client answer all images with its own copy of one network: nothing is sent."""
-    answer_T = outputs_in_batches(network, questions.pixels_TCHW).argmax(dim=1).numpy()
+    at_once = network.extractor.images_at_once
+    answer_T = outputs_in_batches(network, questions.pixels_TCHW, at_once).argmax(dim=1).numpy()
     clients, images = questions.clients, len(questions.labels_T)
     queries = clients * images
     return _untimed(

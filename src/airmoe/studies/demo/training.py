@@ -9,12 +9,12 @@ from airmoe.data import ImageSet
 from airmoe.monitor import EVENTS, write_events
 from airmoe.networked import ClientData, train_central_moe, train_fedavg_network, train_gate, train_run
 from airmoe.networked.config import NetworkedConfig
+from airmoe.networked.features import features_of
 from airmoe.networked.fedce import Network
 from airmoe.nn import MixtureOfExperts, MoeLayer
 from airmoe.progress import Progress
 from airmoe.report.results import CurvePoint, StageTraining
 from airmoe.runs.checkpoint import MetricsRow
-from airmoe.runs.evaluation import outputs_in_batches
 from airmoe.runs.onnx_files import export_gate
 from airmoe.runs.weights import save_weights
 from airmoe.studies.demo.steps import StepClock
@@ -114,7 +114,7 @@ def _train_aware(
     Stage 3 trains the gate with the settings of the usual one. The gate is written to ``shared/``.
     """
     config = config.model_copy(update={"gate": config.gate.model_copy(update={"channel_aware": True})})
-    features_TF = [outputs_in_batches(naive.extractor, images) for images in data.images_TCHW]
+    features_TF = features_of(naive.extractor, data.images_TCHW)
     experts = list(naive.layer.experts)
     gate, rows = train_gate(
         "channel-aware gate", config, naive.extractor, experts, features_TF, data, progress=progress

@@ -1,0 +1,73 @@
+"""What is told before a long run."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from airmoe.data import ImageSet
+from airmoe.networked import outlook, split_among_clients, train_stages
+from airmoe.networked.config import NetworkedConfig
+
+
+def noise(side: int) -> ImageSet:
+    images_TCHW = np.random.default_rng(0).integers(0, 256, (12, 3, side, side), dtype=np.uint8)
+    labels_T = np.arange(12) % 2
+    return ImageSet("noise", images_TCHW, labels_T, images_TCHW[:6], labels_T[:6], ("a", "b"))
+
+
+def test_it_tells_the_memory_of_the_pixels_and_the_bits_of_an_image(
+    tiny_config: Callable[..., NetworkedConfig],
+) -> None:
+    told = outlook(tiny_config(), noise(64))
+    assert (
+        told[0]
+        == f"12 images to train on, 6 held out, 3 x 64 x 64: {18 * 3 * 64 * 64 * 4 / 1e6:.1f} MB of memory"
+    )
+    features = 16 * 13 * 13
+    assert told[1] == f"{features:,} features travel to an expert: {features * 32 / 1000:.1f} kbit an image"
+
+
+def test_the_bytes_of_stage_1_are_those_that_are_then_exchanged(
+    tiny_config: Callable[..., NetworkedConfig],
+) -> None:
+    config, images = tiny_config(), noise(32)
+    moe = train_stages(config, split_among_clients(config, images))
+    exchanged_bytes = sum(row["bytes"] for row in moe.rows if row["stage"] == "features")
+    stage_1 = outlook(config, images)[2]
+    assert stage_1.startswith("stage 1: ")
+    told = float(stage_1.split(", ")[1].split(" MB")[0])
+    assert math.isclose(told, exchanged_bytes / 1e6, abs_tol=0.051)
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "hint"),
+    [("folder:photos", 16, True), ("folder:photos", 32, False), ("cifar10", 16, False)],
+)
+def test_a_frozen_backbone_has_no_stage_1_and_asks_for_images_of_its_size(
+    tiny_config: Callable[..., NetworkedConfig], tmp_path: Path, name: str, side: int, hint: bool
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.ViTConfig(
+        image_size=32, patch_size=8, hidden_size=12, num_hidden_layers=1, num_attention_heads=3,
+        intermediate_size=24,
+    )  # fmt: skip
+    transformers.ViTModel(config, add_pooling_layer=False).save_pretrained(tmp_path)
+    described = {"size": {"height": 32, "width": 32}, "image_mean": [0.5] * 3, "image_std": [0.25] * 3}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(described))
+    run = tiny_config(data={"name": name}, model={"backbone": f"hf:{tmp_path}"})
+    told = outlook(run, noise(side))
+    assert told[2].startswith("the backbone is frozen: stage 1 is left out; its features take ")
+    assert told[3:] == ["the backbone enlarges images to 32 pixels: size 32 keeps their detail"] * hint
+
+
+def test_it_leaves_the_random_streams_alone(tiny_config: Callable[..., NetworkedConfig]) -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    outlook(tiny_config(), noise(32))
+    assert torch.equal(torch.rand(2), expected)
