@@ -73,7 +73,9 @@ def test_values_beyond_the_range_are_clipped() -> None:
 
 @pytest.mark.parametrize("mean", [0.0, 3.0, -100.0])
 @pytest.mark.parametrize(("bits", "error"), [(1, 0.3634), (2, 0.1188), (4, 0.01154)])
-def test_the_quantiser_fits_a_gaussian_payload_whatever_its_mean(mean: float, bits: int, error: float) -> None:
+def test_the_quantiser_fits_a_gaussian_payload_whatever_its_mean(
+    mean: float, bits: int, error: float
+) -> None:
     payload_P = torch.randn(50, 1000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     received_P = Digital(bits)(7 * payload_P + mean, torch.full((50,), torch.inf))
     measured = (received_P - 7 * payload_P - mean).square().mean().item() / 49

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airmoe.errors import InvalidInputError
+from airmoe.manifest import MOST_GAINS
 
 if TYPE_CHECKING:
     from airmoe.channel_aware.config import ChannelAwareConfig
@@ -50,8 +51,9 @@ def networked_settings(
         text, name = _built_in("airmoe.networked", cifar=is_cifar(data or ""))
         settings = parse_config(text, name)
     values: dict[str, object] = {"data.name": data, "data.clients": clients, "seed": seed}
-    if clients is not None:  # a subcarrier of its own for every link
-        values["links.subcarriers"] = max(settings.links.subcarriers, clients * (clients - 1))
+    if clients is not None and clients > 1:  # a subcarrier of its own for every link, as far as memory allows
+        wanted = max(settings.links.subcarriers, clients * (clients - 1))
+        values["links.subcarriers"] = min(wanted, MOST_GAINS // clients**2)
     return changed(settings, values, {"data.name": "data", "data.clients": "clients"})
 
 

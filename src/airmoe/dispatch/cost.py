@@ -115,9 +115,7 @@ class IdealPrice:
         subcarrier_NN = self.subcarrier_NN if transfer.subcarrier_NN is None else transfer.subcarrier_NN
         source_P, node_P = transfer.slot.source_T[transfer.item_P], transfer.node_P
         link_P = source_P, node_P, subcarrier_NN[source_P, node_P]
-        chosen_P, carried_P = (
-            each.radio.rate_bps(each.gain_NNM[link_P]) for each in (links.observed, links)
-        )
+        chosen_P, carried_P = (each.radio.rate_bps(each.gain_NNM[link_P]) for each in (links.observed, links))
         return transfer.at_home_P | (chosen_P <= carried_P)
 
 
@@ -134,7 +132,9 @@ class AirtimePrice:
     def __init__(self, radio: Ofdma, links: Links | None = None) -> None:
         self._radio, self._links = radio, links
 
-    def __call__(self, slot: Slot, channel_uses: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> Price:
+    def __call__(
+        self, slot: Slot, channel_uses: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    ) -> Price:
         """Return the price of each pair, 0 at the item's own node.
 
         Args:

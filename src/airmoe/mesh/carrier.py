@@ -190,9 +190,7 @@ class MeshCarrier:
             layer.liveliness.silent(replica)
         return self._delivery(items, outputs)
 
-    def _without_outages(
-        self, transfer: Transfer[NDArray[np.float32]]
-    ) -> Transfer[NDArray[np.float32]]:
+    def _without_outages(self, transfer: Transfer[NDArray[np.float32]]) -> Transfer[NDArray[np.float32]]:
         """Return the pairs whose ideal link carries the rate chosen for it; no node is to blame for others."""
         arrives_P = self._layer.ideal_price(self.links).arrives_P(transfer)
         if arrives_P.all():

@@ -12,6 +12,7 @@ from airmoe.networked.config import NetworkedConfig
 from airmoe.networked.stages import NetworkedMoe, train_stages
 from airmoe.progress import Progress, silent
 from airmoe.runs.export import export_run
+from airmoe.runs.rehearsal import rehearse_manifests
 from airmoe.runs.run_writing import begun_run, fingerprint, finish_run, run_checkpoint
 
 
@@ -44,25 +45,34 @@ def train_run(
         RunFolderError: something to resume is missing, damaged, or of another configuration or data set.
         TrainingDivergedError: a loss or weight is not finite; the last good checkpoint stays behind.
     """
-    unfinished = begun_run(out, resume)
-    data = split_among_clients(config, images)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # small networks: more threads cost more than they bring
     try:
-        checkpoint = run_checkpoint(unfinished, fingerprint(config, images))
-        trained = train_stages(config, data, checkpoint=checkpoint, progress=progress)
-        for leftover in ("shared", "clients"):
-            shutil.rmtree(unfinished / leftover, ignore_errors=True)
-        export_run(
-            unfinished,
-            trained.model,
-            data.test_images_TCHW[:32],
-            mesh=config.mesh,
-            class_names=data.class_names,
-            holds=data.holds,
-            radio=radio_of(config),
-        )
+        with begun_run(out, config, config.seed, images, resume=resume) as unfinished:
+            return _trained_in(unfinished, config, images, out, progress)
     finally:
         torch.set_num_threads(threads)
-    finish_run(unfinished, out, config, config.seed, trained.rows, images)
+
+
+def _trained_in(
+    unfinished: Path, config: NetworkedConfig, images: ImageSet, out: Path, progress: Progress
+) -> NetworkedMoe:
+    data = split_among_clients(config, images)
+    rehearse_manifests(
+        mesh=config.mesh, class_names=data.class_names, holds=data.holds, radio=radio_of(config)
+    )
+    checkpoint = run_checkpoint(unfinished, fingerprint(config, images))
+    trained = train_stages(config, data, checkpoint=checkpoint, progress=progress)
+    for leftover in ("shared", "clients"):
+        shutil.rmtree(unfinished / leftover, ignore_errors=True)
+    export_run(
+        unfinished,
+        trained.model,
+        data.test_images_TCHW[:32],
+        mesh=config.mesh,
+        class_names=data.class_names,
+        holds=data.holds,
+        radio=radio_of(config),
+    )
+    finish_run(unfinished, out, config, config.seed, trained.rows)
     return trained

@@ -34,7 +34,7 @@ def parse_section(model: type[Parsed], text: str, origin: str) -> Parsed:
     try:
         return model.model_validate(tomllib.loads(text))
     except ValidationError as error:
-        raise _refusal(error, lambda key: f"{origin}: {key}") from None
+        raise refusal(error, lambda key: f"{origin}: {key}") from None
     except (ValueError, RecursionError) as error:  # not TOML, or nested or long beyond what Python reads
         raise InvalidInputError(origin, str(error), "valid TOML") from None
 
@@ -61,7 +61,7 @@ def changed(settings: Parsed, values: Mapping[str, object], said_by: Mapping[str
     try:
         return type(settings).model_validate(sections)
     except ValidationError as error:
-        raise _refusal(error, lambda key: said_by.get(key, key)) from None
+        raise refusal(error, lambda key: said_by.get(key, key)) from None
 
 
 def read_settings(path: Path) -> str:
@@ -81,7 +81,7 @@ def dump_config(config: Section) -> str:
     return tomli_w.dumps(config.model_dump(exclude_none=True))
 
 
-def _refusal(error: ValidationError, called: Callable[[str], str]) -> InvalidInputError:
+def refusal(error: ValidationError, called: Callable[[str], str]) -> InvalidInputError:
     """Return the first of pydantic's complaints as ours; ``called`` says what a key is called."""
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])

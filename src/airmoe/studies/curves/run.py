@@ -14,6 +14,7 @@ from pathlib import Path
 
 from airmoe.errors import InvalidInputError, RunFolderError
 from airmoe.files import replaced_file
+from airmoe.locks import FINISHED, sole_writer
 from airmoe.progress import Progress, silent
 from airmoe.report.writing import write_figures, write_tables
 from airmoe.studies.curves.figure import Curves, Figure, Workspace
@@ -79,34 +80,36 @@ def run_study(
         AirmoeError: measuring fails; it names figure, curve and seed.
     """
     if out.exists():
-        raise InvalidInputError("out", str(out), "a folder that does not exist yet")
+        finished = resume and (out / "run.json").exists()
+        raise InvalidInputError("out", str(out), FINISHED if finished else "a folder that does not exist yet")
     partial = out.with_name(out.name + ".partial")
     given = scale is not None or bool(only) or seed is not None or settings is not None
     scale = study.scales[0] if scale is None else scale
     figures = _figures(study, settings, scale, only) if given or not resume else None
     seed = _checked_seed(0 if seed is None and given else seed)
-    if resume:
-        figures, record = _taken_up(study, partial, figures, seed)
-        record = with_options(record, options or {})
-        inputs = study.inputs(_curves(figures), options_of(record))
-        _refuse_other_inputs(partial, record.get("inputs", {}), inputs)
-        write_record(partial, record)
-    elif partial.exists():
-        raise InvalidInputError("out", str(out), f"no unfinished run; resume {partial} or remove it")
-    else:
-        assert figures is not None
-        command = command_of(study, scale, only, settings, seed or 0, options or {})
-        record = new_record(study, command, seed or 0, options or {})
-        if inputs := study.inputs(_curves(figures), options or {}):
-            record["inputs"] = inputs
-        for name, figure in figures.items():
-            _write(partial / "settings" / f"{name}.toml", dump_figure(figure))
-        write_record(partial, record)
-    workspace = Workspace(partial / "workspace", progress, options_of(record))
-    seconds = _measure(study, partial, figures, record["seed"], workspace, executor)
-    lines = _finish(study, partial, figures, record | {"resumed": resume, "seconds": seconds})
-    partial.rename(out)
-    return lines
+    with sole_writer(out):
+        if resume:
+            figures, record = _taken_up(study, partial, figures, seed)
+            record = with_options(record, options or {})
+            inputs = study.inputs(_curves(figures), options_of(record))
+            _refuse_other_inputs(partial, record.get("inputs", {}), inputs)
+            write_record(partial, record)
+        elif partial.exists():
+            raise InvalidInputError("out", str(out), f"no unfinished run; resume {partial} or remove it")
+        else:
+            assert figures is not None
+            command = command_of(study, scale, only, settings, seed or 0, options or {})
+            record = new_record(study, command, seed or 0, options or {})
+            if inputs := study.inputs(_curves(figures), options or {}):
+                record["inputs"] = inputs
+            for name, figure in figures.items():
+                _write(partial / "settings" / f"{name}.toml", dump_figure(figure))
+            write_record(partial, record)
+        workspace = Workspace(partial / "workspace", progress, options_of(record))
+        seconds = _measure(study, partial, figures, record["seed"], workspace, executor)
+        lines = _finish(study, partial, figures, record | {"resumed": resume, "seconds": seconds})
+        partial.rename(out)
+        return lines
 
 
 def _figures(study: Study, folder: Path | None, scale: Scale | None, only: Sequence[str]) -> Figures:
