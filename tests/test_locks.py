@@ -26,9 +26,9 @@ def test_a_second_one_is_refused_at_once_and_a_killed_one_is_in_nobodys_way(tmp_
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(InvalidInputError, match="expected a folder that no other process is making now"):
-            with sole_writer(out):
-                pass
+        expected = "expected a folder that no other process is making now"
+        with pytest.raises(InvalidInputError, match=expected), sole_writer(out):
+            pass
         holder.kill()
     with sole_writer(out):
         pass

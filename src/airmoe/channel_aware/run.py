@@ -117,7 +117,7 @@ def _trained_in(
         server=True,
         gate_sees_snr=_sees_snr(config),
     )
-    finish_run(partial, out, config, config.seed, rows)
+    finish_run(partial, out, config, config.seed, rows, images)
     return ChannelAwareMoe(model, rows)
 
 

@@ -74,5 +74,5 @@ def _trained_in(
         holds=data.holds,
         radio=radio_of(config),
     )
-    finish_run(unfinished, out, config, config.seed, trained.rows)
+    finish_run(unfinished, out, config, config.seed, trained.rows, images)
     return trained
