@@ -18,6 +18,7 @@ from airmoe.channel_aware.stages import (
     unseen,
 )
 from airmoe.data import ImageSet, as_pixels
+from airmoe.files import AnyPath, as_path
 from airmoe.links import LinkSnr, make_process
 from airmoe.manifest import RadioSpec
 from airmoe.nn import LocalCarrier, MixtureOfExperts, RadioCarrier
@@ -44,7 +45,7 @@ class ChannelAwareMoe:
 def train_channel_aware(
     config: ChannelAwareConfig,
     images: ImageSet,
-    out: Path,
+    out: AnyPath,
     *,
     device: str = "auto",
     resume: bool = False,
@@ -69,7 +70,7 @@ def train_channel_aware(
         RunFolderError: something to resume is missing, damaged, or of another configuration or data set.
         TrainingDivergedError: a loss or weight is not finite; the last good checkpoint stays behind.
     """
-    threads = torch.get_num_threads()
+    out, threads = as_path(out), torch.get_num_threads()
     if config.model.backbone == "lenet5":
         torch.set_num_threads(1)  # small networks: more threads cost more than they bring
     try:

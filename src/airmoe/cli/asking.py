@@ -11,6 +11,7 @@ import numpy as np
 import typer
 
 from airmoe.cli.console import console
+from airmoe.cli.paths import all_expanded, expanded
 from airmoe.cli.serving import UNAUTHENTICATED, Connect
 from airmoe.errors import AirmoeError, DataError, NoExpertReachedError
 from airmoe.scheduling.parsing import POLICY_FORMS
@@ -27,9 +28,14 @@ SOME_FAILED = 1
 
 def predict(
     images: Annotated[
-        list[Path], typer.Argument(help="Image files, and folders, whose images are taken at any depth.")
+        list[Path],
+        typer.Argument(
+            callback=all_expanded, help="Image files, and folders, whose images are taken at any depth."
+        ),
     ],
-    client: Annotated[Path, typer.Option(help="clients/<id> or clients/server, who asks.")],
+    client: Annotated[
+        Path, typer.Option(callback=expanded, help="clients/<id> or clients/server, who asks.")
+    ],
     connect: Connect,
     policy: Annotated[
         str,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from airmoe.cli.console import console
+from airmoe.cli.paths import expanded, quoted
 from airmoe.cli.settings import CHANNEL_AWARE, channel_aware_settings, method_of, networked_settings
 from airmoe.errors import InvalidInputError, require
 
@@ -22,7 +23,9 @@ TRAINING = "torch", "onnx", "onnxscript", "safetensors", "sklearn", "matplotlib"
 
 DataDir = Annotated[
     Path | None,
-    typer.Option(help="Folder of the official binary files of CIFAR. [$AIRMOE_DATA, then the cache]"),
+    typer.Option(
+        callback=expanded, help="Folder of the official binary files of CIFAR. [$AIRMOE_DATA, then the cache]"
+    ),
 ]
 Data = Annotated[
     str | None,
@@ -31,7 +34,9 @@ Data = Annotated[
         "out training images instead, to choose settings by. [digits, or the settings']"
     ),
 ]
-Settings = Annotated[Path | None, typer.Option(help="TOML settings. [those of the demonstration]")]
+Settings = Annotated[
+    Path | None, typer.Option(callback=expanded, help="TOML settings. [those of the demonstration]")
+]
 Clients = Annotated[int | None, typer.Option(help="Number of clients.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of everything random.")]
 
@@ -53,7 +58,9 @@ def demo(
             "--analog", help="Also compare channel-aware with naive routing over links that add noise."
         ),
     ] = False,
-    out: Annotated[Path | None, typer.Option(help="Run folder to make. [runs/demo-DATA-TIME]")] = None,
+    out: Annotated[
+        Path | None, typer.Option(callback=expanded, help="Run folder to make. [runs/demo-DATA-TIME]")
+    ] = None,
 ) -> None:
     """Train, serve, ask, kill two nodes, report: the whole system in one command.
 
@@ -117,7 +124,7 @@ def train(
     device: Annotated[
         str | None, typer.Option(help="Of channel-aware training: auto, cpu or cuda. [auto]")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Run folder to make.")] = Path("runs/train"),
+    out: Annotated[Path, typer.Option(callback=expanded, help="Run folder to make.")] = Path("runs/train"),
     resume: Annotated[bool, typer.Option(help="Go on with an interrupted run of the same settings.")] = False,
 ) -> None:
     """Train a mixture of experts and export it for serving.
@@ -141,18 +148,22 @@ def train(
         try:
             trained = train_run(settings, images, out, resume=resume, progress=progress)
         except KeyboardInterrupt:
-            console().print(f"Interrupted. Go on with: {_to_go_on()}", soft_wrap=True)
+            _tell_how_to_go_on(out)
             raise
     console().print(f"macro-F1 of top-1 routing on held-out images: {trained.rows[-1]['macro_f1']:.3f}")
     console().print(
-        f"Run folder: {out}. Serve client 0 with: airmoe serve {out / 'clients' / '00'}", soft_wrap=True
+        f"Run folder: {out}. Serve client 0 with: airmoe serve {quoted(out / 'clients' / '00')}",
+        soft_wrap=True,
     )
 
 
-def _to_go_on() -> str:
-    """Return this command, with --resume: a run goes on with the options it was begun with."""
-    given = [word for word in sys.argv[1:] if word != "--resume"]
-    return shlex.join(["airmoe", *given, "--resume"])
+def _tell_how_to_go_on(out: Path) -> None:
+    """Print this command with --resume, if there is something to resume."""
+    if out.with_name(f"{out.name}.partial").exists():
+        given = [word for word in sys.argv[1:] if word != "--resume"]
+        console().print(
+            f"Interrupted. Go on with: {shlex.join(['airmoe', *given, '--resume'])}", soft_wrap=True
+        )
 
 
 def _train_channel_aware(
@@ -168,17 +179,18 @@ def _train_channel_aware(
                 settings, images, out, device=device, resume=resume, progress=progress
             )
         except KeyboardInterrupt:
-            console().print(f"Interrupted. Go on with: {_to_go_on()}", soft_wrap=True)
+            _tell_how_to_go_on(out)
             raise
     held_out = trained.rows[-1]
     console().print(
         f"accuracy on held-out images: {held_out['accuracy_perfect']:.3f} over a perfect channel, "
         f"{held_out['accuracy']:.3f} over {settings.channel.transmission} links, SNR {settings.channel.snr}"
     )
+    server = quoted(out / "clients" / "server")
     for line in (
-        f"Run folder: {out}. Serve expert 0 with: airmoe serve {out / 'clients' / '00'}",
-        f"Ask as the server with: airmoe predict IMAGE --client {out / 'clients' / 'server'} --connect ...",
-        f"Look at the training with: tensorboard --logdir {out / 'tensorboard'}",
+        f"Run folder: {out}. Serve expert 0 with: airmoe serve {quoted(out / 'clients' / '00')}",
+        f"Ask as the server with: airmoe predict IMAGE --client {server} --connect ...",
+        f"Look at the training with: tensorboard --logdir {quoted(out / 'tensorboard')}",
     ):
         console().print(line, soft_wrap=True)
 

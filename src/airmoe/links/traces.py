@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from airmoe.errors import DataError, InvalidInputError
+from airmoe.files import AnyPath, as_path
 from airmoe.links.processes import HIGHEST_DB, LOWEST_DB, draw_shape
 from airmoe.spec_text import Form, SpecText
 
@@ -82,7 +83,7 @@ OTHER_COLUMN = Form("trace-of", TraceSnr, needed=2, written=("column", "path"))
 """The text of recordings whose column is not called SNR."""
 
 
-def read_runs(path: Path, column: str = "SNR") -> list[NDArray[np.float64]]:
+def read_runs(path: AnyPath, column: str = "SNR") -> list[NDArray[np.float64]]:
     """Return the recordings at a path, cut where values are missing; runs of one sample are left out.
 
     Args:
@@ -96,7 +97,7 @@ def read_runs(path: Path, column: str = "SNR") -> list[NDArray[np.float64]]:
         InvalidInputError: a file has no such column (the message lists those it has).
         DataError: see `TraceSnr`.
     """
-    files = _csv_files(Path(path).expanduser())
+    files = _csv_files(as_path(path))
     runs_db = [run_db for file in files for run_db in _runs(_read_column(file, column))]
     if not runs_db:
         raise DataError(f"{path}: {column} is nowhere given in two rows after each other")

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 from types import TracebackType
 from typing import get_args
 
@@ -19,6 +18,7 @@ from airmoe.checks import integer_at_least, number_within, real_array, refuse_sh
 from airmoe.dispatch import dispatch, nearest
 from airmoe.dispatch.mixing import mix, mixing_weights
 from airmoe.errors import InvalidInputError, NoNodeReachableError, telling
+from airmoe.files import AnyPath, as_path
 from airmoe.links import Links, LinkSource, RecordedLinks
 from airmoe.manifest import INPUT, MeshTransmission, experts_in_words, read_manifest
 from airmoe.mesh.answer import Answer
@@ -73,7 +73,7 @@ class MeshClient:
 
     def __init__(
         self,
-        client_folder: Path,
+        client_folder: AnyPath,
         connect: Sequence[str] = (),
         *,
         policy: Policy | None = None,
@@ -83,6 +83,7 @@ class MeshClient:
         transmission: MeshTransmission | None = None,
         seed: int = 0,
     ) -> None:
+        client_folder = as_path(client_folder)
         self.manifest = manifest = read_manifest(client_folder)
         asks = manifest.asks
         if asks is None or len(asks.gates) > 1:

@@ -1,10 +1,10 @@
 """The settings of the networked method: what each of its federated stages does."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
+from airmoe.files import AnyPath, as_path
 from airmoe.manifest import RadioSettings, Seed
 from airmoe.runs.settings import (
     LearningRate,
@@ -96,6 +96,7 @@ def parse_config(text: str, origin: str) -> NetworkedConfig:
     return parse_section(NetworkedConfig, text, origin)
 
 
-def load_config(path: Path) -> NetworkedConfig:
+def load_config(path: AnyPath) -> NetworkedConfig:
     """Return the settings of a networked run in a TOML file; see `parse_config`."""
+    path = as_path(path)
     return parse_config(read_settings(path), path.name)

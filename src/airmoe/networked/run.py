@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from airmoe.data import ImageSet
+from airmoe.files import AnyPath, as_path
 from airmoe.manifest import RadioSpec
 from airmoe.networked.client_data import split_among_clients
 from airmoe.networked.config import NetworkedConfig
@@ -24,7 +25,7 @@ def radio_of(config: NetworkedConfig) -> RadioSpec:
 def train_run(
     config: NetworkedConfig,
     images: ImageSet,
-    out: Path,
+    out: AnyPath,
     *,
     resume: bool = False,
     progress: Progress = silent,
@@ -45,7 +46,7 @@ def train_run(
         RunFolderError: something to resume is missing, damaged, or of another configuration or data set.
         TrainingDivergedError: a loss or weight is not finite; the last good checkpoint stays behind.
     """
-    threads = torch.get_num_threads()
+    out, threads = as_path(out), torch.get_num_threads()
     torch.set_num_threads(1)  # small networks: more threads cost more than they bring
     try:
         with begun_run(out, config, config.seed, images, resume=resume) as unfinished:

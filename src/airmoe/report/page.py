@@ -5,10 +5,9 @@ import json
 from collections.abc import Iterable
 from html import escape
 from importlib.resources import files
-from pathlib import Path
 from string import Template
 
-from airmoe.files import replaced_file
+from airmoe.files import AnyPath, as_path, replaced_file
 from airmoe.report.demo_tables import analog_html, equal_f1_text, methods_html, or_dash
 from airmoe.report.drawing import DARK, LIGHT, Drawing, drawn
 from airmoe.report.figures import drawings
@@ -17,9 +16,10 @@ from airmoe.report.results import DemoResults
 from airmoe.report.writing import write_figures
 
 
-def write_report(results: DemoResults, run_folder: Path) -> None:
+def write_report(results: DemoResults, run_folder: AnyPath) -> None:
     """Write ``report.html``, ``figures/`` and ``tables/`` into a run folder (see `airmoe.report.writing`)."""
     made = drawings(results)
+    run_folder = as_path(run_folder)
     write_figures(made, run_folder)
     images = {name.replace("-", "_"): _picture(drawing) for name, drawing in made.items()}
     with replaced_file(run_folder / "report.html") as temporary:

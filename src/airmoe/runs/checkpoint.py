@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from airmoe.errors import InvalidInputError, RunFolderError
-from airmoe.files import replaced_file
+from airmoe.files import AnyPath, as_path, replaced_file
 
 MetricsRow = dict[str, str | int | float]
 """One line of metrics.jsonl."""
@@ -41,10 +41,11 @@ class Checkpoint:
         RunFolderError: a checkpoint in the folder, of whatever stage, is damaged or of another configuration.
     """
 
-    def __init__(self, folder: Path, fingerprint: str, metrics: Path | None = None) -> None:
-        self._folder, self._fingerprint, self._metrics = folder, fingerprint, metrics
+    def __init__(self, folder: AnyPath, fingerprint: str, metrics: AnyPath | None = None) -> None:
+        self._folder, self._fingerprint = as_path(folder), fingerprint
+        self._metrics = None if metrics is None else as_path(metrics)
         self._rows: dict[str, Sequence[MetricsRow]] = {}
-        for path in sorted(folder.glob("*.safetensors")):
+        for path in sorted(self._folder.glob("*.safetensors")):
             self._refuse_another(path)
 
     def save(

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from airmoe.errors import InvalidInputError, RunFolderError
-from airmoe.files import named_in_errors
+from airmoe.files import AnyPath, as_path, named_in_errors
 from airmoe.manifest import (
     INPUT,
     SNR_INPUT,
@@ -55,7 +55,7 @@ class _Scores(nn.Module):
 
 
 def export_onnx(
-    module: nn.Module, inputs: Mapping[str, Tensor], path: Path, *, like: Path | None = None
+    module: nn.Module, inputs: Mapping[str, Tensor], path: AnyPath, *, like: AnyPath | None = None
 ) -> None:
     """Write a module as ONNX with a free batch axis, and check its outputs on these inputs.
 
@@ -70,7 +70,8 @@ def export_onnx(
         RunFolderError: ONNX Runtime and PyTorch differ by more than `TOLERANCE`, or the network takes only
             this number of items.
     """
-    module = module.eval()
+    module, path = module.eval(), as_path(path)
+    like = None if like is None else as_path(like)
     with named_in_errors(path):
         written = like is not None and _written_like(like, module, path)
         if not written or _difference(module, inputs, path) > TOLERANCE:
@@ -161,7 +162,7 @@ def export_gate(
 
 
 def export_run(
-    folder: Path,
+    folder: AnyPath,
     model: MixtureOfExperts,
     example_TCHW: Tensor,
     *,
@@ -200,6 +201,7 @@ def export_run(
     gate: nn.Module = model.layer.gate.gate if isinstance(model.layer.gate, NoisyTopK) else model.layer.gate
     sees_snr, clients = _sees_snr(gate, gate_sees_snr), len(holds)
     nodes_of = _checked_placement(placement, len(model.layer.experts), clients, server)
+    folder = as_path(folder)
     shared = folder / "shared"
     shared.mkdir(parents=True)
     with torch.no_grad():

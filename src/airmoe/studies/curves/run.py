@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from airmoe.errors import InvalidInputError, RunFolderError
-from airmoe.files import replaced_file
+from airmoe.files import AnyPath, as_path, replaced_file
 from airmoe.locks import FINISHED, sole_writer
 from airmoe.progress import Progress, silent
 from airmoe.report.writing import write_figures, write_tables
@@ -43,12 +43,12 @@ Figures = dict[str, Figure]
 
 def run_study(
     study: Study,
-    out: Path,
+    out: AnyPath,
     *,
     scale: Scale | None = None,
     only: Sequence[str] = (),
     seed: int | None = None,
-    settings: Path | None = None,
+    settings: AnyPath | None = None,
     options: Mapping[str, str] | None = None,
     resume: bool = False,
     executor: Executor | None = None,
@@ -79,6 +79,7 @@ def run_study(
         RunFolderError: there is nothing to resume, or it is damaged or has other settings.
         AirmoeError: measuring fails; it names figure, curve and seed.
     """
+    out, settings = as_path(out), None if settings is None else as_path(settings)
     if out.exists():
         finished = resume and (out / "run.json").exists()
         raise InvalidInputError("out", str(out), FINISHED if finished else "a folder that does not exist yet")

@@ -8,6 +8,7 @@ import torch
 
 from airmoe.data import ImageSet
 from airmoe.errors import InvalidInputError
+from airmoe.files import AnyPath, as_path
 from airmoe.networked import split_among_clients
 from airmoe.networked.config import NetworkedConfig
 from airmoe.progress import Progress, silent
@@ -28,7 +29,7 @@ FEWEST_QUERIES = 100
 def run_demo(
     config: NetworkedConfig,
     load: Callable[[], ImageSet],
-    out: Path,
+    out: AnyPath,
     *,
     central_epochs: int,
     ask_images: int,
@@ -50,6 +51,7 @@ def run_demo(
         InvalidInputError: ``out`` exists, or the settings do not fit the data.
         MeshError: a node does not start, or the mesh and the same mixture in one process answer differently.
     """
+    out = as_path(out)
     _check_settings(config, central_epochs, out)
     images = load()
     _check_questions(ask_images, len(images.test_labels), config.data.clients)
