@@ -11,7 +11,13 @@ import typer
 
 from airmoe.cli.console import console
 from airmoe.cli.paths import expanded, quoted
-from airmoe.cli.settings import CHANNEL_AWARE, channel_aware_settings, method_of, networked_settings
+from airmoe.cli.settings import (
+    CHANNEL_AWARE,
+    begun_settings,
+    channel_aware_settings,
+    method_of,
+    networked_settings,
+)
 from airmoe.errors import InvalidInputError, require
 
 if TYPE_CHECKING:
@@ -125,7 +131,9 @@ def train(
         str | None, typer.Option(help="Of channel-aware training: auto, cpu or cuda. [auto]")
     ] = None,
     out: Annotated[Path, typer.Option(callback=expanded, help="Run folder to make.")] = Path("runs/train"),
-    resume: Annotated[bool, typer.Option(help="Go on with an interrupted run of the same settings.")] = False,
+    resume: Annotated[
+        bool, typer.Option(help="Go on with the interrupted run of --out, with its settings.")
+    ] = False,
 ) -> None:
     """Train a mixture of experts and export it for serving.
 
@@ -135,7 +143,9 @@ def train(
     from airmoe.networked import train_run
     from airmoe.report.progress import ProgressBars
 
-    if (method or method_of(config)) == CHANNEL_AWARE:
+    if resume and (data, config, method, clients, seed) == (None,) * 5:
+        config = begun_settings(out)
+    if method_of(config, method) == CHANNEL_AWARE:
         _train_channel_aware(
             channel_aware_settings(data, config, clients, seed), data_dir, device or "auto", out, resume
         )

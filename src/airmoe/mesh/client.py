@@ -28,6 +28,7 @@ from airmoe.mesh.networks import OnnxNetwork, expert_of, gate_of
 from airmoe.mesh.run_links import simulated_links
 from airmoe.mesh.scheduled_policy import ScheduledPolicy, SoleSourcePolicy
 from airmoe.mesh.schedulers import Schedulers
+from airmoe.mesh.searching import why_none_is_found
 from airmoe.mesh.session import close_session, open_session
 from airmoe.randomness import stream
 from airmoe.runfolder import checked_file
@@ -123,6 +124,7 @@ class MeshClient:
             if session is None:
                 session = open_session(connect=connect)
                 open_.callback(close_session, session)
+            self._session = session
             self.schedulers = Schedulers(session, manifest, gate.layer)
             open_.callback(self.schedulers.close)
             self.layer = MeshLayer(session, manifest, gate.layer, own, wire_type, self.transmission, noise)
@@ -171,6 +173,7 @@ class MeshClient:
             raise NoNodeReachableError(
                 f"found {found} nodes of mesh {manifest.mesh!r}, model {manifest.model_hash}, "
                 f"at {', '.join(self._connect) or 'the session'} within {timeout_s} s; expected {nodes}"
+                + ("" if found else f": {why_none_is_found(self._session, self._connect, manifest)}")
             )
         return found
 

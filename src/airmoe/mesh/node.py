@@ -92,7 +92,7 @@ class Node:
         client_folder = as_path(client_folder)
         self.manifest = manifest = read_manifest(client_folder)
         if not manifest.serves:
-            expected = "an expert's folder: a server holds no expert to serve, it asks"
+            expected = "a folder with an expert: this one has none to serve, it only asks"
             raise InvalidInputError("client_folder", str(client_folder), expected)
         if schedule is not None and manifest.asks is None:
             expected = "none: the server of this run is the only source, and decides itself"

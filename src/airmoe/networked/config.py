@@ -25,10 +25,10 @@ class DataSettings(Section):
 
 
 class ModelSettings(Section):
-    """The networks."""
+    """The networks. A ``norm`` of None is the backbone's own."""
 
     backbone: str = "lenet5"
-    norm: Literal["group", "none"] = "group"
+    norm: Literal["batch", "group", "none"] | None = None
     expert_hidden: Annotated[int, Field(ge=1, le=1 << 16)] = 256
 
 
@@ -81,6 +81,7 @@ class GateSettings(SgdSettings):
 class NetworkedConfig(Section):
     """A whole run of the networked method."""
 
+    method: Literal["networked"] = "networked"
     seed: Seed = 0
     mesh: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")] = "lab"
     data: DataSettings = DataSettings()

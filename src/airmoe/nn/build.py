@@ -68,7 +68,8 @@ def build_extractor(
     given = {name: value for name, value in (("norm", norm), ("width", width)) if value is not None}
     for name, value in given.items():
         if name not in options:
-            raise InvalidInputError(name, value, f"None: {backbone} offers no choice of it")
+            expected = f"None, which is no key in a file: {backbone} offers no choice of it"
+            raise InvalidInputError(name, value, expected)
     if make is None:
         return PretrainedExtractor(backbone.removeprefix(PRETRAINED), channels)
     return make(channels, **given)

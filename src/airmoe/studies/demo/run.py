@@ -108,8 +108,11 @@ def _check_settings(config: NetworkedConfig, central_epochs: int, out: Path) -> 
 def _check_questions(ask_images: int, held_out_images: int, clients: int) -> None:
     survivors = clients - 2
     if min(ask_images, held_out_images) * survivors < FEWEST_QUERIES:
-        expected = f"at least {-(-FEWEST_QUERIES // survivors)} of {held_out_images} held-out images"
-        raise InvalidInputError("ask", ask_images, f"{expected}: {FEWEST_QUERIES} queries while nodes die")
+        needed, why = -(-FEWEST_QUERIES // survivors), f"{FEWEST_QUERIES} queries while nodes die"
+        if held_out_images < needed:
+            more = f"at least {needed} of them, or more clients: {why}"
+            raise InvalidInputError("number of held-out images", held_out_images, more)
+        raise InvalidInputError("ask", ask_images, f"at least {needed} of {held_out_images} images: {why}")
 
 
 @contextlib.contextmanager
