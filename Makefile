@@ -1,6 +1,7 @@
 # make demo   train, serve, ask, kill two nodes, report (about three minutes; sets everything up first)
 # make test   the tests (about five minutes; ARGS=--long adds those that take minutes each)
 # make check  linters and types
+# make dist   the packages, into dist/, checked as an index would
 # make bench  benchmarks
 # make docs   the documentation, into site/
 
@@ -11,7 +12,7 @@ RUN := $(VENV)/bin/python
 # On Linux the plain PyTorch wheel brings CUDA libraries; README.md says how to get the CPU build.
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test check bench docs clean
+.PHONY: demo test check dist bench docs clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.train
@@ -24,6 +25,11 @@ check: $(VENV)/.dev
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+
+dist: $(VENV)/.dev
+	rm -rf dist
+	$(RUN) -m build --no-isolation
+	$(RUN) -m twine check --strict dist/*
 
 bench: $(VENV)/.dev $(ORTOOLS)/.ready
 	$(RUN) benchmarks/selection.py
@@ -56,4 +62,4 @@ $(ORTOOLS)/.ready:
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(ORTOOLS) site .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(ORTOOLS) site dist .pytest_cache .mypy_cache .ruff_cache

@@ -46,7 +46,7 @@ def test_a_checkout_is_told_to_install_itself_from_wherever_it_is_asked(
     ("origin", "wanted"),
     [
         (None, "airmoe[train]"),
-        ({"url": "https://example.org/airmoe.whl", "archive_info": {}}, "airmoe[train]"),
+        ({"url": "https://files.test/it.whl", "archive_info": {}}, "airmoe[train]"),
         ({"url": "file:///d/airmoe.whl", "archive_info": {}}, "airmoe[train] @ file:///d/airmoe.whl"),
     ],
 )

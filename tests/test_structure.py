@@ -21,15 +21,15 @@ SOURCE = ROOT / "src" / "airmoe"
 TOP_TO_BOTTOM = (
     *("cli", "studies", "networked", "channel_aware", "federated", "language", "runs", "nn", "monitor"),
     *("radio", "mesh", "dispatch", "scheduling", "data", "links", "report"),
-    *("runfolder", "manifest", "spec_text", "checks", "seeding", "files", "locks", "versions", "randomness"),
-    *("progress", "errors"),
+    *("runfolder", "manifest", "spec_text", "checks", "showing", "seeding", "files", "locks", "versions"),
+    *("randomness", "progress", "errors"),
     "__init__",
 )
 """The parts of the package; a part imports itself and what stands after it."""
 
 WITHOUT_TORCH = (
     *("mesh", "dispatch", "scheduling", "data", "links"),
-    *("runfolder", "manifest", "spec_text", "checks", "files", "locks", "versions", "randomness"),
+    *("runfolder", "manifest", "spec_text", "checks", "showing", "files", "locks", "versions", "randomness"),
     *("progress", "errors"),
 )
 FORBIDDEN_NAMES = {"utils", "helpers", "common", "base", "manager"}

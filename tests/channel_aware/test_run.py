@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 from typer.testing import CliRunner, Result
 
@@ -25,6 +24,7 @@ from airmoe.nn import MoeLayer
 from airmoe.progress import Progress
 from airmoe.runs.checkpoint import Checkpoint
 from airmoe.runs.settings import dump_config, parse_section
+from tests.monitor.scalars import scalars
 from tests.system.commands import all_under
 
 TINY = """
@@ -124,6 +124,7 @@ def test_the_record_names_seed_versions_and_host(run: Path) -> None:
     assert record["seed"] == 3
     assert record["versions"]["torch"] == torch.__version__
     assert record["host"].keys() == {"system", "machine"}
+    assert record["threads"] == 1  # though two were set outside
 
 
 def test_the_exported_weights_are_the_trained_ones(run: Path, few_digits: ImageSet) -> None:
@@ -136,13 +137,20 @@ def test_the_exported_weights_are_the_trained_ones(run: Path, few_digits: ImageS
 
 
 def test_progress_can_be_looked_at_with_tensorboard(run: Path) -> None:
-    events = EventAccumulator(str(run / "tensorboard"))
-    events.Reload()
-    assert events.Tags()["scalars"] == ["clean/loss", "channel/loss"]
-    for stage in ("clean", "channel"):
-        told = [(event.step, event.value) for event in events.Scalars(f"{stage}/loss")]
+    held_out = ["accuracy_perfect", "accuracy", "energy_j"]
+    told = scalars(run / "tensorboard")
+    assert list(told) == ["clean/loss", "channel/loss", *(f"held out/{name}" for name in held_out)]
+    for stage, names in (("clean", ["loss"]), ("channel", ["loss"]), ("held out", held_out)):
         rows = [row for row in rows_of(run) if row["stage"] == stage]
-        assert told == [(row["round"], pytest.approx(row["loss"], rel=1e-6)) for row in rows]
+        for name in names:
+            assert told[f"{stage}/{name}"] == [
+                (row["round"], pytest.approx(row[name], rel=1e-6)) for row in rows
+            ]
+
+
+def test_the_energy_of_held_out_images_is_that_of_the_experts_asked(run: Path) -> None:
+    uses = 400 / 2 + 32  # of 400 features, analog, and of their norm
+    assert rows_of(run)[-1]["energy_j"] == pytest.approx(tiny().model.k * uses * 1e-2 / 1e6)
 
 
 def copied(model: MoeLayer) -> dict[str, Tensor]:
@@ -169,10 +177,7 @@ def test_an_interrupted_run_ends_at_the_same_weights_rows_and_events(
             run / "clients" / f"0{expert}" / f"expert-{expert}.safetensors"
         ).items():
             assert torch.equal(weights[f"layer.experts.{expert}.{name}"], tensor)
-    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
-    events.Reload()
-    for stage in ("clean", "channel"):
-        assert [event.step for event in events.Scalars(f"{stage}/loss")] == [1, 2]
+    assert scalars(tmp_path / "run" / "tensorboard") == scalars(run / "tensorboard")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from airmoe.dispatch import AirtimePrice, IdealPrice, Transfer, analog_channel_uses, side_uses
 from airmoe.errors import InvalidInputError
 from airmoe.links import Links, LinkSnr, Ofdma
-from airmoe.scheduling import Placement, Slot
+from airmoe.scheduling import Slot
 
 RADIO = Ofdma(subcarriers=6, subcarrier_hz=2e6, power_w=0.05)
 

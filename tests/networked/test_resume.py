@@ -1,5 +1,6 @@
 """A run that was interrupted ends at the same weights; what cannot be taken up is refused."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from airmoe.networked.config import NetworkedConfig
 from airmoe.networked.stages import train_stages
 from airmoe.progress import Progress
 from airmoe.runs.checkpoint import Checkpoint
+from tests.monitor.scalars import scalars
 
 Config = Callable[..., NetworkedConfig]
 
@@ -69,6 +71,7 @@ def test_an_interrupted_run_leaves_no_run_folder_but_what_can_be_taken_up(interr
     assert {p.relative_to(partial).as_posix() for p in partial.rglob("*") if p.is_file()} == {
         *("config.toml", "run.json", "metrics.jsonl"),
         "checkpoint/features.safetensors",
+        "tensorboard/events.out.tfevents.0.airmoe",
     }
 
 
@@ -92,6 +95,7 @@ def test_interrupted_again_and_again_it_ends_at_the_same_weights_bit_for_bit(
     train_run(tiny_config(), few_digits, out, resume=True)
     assert same(uninterrupted, out)
     assert (out / "metrics.jsonl").read_bytes() == (uninterrupted / "metrics.jsonl").read_bytes()
+    assert scalars(out / "tensorboard") == scalars(uninterrupted / "tensorboard")
     assert not out.with_name("run.partial").exists()
 
 
@@ -137,6 +141,33 @@ def test_metrics_are_written_as_they_grow(
         train_run(tiny_config(), few_digits, interrupted, resume=True, progress=stop_after("gate", 1))
     features, statistics, gate = 3, 1, 1
     assert growing.read_text("utf-8").splitlines() == whole[: features + statistics + gate]
+
+
+def test_what_a_kill_left_torn_is_mended(
+    interrupted: Path, uninterrupted: Path, few_digits: ImageSet, tiny_config: Config
+) -> None:
+    partial = interrupted.with_name("run.partial")
+    for growing in (partial / "metrics.jsonl", *(partial / "tensorboard").iterdir()):
+        growing.write_bytes(growing.read_bytes()[:-7])
+    with pytest.raises(Interrupted):
+        train_run(tiny_config(), few_digits, interrupted, resume=True, progress=stop_after("features", 3))
+    whole = (uninterrupted / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+    assert (partial / "metrics.jsonl").read_bytes() == b"".join(whole[:3])
+    told = scalars(uninterrupted / "tensorboard")
+    assert scalars(partial / "tensorboard") == {
+        tag: steps for tag, steps in told.items() if tag.startswith("features/")
+    }
+
+
+def test_tensorboard_shows_every_number_of_every_stage(uninterrupted: Path) -> None:
+    expected: dict[str, list[tuple[int, float]]] = {}
+    for line in (uninterrupted / "metrics.jsonl").read_text("utf-8").splitlines():
+        row = json.loads(line)
+        stage, round_ = row.pop("stage"), row.pop("round")
+        for name, value in row.items():
+            expected.setdefault(f"{stage}/{name}", []).append((round_, pytest.approx(value, rel=1e-6)))
+    assert {"features/macro_f1", "features/bytes", "gate/macro_f1", "gate/loss"} <= expected.keys()
+    assert scalars(uninterrupted / "tensorboard") == expected
 
 
 def test_another_seed_gives_other_weights(few_digits: ImageSet, tiny_config: Config) -> None:

@@ -97,6 +97,7 @@ def test_versions_seed_and_host_are_written_down(run_folder: Path) -> None:
     assert run["seed"] == 0
     assert run["versions"]["torch"] == torch.__version__
     assert run["host"]["machine"]
+    assert run["threads"] == 1
 
 
 def test_manifests_tell_each_client_what_it_serves(run_folder: Path) -> None:

@@ -19,6 +19,7 @@ from airmoe.studies.curves import (
     run_study,
 )
 from airmoe.studies.curves.rows import sweep_table, write_csv
+from tests.monitor.scalars import scalars
 from tests.studies.lines import FIGURES, LineSettings, study_of_lines, write_figures
 
 
@@ -64,6 +65,8 @@ def test_the_folder_holds_settings_rows_drawings_tables_and_the_record(study: St
         "settings/lines.toml",
         *(f"tables/lines_y.{suffix}" for suffix in ("csv", "tex")),
         "tables.md",
+        "tensorboard/lines/a/events.out.tfevents.0.airmoe",
+        "tensorboard/lines/b/events.out.tfevents.0.airmoe",
     ]
     rows = (tmp_path / "out" / "lines.csv").read_text(encoding="utf-8").splitlines()
     assert rows[:4] == ["curve,x,seed,y", "a,1.0,3,4.0", "a,2.0,3,5.0", "a,1.0,4,5.0"]
@@ -249,6 +252,27 @@ def test_what_a_curve_keeps_is_there_for_a_resumed_run(study: Study, tmp_path: P
     assert set(said) == {"modelled: b"}
 
 
+def test_tensorboard_shows_the_mean_over_seeds_of_every_curve(study: Study, tmp_path: Path) -> None:
+    run_study(study, tmp_path / "out", only=["lines"], seed=3)
+    for curve in ("a", "b"):
+        rows = Rows.read_csv((tmp_path / "out" / "lines.csv").read_text(encoding="utf-8"), ["y"])
+        x, mean, _, _ = rows.spread(curve, "y")
+        told = scalars(tmp_path / "out" / "tensorboard" / "lines" / curve)
+        assert told == {"lines/x": list(enumerate(x)), "lines/y": list(enumerate(mean))}
+        assert len(x) == 2
+
+
+def test_a_resumed_study_shows_in_tensorboard_what_a_whole_one_does(study: Study, tmp_path: Path) -> None:
+    run_study(study, tmp_path / "whole")
+    interrupted(study, tmp_path / "out")
+    run_study(study, tmp_path / "out", resume=True)
+    whole = sorted((tmp_path / "whole" / "tensorboard").glob("*/*"))
+    assert whole
+    for folder in whole:
+        again = tmp_path / "out" / folder.relative_to(tmp_path / "whole")
+        assert scalars(again) == scalars(folder)
+
+
 def test_of_the_workspace_only_what_the_study_keeps_stays(study: Study, tmp_path: Path) -> None:
     run_study(study, tmp_path / "out")
     assert {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()} == {
@@ -256,6 +280,7 @@ def test_of_the_workspace_only_what_the_study_keeps_stays(study: Study, tmp_path
         "figures",
         "tables",
         "models",
+        "tensorboard",
     }
     assert sorted(path.name for path in (tmp_path / "out" / "models").iterdir()) == ["0.txt", "1.txt"]
 

@@ -17,8 +17,8 @@ from pathlib import Path
 
 AIRMOE = (sys.executable, "-m", "airmoe.cli")
 
-_TRAINING_ALONE = ("torch", "onnx", "onnxscript", "safetensors", "sklearn", "sionna", "filelock")
-_STUDY = ("matplotlib", "tensorboard", "transformers")
+_TRAINING_ALONE = ("torch", "onnx", "onnxscript", "safetensors", "sklearn", "sionna", "transformers")
+_STUDY = ("matplotlib", "tensorboard", "numba", "llvmlite")
 _SCRIPT_WITHOUT = """
 import runpy, sys
 sys.modules.update(dict.fromkeys({missing}))  # importing them raises ImportError
@@ -31,10 +31,10 @@ def _without(*missing: str) -> tuple[str, ...]:
     return sys.executable, "-c", _SCRIPT_WITHOUT.format(missing=missing)
 
 
-AIRMOE_WITHOUT_TORCH = _without(*_TRAINING_ALONE, *_STUDY)
-"""As `pip install airmoe[schedule]` leaves it."""
+AIRMOE_WITHOUT_TORCH = _without(*_TRAINING_ALONE)
+"""As `pip install airmoe[study]` leaves it."""
 
-AIRMOE_CORE = _without(*_TRAINING_ALONE, *_STUDY, "numba", "llvmlite")
+AIRMOE_CORE = _without(*_TRAINING_ALONE, *_STUDY)
 """As `pip install airmoe` leaves it."""
 
 HANGS_AFTER_S = 240.0

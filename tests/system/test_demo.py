@@ -8,6 +8,7 @@ from typing import get_args
 import pytest
 
 from airmoe.report.measured import AnalogMethodId, MethodId
+from tests.monitor.scalars import scalars
 from tests.system.commands import all_under
 from tests.system.conftest import ASKED, Demonstration
 
@@ -42,8 +43,26 @@ def test_the_run_folder_holds_what_the_design_says_and_nothing_else(demonstratio
         ),
         *(f"figures/{name}.svg" for name in figures),
         *(f"samples/{digit}.png" for digit in range(10)),
+        "tensorboard/events.out.tfevents.0.airmoe",
+        *(
+            f"tensorboard/{method.id}/events.out.tfevents.0.airmoe"
+            for method in demonstration.results.methods
+        ),
     }
     assert {name for name, content in all_under(demonstration.out).items() if content is not None} == expected
+
+
+def test_tensorboard_shows_every_training_and_what_each_method_reached(demonstration: Demonstration) -> None:
+    events = demonstration.out / "tensorboard"
+    stages = {tag.partition("/")[0] for tag in scalars(events)}
+    assert stages >= {"features", "gate", "fedavg network", "central MoE", "channel-aware gate"}
+    for method in demonstration.results.methods:
+        figures = method.figures
+        assert scalars(events / method.id) == {
+            "asked/macro_f1": [(1, pytest.approx(figures.macro_f1))],
+            "asked/bytes": [(1, pytest.approx(figures.bytes_per_query))],
+            "asked/energy_j": [(1, pytest.approx(figures.joules_per_query))],
+        }
 
 
 def test_beside_the_run_folder_nothing_is_left(demonstration: Demonstration) -> None:

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from airmoe.channel_aware.config import ChannelAwareConfig
-from airmoe.channel_aware.events import Events
 from airmoe.channel_aware.stages import (
     TrainingImages,
     channel_aware_fingerprint,
@@ -21,6 +20,7 @@ from airmoe.data import ImageSet, as_pixels
 from airmoe.files import AnyPath, as_path
 from airmoe.links import LinkSnr, make_process
 from airmoe.manifest import RadioSpec
+from airmoe.monitor import EVENTS, write_events
 from airmoe.nn import LocalCarrier, MixtureOfExperts, RadioCarrier
 from airmoe.progress import Progress, silent
 from airmoe.radio import make_transmission
@@ -97,14 +97,12 @@ def _trained_in(
     model = initial_model(config, images).to(place)
     checkpoint = run_checkpoint(partial, channel_aware_fingerprint(config, images))
     rows = list[MetricsRow]()
-    with Events(partial / "tensorboard") as events:
-        for stage in ("clean", "channel"):
-            rows += train_stage(
-                stage, model, config, data, checkpoint=checkpoint, events=events, progress=progress
-            )
+    for stage in ("clean", "channel"):
+        rows += train_stage(stage, model, config, data, checkpoint=checkpoint, progress=progress)
     model = model.cpu()
     accuracy = held_out_accuracy(model, config, images, progress)
     rows.append({"stage": "held out", "round": 1, **accuracy})
+    write_events(partial / EVENTS, rows[-1:])
     for leftover in ("shared", "clients"):
         shutil.rmtree(partial / leftover, ignore_errors=True)
     export_run(
@@ -125,7 +123,10 @@ def _trained_in(
 def held_out_accuracy(
     model: MixtureOfExperts, config: ChannelAwareConfig, images: ImageSet, progress: Progress = silent
 ) -> dict[str, float]:
-    """Return the accuracy on held-out images over a perfect channel, and under the law of stage 2."""
+    """Return the accuracy on held-out images over a perfect channel, and under the law of stage 2.
+
+    ``energy_j`` is the mean energy of an image over these links.
+    """
     settings, items = config.channel, len(images.test_labels)
     process = make_process(settings.snr)
     snr = LinkSnr.drawn(process, items, config.model.experts, stream(config.seed, HELD_OUT_SNR))
@@ -141,7 +142,11 @@ def held_out_accuracy(
     with torch_seeded(config.seed, HELD_OUT_NOISE):
         over_links = ask_in_batches(model.layer, payloads, policy=policy, carrier=radio, snr=snr)
     right, right_over_links = (int((a.answer_T == images.test_labels).sum()) for a in (perfect, over_links))
-    return {"accuracy_perfect": right / items, "accuracy": right_over_links / items}
+    return {
+        "accuracy_perfect": right / items,
+        "accuracy": right_over_links / items,
+        "energy_j": float(over_links.energy_j_T.mean()),
+    }
 
 
 def _sees_snr(config: ChannelAwareConfig) -> bool:

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from airmoe.channel_aware.augmentation import augmented
 from airmoe.channel_aware.config import ChannelAwareConfig, ChannelStageSettings, StageSettings
-from airmoe.channel_aware.events import Events
 from airmoe.channel_aware.optimiser_state import flattened, restored
 from airmoe.channel_aware.routing_loss import routing_loss
 from airmoe.data import ImageSet
@@ -31,6 +30,7 @@ from airmoe.runs.checkpoint import Checkpoint, MetricsRow
 from airmoe.runs.run_writing import fingerprint
 from airmoe.runs.weights import load_weights
 from airmoe.seeding import torch_seeded
+from airmoe.showing import OneLine
 
 CHECK_EVERY = 50
 """Steps between looks at the loss: each look waits for the device."""
@@ -38,8 +38,8 @@ CHECK_EVERY = 50
 _MODEL, _OPTIMISER = "model", "optimiser"
 
 
-@dataclass(frozen=True, eq=False)
-class TrainingImages:
+@dataclass(frozen=True, eq=False, repr=False)
+class TrainingImages(OneLine):
     """Images to train on, on the device that trains: ``images_TCHW`` uint8, ``labels_T`` int64."""
 
     images_TCHW: Tensor
@@ -124,7 +124,6 @@ def train_stage(
     data: TrainingImages,
     *,
     checkpoint: Checkpoint | None = None,
-    events: Events | None = None,
     progress: Progress = silent,
 ) -> list[MetricsRow]:
     """Train a mixture in place over one stage; return a metrics row per epoch.
@@ -135,7 +134,6 @@ def train_stage(
         config: the run.
         data: what to train on.
         checkpoint: saved after every epoch. Training goes on where it stands, with the same result.
-        events: gets each new row, too.
         progress: told the stage and its steps; at the end of an epoch only after the checkpoint is saved.
 
     Raises:
@@ -154,8 +152,6 @@ def train_stage(
         if checkpoint is not None:
             groups = {_MODEL: _on_cpu(model.state_dict()), _OPTIMISER: flattened(training.optimiser)}
             checkpoint.save(stage, groups, rows)
-        if events is not None:
-            events.write(rows[-1])
         progress(stage, (epoch + 1) * training.batches, training.steps, f"loss {loss:.3f}")
     model.eval()
     return rows

@@ -1,5 +1,6 @@
 """``airmoe study``: a command per study. Heavy packages are imported by the command that needs them."""
 
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -92,7 +93,7 @@ def selection(
     TOML per figure. To change something, copy settings/, edit it, and hand it to --settings. Finished curves
     are kept in OUT.partial, from where --resume goes on. Needs no PyTorch.
     """
-    require("study", "matplotlib", "numba")
+    require("study", "matplotlib", "numba", "tensorboard")
     from airmoe.studies.selection import SELECTION
 
     scale = _scale(quick=quick, smoke=smoke)
@@ -133,7 +134,7 @@ def gating(
     a processor; --quick trains LeNet-5 on digits. Models are trained once for all curves that share them, and
     kept in OUT.partial, from where --resume goes on. The run folder is that of the other studies.
     """
-    require("train", "torch", "matplotlib")
+    require("train", "torch", "matplotlib", "tensorboard")
     from airmoe.channel_aware.stages import pick_device
     from airmoe.studies.gating import GATING
 
@@ -176,6 +177,7 @@ def _run(
     options: Mapping[str, str | None] | None = None,
 ) -> None:
     """Run a study and print what it tells; the study's own options that are None are left out."""
+    from airmoe.monitor import EVENTS
     from airmoe.report.progress import ProgressBars
     from airmoe.studies.curves import run_study
 
@@ -207,3 +209,4 @@ def _run(
         console().print(line, soft_wrap=True)
     console().print(f"{time.monotonic() - begin:.0f} s. Read {out / 'tables.md'}", soft_wrap=True)
     console().print(f"Look at {out / 'figures'}", soft_wrap=True)
+    console().print(f"Or with: {shlex.join(['tensorboard', '--logdir', str(out / EVENTS)])}", soft_wrap=True)

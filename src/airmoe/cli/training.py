@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from airmoe.cli.console import console
-from airmoe.cli.paths import expanded, quoted
+from airmoe.cli.paths import expanded
 from airmoe.cli.settings import (
     CHANNEL_AWARE,
     begun_settings,
@@ -161,10 +161,11 @@ def train(
             _tell_how_to_go_on(out)
             raise
     console().print(f"macro-F1 of top-1 routing on held-out images: {trained.rows[-1]['macro_f1']:.3f}")
-    console().print(
-        f"Run folder: {out}. Serve client 0 with: airmoe serve {quoted(out / 'clients' / '00')}",
-        soft_wrap=True,
-    )
+    for line in (
+        f"Run folder: {out}. Serve it with: {shlex.join(['airmoe', 'serve', str(out), '--all'])}",
+        _look_with(out),
+    ):
+        console().print(line, soft_wrap=True)
 
 
 def _tell_how_to_go_on(out: Path) -> None:
@@ -174,6 +175,12 @@ def _tell_how_to_go_on(out: Path) -> None:
         console().print(
             f"Interrupted. Go on with: {shlex.join(['airmoe', *given, '--resume'])}", soft_wrap=True
         )
+
+
+def _look_with(out: Path) -> str:
+    from airmoe.monitor import EVENTS
+
+    return f"Look at the training with: {shlex.join(['tensorboard', '--logdir', str(out / EVENTS)])}"
 
 
 def _train_channel_aware(
@@ -196,11 +203,9 @@ def _train_channel_aware(
         f"accuracy on held-out images: {held_out['accuracy_perfect']:.3f} over a perfect channel, "
         f"{held_out['accuracy']:.3f} over {settings.channel.transmission} links, SNR {settings.channel.snr}"
     )
-    server = quoted(out / "clients" / "server")
     for line in (
-        f"Run folder: {out}. Serve expert 0 with: airmoe serve {quoted(out / 'clients' / '00')}",
-        f"Ask as the server with: airmoe predict IMAGE --client {server} --connect ...",
-        f"Look at the training with: tensorboard --logdir {quoted(out / 'tensorboard')}",
+        f"Run folder: {out}. Serve it with: {shlex.join(['airmoe', 'serve', str(out), '--all'])}",
+        _look_with(out),
     ):
         console().print(line, soft_wrap=True)
 

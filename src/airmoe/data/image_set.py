@@ -5,6 +5,9 @@ Shape suffixes: T items, C channels, H height, W width.
 
 from __future__ import annotations
 
+import base64
+import html
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,13 +17,17 @@ from numpy.typing import NDArray
 
 from airmoe.checks import refuse_where
 from airmoe.errors import InvalidInputError
+from airmoe.showing import OneLine
+
+SHOWN_CLASSES = 10
+_PIXELS, _BESIDE = "image-rendering:pixelated", "display:inline-block;margin:4px;text-align:center"
 
 LONGEST_SIDE = 4096
 """The most pixels that an image may have in a row or a column."""
 
 
-@dataclass(frozen=True, eq=False)
-class ImageSet:
+@dataclass(frozen=True, eq=False, repr=False)
+class ImageSet(OneLine):
     """Labelled images in a training and a held-out part.
 
     Args:
@@ -64,6 +71,34 @@ class ImageSet:
         train_shape, test_shape = self.train_images.shape[1:], self.test_images.shape[1:]
         if test_shape != train_shape:
             raise InvalidInputError("shape of a test image", test_shape, f"{train_shape}, as in training")
+
+    def __repr__(self) -> str:
+        channels, height, width = self.train_images.shape[1:]
+        parts = f"{len(self.train_labels)} to train on, {len(self.test_labels)} held out"
+        return (
+            f"ImageSet({self.name!r}, {len(self.class_names)} classes, {parts}, {channels}x{height}x{width})"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return an image of each of the first classes."""
+        figures = []
+        for label, name in list(enumerate(self.class_names))[:SHOWN_CLASSES]:
+            for image in np.flatnonzero(self.train_labels == label)[:1]:
+                drawn = (
+                    f'<img src="{_data_url(self.train_images[image])}" width="64" alt="" style="{_PIXELS}"/>'
+                )
+                caption = f"<figcaption>{html.escape(name)}</figcaption>"
+                figures.append(f'<figure style="{_BESIDE}">{drawn}{caption}</figure>')
+        return f"<div>{html.escape(repr(self))}</div>{''.join(figures)}"
+
+
+def _data_url(image_CHW: NDArray[np.uint8]) -> str:
+    from PIL import Image  # loads slowly
+
+    file = io.BytesIO()
+    pixels_HWC = image_CHW.transpose(1, 2, 0)
+    Image.fromarray(pixels_HWC[..., 0] if pixels_HWC.shape[2] == 1 else pixels_HWC).save(file, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def as_pixels(images_TCHW: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -13,6 +13,7 @@ from airmoe.errors import InvalidInputError
 from airmoe.links import Links
 from airmoe.scheduling.cost import Cost
 from airmoe.scheduling.policy import Slot
+from airmoe.showing import OneLine
 
 Payload_co = TypeVar("Payload_co", covariant=True)
 Payload_contra = TypeVar("Payload_contra", contravariant=True)
@@ -30,8 +31,8 @@ class Price(NamedTuple):
     charged: Cost
 
 
-@dataclass(frozen=True, eq=False)
-class Transfer(Generic[Payload_co]):
+@dataclass(frozen=True, eq=False, repr=False)
+class Transfer(OneLine, Generic[Payload_co]):
     """One round of transfers: every pair's payload to its expert, and the output back.
 
     Attributes:
@@ -66,8 +67,8 @@ class Transfer(Generic[Payload_co]):
         return np.asarray(self.slot.source_T[self.item_P] == self.node_P)
 
 
-@dataclass(frozen=True, eq=False)
-class Delivery(Generic[Output_co]):
+@dataclass(frozen=True, eq=False, repr=False)
+class Delivery(OneLine, Generic[Output_co]):
     """The outputs that came back from one round of transfers; what did not arrive is not listed.
 
     Attributes:

@@ -26,13 +26,14 @@ from airmoe.dispatch.replicas import Replicas, askable, priced
 from airmoe.errors import InvalidInputError, NoExpertReachedError, NotScheduledError, telling
 from airmoe.scheduling.cost import Cost
 from airmoe.scheduling.policy import JointPolicy, Policy, Routing, Slot, as_joint
+from airmoe.showing import OneLine
 
 Flags = NDArray[np.bool_]
 NOBODY = -1
 
 
-@dataclass(frozen=True)
-class Dispatched(Generic[Output_co]):
+@dataclass(frozen=True, repr=False)
+class Dispatched(OneLine, Generic[Output_co]):
     """What became of a batch.
 
     Attributes:

@@ -13,12 +13,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from airmoe.checks import integer_at_least, number_within, real_array, refuse_shape, refuse_where
 from airmoe.links.processes import SnrProcess
+from airmoe.showing import OneLine
 
 MOST_ERROR_DB = 100.0
 
 
-@dataclass(frozen=True, eq=False)
-class LinkSnr:
+@dataclass(frozen=True, eq=False, repr=False)
+class LinkSnr(OneLine):
     """The SNR of every item's link to every expert.
 
     Args:

@@ -15,12 +15,13 @@ from numpy.typing import ArrayLike, NDArray
 from airmoe.checks import indices, integer_at_least, real_array, refuse_shape, refuse_where
 from airmoe.errors import InvalidInputError
 from airmoe.links.radio import Ofdma
+from airmoe.showing import MOST_CELLS, OneLine, heat_map, in_html
 
 OWN_NODE_SNR_DB = 30.0
 
 
-@dataclass(frozen=True, eq=False)
-class Links:
+@dataclass(frozen=True, eq=False, repr=False)
+class Links(OneLine):
     """The channel power gains of all directed links at one moment; immutable.
 
     Args:
@@ -98,6 +99,27 @@ class Links:
             refuse_shape("snr_db", snr, shape_NNM, "(N, N, M)")
         gain = 10.0 ** (snr / 10) / radio.snr_per_gain
         return cls(np.broadcast_to(gain, shape_NNM), radio)
+
+    def __repr__(self) -> str:
+        low_db, high_db = self._range_db()
+        seen = "" if self._observed is None else ", observed otherwise"
+        size = f"{self.nodes} nodes, {self.radio.subcarriers} subcarriers"
+        return f"Links({size}, best subcarriers at {low_db:.1f} to {high_db:.1f} dB{seen})"
+
+    def _repr_html_(self) -> str:
+        """Return a heat map of the SNR of every link on its best subcarrier."""
+        if self.nodes > MOST_CELLS:
+            return in_html(self)
+        snr_db_NN = np.where(np.eye(self.nodes, dtype=np.bool_), np.nan, self._snr_db_NN)
+
+        def tip(source: int, node: int) -> str:
+            return f"link {source} to {node}: {self._snr_db_NN[source, node]:.1f} dB"
+
+        return heat_map(snr_db_NN, f"SNR of the best subcarrier, dB: {self.nodes} nodes", tip)
+
+    def _range_db(self) -> tuple[float, float]:
+        snr_db_L = self._snr_db_NN[~np.eye(self.nodes, dtype=np.bool_)]
+        return (float(snr_db_L.min()), float(snr_db_L.max())) if len(snr_db_L) else (np.nan, np.nan)
 
     @property
     def nodes(self) -> int:

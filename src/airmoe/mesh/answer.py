@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from airmoe.dispatch import Dispatched
 from airmoe.errors import InvalidInputError
 from airmoe.manifest import MeshTransmission, OutputKind
+from airmoe.showing import OneLine
 
 
-@dataclass(frozen=True, eq=False)
-class Answer:
+@dataclass(frozen=True, eq=False, repr=False)
+class Answer(OneLine):
     """What the mesh answered to a batch of images.
 
     Attributes:

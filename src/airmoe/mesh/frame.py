@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from airmoe.errors import FrameError, InvalidInputError
+from airmoe.showing import OneLine
 
 MAGIC = b"AMoE"
 VERSION = 2
@@ -63,8 +64,8 @@ class Kind(IntEnum):
 _KINDS = tuple(int(kind) for kind in Kind)
 
 
-@dataclass(frozen=True, eq=False)
-class Frame:
+@dataclass(frozen=True, eq=False, repr=False)
+class Frame(OneLine):
     """One message.
 
     Attributes:

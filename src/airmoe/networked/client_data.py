@@ -12,10 +12,11 @@ from torch import Tensor
 
 from airmoe.data import ImageSet, as_pixels, partition
 from airmoe.networked.config import NetworkedConfig
+from airmoe.showing import OneLine
 
 
-@dataclass(frozen=True)
-class ClientData:
+@dataclass(frozen=True, repr=False)
+class ClientData(OneLine):
     """The training images of every client, and the held-out images that nobody trains on.
 
     ``images_TCHW`` float32 in [0, 1] and ``labels_T`` int64 are lists over clients.

@@ -26,6 +26,10 @@ class MixtureOfExperts(nn.Module):
         super().__init__()
         self.extractor, self.layer = extractor, layer
 
+    def __repr__(self) -> str:
+        weights = sum(weight.numel() for weight in self.parameters())
+        return f"MixtureOfExperts({type(self.extractor).__name__}, {self.layer!r}, {weights:,} weights)"
+
     def forward(
         self,
         inputs_T: Tensor,

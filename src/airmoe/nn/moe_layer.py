@@ -22,10 +22,11 @@ from airmoe.nn.combine import Normalise, combine, mixing_weights
 from airmoe.nn.gates import topk_mask
 from airmoe.nn.pooling import Pooling, checked_pooling, pool
 from airmoe.scheduling import Placement, Policy, Slot, TopK
+from airmoe.showing import OneLine
 
 
-@dataclass(frozen=True)
-class MoeOutput:
+@dataclass(frozen=True, repr=False)
+class MoeOutput(OneLine):
     """What a mixture returns.
 
     Attributes:
@@ -93,6 +94,11 @@ class MoeLayer(nn.Module):
         self.source = integer_at_least("source", source, 0)
         self.number = integer_at_least("layer", layer, 1)
         self.training_k = training_k
+
+    def __repr__(self) -> str:
+        kinds = sorted({type(expert).__name__ for expert in self.experts})
+        gate, experts = type(self.gate).__name__, f"{len(self.experts)} experts of {', '.join(kinds)}"
+        return f"MoeLayer({gate}, {experts}, {self.policy!r})"
 
     def forward(
         self,

@@ -15,6 +15,7 @@ from airmoe.dispatch import Carrier
 from airmoe.links import LinkSnr
 from airmoe.nn import MoeLayer
 from airmoe.scheduling import Policy
+from airmoe.showing import OneLine
 
 BATCH = 500
 """Items that are asked about at once, where every item meets links of its own."""
@@ -23,8 +24,8 @@ HELD_OUT_SNR, HELD_OUT_NOISE = "held-out snr", "held-out noise"
 """Purposes of the random streams by which a channel-aware run is measured, in training and afterwards."""
 
 
-@dataclass(frozen=True, eq=False)
-class Asked:
+@dataclass(frozen=True, eq=False, repr=False)
+class Asked(OneLine):
     """The answers about items.
 
     Attributes:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from airmoe.errors import InvalidInputError, RunFolderError
 from airmoe.files import AnyPath, as_path, replaced_file
+from airmoe.monitor import write_events
 
 MetricsRow = dict[str, str | int | float]
 """One line of metrics.jsonl."""
@@ -36,14 +37,18 @@ class Checkpoint:
         folder: where the files lie; made when needed.
         fingerprint: identifies the configuration; a checkpoint of another one is refused.
         metrics: the file to which `save` writes the rows of all stages saved or loaded so far; None for none.
+        events: the folder to which new rows go as TensorBoard events; None for none.
 
     Raises:
         RunFolderError: a checkpoint in the folder, of whatever stage, is damaged or of another configuration.
     """
 
-    def __init__(self, folder: AnyPath, fingerprint: str, metrics: AnyPath | None = None) -> None:
+    def __init__(
+        self, folder: AnyPath, fingerprint: str, metrics: AnyPath | None = None, events: AnyPath | None = None
+    ) -> None:
         self._folder, self._fingerprint = as_path(folder), fingerprint
         self._metrics = None if metrics is None else as_path(metrics)
+        self._events = None if events is None else as_path(events)
         self._rows: dict[str, Sequence[MetricsRow]] = {}
         for path in sorted(self._folder.glob("*.safetensors")):
             self._refuse_another(path)
@@ -74,7 +79,7 @@ class Checkpoint:
         metadata["sha256"] = _digest(stage, metadata, tensors)
         with replaced_file(self._path(stage)) as temporary:
             save_file(tensors, temporary, metadata)
-        self._rows[stage] = list(rows)
+        self._take(stage, rows)
         if self._metrics is not None:
             write_metrics([row for of_stage in self._rows.values() for row in of_stage], self._metrics)
 
@@ -100,8 +105,14 @@ class Checkpoint:
         for key, tensor in tensors.items():
             group, _, name = key.partition("/")
             groups.setdefault(group, {})[name] = tensor
-        self._rows[stage] = list(rows)
+        self._take(stage, rows)
         return Saved(groups, rows)
+
+    def _take(self, stage: str, rows: Sequence[MetricsRow]) -> None:
+        new = rows[len(self._rows.get(stage, ())) :]
+        self._rows[stage] = list(rows)
+        if self._events is not None and new:
+            write_events(self._events, new)
 
     def _refuse_another(self, path: Path) -> None:
         try:

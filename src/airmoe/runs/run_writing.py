@@ -11,11 +11,13 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from airmoe.data import ImageSet
 from airmoe.errors import InvalidInputError, RunFolderError
 from airmoe.files import replaced_file
 from airmoe.locks import FINISHED, sole_writer
+from airmoe.monitor import EVENTS, forget_events
 from airmoe.runs.checkpoint import Checkpoint, MetricsRow, write_metrics
 from airmoe.runs.settings import Section, dump_config
 from airmoe.versions import version_of
@@ -63,8 +65,14 @@ def begun_run(out: Path, config: Section, seed: int, images: ImageSet, *, resume
 
 
 def run_checkpoint(partial: Path, fingerprint: str) -> Checkpoint:
-    """Return the checkpoints of a run in the making; saving one also writes the run's metrics."""
-    return Checkpoint(partial / _CHECKPOINTS, fingerprint, partial / METRICS)
+    """Return the checkpoints of a run in the making; saving one also writes the run's metrics and events.
+
+    Raises:
+        RunFolderError: as `Checkpoint`.
+    """
+    checkpoint = Checkpoint(partial / _CHECKPOINTS, fingerprint, partial / METRICS, partial / EVENTS)
+    forget_events(partial)  # those of checkpoints that are taken up are written anew
+    return checkpoint
 
 
 def fingerprint(config: Section, images: ImageSet, *further: str) -> str:
@@ -105,6 +113,7 @@ def _provenance(seed: int, images: ImageSet) -> str:
         "seed": seed,
         "versions": versions | {"python": platform.python_version()},
         "host": {"system": platform.platform(), "machine": platform.machine()},
+        "threads": torch.get_num_threads(),
         "images": images_digest(images),
         "command": sys.argv,
     }

@@ -4,7 +4,7 @@ An unknown key is an error; an absent one has its default, which may be None.
 """
 
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -23,6 +23,17 @@ class Section(BaseModel):
     """A part of a configuration; unknown keys and values of another type are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Show what is not the default."""
+        fields = type(self).model_fields
+        for name, value in super().__repr_args__():
+            if (
+                name is None
+                or name not in fields
+                or value != fields[name].get_default(call_default_factory=True)
+            ):
+                yield name, value
 
 
 def parse_section(model: type[Parsed], text: str, origin: str) -> Parsed:

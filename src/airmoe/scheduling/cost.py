@@ -12,13 +12,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from airmoe.checks import read_only, real_array, refuse_shape, refuse_where
 from airmoe.errors import InvalidInputError
+from airmoe.showing import OneLine
 
 MOST_J = 1e250
 """Larger energies would overflow where they are added up."""
 
 
-@dataclass(frozen=True, eq=False)
-class Cost:
+@dataclass(frozen=True, eq=False, repr=False)
+class Cost(OneLine):
     """What it takes to have each item served by each expert.
 
     Args:

@@ -14,12 +14,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from airmoe.checks import indices, read_only
 from airmoe.errors import InvalidInputError
+from airmoe.showing import OneLine
 
 NOWHERE = -1
 
 
-@dataclass(frozen=True, eq=False)
-class Placement:
+@dataclass(frozen=True, eq=False, repr=False)
+class Placement(OneLine):
     """The node, or the nodes, of each expert; an expert that several nodes hold has replicas.
 
     Args:

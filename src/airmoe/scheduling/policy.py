@@ -16,12 +16,13 @@ from airmoe.errors import InvalidInputError
 from airmoe.links import Links, LinkSnr
 from airmoe.scheduling.cost import Cost
 from airmoe.scheduling.placement import Placement
+from airmoe.showing import OneLine
 
 _LARGEST_NODE = np.iinfo(np.int64).max
 
 
-@dataclass(frozen=True, eq=False)
-class Slot:
+@dataclass(frozen=True, eq=False, repr=False)
+class Slot(OneLine):
     """What a policy may look at besides scores and costs.
 
     Args:
@@ -126,8 +127,8 @@ class Slot:
         return None if self.links is None else self.links.snr_db(self.source_T, self.node_TE)
 
 
-@dataclass(frozen=True, eq=False)
-class Routing:
+@dataclass(frozen=True, eq=False, repr=False)
+class Routing(OneLine):
     """Which experts get each item, and what that costs.
 
     Attributes:

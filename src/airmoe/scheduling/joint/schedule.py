@@ -31,6 +31,7 @@ from airmoe.scheduling.joint.layer import Floats, Layer
 from airmoe.scheduling.policy import check_scores
 from airmoe.scheduling.selection.hard_items import EXACT
 from airmoe.scheduling.selection.select import Selection
+from airmoe.showing import MOST_CELLS, OneLine, heat_map, in_html
 
 Bound = Literal["none", "fast", "tight"]
 MOST_J_PER_BIT = 1e200
@@ -39,8 +40,8 @@ WORTH_A_DESCENT = 0.03
 """The relative saving that the bound must leave possible before a further start is tried."""
 
 
-@dataclass(frozen=True, eq=False)
-class Plan:
+@dataclass(frozen=True, eq=False, repr=False)
+class Plan(OneLine):
     """Experts and subcarriers of one layer, chosen together.
 
     Attributes:
@@ -70,6 +71,23 @@ class Plan:
     proven_optimal: bool
     iterations: int
     round_energy_j: tuple[float, ...]
+
+    def __repr__(self) -> str:
+        proof = "proven optimal" if self.proven_optimal else f"gap at most {self.gap:.2g}"
+        experts = f"{self.selection.mask.sum()} experts for {len(self.selection.mask)} items"
+        return f"Plan({experts}, {self.energy_j:.3g} J, {proof})"
+
+    def _repr_html_(self) -> str:
+        """Return the subcarrier of every link, a colour each."""
+        if len(self.subcarrier) > MOST_CELLS:
+            return in_html(self)
+        subcarrier_NN = np.where(self.subcarrier < 0, np.nan, self.subcarrier)
+
+        def tip(source: int, node: int) -> str:
+            given = self.subcarrier[source, node]
+            return f"link {source} to {node}: {'none' if given < 0 else f'subcarrier {given}'}"
+
+        return heat_map(subcarrier_NN, f"Subcarriers. {self!r}", tip, hues=int(self.subcarrier.max()) + 1)
 
 
 def schedule_layer(

@@ -20,6 +20,7 @@ from airmoe.errors import InvalidInputError, require
 from airmoe.scheduling.cost import check_energies
 from airmoe.scheduling.policy import check_scores
 from airmoe.scheduling.selection.hard_items import prove_set
+from airmoe.showing import OneLine
 
 SCORE_TOLERANCE = 1e-9  # a float32 softmax may sum to less than 1
 QUICK_NODES = 300  # beyond, every node is worth a bound of its own
@@ -27,8 +28,8 @@ PARALLEL_ENTRIES = 200_000  # with fewer scores, threads cost more than they sav
 _NO_BUDGET = np.iinfo(np.int64).max
 
 
-@dataclass(frozen=True, eq=False)
-class Selection:
+@dataclass(frozen=True, eq=False, repr=False)
+class Selection(OneLine):
     """The experts chosen for each item.
 
     Attributes:
@@ -44,6 +45,11 @@ class Selection:
     feasible: NDArray[np.bool_]
     search_nodes: NDArray[np.int64]
     gap_j: NDArray[np.float64]
+
+    def __repr__(self) -> str:
+        items, experts = self.mask.shape
+        total = f"{self.mask.sum()} of {items * experts} pairs, {self.energy_j.sum():.3g} J"
+        return f"Selection({items} items, {experts} experts, {total}, {self.feasible.sum()} feasible)"
 
 
 def select_experts(

@@ -1,6 +1,7 @@
 """The run folder of a study: settings, rows, figures, tables; built beside its final name, then renamed.
 
     run.json  tables.md  FIGURE.csv  settings/FIGURE.toml  figures/  tables/ (see `airmoe.report.writing`)
+    tensorboard/FIGURE/CURVE/
 
 While it is built, rows/FIGURE/CURVE.csv holds each curve that is done, and workspace/ what curves keep. So a
 run can be resumed.
@@ -15,6 +16,7 @@ from pathlib import Path
 from airmoe.errors import InvalidInputError, RunFolderError
 from airmoe.files import AnyPath, as_path, replaced_file
 from airmoe.locks import FINISHED, sole_writer
+from airmoe.monitor import EVENTS, write_events
 from airmoe.progress import Progress, silent
 from airmoe.report.writing import write_figures, write_tables
 from airmoe.studies.curves.figure import Curves, Figure, Workspace
@@ -191,8 +193,23 @@ def _measure(
         by_seed[piece.seed] = measured.rows
         if len(by_seed) == piece.settings.seeds:
             rows = [row for _, rows in sorted(of_curve.pop(path).items()) for row in rows]
+            _write_events(
+                partial / EVENTS / piece.figure / piece.curve, piece.figure, rows, piece.kind.columns
+            )
             _write(path, write_csv(piece.curve, rows, piece.kind.columns))
     return {name: round(spent, 1) for name, spent in seconds.items()}
+
+
+def _write_events(folder: Path, figure: str, rows: Sequence[Row], columns: Sequence[str]) -> None:
+    """Write the means over seeds as TensorBoard events: a step for each x, ascending, and x as a scalar."""
+    shutil.rmtree(folder, ignore_errors=True)  # a run that ended here measures the curve again
+    by_curve = Rows({figure: rows})
+    spreads = {name: by_curve.spread(figure, name) for name in columns}
+    events: list[dict[str, str | int | float]] = []
+    for place, x in enumerate(next(iter(spreads.values())).x):
+        means = {name: spread.mean[place] for name, spread in spreads.items()}
+        events.append({"stage": figure, "round": place, "x": x, **means})
+    write_events(folder, events)
 
 
 def _pieces(study: Study, partial: Path, figures: Figures, seed: int) -> list[Piece]:

@@ -9,10 +9,12 @@ import torch
 from airmoe.data import ImageSet
 from airmoe.errors import InvalidInputError
 from airmoe.files import AnyPath, as_path
+from airmoe.monitor import EVENTS, write_events
 from airmoe.networked import split_among_clients
 from airmoe.networked.config import NetworkedConfig
 from airmoe.progress import Progress, silent
 from airmoe.report import DemoResults, write_report, write_results
+from airmoe.report.measured import Figures
 from airmoe.studies.demo.analog import AnalogComparison
 from airmoe.studies.demo.folder import new_run_folder
 from airmoe.studies.demo.methods import demo_methods
@@ -85,8 +87,21 @@ def run_demo(
         )
         results = demo_results(config, central_epochs, images, questions, methods, trained, served, clock)
         write_results(results, run)
+        for method in results.methods:
+            write_events(run / EVENTS / method.id, [_scalars(method.figures)])
         write_report(results, run)
     return results
+
+
+def _scalars(figures: Figures) -> dict[str, str | int | float]:
+    """Return the main figures of a method as a metrics row."""
+    return {
+        "stage": "asked",
+        "round": 1,
+        "macro_f1": figures.macro_f1,
+        "bytes": figures.bytes_per_query,
+        "energy_j": figures.joules_per_query,
+    }
 
 
 def _check_settings(config: NetworkedConfig, central_epochs: int, out: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from airmoe.data import ImageSet
+from airmoe.monitor import EVENTS, write_events
 from airmoe.networked import ClientData, train_central_moe, train_fedavg_network, train_gate, train_run
 from airmoe.networked.config import NetworkedConfig
 from airmoe.networked.fedce import Network
@@ -77,12 +78,13 @@ def train_all(
     with training("train one FedAvg network", rounds) as counted:
         fedavg, fedavg_rows = train_fedavg_network(config, data, counted)
     with training("train a central MoE", central_epochs) as counted:
-        central, _ = train_central_moe(config, images, central_epochs, counted)
+        central, central_rows = train_central_moe(config, images, central_epochs, counted)
     rows, aware = [*networked.rows, *fedavg_rows], None
     if analog:
         with training("train a channel-aware gate", gate_rounds) as counted:
             aware, aware_rows = _train_aware(config, networked.model, data, run, counted)
         rows += aware_rows
+    write_events(run / EVENTS, [*rows[len(networked.rows) :], *central_rows])
     return Trained(networked.model, fedavg, central, aware, rows)
 
 
