@@ -22,6 +22,7 @@ TOP_TO_BOTTOM = (
     *("cli", "studies", "networked", "channel_aware", "federated", "language", "runs", "nn", "monitor"),
     *("radio", "mesh", "dispatch", "scheduling", "data", "links", "report"),
     *("onnx_runtime", "runfolder", "manifest", "spec_text", "checks", "showing", "seeding", "files"),
+    *("locks", "versions"),
     *("randomness", "progress", "errors"),
     "__init__",
 )
@@ -29,7 +30,17 @@ TOP_TO_BOTTOM = (
 
 WITHOUT_TORCH = (
     *("mesh", "dispatch", "scheduling", "data", "links"),
-    *("onnx_runtime", "runfolder", "manifest", "spec_text", "checks", "showing", "files"),
+    *(
+        "onnx_runtime",
+        "runfolder",
+        "manifest",
+        "spec_text",
+        "checks",
+        "showing",
+        "files",
+        "locks",
+        "versions",
+    ),
     *("randomness", "progress", "errors"),
 )
 FORBIDDEN_NAMES = {"utils", "helpers", "common", "base", "manager"}

@@ -10,9 +10,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from airmoe.errors import InvalidInputError
+
+AnyPath = str | os.PathLike[str]
+"""How users name a file or a folder."""
+
+
+def as_path(path: AnyPath) -> Path:
+    """Return a path as users name it, with ``~`` for the home folder.
+
+    Raises:
+        InvalidInputError: there is no home folder of that name.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise InvalidInputError("path", os.fspath(path), "one under a home folder that exists") from None
+
 
 @contextmanager
-def named_in_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+def named_in_errors(path: AnyPath) -> Iterator[None]:
     """Let an error of writing be an OSError that names its file; that of a full disk names none by itself."""
     try:
         yield

@@ -426,7 +426,15 @@ def test_experts_per_image_in_training_are_no_more_than_there_are() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "method"), [("", "networked"), ('method = "channel-aware"', "channel-aware")]
+    ("text", "method"),
+    [
+        ("", "networked"),
+        ('method = "networked"', "networked"),
+        ('method = "channel-aware"', "channel-aware"),
+        ('\ufeffmethod = "channel-aware"', "channel-aware"),
+        ("[channel]\nepochs = 1", "channel-aware"),
+        ("[features]\nrounds = 1", "networked"),
+    ],
 )
 def test_the_file_says_which_method_it_is_for(tmp_path: Path, text: str, method: str) -> None:
     path = tmp_path / "my.toml"
@@ -438,12 +446,20 @@ def test_the_file_says_which_method_it_is_for(tmp_path: Path, text: str, method:
 @pytest.mark.parametrize(
     ("text", "options", "said"),
     [
-        ('method = "x"', [], "my.toml: method is 'x'; expected channel-aware, or no method for a networked"),
-        ('method = "networked"', [], "my.toml: method is 'networked'; expected channel-aware, or no method"),
+        ('method = "x"', [], "my.toml: method is 'x'; expected one of networked, channel-aware"),
         ("method = 3", [], "my.toml: method is 3; expected "),
-        ('method = "x"', ["--method", "channel-aware"], "my.toml: method is 'x'; expected 'channel-aware'"),
+        ('method = "x"', ["--method", "channel-aware"], "my.toml: method is 'x'; expected one of"),
         ("method = ", [], "expected valid TOML"),
-        (TINY, ["--method", "networked"], "my.toml: data.train_images is 96; expected a known key"),
+        (
+            TINY,
+            ["--method", "networked"],
+            "method is 'networked'; expected channel-aware: that is what my.toml",
+        ),
+        (
+            "[features]\nrounds = 3",
+            ["--method", "channel-aware"],
+            "method is 'channel-aware'; expected networked: that is what my.toml has settings for",
+        ),
         ("[data]\nclients = 3", ["--method", "channel-aware"], "data.clients is 3; expected a known key"),
         ("[data]\nclients = 3", ["--device", "cpu"], "device is 'cpu'; expected none: only --method channel"),
         (TINY, ["--device", "tpu"], "device is 'tpu'; expected auto, cpu, or cuda"),

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from airmoe.cli.bare import installed_version
+from airmoe.versions import version_of
 from tests.system.commands import AIRMOE, ended
 
 
@@ -27,7 +27,7 @@ def test_help_has_a_short_name(command: list[str]) -> None:
 
 def test_it_tells_its_version() -> None:
     told = ended("--version")
-    assert (told.returncode, told.stdout) == (0, f"airmoe {installed_version()}\n")
+    assert (told.returncode, told.stdout) == (0, f"airmoe {version_of('airmoe')}\n")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])

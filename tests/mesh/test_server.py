@@ -210,7 +210,7 @@ def test_a_servers_folder_cannot_be_served(server_run: ServerRun, address: str) 
     with pytest.raises(InvalidInputError) as raised:
         Node(server_run.server, address)
     assert str(server_run.server) in str(raised.value)
-    assert "a server holds no expert to serve" in str(raised.value)
+    assert "this one has none to serve, it only asks" in str(raised.value)
 
 
 def test_a_node_does_not_schedule_for_a_server(server_run: ServerRun, address: str) -> None:

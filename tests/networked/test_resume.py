@@ -69,7 +69,7 @@ def test_an_interrupted_run_leaves_no_run_folder_but_what_can_be_taken_up(interr
     assert [p.name for p in interrupted.parent.iterdir()] == ["run.partial"]
     partial = interrupted.with_name("run.partial")
     assert {p.relative_to(partial).as_posix() for p in partial.rglob("*") if p.is_file()} == {
-        "metrics.jsonl",
+        *("config.toml", "run.json", "metrics.jsonl"),
         "checkpoint/features.safetensors",
         "tensorboard/events.out.tfevents.0.airmoe",
     }
@@ -226,6 +226,13 @@ def test_there_must_be_something_to_resume(tmp_path: Path, few_digits: ImageSet,
     with pytest.raises(RunFolderError, match="there is nothing to resume"):
         train_run(tiny_config(), few_digits, tmp_path / "run", resume=True)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_finished_run_says_so_where_it_is_to_be_resumed(
+    uninterrupted: Path, few_digits: ImageSet, tiny_config: Config
+) -> None:
+    with pytest.raises(InvalidInputError, match="this one is finished"):
+        train_run(tiny_config(), few_digits, uninterrupted, resume=True)
 
 
 @pytest.mark.parametrize("resume", [False, True])

@@ -57,9 +57,6 @@ WRONG = {
     "truncated CIFAR-10": Wrong(["demo", *CIFAR, "cut"], ["data_batch_1.bin: has 1000 bytes", "30730000"]),
     "no image file": Wrong(["predict", "no.png", *ASK], ["no.png: no such file"]),
     "unreadable image": Wrong(["predict", "text.png", *ASK], ["text.png: cannot be read as an image"]),
-    "no node reachable": Wrong(
-        ["predict", "zero.png", *ASK], ["found 0 nodes of mesh 'lab', model", NOWHERE]
-    ),
     "unknown policy": Wrong(["predict", "zero.png", *ASK, "--policy", "best"], ["'best'", "topk:K"]),
     "unknown wire type": Wrong(["predict", "zero.png", *ASK, "--wire-type", "int8"], ["'int8'", "float16"]),
     "no client folder": Wrong(["serve", "run/clients/77"], ["run/clients/77/manifest.json does not exist"]),

@@ -308,7 +308,10 @@ def test_a_server_decides_by_a_joint_policy_at_ideal_prices(
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("serve", "client_folder is '{server}'; expected an expert's folder: a server holds no expert"),
+        (
+            "serve",
+            "client_folder is '{server}'; expected a folder with an expert: this one has none to serve",
+        ),
         ("predict", "client_folder is '{expert}'; expected a client that asks: this one serves expert 0"),
     ],
 )
@@ -507,6 +510,15 @@ def test_a_folder_without_clients_is_no_run_to_serve(tmp_path: Path) -> None:
         2,
         f"airmoe: {tmp_path} holds no clients/<id>/ folders; expected a run folder\n",
     )
+
+
+def test_a_client_that_finds_no_node_answers_by_its_own_expert(run_folder: Path, zero: Path) -> None:
+    options = ["--client", client_folders(run_folder)[0], "--connect", free_address(), "--policy", "all"]
+    told = ended("predict", zero, *options)
+    assert told.returncode == 0
+    assert re.match("airmoe: found 0 nodes .*: nothing listens at .*; the client answers itself", told.stderr)
+    assert "answered by expert 0 (here" in told.stdout
+    assert "degraded: " in told.stdout
 
 
 def test_every_command_explains_itself() -> None:

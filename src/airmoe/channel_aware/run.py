@@ -18,6 +18,7 @@ from airmoe.channel_aware.stages import (
 )
 from airmoe.data import ImageSet, as_pixels
 from airmoe.dispatch.reach import warn_of_reach
+from airmoe.files import AnyPath, as_path
 from airmoe.links import LinkSnr, make_process
 from airmoe.manifest import RadioSpec
 from airmoe.monitor import EVENTS, write_events
@@ -28,6 +29,7 @@ from airmoe.randomness import stream
 from airmoe.runs.asking import HELD_OUT_NOISE, HELD_OUT_SNR, ask_in_batches
 from airmoe.runs.checkpoint import MetricsRow
 from airmoe.runs.export import export_run
+from airmoe.runs.rehearsal import rehearse_manifests
 from airmoe.runs.run_writing import begun_run, finish_run, run_checkpoint
 from airmoe.scheduling import TopK
 from airmoe.seeding import torch_seeded
@@ -44,7 +46,7 @@ class ChannelAwareMoe:
 def train_channel_aware(
     config: ChannelAwareConfig,
     images: ImageSet,
-    out: Path,
+    out: AnyPath,
     *,
     device: str = "auto",
     resume: bool = False,
@@ -69,39 +71,54 @@ def train_channel_aware(
         RunFolderError: something to resume is missing, damaged, or of another configuration or data set.
         TrainingDivergedError: a loss or weight is not finite; the last good checkpoint stays behind.
     """
-    partial = begun_run(out, resume)
+    out, threads = as_path(out), torch.get_num_threads()
     warn_of_reach(config.model.experts + 1, config.links.subcarriers, config.links.transmission)
-    place = pick_device(device)
-    data = TrainingImages.drawn(config, images, place)
-    model = initial_model(config, images).to(place)
-    checkpoint = run_checkpoint(partial, channel_aware_fingerprint(config, images))
-    threads = torch.get_num_threads()
     if config.model.backbone == "lenet5":
         torch.set_num_threads(1)  # small networks: more threads cost more than they bring
     try:
-        rows = list[MetricsRow]()
-        for stage in ("clean", "channel"):
-            rows += train_stage(stage, model, config, data, checkpoint=checkpoint, progress=progress)
-        model = model.cpu()
-        accuracy = held_out_accuracy(model, config, images, progress)
-        rows.append({"stage": "held out", "round": 1, **accuracy})
-        write_events(partial / EVENTS, rows[-1:])
-        for leftover in ("shared", "clients"):
-            shutil.rmtree(partial / leftover, ignore_errors=True)
-        export_run(
-            partial,
-            model,
-            torch.from_numpy(as_pixels(images.test_images[:32])),
-            mesh=config.mesh,
-            class_names=images.class_names,
-            holds=[[] for _ in model.layer.experts],
-            radio=RadioSpec(**config.links.model_dump(), seed=config.seed),
-            server=True,
-            gate_sees_snr=_sees_snr(config),
-        )
-        finish_run(partial, out, config, config.seed, rows, images)
+        with begun_run(out, config, config.seed, images, resume=resume) as partial:
+            return _trained_in(partial, config, images, out, pick_device(device), progress)
     finally:
         torch.set_num_threads(threads)
+
+
+def _trained_in(
+    partial: Path,
+    config: ChannelAwareConfig,
+    images: ImageSet,
+    out: Path,
+    place: torch.device,
+    progress: Progress,
+) -> ChannelAwareMoe:
+    radio = RadioSpec(**config.links.model_dump(), seed=config.seed)
+    holds: list[list[int]] = [[] for _ in range(config.model.experts)]
+    rehearse_manifests(
+        mesh=config.mesh, class_names=images.class_names, holds=holds, radio=radio, server=True
+    )
+    data = TrainingImages.drawn(config, images, place)
+    model = initial_model(config, images).to(place)
+    checkpoint = run_checkpoint(partial, channel_aware_fingerprint(config, images))
+    rows = list[MetricsRow]()
+    for stage in ("clean", "channel"):
+        rows += train_stage(stage, model, config, data, checkpoint=checkpoint, progress=progress)
+    model = model.cpu()
+    accuracy = held_out_accuracy(model, config, images, progress)
+    rows.append({"stage": "held out", "round": 1, **accuracy})
+    write_events(partial / EVENTS, rows[-1:])
+    for leftover in ("shared", "clients"):
+        shutil.rmtree(partial / leftover, ignore_errors=True)
+    export_run(
+        partial,
+        model,
+        torch.from_numpy(as_pixels(images.test_images[:32])),
+        mesh=config.mesh,
+        class_names=images.class_names,
+        holds=holds,
+        radio=radio,
+        server=True,
+        gate_sees_snr=_sees_snr(config),
+    )
+    finish_run(partial, out, config, config.seed, rows, images)
     return ChannelAwareMoe(model, rows)
 
 

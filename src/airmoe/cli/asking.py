@@ -11,9 +11,10 @@ import numpy as np
 import typer
 
 from airmoe.cli.console import console
+from airmoe.cli.paths import all_expanded, expanded
 from airmoe.cli.serving import UNAUTHENTICATED, Connect
 from airmoe.dispatch import why_out_of_reach
-from airmoe.errors import AirmoeError, DataError, NoExpertReachedError
+from airmoe.errors import AirmoeError, DataError, NoExpertReachedError, NoNodeReachableError
 from airmoe.scheduling.parsing import POLICY_FORMS
 
 if TYPE_CHECKING:
@@ -28,9 +29,14 @@ SOME_FAILED = 1
 
 def predict(
     images: Annotated[
-        list[Path], typer.Argument(help="Image files, and folders, whose images are taken at any depth.")
+        list[Path],
+        typer.Argument(
+            callback=all_expanded, help="Image files, and folders, whose images are taken at any depth."
+        ),
     ],
-    client: Annotated[Path, typer.Option(help="clients/<id> or clients/server, who asks.")],
+    client: Annotated[
+        Path, typer.Option(callback=expanded, help="clients/<id> or clients/server, who asks.")
+    ],
     connect: Connect,
     policy: Annotated[
         str,
@@ -114,7 +120,13 @@ def _cannot_list(error: OSError) -> None:
 
 def _find_nodes(asker: "MeshClient") -> None:
     layer = asker.layer
-    asker.wait_for_nodes()
+    try:
+        asker.wait_for_nodes()
+    except NoNodeReachableError as error:
+        if asker.is_server:
+            raise
+        print(f"airmoe: {error}; the client answers itself", file=sys.stderr)
+        return
     served = len({node for nodes in layer.spec.placement for node in nodes})
     layer.liveliness.wait_until(lambda alive: len(layer.nodes_alive(alive)) == served, DISCOVERY_S)
     if asker.policy.joint and not asker.is_server:  # a server decides itself

@@ -1,25 +1,18 @@
 """What a group of commands does where no command is named: it explains itself."""
 
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated
 
 import typer
 
+from airmoe.versions import version_of
+
 HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
-
-
-def installed_version() -> str:
-    """Return the version of airmoe; "unknown" where only its source is there."""
-    try:
-        return version("airmoe")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def _print_version(asked: bool) -> None:
     if asked:
-        print(f"airmoe {installed_version()}")
+        print(f"airmoe {version_of('airmoe')}")
         raise typer.Exit
 
 

@@ -9,12 +9,15 @@ from typing import Annotated
 import typer
 
 from airmoe.cli.console import console
+from airmoe.cli.paths import expanded
 from airmoe.errors import InvalidInputError, require
 from airmoe.scheduling.parsing import POLICY_FORMS
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Run folder of airmoe train or airmoe demo.")],
+    run: Annotated[
+        Path, typer.Argument(callback=expanded, help="Run folder of airmoe train or airmoe demo.")
+    ],
     policy: Annotated[
         list[str],
         typer.Option(
@@ -39,9 +42,14 @@ def evaluate(
     seed: Annotated[int | None, typer.Option(help="The first seed. [the run's]")] = None,
     data_dir: Annotated[
         Path | None,
-        typer.Option(help="Folder of the official binary files of CIFAR. [$AIRMOE_DATA, then the cache]"),
+        typer.Option(
+            callback=expanded,
+            help="Folder of the official binary files of CIFAR. [$AIRMOE_DATA, then the cache]",
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder to make for CSV, tables and figure.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(callback=expanded, help="Folder to make for CSV, tables and figure.")
+    ] = None,
 ) -> None:
     """Compare policies on the held-out images of a finished run. Nothing is trained: it takes seconds.
 

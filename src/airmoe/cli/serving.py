@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from airmoe.cli.paths import expanded
 from airmoe.errors import InvalidInputError, MeshError
 from airmoe.scheduling.parsing import JOINT_POLICY_FORMS
 
@@ -25,7 +26,11 @@ Connect = Annotated[
 
 def serve(
     folder: Annotated[
-        Path, typer.Argument(help="clients/<id> of a run folder, or a copy of it; with --all the run folder.")
+        Path,
+        typer.Argument(
+            callback=expanded,
+            help="clients/<id> of a run folder, or a copy of it; with --all the run folder.",
+        ),
     ],
     every_node: Annotated[
         bool,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airmoe.errors import InvalidInputError
+from airmoe.manifest import MOST_GAINS
 
 if TYPE_CHECKING:
     from airmoe.channel_aware.config import ChannelAwareConfig
@@ -17,26 +18,43 @@ _OPTIONS = {"data.name": "data", "data.size": "size", "model.backbone": "backbon
 """The options of the command line that change a setting of any method."""
 
 
-def method_of(config: Path | None) -> str:
-    """Return the method that a file of settings is for; networked if it names none.
+SECTIONS_OF = {NETWORKED: {"features", "experts", "gate"}, CHANNEL_AWARE: {"clean", "channel", "precision"}}
+"""Keys that only the settings of one method have: they tell which one a file is for that names none."""
+
+
+def method_of(config: Path | None, asked: str | None = None) -> str:
+    """Return the method of a run: the one asked for, that of a file of settings, or networked.
 
     Raises:
-        InvalidInputError: the file cannot be read or is not TOML, or it names another method.
+        InvalidInputError: the file cannot be read or is not TOML, names a method that there is not, or is for
+            another one than the one asked for.
     """
     from airmoe.runs.settings import read_settings
 
     if config is None:
-        return NETWORKED
+        return asked or NETWORKED
     text = read_settings(config)
     try:
-        method = tomllib.loads(text).get("method")
+        keys = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise InvalidInputError(config.name, str(error), "valid TOML") from None
-    if method not in (None, CHANNEL_AWARE):
-        raise InvalidInputError(
-            f"{config.name}: method", method, f"{CHANNEL_AWARE}, or no method for a {NETWORKED} run"
-        )
-    return method or NETWORKED
+    named = keys.get("method")
+    if named is None:
+        fitting = [name for name, sections in SECTIONS_OF.items() if sections & keys.keys()]
+        named = fitting[0] if len(fitting) == 1 else None
+    elif named not in SECTIONS_OF:
+        raise InvalidInputError(f"{config.name}: method", named, f"one of {', '.join(SECTIONS_OF)}")
+    if asked and named and asked != named:
+        raise InvalidInputError("method", asked, f"{named}: that is what {config.name} has settings for")
+    return asked or named or NETWORKED
+
+
+def begun_settings(out: Path) -> Path | None:
+    """Return the settings that an interrupted run of ``out`` was begun with; None if there are none."""
+    from airmoe.runs.run_writing import CONFIG, partial_of
+
+    begun = partial_of(out) / CONFIG
+    return begun if begun.exists() else None
 
 
 def networked_settings(
@@ -60,8 +78,9 @@ def networked_settings(
         settings = parse_config(text, name)
     values: dict[str, object] = {"data.name": data, "data.clients": clients, "seed": seed}
     values |= {"data.size": size, "model.backbone": backbone}
-    if clients is not None:  # a subcarrier of its own for every link
-        values["links.subcarriers"] = max(settings.links.subcarriers, clients * (clients - 1))
+    if clients is not None and clients > 1:  # a subcarrier of its own for every link, as far as memory allows
+        wanted = max(settings.links.subcarriers, clients * (clients - 1))
+        values["links.subcarriers"] = min(wanted, MOST_GAINS // clients**2)
     return changed(settings, values, _OPTIONS | {"data.clients": "clients"})
 
 

@@ -12,6 +12,7 @@ import typer
 
 from airmoe.cli.bare import explain
 from airmoe.cli.console import console
+from airmoe.cli.paths import expanded, quoted
 from airmoe.errors import InvalidInputError, require
 
 if TYPE_CHECKING:
@@ -42,9 +43,13 @@ Seed = Annotated[
 ]
 Settings = Annotated[
     Path | None,
-    typer.Option(help="Folder of FIGURE.toml, such as settings/ of a run folder, to use instead."),
+    typer.Option(
+        callback=expanded, help="Folder of FIGURE.toml, such as settings/ of a run folder, to use instead."
+    ),
 ]
-Out = Annotated[Path | None, typer.Option(help="Run folder to make, runs/STUDY-TIME if left out.")]
+Out = Annotated[
+    Path | None, typer.Option(callback=expanded, help="Run folder to make, runs/STUDY-TIME if left out.")
+]
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on with the interrupted run of --out, with its settings.")
 ]
@@ -197,7 +202,7 @@ def _run(
                 )
         except KeyboardInterrupt:
             if out.with_name(f"{out.name}.partial").exists():
-                go_on = f"airmoe study {made.name} --resume --out {out}"
+                go_on = f"airmoe study {made.name} --resume --out {quoted(out)}"
                 console().print(f"Interrupted. Go on with: {go_on}", soft_wrap=True)
             raise
     for line in lines:

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from airmoe.cli.console import console
-from airmoe.cli.settings import CHANNEL_AWARE, channel_aware_settings, method_of, networked_settings
+from airmoe.cli.paths import expanded
+from airmoe.cli.settings import (
+    CHANNEL_AWARE,
+    begun_settings,
+    channel_aware_settings,
+    method_of,
+    networked_settings,
+)
 from airmoe.errors import InvalidInputError, require
 
 if TYPE_CHECKING:
@@ -22,7 +29,9 @@ TRAINING = "torch", "onnx", "onnxscript", "safetensors", "sklearn", "matplotlib"
 
 DataDir = Annotated[
     Path | None,
-    typer.Option(help="Folder of the official binary files of CIFAR. [$AIRMOE_DATA, then the cache]"),
+    typer.Option(
+        callback=expanded, help="Folder of the official binary files of CIFAR. [$AIRMOE_DATA, then the cache]"
+    ),
 ]
 Data = Annotated[
     str | None,
@@ -42,7 +51,9 @@ Backbone = Annotated[
         "Face that stays as it is. [lenet5, or the settings']"
     ),
 ]
-Settings = Annotated[Path | None, typer.Option(help="TOML settings. [those of the demonstration]")]
+Settings = Annotated[
+    Path | None, typer.Option(callback=expanded, help="TOML settings. [those of the demonstration]")
+]
 Clients = Annotated[int | None, typer.Option(help="Number of clients.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of everything random.")]
 
@@ -66,7 +77,9 @@ def demo(
             "--analog", help="Also compare channel-aware with naive routing over links that add noise."
         ),
     ] = False,
-    out: Annotated[Path | None, typer.Option(help="Run folder to make. [runs/demo-DATA-TIME]")] = None,
+    out: Annotated[
+        Path | None, typer.Option(callback=expanded, help="Run folder to make. [runs/demo-DATA-TIME]")
+    ] = None,
 ) -> None:
     """Train, serve, ask, kill two nodes, report: the whole system in one command.
 
@@ -132,8 +145,10 @@ def train(
     device: Annotated[
         str | None, typer.Option(help="Of channel-aware training: auto, cpu or cuda. [auto]")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Run folder to make.")] = Path("runs/train"),
-    resume: Annotated[bool, typer.Option(help="Go on with an interrupted run of the same settings.")] = False,
+    out: Annotated[Path, typer.Option(callback=expanded, help="Run folder to make.")] = Path("runs/train"),
+    resume: Annotated[
+        bool, typer.Option(help="Go on with the interrupted run of --out, with its settings.")
+    ] = False,
 ) -> None:
     """Train a mixture of experts and export it for serving.
 
@@ -143,7 +158,9 @@ def train(
     from airmoe.networked import outlook, train_run
     from airmoe.report.progress import ProgressBars
 
-    if (method or method_of(config)) == CHANNEL_AWARE:
+    if resume and (data, config, method, clients, seed) == (None,) * 5:
+        config = begun_settings(out)
+    if method_of(config, method) == CHANNEL_AWARE:
         _train_channel_aware(
             channel_aware_settings(data, config, clients, seed, size=size, backbone=backbone),
             data_dir,
@@ -162,7 +179,7 @@ def train(
         try:
             trained = train_run(settings, images, out, resume=resume, progress=progress)
         except KeyboardInterrupt:
-            console().print(f"Interrupted. Go on with: {_to_go_on()}", soft_wrap=True)
+            _tell_how_to_go_on(out)
             raise
     console().print(f"macro-F1 of top-1 routing on held-out images: {trained.rows[-1]['macro_f1']:.3f}")
     for line in (
@@ -172,10 +189,13 @@ def train(
         console().print(line, soft_wrap=True)
 
 
-def _to_go_on() -> str:
-    """Return this command, with --resume: a run goes on with the options it was begun with."""
-    given = [word for word in sys.argv[1:] if word != "--resume"]
-    return shlex.join(["airmoe", *given, "--resume"])
+def _tell_how_to_go_on(out: Path) -> None:
+    """Print this command with --resume, if there is something to resume."""
+    if out.with_name(f"{out.name}.partial").exists():
+        given = [word for word in sys.argv[1:] if word != "--resume"]
+        console().print(
+            f"Interrupted. Go on with: {shlex.join(['airmoe', *given, '--resume'])}", soft_wrap=True
+        )
 
 
 def _look_with(out: Path) -> str:
@@ -197,7 +217,7 @@ def _train_channel_aware(
                 settings, images, out, device=device, resume=resume, progress=progress
             )
         except KeyboardInterrupt:
-            console().print(f"Interrupted. Go on with: {_to_go_on()}", soft_wrap=True)
+            _tell_how_to_go_on(out)
             raise
     held_out = trained.rows[-1]
     console().print(

@@ -4,6 +4,7 @@ A record begins with its labels, one byte each. 3072 bytes of pixels follow: 102
 blue ones, row by row.
 """
 
+import contextlib
 import os
 import tempfile
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from airmoe.data.download import download, extract
 from airmoe.data.image_set import ImageSet
 from airmoe.errors import DataError, InvalidInputError
+from airmoe.files import as_path
 from airmoe.progress import Progress
 
 TRAIN_RECORDS, TEST_RECORDS = 50_000, 10_000
@@ -128,7 +130,9 @@ def load_cifar(cifar: CifarSet, data_dir: Path | None, progress: Progress) -> Im
 
 def _find(cifar: CifarSet, data_dir: Path | None) -> Path | None:
     named = os.environ.get("AIRMOE_DATA")
-    places = [data_dir, Path(named) if named else None, _cache()]
+    places = [data_dir, as_path(named) if named else None]
+    with contextlib.suppress(InvalidInputError):  # without a home folder there is no cache
+        places.append(_cache())
     for place in places:
         if place is None:
             continue
@@ -147,8 +151,7 @@ def _holds_records(folder: Path, cifar: CifarSet) -> bool:
 
 
 def _cache() -> Path:
-    named = os.environ.get("XDG_CACHE_HOME")
-    return (Path(named) if named else Path.home() / ".cache") / "airmoe"
+    return as_path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "airmoe"
 
 
 def _download_into(cache: Path, cifar: CifarSet, progress: Progress) -> Path:

@@ -17,6 +17,7 @@ from PIL import Image
 
 from airmoe.data.picture import GREY_MODES, as_seen, depth_mended, orientation_of, turned
 from airmoe.errors import DataError, InvalidInputError
+from airmoe.files import AnyPath, as_path
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
@@ -28,7 +29,7 @@ _PILLOW_MODE = {1: "L", 3: "RGB"}
 _log = logging.getLogger("airmoe.data")
 
 
-def read_image(path: Path, channels: int, height: int, width: int) -> NDArray[np.uint8]:
+def read_image(path: AnyPath, channels: int, height: int, width: int) -> NDArray[np.uint8]:
     """Read an image file as the eye sees it, in greyscale or RGB, in a given size.
 
     * **Upright**, as its EXIF data say. If these are damaged, the image is taken as it is stored, and the log
@@ -66,7 +67,7 @@ def read_image(path: Path, channels: int, height: int, width: int) -> NDArray[np
         ...     read_image(path, channels=3, height=2, width=2).tolist()
         [[[255, 255], [255, 255]], [[0, 0], [0, 0]], [[0, 0], [0, 0]]]
     """
-    pixels_CHW, damage = read_with_damage(path, channels, height, width)
+    pixels_CHW, damage = read_with_damage(as_path(path), channels, height, width)
     if damage:
         _log.warning("%s: its EXIF data are damaged (%s); the image is taken as it is stored", path, damage)
     return pixels_CHW

@@ -1,7 +1,5 @@
 """Image sets by name."""
 
-from pathlib import Path
-
 from airmoe.checks import integer_at_least
 from airmoe.data.cifar import CIFAR_SETS, load_cifar
 from airmoe.data.digits import load_digits
@@ -9,6 +7,7 @@ from airmoe.data.folder import load_folder
 from airmoe.data.image_set import ImageSet
 from airmoe.data.split import validation_images
 from airmoe.errors import InvalidInputError
+from airmoe.files import AnyPath, as_path
 from airmoe.progress import Progress, silent
 
 USUAL_SIZE = 32
@@ -25,7 +24,7 @@ def is_cifar(name: str) -> bool:
 
 
 def load_images(
-    name: str, *, data_dir: Path | None = None, size: int = USUAL_SIZE, progress: Progress = silent
+    name: str, *, data_dir: AnyPath | None = None, size: int = USUAL_SIZE, progress: Progress = silent
 ) -> ImageSet:
     """Load a labelled image set; the split into training and held-out images never depends on a seed.
 
@@ -76,9 +75,9 @@ def load_images(
     if name == "digits":
         return load_digits()
     if name in CIFAR_SETS:
-        return load_cifar(CIFAR_SETS[name], data_dir, progress)
+        return load_cifar(CIFAR_SETS[name], None if data_dir is None else as_path(data_dir), progress)
     if name.startswith(_FOLDER) and name != _FOLDER:
-        return load_folder(name, Path(name.removeprefix(_FOLDER)).expanduser(), size, progress)
+        return load_folder(name, as_path(name.removeprefix(_FOLDER)), size, progress)
     raise InvalidInputError(
         "dataset", name, "digits, cifar10, cifar100 or folder:PATH, each also as validation:NAME"
     )

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from airmoe.checks import number_within
 from airmoe.errors import DataError, InvalidInputError
+from airmoe.files import AnyPath, as_path
 from airmoe.links.processes import HIGHEST_DB, LOWEST_DB, draw_shape
 from airmoe.spec_text import Form, SpecText
 
@@ -101,7 +102,9 @@ POWER = Form("trace-dbm", TraceSnr, needed=3, written=("noise_dbm", "column", "p
 """The text of recordings of received power."""
 
 
-def read_runs(path: Path, column: str = "SNR", noise_dbm: float | None = None) -> list[NDArray[np.float64]]:
+def read_runs(
+    path: AnyPath, column: str = "SNR", noise_dbm: float | None = None
+) -> list[NDArray[np.float64]]:
     """Return the recordings at a path, cut where values are missing; runs of one sample are left out.
 
     A value is missing where its cell is empty or one of `MISSING`, and in a file of one column where a line
@@ -121,7 +124,7 @@ def read_runs(path: Path, column: str = "SNR", noise_dbm: float | None = None) -
     """
     _refuse_other_quantities(column, noise_dbm)
     noise = 0.0 if noise_dbm is None else number_within("noise_dbm", noise_dbm, LOWEST_DB, HIGHEST_DB)
-    files = _csv_files(Path(path).expanduser())
+    files = _csv_files(as_path(path))
     runs_db = [run_db for file in files for run_db in _runs(_read_column(file, column, noise))]
     if not runs_db:
         raise DataError(f"{path}: {column} is nowhere given in two rows after each other")

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, get_args
 
@@ -22,6 +21,7 @@ from airmoe.dispatch import dispatch, nearest
 from airmoe.dispatch.mixing import mix, mixing_weights
 from airmoe.dispatch.replicas import askable
 from airmoe.errors import InvalidInputError, NoNodeReachableError, telling
+from airmoe.files import AnyPath, as_path
 from airmoe.links import Links, LinkSource, RecordedLinks
 from airmoe.manifest import INPUT, MeshTransmission, experts_in_words, read_manifest
 from airmoe.mesh.answer import Answer
@@ -31,6 +31,7 @@ from airmoe.mesh.networks import OnnxNetwork, expert_of, gate_of
 from airmoe.mesh.run_links import simulated_links
 from airmoe.mesh.scheduled_policy import ScheduledPolicy, SoleSourcePolicy
 from airmoe.mesh.schedulers import Schedulers
+from airmoe.mesh.searching import why_none_is_found
 from airmoe.mesh.session import close_session, open_session
 from airmoe.randomness import stream
 from airmoe.runfolder import checked_file
@@ -89,7 +90,7 @@ class MeshClient:
 
     def __init__(
         self,
-        client_folder: Path,
+        client_folder: AnyPath,
         connect: Sequence[str] = (),
         *,
         policy: Policy | str | None = None,
@@ -99,6 +100,7 @@ class MeshClient:
         transmission: MeshTransmission | None = None,
         seed: int = 0,
     ) -> None:
+        client_folder = as_path(client_folder)
         self.manifest = manifest = read_manifest(client_folder)
         asks = manifest.asks
         if asks is None or len(asks.gates) > 1:
@@ -138,6 +140,7 @@ class MeshClient:
             if session is None:
                 session = open_session(connect=connect)
                 open_.callback(close_session, session)
+            self._session = session
             self.schedulers = Schedulers(session, manifest, gate.layer)
             open_.callback(self.schedulers.close)
             self.layer = MeshLayer(session, manifest, gate.layer, own, wire_type, self.transmission, noise)
@@ -208,6 +211,7 @@ class MeshClient:
             raise NoNodeReachableError(
                 f"found {found} nodes of mesh {manifest.mesh!r}, model {manifest.model_hash}, "
                 f"at {', '.join(self._connect) or 'the session'} within {timeout_s} s; expected {nodes}"
+                + ("" if found else f": {why_none_is_found(self._session, self._connect, manifest)}")
             )
         return found
 

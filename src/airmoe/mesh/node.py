@@ -19,6 +19,7 @@ import zenoh
 
 from airmoe.checks import number_within
 from airmoe.errors import FrameError, InvalidInputError, MeshError, RefusedError
+from airmoe.files import AnyPath, as_path
 from airmoe.manifest import Manifest, read_manifest
 from airmoe.mesh.frame import MAX_FRAME_BYTES, Frame, Kind, decode, encode
 from airmoe.mesh.keys import expert_key
@@ -81,7 +82,7 @@ class Node:
 
     def __init__(
         self,
-        client_folder: Path,
+        client_folder: AnyPath,
         listen: str,
         connect: Sequence[str] = (),
         *,
@@ -89,9 +90,10 @@ class Node:
         slot_ms: float = 5.0,
     ) -> None:
         number_within("slot_ms", slot_ms, 0, LONGEST_SLOT_MS)
+        client_folder = as_path(client_folder)
         self.manifest = manifest = read_manifest(client_folder)
         if not manifest.serves:
-            expected = "an expert's folder: a server holds no expert to serve, it asks"
+            expected = "a folder with an expert: this one has none to serve, it only asks"
             raise InvalidInputError("client_folder", str(client_folder), expected)
         if schedule is not None and manifest.asks is None:
             expected = "none: the server of this run is the only source, and decides itself"

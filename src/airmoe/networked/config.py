@@ -1,11 +1,11 @@
 """The settings of the networked method: what each of its federated stages does."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from airmoe.data.load import LARGEST_SIZE, USUAL_SIZE
+from airmoe.files import AnyPath, as_path
 from airmoe.manifest import RadioSettings, Seed
 from airmoe.runs.settings import (
     LearningRate,
@@ -98,6 +98,7 @@ class GateSettings(SgdSettings):
 class NetworkedConfig(Section):
     """A whole run of the networked method."""
 
+    method: Literal["networked"] = "networked"
     seed: Seed = 0
     mesh: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")] = "lab"
     data: DataSettings = DataSettings()
@@ -113,6 +114,7 @@ def parse_config(text: str, origin: str) -> NetworkedConfig:
     return parse_section(NetworkedConfig, text, origin)
 
 
-def load_config(path: Path) -> NetworkedConfig:
+def load_config(path: AnyPath) -> NetworkedConfig:
     """Return the settings of a networked run in a TOML file; see `parse_config`."""
+    path = as_path(path)
     return parse_config(read_settings(path), path.name)

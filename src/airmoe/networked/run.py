@@ -7,12 +7,14 @@ import torch
 
 from airmoe.data import ImageSet
 from airmoe.dispatch.reach import warn_of_reach
+from airmoe.files import AnyPath, as_path
 from airmoe.manifest import RadioSpec
 from airmoe.networked.client_data import split_among_clients
 from airmoe.networked.config import NetworkedConfig
 from airmoe.networked.stages import NetworkedMoe, train_stages
 from airmoe.progress import Progress, silent
 from airmoe.runs.export import export_run
+from airmoe.runs.rehearsal import rehearse_manifests
 from airmoe.runs.run_writing import begun_run, fingerprint, finish_run, run_checkpoint
 
 
@@ -24,7 +26,7 @@ def radio_of(config: NetworkedConfig) -> RadioSpec:
 def train_run(
     config: NetworkedConfig,
     images: ImageSet,
-    out: Path,
+    out: AnyPath,
     *,
     resume: bool = False,
     progress: Progress = silent,
@@ -45,27 +47,36 @@ def train_run(
         RunFolderError: something to resume is missing, damaged, or of another configuration or data set.
         TrainingDivergedError: a loss or weight is not finite; the last good checkpoint stays behind.
     """
-    unfinished = begun_run(out, resume)
+    out, threads = as_path(out), torch.get_num_threads()
     warn_of_reach(config.data.clients, config.links.subcarriers, config.links.transmission)
-    data = split_among_clients(config, images)
-    threads = torch.get_num_threads()
     if config.model.backbone == "lenet5":
         torch.set_num_threads(1)  # small networks: more threads cost more than they bring
     try:
-        checkpoint = run_checkpoint(unfinished, fingerprint(config, images))
-        trained = train_stages(config, data, checkpoint=checkpoint, progress=progress)
-        for leftover in ("shared", "clients"):
-            shutil.rmtree(unfinished / leftover, ignore_errors=True)
-        export_run(
-            unfinished,
-            trained.model,
-            data.test_images_TCHW[:32],
-            mesh=config.mesh,
-            class_names=data.class_names,
-            holds=data.holds,
-            radio=radio_of(config),
-        )
-        finish_run(unfinished, out, config, config.seed, trained.rows, images)
+        with begun_run(out, config, config.seed, images, resume=resume) as unfinished:
+            return _trained_in(unfinished, config, images, out, progress)
     finally:
         torch.set_num_threads(threads)
+
+
+def _trained_in(
+    unfinished: Path, config: NetworkedConfig, images: ImageSet, out: Path, progress: Progress
+) -> NetworkedMoe:
+    data = split_among_clients(config, images)
+    rehearse_manifests(
+        mesh=config.mesh, class_names=data.class_names, holds=data.holds, radio=radio_of(config)
+    )
+    checkpoint = run_checkpoint(unfinished, fingerprint(config, images))
+    trained = train_stages(config, data, checkpoint=checkpoint, progress=progress)
+    for leftover in ("shared", "clients"):
+        shutil.rmtree(unfinished / leftover, ignore_errors=True)
+    export_run(
+        unfinished,
+        trained.model,
+        data.test_images_TCHW[:32],
+        mesh=config.mesh,
+        class_names=data.class_names,
+        holds=data.holds,
+        radio=radio_of(config),
+    )
+    finish_run(unfinished, out, config, config.seed, trained.rows, images)
     return trained

@@ -13,7 +13,6 @@ import argparse
 import json
 import re
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from airmoe.radio.error_events import Events, fit_events
 from airmoe.radio.error_rates import EDGE_BITS, TABLES_FILE
 from airmoe.radio.sionna_chain import send_words
 from airmoe.seeding import torch_seeded
+from airmoe.versions import version_of
 
 FALL_DB = {
     "conv": {"qpsk": (-4.0, 4.0), "16qam": (2.0, 9.0)},
@@ -70,7 +70,8 @@ def make_tables(
     made = {
         "command": "python -m airmoe.radio.error_tables",
         **{"blocks": blocks, "failures": failures, "seed": seed, "block_bits": BLOCK_BITS},
-        **{name: version(name) for name in ("sionna-no-rt", "torch")},
+        "sionna-no-rt": version_of("sionna-no-rt", "sionna"),
+        "torch": version_of("torch"),
     }
     tables: dict[str, Any] = {"made": made}
     for code, by_modulation in FALL_DB.items():

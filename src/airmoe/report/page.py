@@ -5,10 +5,9 @@ import json
 from collections.abc import Iterable
 from html import escape
 from importlib.resources import files
-from pathlib import Path
 from string import Template
 
-from airmoe.files import replaced_file
+from airmoe.files import AnyPath, as_path, replaced_file
 from airmoe.report.dark import dark_svg
 from airmoe.report.demo_tables import analog_html, demo_tables, equal_f1_text, methods_html, or_dash
 from airmoe.report.figures import descriptions, drawings
@@ -17,9 +16,10 @@ from airmoe.report.results import DemoResults, Sample
 from airmoe.report.writing import write_figures, write_tables
 
 
-def write_report(results: DemoResults, run_folder: Path) -> None:
+def write_report(results: DemoResults, run_folder: AnyPath) -> None:
     """Write ``report.html``, ``figures/`` and ``tables/`` into a run folder (see `airmoe.report.writing`)."""
     made = drawings(results)
+    run_folder = as_path(run_folder)
     files_of = write_figures(made, run_folder)
     write_tables(demo_tables(results), run_folder)
     told = descriptions(results)

@@ -1,12 +1,11 @@
 """The results of a demonstration, as in ``results.json``; tables, figures and the page read nothing else."""
 
-from pathlib import Path
 from typing import Literal, Self, get_args
 
 from pydantic import JsonValue, ValidationError, model_validator
 
 from airmoe.errors import RunFolderError
-from airmoe.files import replaced_file
+from airmoe.files import AnyPath, as_path, replaced_file
 from airmoe.report.measured import (
     AnalogResults,
     Asked,
@@ -220,19 +219,19 @@ class DemoResults(Record):
         return self
 
 
-def write_results(results: DemoResults, run_folder: Path) -> None:
+def write_results(results: DemoResults, run_folder: AnyPath) -> None:
     """Write ``results.json`` into a run folder."""
-    with replaced_file(run_folder / RESULTS) as temporary:
+    with replaced_file(as_path(run_folder) / RESULTS) as temporary:
         temporary.write_text(results.model_dump_json() + "\n", encoding="utf-8")
 
 
-def read_results(run_folder: Path) -> DemoResults:
+def read_results(run_folder: AnyPath) -> DemoResults:
     """Return the results of the demonstration in a run folder.
 
     Raises:
         RunFolderError: they are missing, damaged, or of another format.
     """
-    path = run_folder / RESULTS
+    path = as_path(run_folder) / RESULTS
     try:
         return DemoResults.model_validate_json(path.read_bytes())
     except FileNotFoundError:

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, uint8
 
 from airmoe.errors import InvalidInputError, RunFolderError
-from airmoe.files import replaced_file
+from airmoe.files import AnyPath, as_path, replaced_file
 from airmoe.monitor import write_events
 from airmoe.runs.weights import unshared
 
@@ -45,11 +45,13 @@ class Checkpoint:
     """
 
     def __init__(
-        self, folder: Path, fingerprint: str, metrics: Path | None = None, events: Path | None = None
+        self, folder: AnyPath, fingerprint: str, metrics: AnyPath | None = None, events: AnyPath | None = None
     ) -> None:
-        self._folder, self._fingerprint, self._metrics, self._events = folder, fingerprint, metrics, events
+        self._folder, self._fingerprint = as_path(folder), fingerprint
+        self._metrics = None if metrics is None else as_path(metrics)
+        self._events = None if events is None else as_path(events)
         self._rows: dict[str, Sequence[MetricsRow]] = {}
-        for path in sorted(folder.glob("*.safetensors")):
+        for path in sorted(self._folder.glob("*.safetensors")):
             self._refuse_another(path)
 
     def save(

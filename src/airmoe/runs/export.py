@@ -7,7 +7,6 @@ import contextlib
 import operator
 import shutil
 from collections.abc import Iterator, Sequence
-from os import PathLike
 from pathlib import Path
 
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from airmoe.checks import refusal
 from airmoe.errors import InvalidInputError
+from airmoe.files import AnyPath, as_path
 from airmoe.manifest import (
     INPUT,
     AskingSpec,
@@ -41,7 +41,7 @@ _ASIDE = ".export"
 
 
 def export_run(
-    folder: str | PathLike[str],
+    folder: AnyPath,
     model: MixtureOfExperts,
     example_TCHW: Tensor,
     *,
@@ -78,7 +78,7 @@ def export_run(
             argument is out of range or does not fit the model.
         RunFolderError: an exported network gives other outputs than PyTorch.
     """
-    folder = Path(folder)
+    folder = as_path(folder)
     for part in ("shared", "clients"):
         if (folder / part).exists():
             raise InvalidInputError("folder", str(folder), f"one without {part}/ in it")

@@ -5,9 +5,9 @@ import json
 import platform
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -15,30 +15,53 @@ import torch
 
 from airmoe.data import ImageSet
 from airmoe.errors import InvalidInputError, RunFolderError
-from airmoe.files import portable, with_short_home
+from airmoe.files import portable, replaced_file, with_short_home
+from airmoe.locks import FINISHED, sole_writer
 from airmoe.monitor import EVENTS, forget_events
 from airmoe.runs.checkpoint import Checkpoint, MetricsRow, write_metrics
 from airmoe.runs.settings import Section, dump_config
+from airmoe.versions import version_of
 
 _CHECKPOINTS, METRICS = "checkpoint", "metrics.jsonl"
-_PACKAGES = ("airmoe", "torch", "numpy", "onnx", "onnxruntime", "eclipse-zenoh")
+CONFIG, PROVENANCE = "config.toml", "run.json"
+_PACKAGES = {name: name for name in ("airmoe", "torch", "numpy", "onnx", "onnxruntime")}
+_PACKAGES["eclipse-zenoh"] = "zenoh"
 
 
-def begun_run(out: Path, resume: bool) -> Path:
-    """Return ``out`` + ".partial", where the run folder is to be made.
+def partial_of(out: Path) -> Path:
+    """Return ``out`` + ".partial", where the run folder lies while it is made."""
+    return out.with_name(out.name + ".partial")
+
+
+@contextmanager
+def begun_run(out: Path, config: Section, seed: int, images: ImageSet, *, resume: bool) -> Iterator[Path]:
+    """Yield the folder in which the run folder ``out`` is made; configuration and provenance are in it.
+
+    It stays where the block fails, unless there is no checkpoint to resume from.
 
     Raises:
-        InvalidInputError: ``out`` exists, or ``resume`` is False and an unfinished run of it exists.
+        InvalidInputError: ``out`` exists, another process is making it, or ``resume`` is False and an
+            unfinished run of it exists.
         RunFolderError: there is nothing to resume.
     """
+    partial = partial_of(out)
     if out.exists():
-        raise InvalidInputError("out", str(out), "a folder that does not exist yet")
-    partial = out.with_name(out.name + ".partial")
+        finished = resume and (out / PROVENANCE).exists()
+        raise InvalidInputError("out", str(out), FINISHED if finished else "a folder that does not exist yet")
     if resume and not partial.exists():
         raise RunFolderError(f"{partial} does not exist: there is nothing to resume")
-    if partial.exists() and not resume:
-        raise InvalidInputError("out", str(out), f"no unfinished run; resume {partial} or remove it")
-    return partial
+    with sole_writer(out):
+        if partial.exists() and not resume:
+            raise InvalidInputError("out", str(out), f"no unfinished run; resume {partial} or remove it")
+        try:
+            if not resume:
+                _write(partial / CONFIG, with_short_home(dump_config(config)))
+                _write(partial / PROVENANCE, _provenance(seed, images))
+            yield partial
+        except BaseException:
+            if not (partial / _CHECKPOINTS).exists():
+                shutil.rmtree(partial, ignore_errors=True)
+            raise
 
 
 def run_checkpoint(partial: Path, fingerprint: str) -> Checkpoint:
@@ -80,16 +103,26 @@ def finish_run(
 
     The host is told by its kind, never by its name, and paths without what is of this machine alone.
     """
+    _write(partial / CONFIG, with_short_home(dump_config(config)))
+    _write(partial / PROVENANCE, _provenance(seed, images))
+    write_metrics(rows, partial / METRICS)
+    shutil.rmtree(partial / _CHECKPOINTS)
+    partial.rename(out)
+
+
+def _provenance(seed: int, images: ImageSet) -> str:
+    versions = {name: version_of(name, module) for name, module in _PACKAGES.items()}
     provenance = {
         "seed": seed,
-        "versions": {name: version(name) for name in _PACKAGES} | {"python": platform.python_version()},
+        "versions": versions | {"python": platform.python_version()},
         "host": {"system": platform.platform(), "machine": platform.machine()},
         "threads": torch.get_num_threads(),
         "images": images_digest(images),
         "command": [Path(sys.argv[0]).name, *map(portable, sys.argv[1:])],
     }
-    (partial / "config.toml").write_text(with_short_home(dump_config(config)), encoding="utf-8")
-    (partial / "run.json").write_text(json.dumps(provenance, indent=1) + "\n", encoding="utf-8")
-    write_metrics(rows, partial / METRICS)
-    shutil.rmtree(partial / _CHECKPOINTS)
-    partial.rename(out)
+    return json.dumps(provenance, indent=1) + "\n"
+
+
+def _write(path: Path, text: str) -> None:
+    with replaced_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

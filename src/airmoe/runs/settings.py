@@ -83,7 +83,7 @@ def read_settings(path: Path) -> str:
         InvalidInputError: it cannot be read.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # Windows writes a mark at the beginning
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInputError("config", str(path), f"a readable TOML file ({error})") from None
 

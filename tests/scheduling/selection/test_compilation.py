@@ -31,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def called(folder: Path, before: str = "") -> str:
-    """Call a kernel in a process of its own; return how often it was found in the cache, and how often not."""
+    """Call a kernel in a process of its own; return the hits and misses of its cache."""
     told = subprocess.run(
         [sys.executable, "-c", CALL.format(before=before)],
         cwd=folder,

@@ -9,20 +9,22 @@ from numba.core.caching import FunctionCache
 
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
+_FunctionCache: Any = FunctionCache  # some versions of Numba annotate it in part
+
 
 def compiled(function: Kernel) -> Kernel:
     """Compile a function at its first call.
 
-    Numba's cache watches only the file of the outermost kernel, so a kernel must not call another file's. Where
-    the cache cannot be read or written, each process compiles.
+    Numba's cache watches only the file of the outermost kernel, so a kernel must not call another file's.
+    Where the cache cannot be read or written, each process compiles.
     """
-    kernel = njit(nogil=True, error_model="numpy")(function)
+    kernel: Any = njit(nogil=True, error_model="numpy")(function)
     with contextlib.suppress(RuntimeError, OSError):  # no folder can be written
         kernel._cache = _Cache(function)
     return cast(Kernel, kernel)
 
 
-class _Cache(FunctionCache):  # type: ignore[misc]
+class _Cache(_FunctionCache):  # type: ignore[misc]
     """Numba's cache of a function, whose troubles cost a compilation and nothing else."""
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:

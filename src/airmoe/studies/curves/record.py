@@ -5,7 +5,6 @@ import os
 import platform
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +12,7 @@ from airmoe.errors import RunFolderError
 from airmoe.files import portable, replaced_file, with_short_home
 from airmoe.studies.curves.settings import Scale
 from airmoe.studies.curves.study import Study
+from airmoe.versions import version_of
 
 Record = dict[str, Any]
 
@@ -108,7 +108,7 @@ def read_record(folder: Path, study: Study) -> Record:
 
 def versions(study: Study) -> dict[str, str]:
     """Return the versions of Python and of the study's packages."""
-    return {"python": platform.python_version()} | {name: version(name) for name in study.packages}
+    return {"python": platform.python_version()} | {name: version_of(name) for name in study.packages}
 
 
 def _format(study: Study) -> str:

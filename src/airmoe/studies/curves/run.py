@@ -14,7 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from airmoe.errors import InvalidInputError, RunFolderError
-from airmoe.files import replaced_file, with_short_home
+from airmoe.files import AnyPath, as_path, replaced_file, with_short_home
+from airmoe.locks import FINISHED, sole_writer
 from airmoe.monitor import EVENTS, write_events
 from airmoe.progress import Progress, silent
 from airmoe.report.writing import write_figures, write_tables
@@ -45,12 +46,12 @@ Figures = dict[str, Figure]
 
 def run_study(
     study: Study,
-    out: Path,
+    out: AnyPath,
     *,
     scale: Scale | None = None,
     only: Sequence[str] = (),
     seed: int | None = None,
-    settings: Path | None = None,
+    settings: AnyPath | None = None,
     options: Mapping[str, str] | None = None,
     resume: bool = False,
     executor: Executor | None = None,
@@ -81,35 +82,38 @@ def run_study(
         RunFolderError: there is nothing to resume, or it is damaged or has other settings.
         AirmoeError: measuring fails; it names figure, curve and seed.
     """
+    out, settings = as_path(out), None if settings is None else as_path(settings)
     if out.exists():
-        raise InvalidInputError("out", str(out), "a folder that does not exist yet")
+        finished = resume and (out / "run.json").exists()
+        raise InvalidInputError("out", str(out), FINISHED if finished else "a folder that does not exist yet")
     partial = out.with_name(out.name + ".partial")
     given = scale is not None or bool(only) or seed is not None or settings is not None
     scale = study.scales[0] if scale is None else scale
     figures = _figures(study, settings, scale, only) if given or not resume else None
     seed = _checked_seed(0 if seed is None and given else seed)
-    if resume:
-        figures, record = _taken_up(study, partial, figures, seed)
-        record = with_options(record, options or {})
-        inputs = _inputs(study, figures, record)
-        _refuse_other_inputs(partial, record.get("inputs", {}), inputs)
-        write_record(partial, record)
-    elif partial.exists():
-        raise InvalidInputError("out", str(out), f"no unfinished run; resume {partial} or remove it")
-    else:
-        assert figures is not None
-        command = command_of(study, scale, only, settings, seed or 0, options or {})
-        record = new_record(study, command, seed or 0, options or {})
-        if inputs := _inputs(study, figures, record):
-            record["inputs"] = inputs
-        for name, figure in figures.items():
-            _write(partial / "settings" / f"{name}.toml", _text_of(figure))
-        write_record(partial, record)
-    workspace = Workspace(partial / "workspace", progress, options_of(record))
-    seconds = _measure(study, partial, figures, record["seed"], workspace, executor)
-    lines = _finish(study, partial, figures, record | {"resumed": resume, "seconds": seconds})
-    partial.rename(out)
-    return lines
+    with sole_writer(out):
+        if resume:
+            figures, record = _taken_up(study, partial, figures, seed)
+            record = with_options(record, options or {})
+            inputs = _inputs(study, figures, record)
+            _refuse_other_inputs(partial, record.get("inputs", {}), inputs)
+            write_record(partial, record)
+        elif partial.exists():
+            raise InvalidInputError("out", str(out), f"no unfinished run; resume {partial} or remove it")
+        else:
+            assert figures is not None
+            command = command_of(study, scale, only, settings, seed or 0, options or {})
+            record = new_record(study, command, seed or 0, options or {})
+            if inputs := _inputs(study, figures, record):
+                record["inputs"] = inputs
+            for name, figure in figures.items():
+                _write(partial / "settings" / f"{name}.toml", _text_of(figure))
+            write_record(partial, record)
+        workspace = Workspace(partial / "workspace", progress, options_of(record))
+        seconds = _measure(study, partial, figures, record["seed"], workspace, executor)
+        lines = _finish(study, partial, figures, record | {"resumed": resume, "seconds": seconds})
+        partial.rename(out)
+        return lines
 
 
 def _figures(study: Study, folder: Path | None, scale: Scale | None, only: Sequence[str]) -> Figures:

@@ -5,21 +5,22 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from airmoe.locks import sole_writer
+
 
 @contextlib.contextmanager
 def new_run_folder(out: Path) -> Iterator[Path]:
     """Yield a path beside ``out`` for the run folder; it becomes ``out`` if the block succeeds.
 
     Folders above ``out`` are made as needed, and removed again if the block fails.
+
+    Raises:
+        InvalidInputError: another process is making ``out``.
     """
-    made = [folder for folder in out.parents if not folder.exists()]
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as scratch:
-            run = Path(scratch) / "run"
-            yield run
-            run.rename(out)
-    finally:
-        for folder in made:
-            with contextlib.suppress(OSError):  # it is not empty
-                folder.rmdir()
+    with (
+        sole_writer(out),
+        tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as scratch,
+    ):
+        run = Path(scratch) / "run"
+        yield run
+        run.rename(out)

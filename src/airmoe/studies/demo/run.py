@@ -9,6 +9,7 @@ import torch
 from airmoe.data import ImageSet
 from airmoe.dispatch.reach import warn_of_reach
 from airmoe.errors import InvalidInputError
+from airmoe.files import AnyPath, as_path
 from airmoe.monitor import EVENTS, write_events
 from airmoe.networked import split_among_clients
 from airmoe.networked.config import NetworkedConfig
@@ -31,7 +32,7 @@ FEWEST_QUERIES = 100
 def run_demo(
     config: NetworkedConfig,
     load: Callable[[], ImageSet],
-    out: Path,
+    out: AnyPath,
     *,
     central_epochs: int,
     ask_images: int,
@@ -53,6 +54,7 @@ def run_demo(
         InvalidInputError: ``out`` exists, or the settings do not fit the data.
         MeshError: a node does not start, or the mesh and the same mixture in one process answer differently.
     """
+    out = as_path(out)
     _check_settings(config, central_epochs, out)
     warn_of_reach(config.data.clients, config.links.subcarriers, config.links.transmission)
     images = load()
@@ -125,8 +127,11 @@ def _check_settings(config: NetworkedConfig, central_epochs: int, out: Path) -> 
 def _check_questions(ask_images: int, held_out_images: int, clients: int) -> None:
     survivors = clients - 2
     if min(ask_images, held_out_images) * survivors < FEWEST_QUERIES:
-        expected = f"at least {-(-FEWEST_QUERIES // survivors)} of {held_out_images} held-out images"
-        raise InvalidInputError("ask", ask_images, f"{expected}: {FEWEST_QUERIES} queries while nodes die")
+        needed, why = -(-FEWEST_QUERIES // survivors), f"{FEWEST_QUERIES} queries while nodes die"
+        if held_out_images < needed:
+            more = f"at least {needed} of them, or more clients: {why}"
+            raise InvalidInputError("number of held-out images", held_out_images, more)
+        raise InvalidInputError("ask", ask_images, f"at least {needed} of {held_out_images} images: {why}")
 
 
 @contextlib.contextmanager

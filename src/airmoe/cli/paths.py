@@ -1,0 +1,21 @@
+"""Paths as users type them and as commands print them."""
+
+import shlex
+from pathlib import Path
+
+from airmoe.files import as_path
+
+
+def expanded(path: Path | None) -> Path | None:
+    """Return a path with ``~`` for the home folder, which a shell leaves in ``--out=~/runs``."""
+    return None if path is None else as_path(path)
+
+
+def all_expanded(paths: list[Path]) -> list[Path]:
+    """Return each path as `expanded` does."""
+    return [as_path(path) for path in paths]
+
+
+def quoted(path: Path) -> str:
+    """Return a path as it can be pasted into a shell."""
+    return shlex.quote(str(path))

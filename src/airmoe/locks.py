@@ -1,0 +1,54 @@
+"""A lock on a folder to be made: one process at a time works on it, and the lock dies with that process."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from airmoe.errors import InvalidInputError
+
+try:
+    import fcntl
+except ImportError:  # no Unix: nothing is locked
+    fcntl = None  # type: ignore[assignment]
+
+FINISHED = "an unfinished run: this one is finished; leave out --resume and name another folder"
+"""What is expected of a folder that is to be resumed and has come to its end."""
+
+
+@contextlib.contextmanager
+def sole_writer(out: Path) -> Iterator[None]:
+    """Let nobody else who asks for it make ``out`` until the block ends.
+
+    Folders above ``out`` are made as needed, and removed again if they are left empty.
+
+    Raises:
+        InvalidInputError: another process is making it.
+    """
+    made = [folder for folder in out.parents if not folder.exists()]
+    path = out.with_name(f".{out.name}.lock")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as file:
+            _lock(file.fileno(), path, out)
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+    finally:
+        for folder in made:
+            with contextlib.suppress(OSError):  # it is not empty
+                folder.rmdir()
+
+
+def _lock(descriptor: int, path: Path, out: Path) -> None:
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Whoever had the lock may have removed the file since it was opened here.
+        alone = os.path.samestat(os.fstat(descriptor), path.stat())
+    except (BlockingIOError, FileNotFoundError):
+        alone = False
+    if not alone:
+        raise InvalidInputError("out", str(out), "a folder that no other process is making now")
