@@ -1,5 +1,6 @@
 """What the documentation tells a user to type exists."""
 
+import ast
 import re
 import shlex
 from collections.abc import Iterator
@@ -65,3 +66,22 @@ def test_links_of_the_readme_lead_somewhere() -> None:
     files = [link for link in links if not link.startswith("http")]
     assert len(files) > 5
     assert [link for link in files if not (ROOT / link).exists()] == []
+
+
+def source_texts() -> list[str]:
+    """Every string in the source, the pieces of f-strings between their values."""
+    trees = (ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "src").rglob("*.py"))
+    constants = (node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant))
+    return [node.value for node in constants if isinstance(node.value, str)]
+
+
+def test_every_message_that_is_explained_is_one_that_airmoe_gives() -> None:
+    page = (ROOT / "docs" / "start" / "messages.md").read_text(encoding="utf-8")
+    messages = re.findall(r"^\*\*(.+?)\*\*", page, flags=re.MULTILINE)
+    assert len(messages) > 12
+    pieces = {
+        piece.strip(" ;") for message in messages for piece in re.split("…|expected|; |out is", message)
+    }
+    texts = source_texts()
+    missing = [piece for piece in pieces if len(piece) > 3 and not any(piece in text for text in texts)]
+    assert missing == []
