@@ -60,7 +60,7 @@ def channel_aware(gate: "LinearGate", per_10_db: float = 4.0) -> "BiasGate":
     from airmoe.nn import BiasGate
 
     aware = BiasGate(gate)
-    with torch.no_grad():  # a step is 2.5 dB, and the softplus of so large a weight is the weight
+    with torch.no_grad():  # four ramps rise by a quarter in 2.5 dB; the softplus of so large a weight is it
         aware.link_worth.weight_S.fill_(per_10_db / 4)
     return aware.eval()
 

@@ -151,22 +151,22 @@ def test_the_bias_gate_adds_the_worth_of_each_link_alone() -> None:
     torch.testing.assert_close(moved_TE[:, 2], worth(after_TE[:, 2]) - worth(before_TE[:, 2]))
 
 
-def test_the_worth_of_a_link_is_the_sum_of_the_steps_below_it() -> None:
+def test_in_every_2_5_db_the_worth_of_a_link_gains_a_quarter_of_the_four_ramps_there() -> None:
     worth = LinkWorth()
     with torch.no_grad():
-        worth.weight_S.copy_(torch.linspace(-1, 2, 16))
+        worth.weight_S.copy_(torch.linspace(-1, 2, 19))
     rise_S = (1 + (10 * worth.weight_S).exp()).log() / 10
     ends = (torch.arange(-10.0, 30.1, 2.5) - 10) / 10
-    expected = torch.cat([torch.zeros(1), rise_S.cumsum(0)])
-    torch.testing.assert_close(worth(ends), expected)
-    torch.testing.assert_close(worth(ends[:-1] + 0.1), expected[:-1] + 0.4 * rise_S)  # 1 dB of 2.5
+    slope = torch.stack([rise_S[step : step + 4].sum() / 4 for step in range(16)])
+    torch.testing.assert_close(worth(ends).diff(), slope)
+    torch.testing.assert_close(worth(ends[:-1] + 0.1) - worth(ends[:-1]), 0.4 * slope)  # 1 dB of 2.5
 
 
 FINITE = st.floats(-(2.0**100), 2.0**100, width=32)
 
 
 @given(
-    weights=st.lists(FINITE | st.floats(-3, 3, width=32), min_size=16, max_size=16),
+    weights=st.lists(FINITE | st.floats(-3, 3, width=32), min_size=19, max_size=19),
     content=st.lists(FINITE | st.floats(-3, 3, width=32), min_size=3, max_size=3),
     snr_db=st.lists(st.floats(-20, 40, width=32) | st.sampled_from([-INF, INF]), min_size=2, max_size=6),
     others_db=st.lists(st.floats(-20, 40, width=32), min_size=2, max_size=2),
@@ -189,13 +189,13 @@ def test_whatever_the_weights_an_expert_s_score_never_falls_as_its_own_link_gets
                 assert (answer.scores_TE[:, other].diff() <= 1e-6).all()
 
 
-def test_every_step_learns_from_the_beginning_and_far_from_it() -> None:
+def test_every_ramp_learns_from_the_beginning_and_far_from_it() -> None:
     for start in (0.0, -0.5, 3.0):
         worth = LinkWorth()
         with torch.no_grad():
             worth.weight_S.fill_(start)
         worth(torch.tensor(2.0)).backward()
-        assert worth.weight_S.grad.min() > 0.005
+        assert worth.weight_S.grad.min() > 0.001
 
 
 def test_where_all_links_are_alike_the_bias_gate_scores_as_if_it_saw_none() -> None:

@@ -3,7 +3,7 @@
 The SNR code of a link is v = (clip(snr_db, -10, 30) - 10) / 10. Without an SNR every link counts as good,
 20 dB. A gate is trained so before any channel is simulated, and a gate that is to be blind runs so.
 
-Shape suffixes: T items, F features, H hidden values, E experts, S steps of a link's worth.
+Shape suffixes: T items, F features, H hidden values, E experts, S ramps of a link's worth.
 """
 
 import copy
@@ -20,14 +20,11 @@ from airmoe.nn.gates import GateOutput, columns_of
 GOOD_SNR_DB = 20.0
 """The SNR that a gate assumes for every link where it is told none."""
 
-CODE_LIMIT = 2.0
-"""The SNR code of 30 dB and, negated, of -10 dB."""
-
-WORTH_STEPS = 16
-"""Steps in the worth of a link."""
+WORTH_RAMPS = 19
+"""Ramps in the worth of a link: one begins every 2.5 dB from -17.5 to 27.5 dB."""
 
 WORTH_STEEPNESS = 10.0
-"""Sharpness of the softplus: a step of weight 0 rises by ln 2 / 10, one of a negative weight by less."""
+"""Sharpness of the softplus: a ramp of weight 0 rises by ln 2 / 10, one of a negative weight by less."""
 
 SMALLEST_NOISE = 1e-2
 
@@ -108,22 +105,21 @@ class MlpGate(nn.Module):
 class LinkWorth(nn.Module):
     """phi(v), what a link is worth: it never falls as the SNR rises, whatever the weights are.
 
-    phi rises by steps over [-10, 30] dB. Step s rises linearly over its own 2.5 dB, by softplus(10 w_s) / 10.
-    A new phi rises by 0.07 at each step, so that every step learns from the beginning.
+    phi is a sum of ramps. Ramp s rises over 10 dB, by softplus(10 w_s) / 10. Four of them rise at any SNR, so
+    what training over some SNRs teaches holds a little beyond. A new phi rises by 0.07 in 2.5 dB.
     """
 
     first_S: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        self.weight_S = nn.Parameter(torch.zeros(WORTH_STEPS))
-        first_S = torch.linspace(-CODE_LIMIT, CODE_LIMIT, WORTH_STEPS + 1)[:-1]
-        self.register_buffer("first_S", first_S, persistent=False)
+        self.weight_S = nn.Parameter(torch.zeros(WORTH_RAMPS))
+        self.register_buffer("first_S", torch.linspace(-2.75, 1.75, WORTH_RAMPS), persistent=False)
 
     def forward(self, code_TE: Tensor) -> Tensor:
         """Return the worth of links of these SNR codes, shaped like them."""
         rise_S = functional.softplus(self.weight_S, beta=WORTH_STEEPNESS)
-        share_TES = ((code_TE.unsqueeze(-1) - self.first_S) * (WORTH_STEPS / (2 * CODE_LIMIT))).clamp(0, 1)
+        share_TES = (code_TE.unsqueeze(-1) - self.first_S).clamp(0, 1)
         # A sum of rising terms rises in floats, too: rounding keeps the order of two numbers.
         return (rise_S * share_TES).sum(dim=-1)
 
