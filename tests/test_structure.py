@@ -21,7 +21,8 @@ SOURCE = ROOT / "src" / "airmoe"
 TOP_TO_BOTTOM = (
     *("cli", "studies", "networked", "channel_aware", "federated", "language", "runs", "nn", "monitor"),
     *("radio", "mesh", "dispatch", "scheduling", "data", "links", "report"),
-    *("onnx_runtime", "runfolder", "manifest", "spec_text", "checks", "showing", "seeding", "files"),
+    *("onnx_runtime", "runfolder", "manifest", "plugins", "spec_text", "parts", "checks", "showing"),
+    *("seeding", "files"),
     *("locks", "versions"),
     *("randomness", "progress", "errors"),
     "__init__",
@@ -344,7 +345,7 @@ def defaults() -> dict[str, object]:
     from airmoe.studies.gating.settings import GatingSettings
 
     tested = {
-        *("label", "seeds", "swept", "values", "method", "test_images", "transmission", "law"),
+        *("label", "seeds", "swept", "values", "method", "test_images", "transmission", "law", "policy"),
         *("mean_snr_db", "spread_db", "bad_db", "correlation", "delay_slots", "error_db"),
     }
     trained = {name: value for name, value in GatingSettings().model_dump().items() if name not in tested}

@@ -6,6 +6,7 @@ AirmoeError
 ├── DataError              a data set or an image is missing, truncated or has the wrong hash
 ├── RunFolderError         a checkpoint, manifest or model file of a run is missing, damaged or of another run
 ├── TrainingDivergedError  a loss is no longer finite
+├── PluginError            a plugin cannot be loaded, or fails when it is called
 └── MeshError              something between nodes went wrong
     ├── FrameError         a message is corrupt, oversized or of another protocol version
     ├── AddressError       an address is malformed, not loopback, or already in use
@@ -76,6 +77,10 @@ class RunFolderError(AirmoeError):
 
 class TrainingDivergedError(AirmoeError):
     """A training loss is no longer finite."""
+
+
+class PluginError(AirmoeError):
+    """A plugin file cannot be loaded, or a part of it fails when it is called."""
 
 
 class MeshError(AirmoeError):

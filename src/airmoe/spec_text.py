@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar, Union, get_args, ge
 from urllib.parse import unquote
 
 from airmoe.errors import InvalidInputError
+from airmoe.parts import Parts
 
 Made = TypeVar("Made")
 
@@ -104,16 +105,14 @@ class SpecTexts(Generic[Made]):
     """All texts of one kind.
 
     Args:
-        kind: what errors call a text, e.g. "policy".
+        kind: what errors call a text, e.g. "policy". Plugins may bring more of it; see `airmoe.plugins`.
         known: the classes, and further forms of a class.
     """
 
     def __init__(self, kind: str, known: Sequence[type[Any] | Form]) -> None:
         self._kind = kind
-        self._forms: dict[str, Form] = {}
-        for each in known:
-            form = each if isinstance(each, Form) else each.form
-            self._forms[form.rule] = form
+        forms: list[Form] = [each if isinstance(each, Form) else each.form for each in known]
+        self._forms = Parts(kind, {form.rule: form for form in forms})
 
     def __str__(self) -> str:
         """Return every form, as errors and help list them."""

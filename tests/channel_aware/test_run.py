@@ -384,7 +384,7 @@ def test_what_is_none_is_not_written_down_and_read_back_as_none() -> None:
         ("[model]\nk = 5", "model.k is 5; expected at most 4, the number of experts"),
         ("[model]\nexperts = 2\nk = 3", "model.k is 3; expected at most 2, the number of experts"),
         ("[model]\nexperts = 0\nk = 3", "model.experts is 0; expected greater than or equal to 1"),
-        ("[model]\ngate = 'linear'", "model.gate is 'linear'; expected 'mlp', 'concat' or 'bias'"),
+        ("[model]\ngate = 'linear'", "model.gate is 'linear'; expected one of mlp, concat, bias"),
         ("precision = 'float16'", "precision is 'float16'; expected 'auto', 'float32' or 'bfloat16'"),
         ("[data]\nshift = 17", "data.shift is 17; expected less than or equal to 16"),
         ("[data]\ntrain_images = 0", "data.train_images is 0; expected greater than or equal to 1"),

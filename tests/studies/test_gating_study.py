@@ -134,7 +134,7 @@ WRONG = {
     'swept = "delay_slots"\nvalues = [0.5]': ["curves.x: delay_slots is 0.5", "a valid integer"],
     "no_good_link = 1.5": ["curves.x: no_good_link is 1.5", "less than or equal to 1"],
     "shift = 17": ["curves.x: shift is 17", "less than or equal to 16"],
-    'gate = "mlp"': ["curves.x: gate is 'mlp'", "'concat' or 'bias'"],
+    'gate = "mlp"': ["curves.x: gate is 'mlp'", "one of concat, bias"],
     "epochs = 3": ["curves.x: epochs is 3", "a known key"],
 }
 
@@ -202,7 +202,7 @@ def test_what_a_curve_is_tested_over_is_nothing_that_it_is_trained_for() -> None
     ],
 )
 def test_each_method_chooses_as_it_says(method: str, policy: Policy) -> None:
-    assert GatingSettings(method=method, k=2).policy(3) == policy
+    assert GatingSettings(method=method, k=2).policy_of(3) == policy
 
 
 def test_the_guide_describes_every_method() -> None:

@@ -94,7 +94,7 @@ WRONG = {
     # what the table of the curve holds: what is said of it
     'policy = "jesa"\nlayerz = 3': ["curves.jesa: layerz is 3", "a known key"],
     'policy = "jesa"\n[curves.jesa.quick]\nlayerz = 3': ["curves.jesa: layerz is 3", "a known key"],
-    'policy = "best"': ["curves.jesa: policy is 'best'", "'jesa'", "'des'"],
+    'policy = "best"': ["curves.jesa: policy is 'best'", "jesa", "des"],
     'policy = "jesa"\nseeds = 0': ["curves.jesa: seeds is 0", "greater than or equal to 1"],
     'policy = "jesa"\nseeds = "5"': ["curves.jesa: seeds is '5'", "a valid integer"],
     'policy = "jesa"\nvalues = [0.5, 1.5]': ["jesa: importance is 1.5", "less than or equal to 1"],

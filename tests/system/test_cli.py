@@ -227,7 +227,7 @@ def test_predict_by_a_joint_policy_is_decided_by_the_scheduler(
     told = ended("predict", zero, *options, program=AIRMOE_WITHOUT_TORCH)
     assert told.returncode == 0
     assert "answered by expert" in told.stdout
-    assert "decided by" not in told.stdout
+    assert "decided by jesa:0.5:2 at node 0, for all clients\n" in told.stdout
     assert "at this client" not in told.stderr
 
 
@@ -302,7 +302,7 @@ def test_a_server_decides_by_a_joint_policy_at_ideal_prices(
     told = ended("predict", zero, *options, program=AIRMOE_WITHOUT_TORCH)
     assert told.returncode == 0
     assert "at this client" not in told.stderr
-    assert "decided by jesa:0.5:2 at the prices of ideal links\n" in told.stdout
+    assert "decided by jesa:0.5:2 here at the prices of ideal links\n" in told.stdout
 
 
 @pytest.mark.parametrize(

@@ -1,39 +1,24 @@
 """The settings of channel-aware training: stage 1 has no channel, stage 2 trains over simulated links."""
 
-from collections.abc import Callable
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from airmoe.data.load import LARGEST_SIZE, USUAL_SIZE
-from airmoe.errors import InvalidInputError
 from airmoe.links import make_process
 from airmoe.manifest import MeshTransmission, RadioSettings, Seed
+from airmoe.nn.build import GATES
 from airmoe.radio import make_transmission
-from airmoe.runs.settings import LearningRate, Positive, Section, Weight
-
-
-def expected_by(error: InvalidInputError, text: str) -> str:
-    """Return what was expected of a text, or of a part of it."""
-    return error.expected if error.value == text else f"{error.name} to be {error.expected}"
-
-
-def _readable_by(read: Callable[[str], object]) -> AfterValidator:
-    def check(text: str) -> str:
-        try:
-            read(text)
-        except InvalidInputError as error:
-            raise ValueError(expected_by(error, text)) from None
-        return text
-
-    return AfterValidator(check)
-
+from airmoe.runs.settings import LearningRate, Positive, Section, Weight, named_in, readable_by
 
 Share = Annotated[float, Field(ge=0, le=1)]
-SnrLaw = Annotated[str, _readable_by(make_process)]
+SnrLaw = Annotated[str, readable_by(make_process)]
 """A form of `airmoe.links.make_process`."""
 
-TransmissionForm = Annotated[str, _readable_by(make_transmission)]
+GateName = Annotated[str, named_in(GATES, "mlp", "concat", "bias")]
+"""A gate of `airmoe.nn.build_model`; a linear one would need standardised features."""
+
+TransmissionForm = Annotated[str, readable_by(make_transmission)]
 """A form of `airmoe.radio.make_transmission`."""
 
 
@@ -59,7 +44,8 @@ class MixtureSettings(Section):
     """The networks of the mixture. `airmoe.nn.build_model` splits a backbone into extractor and expert.
 
     Attributes:
-        backbone: "lenet5", "resnet18", "vit", or "hf:NAME_OR_PATH", whose weights stay as they are.
+        backbone: "lenet5", "resnet18", "vit", or "hf:NAME_OR_PATH", whose weights stay as they are; or one
+            that a plugin brings.
         norm: None is the backbone's default, "none" is no normalisation.
         width: None is the backbone's default.
         expert_hidden: width of the hidden layer of experts on pooled payloads; None makes each expert the
@@ -68,7 +54,7 @@ class MixtureSettings(Section):
         k: experts per item.
         compared: further experts that every image is sent to while training. A second answer to the same
             image shows the gate what its choice was worth.
-        gate: "mlp", "concat" or "bias".
+        gate: "mlp", "concat", "bias", or one that a plugin brings.
     """
 
     backbone: str = "lenet5"
@@ -78,7 +64,7 @@ class MixtureSettings(Section):
     experts: Annotated[int, Field(ge=1, le=1000)] = 4
     k: Annotated[int, Field(ge=1, le=1000)] = 1
     compared: Annotated[int, Field(ge=0, le=1000)] = 1
-    gate: Literal["mlp", "concat", "bias"] = "bias"
+    gate: GateName = "bias"
 
     @field_validator("k")
     @classmethod

@@ -12,9 +12,11 @@ import typer
 
 from airmoe.cli.console import console
 from airmoe.cli.paths import all_expanded, expanded
+from airmoe.cli.plugin_option import Plugins
 from airmoe.cli.serving import UNAUTHENTICATED, Connect
 from airmoe.dispatch import why_out_of_reach
 from airmoe.errors import AirmoeError, DataError, NoExpertReachedError, NoNodeReachableError
+from airmoe.plugins import load_plugins
 from airmoe.scheduling.parsing import POLICY_FORMS
 
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ def predict(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print a JSON object per image, one a line, and nothing else.")
     ] = False,
+    plugin: Plugins = [],  # noqa: B006 (Typer copies it)
 ) -> None:
     """Ask a running mesh what images show, who answered, for how many joules. Needs no PyTorch.
 
@@ -62,6 +65,7 @@ def predict(
     from airmoe.mesh import MeshClient
     from airmoe.scheduling import make_policy
 
+    load_plugins(plugin)
     files, alone = list(_image_files(images)), len(images) == 1 and not images[0].is_dir()
     answered, failed = 0, list[AirmoeError]()
     with MeshClient(client, connect, policy=make_policy(policy, seed), wire_type=wire_type) as asker:
@@ -157,6 +161,7 @@ def _record(image: Path, asker: "MeshClient", answer: "Answer") -> dict[str, Any
         "degraded": bool(answer.degraded_T[0]),
         "reached": float(answer.reached_T[0]),
         "decided_by": dispatched.decided_by,
+        "scheduler": answer.scheduler,
         "energy_j": float(dispatched.energy_j_T[0]),
         "bytes": answer.sent_bytes + answer.received_bytes,
         "elapsed_s": answer.elapsed_s,
@@ -192,8 +197,10 @@ def _explain(record: dict[str, Any], asker: "MeshClient", answer: "Answer") -> N
         console().print(f"degraded: of the wanted experts' score {record['reached']:.0%} was reached")
     if record["decided_by"] != asker.policy.name:
         console().print(f"decided by {record['decided_by']} at this client: no scheduler did")
-    elif analog and asker.policy.joint:
-        console().print(f"decided by {record['decided_by']} at the prices of ideal links")
+    elif asker.policy.joint:
+        prices = " at the prices of ideal links" if analog else ""
+        where = "here" if record["scheduler"] is None else f"at node {record['scheduler']}, for all clients"
+        console().print(f"decided by {record['decided_by']} {where}{prices}")
     living, reached = (int(each_E.sum()) for each_E in asker.reach(record["decided_by"]))
     console().print(f"{reached} of {layer.spec.experts} experts can be asked")
     if reached < living:

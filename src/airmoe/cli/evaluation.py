@@ -10,7 +10,9 @@ import typer
 
 from airmoe.cli.console import console
 from airmoe.cli.paths import expanded
+from airmoe.cli.plugin_option import Plugins
 from airmoe.errors import InvalidInputError, require
+from airmoe.plugins import load_plugins
 from airmoe.scheduling.parsing import POLICY_FORMS
 
 
@@ -50,20 +52,23 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(callback=expanded, help="Folder to make for CSV, tables and figure.")
     ] = None,
+    plugin: Plugins = [],  # noqa: B006 (Typer copies it)
 ) -> None:
     """Compare policies on the held-out images of a finished run. Nothing is trained: it takes seconds.
 
     Shows macro-F1, accuracy, energy, bytes and experts per query of each policy, means over seeds. All
-    policies meet the same links. With --out also as CSV (a row per seed), Markdown, LaTeX and a figure.
+    policies meet the same links. With --out also as CSV (a row per seed), Markdown, LaTeX, and a figure as
+    SVG, PDF and PGF.
     """
     require("train", "torch", "safetensors", "sklearn", "matplotlib", "numba")
     import torch
 
     from airmoe.report.progress import ProgressBars
     from airmoe.runs import compare, load_run
-    from airmoe.studies.evaluation import comparison_tables, left_out, write_comparison
+    from airmoe.studies.evaluation import comparison_on_screen, left_out, write_comparison
 
     begin = time.monotonic()
+    load_plugins(plugin)
     if out is not None and out.exists():
         raise InvalidInputError("out", str(out), "a folder that does not exist yet")
     torch.set_num_threads(1)  # small networks: more threads cost more than they bring
@@ -80,7 +85,7 @@ def evaluate(
             first_seed=seed,
             progress=progress,
         )
-    for table in comparison_tables(found):
+    for table in comparison_on_screen(found):
         console().print(table)
     for line in left_out(found):
         console().print(line, soft_wrap=True)

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from airmoe.cli.paths import expanded
+from airmoe.cli.plugin_option import Plugins
 from airmoe.errors import InvalidInputError, MeshError
+from airmoe.plugins import load_plugins, loaded_plugins
 from airmoe.scheduling.parsing import JOINT_POLICY_FORMS
 
 if TYPE_CHECKING:
@@ -61,11 +63,13 @@ def serve(
     exit_with_parent: Annotated[
         bool, typer.Option(help="End when standard input closes, for processes started by another.")
     ] = False,
+    plugin: Plugins = [],  # noqa: B006 (Typer copies it)
 ) -> None:
     """Serve the experts of a client's folder to the mesh until interrupted. Needs no PyTorch."""
     stop = threading.Event()
     if exit_with_parent:
         threading.Thread(target=_set_at_end_of_input, args=(stop,), daemon=True).start()
+    load_plugins(plugin)
     policy = _joint_policy(schedule)
     if every_node:
         if connect:
@@ -127,6 +131,7 @@ def _serve_all(
         server = run / "clients" / SERVER
         asker = server if server.exists() else folders[0]
         joint = [] if name is None else ["--policy", name]
+        joint += [word for plugin in loaded_plugins() for word in ("--plugin", str(plugin.path))]
         ask = ["airmoe", "predict", "IMAGE", "--client", str(asker), "--connect", fleet.addresses[0], *joint]
         print(f"{len(folders)} nodes serve. Ask with: {shlex.join(ask)}", flush=True)
         print(UNAUTHENTICATED, flush=True)

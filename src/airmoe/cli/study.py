@@ -13,7 +13,9 @@ import typer
 from airmoe.cli.bare import explain
 from airmoe.cli.console import console
 from airmoe.cli.paths import expanded, quoted
+from airmoe.cli.plugin_option import Plugins
 from airmoe.errors import InvalidInputError, require
+from airmoe.plugins import load_plugins
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -82,6 +84,7 @@ def selection(
     resume: Resume = False,
     workers: Workers = 1,
     dask: Dask = None,
+    plugin: Plugins = [],  # noqa: B006 (Typer copies it)
 ) -> None:
     """Which experts, on which subcarriers: energy, optimality, search effort and run time of JESA and others.
 
@@ -95,6 +98,8 @@ def selection(
     """
     require("study", "matplotlib", "numba", "tensorboard")
     from airmoe.studies.selection import SELECTION
+
+    load_plugins(plugin)
 
     scale = _scale(quick=quick, smoke=smoke)
     _run(SELECTION, scale, only, seed, settings, out, resume, _executor(workers, dask))
@@ -122,6 +127,7 @@ def gating(
     device: Annotated[
         str | None, typer.Option(help="cpu or cuda. [cuda where PyTorch finds a GPU, else cpu]")
     ] = None,
+    plugin: Plugins = [],  # noqa: B006 (Typer copies it)
 ) -> None:
     """Which expert, over which link: accuracy of channel-aware gating and of others over noisy links.
 
@@ -137,6 +143,8 @@ def gating(
     require("train", "torch", "matplotlib", "tensorboard")
     from airmoe.channel_aware.stages import pick_device
     from airmoe.studies.gating import GATING
+
+    load_plugins(plugin)
 
     scale = _scale(quick=quick, smoke=smoke, gpu=gpu)
     if device is not None:

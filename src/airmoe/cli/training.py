@@ -11,6 +11,7 @@ import typer
 
 from airmoe.cli.console import console
 from airmoe.cli.paths import expanded
+from airmoe.cli.plugin_option import Plugins
 from airmoe.cli.settings import (
     CHANNEL_AWARE,
     begun_settings,
@@ -19,6 +20,7 @@ from airmoe.cli.settings import (
     networked_settings,
 )
 from airmoe.errors import InvalidInputError, require
+from airmoe.plugins import load_plugins
 
 if TYPE_CHECKING:
     from airmoe.channel_aware.config import ChannelAwareConfig
@@ -80,6 +82,7 @@ def demo(
     out: Annotated[
         Path | None, typer.Option(callback=expanded, help="Run folder to make. [runs/demo-DATA-TIME]")
     ] = None,
+    plugin: Plugins = [],  # noqa: B006 (Typer copies it)
 ) -> None:
     """Train, serve, ask, kill two nodes, report: the whole system in one command.
 
@@ -93,6 +96,7 @@ def demo(
     from airmoe.report.progress import ProgressBars
     from airmoe.studies.demo.run import run_demo
 
+    load_plugins(plugin)
     settings = networked_settings(data, config, clients, seed, size=size, backbone=backbone)
     if central_epochs is None:
         central_epochs = 20 if is_cifar(settings.data.name) else settings.features.rounds
@@ -149,6 +153,7 @@ def train(
     resume: Annotated[
         bool, typer.Option(help="Go on with the interrupted run of --out, with its settings.")
     ] = False,
+    plugin: Plugins = [],  # noqa: B006 (Typer copies it)
 ) -> None:
     """Train a mixture of experts and export it for serving.
 
@@ -158,6 +163,7 @@ def train(
     from airmoe.networked import outlook, train_run
     from airmoe.report.progress import ProgressBars
 
+    load_plugins(plugin)
     if resume and (data, config, method, clients, seed) == (None,) * 5:
         config = begun_settings(out)
     if method_of(config, method) == CHANNEL_AWARE:

@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from airmoe.checks import integer_at_least
+from airmoe.checks import indices, integer_at_least, refuse_shape
 from airmoe.errors import InvalidInputError
 from airmoe.randomness import stream
+from airmoe.spec_text import SpecText, SpecTexts
+
+_log = logging.getLogger("airmoe.data")
+
+
+class Partition(Protocol):
+    """A division of images among clients; `airmoe.plugins` brings your own."""
+
+    def __call__(
+        self, labels_T: NDArray[np.integer], clients: int, random: np.random.Generator
+    ) -> Sequence[ArrayLike]:
+        """Return for each client the indices of its images, one at least, none twice."""
+        ...
 
 
 def partition(
     labels: NDArray[np.integer], clients: int, scheme: str, *, seed: int
 ) -> list[NDArray[np.int64]]:
-    """Give every image to exactly one client.
+    """Divide images among clients.
+
+    The first two give every image to exactly one client:
 
     * ``"iid"``: a random permutation is cut into equal parts.
     * ``"ring"``: every client holds a few classes and shares each with a neighbour. With n clients and c
@@ -24,20 +42,23 @@ def partition(
       n > c, client i holds the classes i mod c and i+1 mod c. The images of a class are permuted at random
       and cut into equal parts for its holders.
 
-    Equal parts differ by one image at most. `airmoe.randomness.stream` with the purpose "partition" draws.
+    A plugin may bring others, which may also leave images out or give one to several clients: the log says
+    how many. Equal parts differ by one image at most. `airmoe.randomness.stream` draws, with the purpose
+    "partition".
 
     Args:
         labels: integer, (T,). The classes are the distinct labels, in order.
         clients: number of clients; at least 1 for ``"iid"`` and 2 for ``"ring"``.
-        scheme: ``"iid"`` or ``"ring"``.
+        scheme: ``"iid"``, ``"ring"``, or the text of a plugin's partition.
         seed: not negative.
 
     Returns:
         For each client the indices of its images: int64, sorted.
 
     Raises:
-        InvalidInputError: an argument is none of the above, there are more clients than images, or a class
-            has fewer images than holders.
+        InvalidInputError: an argument is none of the above, there are more clients than images, a class has
+            fewer images than holders, or a plugin's partition gives other than an array of indices to each
+            client.
 
     Examples:
         >>> import numpy as np
@@ -50,21 +71,78 @@ def partition(
     labels_T = np.asarray(labels)
     if labels_T.ndim != 1 or labels_T.dtype.kind not in "iu":
         raise InvalidInputError("labels", f"{labels_T.dtype}{labels_T.shape}", "integers of shape (T,)")
-    if scheme not in _SCHEMES:
-        raise InvalidInputError("scheme", scheme, " or ".join(_SCHEMES))
+    try:
+        divide = make_partition(scheme)
+    except InvalidInputError as error:
+        if error.name != "partition":
+            raise
+        raise InvalidInputError("scheme", scheme, error.expected) from None
     integer_at_least("seed", seed, 0)
-    fewest_clients, divide = _SCHEMES[scheme]
+    fewest_clients = getattr(divide, "fewest_clients", 1)
     if type(clients) is not int or not fewest_clients <= clients <= len(labels_T):
         raise InvalidInputError(
             "clients",
             clients,
             f"{fewest_clients} to {len(labels_T)} (the number of images) for scheme {scheme!r}",
         )
-    return divide(labels_T, clients, stream(seed, "partition"))
+    return _checked(scheme, divide(labels_T, clients, stream(seed, "partition")), clients, len(labels_T))
 
 
-def _iid(labels_T: NDArray[np.integer], clients: int, random: np.random.Generator) -> list[NDArray[np.int64]]:
-    return [np.sort(part) for part in np.array_split(random.permutation(len(labels_T)), clients)]
+def make_partition(text: str) -> Partition:
+    """Return the partition of this name.
+
+    Args:
+        text: "iid", "ring", or one that a plugin brings.
+
+    Raises:
+        InvalidInputError: none of these (the message lists them), or a parameter out of range.
+    """
+    return _PARTITIONS.read(text)
+
+
+def _checked(scheme: str, parts: Sequence[ArrayLike], clients: int, items: int) -> list[NDArray[np.int64]]:
+    """Return the parts as sorted int64 arrays; say what is left out or held by several."""
+    name = f"partition {scheme}"
+    if len(parts) != clients:
+        raise InvalidInputError(f"arrays of {name}", len(parts), f"{clients}, one for each client")
+    held_T, checked = np.zeros(items, np.int64), []
+    for client, part in enumerate(parts):
+        index_I = indices(f"{name}, client {client}", part, 0, items - 1)
+        refuse_shape(f"{name}, client {client}", index_I, (index_I.size,), "one dimension")
+        sorted_I = np.unique(index_I)
+        if not len(index_I) or len(sorted_I) != len(index_I):
+            said = f"{len(index_I)} indices, {len(sorted_I)} of them different"
+            raise InvalidInputError(f"{name}, client {client}", said, "one at least, and none twice")
+        held_T[sorted_I] += 1
+        checked.append(sorted_I)
+    left_out, shared = int((held_T == 0).sum()), int((held_T > 1).sum())
+    if left_out or shared:
+        _log.warning("%s: of %d images %d go to no client, %d to several", name, items, left_out, shared)
+    return checked
+
+
+@dataclass(frozen=True)
+class Iid(SpecText, rule="iid"):
+    """Equal parts of a random permutation."""
+
+    def __call__(
+        self, labels_T: NDArray[np.integer], clients: int, random: np.random.Generator
+    ) -> list[NDArray[np.int64]]:
+        """Divide; see `Partition`."""
+        return np.array_split(random.permutation(len(labels_T)), clients)
+
+
+@dataclass(frozen=True)
+class Ring(SpecText, rule="ring"):
+    """Every client holds a few classes and shares each with a neighbour; see `partition`."""
+
+    fewest_clients: ClassVar[int] = 2
+
+    def __call__(
+        self, labels_T: NDArray[np.integer], clients: int, random: np.random.Generator
+    ) -> list[NDArray[np.int64]]:
+        """Divide; see `Partition`."""
+        return _ring(labels_T, clients, random)
 
 
 def _ring(
@@ -85,7 +163,7 @@ def _ring(
             holders, np.array_split(random.permutation(of_class), len(holders)), strict=True
         ):
             parts[holder].append(part)
-    return [np.sort(np.concatenate(of_client)) for of_client in parts]
+    return [np.concatenate(of_client) for of_client in parts]
 
 
 def _ring_holders(clients: int, classes: int) -> list[list[int]]:
@@ -96,5 +174,4 @@ def _ring_holders(clients: int, classes: int) -> list[list[int]]:
     return [[i for i in range(clients) if j in (i % classes, (i + 1) % classes)] for j in range(classes)]
 
 
-_Divide = Callable[[NDArray[np.integer], int, np.random.Generator], list[NDArray[np.int64]]]
-_SCHEMES: dict[str, tuple[int, _Divide]] = {"iid": (1, _iid), "ring": (2, _ring)}
+_PARTITIONS = SpecTexts[Partition]("partition", (Iid, Ring))

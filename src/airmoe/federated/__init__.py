@@ -1,6 +1,6 @@
 """Federated training that knows no mixture of experts: messages, steps, rounds, and an engine."""
 
-from airmoe.federated.averaging import Averaging, average
+from airmoe.federated.averaging import Aggregation, Averaging, Mean, average, make_aggregation
 from airmoe.federated.exchange import (
     Client,
     Engine,
@@ -16,17 +16,20 @@ from airmoe.federated.loop import Loop
 from airmoe.federated.rounds import federate
 
 __all__ = [
+    "Aggregation",
     "Averaging",
     "Client",
     "Engine",
     "Exchange",
     "Loop",
+    "Mean",
     "Message",
     "RoundResult",
     "Stage",
     "State",
     "average",
     "federate",
+    "make_aggregation",
     "nbytes",
     "run_round",
 ]

@@ -5,27 +5,72 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
-from airmoe.errors import InvalidInputError
+from airmoe.errors import InvalidInputError, telling
 from airmoe.federated.exchange import Message, State
+from airmoe.spec_text import SpecText, SpecTexts
+
+
+class Aggregation(Protocol):
+    """Makes the server's new weights of those that clients reply with; `airmoe.plugins` brings your own."""
+
+    @property
+    def name(self) -> str:
+        """The text that `make_aggregation` reads."""
+
+    def __call__(self, state: State, replies: Mapping[int, Message]) -> State:
+        """Return the new weights, of the names, shapes and types of the old ones.
+
+        Args:
+            state: the weights that the clients began with.
+            replies: by client, the weights in ``tensors`` and ``samples``, above 0, in ``numbers``.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Mean(SpecText, rule="mean"):
+    """The mean weighted by samples: FedAvg."""
+
+    def __call__(self, state: State, replies: Mapping[int, Message]) -> State:
+        """Return the mean; see `average`."""
+        return average(replies)
+
+
+_AGGREGATIONS = SpecTexts[Aggregation]("aggregation", (Mean,))
+
+
+def make_aggregation(text: str) -> Aggregation:
+    """Return the aggregation of this name.
+
+    Args:
+        text: "mean", or one that a plugin brings.
+
+    Raises:
+        InvalidInputError: none of these (the message lists them), or a parameter out of range.
+    """
+    return _AGGREGATIONS.read(text)
 
 
 @dataclass(frozen=True)
 class Averaging:
-    """A stage whose server sends its weights, and replaces them by the mean of those that come back.
+    """A stage whose server sends its weights, and replaces them by what it makes of those that come back.
 
     Args:
         name: of the stage, for reports and checkpoints.
         clients: how many, numbered from 0; all take part in every round.
         exchanges: the names of a round's exchanges. Weights come back in the last; earlier ones serve letters
             between clients.
+        aggregation: makes the new weights; default their mean.
     """
 
     name: str
     clients: int
     exchanges: tuple[str, ...] = ("train",)
+    aggregation: Aggregation = Mean()
 
     def opening(self, state: State, round_: int) -> dict[int, Message]:
         """Send the weights to all clients."""
@@ -34,11 +79,23 @@ class Averaging:
     def server_step(
         self, exchange: str, state: State, replies: Mapping[int, Message]
     ) -> tuple[State, dict[int, Message]]:
-        """Take the mean of the weights that came back; keep the old ones where none did."""
+        """Aggregate the weights that came back; keep the old ones where none did."""
         trained = {client: reply for client, reply in replies.items() if reply.numbers.get("samples")}
         if exchange != self.exchanges[-1] or not trained:
             return state, {}
-        return average(trained), {}
+        with telling(f"aggregation {self.aggregation.name}"):
+            return _like(state, self.aggregation(state, trained)), {}
+
+
+def _like(state: State, made: State) -> State:
+    """Return new weights; refuse other names, shapes or types than those of the old ones."""
+    for name in sorted(state.keys() | made.keys()):
+        if name not in made or name not in state:
+            raise InvalidInputError("weights", sorted(made), f"those that clients sent: {sorted(state)}")
+        old, new = ((tuple(each[name].shape), each[name].dtype) for each in (state, made))
+        if old != new:
+            raise InvalidInputError(f"shape and type of {name}", new, str(old))
+    return made
 
 
 def average(replies: Mapping[int, Message]) -> dict[str, torch.Tensor]:

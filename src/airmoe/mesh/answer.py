@@ -31,6 +31,7 @@ class Answer(OneLine):
             the client's own.
         transmission: "ideal" or "analog": what the links did to payloads, and how they were priced. A joint
             policy decides by ideal prices all the same.
+        scheduler: the node whose scheduler decided; None where the client itself did.
     """
 
     output_T: NDArray[np.float32]
@@ -43,6 +44,7 @@ class Answer(OneLine):
     elapsed_s: float
     snr_db_TE: NDArray[np.float64]
     transmission: MeshTransmission
+    scheduler: int | None = None
 
     @property
     def probability_TC(self) -> NDArray[np.float32]:

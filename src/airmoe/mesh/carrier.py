@@ -44,10 +44,11 @@ Outputs = dict[Replica, NDArray[np.float32]]
 
 @dataclass
 class Traffic:
-    """Bytes of the requests and replies of one query, as framed."""
+    """Bytes of the requests and replies of one query, as framed, and the node whose scheduler decided."""
 
     sent_bytes: int = 0
     received_bytes: int = 0
+    scheduler: int | None = None
 
 
 class MeshLayer:

@@ -221,7 +221,7 @@ class MeshClient:
         *,
         policy: Policy | str | None = None,
         gate: GateFunction | None = None,
-        links: Links | None = None,
+        links: Links | LinkSource | None = None,
         deadline_s: float = 2.0,
     ) -> Answer:
         """Classify images, asking other nodes as the policy decides.
@@ -231,7 +231,7 @@ class MeshClient:
             policy: decides; default the client's.
             gate: payloads (T, ...) and the observed SNR (T, E) in dB of the links to scores (T, E); default
                 the exported one.
-            links: the links between the nodes; default the client's at this moment.
+            links: the links between the nodes, or a source that is asked for them; default the client's.
             deadline_s: seconds for everything, 0 to 3600.
 
         Raises:
@@ -244,7 +244,8 @@ class MeshClient:
         number_within("deadline_s", deadline_s, 0, LONGEST_DEADLINE_S)
         decides = self._at_this_client(as_policy(policy or self.policy), begin_s + deadline_s, traffic)
         pixels_TCHW = self._as_pixels(images_TCHW)
-        links = self._checked(self._source.current() if links is None else links)
+        links = self._source if links is None else links
+        links = self._checked(links if isinstance(links, Links) else links.current())
         payload_T = self._extractor(pixels_TCHW)
         carrier = self.layer.carrier(links, traffic)
         slot = nearest(payload_T, carrier, self._slot(len(payload_T), links))
@@ -265,6 +266,7 @@ class MeshClient:
             time.monotonic() - begin_s,
             snr_db_TE,
             self.transmission,
+            traffic.scheduler if dispatched.decided_by == decides.name else None,
         )
 
     @property

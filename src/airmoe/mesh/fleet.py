@@ -14,6 +14,7 @@ from types import TracebackType
 
 from airmoe.errors import InvalidInputError, MeshError
 from airmoe.mesh.session import parse_address
+from airmoe.plugins import loaded_plugins
 
 READY = "serving expert"
 """A node that serves prints a line that begins with this."""
@@ -74,6 +75,9 @@ class NodeFleet:
                     command += ["--connect", self.addresses[0]]
                 elif schedule is not None:
                     command += ["--schedule", schedule, "--slot-ms", str(slot_ms)]
+                    command += [
+                        word for plugin in loaded_plugins() for word in ("--plugin", str(plugin.path))
+                    ]
                 self._processes.append(
                     subprocess.Popen(
                         command,

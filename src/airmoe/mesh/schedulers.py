@@ -57,7 +57,7 @@ class Schedulers:
             request: the client's items.
             links: the client's links, on whose subcarriers it decides.
             wait_s: seconds to wait for the answer.
-            traffic: where bytes are counted.
+            traffic: where bytes are counted, and the scheduler is noted.
 
         Raises:
             MeshError: no scheduler is alive, or it refused, was too slow, or sent a bad reply.
@@ -95,7 +95,9 @@ class Schedulers:
                 raise failure
             try:
                 answer = _answer_to(asked, reply, traffic)
-                return read_reply(policy, answer, request, links.nodes, links.radio.subcarriers)
+                decided = read_reply(policy, answer, request, links.nodes, links.radio.subcarriers)
+                traffic.scheduler = node
+                return decided
             except RefusedError as error:
                 failure = MeshError(f"scheduler {node} refused: {error}")
             except FrameError as error:

@@ -5,15 +5,20 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from airmoe.data.load import LARGEST_SIZE, USUAL_SIZE
+from airmoe.data.partitions import make_partition
+from airmoe.federated.averaging import make_aggregation
 from airmoe.files import AnyPath, as_path
 from airmoe.manifest import RadioSettings, Seed
+from airmoe.nn.build import GATES
 from airmoe.runs.settings import (
     LearningRate,
     Positive,
     Section,
     Weight,
+    named_in,
     parse_section,
     read_settings,
+    readable_by,
 )
 
 
@@ -30,7 +35,7 @@ class DataSettings(Section):
     name: str = "digits"
     size: Annotated[int, Field(ge=1, le=LARGEST_SIZE)] = USUAL_SIZE
     clients: Annotated[int, Field(ge=1, le=1000)] = 10
-    partition: Literal["ring", "iid"] = "ring"
+    partition: Annotated[str, readable_by(make_partition)] = "ring"
 
 
 class ModelSettings(Section):
@@ -46,17 +51,19 @@ class ModelSettings(Section):
     backbone: str = "lenet5"
     norm: Literal["group", "none"] | None = None
     width: Annotated[int, Field(ge=1, le=4096)] | None = None
+    gate: Annotated[str, named_in(GATES, "linear")] = "linear"
     expert_hidden: Annotated[int, Field(ge=1, le=1 << 16)] = 256
 
 
 class SgdSettings(Section):
-    """Plain SGD with momentum, which begins anew at every client and round."""
+    """Plain SGD with momentum, which begins anew at every client and round; the server aggregates."""
 
     rounds: Positive
     local_epochs: Positive = 1
     batch_size: Positive = 32
     learning_rate: LearningRate = 0.02
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    aggregation: Annotated[str, readable_by(make_aggregation)] = "mean"
 
 
 class FeatureSettings(SgdSettings):

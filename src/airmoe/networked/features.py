@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from airmoe.networked.config import ModelSettings, NetworkedConfig
 from airmoe.networked.fedce import Network
 from airmoe.nn import Extractor, PooledExtractor, build_extractor
-from airmoe.nn.build import BACKBONES
+from airmoe.nn.build import options_of
 from airmoe.progress import Progress, silent
 from airmoe.runs.evaluation import outputs_in_batches
 from airmoe.seeding import torch_seeded
@@ -21,8 +21,7 @@ def norm_of(settings: ModelSettings) -> str | None:
 
     Batch normalisation, ResNet-18's own, has statistics that differ from client to client.
     """
-    _, options = BACKBONES.get(settings.backbone, (None, ()))
-    return settings.norm or ("group" if "norm" in options else None)
+    return settings.norm or ("group" if "norm" in options_of(settings.backbone) else None)
 
 
 def network_extractor(settings: ModelSettings, image_shape: Sequence[int]) -> Extractor:

@@ -41,19 +41,19 @@ _GATE, _WANTED = "gate/", "wanted"
 """Names in a client's state within a round: the weights that it began with, and the pairs asked for."""
 
 
-def content_of(gate: LinearGate | BiasGate) -> LinearGate:
-    """Return the part of a gate that looks at features."""
-    content = gate.content if isinstance(gate, BiasGate) else gate
-    assert isinstance(content, LinearGate)
-    return content
+def content_of(gate: nn.Module) -> nn.Module:
+    """Return the part of a gate that looks at features: what a worth of links is added to, or all of it."""
+    return gate.content if isinstance(gate, BiasGate) else gate
 
 
-def trained_part(gate: LinearGate | BiasGate) -> nn.Module:
-    """Return the part of a gate that is trained and averaged: all but the standardisation."""
-    linear = content_of(gate).linear
+def trained_part(gate: nn.Module) -> nn.Module:
+    """Return the part of a gate that is trained and averaged: all but a linear gate's standardisation."""
+    content = content_of(gate)
+    if not isinstance(content, LinearGate):
+        return gate
     if not isinstance(gate, BiasGate):
-        return linear
-    return nn.ModuleDict({"linear": linear, "link_worth": gate.link_worth})
+        return content.linear
+    return nn.ModuleDict({"linear": content.linear, "link_worth": gate.link_worth})
 
 
 class _Drawn(NamedTuple):
@@ -86,7 +86,7 @@ class FedGateClient:
 
     def __init__(
         self,
-        gate: LinearGate | BiasGate,
+        gate: nn.Module,
         expert: Callable[[Tensor], Tensor],
         features_TF: Tensor,
         labels_T: Tensor,
@@ -96,9 +96,10 @@ class FedGateClient:
     ) -> None:
         self._gate, self._part, self._expert = gate, trained_part(gate), expert
         self._features, self._settings, self._seed, self._client = features_TF, settings, seed, client
-        experts = content_of(gate).linear.out_features
+        with torch.no_grad():
+            self._experts = gate(features_TF[:1]).scores_TE.shape[1]
         levels_db = SNR_LEVELS_DB if settings.channel_aware else CLEAN_DB
-        self._answers = AnswersAtLevels(features_TF, labels_T, experts, levels_db)
+        self._answers = AnswersAtLevels(features_TF, labels_T, self._experts, levels_db)
 
     def client_step(self, exchange: str, state: State, message: Message) -> tuple[State, Message]:
         """Take the step of an exchange, one of `EXCHANGES`."""
@@ -159,9 +160,9 @@ class FedGateClient:
     def _drawn(self, round_: int) -> _Drawn:
         choices = stream(self._seed, "fedgate", round_, self._client)
         links = stream(self._seed, "fedgate links", round_, self._client)
-        items, experts = len(self._features), content_of(self._gate).linear.out_features
+        items = len(self._features)
         snr_db_TE, _ = self._answers.draw_links(items, links)
-        explored_T = torch.from_numpy(choices.integers(experts, size=items))
+        explored_T = torch.from_numpy(choices.integers(self._experts, size=items))
         return _Drawn(snr_db_TE, explored_T, choices, links)
 
     def _train_epochs(self, state: State, round_: int) -> tuple[int, float]:

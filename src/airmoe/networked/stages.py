@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from airmoe.federated import Averaging, Loop, State, federate
+from airmoe.federated import Averaging, Loop, State, federate, make_aggregation
 from airmoe.networked.answers import answers_over_links
 from airmoe.networked.client_data import ClientData
 from airmoe.networked.config import NetworkedConfig
@@ -22,6 +22,7 @@ from airmoe.networked.fedce import FedCeClient, Network
 from airmoe.networked.fedgate import EXCHANGES, FedGateClient, content_of, trained_part
 from airmoe.networked.moments import Moments, MomentsClient
 from airmoe.nn import BiasGate, LinearGate, MixtureOfExperts, MlpExpert, MoeLayer
+from airmoe.nn.build import build_gate
 from airmoe.progress import Progress, silent
 from airmoe.randomness import stream
 from airmoe.runs.checkpoint import Checkpoint, MetricsRow
@@ -113,7 +114,7 @@ def train_features(
         return {"macro_f1": macro_f1(data.test_labels_T, answers_T, len(data.class_names))}
 
     state, rows = federate(
-        Averaging(stage, len(clients)),
+        Averaging(stage, len(clients), aggregation=make_aggregation(config.features.aggregation)),
         trained.state_dict(),
         Loop(clients),
         config.features.rounds,
@@ -163,7 +164,7 @@ def train_gate(
     *,
     checkpoint: Checkpoint | None = None,
     progress: Progress = silent,
-) -> tuple[LinearGate | BiasGate, list[MetricsRow]]:
+) -> tuple[nn.Module, list[MetricsRow]]:
     """Stage 3: return a gate trained by FedGate, and the metrics rows.
 
     Macro-F1 in the rows is measured on held-out images under top-1 routing. A channel-aware gate is measured
@@ -187,10 +188,17 @@ def train_gate(
         1,
         checkpoint=checkpoint,
     )
-    content_of(gate).standardise(moments["mean"], moments["std"])
+    if isinstance(content := content_of(gate), LinearGate):  # others see to their features themselves
+        content.standardise(moments["mean"], moments["std"])
     clients = [
         FedGateClient(
-            gate, partial(outputs_in_batches, expert), features, labels, config.gate, config.seed, client
+            gate,
+            partial(outputs_in_batches, expert),
+            features,
+            labels,
+            config.gate,
+            config.seed,
+            client,
         )
         for client, (expert, features, labels) in enumerate(
             zip(experts, features_TF, data.labels_T, strict=True)
@@ -214,7 +222,7 @@ def train_gate(
         return {"macro_f1": macro_f1(data.test_labels_T, answers_T, len(data.class_names))}
 
     state, rows = federate(
-        Averaging(stage, len(clients), EXCHANGES),
+        Averaging(stage, len(clients), EXCHANGES, make_aggregation(config.gate.aggregation)),
         part.state_dict(),
         Loop(clients),
         config.gate.rounds,
@@ -226,9 +234,10 @@ def train_gate(
     return gate.eval(), [*moments_rows, *rows]
 
 
-def _initial_gate(config: NetworkedConfig, features: int, experts: int) -> LinearGate | BiasGate:
-    content = LinearGate(features, experts)
-    if not config.gate.channel_aware:
+def _initial_gate(config: NetworkedConfig, features: int, experts: int) -> nn.Module:
+    with torch_seeded(config.seed, "gate weights"):
+        content = build_gate(config.model.gate, features, experts)
+    if not config.gate.channel_aware or content.sees_snr:
         return content
     with torch_seeded(config.seed, "worth of a link"):
         return BiasGate(content)

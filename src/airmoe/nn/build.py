@@ -1,6 +1,7 @@
 """Networks by name."""
 
 from collections.abc import Callable
+from inspect import signature
 
 from torch import nn
 
@@ -8,6 +9,7 @@ from airmoe.checks import integer_at_least
 from airmoe.errors import InvalidInputError
 from airmoe.nn.backbones.extractor import USUAL_SIZE, Extractor, ImageSize
 from airmoe.nn.backbones.lenet5 import LeNet5Extractor
+from airmoe.nn.backbones.own import OwnExtractor
 from airmoe.nn.backbones.pretrained import PretrainedExtractor
 from airmoe.nn.backbones.resnet18 import ResNet18Extractor
 from airmoe.nn.backbones.vit import VitExtractor
@@ -16,22 +18,30 @@ from airmoe.nn.experts import MlpExpert
 from airmoe.nn.gates import LinearGate
 from airmoe.nn.moe import MixtureOfExperts
 from airmoe.nn.moe_layer import MoeLayer
+from airmoe.parts import Parts
 
 PRETRAINED = "hf:"
 
-BACKBONES: dict[str, tuple[Callable[..., Extractor], tuple[str, ...]]] = {
-    "lenet5": (LeNet5Extractor, ("norm",)),
-    "resnet18": (ResNet18Extractor, ("norm", "width")),
-    "vit": (VitExtractor, ("width",)),
-}
-"""Each backbone's feature extractor, and the options that it takes."""
+BACKBONES = Parts[Callable[..., nn.Module]](
+    "backbone", {"lenet5": LeNet5Extractor, "resnet18": ResNet18Extractor, "vit": VitExtractor}
+)
+"""Each backbone's feature extractor; its constructor names the options that it takes."""
 
-GATES: dict[str, Callable[[int, int], nn.Module]] = {
-    "linear": LinearGate,
-    "mlp": MlpGate,
-    "concat": ConcatGate,
-    "bias": lambda features, experts: BiasGate(MlpGate(features, experts)),
-}
+GATES = Parts[Callable[[int, int], nn.Module]](
+    "gate",
+    {
+        "linear": LinearGate,
+        "mlp": MlpGate,
+        "concat": ConcatGate,
+        "bias": lambda features, experts: BiasGate(MlpGate(features, experts)),
+    },
+)
+
+
+def options_of(backbone: str) -> tuple[str, ...]:
+    """Return what a backbone's constructor takes; nothing for a backbone that is not in `BACKBONES`."""
+    make = BACKBONES.get(backbone)
+    return () if make is None else tuple(signature(make).parameters)
 
 
 def build_extractor(
@@ -44,7 +54,9 @@ def build_extractor(
     """Return the feature extractor of a backbone.
 
     Args:
-        backbone: "lenet5", "resnet18", "vit", or "hf:NAME_OR_PATH" for a pretrained model of Hugging Face.
+        backbone: "lenet5", "resnet18", "vit", "hf:NAME_OR_PATH" for a pretrained model of Hugging Face, or
+            one that a plugin brings: an `Extractor`, or any module from images (T, C, H, W) to a vector for
+            each, or to what its attribute ``pooling`` says.
         channels: image channels, 1 or 3.
         norm: "group" or "none" for lenet5 (default "group"), "batch" or "group" for resnet18 (default
             "batch"); None for the others.
@@ -69,14 +81,39 @@ def build_extractor(
         raise InvalidInputError("backbone", backbone, f"one of {known}")
     if channels not in (1, 3):
         raise InvalidInputError("channels", channels, "1 or 3")
-    make, options = BACKBONES.get(backbone, (None, ()))
-    given = {name: value for name, value in (("norm", norm), ("width", width)) if value is not None}
+    make, options = BACKBONES.get(backbone), options_of(backbone)
+    given: dict[str, object] = {
+        name: value for name, value in (("norm", norm), ("width", width)) if value is not None
+    }
     for name, value in given.items():
         if name not in options:
             raise InvalidInputError(name, value, f"it left out: {backbone} offers no choice of it")
     if make is None:
         return PretrainedExtractor(backbone.removeprefix(PRETRAINED), channels)
-    return make(channels, size=size, **given)
+    if "size" in options:
+        given["size"] = size
+    made = make(channels, **given)
+    return made if isinstance(made, Extractor) else OwnExtractor(backbone, made, channels, size)
+
+
+def build_gate(gate: str, features: int, experts: int) -> nn.Module:
+    """Return the gate of this name.
+
+    Args:
+        gate: one of `GATES`.
+        features: F, width of the pooled payload.
+        experts: E.
+
+    Raises:
+        InvalidInputError: an unknown gate, or one that does not say whether it sees the SNR.
+    """
+    if gate not in GATES:
+        raise InvalidInputError("gate", gate, f"one of {', '.join(GATES)}")
+    made = GATES[gate](features, experts)
+    if not isinstance(made, nn.Module) or not isinstance(getattr(made, "sees_snr", None), bool):
+        expected = "a torch.nn.Module that says by a bool `sees_snr` whether it looks at the links"
+        raise InvalidInputError(f"gate {gate}", type(made).__name__, expected)
+    return made
 
 
 def build_model(
@@ -104,7 +141,8 @@ def build_model(
         norm: as `build_extractor`.
         width: as `build_extractor`.
         size: as `build_extractor`.
-        gate: "linear" and "mlp" are blind to the channel; "concat" and "bias" see the SNR of every link.
+        gate: "linear" and "mlp" are blind to the channel; "concat" and "bias" see the SNR of every link; or
+            one that a plugin brings.
         noisy: whether the gate has noise while it trains (`airmoe.nn.NoisyTopK`).
         expert_hidden: width of the one hidden layer of each expert, which sees the pooled payload. With None
             each expert is the rest of the backbone and sees the payload as it is.
@@ -128,10 +166,8 @@ def build_model(
     integer_at_least("experts", experts, 1)
     if expert_hidden is not None:
         integer_at_least("expert_hidden", expert_hidden, 1)
-    if gate not in GATES:
-        raise InvalidInputError("gate", gate, f"one of {', '.join(GATES)}")
     extractor = build_extractor(backbone, channels, norm, width, size)
-    gating = GATES[gate](extractor.features, experts)
+    gating = build_gate(gate, extractor.features, experts)
     if noisy:
         gating = NoisyTopK(gating, extractor.features, experts, training_k)
     made = [

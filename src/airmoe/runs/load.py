@@ -17,8 +17,10 @@ from torch import nn
 from airmoe.data import ImageSet, is_cifar, load_images, partition
 from airmoe.errors import InvalidInputError, RunFolderError
 from airmoe.manifest import Manifest, read_manifest
-from airmoe.nn import BiasGate, MixtureOfExperts, build_model
+from airmoe.nn import BiasGate, Extractor, MixtureOfExperts, MlpExpert, MoeLayer, PooledExtractor, build_model
+from airmoe.nn.build import options_of
 from airmoe.nn.channel_gates import Blind
+from airmoe.plugins import refuse_missing_plugins
 from airmoe.progress import Progress, silent
 from airmoe.runfolder import SERVER, client_folders, expert_file, model_hash_of
 from airmoe.runs.run_writing import images_digest
@@ -113,10 +115,12 @@ def load_run(folder: str | PathLike[str]) -> Run:
         folder: the run folder.
 
     Raises:
-        RunFolderError: no run folder, an unfinished run, or a file that is missing or damaged.
+        RunFolderError: no run folder, an unfinished run, a plugin of it that is not loaded, or a file that is
+            missing or damaged.
     """
     run = Path(folder).expanduser()
     config, record = _read_run(run)
+    refuse_missing_plugins(run)
     clients = [read_manifest(client) for client in client_folders(run)]
     server = run / "clients" / SERVER
     manifest = read_manifest(server) if server.exists() else clients[0]
@@ -154,19 +158,28 @@ def _read_run(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def _model(run: Path, method: Method, config: Mapping[str, Any], manifest: Manifest) -> MixtureOfExperts:
     assert manifest.asks is not None  # the first client asks, or the server does
     settings, (layer,) = config["model"], manifest.layers
-    networked = method == "networked"
+    networked, norm = method == "networked", settings.get("norm")
+    if networked and norm is None and "norm" in options_of(settings["backbone"]):
+        norm = "group"  # batch statistics would spoil an average over clients
+    shown, classes, hidden = manifest.asks.input, len(manifest.classes), settings.get("expert_hidden")
     model = build_model(
         settings["backbone"],
-        classes=len(manifest.classes),
+        classes=classes,
         experts=layer.experts,
-        channels=manifest.asks.input.channels,
-        norm=settings.get("norm"),
+        channels=shown.channels,
+        norm=norm,
         width=settings.get("width"),
-        gate="linear" if networked else settings["gate"],
-        expert_hidden=settings.get("expert_hidden"),
+        size=(shown.height, shown.width),
+        gate=settings["gate"],
+        expert_hidden=hidden,
         source=manifest.node,
     )
-    if networked and config["gate"]["channel_aware"]:
+    extractor = model.extractor
+    assert isinstance(extractor, Extractor)
+    if networked and extractor.pooling != "vector":  # clients' experts see pooled features
+        experts = [MlpExpert(extractor.features, classes, hidden) for _ in model.layer.experts]
+        model = MixtureOfExperts(PooledExtractor(extractor), MoeLayer(model.layer.gate, experts))
+    if networked and config["gate"]["channel_aware"] and not model.layer.gate.sees_snr:
         model.layer.gate = BiasGate(model.layer.gate)
     _load(model.extractor, run / "shared" / "extractor.safetensors")
     _load(model.layer.gate, run / "shared" / "gate.safetensors")

@@ -18,6 +18,7 @@ from airmoe.errors import InvalidInputError, RunFolderError
 from airmoe.files import portable, replaced_file, with_short_home
 from airmoe.locks import FINISHED, sole_writer
 from airmoe.monitor import EVENTS, forget_events
+from airmoe.plugins import keep_plugins, loaded_plugins, plugin_digests, refuse_other_plugins
 from airmoe.runs.checkpoint import Checkpoint, MetricsRow, write_metrics
 from airmoe.runs.settings import Section, dump_config
 from airmoe.versions import version_of
@@ -67,9 +68,14 @@ def begun_run(out: Path, config: Section, seed: int, images: ImageSet, *, resume
 def run_checkpoint(partial: Path, fingerprint: str) -> Checkpoint:
     """Return the checkpoints of a run in the making; saving one also writes the run's metrics and events.
 
+    A run that begins keeps its plugins; one that is taken up needs the same ones.
+
     Raises:
-        RunFolderError: as `Checkpoint`.
+        RunFolderError: as `Checkpoint`, or the plugins are others.
     """
+    if any((partial / _CHECKPOINTS).glob("*")):
+        refuse_other_plugins(partial)
+    keep_plugins(partial)
     checkpoint = Checkpoint(partial / _CHECKPOINTS, fingerprint, partial / METRICS, partial / EVENTS)
     forget_events(partial)  # those of checkpoints that are taken up are written anew
     return checkpoint
@@ -83,7 +89,7 @@ def fingerprint(config: Section, images: ImageSet, *further: str) -> str:
         images: the data.
         further: digests of what else the run reads.
     """
-    identity = "".join([dump_config(config), images_digest(images), *further])
+    identity = "".join([dump_config(config), images_digest(images), *further, *plugin_digests().values()])
     return hashlib.sha256(identity.encode()).hexdigest()
 
 
@@ -118,6 +124,10 @@ def _provenance(seed: int, images: ImageSet) -> str:
         "host": {"system": platform.platform(), "machine": platform.machine()},
         "threads": torch.get_num_threads(),
         "images": images_digest(images),
+        "plugins": [
+            {"file": plugin.file, "sha256": plugin.sha256, "parts": list(plugin.parts)}
+            for plugin in loaded_plugins()
+        ],
         "command": [Path(sys.argv[0]).name, *map(portable, sys.argv[1:])],
     }
     return json.dumps(provenance, indent=1) + "\n"

@@ -4,15 +4,16 @@ An unknown key is an error; an absent one has its default, which may be None.
 """
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from airmoe.checks import refusal
 from airmoe.errors import InvalidInputError
+from airmoe.parts import Parts
 
 Positive = Annotated[int, Field(ge=1, le=10**6)]
 LearningRate = Annotated[float, Field(gt=0, le=1e30)]
@@ -35,6 +36,35 @@ class Section(BaseModel):
                 or value != fields[name].get_default(call_default_factory=True)
             ):
                 yield name, value
+
+
+def expected_by(error: InvalidInputError, text: str) -> str:
+    """Return what was expected of a text, or of a part of it."""
+    return error.expected if error.value == text else f"{error.name} to be {error.expected}"
+
+
+def readable_by(read: Callable[[str], object]) -> AfterValidator:
+    """Return a check that a text can be read, by a function that raises `InvalidInputError` if not."""
+
+    def check(text: str) -> str:
+        try:
+            read(text)
+        except InvalidInputError as error:
+            raise ValueError(expected_by(error, text)) from None
+        return text
+
+    return AfterValidator(check)
+
+
+def named_in(known: Parts[Any], *built_in: str) -> AfterValidator:
+    """Return a check that a name is one of a few of airmoe's parts, or one that a plugin brings."""
+
+    def check(name: str) -> str:
+        if name not in built_in and name not in known.own:
+            raise ValueError(f"one of {', '.join((*built_in, *known.own))}")
+        return name
+
+    return AfterValidator(check)
 
 
 def parse_section(model: type[Parsed], text: str, origin: str) -> Parsed:

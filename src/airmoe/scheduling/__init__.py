@@ -11,7 +11,7 @@ from airmoe.scheduling.placement import Placement
 from airmoe.scheduling.policies.at_source import All, BestLink, Cheapest, Des, Local, RandomK, TopK, Wlr
 from airmoe.scheduling.policies.jointly import Homogeneous, Jesa
 from airmoe.scheduling.policies.requirement import Requirement
-from airmoe.scheduling.policy import JointPolicy, Policy, Routing, Slot
+from airmoe.scheduling.policy import JointPolicy, Policy, Routing, Slot, routing_of
 from airmoe.scheduling.selection.select import Selection, select_experts
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "Wlr",
     "allocate_subcarriers",
     "make_policy",
+    "routing_of",
     "schedule_layer",
     "select_experts",
 ]

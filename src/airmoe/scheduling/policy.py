@@ -227,7 +227,18 @@ def check_inputs(scores_TE: ArrayLike, cost: Cost, slot: Slot) -> NDArray[np.flo
 
 
 def routing_of(mask_TE: NDArray[np.bool_], cost: Cost) -> Routing:
-    """Return the routing of a rule that is met wherever any expert was chosen."""
+    """Return the routing of a rule that is met wherever any expert was chosen.
+
+    Args:
+        mask_TE: True where the expert gets the item.
+        cost: what the policy was given.
+
+    Examples:
+        >>> import numpy as np
+        >>> from airmoe.scheduling import Cost, routing_of
+        >>> routing_of(np.array([[True, False]]), Cost([[0.0, 3e-5]])).feasible_T.tolist()
+        [True]
+    """
     energy_j_T = np.where(mask_TE, cost.energy_j_TE, 0.0).sum(axis=1)
     energy_j_T[~np.any(cost.reachable_TE, axis=1)] = np.inf
     return Routing(mask_TE, energy_j_T, np.any(mask_TE, axis=1))

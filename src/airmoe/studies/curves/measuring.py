@@ -8,6 +8,7 @@ from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future,
 from dataclasses import dataclass, replace
 
 from airmoe.errors import AirmoeError, telling
+from airmoe.plugins import Plugin, load_plugins, loaded_plugins, plugin_digests
 from airmoe.progress import silent
 from airmoe.studies.curves.figure import FigureKind, Measure, Workspace
 from airmoe.studies.curves.rows import Row
@@ -92,7 +93,7 @@ def measure_elsewhere(
     asked = dict[Future[Measured], Piece]()
     try:
         for piece in pieces:
-            what = (str(piece), piece.kind.measure, piece.settings, piece.seed, there)
+            what = (str(piece), piece.kind.measure, piece.settings, piece.seed, there, loaded_plugins())
             asked[executor.submit(_measure_for_another, *what)] = piece
         for future in as_completed(asked):
             piece, measured = asked[future], future.result()
@@ -139,10 +140,22 @@ def measure_piece(
 
 
 def _measure_for_another(
-    named: str, measure: Measure, settings: CurveSettings, seed: int, work: Workspace
+    named: str,
+    measure: Measure,
+    settings: CurveSettings,
+    seed: int,
+    work: Workspace,
+    plugins: Sequence[Plugin],
 ) -> Measured:
-    """Measure a piece; errors become ones that can travel to the process that asked, whatever they hold."""
+    """Measure a piece with the plugins of the process that asked.
+
+    Errors become ones that can travel to that process, whatever they hold.
+    """
     try:
+        load_plugins(plugin.path for plugin in plugins)
+        for plugin in plugins:
+            if plugin_digests()[plugin.file] != plugin.sha256:
+                raise AirmoeError(f"{plugin.path} has changed since the run began")
         return measure_piece(named, measure, settings, seed, work)
     except AirmoeError as error:
         raise AirmoeError(str(error)) from error

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from airmoe.errors import RunFolderError
 from airmoe.files import portable, replaced_file, with_short_home
+from airmoe.plugins import loaded_plugins
 from airmoe.studies.curves.settings import Scale
 from airmoe.studies.curves.study import Study
 from airmoe.versions import version_of
@@ -29,6 +30,7 @@ def command_of(
     words = ["airmoe", "study", study.name, *([] if scale == study.scales[0] else [f"--{scale}"])]
     words += [word for figure in only for word in ("--only", figure)]
     words += [] if settings is None else ["--settings", str(settings)]
+    words += [word for plugin in loaded_plugins() for word in ("--plugin", str(plugin.path))]
     return shlex.join([*map(portable, [*words, *_option_words(options)]), "--seed", str(seed)])
 
 

@@ -17,6 +17,7 @@ from airmoe.errors import InvalidInputError, RunFolderError
 from airmoe.files import AnyPath, as_path, replaced_file, with_short_home
 from airmoe.locks import FINISHED, sole_writer
 from airmoe.monitor import EVENTS, write_events
+from airmoe.plugins import keep_plugins, refuse_other_plugins
 from airmoe.progress import Progress, silent
 from airmoe.report.writing import write_figures, write_tables
 from airmoe.studies.curves.figure import Curves, Figure, Workspace
@@ -89,6 +90,8 @@ def run_study(
     partial = out.with_name(out.name + ".partial")
     given = scale is not None or bool(only) or seed is not None or settings is not None
     scale = study.scales[0] if scale is None else scale
+    if resume and partial.exists():
+        refuse_other_plugins(partial)
     figures = _figures(study, settings, scale, only) if given or not resume else None
     seed = _checked_seed(0 if seed is None and given else seed)
     with sole_writer(out):
@@ -106,6 +109,7 @@ def run_study(
             record = new_record(study, command, seed or 0, options or {})
             if inputs := _inputs(study, figures, record):
                 record["inputs"] = inputs
+            keep_plugins(partial)
             for name, figure in figures.items():
                 _write(partial / "settings" / f"{name}.toml", _text_of(figure))
             write_record(partial, record)

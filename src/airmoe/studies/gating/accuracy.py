@@ -1,7 +1,7 @@
 """Accuracy of methods against a property of the links."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from airmoe.studies.curves.rows import Row, Rows, scaled, sweep_table
 from airmoe.studies.curves.settings import Experts, Values
 from airmoe.studies.gating.asking import Answers, ask_over_links
 from airmoe.studies.gating.models import Asked, one_thread
-from airmoe.studies.gating.settings import Epochs, GatingSettings, Shift, Size, Width
+from airmoe.studies.gating.settings import Backbone, Epochs, GatingSettings, Shift, Size, Width
 
 SMOKE = {
     "data": "digits",
@@ -61,7 +61,7 @@ class ResNetSettings(GatingSettings):
         "smoke": {**SMOKE, "seeds": 1, "width": 4, "experts": 4, "train_images": 64},
     }
 
-    backbone: Literal["lenet5", "resnet18", "vit"] = "resnet18"
+    backbone: Backbone = "resnet18"
     width: Width = 16
     experts: Experts = 8
     shift: Shift = 4
@@ -75,7 +75,7 @@ class ResNetSettings(GatingSettings):
 class GpuSettings(GatingSettings):
     """ResNet-18 of full width and ViT on both CIFARs, for a GPU."""
 
-    backbone: Literal["lenet5", "resnet18", "vit"] = "resnet18"
+    backbone: Backbone = "resnet18"
     experts: Experts = 8
     shift: Shift = 4
     clean_epochs: Epochs = 60

@@ -64,7 +64,7 @@ def ask_over_links(asked: Asked, settings: GatingSettings, seed: int, point: int
         snr = LinkSnr(np.take_along_axis(snr.true_db_TE, link_T[:, None], axis=1))
     if not method.gate_is_told:
         snr = unseen(snr.true_db_TE)
-    policy, radio = settings.policy(seed), RadioCarrier(make_transmission(settings.transmission))
+    policy, radio = settings.policy_of(seed), RadioCarrier(make_transmission(settings.transmission))
     carrier: Carrier[Tensor, Tensor] = radio if method.over_links else LocalCarrier()
 
     def ask(batch_B: Tensor) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

@@ -14,11 +14,12 @@ from airmoe.channel_aware.config import (
     SnrLaw,
     StageSettings,
     TransmissionForm,
-    expected_by,
 )
 from airmoe.errors import InvalidInputError
 from airmoe.links import SnrProcess, make_process
-from airmoe.scheduling import BestLink, Policy, RandomK, TopK
+from airmoe.nn.build import BACKBONES, GATES
+from airmoe.runs.settings import expected_by, named_in, readable_by
+from airmoe.scheduling import BestLink, Policy, RandomK, TopK, make_policy
 from airmoe.studies.curves.settings import CurveSettings, Decibels, Experts, Seeds, Share, Values
 from airmoe.studies.gating.methods import METHODS, Method
 
@@ -29,6 +30,12 @@ def _known(name: str) -> str:
     return name
 
 
+def _policy(text: str) -> Policy | None:
+    """Return the policy that takes the place of a method's own; None for an empty text."""
+    return make_policy(text) if text else None
+
+
+Backbone = Annotated[str, named_in(BACKBONES, "lenet5", "resnet18", "vit")]
 Epochs = Annotated[int, Field(ge=1, le=1000)]
 Size = Annotated[int, Field(ge=0, le=10**6)]
 Shift = Annotated[int, Field(ge=0, le=16)]
@@ -40,16 +47,18 @@ class GatingSettings(CurveSettings):
 
     Attributes:
         method: one of `METHODS`.
+        policy: chooses experts in the test in place of the method, as `airmoe.scheduling.make_policy` reads
+            it; empty for the method's own.
         data: the images, as `airmoe.data.load_images` names them; CIFAR is read from ``--data-dir``.
         train_images: size of a seeded draw of training images, 0 for all.
         test_images: how many held-out images, the first ones; 0 for all.
         flip: whether to mirror training images at random.
         shift: pixels by which training images move at most.
-        backbone: "lenet5", "resnet18" or "vit".
+        backbone: "lenet5", "resnet18", "vit", or one that a plugin brings.
         width: 0 is the backbone's own.
         experts: K.
         k: experts per image.
-        gate: "concat" or "bias".
+        gate: "concat", "bias", or one that a plugin brings.
         clean_epochs: epochs of stage 1.
         channel_epochs: epochs of stage 2.
         batch_size: batch size of both stages.
@@ -75,17 +84,18 @@ class GatingSettings(CurveSettings):
     swept: Literal["mean_snr_db", "spread_db", "bad_db", "delay_slots", "error_db"] = "mean_snr_db"
     values: Values = (-5, 0, 5, 10, 15, 20)
     method: Annotated[str, AfterValidator(_known)] = "channel-aware"
+    policy: Annotated[str, readable_by(_policy)] = ""
 
     data: str = "cifar10"
     train_images: Size = 0
     test_images: Size = 0
     flip: bool = True
     shift: Shift = 0
-    backbone: Literal["lenet5", "resnet18", "vit"] = "lenet5"
+    backbone: Backbone = "lenet5"
     width: Width = 0
     experts: Experts = 4
     k: Experts = 1
-    gate: Literal["concat", "bias"] = "bias"
+    gate: Annotated[str, named_in(GATES, "concat", "bias")] = "bias"
     clean_epochs: Epochs = 6
     channel_epochs: Epochs = 6
     batch_size: Annotated[int, Field(ge=1, le=65536)] = 128
@@ -134,8 +144,10 @@ class GatingSettings(CurveSettings):
         """The method, as the table of methods describes it."""
         return METHODS[self.method]
 
-    def policy(self, seed: int) -> Policy:
+    def policy_of(self, seed: int) -> Policy:
         """Return the policy that chooses experts in the test."""
+        if self.policy:
+            return make_policy(self.policy, seed)
         method = self.described
         if method.one_network:
             return TopK(1)

@@ -12,8 +12,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from airmoe.errors import InvalidInputError
 from airmoe.scheduling import (
     All,
     Cheapest,
@@ -25,6 +26,7 @@ from airmoe.scheduling import (
     TopK,
     Wlr,
     allocate_subcarriers,
+    make_policy,
     schedule_layer,
     select_experts,
 )
@@ -49,7 +51,9 @@ class EnergySettings(LayerSettings):
         policy: jesa and homogeneous choose experts and subcarriers together; lower-bound puts every link on
             its best subcarrier, shared if need be; des, wlr and cheapest decide by the prices of an
             assignment for equal loads, and are charged these; topk, random and all decide without prices,
-            and subcarriers are assigned for the loads that come of it.
+            and subcarriers are assigned for the loads that come of it. Or the text of any policy, such as one
+            that a plugin brings: it decides as des does, or, where it is joint, is charged for its own
+            subcarriers. A setting's name in braces stands for its value.
         layers: L.
         importance: gamma0; jesa, des and lower-bound ask z gamma0^l of layer l, counted from 1.
         z: factor of that; homogeneous asks z of every layer.
@@ -62,7 +66,6 @@ class EnergySettings(LayerSettings):
         "smoke": {"seeds": 2, "layers": 4, "tokens": 32, "values": [0.3, 0.6, 0.9]},
     }
 
-    policy: Literal["jesa", "des", "homogeneous", "lower-bound", "topk", "random", "cheapest", "all", "wlr"]
     seeds: Seeds = 20
     compute_j: Between = (1e-4, 1e-3)
     layers: Annotated[int, Field(ge=1, le=1000)] = 32
@@ -76,12 +79,32 @@ class EnergySettings(LayerSettings):
         *(0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 1.0),
     )
 
+    policy: str  # last, for it may name the others
+
     @model_validator(mode="after")
     def _every_link_fits(self) -> Self:
         links = self.nodes * (self.nodes - 1)
         if self.subcarriers < links:
             raise ValueError(f"subcarriers at least {links}, one for every link")
         return self
+
+    @field_validator("policy")
+    @classmethod
+    def _known(cls, policy: str, info: ValidationInfo) -> str:
+        known = (*AT_SOURCE, *JOINTLY, LOWER_BOUND)
+        if policy in known:
+            return policy
+        try:
+            make_policy(policy.format(**info.data))
+        except InvalidInputError as error:
+            raise ValueError(f"one of {', '.join(known)}, or {error.expected}") from None
+        except (KeyError, IndexError, ValueError) as error:
+            raise ValueError(f"names of settings in braces, as in {{importance}} ({error})") from None
+        return policy
+
+    def described(self, seed: int) -> Policy:
+        """Return the policy that the text describes."""
+        return make_policy(self.policy.format(**self.model_dump()), seed)
 
     def required(self, layer: int) -> float:
         """Return what a token's chosen scores must sum to in a layer, counted from 1."""
@@ -141,6 +164,10 @@ AT_SOURCE = {
 }
 
 
+JOINTLY = "jesa", "homogeneous"
+LOWER_BOUND = "lower-bound"
+
+
 @dataclass(frozen=True, eq=False)
 class LayerChoice:
     """The choice of a policy for one layer, and its J per token, over the air and in all."""
@@ -185,13 +212,14 @@ def _layers_of(settings: EnergySettings, seed: int) -> Iterator[dict[str, float]
 
 
 def _chooser(settings: EnergySettings, seed: int) -> Callable[[DrawnLayer, int], LayerChoice]:
-    if settings.policy in {"jesa", "homogeneous"}:
+    if settings.policy in JOINTLY:
         return lambda layer, number: _joint(settings, layer, number)
-    if settings.policy == "lower-bound":
+    if settings.policy == LOWER_BOUND:
         return lambda layer, number: _lower_bound(settings, layer, number)
-    kind = AT_SOURCE[settings.policy]
-    policy = kind.make(settings, seed)
-    return lambda layer, number: _at_source(settings, policy, kind.by_price, layer, number)
+    kind = AT_SOURCE.get(settings.policy)
+    policy = kind.make(settings, seed) if kind else settings.described(seed)
+    by_price = kind is None or kind.by_price
+    return lambda layer, number: _decided(settings, policy, by_price, layer, number)
 
 
 def _joint(settings: EnergySettings, layer: DrawnLayer, number: int) -> LayerChoice:
@@ -217,7 +245,7 @@ def _lower_bound(settings: EnergySettings, layer: DrawnLayer, number: int) -> La
     return _charged(settings, layer, chosen.mask, best_NN)
 
 
-def _at_source(
+def _decided(
     settings: EnergySettings, policy: Policy, by_price: bool, layer: DrawnLayer, number: int
 ) -> LayerChoice:
     standing_NN = allocate_subcarriers(layer.links)
@@ -226,9 +254,11 @@ def _at_source(
     slot = Slot(layer.source_T, placement_E, layer.links, number, bits_T)
     comm_j_TE = _comm_j_TE(settings, layer, standing_NN)
     cost = Cost(comm_j_TE + layer.compute_j_E, comm_j_TE / layer.links.radio.power_w)
-    mask_TE = policy.route(layer.scores_TE, cost, slot).mask_TE
+    routing = policy.route(layer.scores_TE, cost, slot)
+    mask_TE = routing.mask_TE
     if by_price:
-        return _charged(settings, layer, mask_TE, standing_NN)
+        decided_NN = routing.subcarrier_NN
+        return _charged(settings, layer, mask_TE, standing_NN if decided_NN is None else decided_NN)
     load_NN = np.zeros((settings.nodes, settings.nodes))
     for node in placement_E:
         load_NN[node] = mask_TE[layer.source_T == node].sum(axis=0)

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from airmoe.report.drawing import Drawing, Line, Panel
-from airmoe.report.style import LOOKS
+from airmoe.report.drawing import Drawing, Line, Look, Panel
+from airmoe.report.style import LOOKS, looks_of
 from airmoe.report.table import Cell, Mean, Table
 from airmoe.studies.curves.figure import Curves, Figure, FigureKind, WithoutWorkspace
 from airmoe.studies.curves.panels import panel
@@ -171,7 +171,7 @@ def _trade_off(figure: Figure, rows: Rows) -> Panel:
         if relative:
             k, energy = _beside_top(figure, rows, name, "energy_j")
             x_label = f"energy, % of top-{k}'s"
-        look = LOOKS[figure.curves[name].policy]
+        look = _look(figure, name)
         drawn.append(Line(figure.label(name), energy.mean, kept.mean, kept.deviation, energy.deviation, look))
     return Panel("what energy keeps", x_label, "relevance kept", drawn, x_log=True)
 
@@ -248,7 +248,9 @@ def _two_panels(figure: Figure, rows: Rows) -> Drawing:
 
 
 def _ordered(curves: Curves) -> Sequence[str]:
-    return sorted(curves, key=lambda name: (ORDER.index(curves[name].policy), name))
+    """Return the names of curves as legends and tables have them, policies of the user's own first."""
+    place = {policy: number for number, policy in enumerate(ORDER)}
+    return sorted(curves, key=lambda name: (place.get(curves[name].policy, -1), name))
 
 
 def _of_k(figure: Figure, rows: Rows, name: str, column: str) -> Spread:
@@ -261,8 +263,15 @@ def _of_k(figure: Figure, rows: Rows, name: str, column: str) -> Spread:
 
 def _curve(figure: Figure, rows: Rows, name: str, column: str, scale: float) -> Line:
     spread = scaled(rows.spread(name, column), scale)
-    look = LOOKS[figure.curves[name].policy]
+    look = _look(figure, name)
     return Line(figure.label(name), spread.x, spread.mean, spread.deviation, look=look)
+
+
+def _look(figure: Figure, curve: str) -> Look:
+    """Return the look of a curve's policy; several curves of one policy differ in markers and dashes."""
+    names = _ordered(figure.curves)
+    rules = [figure.curves[name].policy.partition(":")[0] for name in names]
+    return dict(zip(names, looks_of(rules), strict=True))[curve]
 
 
 ENERGY_BY_IMPORTANCE = FigureKind(

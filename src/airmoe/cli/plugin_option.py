@@ -1,0 +1,16 @@
+"""The option ``--plugin``, which brings parts of a user's own to every command that takes names."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Plugins = Annotated[
+    list[Path],
+    typer.Option(
+        "--plugin",
+        metavar="FILE.py",
+        help="Python file with parts of your own: policies, gates, channels, partitions, backbones, "
+        "aggregations (airmoe.plugins). It is run. May be repeated.",
+    ),
+]
