@@ -193,5 +193,5 @@ def test_a_good_link_leaves_the_expert_as_good_as_it_was() -> None:
     expert, features_TF, label_T = expert_and_digits()
     accuracy = (expert(features_TF).argmax(dim=1) == label_T).double().mean().item()
     assert accuracy > 0.95
-    received = receive(Digital(8, "qpsk", "conv"), 8.0, 1)
+    received, _ = receive(Digital(8, "qpsk", "conv"), 8.0, 1)
     assert received.correct_T.mean().item() == pytest.approx(accuracy, abs=0.005)
