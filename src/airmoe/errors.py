@@ -22,7 +22,6 @@ import json
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -146,6 +145,9 @@ def _install_command(extra: str) -> str:
     if (checkout / "pyproject.toml").is_file():
         where = "." if checkout == Path.cwd() else str(checkout)
         return shlex.join(["pip", "install", "-e", f"{where}[{extra}]"])
+    # Loaded here, because a node never needs it and it brings an e-mail parser.
+    from importlib.metadata import PackageNotFoundError, distribution
+
     try:
         origin = json.loads(distribution("airmoe").read_text("direct_url.json") or "{}")
     except PackageNotFoundError:

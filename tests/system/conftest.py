@@ -20,7 +20,7 @@ clients = 5
 [features]
 rounds = 14
 [gate]
-rounds = 12
+rounds = 30
 """
 TINY_SETTINGS = """
 [data]

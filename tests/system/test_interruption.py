@@ -45,7 +45,7 @@ def test_interrupting_the_demonstration_leaves_nothing(
     options = ["--config", request.getfixturevalue(settings), "--central-epochs", 1, "--ask", 100]
     with running("demo", *options, "--out", tmp_path / "run") as demo:
         wait(demo, tmp_path)
-        assert [path.name.startswith(".run.") for path in tmp_path.iterdir()] == [True]
+        assert all(path.name.startswith(".run.") for path in tmp_path.iterdir())
         demo.send(signal.SIGINT)
         assert demo.wait() == 130
         assert "Traceback" not in demo.output
