@@ -1,14 +1,16 @@
 """What is slow and shared: loaded or trained once per session. Never write into ``run_folder``: copy it."""
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from airmoe import parts
 from airmoe.data import ImageSet, load_images
+from airmoe.plugins import unload_plugins
 
 if TYPE_CHECKING:
     from airmoe.networked.config import NetworkedConfig
@@ -42,6 +44,16 @@ def one_thread() -> None:
     except ImportError:  # the core's tests run without PyTorch
         return
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def no_part_stays() -> Iterator[None]:
+    """Forget what a test registered by name: examples and plugins bring parts of their own."""
+    known = dict(parts._parts)
+    yield
+    unload_plugins()
+    parts._parts.clear()
+    parts._parts.update(known)
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ Shape suffixes: T items, E experts, F features.
 """
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -83,12 +83,6 @@ class Pixels(nn.Module):
     def forward(self, images_TCHW):
         return self.layers(images_TCHW)
 """
-
-
-@pytest.fixture(autouse=True)
-def nothing_stays() -> Iterator[None]:
-    yield
-    unload_plugins()
 
 
 @pytest.fixture

@@ -305,7 +305,7 @@ def test_an_interrupted_command_says_how_to_go_on_and_goes_on(
     told = f"airmoe train {settings} --out {tmp_path / 'run'} --resume"
     assert told in stopped.output
     assert not (tmp_path / "run").exists()
-    other = CliRunner().invoke(cli.app, ["train", "--resume", "--out", str(tmp_path / "run")])
+    other = command("run", "--seed", "7", "--resume")
     assert "resume with the options it was begun with" in str(other.exception)
     for out, *options in (("run", "--resume"), ("whole",)):
         finished = command(out, *options)

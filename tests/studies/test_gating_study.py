@@ -206,7 +206,7 @@ def test_each_method_chooses_as_it_says(method: str, policy: Policy) -> None:
 
 
 def test_the_guide_describes_every_method() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "guide" / "gating-study.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "results" / "gating-study.md").read_text(encoding="utf-8")
     table = page.partition("## Settings")[0]
     assert re.findall(r"^\| [^|]+ \| `([a-z-]+)` \| ", table, flags=re.MULTILINE) == list(METHODS_OF_STUDY)
 

@@ -80,7 +80,7 @@ def test_a_file_says_only_in_what_its_curves_differ_from_the_defaults(figure: st
 
 
 def test_the_figure_of_the_guide_can_be_read(tmp_path: Path) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "guide" / "selection-study.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "results" / "selection-study.md").read_text(encoding="utf-8")
     (text,) = re.findall(r"```toml [^\n]*\n(.*?)```", page, flags=re.DOTALL)
     (tmp_path / "proven_gap.toml").write_text(text, encoding="utf-8")
     smoke = SELECTION.read("proven_gap", "smoke", tmp_path).curves

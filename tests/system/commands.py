@@ -27,14 +27,15 @@ runpy.run_module("airmoe.cli", run_name="__main__")
 """
 
 
-def _without(*missing: str) -> tuple[str, ...]:
+def airmoe_without(*missing: str) -> tuple[str, ...]:
+    """Return the command line of an installation without these packages."""
     return sys.executable, "-c", _SCRIPT_WITHOUT.format(missing=missing)
 
 
-AIRMOE_WITHOUT_TORCH = _without(*_TRAINING_ALONE)
+AIRMOE_WITHOUT_TORCH = airmoe_without(*_TRAINING_ALONE)
 """As `pip install airmoe[study]` leaves it."""
 
-AIRMOE_CORE = _without(*_TRAINING_ALONE, *_STUDY)
+AIRMOE_CORE = airmoe_without(*_TRAINING_ALONE, *_STUDY)
 """As `pip install airmoe` leaves it."""
 
 HANGS_AFTER_S = 240.0

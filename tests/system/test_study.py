@@ -19,7 +19,7 @@ import pytest
 
 from airmoe.report.drawing import package_files
 from tests.machine import traces_of_a_machine
-from tests.system.commands import AIRMOE_WITHOUT_TORCH, all_under, ended, running
+from tests.system.commands import AIRMOE_WITHOUT_TORCH, airmoe_without, all_under, ended, running
 
 STUDY = ("study", "selection")
 FIGURES = (
@@ -27,7 +27,7 @@ FIGURES = (
     *("share_optimal", "proven_gap", "search_nodes", "run_time"),
 )
 FILES_OF_A_FIGURE = ("svg", "pdf", "pgf", "csv", "py")
-WITHOUT_MATPLOTLIB = (*AIRMOE_WITHOUT_TORCH[:2], AIRMOE_WITHOUT_TORCH[2].replace('"torch"', '"matplotlib"'))
+WITHOUT_MATPLOTLIB = airmoe_without("matplotlib")
 
 Row = dict[str, float]
 

@@ -5,10 +5,13 @@ from typing import Annotated
 
 import typer
 
+from airmoe.cli.paths import all_expanded
+
 Plugins = Annotated[
     list[Path],
     typer.Option(
         "--plugin",
+        callback=all_expanded,
         metavar="FILE.py",
         help="Python file with parts of your own: policies, gates, channels, partitions, backbones, "
         "aggregations (airmoe.plugins). It is run. May be repeated.",

@@ -22,7 +22,7 @@ class Aggregation(Protocol):
         """The text that `make_aggregation` reads."""
 
     def __call__(self, state: State, replies: Mapping[int, Message]) -> State:
-        """Return the new weights, of the names, shapes and types of the old ones.
+        """Return the new weights, of the names, shapes and types that clients sent.
 
         Args:
             state: the weights that the clients began with.
@@ -84,15 +84,16 @@ class Averaging:
         if exchange != self.exchanges[-1] or not trained:
             return state, {}
         with telling(f"aggregation {self.aggregation.name}"):
-            return _like(state, self.aggregation(state, trained)), {}
+            sent = next(iter(trained.values())).tensors
+            return _like(sent, self.aggregation(state, trained)), {}
 
 
-def _like(state: State, made: State) -> State:
-    """Return new weights; refuse other names, shapes or types than those of the old ones."""
-    for name in sorted(state.keys() | made.keys()):
-        if name not in made or name not in state:
-            raise InvalidInputError("weights", sorted(made), f"those that clients sent: {sorted(state)}")
-        old, new = ((tuple(each[name].shape), each[name].dtype) for each in (state, made))
+def _like(sent: Mapping[str, torch.Tensor], made: State) -> State:
+    """Return new weights; refuse other names, shapes or types than those that clients sent."""
+    for name in sorted(sent.keys() | made.keys()):
+        if name not in made or name not in sent:
+            raise InvalidInputError("weights", sorted(made), f"those that clients sent: {sorted(sent)}")
+        old, new = ((tuple(each[name].shape), each[name].dtype) for each in (sent, made))
         if old != new:
             raise InvalidInputError(f"shape and type of {name}", new, str(old))
     return made

@@ -3,9 +3,9 @@
 import shutil
 import time
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 from airmoe.errors import require
+from airmoe.files import AnyPath, as_path
 
 EVENTS = "tensorboard"
 """The folder of a run's events."""
@@ -14,7 +14,7 @@ _FILE = "events.out.tfevents.0.airmoe"  # TensorBoard's own name would tell the 
 _FORMAT = "brain.Event:2"
 
 
-def write_events(folder: Path, rows: Iterable[Mapping[str, str | int | float]]) -> None:
+def write_events(folder: AnyPath, rows: Iterable[Mapping[str, str | int | float]]) -> None:
     """Append the numbers of metrics rows to the event file of a folder; make both where they are missing.
 
     Args:
@@ -38,6 +38,7 @@ def write_events(folder: Path, rows: Iterable[Mapping[str, str | int | float]]) 
     from tensorboard.compat.proto.summary_pb2 import Summary
     from tensorboard.summary.writer.record_writer import RecordWriter
 
+    folder = as_path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / _FILE).open("ab") as file:
         writer = RecordWriter(file)
@@ -53,6 +54,6 @@ def write_events(folder: Path, rows: Iterable[Mapping[str, str | int | float]]) 
             writer.write(event.SerializeToString())
 
 
-def forget_events(run: Path) -> None:
+def forget_events(run: AnyPath) -> None:
     """Remove the events of a run in the making; its checkpoints hold the rows, and they are written anew."""
-    shutil.rmtree(run / EVENTS, ignore_errors=True)
+    shutil.rmtree(as_path(run) / EVENTS, ignore_errors=True)

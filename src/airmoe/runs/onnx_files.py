@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from airmoe import __version__
 from airmoe.errors import InvalidInputError, RunFolderError
-from airmoe.files import replaced_file
+from airmoe.files import AnyPath, as_path, replaced_file
 from airmoe.manifest import INPUT, SNR_INPUT
 from airmoe.nn import Pooling, pool
 from airmoe.onnx_runtime import onnx_session
@@ -40,7 +40,7 @@ class _Scores(nn.Module):
 
 
 def export_onnx(
-    module: nn.Module, inputs: Mapping[str, Tensor], path: Path, *, like: Path | None = None
+    module: nn.Module, inputs: Mapping[str, Tensor], path: AnyPath, *, like: AnyPath | None = None
 ) -> None:
     """Write a module as ONNX with a free batch axis, and check its outputs on these inputs.
 
@@ -57,8 +57,8 @@ def export_onnx(
         RunFolderError: ONNX Runtime and PyTorch differ by more than `TOLERANCE`, or the network takes only
             this number of items. Nothing is written then.
     """
-    module = module.eval()
-    network = None if like is None else _written_like(like, module)
+    module, path = module.eval(), as_path(path)
+    network = None if like is None else _written_like(as_path(like), module)
     if network is None or _difference(module, inputs, network, path.name) > TOLERANCE:
         network = _traced(module, inputs)
     difference = _difference(module, inputs, network, path.name)
