@@ -79,7 +79,7 @@ def test_a_method_keeps_its_colour_in_all_figures() -> None:
                 settings = by_label.get(line.label)
                 for key in ("method", "policy"):
                     method = getattr(settings, key, None)
-                    if isinstance(method, str):
+                    if isinstance(method, str) and method:
                         colours.setdefault((key, method), set()).add(line.look.colour)
     assert len(colours) >= 19
     assert {method: len(found) for method, found in colours.items() if len(found) > 1} == {}

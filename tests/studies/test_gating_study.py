@@ -549,7 +549,7 @@ def test_a_resumed_study_trains_nothing_again_and_ends_the_same(tmp_path: Path) 
 
         def progress(activity: str, done: int, total: int, note: str = "", /) -> None:
             said.append(activity)
-            if stop and activity == stop:
+            if done and activity == stop:
                 raise Stopped
 
         run_study(GATING, tmp_path / out, progress=progress, options={"device": "cpu"}, **options)

@@ -80,10 +80,11 @@ def test_training_that_was_interrupted_ends_at_the_same_bytes(
         assert "Traceback" not in train.output
     assert [path.name for path in tmp_path.iterdir()] == ["resumed.partial"]
 
+    config = load_config(settings)
     settings.unlink()  # the run knows its settings
     resumed = ended("train", "--out", tmp_path / "resumed", "--resume")
     assert resumed.returncode == 0, resumed.stderr
-    train_run(load_config(settings), digits, tmp_path / "whole")
+    train_run(config, digits, tmp_path / "whole")
 
     weights = {
         out: {name: raw for name, raw in all_under(tmp_path / out).items() if name.endswith(".safetensors")}
