@@ -22,8 +22,7 @@ TOP_TO_BOTTOM = (
     *("cli", "studies", "networked", "channel_aware", "federated", "language", "runs", "nn", "monitor"),
     *("radio", "mesh", "dispatch", "scheduling", "data", "links", "report"),
     *("onnx_runtime", "runfolder", "manifest", "plugins", "spec_text", "parts", "checks", "showing"),
-    *("seeding", "files"),
-    *("locks", "versions"),
+    *("seeding", "files", "locks", "versions"),
     *("randomness", "progress", "errors"),
     "__init__",
 )
