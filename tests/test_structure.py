@@ -22,7 +22,7 @@ TOP_TO_BOTTOM = (
     *("cli", "studies", "networked", "channel_aware", "federated", "language", "runs", "nn", "monitor"),
     *("radio", "mesh", "dispatch", "scheduling", "data", "links", "report"),
     *("onnx_runtime", "runfolder", "manifest", "plugins", "spec_text", "parts", "checks", "showing"),
-    *("seeding", "files", "locks", "versions"),
+    *("records", "seeding", "files", "locks", "versions"),
     *("randomness", "progress", "errors"),
     "__init__",
 )
@@ -36,6 +36,7 @@ WITHOUT_TORCH = (
         "manifest",
         "spec_text",
         "checks",
+        "records",
         "showing",
         "files",
         "locks",

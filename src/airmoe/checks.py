@@ -2,16 +2,12 @@
 
 import math
 import operator
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from airmoe.errors import InvalidInputError
-
-if TYPE_CHECKING:
-    from pydantic import ValidationError
 
 Number = TypeVar("Number", bound=np.generic)
 
@@ -108,28 +104,6 @@ def refuse_shape(name: str, array: NDArray[Any], shape: tuple[int, ...], letters
     """Raise unless `array` has `shape`; `letters` says what the axes are, e.g. "(T, E)"."""
     if array.shape != shape:
         raise InvalidInputError(f"shape of {name}", array.shape, f"{letters} = {shape}")
-
-
-def refusal(error: "ValidationError", called: Callable[[str], str] = str) -> InvalidInputError:
-    """Return the first of pydantic's complaints as ours.
-
-    Args:
-        error: what a model raised.
-        called: what a key such as "radio.seed" is called.
-    """
-    first = error.errors()[0]
-    cause = first.get("ctx", {}).get("error")
-    if isinstance(cause, InvalidInputError):
-        return cause
-    key, value, said = ".".join(map(str, first["loc"])), first["input"], first["msg"]
-    said = said.removeprefix("Input should be ").removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        said = "a known key"
-    elif first["type"] == "missing":
-        value, said = None, "a value"
-    elif first["type"] == "string_pattern_mismatch":
-        said = f"a text that matches {first['ctx']['pattern']}"
-    return InvalidInputError(called(key), value, said)
 
 
 def _array(name: str, value: ArrayLike, expected: str) -> NDArray[Any]:

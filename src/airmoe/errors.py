@@ -25,6 +25,9 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
+MOST_SHOWN = 300
+"""How many characters of a wrong value a message shows."""
+
 
 class AirmoeError(Exception):
     """Base class of everything that airmoe raises on purpose."""
@@ -46,12 +49,18 @@ class InvalidInputError(AirmoeError, ValueError):
 
     def __init__(self, name: str, value: object, expected: str) -> None:
         self.name, self.value, self.expected = name, value, expected
-        super().__init__(f"{name} is {value!r}; expected {expected}")
+        super().__init__(f"{name} is {_shown(value)}; expected {expected}")
 
     def __reduce__(self) -> tuple[object, ...]:
         """Let it cross to another process, whole: with its parts, and with the words put in front."""
         parts = self.name, self.value, self.expected
         return _rebuilt, (type(self), parts, self.args)
+
+
+def _shown(value: object) -> str:
+    """Return a value in one short line: a file may have a list of thousands where one number belongs."""
+    text = repr(value)
+    return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN - 4]} ..."
 
 
 def _rebuilt(

@@ -8,13 +8,13 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from airmoe.checks import refusal
 from airmoe.errors import InvalidInputError, RunFolderError
 from airmoe.files import replaced_file
+from airmoe.records import Record, refusal
 
 MANIFEST = "manifest.json"
 FORMAT = "airmoe manifest 3"
@@ -37,11 +37,7 @@ MeshTransmission = Literal["ideal", "analog"]
 OutputKind = Literal["probabilities", "logits", "hidden states"]
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class RadioSettings(_Record):
+class RadioSettings(Record):
     """The simulated radio between the nodes: Rayleigh block fading on OFDMA subcarriers.
 
     Attributes:
@@ -61,22 +57,12 @@ class RadioSettings(_Record):
 
 
 class RadioSpec(RadioSettings):
-    """The simulated radio of a run. Its links are those of slot 0 of the random stream ``seed``.
-
-    Raises:
-        InvalidInputError: there is no seed, or a value is out of range.
-    """
+    """The simulated radio of a run. Its links are those of slot 0 of the random stream ``seed``."""
 
     seed: Seed
 
-    def __init__(self, **values: Any) -> None:
-        try:
-            super().__init__(**values)
-        except ValidationError as error:
-            raise refusal(error) from None
 
-
-class InputSpec(_Record):
+class InputSpec(Record):
     """The images that the extractor takes: (channels, height, width), float32 in [0, 1]."""
 
     channels: Literal[1, 3]
@@ -84,14 +70,14 @@ class InputSpec(_Record):
     width: Annotated[int, Field(ge=1, le=4096)]
 
 
-class OutputSpec(_Record):
+class OutputSpec(Record):
     """What an expert returns for one item: its meaning and its shape."""
 
     kind: OutputKind
     shape: ItemShape
 
 
-class LayerSpec(_Record):
+class LayerSpec(Record):
     """One MoE layer of the model; all its experts take and return the same.
 
     Attributes:
@@ -137,7 +123,7 @@ class LayerSpec(_Record):
         return self
 
 
-class ExpertSpec(_Record):
+class ExpertSpec(Record):
     """An expert that the folder's node serves, and the ONNX file of its network."""
 
     layer: LayerNumber
@@ -145,7 +131,7 @@ class ExpertSpec(_Record):
     file: FileName
 
 
-class GateSpec(_Record):
+class GateSpec(Record):
     """The gate of a layer: its ONNX file, and whether it also takes the SNR of the links to all experts."""
 
     layer: LayerNumber
@@ -153,7 +139,7 @@ class GateSpec(_Record):
     sees_snr: bool = False
 
 
-class AskingSpec(_Record):
+class AskingSpec(Record):
     """What a client asks with.
 
     Attributes:
@@ -167,7 +153,7 @@ class AskingSpec(_Record):
     gates: Annotated[list[GateSpec], Field(min_length=1)]
 
 
-class Manifest(_Record):
+class Manifest(Record):
     """What the node of a client's folder serves and asks, and where the experts of the whole model are.
 
     Attributes:
@@ -237,27 +223,28 @@ class Manifest(_Record):
             (layer.layer, expert) for layer in self.layers for expert in layer.experts_on(self.node)
         )
         if served != placed:
-            raise ValueError(
-                f"node {self.node} serves (layer, expert) {served}; the placement puts {placed} there"
-            )
+            expected = f"{placed}, the (layer, expert) that the placement puts on node {self.node}"
+            raise InvalidInputError("serves", served, expected)
         if not served and self.asks is None:
-            raise ValueError(f"node {self.node} serves no expert and asks nothing; expected one of both")
+            raise InvalidInputError("asks", None, f"a value, for node {self.node} serves no expert")
         if self.asks is not None:
             gates = [gate.layer for gate in self.asks.gates]
-            _refuse_twice("the gate of layer", gates)
+            _refuse_twice("layer of a gate", gates)
             for number in gates:
                 if all(layer.layer != number for layer in self.layers):
-                    raise ValueError(f"there is a gate of layer {number}; expected layers of the model alone")
+                    raise InvalidInputError("layer of a gate", number, "a layer of the model")
         if (named := set(self.files)) != self.sha256.keys():
             differing = sorted(named ^ self.sha256.keys())
-            raise ValueError(f"sha256 does not fit {', '.join(differing)}; expected exactly the files named")
+            raise InvalidInputError(
+                "sha256", ", ".join(differing), "the digests of exactly the files that are named"
+            )
         return self
 
 
 def _refuse_twice(name: str, numbers: list[int]) -> None:
     for number in numbers:
         if numbers.count(number) > 1:
-            raise ValueError(f"{name} {number} is there {numbers.count(number)} times; expected once")
+            raise InvalidInputError(name, number, f"once, not {numbers.count(number)} times")
 
 
 def experts_in_words(experts: Sequence[ExpertSpec]) -> str:
@@ -294,9 +281,6 @@ def read_manifest(client_folder: Path) -> Manifest:
     except FileNotFoundError:
         raise RunFolderError(f"{path} does not exist; expected a client's folder of a run") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "manifest"
-        said = first["msg"].removeprefix("Value error, ")
-        raise RunFolderError(f"{path} is damaged: {key}: {said}") from None
+        raise RunFolderError(f"{path} is damaged: {refusal(error, lambda key: key or 'manifest')}") from None
     except (OSError, ValueError, RecursionError) as error:
         raise RunFolderError(f"{path} is damaged: {error}") from None

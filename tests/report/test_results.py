@@ -71,7 +71,7 @@ def name_a_method_twice(content: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("edit", [drop_a_method, name_a_method_twice])
 def test_each_method_is_there_once(results: DemoResults, edit: Callable[[dict[str, Any]], None]) -> None:
-    with pytest.raises(ValidationError, match=r"methods are .*; expected each of moe-top1, .* once"):
+    with pytest.raises(ValidationError, match=r"methods is .*; expected each of moe-top1, .* once"):
         edited(results, edit)
 
 
@@ -83,9 +83,9 @@ def test_a_folder_without_results_is_no_demonstration(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("format", "airmoe demo 1", "format: Input should be 'airmoe demo 3'"),
-        ("seed", -1, "seed: Input should be greater than or equal to 0"),
-        ("luck", 7, "luck: Extra inputs are not permitted"),
+        ("format", "airmoe demo 1", "format is 'airmoe demo 1'; expected 'airmoe demo 3'"),
+        ("seed", -1, "seed is -1; expected at least 0"),
+        ("luck", 7, "luck is 7; expected a known key"),
     ],
 )
 def test_another_file_is_refused_with_the_place_of_the_first_fault(

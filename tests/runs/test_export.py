@@ -256,7 +256,7 @@ def test_a_placement_that_does_not_fit_is_refused_before_anything_is_written(
     [
         ({"mesh": "My Mesh"}, r"mesh is 'My Mesh'; expected a text that matches \^\[a-z0-9\]"),
         ({"holds": [[0, 1], [2, 4]]}, "holds is 4; expected less than 4"),
-        ({"holds": [[0, 1], [2, -1]]}, r"holds.1 is -1; expected greater than or equal to 0"),
+        ({"holds": [[0, 1], [2, -1]]}, r"holds.1 is -1; expected at least 0"),
         ({"holds": [0, 1]}, r"holds is \[0, 1\]; expected for each client a list of class numbers"),
         ({"placement": [0, 1]}, r"placement is \[0, 1\]; expected for each expert a list of the nodes"),
         ({"placement": 3}, "placement is 3; expected for each expert a list"),
@@ -282,8 +282,8 @@ def test_an_argument_that_does_not_fit_is_refused_in_a_sentence_before_anything_
     ("values", "said"),
     [
         ({}, "seed is None; expected a value"),
-        ({"seed": -1}, "seed is -1; expected greater than or equal to 0"),
-        ({"seed": 0, "subcarriers": 0}, "subcarriers is 0; expected greater than or equal to 1"),
+        ({"seed": -1}, "seed is -1; expected at least 0"),
+        ({"seed": 0, "subcarriers": 0}, "subcarriers is 0; expected at least 1"),
         ({"seed": 0, "snr": 3}, "snr is 3; expected a known key"),
     ],
 )

@@ -172,9 +172,9 @@ def test_values_are_changed_by_key_and_none_changes_nothing() -> None:
 
 def test_a_change_that_is_refused_is_called_what_the_user_calls_it() -> None:
     called = {"data.clients": "clients"}
-    with pytest.raises(InvalidInputError, match=r"^clients is 0; expected greater than or equal to 1$"):
+    with pytest.raises(InvalidInputError, match=r"^clients is 0; expected at least 1$"):
         changed(NetworkedConfig(), {"data.clients": 0, "seed": 2}, called)
-    with pytest.raises(InvalidInputError, match=r"^seed is -1; expected greater than or equal to 0$"):
+    with pytest.raises(InvalidInputError, match=r"^seed is -1; expected at least 0$"):
         changed(NetworkedConfig(), {"data.clients": 2, "seed": -1}, called)
 
 

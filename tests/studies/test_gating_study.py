@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
@@ -121,7 +120,7 @@ WRONG = {
     "experts = 2\nk = 3": ["curves.x: k is 3", "at most 2, the number of experts"],
     "k = 5\n[curves.x.quick]\nk = 1": ["curves.x: k is 5"],
     "[curves.x.smoke]\nk = 5": ["curves.x: k is 5"],
-    "experts = 0": ["curves.x: experts is 0", "greater than or equal to 1"],
+    "experts = 0": ["curves.x: experts is 0", "at least 1"],
     'train_snr = "fair"': ["curves.x: train_snr is 'fair'", "uniform:LOW_DB:HIGH_DB"],
     'transmission = "am"': ["curves.x: transmission is 'am'", "analog[:REPEATS]"],
     'train_transmission = "digital:9:qpsk:none"': [
@@ -129,11 +128,11 @@ WRONG = {
         "bits to be at most 8",
     ],
     'swept = "k"': ["curves.x: swept is 'k'", "'mean_snr_db', 'spread_db'"],
-    "values = [500]": ["curves.x: mean_snr_db is 500", "less than or equal to 100"],
-    'swept = "spread_db"\nvalues = [-1]': ["curves.x: spread_db is -1", "greater than or equal to 0"],
-    'swept = "delay_slots"\nvalues = [0.5]': ["curves.x: delay_slots is 0.5", "a valid integer"],
-    "no_good_link = 1.5": ["curves.x: no_good_link is 1.5", "less than or equal to 1"],
-    "shift = 17": ["curves.x: shift is 17", "less than or equal to 16"],
+    "values = [500]": ["curves.x: mean_snr_db is 500", "at most 100"],
+    'swept = "spread_db"\nvalues = [-1]': ["curves.x: spread_db is -1", "at least 0"],
+    'swept = "delay_slots"\nvalues = [0.5]': ["curves.x: delay_slots is 0.5", "an integer"],
+    "no_good_link = 1.5": ["curves.x: no_good_link is 1.5", "at most 1"],
+    "shift = 17": ["curves.x: shift is 17", "at most 16"],
     'gate = "mlp"': ["curves.x: gate is 'mlp'", "one of concat, bias"],
     "epochs = 3": ["curves.x: epochs is 3", "a known key"],
 }
@@ -212,7 +211,7 @@ def test_the_guide_describes_every_method() -> None:
 
 
 def test_an_oracle_of_two_experts_is_refused() -> None:
-    with pytest.raises(ValidationError, match="an oracle chooses one expert"):
+    with pytest.raises(InvalidInputError, match="an oracle chooses one expert"):
         GatingSettings(method="oracle", k=2)
 
 

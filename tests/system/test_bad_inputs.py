@@ -40,7 +40,7 @@ WRONG = {
     "too few clients to kill two": Wrong(["demo", "--clients", "2"], ["clients is 2", "at least 3"]),
     "too many clients": Wrong(["demo", "--clients", "5000"], ["clients is 5000", "or equal to 1000"]),
     "no subcarriers": Wrong(["demo", "--config", "few.toml"], ["subcarriers", "is 0"]),
-    "negative seed": Wrong(["train", "--seed", "-1"], ["seed is -1", "greater than or equal to 0"]),
+    "negative seed": Wrong(["train", "--seed", "-1"], ["seed is -1", "at least 0"]),
     "too few questions": Wrong(["demo", "--ask", "5"], ["ask is 5", "at least 13 of 450"]),
     "no epochs": Wrong(["demo", "--central-epochs", "0"], ["central_epochs is 0", "at least 1"]),
     "unknown key": Wrong(["demo", "--config", "key.toml"], ["key.toml: data.clientz is 3", "a known key"]),

@@ -7,6 +7,8 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from airmoe.errors import InvalidInputError
+
 MethodId = Literal[
     "moe-top1",
     "moe-top2",
@@ -184,4 +186,4 @@ class AnalogResults(Record):
 def refuse_other_ids(found: list[str], expected: tuple[str, ...]) -> None:
     """Raise unless each expected id is found once."""
     if sorted(found) != sorted(expected):
-        raise ValueError(f"methods are {', '.join(found)}; expected each of {', '.join(expected)} once")
+        raise InvalidInputError("methods", ", ".join(found), f"each of {', '.join(expected)} once")

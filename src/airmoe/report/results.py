@@ -6,6 +6,7 @@ from pydantic import JsonValue, ValidationError, model_validator
 
 from airmoe.errors import RunFolderError
 from airmoe.files import AnyPath, as_path, replaced_file
+from airmoe.records import refusal
 from airmoe.report.measured import (
     AnalogResults,
     Asked,
@@ -237,8 +238,7 @@ def read_results(run_folder: AnyPath) -> DemoResults:
     except FileNotFoundError:
         raise RunFolderError(f"{path} does not exist; expected the run folder of a demonstration") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "results"
-        raise RunFolderError(f"{path} is damaged or of another format: {key}: {first['msg']}") from None
+        said = refusal(error, lambda key: key or "results")
+        raise RunFolderError(f"{path} is damaged or of another format: {said}") from None
     except OSError as error:
         raise RunFolderError(f"{path} cannot be read: {error}") from None

@@ -13,7 +13,6 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from airmoe.checks import refusal
 from airmoe.errors import InvalidInputError
 from airmoe.files import AnyPath, as_path
 from airmoe.manifest import (
@@ -30,6 +29,7 @@ from airmoe.manifest import (
     write_manifest,
 )
 from airmoe.nn import MixtureOfExperts, NoisyTopK
+from airmoe.records import refusal
 from airmoe.runfolder import EXTRACTOR, GATE, SERVER, SHARED_WEIGHTS, expert_file, model_hash_of, sha256_of
 from airmoe.runs.onnx_files import export_gate, export_onnx, gate_sees
 from airmoe.runs.weights import save_weights

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from pydantic import ValidationError
 
-from airmoe.checks import refusal
 from airmoe.errors import InvalidInputError
 from airmoe.manifest import (
     AskingSpec,
@@ -16,6 +15,7 @@ from airmoe.manifest import (
     OutputSpec,
     RadioSpec,
 )
+from airmoe.records import refusal
 from airmoe.runfolder import EXTRACTOR, GATE, expert_file
 
 _ASKING = AskingSpec(

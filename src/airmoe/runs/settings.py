@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import tomli_w
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
-from airmoe.checks import refusal
 from airmoe.errors import InvalidInputError
 from airmoe.parts import Parts
+from airmoe.records import Record, refusal
 
 Positive = Annotated[int, Field(ge=1, le=10**6)]
 LearningRate = Annotated[float, Field(gt=0, le=1e30)]
@@ -21,10 +21,8 @@ Weight = Annotated[float, Field(ge=0, le=10**6)]
 Parsed = TypeVar("Parsed", bound="Section")
 
 
-class Section(BaseModel):
-    """A part of a configuration; unknown keys and values of another type are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+class Section(Record):
+    """A part of a configuration."""
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         """Show what is not the default."""

@@ -17,6 +17,7 @@ from airmoe.errors import InvalidInputError, require
 from airmoe.nn.backbones.extractor import USUAL_SIZE, Extractor
 from airmoe.nn.experts import ClassifierExpert
 from airmoe.nn.pooling import Pooling, pool
+from airmoe.records import refusal
 
 _POOLING_OF_AXES: dict[int, Pooling] = {2: "vector", 3: "tokens", 4: "map"}
 """What the states of a model are, by the number of their axes."""
@@ -154,8 +155,7 @@ def _saying_less() -> Iterator[None]:
 def _refused(source: str, error: Exception) -> InvalidInputError:
     reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
     if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        reason = f"preprocessor_config.json: {first['loc'][0]}: {first['msg']}"
+        reason = f"preprocessor_config.json: {refusal(error)}"
     return InvalidInputError(
         "source", source, f"a vision model of Hugging Face with safetensors weights ({reason})"
     )

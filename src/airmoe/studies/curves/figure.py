@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from airmoe.progress import Progress
+from airmoe.records import Record
 from airmoe.report.drawing import Drawing
 from airmoe.report.table import Table
 from airmoe.studies.curves.rows import Row, Rows
@@ -18,7 +19,7 @@ Curves = Mapping[str, Any]
 """Curves of one figure by name. Their settings are of one class, that of the figure's kind."""
 
 
-class Axis(BaseModel):
+class Axis(Record):
     """An axis of a figure.
 
     Attributes:
@@ -26,8 +27,6 @@ class Axis(BaseModel):
         log: whether it is logarithmic.
         range: from and to; left out, what the curves need.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     label: Annotated[str, Field(max_length=100)] = ""
     log: bool = False
@@ -43,7 +42,7 @@ class Axis(BaseModel):
         return self
 
 
-class Heading(BaseModel):
+class Heading(Record):
     """The keys of a figure's file that are about the whole figure.
 
     Attributes:
@@ -54,8 +53,6 @@ class Heading(BaseModel):
         x_axis: axis of what is swept.
         y_axis: axis of what is measured.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     title: Annotated[str, Field(min_length=1, max_length=200)]
     kind: str

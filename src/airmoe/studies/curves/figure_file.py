@@ -23,6 +23,7 @@ import tomli_w
 from pydantic import ValidationError
 
 from airmoe.errors import InvalidInputError
+from airmoe.records import refusal
 from airmoe.studies.curves.figure import Curves, Figure, FigureKind, Heading
 from airmoe.studies.curves.settings import CurveSettings, Scale
 
@@ -173,13 +174,15 @@ def _curve(
 
 def _refused(error: ValidationError, place: Callable[[str], str]) -> InvalidInputError:
     """Return an error that names the first wrong key and what was expected, at the place of the key."""
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
-    given = None if first["type"] == "missing" else first["input"] if key else "a curve"
-    kinds = {"missing": "a value", "extra_forbidden": "a known key"}
-    said = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    origin = place(key.partition(".")[0])
-    return InvalidInputError(f"{origin}: {key}" if key else origin, given, kinds.get(first["type"], said))
+
+    def called(key: str) -> str:
+        origin = place(key.partition(".")[0])
+        return f"{origin}: {key}" if key else origin
+
+    found = refusal(error, called)
+    if error.errors()[0]["loc"]:
+        return found
+    return InvalidInputError(found.name, "a curve", found.expected)  # its values do not fit each other
 
 
 def _refuse_other_abscissae(model: type[CurveSettings], curves: Curves, origin: str) -> None:

@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from airmoe.records import Record
 
 Scale = str
 """Name of how much is measured."""
@@ -20,7 +22,7 @@ Seeds = Annotated[int, Field(ge=1, le=1000)]
 Values = Annotated[tuple[int | float, ...], Field(strict=False, min_length=1, max_length=1000)]
 
 
-class CurveSettings(BaseModel):
+class CurveSettings(Record):
     """One curve: one parameter is swept over values, and each value is measured with several seeds.
 
     Attributes:
@@ -32,7 +34,6 @@ class CurveSettings(BaseModel):
         values: what it is set to.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
     SCALES: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     SWEPT_IS_X: ClassVar[bool] = False
 
