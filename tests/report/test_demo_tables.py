@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from rich.table import Table
 
 from airmoe.report import DemoResults, analog_table, equal_f1_text, methods_table
 from airmoe.report.demo_tables import analog_html, methods_html
+from airmoe.report.terminal import ScreenTable
 from tests.report.conftest import edited
 
 
 def printed(
-    results: DemoResults, width: int, table: Callable[[DemoResults], Table] = methods_table
+    results: DemoResults, width: int, table: Callable[[DemoResults], ScreenTable] = methods_table
 ) -> list[str]:
     console = Console(file=io.StringIO(), width=width)
     console.print(table(results))
@@ -23,7 +23,7 @@ def printed(
     return console.file.getvalue().splitlines()
 
 
-def table_over_analog_links(results: DemoResults) -> Table:
+def table_over_analog_links(results: DemoResults) -> ScreenTable:
     assert results.analog is not None
     return analog_table(results.analog)
 

@@ -38,7 +38,7 @@ WRONG = {
         ["demo", "--data", "mnist"], ["'mnist'", "digits, cifar10, cifar100 or folder:PATH"]
     ),
     "too few clients to kill two": Wrong(["demo", "--clients", "2"], ["clients is 2", "at least 3"]),
-    "too many clients": Wrong(["demo", "--clients", "5000"], ["clients is 5000", "or equal to 1000"]),
+    "too many clients": Wrong(["demo", "--clients", "5000"], ["clients is 5000", "at most 1000"]),
     "no subcarriers": Wrong(["demo", "--config", "few.toml"], ["subcarriers", "is 0"]),
     "negative seed": Wrong(["train", "--seed", "-1"], ["seed is -1", "at least 0"]),
     "too few questions": Wrong(["demo", "--ask", "5"], ["ask is 5", "at least 13 of 450"]),

@@ -4,11 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import TypeVar
 
-from rich.table import Table as RichTable
-
 from airmoe.report.measured import AnalogMethodResult, AnalogResults, MethodResult
 from airmoe.report.results import DemoResults
 from airmoe.report.table import Cell, Table
+from airmoe.report.terminal import ScreenTable
 
 Row = TypeVar("Row")
 Columns = Mapping[str, Callable[[Row], str]]
@@ -46,13 +45,13 @@ ANALOG_COLUMNS: Columns[AnalogMethodResult] = {
 used; "simulated" is F1 in one process. Joules over ideal links have another price, so they are not shown."""
 
 
-def methods_table(results: DemoResults) -> RichTable:
-    """Return the table for a terminal of 80 columns."""
+def methods_table(results: DemoResults) -> ScreenTable:
+    """Return the table for a terminal; 80 columns show all of it."""
     return _table(f"{results.data.name}: one query is one image", COLUMNS, results.methods)
 
 
-def analog_table(analog: AnalogResults) -> RichTable:
-    """Return the table of the methods over analog links, for a terminal of 80 columns."""
+def analog_table(analog: AnalogResults) -> ScreenTable:
+    """Return the table of the methods over analog links, for a terminal; 80 columns show all of it."""
     title = f"over analog links, {analog.mean_snr_db:g} dB on average, the same for each"
     return _table(title, ANALOG_COLUMNS, analog.methods)
 
@@ -107,13 +106,8 @@ def demo_tables(results: DemoResults) -> list[Table]:
     return found
 
 
-def _table(title: str, columns: Columns[Row], rows: Sequence[Row]) -> RichTable:
-    table = RichTable(title=title, title_justify="left")
-    for column in columns:
-        table.add_column(column, justify="left" if column == "method" else "right")
-    for row in rows:
-        table.add_row(*(cell(row) for cell in columns.values()))
-    return table
+def _table(title: str, columns: Columns[Row], rows: Sequence[Row]) -> ScreenTable:
+    return ScreenTable(title, list(columns), [[cell(row) for cell in columns.values()] for row in rows])
 
 
 def _html(columns: Columns[Row], rows: Sequence[Row], marked: Callable[[Row], bool]) -> str:

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from rich.table import Table as RichTable
-
 from airmoe.report.drawing import latex_text
+from airmoe.report.terminal import ScreenTable
 
 
 class Mean(NamedTuple):
@@ -97,14 +96,10 @@ class Table:
             ]
         )
 
-    def rich(self) -> RichTable:
-        """Return it for the terminal."""
-        table = RichTable(title=self.heading, title_justify="left")
-        for place, title in enumerate(self.header):
-            table.add_column(title, justify="right" if place else "left")
-        for row in self.rows:
-            table.add_row(*map(cell_text, row))
-        return table
+    def rich(self, *, light: bool = False) -> ScreenTable:
+        """Return it for the terminal; ``light`` is without lines between columns."""
+        rows = [[cell_text(cell) for cell in row] for row in self.rows]
+        return ScreenTable(self.heading, self.header, rows, light)
 
 
 def _minus(text: str) -> str:

@@ -12,13 +12,12 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
-from rich import box
-from rich.table import Table as RichTable
 
 from airmoe.errors import InvalidInputError
 from airmoe.report.drawing import Drawing, Line, Panel
 from airmoe.report.style import looks_of
 from airmoe.report.table import Cell, Mean, Table
+from airmoe.report.terminal import ScreenTable
 from airmoe.report.writing import write_figures, write_tables
 from airmoe.runs.comparison import Comparison, Measured, by_policy
 from airmoe.runs.evaluated_links import OWN
@@ -58,12 +57,9 @@ ON_SCREEN = F1, replace(RIGHT, spread=False), ENERGY, BYTES, EXPERTS, DEGRADED
 """The columns that a terminal of 80 columns shows. µJ, bytes and ms are per query of one image."""
 
 
-def comparison_on_screen(found: Comparison) -> list[RichTable]:
-    """Return a table for each links, for a terminal of 80 columns."""
-    tables = [table.rich() for table in comparison_tables(found, ON_SCREEN)]
-    for table in tables:
-        table.box, table.pad_edge = box.SIMPLE_HEAD, False
-    return tables
+def comparison_on_screen(found: Comparison) -> list[ScreenTable]:
+    """Return a table for each links, for a terminal; 80 columns show all of it."""
+    return [table.rich(light=True) for table in comparison_tables(found, ON_SCREEN)]
 
 
 def comparison_tables(found: Comparison, columns: Sequence[_Column] = ALL_COLUMNS) -> list[Table]:
