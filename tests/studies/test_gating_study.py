@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -61,6 +62,23 @@ def test_settings_that_are_written_down_are_read_back_the_same(figure: str, tmp_
             assert GATING.read(figure, read_at, tmp_path) == read
 
 
+def test_all_images_and_the_backbones_own_width_are_words_in_a_file(tmp_path: Path) -> None:
+    figure = "resnet18_spread_0"  # its defaults are numbers, other ones at every scale
+    read = GATING.read(figure, "full")
+    curves = {
+        name: curve.model_copy(update={"train_images": None, "test_images": None, "width": None})
+        for name, curve in read.curves.items()
+    }
+    text = dump_figure(replace(read, curves=curves))
+    for line in ('train_images = "all"', 'test_images = "all"', 'width = "own"'):
+        assert line in text
+    (tmp_path / f"{figure}.toml").write_text(text, encoding="utf-8")
+    for scale in USUAL:
+        assert GATING.read(figure, scale, tmp_path).curves == curves
+    config = next(iter(curves.values())).training(0)
+    assert (config.data.train_images, config.model.width) == (None, None)
+
+
 SIZES = {"digits": 1347, "cifar10": 50_000, "cifar100": 50_000}
 """Images to train on."""
 
@@ -72,7 +90,7 @@ def test_all_curves_of_a_figure_are_comparable(figure: str) -> None:
         same = ("seeds", "swept", "values", "data", "train_images", "test_images", "backbone", "experts")
         for name in same:
             assert len({getattr(curve, name) for curve in curves}) == 1, name
-        assert all(curve.train_images <= SIZES[curve.data] for curve in curves)
+        assert all((curve.train_images or 0) <= SIZES[curve.data] for curve in curves)
         assert len({curve.label for curve in curves}) == len(curves)
         assert all(curve.label for curve in curves)
 
@@ -132,6 +150,9 @@ WRONG = {
     'swept = "spread_db"\nvalues = [-1]': ["curves.x: spread_db is -1", "at least 0"],
     'swept = "delay_slots"\nvalues = [0.5]': ["curves.x: delay_slots is 0.5", "an integer"],
     "no_good_link = 1.5": ["curves.x: no_good_link is 1.5", "at most 1"],
+    "train_images = 0": ["curves.x: train_images is 0", "at least 1"],
+    'test_images = "own"': ["curves.x: test_images is 'own'", 'an integer of at least 1, or "all"'],
+    "width = 0": ["curves.x: width is 0", "at least 1"],
     "shift = 17": ["curves.x: shift is 17", "at most 16"],
     'gate = "mlp"': ["curves.x: gate is 'mlp'", "one of concat, bias"],
     "epochs = 3": ["curves.x: epochs is 3", "a known key"],

@@ -104,8 +104,8 @@ def changed(settings: Parsed, values: Mapping[str, object], said_by: Mapping[str
         raise refusal(error, lambda key: said_by.get(key, key)) from None
 
 
-def read_settings(path: Path) -> str:
-    """Return the text of a TOML file.
+def read_settings(path: Path, called: str = "config") -> str:
+    """Return the text of a TOML file; ``called`` names the option that it comes from.
 
     Raises:
         InvalidInputError: it cannot be read.
@@ -113,7 +113,7 @@ def read_settings(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")  # Windows writes a mark at the beginning
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInputError("config", str(path), f"a readable TOML file ({error})") from None
+        raise InvalidInputError(called, str(path), f"a readable TOML file ({error})") from None
 
 
 def dump_config(config: Section) -> str:

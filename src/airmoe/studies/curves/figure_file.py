@@ -24,6 +24,7 @@ from pydantic import ValidationError
 
 from airmoe.errors import InvalidInputError
 from airmoe.records import refusal
+from airmoe.runs.settings import read_settings
 from airmoe.studies.curves.figure import Curves, Figure, FigureKind, Heading
 from airmoe.studies.curves.settings import CurveSettings, Scale
 
@@ -103,10 +104,9 @@ def dump_figure(figure: Figure) -> str:
 
 
 def _read(path: Path) -> Table:
+    text = read_settings(path, "settings")
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInputError("settings", str(path), f"a readable TOML file ({error})") from None
+        return tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # not TOML, or nested beyond what Python reads
         raise InvalidInputError(path.name, str(error), "valid TOML") from None
 

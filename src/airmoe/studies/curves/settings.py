@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, PlainSerializer
 
 from airmoe.records import Record
 
@@ -20,6 +20,19 @@ Decibels = Annotated[float, Field(ge=-100, le=100)]
 Seeds = Annotated[int, Field(ge=1, le=1000)]
 # A TOML has arrays, not tuples.
 Values = Annotated[tuple[int | float, ...], Field(strict=False, min_length=1, max_length=1000)]
+
+
+def none_is(word: str) -> tuple[BeforeValidator, PlainSerializer]:
+    """Return what makes a word of a file stand for None: TOML has no null, and the default may be a number."""
+
+    def read(value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        if value != word:
+            raise ValueError(f'an integer of at least 1, or "{word}"')
+        return None
+
+    return BeforeValidator(read), PlainSerializer(lambda value: word if value is None else value)
 
 
 class CurveSettings(Record):

@@ -97,17 +97,16 @@ class Asked:
 
     Args:
         config: configuration of the model.
-        test_images: how many images, 0 for all.
+        test_images: how many images; None for all.
         work: see `trained_model`.
     """
 
-    def __init__(self, config: ChannelAwareConfig, test_images: int, work: Workspace) -> None:
+    def __init__(self, config: ChannelAwareConfig, test_images: int | None, work: Workspace) -> None:
         self.model = trained_model(config, work).eval()
         images = images_of(config, work)
-        wanted = test_images or len(images.test_labels)
         device = next(self.model.parameters()).device
-        pixels = torch.from_numpy(images.test_images[:wanted]).to(device)
+        pixels = torch.from_numpy(images.test_images[:test_images]).to(device)
         with torch.no_grad():
             payloads = [self.model.extractor(part.float() / 255) for part in pixels.split(BATCH)]
         self.payload_T: Tensor = torch.cat(payloads)
-        self.labels_T: Tensor = torch.from_numpy(images.test_labels[:wanted]).to(device)
+        self.labels_T: Tensor = torch.from_numpy(images.test_labels[:test_images]).to(device)

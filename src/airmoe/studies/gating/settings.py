@@ -20,7 +20,7 @@ from airmoe.links import SnrProcess, make_process
 from airmoe.nn.build import BACKBONES, GATES
 from airmoe.runs.settings import expected_by, named_in, readable_by
 from airmoe.scheduling import BestLink, Policy, RandomK, TopK, make_policy
-from airmoe.studies.curves.settings import CurveSettings, Decibels, Experts, Seeds, Share, Values
+from airmoe.studies.curves.settings import CurveSettings, Decibels, Experts, Seeds, Share, Values, none_is
 from airmoe.studies.gating.methods import METHODS, Method
 
 
@@ -37,9 +37,9 @@ def _policy(text: str) -> Policy | None:
 
 Backbone = Annotated[str, named_in(BACKBONES, "lenet5", "resnet18", "vit")]
 Epochs = Annotated[int, Field(ge=1, le=1000)]
-Size = Annotated[int, Field(ge=0, le=10**6)]
+Size = Annotated[int | None, Field(ge=1, le=10**6), *none_is("all")]
 Shift = Annotated[int, Field(ge=0, le=16)]
-Width = Annotated[int, Field(ge=0, le=4096)]
+Width = Annotated[int | None, Field(ge=1, le=4096), *none_is("own")]
 
 
 class GatingSettings(CurveSettings):
@@ -50,12 +50,12 @@ class GatingSettings(CurveSettings):
         policy: chooses experts in the test in place of the method, as `airmoe.scheduling.make_policy` reads
             it; empty for the method's own.
         data: the images, as `airmoe.data.load_images` names them; CIFAR is read from ``--data-dir``.
-        train_images: size of a seeded draw of training images, 0 for all.
-        test_images: how many held-out images, the first ones; 0 for all.
+        train_images: size of a seeded draw of training images; None, "all" in a file, for all of them.
+        test_images: how many held-out images, the first ones; None, "all" in a file, for all of them.
         flip: whether to mirror training images at random.
         shift: pixels by which training images move at most.
         backbone: "lenet5", "resnet18", "vit", or one that a plugin brings.
-        width: 0 is the backbone's own.
+        width: None, "own" in a file, is the backbone's own.
         experts: K.
         k: experts per image.
         gate: "concat", "bias", or one that a plugin brings.
@@ -87,12 +87,12 @@ class GatingSettings(CurveSettings):
     policy: Annotated[str, readable_by(_policy)] = ""
 
     data: str = "cifar10"
-    train_images: Size = 0
-    test_images: Size = 0
+    train_images: Size = None
+    test_images: Size = None
     flip: bool = True
     shift: Shift = 0
     backbone: Backbone = "lenet5"
-    width: Width = 0
+    width: Width = None
     experts: Experts = 4
     k: Experts = 1
     gate: Annotated[str, named_in(GATES, "concat", "bias")] = "bias"
@@ -164,11 +164,11 @@ class GatingSettings(CurveSettings):
         return ChannelAwareConfig(
             seed=seed,
             data=ImageSettings(
-                name=self.data, train_images=self.train_images or None, flip=self.flip, shift=self.shift
+                name=self.data, train_images=self.train_images, flip=self.flip, shift=self.shift
             ),
             model=MixtureSettings(
                 backbone=self.backbone,
-                width=self.width or None,
+                width=self.width,
                 experts=1 if method.one_network else self.experts,
                 k=1 if method.one_network else self.k,
                 gate=self.gate,
