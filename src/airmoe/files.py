@@ -96,3 +96,15 @@ def portable(word: str) -> str:
         ('folder:photos', 'runs/photos')
     """
     return re.sub(r"(^|[:=])/.*/(?=[^/])", r"\1", with_short_home(word), count=1)
+
+
+def read_toml_text(path: Path, called: str = "config") -> str:
+    """Return the text of a TOML file; ``called`` names the option that it comes from.
+
+    Raises:
+        InvalidInputError: it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")  # Windows writes a mark at the beginning
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInputError(called, str(path), f"a readable TOML file ({error})") from None

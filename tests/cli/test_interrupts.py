@@ -73,3 +73,24 @@ def test_one_interrupt_is_enough_in(place: str, name: str) -> None:
     script = SCRIPT.format(signal=name, wait=TOLD_IN[place])
     told: subprocess.CompletedProcess[str] = ended("-c", script, program=[sys.executable], timeout_s=50)
     assert (told.returncode, told.stdout, told.stderr) == (130, "", "")
+
+
+INTERRUPTED = """
+import os, signal, sys
+
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == sys.argv[1]:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupting())
+from airmoe.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["numpy", "typer", "airmoe.cli.interrupts", "airmoe.plugins"])
+def test_an_interrupt_of_the_first_imports_is_quiet(module: str) -> None:
+    command = [sys.executable, "-c", INTERRUPTED, module]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (130, "", "")

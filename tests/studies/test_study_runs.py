@@ -1,6 +1,8 @@
 """The run folder of any study: its rows and tables, scales, workspace and options, and how it is resumed."""
 
+import errno
 import json
+import os
 import re
 import shutil
 from dataclasses import replace
@@ -185,10 +187,46 @@ def test_what_is_wrong_in_a_file_is_named_with_file_curve_and_key(
     assert [path.name for path in tmp_path.iterdir()] == ["settings"]
 
 
-def test_a_file_that_cannot_be_read_is_named(study: Study, tmp_path: Path) -> None:
-    (tmp_path / "lines.toml").write_bytes(b"\xff")
-    with pytest.raises(InvalidInputError, match=r"lines.toml'; expected a readable TOML file \(.*decode"):
-        run_study(study, tmp_path / "out", settings=tmp_path)
+ENCODED = {"UTF-16": FIGURES["lines"].encode("utf-16"), "Latin-1": FIGURES["lines"].encode() + b"# \xe9"}
+
+
+@pytest.mark.parametrize("content", [b"\xff", *ENCODED.values(), None], ids=["no text", *ENCODED, "a folder"])
+def test_a_file_that_cannot_be_read_is_named(study: Study, tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "settings" / "lines.toml"
+    path.parent.mkdir()
+    path.mkdir() if content is None else path.write_bytes(content)
+    with pytest.raises(InvalidInputError, match=r"lines.toml'; expected a readable TOML file \(") as refused:
+        run_study(study, tmp_path / "out", settings=path.parent)
+    assert "\n" not in str(refused.value)
+    assert [found.name for found in tmp_path.iterdir()] == ["settings"]
+
+
+def test_a_file_that_may_not_be_read_is_named(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_figures(tmp_path / "settings", lines=FIGURES["lines"])
+
+    def refused(path: Path, **_: object) -> str:  # root may read whatever its mode is
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    assert study.figures  # those that are built in
+    monkeypatch.setattr(Path, "read_text", refused)
+    with pytest.raises(InvalidInputError, match=r"lines.toml'; expected .* \(.*Permission denied"):
+        study.figures_in(folder)
+
+
+def test_a_file_that_windows_wrote_is_read(study: Study, tmp_path: Path) -> None:
+    text = FIGURES["lines"].replace("\n", "\r\n")
+    (tmp_path / "lines.toml").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert study.read("lines", "smoke", tmp_path).curves == study.read("lines", "smoke").curves
+
+
+@pytest.mark.parametrize("place", ["no-folder", "file.toml", "empty"])
+def test_settings_that_are_no_folder_of_figures_are_refused(study: Study, tmp_path: Path, place: str) -> None:
+    (tmp_path / "file.toml").touch()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InvalidInputError, match=rf"{place}'; expected a folder with a TOML file per figure$"):
+        run_study(study, tmp_path / "out", settings=tmp_path / place)
 
 
 def test_figures_are_measured_in_the_order_of_their_numbers(study: Study, tmp_path: Path) -> None:

@@ -1,5 +1,13 @@
 """The command line: a module per group of commands; each parses, calls and prints."""
 
-from airmoe.cli.app import main
+import sys
 
-__all__ = ["main"]
+
+def main() -> None:
+    """Run the command line; Ctrl-C ends it with status 130, also while it still loads."""
+    try:
+        from airmoe.cli.app import main as run
+
+        run()
+    except KeyboardInterrupt:
+        sys.exit(130)

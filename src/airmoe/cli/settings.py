@@ -29,11 +29,11 @@ def method_of(config: Path | None, asked: str | None = None) -> str:
         InvalidInputError: the file cannot be read or is not TOML, names a method that there is not, or is for
             another one than the one asked for.
     """
-    from airmoe.runs.settings import read_settings
+    from airmoe.files import read_toml_text
 
     if config is None:
         return asked or NETWORKED
-    text = read_settings(config)
+    text = read_toml_text(config)
     try:
         keys = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
@@ -96,10 +96,11 @@ def channel_aware_settings(
     """Return the settings of a channel-aware run; without a file, those for digits or for CIFAR."""
     from airmoe.channel_aware.config import ChannelAwareConfig
     from airmoe.data import is_cifar
-    from airmoe.runs.settings import changed, parse_section, read_settings
+    from airmoe.files import read_toml_text
+    from airmoe.runs.settings import changed, parse_section
 
     if config is not None:
-        text, name = read_settings(config), config.name
+        text, name = read_toml_text(config), config.name
     else:
         text, name = _built_in("airmoe.channel_aware", cifar=is_cifar(data or ""))
     settings = parse_section(ChannelAwareConfig, text, name)

@@ -3,6 +3,7 @@
 import logging
 
 from airmoe.checks import integer_at_least
+from airmoe.manifest import MOST_GAINS
 
 
 def why_out_of_reach(nodes: int, subcarriers: int) -> str | None:
@@ -27,10 +28,13 @@ def why_out_of_reach(nodes: int, subcarriers: int) -> str | None:
     links = integer_at_least("nodes", nodes, 1) * (nodes - 1)
     if integer_at_least("subcarriers", subcarriers, 1) >= links:
         return None
+    cure = f"{links:,} subcarriers serve all links"
+    if nodes**2 * links > MOST_GAINS:  # what no manifest can have is no advice
+        cure = f"at most {MOST_GAINS // nodes**2:,} fit in memory; analog links need none of their own"
     return (
-        f"{subcarriers} subcarriers are too few for the {links:,} links between {nodes} nodes: "
+        f"{subcarriers:,} subcarriers are too few for the {links:,} links between {nodes} nodes: "
         f"{links - subcarriers:,} links have none, and a node reaches {subcarriers / nodes:.1f} of "
-        f"{nodes - 1} others on average, unless a joint policy decides; {links:,} subcarriers serve all links"
+        f"{nodes - 1} others on average, unless a joint policy decides; {cure}"
     )
 
 

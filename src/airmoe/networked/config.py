@@ -7,7 +7,7 @@ from pydantic import Field
 from airmoe.data.load import LARGEST_SIZE, USUAL_SIZE
 from airmoe.data.partitions import make_partition
 from airmoe.federated.averaging import make_aggregation
-from airmoe.files import AnyPath, as_path
+from airmoe.files import AnyPath, as_path, read_toml_text
 from airmoe.manifest import RadioSettings, Seed
 from airmoe.nn.build import GATES
 from airmoe.runs.settings import (
@@ -17,7 +17,6 @@ from airmoe.runs.settings import (
     Weight,
     named_in,
     parse_section,
-    read_settings,
     readable_by,
 )
 
@@ -124,4 +123,4 @@ def parse_config(text: str, origin: str) -> NetworkedConfig:
 def load_config(path: AnyPath) -> NetworkedConfig:
     """Return the settings of a networked run in a TOML file; see `parse_config`."""
     path = as_path(path)
-    return parse_config(read_settings(path), path.name)
+    return parse_config(read_toml_text(path), path.name)

@@ -5,7 +5,6 @@ An unknown key is an error; an absent one has its default, which may be None.
 
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import tomli_w
@@ -102,18 +101,6 @@ def changed(settings: Parsed, values: Mapping[str, object], said_by: Mapping[str
         return type(settings).model_validate(sections)
     except ValidationError as error:
         raise refusal(error, lambda key: said_by.get(key, key)) from None
-
-
-def read_settings(path: Path, called: str = "config") -> str:
-    """Return the text of a TOML file; ``called`` names the option that it comes from.
-
-    Raises:
-        InvalidInputError: it cannot be read.
-    """
-    try:
-        return path.read_text(encoding="utf-8-sig")  # Windows writes a mark at the beginning
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInputError(called, str(path), f"a readable TOML file ({error})") from None
 
 
 def dump_config(config: Section) -> str:

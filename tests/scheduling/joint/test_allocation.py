@@ -1,9 +1,11 @@
 """Subcarrier allocation: every link one of its own, for the least energy."""
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
+from scipy.optimize import linear_sum_assignment
 
 from airmoe.errors import InvalidInputError
 from airmoe.links import Links, Ofdma, RayleighFading
@@ -87,6 +89,31 @@ def test_with_too_few_subcarriers_the_links_that_are_missed_least_go_without() -
     subcarrier_NN = allocate_subcarriers(links, load_NN)
     assert sorted(subcarrier_NN[subcarrier_NN >= 0]) == [0, 1, 2, 3]
     assert subcarrier_NN[0, 2] == subcarrier_NN[1, 2] == -1
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("subcarriers", [1, 7, 40, 89])
+def test_too_few_subcarriers_go_where_they_save_most(seed: int, subcarriers: int) -> None:
+    links = RayleighFading(10, Ofdma(subcarriers=subcarriers), seed=seed).at(0)
+    source_L, target_L = np.nonzero(~np.eye(10, dtype=bool))
+    price_LM = links.radio.energy_per_bit_j(links.gain_NNM[source_L, target_L])
+    without_LX = np.full((90, 90 - subcarriers), price_LM.max())  # a column for each link that gets none
+    padded_LL = np.hstack([price_LM, without_LX])
+    row_L, column_L = linear_sum_assignment(padded_LL)
+    subcarrier_L = allocate_subcarriers(links)[source_L, target_L]
+    served = subcarrier_L >= 0
+    spent = price_LM[served, subcarrier_L[served]].sum() + price_LM.max() * np.sum(~served)
+    assert spent == pytest.approx(padded_LL[row_L, column_L].sum(), rel=1e-12)
+    assert len(set(subcarrier_L[served])) == np.sum(served) == subcarriers
+
+
+def test_a_hundred_nodes_need_no_column_for_every_link_that_gets_none() -> None:
+    links = RayleighFading(100, Ofdma(subcarriers=20)).at(0)
+    tracemalloc.start()
+    assert np.sum(allocate_subcarriers(links) >= 0) == 20
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < 30e6  # a square of all 9,900 links has 784 MB
 
 
 def test_going_without_counts_as_the_worst_subcarrier_of_all() -> None:

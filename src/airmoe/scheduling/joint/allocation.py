@@ -73,6 +73,10 @@ def assign_subcarriers(price_LM: NDArray[np.float64], load_L: NDArray[np.float64
     if not all_usable:
         # One such entry costs more than any assignment without; it is finite, so an assignment always exists.
         cost_LM[~usable_LM] = 2 * cost_LM.max(axis=1, initial=0.0).sum() + np.finfo(float).tiny
+    if subcarriers < links and all_usable and np.ptp(load_L) == 0:
+        column_L = _cheapest_rows(cost_LM)
+        if column_L is not None:
+            return column_L
     if subcarriers < links:
         without_L = load_L * _price_without(price_LM, usable_LM)
         cost_LM = np.hstack([cost_LM, np.repeat(without_L[:, np.newaxis], links - subcarriers, axis=1)])
@@ -82,6 +86,22 @@ def assign_subcarriers(price_LM: NDArray[np.float64], load_L: NDArray[np.float64
     column_L[column_L >= subcarriers] = -1
     served = np.flatnonzero(column_L >= 0)
     column_L[served[~usable_LM[served, column_L[served]]]] = -1
+    return column_L
+
+
+def _cheapest_rows(cost_LM: NDArray[np.float64]) -> NDArray[np.int64] | None:
+    """Return a row of its own for each column at the least sum of costs, as the column of each row or -1.
+
+    Links of equal load count the same without a subcarrier, so a column for each of those left out, L^2
+    values in all, is not needed. None where costs lie too far apart for one sum.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    row_M, column_M = linear_sum_assignment(cost_LM)
+    if _far_apart(cost_LM[row_M, column_M]):
+        return None
+    column_L = np.full(len(cost_LM), -1, dtype=np.int64)
+    column_L[row_M] = column_M
     return column_L
 
 

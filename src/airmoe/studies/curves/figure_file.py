@@ -23,8 +23,8 @@ import tomli_w
 from pydantic import ValidationError
 
 from airmoe.errors import InvalidInputError
+from airmoe.files import read_toml_text
 from airmoe.records import refusal
-from airmoe.runs.settings import read_settings
 from airmoe.studies.curves.figure import Curves, Figure, FigureKind, Heading
 from airmoe.studies.curves.settings import CurveSettings, Scale
 
@@ -104,7 +104,7 @@ def dump_figure(figure: Figure) -> str:
 
 
 def _read(path: Path) -> Table:
-    text = read_settings(path, "settings")
+    text = read_toml_text(path, "settings")
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # not TOML, or nested beyond what Python reads

@@ -23,7 +23,7 @@ Values = Annotated[tuple[int | float, ...], Field(strict=False, min_length=1, ma
 
 
 def none_is(word: str) -> tuple[BeforeValidator, PlainSerializer]:
-    """Return what makes a word of a file stand for None: TOML has no null, and the default may be a number."""
+    """Return what makes a word of a file stand for None: TOML has no null, and defaults may be numbers."""
 
     def read(value: object) -> object:
         if not isinstance(value, str):
