@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 from PIL import Image
@@ -22,6 +23,7 @@ from airmoe.data import ImageSet
 from airmoe.manifest import read_manifest
 from airmoe.mesh import simulated_links
 from airmoe.runfolder import client_folders
+from airmoe.scheduling import allocate_subcarriers
 from tests.mesh.exported import make_server_run
 from tests.mesh.ports import free_address
 from tests.system.commands import AIRMOE_CORE, AIRMOE_WITHOUT_TORCH, Command, ended, processes_about, running
@@ -127,7 +129,35 @@ def test_predict_takes_files_and_folders_and_tells_each_in_json(
     assert first["energy_j"] == again["energy_j"] > 0
     assert first["bytes"] > 400 * 4
     assert (first["decided_by"], first["reached"], first["degraded"]) == ("topk:1", 1.0, False)
+    assert (first["can_be_asked"], first["out_of_reach"], first["why_out_of_reach"]) == (3, 0, None)
     assert 0 < first["elapsed_s"] < 2
+
+
+def test_predict_says_what_few_subcarriers_leave_out_of_reach(
+    run_folder: Path, mesh: list[str], zero: Path, tmp_path: Path
+) -> None:
+    client = tmp_path / "client"
+    shutil.copytree(client_folders(run_folder)[1], client)
+    manifest = json.loads((client / "manifest.json").read_text(encoding="utf-8"))
+    manifest["radio"]["subcarriers"] = 2
+    (client / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    few, nodes = read_manifest(client), len(client_folders(run_folder))
+    subcarrier_NN = allocate_subcarriers(simulated_links(few.radio, nodes))
+    others = int(np.sum(subcarrier_NN[few.node, [0, 3]] >= 0))
+    assert others < 2
+    options = ["--client", client, "--connect", mesh[0]]
+    told = ended("predict", zero, *options, program=AIRMOE_CORE)
+    assert told.returncode == 0
+    assert f"{1 + others} of {nodes} experts can be asked" in told.stdout
+    (why,) = re.findall(r"^(\d) experts live and are out of reach: (.*)$", told.stdout, re.MULTILINE)
+    assert why[0] == str(2 - others)
+    assert why[1].startswith("2 subcarriers are too few for the ")
+    in_json = ended("predict", zero, *options, "--json", program=AIRMOE_CORE)
+    record = json.loads(in_json.stdout)
+    assert (record["can_be_asked"], record["out_of_reach"]) == (1 + others, 2 - others)
+    assert record["why_out_of_reach"] == why[1]
+    assert record["decided_by"] == "topk:1"
+    assert record["scheduler"] is None
 
 
 def test_predict_says_which_images_got_no_answer_and_answers_the_others(

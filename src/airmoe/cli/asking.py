@@ -152,6 +152,10 @@ def _record(image: Path, asker: "MeshClient", answer: "Answer") -> dict[str, Any
         if sees_snr and not here:
             told["link_snr_db"] = float(answer.snr_db_TE[0, expert])
         experts.append(told)
+    living, reached = (int(each_E.sum()) for each_E in asker.reach(dispatched.decided_by))
+    why = None
+    if reached < living:
+        why = why_out_of_reach(manifest.nodes, manifest.radio.subcarriers) or "their links have no gain"
     return {
         "image": str(image),
         "label": manifest.classes[best_C[0]],
@@ -162,6 +166,9 @@ def _record(image: Path, asker: "MeshClient", answer: "Answer") -> dict[str, Any
         "reached": float(answer.reached_T[0]),
         "decided_by": dispatched.decided_by,
         "scheduler": answer.scheduler,
+        "can_be_asked": reached,
+        "out_of_reach": living - reached,
+        "why_out_of_reach": why,
         "energy_j": float(dispatched.energy_j_T[0]),
         "bytes": answer.sent_bytes + answer.received_bytes,
         "elapsed_s": answer.elapsed_s,
@@ -189,7 +196,7 @@ def _tell(record: dict[str, Any]) -> None:
 
 def _explain(record: dict[str, Any], asker: "MeshClient", answer: "Answer") -> None:
     """Print the only image in full."""
-    layer, analog = asker.layer, answer.transmission == "analog"
+    analog = answer.transmission == "analog"
     for label, share in list(record["probabilities"].items())[:3]:
         console().print(f"{share:6.1%}  {label}")
     console().print(_who(record))
@@ -201,12 +208,10 @@ def _explain(record: dict[str, Any], asker: "MeshClient", answer: "Answer") -> N
         prices = " at the prices of ideal links" if analog else ""
         where = "here" if record["scheduler"] is None else f"at node {record['scheduler']}, for all clients"
         console().print(f"decided by {record['decided_by']} {where}{prices}")
-    living, reached = (int(each_E.sum()) for each_E in asker.reach(record["decided_by"]))
-    console().print(f"{reached} of {layer.spec.experts} experts can be asked")
-    if reached < living:
-        manifest = asker.manifest
-        why = why_out_of_reach(manifest.nodes, manifest.radio.subcarriers) or "their links have no gain"
-        console().print(f"{living - reached} experts live and are out of reach: {why}", soft_wrap=True)
+    console().print(f"{record['can_be_asked']} of {asker.layer.spec.experts} experts can be asked")
+    if record["out_of_reach"]:
+        far, why = record["out_of_reach"], record["why_out_of_reach"]
+        console().print(f"{far} experts live and are out of reach: {why}", soft_wrap=True)
     console().print(
         f"{record['energy_j'] * 1e6:.1f} µJ over simulated {'analog ' * analog}links, "
         f"{record['bytes']} bytes, {record['elapsed_s'] * 1e3:.1f} ms"
