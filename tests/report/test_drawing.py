@@ -19,6 +19,7 @@ from airmoe.report.drawing import (
     Network,
     Panel,
     drawn,
+    math_fault,
     points_csv,
     with_points,
 )
@@ -201,3 +202,32 @@ def test_what_is_not_finite_is_left_out() -> None:
 def test_panels_that_do_not_fill_their_grid_can_be_drawn() -> None:
     root = ET.fromstring(svg(*[panel(LINE)] * 3, columns=2))
     assert " ".join(root.itertext()).count("title of it") == 3
+
+
+MATHS = {
+    "costs $5": r"costs \$5",
+    "share of $x_1$, %": r"share of $x_1$, \%",
+    r"\$5 of $y$ & more": None,
+    "$x$": "$x$",
+}
+
+
+@pytest.mark.parametrize("label", MATHS)
+def test_a_label_with_dollar_signs_is_drawn_and_valid_latex(label: str) -> None:
+    assert math_fault(label) is None
+    files = drawn(Drawing([Panel("", label, "y", [Line("a", [0.0, 1.0], [0.0, 1.0])])]))
+    latex = files["pgf"].decode()
+    assert MATHS[label] is None or MATHS[label] in latex
+    text = re.sub(r"\\.", "", "".join(re.findall(r"selectfont (.*)\}%$", latex, re.MULTILINE)))
+    assert text.count("$") % 2 == 0
+
+
+@pytest.mark.parametrize("label", [r"$\surprise$", "$x_{1$", "$$"])
+def test_mathematics_that_cannot_be_drawn_is_found_without_drawing(label: str) -> None:
+    fault = math_fault(label)
+    try:
+        drawn(Drawing([Panel("", label, "y", [Line("a", [0.0, 1.0], [0.0, 1.0])])]), ["svg"])
+    except ValueError:
+        assert fault is not None
+    else:
+        assert fault is None

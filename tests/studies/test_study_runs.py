@@ -172,6 +172,12 @@ WRONG = {
     f"{HEAD}x_axis = {{ colour = 3 }}\n[curves.a]": ["lines.toml: x_axis.colour is 3", "a known key"],
     f"{HEAD}x_axis = {{ range = [1.0, 1.0] }}\n[curves.a]": ["lines.toml: x_axis is ", "[least, most]"],
     f"{HEAD}y_axis = {{ log = true, range = [0.0, 1.0] }}\n[curves.a]": ["y_axis is ", "a range above 0"],
+    f"{HEAD}x_axis = {{ label = '$x_{{1$' }}\n[curves.a]": ["lines.toml: x_axis.label is ", "between dollar"],
+    f"{HEAD}[curves.a]\nlabel = '$\\surprise$'": [
+        "curves.a: label is ",
+        "that Matplotlib reads (",
+        "surprise",
+    ],
     "title =": ["lines.toml is", "valid TOML"],
 }
 

@@ -4,7 +4,17 @@ This package needs Matplotlib alone. It imports nothing else of airmoe, and itse
 lies beside the figures of every run, for the scripts that redraw them.
 """
 
-from .files import FORMATS, drawn, latex_text, package_files, points_csv, redraw, redraw_script, with_points
+from .files import (
+    FORMATS,
+    drawn,
+    latex_text,
+    math_fault,
+    package_files,
+    points_csv,
+    redraw,
+    redraw_script,
+    with_points,
+)
 from .layout import draw
 from .parts import (
     FAINTEST,
@@ -39,6 +49,7 @@ __all__ = [
     "draw",
     "drawn",
     "latex_text",
+    "math_fault",
     "package_files",
     "points_csv",
     "redraw",

@@ -6,6 +6,7 @@ Equal drawings give equal bytes: no date, no path, no metrics of a TeX installat
 import csv
 import io
 import json
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass, replace
@@ -14,7 +15,9 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.backends.backend_pgf import RendererPgf
+from matplotlib.cbook import is_math_text
 from matplotlib.figure import Figure
+from matplotlib.mathtext import MathTextParser
 
 from .layout import draw, measure
 from .parts import STYLE, Drawing
@@ -38,6 +41,16 @@ ESCAPES = {
 def latex_text(text: str) -> str:
     """Return plain text as LaTeX shows it."""
     return "".join(ESCAPES.get(letter, letter) for letter in text)
+
+
+def math_fault(text: str) -> str | None:
+    """Return why the mathematics between the dollar signs of a text cannot be drawn; None if it can."""
+    if is_math_text(text):
+        try:
+            MathTextParser("path").parse(text)
+        except ValueError as error:
+            return " ".join(str(error).split())
+    return None
 
 
 def drawn(drawing: Drawing, formats: Sequence[str] = FORMATS) -> dict[str, bytes]:
@@ -68,11 +81,13 @@ class _PgfRenderer(RendererPgf):
         return width, height, descent
 
     def draw_text(
-        self, gc: Any, x: Any, y: Any, s: str, prop: Any, angle: Any, *rest: Any, **named: Any
+        self, gc: Any, x: Any, y: Any, s: str, prop: Any, angle: Any, ismath: Any = False, mtext: Any = None
     ) -> None:
         """Write a text; what is no mathematics is escaped."""
-        s = s if "$" in s else latex_text(s)
-        super().draw_text(gc, x, y, s, prop, angle, *rest, **named)  # type: ignore[no-untyped-call]
+        parts = re.split(r"(?<!\\)\$", s) if ismath else [s]
+        plain = [latex_text(part.replace("\\$", "$")) for part in parts]
+        s = "$".join(part if place % 2 else plain[place] for place, part in enumerate(parts))
+        super().draw_text(gc, x, y, s, prop, angle, ismath, mtext)  # type: ignore[no-untyped-call]
 
 
 def _pgf(figure: Figure) -> bytes:

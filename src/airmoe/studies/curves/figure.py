@@ -13,7 +13,7 @@ from airmoe.records import Record
 from airmoe.report.drawing import Drawing
 from airmoe.report.table import Table
 from airmoe.studies.curves.rows import Row, Rows
-from airmoe.studies.curves.settings import USUAL_SCALES, CurveSettings, Scale
+from airmoe.studies.curves.settings import USUAL_SCALES, CurveSettings, Drawable, Scale
 
 Curves = Mapping[str, Any]
 """Curves of one figure by name. Their settings are of one class, that of the figure's kind."""
@@ -28,7 +28,7 @@ class Axis(Record):
         range: from and to; left out, what the curves need.
     """
 
-    label: Annotated[str, Field(max_length=100)] = ""
+    label: Annotated[str, Field(max_length=100), Drawable] = ""
     log: bool = False
     # A TOML has arrays, not tuples.
     range: Annotated[tuple[float, float], Field(strict=False)] | None = None

@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BeforeValidator, Field, PlainSerializer
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
 
 from airmoe.records import Record
+from airmoe.report.drawing import math_fault
 
 Scale = str
 """Name of how much is measured."""
@@ -20,6 +21,16 @@ Decibels = Annotated[float, Field(ge=-100, le=100)]
 Seeds = Annotated[int, Field(ge=1, le=1000)]
 # A TOML has arrays, not tuples.
 Values = Annotated[tuple[int | float, ...], Field(strict=False, min_length=1, max_length=1000)]
+
+
+def _drawable(label: str) -> str:
+    if fault := math_fault(label):
+        raise ValueError(f"mathematics between dollar signs that Matplotlib reads ({fault})")
+    return label
+
+
+Drawable = AfterValidator(_drawable)
+"""A label is tried before its figure is measured."""
 
 
 def none_is(word: str) -> tuple[BeforeValidator, PlainSerializer]:
@@ -50,7 +61,7 @@ class CurveSettings(Record):
     SCALES: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     SWEPT_IS_X: ClassVar[bool] = False
 
-    label: Annotated[str, Field(max_length=60)] = ""
+    label: Annotated[str, Field(max_length=60), Drawable] = ""
     seeds: Seeds = 5
     swept: str = ""
     values: Values = (0,)
