@@ -3,7 +3,6 @@
 import importlib
 import inspect
 import pkgutil
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -13,7 +12,7 @@ import typer
 
 import airmoe
 from airmoe.cli.app import app
-from airmoe.cli.paths import all_expanded, quoted
+from airmoe.cli.paths import all_expanded
 from airmoe.errors import InvalidInputError
 from airmoe.files import as_path
 
@@ -50,10 +49,6 @@ def test_every_path_option_knows_the_home_folder(
 
 def test_paths_were_found() -> None:
     assert {"train out", "train config", "serve folder", "study gating out"} <= OPTIONS.keys()
-
-
-def test_a_printed_path_can_be_pasted() -> None:
-    assert shlex.split(f"airmoe serve {quoted(Path('my runs/$a'))}") == ["airmoe", "serve", "my runs/$a"]
 
 
 def test_a_home_that_does_not_exist_is_refused() -> None:

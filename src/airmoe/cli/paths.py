@@ -1,6 +1,5 @@
-"""Paths as users type them and as commands print them."""
+"""Paths as users type them."""
 
-import shlex
 from pathlib import Path
 
 from airmoe.files import as_path
@@ -14,8 +13,3 @@ def expanded(path: Path | None) -> Path | None:
 def all_expanded(paths: list[Path]) -> list[Path]:
     """Return each path as `expanded` does."""
     return [as_path(path) for path in paths]
-
-
-def quoted(path: Path) -> str:
-    """Return a path as it can be pasted into a shell."""
-    return shlex.quote(str(path))

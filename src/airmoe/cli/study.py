@@ -12,10 +12,10 @@ import typer
 
 from airmoe.cli.bare import explain
 from airmoe.cli.console import console
-from airmoe.cli.paths import expanded, quoted
+from airmoe.cli.paths import expanded
 from airmoe.cli.plugin_option import Plugins
 from airmoe.errors import InvalidInputError, require
-from airmoe.plugins import load_plugins
+from airmoe.plugins import load_plugins, loaded_plugins
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -209,8 +209,9 @@ def _run(
                     progress=progress,
                 )
         except KeyboardInterrupt:
-            if out.with_name(f"{out.name}.partial").exists():
-                go_on = f"airmoe study {made.name} --resume --out {quoted(out)}"
+            if (out.with_name(f"{out.name}.partial") / "run.json").exists():
+                plugins = [word for each in loaded_plugins() for word in ("--plugin", str(each.path))]
+                go_on = shlex.join(["airmoe", "study", made.name, *plugins, "--resume", "--out", str(out)])
                 console().print(f"Interrupted. Go on with: {go_on}", soft_wrap=True)
             raise
     for line in lines:
