@@ -5,8 +5,10 @@ import sys
 from collections.abc import Callable
 
 import typer
+from pydantic import ValidationError
 
-from airmoe.errors import AirmoeError
+from airmoe.errors import AirmoeError, InvalidInputError
+from airmoe.records import refusal
 
 BUG = "this is a bug, in airmoe or in a part of your own; please report it with all lines above"
 
@@ -33,7 +35,13 @@ def _os_error(error: BaseException) -> str:
 
 def _usage(error: BaseException) -> str:
     assert isinstance(error, typer.TyperException)
-    return error.format_message()
+    said, option = error.format_message(), getattr(error, "param", None)
+    cause = error.__cause__
+    if option is None or not isinstance(cause, ValidationError):
+        return said
+    wrong = refusal(cause, lambda key: "/".join(option.opts))
+    choices = wrong.expected.partition(" is not one of ")[2].rstrip(".")
+    return str(InvalidInputError(wrong.name, wrong.value, f"one of {choices}")) if choices else str(wrong)
 
 
 def _memory(error: BaseException) -> str:

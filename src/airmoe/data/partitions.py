@@ -79,12 +79,14 @@ def partition(
         raise InvalidInputError("scheme", scheme, error.expected) from None
     integer_at_least("seed", seed, 0)
     fewest_clients = getattr(divide, "fewest_clients", 1)
-    if type(clients) is not int or not fewest_clients <= clients <= len(labels_T):
-        raise InvalidInputError(
-            "clients",
-            clients,
-            f"{fewest_clients} to {len(labels_T)} (the number of images) for scheme {scheme!r}",
-        )
+    expected = f"an integer from {fewest_clients} to {len(labels_T)} (the number of images)"
+    try:
+        number = integer_at_least("clients", clients, fewest_clients)
+    except InvalidInputError:
+        number = len(labels_T) + 1
+    if number > len(labels_T):
+        raise InvalidInputError("clients", clients, f"{expected} for scheme {scheme!r}")
+    clients = number
     return _checked(scheme, divide(labels_T, clients, stream(seed, "partition")), clients, len(labels_T))
 
 

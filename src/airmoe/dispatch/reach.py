@@ -25,8 +25,9 @@ def why_out_of_reach(nodes: int, subcarriers: int) -> str | None:
         >>> why_out_of_reach(nodes=20, subcarriers=128).split(":")[0]
         '128 subcarriers are too few for the 380 links between 20 nodes'
     """
-    links = integer_at_least("nodes", nodes, 1) * (nodes - 1)
-    if integer_at_least("subcarriers", subcarriers, 1) >= links:
+    nodes = integer_at_least("nodes", nodes, 1)
+    subcarriers, links = integer_at_least("subcarriers", subcarriers, 1), nodes * (nodes - 1)
+    if subcarriers >= links:
         return None
     cure = f"{links:,} subcarriers serve all links"
     if nodes**2 * links > MOST_GAINS:  # what no manifest can have is no advice

@@ -13,6 +13,7 @@ from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
 
+from airmoe.checks import integer_at_least
 from airmoe.errors import InvalidInputError, RunFolderError
 from airmoe.files import AnyPath, as_path, replaced_file, with_short_home
 from airmoe.locks import FINISHED, sole_writer
@@ -162,9 +163,15 @@ def _curves(figures: Figures) -> dict[str, Curves]:
 
 
 def _checked_seed(seed: int | None) -> int | None:
-    if seed is not None and not 0 <= seed <= LARGEST_SEED:
+    if seed is None:
+        return None
+    try:
+        number = integer_at_least("seed", seed, 0)
+    except InvalidInputError:
+        number = LARGEST_SEED + 1
+    if number > LARGEST_SEED:
         raise InvalidInputError("seed", seed, f"an integer from 0 to {LARGEST_SEED}")
-    return seed
+    return number
 
 
 def _taken_up(
