@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
-from airmoe.data import ImageSet, as_pixels, partition
+from airmoe.data import ImageSet, as_pixels, load_images, partition
 from airmoe.errors import InvalidInputError, RunFolderError
 from airmoe.mesh.networks import OnnxNetwork
 from airmoe.networked import NetworkedConfig, train_run
 from airmoe.runs import load_run
+from airmoe.runs.run_writing import images_digest
 
 
 def test_a_networked_run_knows_how_it_was_made(run_folder: Path, digits: ImageSet) -> None:
@@ -66,6 +68,24 @@ def test_a_server_split_no_images(server_folder: Path, digits: ImageSet) -> None
 
 def test_the_images_are_those_of_the_run(run_folder: Path, digits: ImageSet) -> None:
     assert np.array_equal(load_run(run_folder).load_images().test_images, digits.test_images)
+
+
+@pytest.mark.parametrize("fixture", ["run_folder", "server_folder"])
+@pytest.mark.parametrize("size", [16, 32, 48])
+def test_images_are_read_in_the_size_of_the_run(
+    fixture: str, size: int, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    for number in range(4):
+        file = tmp_path / "photos" / "ab"[number % 2] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (60, 40), (60 * number, 200, 10)).save(file)
+    run = shutil.copytree(request.getfixturevalue(fixture), tmp_path / "run")
+    photos = load_images(f"folder:{tmp_path / 'photos'}", size=size)
+    record = json.loads((run / "run.json").read_text("utf-8")) | {"images": images_digest(photos)}
+    (run / "run.json").write_text(json.dumps(record), "utf-8")
+    settings = (run / "config.toml").read_text("utf-8").replace('name = "digits"', f'name = "{photos.name}"')
+    (run / "config.toml").write_text(settings.replace("size = 32\n", f"size = {size}\n", 1), "utf-8")
+    assert np.array_equal(load_run(run).load_images().test_images, photos.test_images)
 
 
 def test_other_images_than_those_of_training_are_refused(server_folder: Path) -> None:

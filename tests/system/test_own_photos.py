@@ -112,3 +112,9 @@ def test_photos_of_any_size_are_answered_by_other_processes(place: Place, tmp_pa
     for file, name in zip(asked, CLASSES, strict=True):
         assert f"{file}: {name} " in told.stdout
     assert "(remote, " in told.stdout
+
+
+def test_the_run_is_evaluated_on_its_photos(place: Place) -> None:
+    evaluated = ended_in_fork("evaluate", place.run, "--policy", "topk:2", cwd=place.folder)
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert "topk:2" in evaluated.stdout

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from airmoe.data import ImageSet, is_cifar, load_images, partition
+from airmoe.data.load import USUAL_SIZE
 from airmoe.errors import InvalidInputError, RunFolderError
 from airmoe.manifest import Manifest, read_manifest
 from airmoe.nn import BiasGate, Extractor, MixtureOfExperts, MlpExpert, MoeLayer, PooledExtractor, build_model
@@ -88,7 +89,8 @@ class Run:
         name = self.config["data"]["name"]
         if data_dir is not None and not is_cifar(name):
             raise InvalidInputError("data_dir", str(data_dir), f"no folder: {name} reads none")
-        images = load_images(name, data_dir=None if data_dir is None else Path(data_dir), progress=progress)
+        size = self.config["data"].get("size", USUAL_SIZE)  # older settings name none
+        images = load_images(name, data_dir=data_dir, size=size, progress=progress)
         if images_digest(images) != self.record["images"]:
             raise RunFolderError(f"{name} holds other images now than {self.folder} was trained with")
         return images
