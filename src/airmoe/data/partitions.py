@@ -79,7 +79,7 @@ def partition(
         raise InvalidInputError("scheme", scheme, error.expected) from None
     integer_at_least("seed", seed, 0)
     fewest_clients = getattr(divide, "fewest_clients", 1)
-    expected = f"an integer from {fewest_clients} to {len(labels_T)} (the number of images)"
+    expected = f"{fewest_clients} to {len(labels_T)} (the number of images)"
     try:
         number = integer_at_least("clients", clients, fewest_clients)
     except InvalidInputError:
