@@ -127,6 +127,21 @@ def test_other_files_and_hidden_ones_are_passed_over(tmp_path: Path) -> None:
     assert len(images.train_labels) + len(images.test_labels) == 4
 
 
+def test_what_is_left_out_of_the_class_folders_is_counted_by_its_kind(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a", "b"):
+        _write(tmp_path / name, 5)
+        (tmp_path / name / "IMG_1.HEIC").write_bytes(b"a phone's format")
+        (tmp_path / name / ".hidden.heic").write_bytes(b"")
+    _write(tmp_path / "a" / "2023", 3)
+    (tmp_path / "a" / "README").write_text("notes")
+    assert len(_load(tmp_path).train_labels) == 8
+    (said,) = caplog.messages
+    assert said.startswith(f"{tmp_path}: 4 entries of the class folders are left out; images are .bmp, ")
+    assert said.endswith(": 2 x .heic, 1 x folder, 1 x no ending")
+
+
 def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
     _write(tmp_path / "a", 2)
     _write(tmp_path / "b", 2)

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,21 @@ def test_a_server_split_no_images(server_folder: Path, digits: ImageSet) -> None
 
 def test_the_images_are_those_of_the_run(run_folder: Path, digits: ImageSet) -> None:
     assert np.array_equal(load_run(run_folder).load_images().test_images, digits.test_images)
+
+
+def test_a_run_on_arrays_names_them_and_knows_that_it_does_not_hold_them(
+    tmp_path: Path, few_digits: ImageSet, tiny_config: Callable[..., NetworkedConfig]
+) -> None:
+    train, test = (
+        images.repeat(2, axis=2).repeat(2, axis=3)
+        for images in (few_digits.train_images, few_digits.test_images)
+    )
+    mine = replace(few_digits, name="my own", train_images=train, test_images=test)
+    train_run(tiny_config(features={"rounds": 1}), mine, tmp_path / "run")
+    run = load_run(tmp_path / "run")
+    assert (run.config["data"]["name"], run.config["data"]["size"]) == ("my own", 64)
+    with pytest.raises(RunFolderError, match="was trained on arrays, 'my own', which it does not hold"):
+        run.load_images()
 
 
 @pytest.mark.parametrize("fixture", ["run_folder", "server_folder"])

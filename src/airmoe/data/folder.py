@@ -1,6 +1,7 @@
 """A user's own images: one folder per class."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -27,6 +28,7 @@ def load_folder(name: str, folder: Path, size: int, progress: Progress) -> Image
     """Load a folder of images per class, with ``train`` and ``test`` above the classes or without.
 
     An image with damaged EXIF data is taken as it is stored. The log says how many there are, and names them.
+    It also counts what else lies in the class folders and is left out; hidden files are not counted.
 
     Args:
         name: name of the image set.
@@ -68,13 +70,27 @@ def _files_by_class(folder: Path) -> FilesByClass:
         raise DataError(
             f"{folder}: holds {len(classes)} class folders; expected at least 2, each with images"
         )
-    files_by_class = {}
+    files_by_class, left_out = {}, Counter[str]()
     for class_folder in classes:
-        files = [file for file in _visible_entries(class_folder) if file.suffix.lower() in IMAGE_SUFFIXES]
+        entries = _visible_entries(class_folder)
+        files = [file for file in entries if file.suffix.lower() in IMAGE_SUFFIXES]
         if not files:
             raise DataError(f"{class_folder}: holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
         files_by_class[class_folder.name] = files
+        left_out.update(_kind(entry) for entry in entries if entry not in files)
+    if left_out:
+        _log.warning(
+            "%s: %d entries of the class folders are left out; images are %s: %s",
+            folder,
+            left_out.total(),
+            ", ".join(sorted(IMAGE_SUFFIXES)),
+            ", ".join(f"{count} x {kind}" for kind, count in left_out.most_common(_MOST_NAMED)),
+        )
     return files_by_class
+
+
+def _kind(entry: Path) -> str:
+    return "folder" if entry.is_dir() else entry.suffix.lower() or "no ending"
 
 
 def _visible_entries(folder: Path) -> list[Path]:

@@ -83,14 +83,21 @@ class Run:
 
         Raises:
             InvalidInputError: a folder for images that are read from none.
-            RunFolderError: they are not the images that the run was trained with.
+            RunFolderError: they are not the images that the run was trained with, or these were arrays.
             DataError: as `airmoe.data.load_images`.
         """
         name = self.config["data"]["name"]
         if data_dir is not None and not is_cifar(name):
             raise InvalidInputError("data_dir", str(data_dir), f"no folder: {name} reads none")
         size = self.config["data"].get("size", USUAL_SIZE)  # older settings name none
-        images = load_images(name, data_dir=data_dir, size=size, progress=progress)
+        try:
+            images = load_images(name, data_dir=data_dir, size=size, progress=progress)
+        except InvalidInputError as error:
+            if error.name != "dataset":
+                raise
+            raise RunFolderError(
+                f"{self.folder} was trained on arrays, {name!r}, which it does not hold"
+            ) from None
         if images_digest(images) != self.record["images"]:
             raise RunFolderError(f"{name} holds other images now than {self.folder} was trained with")
         return images

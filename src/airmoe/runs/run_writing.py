@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from airmoe.data import ImageSet
+from airmoe.data.load import LARGEST_SIZE
 from airmoe.errors import InvalidInputError, RunFolderError
 from airmoe.files import portable, replaced_file, with_short_home
 from airmoe.locks import FINISHED, sole_writer
@@ -56,7 +57,7 @@ def begun_run(out: Path, config: Section, seed: int, images: ImageSet, *, resume
             raise InvalidInputError("out", str(out), f"no unfinished run; resume {partial} or remove it")
         try:
             if not resume:
-                _write(partial / CONFIG, with_short_home(dump_config(config)))
+                _write(partial / CONFIG, with_short_home(dump_config(_of_images(config, images))))
                 _write(partial / PROVENANCE, _provenance(seed, images))
             yield partial
         except BaseException:
@@ -89,8 +90,19 @@ def fingerprint(config: Section, images: ImageSet, *further: str) -> str:
         images: the data.
         further: digests of what else the run reads.
     """
-    identity = "".join([dump_config(config), images_digest(images), *further, *plugin_digests().values()])
+    settings = dump_config(_of_images(config, images))
+    identity = "".join([settings, images_digest(images), *further, *plugin_digests().values()])
     return hashlib.sha256(identity.encode()).hexdigest()
+
+
+def _of_images(config: Section, images: ImageSet) -> Section:
+    """Return the settings with the name and size of the images that are trained on, whatever they said."""
+    height, width = images.train_images.shape[2:]
+    told: dict[str, object] = {"name": images.name}
+    if height == width <= LARGEST_SIZE:
+        told["size"] = height
+    data: Section = getattr(config, "data")  # noqa: B009 (of either method)
+    return config.model_copy(update={"data": data.model_copy(update=told)})
 
 
 @lru_cache(maxsize=2)
@@ -109,7 +121,7 @@ def finish_run(
 
     The host is told by its kind, never by its name, and paths without what is of this machine alone.
     """
-    _write(partial / CONFIG, with_short_home(dump_config(config)))
+    _write(partial / CONFIG, with_short_home(dump_config(_of_images(config, images))))
     _write(partial / PROVENANCE, _provenance(seed, images))
     write_metrics(rows, partial / METRICS)
     shutil.rmtree(partial / _CHECKPOINTS)
