@@ -525,7 +525,7 @@ def test_a_model_that_is_kept_is_taken_as_it_is(
 
 def test_held_out_images_are_asked_about(work: Workspace) -> None:
     config = GatingSettings(method="naive", **TINY).training(0)
-    assert len(Asked(config, 0, work).labels_T) == len(Asked(config, 0, work).payload_T) == 450
+    assert len(Asked(config, None, work).labels_T) == len(Asked(config, None, work).payload_T) == 450
     some = Asked(config, 30, work)
     assert some.payload_T.shape == (30, 400)
     images = torch.from_numpy(load_images("digits").test_images[:30]).float() / 255
