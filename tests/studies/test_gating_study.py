@@ -531,7 +531,7 @@ def test_held_out_images_are_asked_about(work: Workspace) -> None:
     images = torch.from_numpy(load_images("digits").test_images[:30]).float() / 255
     with torch.no_grad():
         torch.testing.assert_close(some.model.layer(some.payload_T).y_TC, some.model(images).y_TC)
-    assert torch.equal(some.labels_T, Asked(config, 0, work).labels_T[:30])
+    assert torch.equal(some.labels_T, Asked(config, None, work).labels_T[:30])
 
 
 def test_a_study_knows_its_images_and_traces(tmp_path: Path) -> None:
