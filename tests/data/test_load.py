@@ -1,5 +1,7 @@
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +12,12 @@ from airmoe.errors import InvalidInputError
 @pytest.mark.parametrize("name", ["mnist", "", "folder:", "Digits"])
 def test_an_unknown_name_is_refused_with_the_known_ones(name: str) -> None:
     with pytest.raises(InvalidInputError, match="expected digits, cifar10, cifar100 or folder:PATH"):
+        load_images(name)
+
+
+@pytest.mark.parametrize("name", [Path("photos"), None, b"digits"])
+def test_a_name_that_is_no_text_is_refused(name: Any) -> None:
+    with pytest.raises(InvalidInputError, match=r"^dataset is .*; expected the text digits, .*folder:PATH"):
         load_images(name)
 
 

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -147,9 +149,25 @@ def test_more_clients_than_images_are_refused(scheme: str) -> None:
         partition(np.arange(20) % 2, 21, scheme, seed=0)
 
 
-def test_a_class_with_fewer_images_than_holders_is_named_with_both_counts() -> None:
+@pytest.mark.parametrize("images_C", [[4, 4, 4, 4], [30, 5, 30], [9, 2], [3, 7, 8, 12, 5]])
+def test_too_many_clients_for_a_ring_are_told_how_many_are_not(images_C: list[int]) -> None:
+    labels = np.repeat(np.arange(len(images_C)), images_C)
+    for clients in range(2, len(labels) + 1):
+        try:
+            partition(labels, clients, "ring", seed=0)
+        except InvalidInputError as error:
+            said = f"clients is {clients}; expected at most ([0-9]+), or the partition iid"
+            (most,) = re.findall(said, str(error))
+            assert int(most) < clients
+            partition(labels, int(most), "ring", seed=0)
+            with pytest.raises(InvalidInputError):
+                partition(labels, int(most) + 1, "ring", seed=0)
+
+
+def test_a_class_of_one_image_fits_into_no_ring() -> None:
     labels = np.array([0] * 30 + [1] * 30 + [2])
-    with pytest.raises(InvalidInputError, match="class 2 has 1 images for 2 holders"):
+    said = r"expected 2 images at least in every class, or .* class 2 \(1\) are shared by 2 clients"
+    with pytest.raises(InvalidInputError, match=said):
         partition(labels, 3, "ring", seed=0)
 
 

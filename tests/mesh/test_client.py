@@ -184,6 +184,10 @@ BAD_IMAGES = {
     "infinite": GOOD + np.float32("inf"),
     "0 to 255 as float": GOOD + np.float32(255),
     "negative": GOOD - np.float32(0.1),
+    "a file's name": "photo.jpg",
+    "a list": GOOD.tolist(),
+    "no axes": np.float32(0.5),
+    "an array without axes": np.array(0.5, np.float32),
     "too many": np.broadcast_to(np.uint8(0), (41_944, 1, 32, 32)),
 }
 
@@ -195,6 +199,19 @@ def test_bad_images_are_refused_before_anything_is_sent(client: MeshClient, case
 
     with pytest.raises(InvalidInputError, match=r"^images is .*; expected "):
         answer_to(client, BAD_IMAGES[case], gate=asked)
+
+
+@pytest.mark.parametrize(
+    ("case", "said"),
+    [
+        ("one image without its batch", "images[np.newaxis] gives one image its axis of items"),
+        ("a file's name", "T >= 1; airmoe.data.read_image reads a file"),
+    ],
+)
+def test_bad_images_come_with_the_way_to_mend_them(client: MeshClient, case: str, said: str) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        answer_to(client, BAD_IMAGES[case])
+    assert said in str(caught.value)
 
 
 @pytest.mark.parametrize("deadline_s", [-1, np.nan, np.inf, 1e9, "soon"])

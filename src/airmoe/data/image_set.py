@@ -25,6 +25,8 @@ _PIXELS, _BESIDE = "image-rendering:pixelated", "display:inline-block;margin:4px
 LONGEST_SIDE = 4096
 """The most pixels that an image may have in a row or a column."""
 
+_WHITE_8, _WHITE_16 = 255, 65535
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ImageSet(OneLine):
@@ -127,14 +129,30 @@ def _check_images(name: str, images: NDArray[Any]) -> None:
     if not isinstance(images, np.ndarray):
         raise InvalidInputError(name, type(images).__name__, "a NumPy array, uint8 of shape (T, C, H, W)")
     if images.dtype != np.uint8:
-        how = "np.rint(255 * images).astype(np.uint8), if they go from 0 to 1"
-        if images.dtype.kind in "iu":
-            how = "images.astype(np.uint8), if they go from 0 to 255"
-        raise InvalidInputError(name, _described(images), f"uint8 from 0 to 255: {how}")
+        raise InvalidInputError(name, _described(images), f"uint8 from 0 to 255{_how_to_uint8(images)}")
     _check_shape(name, images.shape)
     if images.max() == 1:
         expected = "up to 255: 255 * images, if 1 means white"
         raise InvalidInputError(f"the brightest pixel of {name}", 1, expected)
+
+
+def _how_to_uint8(images: NDArray[Any]) -> str:
+    """Return the way from numbers of a range that is usual to bytes, or ""."""
+    if (
+        images.dtype.kind not in "biuf"
+        or not images.size
+        or not np.isfinite(images).all()
+        or images.min() < 0
+    ):
+        return ""
+    brightest = images.max()
+    if brightest <= 1:
+        return ": np.rint(255 * images).astype(np.uint8), if 1 means white"
+    if brightest <= _WHITE_8:
+        return ": np.rint(images).astype(np.uint8), if 255 means white"
+    if brightest <= _WHITE_16:
+        return ": np.rint(images / 257).astype(np.uint8), if 65535 means white"
+    return ""
 
 
 def _check_shape(name: str, shape: tuple[int, ...]) -> None:
@@ -154,7 +172,13 @@ def _check_shape(name: str, shape: tuple[int, ...]) -> None:
 def _checked_labels(name: str, labels: NDArray[Any], images: int, classes: int) -> NDArray[np.int64]:
     labels_T = np.asarray(labels)
     if labels_T.dtype.kind not in "iu":
-        expected = "integers, the classes' numbers from 0: labels.astype(np.int64), if they are whole numbers"
+        expected = "integers, the classes' numbers from 0"
+        if labels_T.shape == (images, classes):
+            expected += ": labels.argmax(axis=1), if they are one-hot"
+        elif labels_T.dtype.kind in "bf":
+            expected += ": labels.astype(np.int64), if they are whole numbers"
+        elif labels_T.dtype.kind in "US":
+            expected += ": [class_names.index(label) for label in labels], if they are names"
         raise InvalidInputError(name, _described(labels_T), expected)
     if labels_T.shape != (images,):
         expected = f"({images},), a label for each image"

@@ -16,6 +16,7 @@ USUAL_SIZE = 32
 LARGEST_SIZE = 1024
 
 _FOLDER, _VALIDATION = "folder:", "validation:"
+_NAMES = "digits, cifar10, cifar100 or folder:PATH, each also as validation:NAME"
 
 
 def is_cifar(name: str) -> bool:
@@ -64,6 +65,8 @@ def load_images(
         >>> digits.class_names
         ('0', '1', '2', '3', '4', '5', '6', '7', '8', '9')
     """
+    if not isinstance(name, str):
+        raise InvalidInputError("dataset", name, f"the text {_NAMES}")
     if name.startswith(_VALIDATION):
         whole = load_images(name.removeprefix(_VALIDATION), data_dir=data_dir, size=size, progress=progress)
         return validation_images(name, whole)
@@ -78,6 +81,4 @@ def load_images(
         return load_cifar(CIFAR_SETS[name], None if data_dir is None else as_path(data_dir), progress)
     if name.startswith(_FOLDER) and name != _FOLDER:
         return load_folder(name, as_path(name.removeprefix(_FOLDER)), size, progress)
-    raise InvalidInputError(
-        "dataset", name, "digits, cifar10, cifar100 or folder:PATH, each also as validation:NAME"
-    )
+    raise InvalidInputError("dataset", name, _NAMES)

@@ -158,14 +158,26 @@ def _ring(
             raise InvalidInputError(
                 "clients",
                 clients,
-                f"as many images as holders in every class, but class {label} has {len(of_class)} images "
-                f"for {len(holders)} holders",
+                f"{_most_in_ring(labels_T, clients)}, or the partition iid: in a ring, the images of class "
+                f"{label} ({len(of_class)}) are shared by {len(holders)} clients",
             )
         for holder, part in zip(
             holders, np.array_split(random.permutation(of_class), len(holders)), strict=True
         ):
             parts[holder].append(part)
     return [np.concatenate(of_client) for of_client in parts]
+
+
+def _most_in_ring(labels_T: NDArray[np.integer], clients: int) -> str:
+    """Return in words how many clients, fewer than so many, leave each holder of a class an image."""
+    images_C = np.unique(labels_T, return_counts=True)[1]
+    # With C classes or more, a class has at least 2 * (clients // C) holders.
+    above = len(images_C) * (int(images_C.min()) // 2 + 1)
+    for fewer in range(min(clients, above) - 1, 1, -1):
+        holders = map(len, _ring_holders(fewer, len(images_C)))
+        if all(held >= shared for held, shared in zip(images_C, holders, strict=True)):
+            return f"at most {fewer}"
+    return "2 images at least in every class"
 
 
 def _ring_holders(clients: int, classes: int) -> list[list[int]]:

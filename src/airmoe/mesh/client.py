@@ -304,10 +304,17 @@ class MeshClient:
     def _as_pixels(self, images_TCHW: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float32]:
         spec = self._input
         shape = (spec.channels, spec.height, spec.width)
-        if images_TCHW.ndim != 4 or images_TCHW.shape[1:] != shape or not len(images_TCHW):
+        expected = f"shape (T, {', '.join(map(str, shape))}), T >= 1"
+        if not isinstance(images_TCHW, np.ndarray):
             raise InvalidInputError(
-                "images", images_TCHW.shape, f"shape (T, {', '.join(map(str, shape))}), T >= 1"
+                "images",
+                type(images_TCHW).__name__,
+                f"an array of {expected}; airmoe.data.read_image reads a file",
             )
+        if images_TCHW.shape[1:] != shape or not len(images_TCHW):
+            if images_TCHW.shape == shape:
+                expected += ": images[np.newaxis] gives one image its axis of items"
+            raise InvalidInputError("images", images_TCHW.shape, expected)
         if len(images_TCHW) > (most := MAX_BODY_BYTES // (4 * self.layer.spec.most_values)):
             raise InvalidInputError("images", images_TCHW.shape, f"at most {most} images at once")
         if images_TCHW.dtype == np.uint8:
