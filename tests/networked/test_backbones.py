@@ -4,6 +4,7 @@ Shape suffixes: T items, C channels, H height, W width.
 """
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from airmoe.data import ImageSet
-from airmoe.errors import InvalidInputError
+from airmoe.errors import InvalidInputError, RunFolderError
 from airmoe.networked import (
     ClientData,
     NetworkedMoe,
     split_among_clients,
     train_central_moe,
     train_fedavg_network,
+    train_run,
     train_stages,
 )
 from airmoe.networked.config import NetworkedConfig
@@ -190,3 +193,23 @@ def test_a_pretrained_backbone_that_is_not_there_is_named(
     config = tiny_config(model={"backbone": f"hf:{tmp_path / 'none'}"})
     with pytest.raises(InvalidInputError, match="expected an existing folder"):
         train_stages(config, split_among_clients(config, coloured(32)))
+
+
+def test_a_run_is_not_taken_up_with_other_pretrained_weights(
+    tiny_config: Callable[..., NetworkedConfig], pretrained: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(pretrained.removeprefix("hf:"), folder)
+    config, images = tiny_config(model={"backbone": f"hf:{folder}"}), coloured(48)
+
+    def stop(activity: str, done: int, total: int, note: str = "", /) -> None:
+        if (activity, done) == ("gate", 1):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_run(config, images, tmp_path / "run", progress=stop)
+    weights = load_file(folder / "model.safetensors")
+    changed = {name: weight + 0.5 for name, weight in weights.items()}
+    save_file(changed, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(RunFolderError, match="belongs to another configuration, data set or version"):
+        train_run(config, images, tmp_path / "run", resume=True)

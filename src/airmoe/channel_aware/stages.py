@@ -22,6 +22,7 @@ from airmoe.data import ImageSet
 from airmoe.errors import InvalidInputError, TrainingDivergedError
 from airmoe.links import LinkSnr, SnrProcess, TraceSnr, make_process
 from airmoe.nn import LocalCarrier, MixtureOfExperts, RadioCarrier, build_model
+from airmoe.nn.build import backbone_digests
 from airmoe.nn.channel_gates import GOOD_SNR_DB
 from airmoe.progress import Progress, silent
 from airmoe.radio import make_transmission
@@ -91,13 +92,14 @@ def initial_model(config: ChannelAwareConfig, images: ImageSet) -> MixtureOfExpe
 
 
 def channel_aware_fingerprint(config: ChannelAwareConfig, images: ImageSet) -> str:
-    """Return a digest of a run's configuration, images, and traces if it replays any.
+    """Return a digest of a run's configuration, images, traces if it replays any, and pretrained weights.
 
     Raises:
         DataError: traces that cannot be read.
     """
     process = make_process(config.channel.snr)
-    return fingerprint(config, images, *([process.digest] if isinstance(process, TraceSnr) else []))
+    traces = [process.digest] if isinstance(process, TraceSnr) else []
+    return fingerprint(config, images, *traces, *backbone_digests(config.model.backbone))
 
 
 def pick_device(name: str) -> torch.device:

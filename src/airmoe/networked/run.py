@@ -12,6 +12,7 @@ from airmoe.manifest import RadioSpec
 from airmoe.networked.client_data import split_among_clients
 from airmoe.networked.config import NetworkedConfig
 from airmoe.networked.stages import NetworkedMoe, train_stages
+from airmoe.nn.build import backbone_digests
 from airmoe.progress import Progress, silent
 from airmoe.runs.export import export_run
 from airmoe.runs.rehearsal import rehearse_manifests
@@ -65,7 +66,9 @@ def _trained_in(
     rehearse_manifests(
         mesh=config.mesh, class_names=data.class_names, holds=data.holds, radio=radio_of(config)
     )
-    checkpoint = run_checkpoint(unfinished, fingerprint(config, images))
+    checkpoint = run_checkpoint(
+        unfinished, fingerprint(config, images, *backbone_digests(config.model.backbone))
+    )
     trained = train_stages(config, data, checkpoint=checkpoint, progress=progress)
     for leftover in ("shared", "clients"):
         shutil.rmtree(unfinished / leftover, ignore_errors=True)

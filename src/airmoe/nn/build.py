@@ -10,7 +10,7 @@ from airmoe.errors import InvalidInputError
 from airmoe.nn.backbones.extractor import USUAL_SIZE, Extractor, ImageSize
 from airmoe.nn.backbones.lenet5 import LeNet5Extractor
 from airmoe.nn.backbones.own import OwnExtractor
-from airmoe.nn.backbones.pretrained import PretrainedExtractor
+from airmoe.nn.backbones.pretrained import PretrainedExtractor, pretrained_digests
 from airmoe.nn.backbones.resnet18 import ResNet18Extractor
 from airmoe.nn.backbones.vit import VitExtractor
 from airmoe.nn.channel_gates import BiasGate, ConcatGate, MlpGate, NoisyTopK
@@ -94,6 +94,12 @@ def build_extractor(
         given["size"] = size
     made = make(channels, **given)
     return made if isinstance(made, Extractor) else OwnExtractor(backbone, made, channels, size)
+
+
+def backbone_digests(backbone: str) -> list[str]:
+    """Return SHA-256 of the local files that a backbone is read from; none unless it is a pretrained one."""
+    own = backbone in BACKBONES or not backbone.startswith(PRETRAINED)
+    return [] if own else pretrained_digests(backbone.removeprefix(PRETRAINED))
 
 
 def build_gate(gate: str, features: int, experts: int) -> nn.Module:

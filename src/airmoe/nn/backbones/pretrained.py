@@ -3,6 +3,7 @@
 Shape suffixes: T items, C channels, H height, W width, L tokens, D width.
 """
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,16 @@ from airmoe.records import refusal
 
 _POOLING_OF_AXES: dict[int, Pooling] = {2: "vector", 3: "tokens", 4: "map"}
 """What the states of a model are, by the number of their axes."""
+
+
+def pretrained_digests(source: str) -> list[str]:
+    """Return SHA-256 of each file of a local folder that `PretrainedExtractor` may read.
+
+    A name on the hub gives none.
+    """
+    files = sorted(Path(source).expanduser().glob("*"))
+    read = [file for file in files if file.suffix in (".json", ".safetensors")]
+    return [hashlib.sha256(file.read_bytes()).hexdigest() for file in read]
 
 
 class PretrainedExtractor(Extractor):
