@@ -1,5 +1,6 @@
 """One process at a time makes a folder; the lock is gone with its process, whatever became of that."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -58,3 +59,10 @@ def test_what_was_made_in_the_meantime_stays(tmp_path: Path) -> None:
     with sole_writer(tmp_path / "made" / "run"):
         (tmp_path / "made" / "run").mkdir()
     assert [path.name for path in (tmp_path / "made").iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize("out", [".", "/"])
+def test_a_folder_without_a_name_of_its_own_is_refused(out: str) -> None:
+    expected = f"out is '{out}'; expected a folder that does not exist yet"
+    with pytest.raises(InvalidInputError, match=f"^{re.escape(expected)}$"), sole_writer(Path(out)):
+        pass

@@ -23,8 +23,10 @@ def sole_writer(out: Path) -> Iterator[None]:
     Folders above ``out`` are made as needed, and removed again if they are left empty.
 
     Raises:
-        InvalidInputError: another process is making it.
+        InvalidInputError: another process is making it, or it has no name of its own, as "." and "/".
     """
+    if not out.name:
+        raise InvalidInputError("out", str(out), "a folder that does not exist yet")
     made = [folder for folder in out.parents if not folder.exists()]
     path = out.with_name(f".{out.name}.lock")
     try:

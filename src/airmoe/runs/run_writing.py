@@ -31,7 +31,13 @@ _PACKAGES["eclipse-zenoh"] = "zenoh"
 
 
 def partial_of(out: Path) -> Path:
-    """Return ``out`` + ".partial", where the run folder lies while it is made."""
+    """Return ``out`` + ".partial", where the run folder lies while it is made.
+
+    Raises:
+        InvalidInputError: ``out`` has no name of its own, as "." and "/".
+    """
+    if not out.name:
+        raise InvalidInputError("out", str(out), "a folder that does not exist yet")
     return out.with_name(out.name + ".partial")
 
 
@@ -47,12 +53,9 @@ def begun_run(out: Path, config: Section, seed: int, images: ImageSet, *, resume
         RunFolderError: there is nothing to resume.
     """
     partial = partial_of(out)
-    if out.exists():
-        finished = resume and (out / PROVENANCE).exists()
-        raise InvalidInputError("out", str(out), FINISHED if finished else "a folder that does not exist yet")
-    if resume and not partial.exists():
-        raise RunFolderError(f"{partial} does not exist: there is nothing to resume")
+    _refuse_taken(out, partial, resume)
     with sole_writer(out):
+        _refuse_taken(out, partial, resume)  # another process may have finished it since
         if partial.exists() and not resume:
             raise InvalidInputError("out", str(out), f"no unfinished run; resume {partial} or remove it")
         try:
@@ -64,6 +67,14 @@ def begun_run(out: Path, config: Section, seed: int, images: ImageSet, *, resume
             if not (partial / _CHECKPOINTS).exists():
                 shutil.rmtree(partial, ignore_errors=True)
             raise
+
+
+def _refuse_taken(out: Path, partial: Path, resume: bool) -> None:
+    if out.exists():
+        finished = resume and (out / PROVENANCE).exists()
+        raise InvalidInputError("out", str(out), FINISHED if finished else "a folder that does not exist yet")
+    if resume and not partial.exists():
+        raise RunFolderError(f"{partial} does not exist: there is nothing to resume")
 
 
 def run_checkpoint(partial: Path, fingerprint: str) -> Checkpoint:
