@@ -138,3 +138,17 @@ def test_all_clients_get_the_weights_in_every_round() -> None:
 def test_there_is_no_mean_of_no_replies() -> None:
     with pytest.raises(InvalidInputError, match=r"replies is \{\}; expected at least one"):
         average({})
+
+
+def test_samples_whose_sum_is_infinite_are_refused() -> None:
+    replies = {client: Message({"w": torch.ones(1)}, {"samples": 1e308}) for client in range(2)}
+    with pytest.raises(InvalidInputError, match="expected numbers whose sum is finite"):
+        average(replies)
+
+
+def test_samples_that_are_a_boolean_count_as_one() -> None:
+    replies = {
+        0: Message({"w": torch.tensor(5)}, {"samples": True}),
+        1: Message({"w": torch.tensor(9)}, {"samples": 3}),
+    }
+    assert average(replies)["w"] == 8

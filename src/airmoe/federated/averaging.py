@@ -116,6 +116,8 @@ def average(replies: Mapping[int, Message]) -> dict[str, torch.Tensor]:
     total = sum(samples.values())
     if not total:
         raise InvalidInputError("samples", samples, "one that is above 0, to weigh the mean")
+    if total == math.inf:
+        raise InvalidInputError("samples", samples, "numbers whose sum is finite")
     first = next(iter(replies.values())).tensors
     for client, reply in replies.items():
         _refuse_other_form(client, reply.tensors, first)
@@ -134,7 +136,7 @@ def _samples(client: int, reply: Message) -> float:
     samples = reply.numbers.get("samples")
     if samples is None or not 0 <= samples < math.inf:
         raise InvalidInputError(f"samples of client {client}", samples, "a number of at least 0")
-    return samples
+    return samples + 0  # PyTorch takes no boolean as a weight
 
 
 def _refuse_other_form(client: int, tensors: State, first: State) -> None:
