@@ -75,6 +75,8 @@ def serve(
         if connect:
             raise InvalidInputError("connect", connect, "none beside --all: the nodes find one another")
         _serve_all(folder, listen, policy, slot_ms, stop)
+    elif (folder / "clients").is_dir():
+        raise InvalidInputError("folder", str(folder), "clients/<id> in it, or --all to serve every node")
     else:
         _serve_one(folder, listen, connect, policy, slot_ms, stop)
 
