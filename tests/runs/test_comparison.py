@@ -182,3 +182,9 @@ def test_images_of_another_kind_are_refused(run: Run, few_digits: ImageSet) -> N
         compare(run, replace(few_digits, **coloured))
     with pytest.raises(InvalidInputError, match="class_names"):
         compare(run, replace(few_digits, class_names=tuple("abcdefghij")))
+
+
+@pytest.mark.parametrize("given", [["topk:1"], "topk:1", None, np.zeros((4, 1, 32, 32))])
+def test_what_is_no_image_set_is_refused_by_name(run: Run, given: object) -> None:
+    with pytest.raises(InvalidInputError, match=r"^type of images is .*; expected ImageSet"):
+        compare(run, given)  # type: ignore[arg-type]

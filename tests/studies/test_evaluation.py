@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -77,12 +78,21 @@ def test_the_figure_has_a_panel_for_each_links_and_a_name_for_each_policy(writte
     own, perfect = drawing.panels
     assert isinstance(own, Panel)
     assert isinstance(perfect, Panel)
+    assert [own.title, perfect.title] == ["the run's links, ideal", "perfect links, ideal"]
     assert (own.x_label, perfect.x_label) == ("energy per query, µJ", "experts asked per query")
     assert [(line.label, *line.x, *line.y) for line in own.curves] == [
         ("topk:1", pytest.approx(2), pytest.approx(0.85)),
         ("local", 0, 0.5),
     ]
     assert own.curves[0].look == perfect.curves[0].look != own.curves[1].look
+
+
+def test_panels_over_the_same_process_with_other_parameters_have_titles_of_their_own() -> None:
+    rows = tuple(
+        replace(FOUND.rows[0], links=links) for links in ("rayleigh:5", "rayleigh:10", "gauss-markov:10:0.9")
+    )
+    titles = [panel.title for panel in comparison_drawing(Comparison(rows, ())).panels]
+    assert [title.partition(" links")[0] for title in titles] == [row.links for row in rows]
 
 
 def test_the_screen_fits_80_columns_with_every_figure() -> None:

@@ -209,6 +209,8 @@ def _measured(
 
 
 def _refuse_other_images(run: Run, images: ImageSet) -> None:
+    if not isinstance(images, ImageSet):
+        raise InvalidInputError("type of images", type(images).__name__, "ImageSet, as of run.load_images()")
     assert run.manifest.asks is not None
     wanted = run.manifest.asks.input
     shape = wanted.channels, wanted.height, wanted.width

@@ -126,7 +126,7 @@ def comparison_drawing(found: Comparison) -> Drawing:
             points = ([float(np.mean(x))], [float(np.mean(y))], [_deviation(y)], [_deviation(x)])
             drawn.append(Line(rows[0].policy, *points, look=looks[rows[0].policy]))
         x_label = "energy per query, µJ" if on_air else "experts asked per query"
-        panels.append(Panel(title.partition(":")[0], x_label, "macro-F1", drawn))
+        panels.append(Panel(title.rpartition(": means over")[0], x_label, "macro-F1", drawn))
     return Drawing(panels, columns=min(len(panels), 2))
 
 
