@@ -60,7 +60,9 @@ WRONG = {
     "unknown policy": Wrong(["predict", "zero.png", *ASK, "--policy", "best"], ["'best'", "topk:K"]),
     "unknown wire type": Wrong(["predict", "zero.png", *ASK, "--wire-type", "int8"], ["'int8'", "float16"]),
     "no client folder": Wrong(["serve", "run/clients/77"], ["run/clients/77/manifest.json does not exist"]),
-    "all of a run": Wrong(["serve", "run"], ["folder is", "clients/<id> in it, or --all to serve every node"]),
+    "all of a run": Wrong(
+        ["serve", "run"], ["folder is", "clients/<id> in it, or --all to serve every node"]
+    ),
     "damaged manifest": Wrong(["serve", "harmed/clients/00"], ["manifest.json is damaged"]),
     "damaged expert": Wrong(["serve", "harmed/clients/01"], ["expert-1.onnx is damaged", "expects"]),
     "not loopback": Wrong(
