@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import fields
 from typing import Any
@@ -16,6 +15,13 @@ FEW = 4
 LONGEST_TEXT = 60
 MOST_CELLS = 64
 """Rows or columns of the largest heat map."""
+
+
+def escaped(text: str) -> str:
+    """Return a text as HTML shows it."""
+    import html  # a node never needs its table of 2,000 names
+
+    return html.escape(text)
 
 
 class OneLine:
@@ -78,8 +84,8 @@ def heat_map(
     low, high = (shown[finite].min(), shown[finite].max()) if finite.any() else (0.0, 1.0)
     side = 34 if max(rows, columns) <= 12 else 10
     left, top = 44, 40
-    parts = [f'<text x="0" y="14" font-size="13">{html.escape(title)}</text>']
-    parts += [f'<text x="0" y="32">{html.escape(axes[0])} \\ {html.escape(axes[1])}</text>']
+    parts = [f'<text x="0" y="14" font-size="13">{escaped(title)}</text>']
+    parts += [f'<text x="0" y="32">{escaped(axes[0])} \\ {escaped(axes[1])}</text>']
     for row, column in np.ndindex(rows, columns):
         value, x, y = shown[row, column], left + column * side, top + row * side
         colour, ink = "none", "currentColor"
@@ -91,7 +97,7 @@ def heat_map(
                 colour, ink = f"hsl({360 * value / hues:.0f},60%,78%)", "#000"
         parts.append(
             f'<rect x="{x}" y="{y}" width="{side - 1}" height="{side - 1}" fill="{colour}">'
-            f"<title>{html.escape(tip(row, column))}</title></rect>"
+            f"<title>{escaped(tip(row, column))}</title></rect>"
         )
         if side > 20 and finite[row, column]:
             middle = f'x="{x + side / 2:g}" y="{y + side / 2 + 4:g}" text-anchor="middle"'
@@ -115,4 +121,4 @@ def heat_map(
 
 def in_html(shown: object) -> str:
     """Return an object's line of text for a notebook, for what is too large to draw."""
-    return f"<code>{html.escape(repr(shown))}</code>"
+    return f"<code>{escaped(repr(shown))}</code>"

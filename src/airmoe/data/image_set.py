@@ -6,7 +6,6 @@ Shape suffixes: T items, C channels, H height, W width.
 from __future__ import annotations
 
 import base64
-import html
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from airmoe.checks import refuse_where
 from airmoe.errors import InvalidInputError
-from airmoe.showing import OneLine
+from airmoe.showing import OneLine, escaped
 
 SHOWN_CLASSES = 10
 _PIXELS, _BESIDE = "image-rendering:pixelated", "display:inline-block;margin:4px;text-align:center"
@@ -89,9 +88,9 @@ class ImageSet(OneLine):
                 drawn = (
                     f'<img src="{_data_url(self.train_images[image])}" width="64" alt="" style="{_PIXELS}"/>'
                 )
-                caption = f"<figcaption>{html.escape(name)}</figcaption>"
+                caption = f"<figcaption>{escaped(name)}</figcaption>"
                 figures.append(f'<figure style="{_BESIDE}">{drawn}{caption}</figure>')
-        return f"<div>{html.escape(repr(self))}</div>{''.join(figures)}"
+        return f"<div>{escaped(repr(self))}</div>{''.join(figures)}"
 
 
 def _data_url(image_CHW: NDArray[np.uint8]) -> str:
