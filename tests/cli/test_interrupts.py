@@ -89,7 +89,7 @@ main()
 """
 
 
-@pytest.mark.parametrize("module", ["numpy", "typer", "airmoe.cli.interrupts", "airmoe.plugins"])
+@pytest.mark.parametrize("module", ["numpy", "typer", "airmoe.cli.interrupts", "airmoe.parts"])
 def test_an_interrupt_of_the_first_imports_is_quiet(module: str) -> None:
     command = [sys.executable, "-c", INTERRUPTED, module]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -12,11 +12,10 @@ import typer
 
 from airmoe.cli.console import console
 from airmoe.cli.paths import all_expanded, expanded
-from airmoe.cli.plugin_option import Plugins
+from airmoe.cli.plugin_option import Plugins, load_plugins
 from airmoe.cli.serving import UNAUTHENTICATED, Connect
 from airmoe.dispatch import why_out_of_reach
 from airmoe.errors import AirmoeError, DataError, NoExpertReachedError, NoNodeReachableError
-from airmoe.plugins import load_plugins
 from airmoe.scheduling.parsing import POLICY_FORMS
 
 if TYPE_CHECKING:

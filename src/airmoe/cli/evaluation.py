@@ -10,9 +10,8 @@ import typer
 
 from airmoe.cli.console import console
 from airmoe.cli.paths import expanded
-from airmoe.cli.plugin_option import Plugins
+from airmoe.cli.plugin_option import Plugins, load_plugins
 from airmoe.errors import InvalidInputError, require
-from airmoe.plugins import load_plugins
 from airmoe.scheduling.parsing import POLICY_FORMS
 
 

@@ -17,3 +17,11 @@ Plugins = Annotated[
         "aggregations (airmoe.plugins). It is run. May be repeated.",
     ),
 ]
+
+
+def load_plugins(paths: list[Path]) -> None:
+    """Load plugin files, if there are any: a node without them starts sooner."""
+    if paths:
+        from airmoe import plugins
+
+        plugins.load_plugins(paths)

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from airmoe.cli.paths import expanded
-from airmoe.cli.plugin_option import Plugins
+from airmoe.cli.plugin_option import Plugins, load_plugins
 from airmoe.errors import InvalidInputError, MeshError
-from airmoe.plugins import load_plugins, loaded_plugins
 from airmoe.scheduling.parsing import JOINT_POLICY_FORMS
 
 if TYPE_CHECKING:
@@ -121,6 +120,7 @@ def _serve_all(
     run: Path, listen: str, policy: "Policy | None", slot_ms: float, stop: threading.Event
 ) -> None:
     from airmoe.mesh.fleet import NodeFleet
+    from airmoe.plugins import loaded_plugins
     from airmoe.runfolder import SERVER, client_folders
 
     def told(node: int, line: str) -> None:

@@ -13,9 +13,8 @@ import typer
 from airmoe.cli.bare import explain
 from airmoe.cli.console import console
 from airmoe.cli.paths import expanded
-from airmoe.cli.plugin_option import Plugins
+from airmoe.cli.plugin_option import Plugins, load_plugins
 from airmoe.errors import InvalidInputError, require
-from airmoe.plugins import load_plugins, loaded_plugins
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -186,6 +185,7 @@ def _run(
 ) -> None:
     """Run a study and print what it tells; the study's own options that are None are left out."""
     from airmoe.monitor import EVENTS
+    from airmoe.plugins import loaded_plugins
     from airmoe.report.progress import ProgressBars
     from airmoe.studies.curves import run_study
 

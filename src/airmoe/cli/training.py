@@ -11,7 +11,7 @@ import typer
 
 from airmoe.cli.console import console
 from airmoe.cli.paths import expanded
-from airmoe.cli.plugin_option import Plugins
+from airmoe.cli.plugin_option import Plugins, load_plugins
 from airmoe.cli.settings import (
     CHANNEL_AWARE,
     begun_settings,
@@ -20,7 +20,6 @@ from airmoe.cli.settings import (
     networked_settings,
 )
 from airmoe.errors import InvalidInputError, require
-from airmoe.plugins import load_plugins
 
 if TYPE_CHECKING:
     from airmoe.channel_aware.config import ChannelAwareConfig
