@@ -4,14 +4,14 @@ Importing airmoe sets ``ORT_DISABLE_TELEMETRY``, which counts when ONNX Runtime 
 loaded it before airmoe, its events are turned off here; what it wrote and sent until then is done.
 """
 
-from os import PathLike
-
 import onnxruntime
+
+from airmoe.files import AnyPath
 
 onnxruntime.disable_telemetry_events()
 
 
-def onnx_session(network: str | PathLike[str] | bytes) -> onnxruntime.InferenceSession:
+def onnx_session(network: AnyPath | bytes) -> onnxruntime.InferenceSession:
     """Return a session that runs a network, an ONNX file or its bytes, on one thread of the CPU.
 
     Raises:

@@ -30,13 +30,12 @@ import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from functools import wraps
-from os import PathLike
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
 from airmoe.errors import AirmoeError, InvalidInputError, PluginError, RunFolderError, telling
-from airmoe.files import replaced_file
+from airmoe.files import AnyPath, replaced_file
 from airmoe.parts import KINDS, Kind, Part, add_part, parts_from, remove_parts
 from airmoe.spec_text import Form
 
@@ -122,7 +121,7 @@ def register(kind: Kind, name: str) -> Callable[[Registered], Registered]:
     return accept
 
 
-def load_plugins(paths: Iterable[str | PathLike[str]]) -> tuple[Plugin, ...]:
+def load_plugins(paths: Iterable[AnyPath]) -> tuple[Plugin, ...]:
     """Load plugin files, and return all that are loaded. A file that is loaded already is loaded anew if it
     has changed.
 

@@ -29,7 +29,7 @@ from airmoe.randomness import stream
 from airmoe.runs.asking import HELD_OUT_NOISE, HELD_OUT_SNR, ask_in_batches
 from airmoe.runs.checkpoint import MetricsRow
 from airmoe.runs.export import export_run
-from airmoe.runs.rehearsal import rehearse_manifests
+from airmoe.runs.manifests import rehearse_manifests
 from airmoe.runs.run_writing import begun_run, finish_run, run_checkpoint
 from airmoe.scheduling import TopK
 from airmoe.seeding import torch_seeded

@@ -15,7 +15,7 @@ from airmoe.networked.stages import NetworkedMoe, train_stages
 from airmoe.nn.build import backbone_digests
 from airmoe.progress import Progress, silent
 from airmoe.runs.export import export_run
-from airmoe.runs.rehearsal import rehearse_manifests
+from airmoe.runs.manifests import rehearse_manifests
 from airmoe.runs.run_writing import begun_run, fingerprint, finish_run, run_checkpoint
 
 

@@ -18,11 +18,9 @@ from airmoe.files import AnyPath, as_path
 from airmoe.manifest import (
     INPUT,
     AskingSpec,
-    ExpertSpec,
     GateSpec,
     InputSpec,
     LayerSpec,
-    Manifest,
     OutputKind,
     OutputSpec,
     RadioSpec,
@@ -31,11 +29,9 @@ from airmoe.manifest import (
 from airmoe.nn import MixtureOfExperts, NoisyTopK
 from airmoe.records import refusal
 from airmoe.runfolder import EXTRACTOR, GATE, SERVER, SHARED_WEIGHTS, expert_file, model_hash_of, sha256_of
+from airmoe.runs.manifests import node_manifests
 from airmoe.runs.onnx_files import export_gate, export_onnx, gate_sees
 from airmoe.runs.weights import save_weights
-
-_NOT_YET = "0" * 64
-"""Stands for the digest of what is not written yet."""
 
 _ASIDE = ".export"
 
@@ -106,24 +102,15 @@ def export_run(
             extractor=EXTRACTOR,
             gates=[GateSpec(layer=1, file=GATE, sees_snr=sees_snr)],
         )
-        whole = Manifest(
+        manifests = node_manifests(
+            layer,
+            asking,
             mesh=mesh,
-            model_hash=_NOT_YET[:16],
-            node=0,
-            nodes=len(held) + server,
-            layers=[layer],
-            serves=_serves(layer, 0),
-            asks=asking,
-            classes=list(class_names),
-            holds=[],
+            class_names=class_names,
+            holds=held,
             radio=radio,
-            sha256=dict.fromkeys([expert.file for expert in _serves(layer, 0)] + [EXTRACTOR, GATE], _NOT_YET),
+            server=server,
         )
-        manifests = {
-            f"{node:02d}": _of_node(whole, node, classes, not server) for node, classes in enumerate(held)
-        }
-        if server:
-            manifests[SERVER] = _of_node(whole, len(held), [], True)
     except ValidationError as error:
         raise refusal(error) from None
     with _written_aside(folder, "shared", "clients") as aside:
@@ -142,7 +129,7 @@ def export_run(
             traced = first / expert_file(expert)
             for other in others:
                 _share(traced, other / expert_file(expert))
-        model_hash = model_hash_of(aside, whole)
+        model_hash = model_hash_of(aside, manifests[SERVER if server else "00"])
         for name, manifest in manifests.items():
             if manifest.asks is not None:
                 for file in (EXTRACTOR, GATE):
@@ -150,23 +137,6 @@ def export_run(
             digests = {file: sha256_of(clients / name / file) for file in manifest.files}
             known = {"model_hash": model_hash, "sha256": digests}
             write_manifest(clients / name, manifest.model_copy(update=known))
-
-
-def _serves(layer: LayerSpec, node: int) -> list[ExpertSpec]:
-    return [ExpertSpec(layer=1, expert=each, file=expert_file(each)) for each in layer.experts_on(node)]
-
-
-def _of_node(manifest: Manifest, node: int, holds: list[int], asks: bool) -> Manifest:
-    """Return the manifest of a node, but for the SHA-256 of its files; it is validated."""
-    changes = {
-        "node": node,
-        "serves": _serves(manifest.layers[0], node),
-        "holds": holds,
-        "asks": manifest.asks if asks else None,
-    }
-    changed = manifest.model_copy(update=changes)
-    digests = dict.fromkeys(changed.files, _NOT_YET)
-    return Manifest.model_validate(changed.model_copy(update={"sha256": digests}).model_dump())
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@ import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +16,7 @@ from torch import nn
 from airmoe.data import ImageSet, is_cifar, load_images, partition
 from airmoe.data.load import USUAL_SIZE
 from airmoe.errors import InvalidInputError, RunFolderError
+from airmoe.files import AnyPath
 from airmoe.manifest import Manifest, read_manifest
 from airmoe.nn import BiasGate, Extractor, MixtureOfExperts, MlpExpert, MoeLayer, PooledExtractor, build_model
 from airmoe.nn.build import options_of
@@ -72,9 +72,7 @@ class Run:
         """Whether a server without an expert asks; else every client asks."""
         return not self.manifest.serves
 
-    def load_images(
-        self, data_dir: str | PathLike[str] | None = None, progress: Progress = silent
-    ) -> ImageSet:
+    def load_images(self, data_dir: AnyPath | None = None, progress: Progress = silent) -> ImageSet:
         """Return the images that the run was trained and measured on.
 
         Args:
@@ -114,7 +112,7 @@ class Run:
         return partition(images.train_labels, data["clients"], data["partition"], seed=self.seed)
 
 
-def load_run(folder: str | PathLike[str]) -> Run:
+def load_run(folder: AnyPath) -> Run:
     """Load a finished run, networked or channel-aware.
 
     The weights are those of the safetensors files, not of the ONNX ones that nodes serve. So the model is the

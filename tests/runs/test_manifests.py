@@ -18,7 +18,7 @@ from airmoe.data import ImageSet
 from airmoe.errors import InvalidInputError
 from airmoe.manifest import MOST_GAINS, RadioSpec
 from airmoe.networked import train_run
-from airmoe.runs.rehearsal import rehearse_manifests
+from airmoe.runs.manifests import rehearse_manifests
 
 if TYPE_CHECKING:
     from airmoe.networked.config import NetworkedConfig
