@@ -28,7 +28,9 @@ from airmoe.runfolder import EXTRACTOR, GATE, SERVER, checked_file, client_folde
 
 PROBABILITIES = OutputSpec(kind="probabilities", shape=[2])
 HIDDEN = OutputSpec(kind="hidden states", shape=[65, 192])
-LAYER = LayerSpec(layer=1, payload=[400], output=PROBABILITIES, placement=[[0], [1], [2], [3]])
+LAYER = LayerSpec(
+    layer=1, payload=[400], output=PROBABILITIES, placement=[[0], [1], [2], [3]], hashes=["0" * 16] * 4
+)
 ASKING = AskingSpec(
     input=InputSpec(channels=3, height=32, width=32),
     extractor="extractor.onnx",
@@ -84,7 +86,7 @@ def serving(*experts: tuple[int, int]) -> list[ExpertSpec]:
 
 
 WIDE = LAYER.model_copy(update={"placement": [[0], [0, 1], [1], [1, 2]]})
-DEEP = LayerSpec(layer=2, payload=[65, 192], output=HIDDEN, placement=[[1], [0]])
+DEEP = LayerSpec(layer=2, payload=[65, 192], output=HIDDEN, placement=[[1], [0]], hashes=["0" * 16] * 2)
 EXPRESSIBLE = {
     "a server that only asks": {"node": 4, "nodes": 5, "serves": [], "holds": []},
     "a node that only serves": {"asks": None},
@@ -128,7 +130,8 @@ def test_the_largest_payload_fills_a_message() -> None:
 
 
 def placed(*nodes: list[int]) -> dict[str, Any]:
-    return {"layers": [LAYER.model_copy(update={"placement": list(nodes)})]}
+    update = {"placement": list(nodes), "hashes": ["0" * 16] * len(nodes)}
+    return {"layers": [LAYER.model_copy(update=update)]}
 
 
 CONTRADICTIONS: dict[str, tuple[dict[str, Any], str]] = {
@@ -136,6 +139,16 @@ CONTRADICTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "an expert beyond": (
         placed([0], [1], [4]),
         "a node in the placement of layer 1 is 4",
+    ),
+    "a hash too few": (
+        {"layers": [LAYER.model_copy(update={"hashes": ["0" * 16] * 3})]},
+        "hashes is 3; expected 4, one for each expert",
+    ),
+    "weights of another model": (
+        {"layers": [LAYER.model_copy(update={"hashes": ["0123456789abcdef"] * 4})]},
+        "sha256 of expert-1.onnx is '"
+        + "0" * 64
+        + "'; expected one that begins with 0123456789abcdef, the hash of expert 1 in this model",
     ),
     "an expert that is not placed": (
         {"serves": serving((1, 1), (1, 2))},
@@ -195,14 +208,14 @@ def test_a_manifest_of_another_version_is_refused_and_told_what_to_do(
     with pytest.raises(RunFolderError) as raised:
         read_manifest(tmp_path)
     assert str(raised.value) == (
-        f"{path} has format {format!r}; expected 'airmoe manifest 3': it was written by another version of "
+        f"{path} has format {format!r}; expected 'airmoe manifest 4': it was written by another version of "
         "airmoe; train again with this one, or export the run again with `export_run`"
     )
 
 
 def test_a_manifest_without_its_version_is_refused(tmp_path: Path, manifest: Manifest) -> None:
     (tmp_path / "manifest.json").write_text(manifest.model_dump_json(exclude={"format"}), encoding="utf-8")
-    with pytest.raises(RunFolderError, match="has format None; expected 'airmoe manifest 3'"):
+    with pytest.raises(RunFolderError, match="has format None; expected 'airmoe manifest 4'"):
         read_manifest(tmp_path)
 
 

@@ -17,7 +17,7 @@ from airmoe.files import replaced_file
 from airmoe.records import Record, refusal
 
 MANIFEST = "manifest.json"
-FORMAT = "airmoe manifest 3"
+FORMAT = "airmoe manifest 4"
 INPUT, SNR_INPUT = "input", "snr_db"
 """Names of the inputs of exported networks; only a gate that sees SNR takes the second."""
 
@@ -35,6 +35,7 @@ ItemShape = Annotated[list[Count], Field(min_length=1, max_length=7)]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 MeshTransmission = Literal["ideal", "analog"]
 OutputKind = Literal["probabilities", "logits", "hidden states"]
+ShortHash = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 
 
 class RadioSettings(Record):
@@ -85,12 +86,15 @@ class LayerSpec(Record):
         payload: shape of one item's payload, which every expert takes.
         output: what every expert returns.
         placement: for each expert the nodes that serve it. Two or more are replicas.
+        hashes: for each expert the first 16 hex digits of the SHA-256 of its ONNX file. A request names the
+            one it is for, and a reply the one it is of.
     """
 
     layer: LayerNumber
     payload: ItemShape
     output: OutputSpec
     placement: Annotated[list[Annotated[list[Index], Field(min_length=1)]], Field(min_length=1)]
+    hashes: list[ShortHash]
 
     @property
     def experts(self) -> int:
@@ -120,6 +124,8 @@ class LayerSpec(Record):
             if nodes != sorted(set(nodes)):
                 expected = "each node once, in ascending order"
                 raise InvalidInputError(f"placement of expert {expert}", nodes, expected)
+        if len(self.hashes) != self.experts:
+            raise InvalidInputError("hashes", len(self.hashes), f"{self.experts}, one for each expert")
         return self
 
 
@@ -170,9 +176,9 @@ class Manifest(Record):
         sha256: SHA-256 of every file that ``serves`` and ``asks`` name.
     """
 
-    format: Literal["airmoe manifest 3"] = "airmoe manifest 3"
+    format: Literal["airmoe manifest 4"] = "airmoe manifest 4"
     mesh: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
-    model_hash: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+    model_hash: ShortHash
     node: Index
     nodes: Count
     layers: Annotated[list[LayerSpec], Field(min_length=1)]
@@ -238,6 +244,11 @@ class Manifest(Record):
             raise InvalidInputError(
                 "sha256", ", ".join(differing), "the digests of exactly the files that are named"
             )
+        for each in self.serves:
+            of_layer, of_file = self.layer(each.layer).hashes[each.expert], self.sha256[each.file]
+            if not of_file.startswith(of_layer):
+                expected = f"one that begins with {of_layer}, the hash of expert {each.expert} in this model"
+                raise InvalidInputError(f"sha256 of {each.file}", of_file, expected)
         return self
 
 

@@ -12,6 +12,7 @@ from airmoe.manifest import Manifest
 from airmoe.mesh import open_session
 from airmoe.mesh.frame import Frame, Kind, decode, encode
 from airmoe.mesh.keys import expert_key, scheduler_key
+from airmoe.mesh.queries import serve
 
 Answer = Callable[[Frame], bytes | None]
 
@@ -46,9 +47,7 @@ class Impostor:
         served = [*((expert, expert) for expert in experts), *replicas]
         keys = [expert_key(*place, *replica) for replica in served]
         for key in keys + [scheduler_key(*place, node) for node in schedulers]:
-            self._declared.append(
-                self._session.declare_queryable(key, lambda query, key=key: self._accept(query, key))
-            )
+            self._declared.append(serve(self._session, key, self._accept))
             self._declared.append(self._session.liveliness().declare_token(key))
 
     def __enter__(self) -> "Impostor":
@@ -59,7 +58,7 @@ class Impostor:
             query.drop()
         self._session.close()
 
-    def _accept(self, query: zenoh.Query, key: str) -> None:
+    def _accept(self, query: zenoh.Query, asker: str) -> None:
         assert query.payload is not None
         data = query.payload.to_bytes()
         self.requests.append(decode(data))
@@ -68,7 +67,7 @@ class Impostor:
         if reply is None:
             self._waiting.append(query)
             return
-        query.reply(key, reply)
+        query.reply(query.key_expr, reply)
         query.drop()
 
 

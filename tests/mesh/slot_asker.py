@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from airmoe.links import Links
 from airmoe.manifest import Manifest
 from airmoe.mesh.frame import Frame, Kind, decode, encode
-from airmoe.mesh.keys import scheduler_key
+from airmoe.mesh.keys import asked_key, scheduler_key
 from airmoe.scheduling import Cost, Jesa, Routing, Slot
 
 EXPERTS = 4
@@ -96,7 +96,7 @@ class SlotAsker:
     ) -> "zenoh.handlers.Handler[zenoh.Reply]":
         """Ask without waiting for the reply."""
         return self.session.get(
-            self.key,
+            asked_key(self.key, "tester"),
             payload=encode(payload) if isinstance(payload, Frame) else payload,
             attachment=attachment,
             timeout=DEADLINE_S,

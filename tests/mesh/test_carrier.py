@@ -84,7 +84,7 @@ def test_what_peers_answer_is_mixed_by_score(client: MeshClient, images: NDArray
 
 def _with_sides(request: Frame, *sides: int) -> bytes:
     """An honest reply that claims an array of other sides."""
-    data, at = honest(request), 33 + 3 + len("output")
+    data, at = honest(request), 41 + 3 + len("output")
     return data[:at] + struct.pack("<2I", *sides) + data[at + 8 :]
 
 

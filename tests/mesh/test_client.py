@@ -27,8 +27,8 @@ from tests.mesh.steering import alive, answer_to, counts, prefer
 
 torch = pytest.importorskip("torch")
 
-REQUEST_BYTES = 33 + 3 + len("payload") + 2 * 4
-REPLY_BYTES = 33 + 3 + len("output") + 2 * 4
+REQUEST_BYTES = 41 + 3 + len("payload") + 2 * 4
+REPLY_BYTES = 41 + 3 + len("output") + 2 * 4
 """What a frame has besides values: its own head, and that of an array of two dimensions."""
 FEATURES, CLASSES = 400, 10
 NORM_BITS = 32

@@ -88,6 +88,7 @@ def test_a_narrow_wire_narrows_float32_alone() -> None:
     st.none() | st.integers(0, 2**32 - 2),
     st.integers(0, 2**32 - 1),
     st.sampled_from(["float32", "float16", "bfloat16"]),
+    st.binary(min_size=8, max_size=8),
 )
 def test_every_header_field_comes_back(
     kind: Kind,
@@ -97,22 +98,26 @@ def test_every_header_field_comes_back(
     expert: int | None,
     remaining_ms: int,
     wire_type: WireType,
+    expert_hash: bytes,
 ) -> None:
     arrays = {"payload": np.zeros((2, 3), np.float32)}
-    frame = Frame(kind, arrays, request_id, model.hex(), layer, expert, remaining_ms, wire_type)
+    frame = Frame(
+        kind, arrays, request_id, model.hex(), layer, expert, remaining_ms, wire_type, expert_hash.hex()
+    )
     back = decode(encode(frame))
     assert (back.kind, back.request_id, back.model_hash) == (kind, request_id, model.hex())
     assert (back.layer, back.expert, back.remaining_ms) == (layer, expert, remaining_ms)
-    assert back.wire_type == wire_type
+    assert (back.wire_type, back.expert_hash) == (wire_type, expert_hash.hex())
 
 
 GOLDEN_HEX = (
     "414d6f45"  # magic "AMoE"
-    "02 02 02"  # version 2, outputs, 2 arrays
+    "03 02 02"  # version 3, outputs, 2 arrays
     "0807060504030201"  # request id
     "00112233445566aa"  # model hash
     "0302"  # layer
     "07060504"  # expert
+    "fedcba9876543210"  # its hash
     "dc050000"  # 1500 ms remain
     "06 01 02"  # a name of 6 bytes, float16, 2 dimensions
     "6f7574707574"  # "output"
@@ -136,6 +141,7 @@ def test_the_bytes_of_a_frame_are_these() -> None:
         expert=0x04050607,
         remaining_ms=1500,
         wire_type="float16",
+        expert_hash="fedcba9876543210",
     )
     assert encode(frame).hex(" ") == GOLDEN.hex(" ")
 
@@ -155,8 +161,8 @@ def test_these_bytes_are_this_frame() -> None:
 )
 def test_each_type_has_its_code_and_its_bytes(wire_type: WireType, code: int, body: str) -> None:
     data = encode(request(np.array([1.5], np.float32), wire_type))
-    assert data[34] == code
-    assert data[47:].hex() == body
+    assert data[42] == code
+    assert data[55:].hex() == body
 
 
 @pytest.mark.parametrize(
@@ -171,8 +177,8 @@ def test_each_type_has_its_code_and_its_bytes(wire_type: WireType, code: int, bo
 )
 def test_each_other_type_has_its_code_and_its_bytes(array: NDArray[Any], code: int, body: str) -> None:
     data = encode(frame_of({"payload": array}))
-    assert data[34] == code
-    assert data[47:].hex() == body
+    assert data[42] == code
+    assert data[55:].hex() == body
 
 
 @settings(deadline=None)  # a busy machine is no failure

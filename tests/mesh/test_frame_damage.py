@@ -35,11 +35,13 @@ def array_head(name: bytes = b"payload", code: int = 0, shape: tuple[int, ...] =
 
 
 def frame_bytes(
-    *heads: bytes, magic: bytes = b"AMoE", version: int = 2, kind: int = 1, count: int | None = None
+    *heads: bytes, magic: bytes = b"AMoE", version: int = 3, kind: int = 1, count: int | None = None
 ) -> bytes:
     """A frame built here, field by field, so that each can be wrong; what follows it is the values."""
     count = len(heads) if count is None else count
-    begin = magic + bytes([version, kind, count]) + struct.pack("<Q8sHII", 1, b"\x01" * 8, 0, 0, 0)
+    begin = (
+        magic + bytes([version, kind, count]) + struct.pack("<Q8sHI8sI", 1, b"\x01" * 8, 0, 0, bytes(8), 0)
+    )
     return begin + b"".join(heads)
 
 
@@ -138,10 +140,10 @@ def test_mutated_frames_cost_no_memory() -> None:
     ("data", "reason"),
     [
         (frame_bytes(magic=b"HTTP"), "begins with b'HTTP'; expected b'AMoE'"),
-        (frame_bytes(version=1), "version 1; expected 2"),
+        (frame_bytes(version=1), "version 1; expected 3"),
         (frame_bytes(kind=0), r"kind 0; expected one of \[1, 2, 3, 4\]"),
         (frame_bytes(count=MAX_ARRAYS + 1), "17 arrays; expected at most 16"),
-        (frame_bytes(count=1), "33 bytes; expected at least 36"),
+        (frame_bytes(count=1), "41 bytes; expected at least 44"),
         (frame_bytes(array_head(code=8)), "dtype code 8"),
         (frame_bytes(array_head(shape=(1,) * 9)), "9 dimensions; expected at most 8"),
         (frame_bytes(array_head(b"x" * 33)), "name has 33 bytes; expected at most 32"),

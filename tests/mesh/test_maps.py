@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from airmoe.manifest import read_manifest
 from airmoe.mesh import MeshClient, Node, open_session, simulated_links
 from airmoe.mesh.frame import Frame, Kind, decode, encode
-from airmoe.mesh.keys import expert_key
+from airmoe.mesh.keys import asked_key, expert_key
 from airmoe.runfolder import client_folders
 from airmoe.scheduling import All, TopK
 from tests.mesh.exported import export_maps, map_model
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 torch = pytest.importorskip("torch")
 
 VALUES = 3 * 5 * 5
-HEADER_BYTES = 33 + 3 + len("payload") + 4 * 4
+HEADER_BYTES = 41 + 3 + len("payload") + 4 * 4
 """The frame's own head, and that of an array of four dimensions."""
 
 
@@ -115,15 +115,27 @@ def test_a_payload_of_another_shape_is_refused_naming_both(
     run: Path, address: str, shape: tuple[int, ...]
 ) -> None:
     manifest = read_manifest(client_folders(run)[1])
-    key = expert_key(manifest.mesh, manifest.model_hash, 1, 1, 1)
+    served = expert_key(manifest.mesh, manifest.model_hash, 1, 1, 1)
+    key = asked_key(served, "tester")
 
     def request(shape: tuple[int, ...]) -> bytes:
         arrays = {"payload": np.zeros(shape, np.float32)}
-        return encode(Frame(Kind.PAYLOADS, arrays, 7, manifest.model_hash, 1, 1, 60_000))
+        return encode(
+            Frame(
+                Kind.PAYLOADS,
+                arrays,
+                7,
+                manifest.model_hash,
+                1,
+                1,
+                60_000,
+                expert_hash=manifest.layer(1).hashes[1],
+            )
+        )
 
     with ExitStack() as open_:
         session = open_.enter_context(open_session(connect=[address]))
-        _wait_for_token(session, key)
+        _wait_for_token(session, served)
         (reply,) = session.get(key, payload=request(shape), timeout=60.0)
         assert reply.err is not None
         said = reply.err.payload.to_bytes().decode()

@@ -18,7 +18,7 @@ from airmoe.errors import AddressError, RunFolderError
 from airmoe.manifest import MANIFEST, Manifest, read_manifest
 from airmoe.mesh import Node, open_session
 from airmoe.mesh.frame import MAX_FRAME_BYTES, Frame, Kind, WireType, decode, encode
-from airmoe.mesh.keys import expert_key, layer_key
+from airmoe.mesh.keys import asked_key, expert_key, layer_key
 from airmoe.mesh.networks import OnnxNetwork
 from airmoe.mesh.node import QUEUE_LIMIT
 from tests.mesh.ports import free_address
@@ -33,10 +33,18 @@ class Asker:
 
     def __init__(self, manifest: Manifest, session: zenoh.Session) -> None:
         self.session = session
-        self.key = expert_key(manifest.mesh, manifest.model_hash, 1, manifest.node, manifest.node)
+        served = expert_key(manifest.mesh, manifest.model_hash, 1, manifest.node, manifest.node)
+        self.key = asked_key(served, "tester")
         features_TF = np.random.default_rng(1).random((5, FEATURES), np.float32)
         self.request = Frame(
-            Kind.PAYLOADS, {"payload": features_TF}, 42, manifest.model_hash, 1, manifest.node, 5000
+            Kind.PAYLOADS,
+            {"payload": features_TF},
+            42,
+            manifest.model_hash,
+            1,
+            manifest.node,
+            5000,
+            expert_hash=manifest.layer(1).hashes[manifest.node],
         )
 
     def get(self, payload: bytes | None, key: str | None = None) -> zenoh.Reply:
@@ -100,11 +108,19 @@ def test_a_node_answers_in_the_type_it_was_asked_in(
     np.testing.assert_allclose(output_of(reply), expected, atol=0.05)
 
 
-def test_a_question_to_all_experts_reaches_the_node_too(
-    asker: Asker, manifest: Manifest, expected: NDArray[np.float32]
-) -> None:
-    everyone = f"{layer_key(manifest.mesh, manifest.model_hash, 1)}/*/*"
-    np.testing.assert_array_equal(output_of(asker.answer(asker.request, everyone)), expected)
+@pytest.mark.parametrize("key", ["{layer}/*/*/from/tester", "{layer}/0/0/from/*", "{layer}/**"])
+def test_a_question_to_several_at_once_gets_no_answer(asker: Asker, manifest: Manifest, key: str) -> None:
+    layer = layer_key(manifest.mesh, manifest.model_hash, 1)
+    everyone = key.format(layer=layer)
+    assert list(asker.session.get(everyone, payload=encode(asker.request), timeout=DEADLINE_S)) == []
+
+
+def test_an_expert_of_other_weights_is_not_asked_for_here(asker: Asker, manifest: Manifest) -> None:
+    refusal = asker.refusal(encode(replace(asker.request, expert_hash="0123456789abcdef")))
+    assert refusal == (
+        "the request is for expert 0 of hash 0123456789abcdef; "
+        f"this node serves {manifest.layer(1).hashes[0]}"
+    )
 
 
 def test_no_items_get_no_answers(asker: Asker) -> None:

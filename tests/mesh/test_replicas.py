@@ -221,13 +221,22 @@ def deep(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         experts = torch.nn.ModuleList([torch.nn.Conv2d(3, 6, 3, padding=1) for _ in range(3)])
-    second = LayerSpec(layer=2, payload=[3, 5, 5], output=HIDDEN, placement=[[1], [0, 1], [0]])
+    exported = [folder / f"layer-2-expert-{expert}.onnx" for expert in range(3)]
+    for expert, path in zip(experts, exported, strict=True):
+        export_onnx(expert, {"input": torch.rand(4, 3, 5, 5)}, path)
+    second = LayerSpec(
+        layer=2,
+        payload=[3, 5, 5],
+        output=HIDDEN,
+        placement=[[1], [0, 1], [0]],
+        hashes=[sha256_of(path)[:16] for path in exported],
+    )
     for client in client_folders(folder):
         manifest = read_manifest(client)
         files = {}
         for expert in second.experts_on(manifest.node):
-            files[expert] = f"layer-2-expert-{expert}.onnx"
-            export_onnx(experts[expert], {"input": torch.rand(4, 3, 5, 5)}, client / files[expert])
+            files[expert] = exported[expert].name
+            shutil.copy(exported[expert], client)
         serves = [ExpertSpec(layer=2, expert=expert, file=file) for expert, file in files.items()]
         changes = {
             "layers": [*manifest.layers, second],
@@ -267,5 +276,5 @@ def test_experts_of_two_layers_are_served_side_by_side_under_keys_of_their_own(
         each_TE = np.stack([expert(torch.from_numpy(payload_T)).numpy() for expert in experts], axis=1)
     np.testing.assert_allclose(output_T, np.einsum("te,te...->t...", scores_TE, each_TE), atol=1e-5)
     values = 7 * 3 * 5 * 5
-    assert traffic.sent_bytes == 3 * (values * 4 + 33 + 3 + len("payload") + 4 * 4)
+    assert traffic.sent_bytes == 3 * (values * 4 + 41 + 3 + len("payload") + 4 * 4)
     assert_same(first_layer, simulated(model, grey, links, 2, "topk:2"))

@@ -158,7 +158,7 @@ def test_a_scheduled_slot_answers_as_the_model_does_in_one_process(
 
 def head(**dimensions: int) -> int:
     """Bytes of a frame before the values, with arrays of these names and numbers of dimensions."""
-    return 33 + sum(3 + len(name) + 4 * count for name, count in dimensions.items())
+    return 41 + sum(3 + len(name) + 4 * count for name, count in dimensions.items())
 
 
 def test_the_bytes_of_scheduling_are_counted(answers: list[Answer]) -> None:

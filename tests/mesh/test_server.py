@@ -183,8 +183,8 @@ def test_a_server_decides_by_a_joint_policy_itself_and_says_when_no_radio_can_fo
 
 def test_every_byte_is_counted(client: MeshClient, images: NDArray[np.uint8]) -> None:
     answer = answer_to(client, images, policy=All())
-    assert answer.sent_bytes == EXPERTS * (64 * 400 * 4 + 33 + 3 + len("payload") + 2 * 4)
-    assert answer.received_bytes == EXPERTS * (64 * 10 * 4 + 33 + 3 + len("output") + 2 * 4)
+    assert answer.sent_bytes == EXPERTS * (64 * 400 * 4 + 41 + 3 + len("payload") + 2 * 4)
+    assert answer.received_bytes == EXPERTS * (64 * 10 * 4 + 41 + 3 + len("output") + 2 * 4)
 
 
 def test_an_experts_folder_cannot_ask(server_run: ServerRun) -> None:

@@ -33,7 +33,7 @@ from airmoe.manifest import Manifest, MeshTransmission
 from airmoe.mesh.frame import BYTES_PER_VALUE, Frame, Kind, WireType, decode, encode
 from airmoe.mesh.keys import Replica, expert_key, layer_key
 from airmoe.mesh.liveliness import SILENCE_S, Liveliness
-from airmoe.mesh.queries import ask, refusal_of
+from airmoe.mesh.queries import ask, asker_name, refusal_of
 from airmoe.scheduling import Placement, Slot
 
 _log = logging.getLogger("airmoe.mesh")
@@ -81,6 +81,7 @@ class MeshLayer:
     ) -> None:
         self.session, self.manifest, self.spec, self.own = session, manifest, manifest.layer(layer), own
         self.wire_type, self.is_analog, self.random = wire_type, transmission == "analog", random
+        self.asker = asker_name(session, manifest.node)
         self.placement = Placement.of(self.spec.placement)
         self.request_ids = itertools.count(secrets.randbits(48))
         replicas = [
@@ -230,12 +231,14 @@ class MeshCarrier:
                 replica.expert,
                 int(deadline_s * 1000),
                 self._layer.wire_type,
+                self._layer.spec.hashes[replica.expert],
             )
         )
         self.traffic.sent_bytes += len(frame)
         ask(
             self._layer.session,
             expert_key(manifest.mesh, manifest.model_hash, layer, *replica),
+            self._layer.asker,
             frame,
             deadline_s + SILENCE_S,  # longer than our own wait: silence must not look like a refusal
             lambda reply: replies.put((replica, reply)),
@@ -256,6 +259,8 @@ class MeshCarrier:
             model_hash = self._layer.manifest.model_hash
             if answered != (Kind.OUTPUTS, request_id, replica.expert, spec.layer, model_hash):
                 raise FrameError("it answers another request")
+            if frame.expert_hash != (expected := spec.hashes[replica.expert]):
+                raise FrameError(f"its expert has hash {frame.expert_hash}; expected {expected}")
             output_I = frame.array("output", np.float32, (rows, *spec.output.shape))
             if not np.isfinite(output_I).all():
                 raise FrameError("it is not finite")

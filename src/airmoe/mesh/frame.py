@@ -1,7 +1,7 @@
-"""The wire format: a frame has a kind, a header and named arrays. Version 2, little-endian.
+"""The wire format: a frame has a kind, a header and named arrays. Version 3, little-endian.
 
     magic 4s | version B | kind B | arrays B |
-    request id Q | model hash 8s | layer H | expert I | remaining ms I |
+    request id Q | model hash 8s | layer H | expert I | expert hash 8s | remaining ms I |
     for every array:  name length B | dtype B | dimensions B | name | sides I x dimensions |
     the values of every array, in the same order
 
@@ -24,7 +24,7 @@ from airmoe.errors import FrameError, InvalidInputError
 from airmoe.showing import OneLine
 
 MAGIC = b"AMoE"
-VERSION = 2
+VERSION = 3
 MAX_ARRAYS = 16
 MAX_NAME = 32
 MAX_DIMENSIONS = 8
@@ -42,9 +42,10 @@ _CODES = {
 _NAMES = {code: name for name, code in _CODES.items()}
 _ON_WIRE = {name: np.dtype("<u2" if name == "bfloat16" else name).newbyteorder("<") for name in _CODES}
 
-_HEAD = struct.Struct("<4sBBBQ8sHII")
+_HEAD = struct.Struct("<4sBBBQ8sHI8sI")
 _ARRAY = struct.Struct("<BBB")
 _NO_EXPERT = (1 << 32) - 1
+NO_HASH = "0" * 16
 _NAME = re.compile(rb"[a-z][a-z0-9_]*")
 
 
@@ -77,6 +78,7 @@ class Frame(OneLine):
         expert: number of the expert, below 2^32 - 1; None where none is meant.
         remaining_ms: how long the sender still waits, in milliseconds; 0 in replies.
         wire_type: how the values of its float32 arrays travel.
+        expert_hash: 16 hex digits, which weights the expert has; zeros where none is meant.
     """
 
     kind: Kind
@@ -87,6 +89,7 @@ class Frame(OneLine):
     expert: int | None
     remaining_ms: int = 0
     wire_type: WireType = "float32"
+    expert_hash: str = NO_HASH
 
     def array(self, name: str, dtype: type[np.generic], shape: tuple[int | None, ...]) -> NDArray[Any]:
         """Return an array of this type and shape; a None in ``shape`` stands for any length.
@@ -145,6 +148,7 @@ def encode(frame: Frame) -> bytes:
             bytes.fromhex(frame.model_hash),
             frame.layer,
             _NO_EXPERT if frame.expert is None else frame.expert,
+            bytes.fromhex(frame.expert_hash),
             frame.remaining_ms,
         )
     except (struct.error, ValueError) as error:
@@ -160,7 +164,9 @@ def decode(data: bytes) -> Frame:
     """
     if len(data) < _HEAD.size:
         raise FrameError(f"the frame has {len(data)} bytes; expected at least {_HEAD.size}")
-    magic, version, kind, count, request_id, model_hash, layer, expert, remaining_ms = _HEAD.unpack_from(data)
+    (magic, version, kind, count, request_id, model_hash, layer, expert, expert_hash, remaining_ms) = (
+        _HEAD.unpack_from(data)
+    )
     if magic != MAGIC:
         raise FrameError(f"the frame begins with {magic!r}; expected {MAGIC!r}")
     if version != VERSION:
@@ -191,6 +197,7 @@ def decode(data: bytes) -> Frame:
         None if expert == _NO_EXPERT else expert,
         remaining_ms,
         _wire_type({dtype for _, dtype, _ in heads}),
+        expert_hash.hex(),
     )
 
 

@@ -3,11 +3,16 @@
     airmoe/<mesh>/<model hash>/<layer>/<expert>/<node>       an expert, as one node serves it
     airmoe/<mesh>/<model hash>/<layer>/scheduler/<node>      a node that schedules the layer
 
+Whoever asks adds ``/from/`` and who it is, so that a node can tell its askers apart.
+
 The node is part of an expert's name because replicas serve the same expert: under one shared name both would
 answer every request. The liveliness token of whoever serves a key has the same name.
 """
 
 from typing import NamedTuple
+
+ANYBODY = "*"
+"""An asker's name that stands for all: whoever serves declares it."""
 
 
 class Replica(NamedTuple):
@@ -35,3 +40,13 @@ def schedulers_key(mesh: str, model_hash: str, layer: int) -> str:
 def scheduler_key(mesh: str, model_hash: str, layer: int, node: int) -> str:
     """Return the key that one node schedules a layer under."""
     return f"{schedulers_key(mesh, model_hash, layer)}/{node}"
+
+
+def asked_key(key: str, asker: str) -> str:
+    """Return the key under which an asker asks whoever serves ``key``."""
+    return f"{key}/from/{asker}"
+
+
+def asker_in(key: str) -> str | None:
+    """Return who asks under this key; None where the key is meant for several at once."""
+    return None if "*" in key else key.rpartition("/from/")[2]

@@ -24,7 +24,7 @@ from airmoe.manifest import Manifest, read_manifest
 from airmoe.mesh.frame import MAX_FRAME_BYTES, Frame, Kind, decode, encode
 from airmoe.mesh.keys import expert_key
 from airmoe.mesh.networks import OnnxNetwork, expert_of
-from airmoe.mesh.queries import refuse
+from airmoe.mesh.queries import refuse, serve
 from airmoe.mesh.run_links import simulated_links
 from airmoe.mesh.scheduler import Scheduler
 from airmoe.mesh.session import close_session, open_session
@@ -47,6 +47,7 @@ class _Served:
     model_hash: str
     layer: int
     expert: int
+    expert_hash: str
     payload: tuple[int, ...]
     network: OnnxNetwork
 
@@ -116,7 +117,7 @@ class Node:
             if decision is not None:  # first, so that whoever finds the experts knows the scheduler, too
                 open_.callback(Scheduler(session, decision, slot_ms / 1000).close)
             for served in experts:
-                answers = session.declare_queryable(served.key, partial(self._accept, served))
+                answers = serve(session, served.key, partial(self._accept, served))
                 open_.callback(answers.undeclare)
             for served in experts:
                 open_.callback(session.liveliness().declare_token(served.key).undeclare)
@@ -134,7 +135,7 @@ class Node:
         """Leave the mesh; requests already accepted are answered first. Closing twice does no harm."""
         self._open.close()
 
-    def _accept(self, served: _Served, query: zenoh.Query) -> None:
+    def _accept(self, served: _Served, query: zenoh.Query, asker: str) -> None:
         size = 0 if query.payload is None else len(query.payload)
         if query.attachment is not None or not 0 < size <= MAX_FRAME_BYTES:
             expected = f"a frame of at most {MAX_FRAME_BYTES} bytes alone"
@@ -155,7 +156,7 @@ class Node:
             query = request.query
             try:
                 reply = _answer(request)
-                query.reply(request.served.key, reply)
+                query.reply(query.key_expr, reply)
                 query.drop()
             except (MeshError, zenoh.ZError) as error:
                 refuse(query, str(error))
@@ -173,6 +174,7 @@ def _experts_of(client_folder: Path, manifest: Manifest) -> list[_Served]:
             manifest.model_hash,
             each.layer,
             each.expert,
+            manifest.layer(each.layer).hashes[each.expert],
             tuple(manifest.layer(each.layer).payload),
             expert_of(client_folder, manifest, each),
         )
@@ -189,6 +191,11 @@ def _answer(request: _Request) -> bytes:
     wanted = (served.model_hash, served.layer, served.expert)
     if (asked := (frame.model_hash, frame.layer, frame.expert)) != wanted:
         raise RefusedError(f"the request is for (model, layer, expert) {asked}; this node serves {wanted}")
+    if frame.expert_hash != served.expert_hash:
+        raise RefusedError(
+            f"the request is for expert {served.expert} of hash {frame.expert_hash}; "
+            f"this node serves {served.expert_hash}"
+        )
     if frame.kind != Kind.PAYLOADS:
         raise FrameError(f"the frame is {frame.kind.name}; expected {Kind.PAYLOADS.name}")
     payload_T = frame.array("payload", np.float32, (None, *served.payload))
@@ -202,5 +209,6 @@ def _answer(request: _Request) -> bytes:
         frame.layer,
         frame.expert,
         wire_type=frame.wire_type,
+        expert_hash=served.expert_hash,
     )
     return encode(reply)

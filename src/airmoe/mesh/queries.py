@@ -1,4 +1,4 @@
-"""Both ends of a Zenoh query: asking without holding up the caller, refusing with a reason."""
+"""Both ends of a Zenoh query: serving, asking without holding up the caller, refusing with a reason."""
 
 import logging
 import threading
@@ -6,21 +6,53 @@ from collections.abc import Callable
 
 import zenoh
 
+from airmoe.mesh.keys import ANYBODY, asked_key, asker_in
+
 _log = logging.getLogger("airmoe.mesh")
 
 MAX_REASON_BYTES = 200
 BUFFERED_BYTES = 32 << 10
 
 
+def asker_name(session: zenoh.Session, node: int) -> str:
+    """Return what a session of a node calls itself when it asks."""
+    return f"{node}-{session.zid()}"
+
+
+def serve(
+    session: zenoh.Session, key: str, accept: Callable[[zenoh.Query, str], None]
+) -> zenoh.Queryable[None]:
+    """Have ``accept`` get each request under a key, and who asks. It runs on the network's own thread: it
+    must return at once.
+
+    A question that is meant for several at once gets no answer from here.
+    """
+
+    def arrived(query: zenoh.Query) -> None:
+        asker = asker_in(str(query.key_expr))
+        if asker is None:
+            query.drop()
+        else:
+            accept(query, asker)
+
+    # By default each request would start a thread.
+    direct = zenoh.handlers.Callback(arrived, indirect=False)
+    return session.declare_queryable(asked_key(key, ANYBODY), direct)
+
+
 def ask(
     session: zenoh.Session,
     key: str,
+    asker: str,
     frame: bytes,
     timeout_s: float,
     arrived: Callable[[zenoh.Reply | None], None],
     whom: str,
 ) -> None:
-    """Send a query; ``arrived`` gets each reply, and None when no more will come, on other threads.
+    """Send a query; ``arrived`` gets each reply, and None when no more will come, on the network's thread.
+
+    Each reply is handed on as it comes: by default Zenoh would hold it back until all that serve the key had
+    answered or the time was over, and keep the last one alone.
 
     A frozen node stops reading, and a large send to it then blocks for seconds. So another thread sends a
     large frame. This thread sends a small one: it fits into the buffers between two nodes, and a thread costs
@@ -30,11 +62,12 @@ def ask(
     def send() -> None:
         try:
             session.get(
-                key,
-                zenoh.handlers.Callback(arrived, lambda: arrived(None)),
+                asked_key(key, asker),
+                zenoh.handlers.Callback(arrived, lambda: arrived(None), indirect=False),
                 payload=frame,
                 timeout=timeout_s,
                 congestion_control=zenoh.CongestionControl.BLOCK,
+                consolidation=zenoh.ConsolidationMode.NONE,
             )
         except zenoh.ZError as error:
             _log.warning("%s cannot be asked: %s", whom, error)
@@ -43,7 +76,7 @@ def ask(
     if len(frame) <= BUFFERED_BYTES:
         send()
     else:
-        threading.Thread(target=send, name=f"airmoe request to {whom}").start()
+        threading.Thread(target=send, name=f"airmoe request to {whom}", daemon=True).start()
 
 
 def refuse(query: zenoh.Query, reason: str) -> None:

@@ -14,7 +14,7 @@ import zenoh
 from airmoe.errors import AirmoeError, FrameError, RefusedError
 from airmoe.mesh.frame import Frame, Kind, decode, encode
 from airmoe.mesh.keys import scheduler_key
-from airmoe.mesh.queries import refuse
+from airmoe.mesh.queries import refuse, serve
 from airmoe.mesh.slot_decision import SlotDecision
 from airmoe.mesh.slot_messages import SlotReply, SlotRequest
 from airmoe.mesh.slot_queue import MAX_SLOT_BYTES, SlotQueue, Waiting
@@ -63,7 +63,7 @@ class Scheduler:
             worker.start()
             open_.callback(worker.join, CLOSING_S)
             open_.callback(self._stop)
-            open_.callback(session.declare_queryable(self._key, self._accept).undeclare)
+            open_.callback(serve(session, self._key, self._accept).undeclare)
             open_.callback(session.liveliness().declare_token(self._key).undeclare)
             self._open = open_.pop_all()
 
@@ -76,7 +76,7 @@ class Scheduler:
             self._closing = True
             self._changed.notify_all()
 
-    def _accept(self, query: zenoh.Query) -> None:
+    def _accept(self, query: zenoh.Query, asker: str) -> None:
         size = 0 if query.payload is None else len(query.payload)
         if query.attachment is not None or not 0 < size <= MAX_SLOT_BYTES:
             refuse(
@@ -148,7 +148,7 @@ class Scheduler:
         try:
             arrays = self._decision.arrays_of(reply)
             answer = Frame(Kind.SCHEDULE, arrays, frame.request_id, frame.model_hash, frame.layer, None)
-            one.query.reply(self._key, encode(answer))
+            one.query.reply(one.query.key_expr, encode(answer))
             one.query.drop()
         except Exception as error:
             _refuse_for(error, one.query)

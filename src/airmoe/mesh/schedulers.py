@@ -16,7 +16,7 @@ from airmoe.mesh.carrier import Traffic
 from airmoe.mesh.frame import Frame, Kind, decode, encode
 from airmoe.mesh.keys import scheduler_key, schedulers_key
 from airmoe.mesh.liveliness import SILENCE_S, Liveliness
-from airmoe.mesh.queries import ask, refusal_of
+from airmoe.mesh.queries import ask, asker_name, refusal_of
 from airmoe.mesh.slot_messages import SlotReply, SlotRequest, read_reply, request_arrays
 from airmoe.scheduling import JointPolicy
 
@@ -37,6 +37,7 @@ class Schedulers:
 
     def __init__(self, session: zenoh.Session, manifest: Manifest, layer: int) -> None:
         self._session, self._manifest, self._layer = session, manifest, layer
+        self._asker = asker_name(session, manifest.node)
         self._request_ids = itertools.count(secrets.randbits(48))
         self._deciding = True
         self._reporting = threading.Lock()
@@ -83,7 +84,7 @@ class Schedulers:
         replies: queue.SimpleQueue[zenoh.Reply | None] = queue.SimpleQueue()
         key = scheduler_key(manifest.mesh, manifest.model_hash, self._layer, node)
         # The query lasts longer than our own wait: silence must not look like a refusal.
-        ask(self._session, key, frame, wait_s + SILENCE_S, replies.put, f"scheduler {node}")
+        ask(self._session, key, self._asker, frame, wait_s + SILENCE_S, replies.put, f"scheduler {node}")
         failure = MeshError(f"scheduler {node} gave no answer")
         while True:
             try:

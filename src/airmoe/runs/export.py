@@ -29,7 +29,7 @@ from airmoe.manifest import (
 from airmoe.nn import MixtureOfExperts, NoisyTopK
 from airmoe.records import refusal
 from airmoe.runfolder import EXTRACTOR, GATE, SERVER, SHARED_WEIGHTS, expert_file, model_hash_of, sha256_of
-from airmoe.runs.manifests import node_manifests
+from airmoe.runs.manifests import NOT_YET, node_manifests
 from airmoe.runs.onnx_files import export_gate, export_onnx, gate_sees
 from airmoe.runs.weights import save_weights
 
@@ -96,6 +96,7 @@ def export_run(
             payload=list(payload_T.shape[1:]),
             output=OutputSpec(kind=output, shape=list(output_T.shape[1:])),
             placement=nodes_of,
+            hashes=[NOT_YET[:16]] * len(experts),
         )
         asking = AskingSpec(
             input=InputSpec.model_validate({"channels": channels, "height": height, "width": width}),
@@ -122,11 +123,13 @@ def export_run(
         for name in manifests:
             (clients / name).mkdir()
         traced: Path | None = None
+        hashes = []
         for expert, (network, nodes) in enumerate(zip(experts, nodes_of, strict=True)):
             first, *others = (clients / f"{node:02d}" for node in nodes)
             save_weights(network, first / expert_file(expert, "safetensors"))
             export_onnx(network, {INPUT: payload_T}, first / expert_file(expert), like=traced)
             traced = first / expert_file(expert)
+            hashes.append(sha256_of(traced)[:16])
             for other in others:
                 _share(traced, other / expert_file(expert))
         model_hash = model_hash_of(aside, manifests[SERVER if server else "00"])
@@ -135,7 +138,11 @@ def export_run(
                 for file in (EXTRACTOR, GATE):
                     _share(shared / file, clients / name / file)
             digests = {file: sha256_of(clients / name / file) for file in manifest.files}
-            known = {"model_hash": model_hash, "sha256": digests}
+            known = {
+                "model_hash": model_hash,
+                "layers": [layer.model_copy(update={"hashes": hashes})],
+                "sha256": digests,
+            }
             write_manifest(clients / name, manifest.model_copy(update=known))
 
 

@@ -18,7 +18,7 @@ from airmoe.manifest import (
 from airmoe.records import refusal
 from airmoe.runfolder import EXTRACTOR, GATE, SERVER, expert_file
 
-_NOT_YET = "0" * 64
+NOT_YET = "0" * 64
 """Stands for the digest of what is not written yet."""
 
 
@@ -53,7 +53,7 @@ def node_manifests(
         files = [each.file for each in serves] + ([] if asks is None else [EXTRACTOR, GATE])
         manifests[f"{node:02d}" if node < clients else SERVER] = Manifest(
             mesh=mesh,
-            model_hash=_NOT_YET[:16],
+            model_hash=NOT_YET[:16],
             node=node,
             nodes=clients + server,
             layers=[layer],
@@ -62,7 +62,7 @@ def node_manifests(
             classes=list(class_names),
             holds=list(holds[node]) if node < clients else [],
             radio=radio,
-            sha256=dict.fromkeys(files, _NOT_YET),
+            sha256=dict.fromkeys(files, NOT_YET),
         )
     return manifests
 
@@ -91,6 +91,7 @@ def rehearse_manifests(
             payload=[1],
             output=OutputSpec(kind="probabilities", shape=[len(class_names)]),
             placement=[[client] for client in range(len(holds))],
+            hashes=[NOT_YET[:16]] * len(holds),
         )
         asking = AskingSpec(
             input=InputSpec(channels=3, height=32, width=32),
