@@ -11,14 +11,23 @@ from numpy.typing import NDArray
 
 from airmoe.data import ImageSet
 from airmoe.manifest import Manifest, read_manifest
-from airmoe.mesh import simulated_links
+from airmoe.mesh import MeshClient, simulated_links
 from airmoe.runfolder import client_folders
 from tests.mesh.exported import ServerRun, load_model, make_server_run
 from tests.mesh.ports import free_address
 from tests.mesh.processes import NodeProcess, node_processes
+from tests.mesh.steering import LONG_S
 
 if TYPE_CHECKING:
     from airmoe.nn import MixtureOfExperts
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patient_clients() -> Iterator[None]:
+    """No client asks another expert beside a slow one unless its test says so: a busy machine is slow."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(MeshClient.__init__.__kwdefaults__, "hedge_s", LONG_S)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -53,6 +53,16 @@ def alive(client: MeshClient) -> set[int]:
     return set(client.layer.nodes_alive())
 
 
+def trusted(client: MeshClient) -> set[int]:
+    """Those of them that are not suspected."""
+    return {node for node in alive(client) if client.layer.peers.trusts(node)}
+
+
+def trusted_schedulers(client: MeshClient) -> set[int]:
+    """The nodes that schedule and are not suspected."""
+    return {node for node in schedulers(client) if client.schedulers.peers.trusts(node)}
+
+
 def schedulers(client: MeshClient) -> set[int]:
     """The nodes that the client knows to schedule."""
     return set(client.schedulers.liveliness.alive)

@@ -13,7 +13,8 @@ from airmoe.errors import InvalidInputError
 from airmoe.links import LinkSnr
 from airmoe.manifest import Manifest
 from airmoe.mesh import MeshClient, Node
-from airmoe.mesh.carrier import Traffic
+from airmoe.mesh.carrier import MeshCarrier
+from airmoe.mesh.requests import Traffic
 from airmoe.scheduling import All, Jesa, Local, Slot, TopK
 from tests.mesh.exported import EXPERTS, ServerRun, links_at
 from tests.mesh.impostor import Impostor, honest
@@ -219,7 +220,7 @@ def test_half_a_channel_use_counts_as_one_as_in_simulation(
     links, payload_T = links_at(*SNR_DB, nodes=EXPERTS), np.zeros((2, values), np.float32)
     slot = Slot(np.zeros(2, np.int64), np.arange(EXPERTS), links)
     with asking(folders[0], impostor.address) as client:
-        carrier, simulated = client.layer.carrier(links, Traffic()), RadioCarrier(Analog(), links)
+        carrier, simulated = MeshCarrier(client.layer, links, Traffic()), RadioCarrier(Analog(), links)
         price, same = carrier.price(payload_T, slot), simulated.price(torch.from_numpy(payload_T), slot)
         assert carrier.payload_bits(payload_T) == 32 * values + 32
     np.testing.assert_array_equal(price.charged.airtime_s_TE, same.charged.airtime_s_TE)

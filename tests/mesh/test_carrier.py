@@ -9,16 +9,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from airmoe.dispatch import ManualClock
 from airmoe.manifest import Manifest
 from airmoe.mesh import MeshClient, Node, open_session
 from airmoe.mesh.frame import Frame, Kind, encode
 from airmoe.mesh.keys import Replica, layer_key
-from airmoe.mesh.liveliness import SILENCE_S, Liveliness
+from airmoe.mesh.peers import HEDGE_S
 from airmoe.scheduling import All, TopK
 from tests.mesh.impostor import Impostor, honest, reply_to
 from tests.mesh.ports import free_address
-from tests.mesh.steering import alive, answer_to, counts, prefer, wait_until
+from tests.mesh.steering import alive, answer_to, counts, prefer, trusted, wait_until
 
 HOURS_S = 3600.0
 """Whoever waited for this deadline would not end in a test's time."""
@@ -144,38 +143,22 @@ def test_a_peer_that_never_answers_is_not_asked_again_soon(
 ) -> None:
     with (
         Impostor(manifest, [1], lambda request: None, address, seed) as impostor,
-        MeshClient(folders[0], [seed, address], policy=TopK(1)) as client,
+        MeshClient(folders[0], [seed, address], policy=TopK(1), hedge_s=HEDGE_S) as client,
     ):
         client.wait_for_nodes(2)
         likes = prefer(0.1, 0.6, 0.3, 0.0)
         answer = client.predict(images, gate=likes, deadline_s=2.0)
         assert counts(answer.dispatched.arrived_TE) == [0, 0, 64, 0]
-        assert Replica(1, 1) not in client.layer.liveliness.askable
+        assert 1 not in trusted(client)
         assert Replica(1, 1) in client.layer.liveliness.alive
     assert len(impostor.requests) == 1
-
-
-def test_whoever_was_silent_may_be_asked_again_after_a_lease(manifest: Manifest, address: str) -> None:
-    clock = ManualClock()
-    key = layer_key(manifest.mesh, manifest.model_hash, 1)
-    with open_session(address) as session:
-        token = session.liveliness().declare_token(f"{key}/1/1")
-        watched = Liveliness(session, key, [Replica(1, 1), Replica(1, 2)], clock)
-        assert watched.wait_until(bool, 5)
-        watched.silent(Replica(1, 1))
-        clock.advance(SILENCE_S - 0.001)
-        assert watched.askable == set()
-        clock.advance(0.001)
-        assert watched.askable == {(1, 1)}
-        token.undeclare()
-        watched.close()
 
 
 def test_a_silent_expert_that_starts_anew_is_asked_at_once(
     folders: list[Path], manifest: Manifest, seed: str, address: str, images: NDArray[np.uint8]
 ) -> None:
     likes = prefer(0.1, 0.6, 0.3, 0.0)
-    with MeshClient(folders[0], [seed], policy=TopK(1)) as client:
+    with MeshClient(folders[0], [seed], policy=TopK(1), hedge_s=HEDGE_S) as client:
         with Impostor(manifest, [1], lambda request: None, address, seed):
             client.wait_for_nodes(2)
             client.predict(images, gate=likes, deadline_s=0.2)

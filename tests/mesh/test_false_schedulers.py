@@ -15,7 +15,7 @@ from airmoe.scheduling import Jesa
 from tests.mesh.impostor import Impostor, reply_to
 from tests.mesh.ports import free_address
 from tests.mesh.slot_asker import BITS, EXPERTS
-from tests.mesh.steering import decided_by, warnings_of
+from tests.mesh.steering import decided_by, trusted_schedulers, warnings_of
 
 JESA, ALONE = "jesa:0.5:2", "des:0.5:2"
 HOURS_S = 3600.0
@@ -157,7 +157,7 @@ def test_a_scheduler_that_never_answers_is_not_asked_again_soon(
         answer = client.predict(images, deadline_s=2.0)
         assert answer.dispatched.decided_by == ALONE
         assert client.schedulers.liveliness.alive == {2}
-        assert client.schedulers.liveliness.askable == set()
+        assert trusted_schedulers(client) == set()
     assert len(impostor.requests) == 1
 
 

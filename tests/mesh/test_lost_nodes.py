@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 from airmoe.dispatch import Transfer
 from airmoe.mesh import Answer, MeshClient, simulated_links
-from airmoe.mesh.carrier import Traffic
+from airmoe.mesh.carrier import MeshCarrier
 from airmoe.mesh.networks import OnnxNetwork
+from airmoe.mesh.peers import HEDGE_S
+from airmoe.mesh.requests import Traffic
 from airmoe.scheduling import All, Slot, TopK
 from tests.mesh.processes import NodeProcess
-from tests.mesh.steering import Others, alive, counts, prefer, wait_until
+from tests.mesh.steering import Others, alive, counts, prefer, trusted, wait_until
 
 HOURS_S = 3600.0
 """Whoever waited for this deadline would not end in a test's time."""
@@ -26,7 +28,7 @@ LIKES = prefer(0.1, 0.2, 0.3, 0.4)
 @pytest.fixture
 def client(folders: list[Path], remote_nodes: list[NodeProcess]) -> Iterator[MeshClient]:
     """Client 0."""
-    with MeshClient(folders[0], [remote_nodes[0].address], policy=TopK(1)) as client:
+    with MeshClient(folders[0], [remote_nodes[0].address], policy=TopK(1), hedge_s=HEDGE_S) as client:
         client.wait_for_nodes(3)
         yield client
 
@@ -121,7 +123,7 @@ def test_a_frozen_node_costs_one_query_an_attempt_and_the_next_nothing(
     assert counts(answer.dispatched.requested_TE)[3] == 64
     assert counts(answer.dispatched.arrived_TE)[3] == 0
     assert answer.dispatched.arrived_TE.any(axis=1).all()
-    assert (3, 3) not in client.layer.liveliness.askable
+    assert 3 not in trusted(client)
     answer = client.predict(images, gate=LIKES, deadline_s=0.4)
     assert counts(answer.dispatched.requested_TE)[3] == 0
     assert answer.degraded_T.all()
@@ -148,7 +150,7 @@ def test_a_node_that_stops_reading_does_not_hold_up_a_large_request(
     features_TF = np.zeros((10_000, 400), np.float32)  # 16 MB fill every buffer between the two
     item_T = np.arange(len(features_TF))
     three_T = np.full_like(item_T, 3)
-    carrier = client.layer.carrier(simulated_links(client.manifest.radio, 4), Traffic())
+    carrier = MeshCarrier(client.layer, simulated_links(client.manifest.radio, 4), Traffic())
     slot = Slot(np.zeros_like(item_T), client.layer.placement)
     remote_nodes[2].freeze()
     ended = threading.Event()

@@ -14,7 +14,7 @@ from airmoe.mesh import MeshClient
 from airmoe.scheduling import Jesa
 from tests.mesh.ports import free_address
 from tests.mesh.processes import NodeProcess
-from tests.mesh.steering import decided_by, schedulers, wait_until, warnings_of
+from tests.mesh.steering import decided_by, schedulers, trusted_schedulers, wait_until, warnings_of
 
 JESA, ALONE = "jesa:0.5:2", "des:0.5:2"
 HOURS_S = 3600.0
@@ -98,7 +98,7 @@ def test_a_frozen_scheduler_costs_one_query_half_its_deadline_and_is_used_when_i
     scheduler.freeze()
     answer = client.predict(images, deadline_s=2.0)
     assert answer.dispatched.decided_by == ALONE
-    assert client.schedulers.liveliness.askable == set()
+    assert trusted_schedulers(client) == set()
     answer = client.predict(images, deadline_s=HOURS_S)
     assert answer.dispatched.decided_by == ALONE
     wait_until(lambda: not schedulers(client))
@@ -155,7 +155,7 @@ def test_the_next_scheduler_takes_over_and_the_lowest_node_takes_it_back(
     assert decided_by(client, images) == JESA
     lowest.freeze()
     assert client.predict(images, deadline_s=2.0).dispatched.decided_by == ALONE
-    assert min(client.schedulers.liveliness.askable) == 3, "while the lowest is silent, the next is asked"
+    assert min(trusted_schedulers(client)) == 3, "while the lowest is silent, the next is asked"
     lowest.kill()
     wait_until(lambda: schedulers(client) == {3})
     assert decided_by(client, images) == JESA

@@ -20,7 +20,7 @@ from airmoe.mesh import Node, open_session
 from airmoe.mesh.frame import MAX_FRAME_BYTES, Frame, Kind, WireType, decode, encode
 from airmoe.mesh.keys import asked_key, expert_key, layer_key
 from airmoe.mesh.networks import OnnxNetwork
-from airmoe.mesh.node import QUEUE_LIMIT
+from airmoe.mesh.request_queue import CREDITS
 from tests.mesh.ports import free_address
 from tests.mesh.processes import NodeProcess, node_processes
 
@@ -168,7 +168,7 @@ REFUSED: dict[str, tuple[Callable[[Frame], bytes | None], str]] = {
         lambda request: encode(replace(request, kind=Kind.OUTPUTS)),
         "the frame is OUTPUTS; expected PAYLOADS",
     ),
-    "too late": (lambda request: encode(replace(request, remaining_ms=0)), "too late: waited 0.0"),
+    "too late": (lambda request: encode(replace(request, remaining_ms=0)), "its asker waits for 0.000 s"),
 }
 
 
@@ -193,13 +193,13 @@ def test_a_full_queue_refuses_as_overloaded_and_drains(asker: Asker, expected: N
             timeout=60.0,
             congestion_control=zenoh.CongestionControl.BLOCK,
         )
-        for payload in [long_work] + [short_work] * (4 * QUEUE_LIMIT)
+        for payload in [long_work] + [short_work] * (4 * CREDITS)
     ]
     replies = [reply for replies in pending for reply in replies]
     assert len(replies) == len(pending), "every request is answered or refused"
     refusals = [reply.err.payload.to_bytes().decode() for reply in replies if reply.err is not None]
-    assert set(refusals) == {"overloaded: too many requests are waiting"}
-    assert len(replies) - len(refusals) >= QUEUE_LIMIT, "what was accepted is answered"
+    assert set(refusals) == {f"overloaded: {CREDITS} requests of this asker are waiting"}
+    assert len(replies) - len(refusals) >= CREDITS, "what was accepted is answered"
     np.testing.assert_array_equal(output_of(asker.answer(asker.request)), expected)
 
 
@@ -207,8 +207,8 @@ def test_requests_of_too_many_bytes_together_are_refused_as_overloaded(
     asker: Asker, expected: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     large = encode(with_payload(asker.request, np.zeros((10, FEATURES), np.float32)))
-    monkeypatch.setattr("airmoe.mesh.node.MAX_WAITING_BYTES", len(large) - 1)
-    assert asker.refusal(large) == "overloaded: too many requests are waiting"
+    monkeypatch.setattr("airmoe.mesh.request_queue.MAX_WAITING_BYTES", len(large) - 1)
+    assert asker.refusal(large) == "overloaded: too many bytes are waiting"
     np.testing.assert_array_equal(output_of(asker.answer(asker.request)), expected)
 
 

@@ -18,7 +18,9 @@ from airmoe.dispatch.mixing import mix, mixing_weights
 from airmoe.links import Links
 from airmoe.manifest import ExpertSpec, LayerSpec, Manifest, OutputSpec, read_manifest, write_manifest
 from airmoe.mesh import Answer, MeshClient, Node, open_session, simulated_links
-from airmoe.mesh.carrier import MeshLayer, Traffic
+from airmoe.mesh.carrier import MeshCarrier
+from airmoe.mesh.layer import MeshLayer
+from airmoe.mesh.requests import Traffic
 from airmoe.randomness import stream
 from airmoe.runfolder import client_folders, sha256_of
 from airmoe.scheduling import All, Slot, make_policy
@@ -267,7 +269,7 @@ def test_experts_of_two_layers_are_served_side_by_side_under_keys_of_their_own(
         traffic = Traffic()
         slot = Slot(np.full(7, 2), layer.placement, links.observed, layer=2)
         dispatched = dispatch(
-            payload_T, scores_TE, All(), layer.carrier(links, traffic), slot, deadline_s=LONG_S
+            payload_T, scores_TE, All(), MeshCarrier(layer, links, traffic), slot, deadline_s=LONG_S
         )
         first_layer = answer_to(client, grey, policy=make_policy("topk:2"))
     assert dispatched.arrived_TE.all()

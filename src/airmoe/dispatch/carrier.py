@@ -69,17 +69,22 @@ class Transfer(OneLine, Generic[Payload_co]):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Delivery(OneLine, Generic[Output_co]):
-    """The outputs that came back from one round of transfers; what did not arrive is not listed.
+    """The outputs that came back from this round of transfers, or late from one before.
+
+    What did not arrive is not listed.
 
     Attributes:
         item_P: int64, the item of each pair that arrived.
         expert_P: int64, its expert, ascending.
         output_P: the experts' outputs, first axis P, any array type.
+        pending: whether more of what was asked for may still come. A carrier that says so takes a transfer
+            without pairs, and returns what came late.
     """
 
     item_P: NDArray[np.int64]
     expert_P: NDArray[np.int64]
     output_P: Output_co
+    pending: bool = False
 
 
 def refuse_unasked(delivery: Delivery[Any], wanted_TE: NDArray[np.bool_]) -> None:

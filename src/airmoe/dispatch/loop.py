@@ -99,9 +99,10 @@ def dispatch(
     """Route a batch, carry it, and while time is left route items again without the experts that were lost.
 
     Each expert is asked at its cheapest node that can be asked, and after a loss at its other nodes. One
-    attempt may take half of the time that is left, so that a frozen node leaves time for another. An item for
-    which nothing arrived is answered by the experts at its source. A joint policy decides once; then its
-    fallback routes again, at the source and over the subcarriers that were allocated.
+    attempt may take half of the time that is left, so that a frozen node leaves time for another. What comes
+    late, while another expert is asked, counts; if it makes an item whole, the other's answer does not. An
+    item for which nothing arrived is answered by the experts at its source. A joint policy decides once; then
+    its fallback routes again, at the source and over the subcarriers that were allocated.
 
     Args:
         payload_T: what the experts get, first axis T, any array type the carrier takes.
@@ -143,10 +144,13 @@ def dispatch(
         if open_T.size:
             batch.lose(lost_TE, decision.slot)
             decision = batch.decide_again(open_T)
-    if (last_resort_TE := batch.own_TE & ~np.any(batch.arrived_TE, axis=1)[:, np.newaxis]).any():
+    if (last_resort_TE := batch.own_TE & ~batch.answered_T[:, np.newaxis]).any():
         at_home = slot.served_by(np.broadcast_to(slot.source_T[:, np.newaxis], scores_TE.shape))
         batch.carry(last_resort_TE, at_home, max(end_s - clock(), 0.0))
+    while batch.pending and not batch.answered_T.all() and clock() < end_s:
+        batch.carry(np.zeros_like(batch.arrived_TE), slot, end_s - clock())
     _refuse_unanswered(batch.arrived_TE, slot, deadline_s)
+    batch.leave_out_stand_ins()
     return Dispatched(
         batch.deliveries,
         batch.arrived_TE,
@@ -189,6 +193,7 @@ class _Batch(Generic[Payload_contra, Output_co]):
         self._usable_ER = askable(carrier, slot)
         self._subcarrier_NN: NDArray[np.int64] | None = None
         self.deliveries: list[Delivery[Output_co]] = []
+        self.pending = False
         self.arrived_TE = np.zeros(scores_TE.shape, dtype=np.bool_)
         self.requested_TE, self.intended_TE = np.zeros_like(self.arrived_TE), np.zeros_like(self.arrived_TE)
         self._lost_RTE = np.zeros((slot.placement.replicas, *scores_TE.shape), np.bool_)
@@ -201,6 +206,17 @@ class _Batch(Generic[Payload_contra, Output_co]):
         """The experts that live at each item's own node."""
         source_T11 = self._slot.source_T[:, np.newaxis, np.newaxis]
         return np.asarray(np.any(source_T11 == self._slot.placement.node_ER, axis=2))
+
+    @property
+    def answered_T(self) -> Flags:
+        """True where at least one expert answered."""
+        return np.asarray(np.any(self.arrived_TE, axis=1))
+
+    def leave_out_stand_ins(self) -> None:
+        """Forget what stood in for experts that answered late: the item is whole without it."""
+        whole_T1 = ~degraded(self.intended_TE, self.arrived_TE)[:, np.newaxis]
+        intended_TE = self.intended_TE | ~self.intended_TE.any(axis=1, keepdims=True)
+        self.arrived_TE &= intended_TE | ~whole_T1
 
     def decide(self) -> _Decision:
         """Route every item as if all nodes were alive, and again those that a dead node was to serve."""
@@ -261,11 +277,12 @@ class _Batch(Generic[Payload_contra, Output_co]):
         transfer = Transfer(
             self._payload_T, item_P, expert_P, node_P, slot, self._experts, limit_s, self._subcarrier_NN
         )
-        with telling(f"carrier {type(self._carrier).__name__}, (T, E) = {wanted_TE.shape}"):
-            delivery = self._carrier.carry(transfer)
-            refuse_unasked(delivery, wanted_TE)
         self.requested_TE[item_P, expert_P] = True
         self.node_TE[item_P, expert_P] = node_P
+        with telling(f"carrier {type(self._carrier).__name__}, (T, E) = {wanted_TE.shape}"):
+            delivery = self._carrier.carry(transfer)
+            refuse_unasked(delivery, self.requested_TE & ~self.arrived_TE)
+        self.pending = delivery.pending
         self.arrived_TE[delivery.item_P, delivery.expert_P] = True
         if len(delivery.item_P):
             self.deliveries.append(delivery)

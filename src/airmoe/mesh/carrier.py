@@ -1,122 +1,39 @@
-"""The mesh as a carrier: one request per replica and batch. All share one deadline.
+"""The mesh as a carrier: one request per replica and batch, another expert beside a late one.
 
 Shape suffixes: T items, I some of them, E experts, R replicas, N nodes, P (item, expert) pairs sorted by
 expert.
 """
 
-import itertools
 import logging
-import queue
-import secrets
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import zenoh
 from numpy.typing import NDArray
 
 from airmoe.dispatch import (
     NORM_BITS,
     AirtimePrice,
     Delivery,
-    IdealPrice,
     Price,
     Transfer,
     analog_channel_uses,
 )
-from airmoe.errors import FrameError
 from airmoe.links import Links
 from airmoe.links.analog import receive_analog
-from airmoe.manifest import Manifest, MeshTransmission
-from airmoe.mesh.frame import BYTES_PER_VALUE, Frame, Kind, WireType, decode, encode
-from airmoe.mesh.keys import Replica, expert_key, layer_key
-from airmoe.mesh.liveliness import SILENCE_S, Liveliness
-from airmoe.mesh.queries import ask, asker_name, refusal_of
-from airmoe.scheduling import Placement, Slot
+from airmoe.mesh.frame import BYTES_PER_VALUE
+from airmoe.mesh.keys import Replica
+from airmoe.mesh.layer import MeshLayer
+from airmoe.mesh.requests import Request, Requests, Traffic, called
+from airmoe.scheduling import Slot
 
 _log = logging.getLogger("airmoe.mesh")
 
-Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-Outputs = dict[Replica, NDArray[np.float32]]
+PIECE = 512
+"""How many items the client's own expert takes at once; between two pieces it looks at the clock."""
 
-
-@dataclass
-class Traffic:
-    """Bytes of the requests and replies of one query, as framed, and the node whose scheduler decided."""
-
-    sent_bytes: int = 0
-    received_bytes: int = 0
-    scheduler: int | None = None
-
-
-class MeshLayer:
-    """The experts of one layer as a client reaches them; it makes a carrier for every query.
-
-    The client's own experts, if it has some, run in this process and cost nothing. The others are found by
-    their liveliness tokens.
-
-    ``placement`` says where the experts are, ``liveliness`` which of their replicas are alive.
-
-    Args:
-        session: an open Zenoh session.
-        manifest: of the client that asks.
-        layer: number of the layer.
-        own: the networks of the client's own experts in this layer, by number.
-        wire_type: how values travel.
-        transmission: "ideal" or "analog" links.
-        random: the generator that draws the noise.
-    """
-
-    def __init__(
-        self,
-        session: zenoh.Session,
-        manifest: Manifest,
-        layer: int,
-        own: Mapping[int, Network],
-        wire_type: WireType,
-        transmission: MeshTransmission,
-        random: np.random.Generator,
-    ) -> None:
-        self.session, self.manifest, self.spec, self.own = session, manifest, manifest.layer(layer), own
-        self.wire_type, self.is_analog, self.random = wire_type, transmission == "analog", random
-        self.asker = asker_name(session, manifest.node)
-        self.placement = Placement.of(self.spec.placement)
-        self.request_ids = itertools.count(secrets.randbits(48))
-        replicas = [
-            Replica(expert, node) for expert, nodes in enumerate(self.spec.placement) for node in nodes
-        ]
-        key = layer_key(manifest.mesh, manifest.model_hash, layer)
-        self.liveliness = Liveliness(session, key, replicas)
-        self._priced: tuple[Links, IdealPrice] | None = None
-
-    def close(self) -> None:
-        """Stop watching the mesh; the session stays open."""
-        self.liveliness.close()
-
-    def carrier(self, links: Links, traffic: Traffic) -> "MeshCarrier":
-        """Return the carrier of one query, over these simulated links; it counts its bytes in ``traffic``."""
-        return MeshCarrier(self, links, traffic)
-
-    def is_here(self, replica: Replica) -> bool:
-        """Return whether a replica runs in this process."""
-        return replica.node == self.manifest.node and replica.expert in self.own
-
-    def nodes_alive(self, alive: frozenset[Replica] | None = None) -> frozenset[int]:
-        """Return the nodes all of whose experts are alive."""
-        alive = self.liveliness.alive if alive is None else alive
-        nodes = {node for nodes in self.spec.placement for node in nodes}
-        return frozenset(
-            node for node in nodes if all(Replica(e, node) in alive for e in self.spec.experts_on(node))
-        )
-
-    def ideal_price(self, links: Links) -> IdealPrice:
-        """Return what bits cost over these links; computed once as long as the links stay the same."""
-        priced = self._priced
-        if priced is None or priced[0] is not links:
-            self._priced = priced = links, IdealPrice(links)
-        return priced[1]
+Outputs = list[tuple[int, NDArray[np.int64], NDArray[np.float32]]]
+"""Expert, items and outputs."""
 
 
 class MeshCarrier:
@@ -134,7 +51,10 @@ class MeshCarrier:
     """
 
     def __init__(self, layer: MeshLayer, links: Links, traffic: Traffic) -> None:
-        self.links, self.traffic, self._layer = links, traffic, layer
+        self.links, self._layer = links, layer
+        self._requests = Requests(layer, traffic)
+        self._rounds: list[list[Request]] = []
+        self._came_TE: NDArray[np.bool_] | None = None
 
     def payload_bits(self, payload_T: NDArray[np.float32]) -> int:
         """Return the bits of one item: its payload on the wire, and its norm."""
@@ -150,48 +70,89 @@ class MeshCarrier:
         return AirtimePrice(self.links.radio, self.links)(slot, uses)
 
     def can_ask(self, slot: Slot) -> NDArray[np.bool_]:
-        """Return (E, R): True for replicas alive and not silent of late, and for the client's own."""
-        layer = self._layer
-        askable = layer.liveliness.askable
+        """Return (E, R): True for replicas alive at peers that are not suspected, and for the own ones."""
+        layer, alive = self._layer, self._layer.liveliness.alive
         can_ask_ER = np.zeros(slot.placement.node_ER.shape, np.bool_)
         for (expert, rank), node in np.ndenumerate(slot.placement.node_ER):
             replica = Replica(expert, int(node))
-            can_ask_ER[expert, rank] = replica in askable or layer.is_here(replica)
+            can_ask_ER[expert, rank] = layer.is_here(replica) or (
+                replica in alive and layer.peers.can_ask(replica.node)
+            )
         return can_ask_ER
 
     def carry(self, transfer: Transfer[NDArray[np.float32]]) -> Delivery[NDArray[np.float32]]:
-        """Ask every replica once for all of its items; what has not come by the deadline is left out."""
-        layer, deadline_s = self._layer, transfer.deadline_s
-        end_s = time.monotonic() + deadline_s
+        """Ask every replica once for all of its items, and wait until each has answered or is late.
+
+        Answers to requests of earlier rounds count when they come. If one makes the items whole that are
+        asked about again, the wait is over. With nothing to ask, the next such answer is awaited.
+        """
+        layer, end_s = self._layer, time.monotonic() + transfer.deadline_s
         items = _items_of(transfer if layer.is_analog else self._without_outages(transfer))
-        replies: queue.SimpleQueue[tuple[Replica, zenoh.Reply | None]] = queue.SimpleQueue()
-        waiting: dict[Replica, int] = {}
-        for replica in items:
-            if not layer.is_here(replica):
-                waiting[replica] = next(layer.request_ids)
-                received_I = self._received(transfer, items[replica], replica.node)
-                self._send(replica, waiting[replica], received_I, deadline_s, replies)
-        outputs: Outputs = {
-            replica: layer.own[replica.expert](transfer.payload_T[item_I])
+        here = [replica for replica in items if layer.is_here(replica)]
+        asked = [
+            self._requests.send(
+                replica, item_I, self._received(transfer, item_I, replica.node), transfer.deadline_s
+            )
             for replica, item_I in items.items()
-            if replica not in waiting
-        }
-        while waiting:
-            try:
-                replica, reply = replies.get(timeout=max(end_s - time.monotonic(), 0.0))
-            except queue.Empty:
+            if replica not in here
+        ]
+        outputs: Outputs = []
+        for replica in here:
+            outputs += self._own(transfer, replica.expert, items[replica], end_s)
+        self._rounds.append(asked)
+        outputs += self._awaited(asked, end_s) if len(transfer.item_P) else self._late_answer(end_s)
+        for request in asked:
+            if request in self._requests.open:
+                waited_s = time.monotonic() - end_s + transfer.deadline_s
+                _log.warning("%s did not answer within %.3f s", called(request.replica), waited_s)
+        return self._delivery(transfer, outputs)
+
+    def close(self) -> None:
+        """Withdraw the requests that are late, once the query is answered."""
+        self._requests.close()
+
+    def _awaited(self, asked: list[Request], end_s: float) -> Outputs:
+        """Return what comes until each request of this round is answered or late, or its items are whole."""
+        outputs: Outputs = []
+        while awaited := [request for request in asked if request in self._requests.open]:
+            now_s = time.monotonic()
+            for request in awaited:
+                if request.late_s <= now_s and not self._layer.peers.may_ask_beside(request.replica.node):
+                    request.late_s = end_s
+            until_s = min(max(request.late_s for request in awaited), end_s)
+            if until_s <= now_s or self._is_whole(awaited):
                 break
-            if reply is None:  # no more replies will come from this one
-                waiting.pop(replica, None)
-                continue
-            output_I = self._read(reply, replica, waiting.get(replica), len(items[replica]))
-            if output_I is not None:
-                outputs[replica] = output_I
-                waiting.pop(replica, None)
-        for replica in waiting:
-            _log.warning("%s did not answer within %.3f s", _called(replica), deadline_s)
-            layer.liveliness.silent(replica)
-        return self._delivery(items, outputs)
+            outputs += _outputs_of(self._requests.answer(until_s))
+        return outputs
+
+    def _late_answer(self, end_s: float) -> Outputs:
+        """Return the first answer to any request that is still open."""
+        outputs: Outputs = []
+        while not outputs and self._requests.open and time.monotonic() < end_s:
+            outputs += _outputs_of(self._requests.answer(end_s))
+        return outputs
+
+    def _is_whole(self, awaited: list[Request]) -> bool:
+        """Return whether everything came that an earlier round asked for the items that are awaited."""
+        item_I = np.concatenate([request.item_I for request in awaited])
+        for round_ in self._rounds[:-1]:
+            lacking = [request.item_I for request in round_ if request.output_I is None]
+            asked_of = np.concatenate([np.empty(0, np.int64), *(request.item_I for request in round_)])
+            lacking_I = np.concatenate([np.empty(0, np.int64), *lacking])
+            item_I = item_I[~np.isin(item_I, asked_of) | np.isin(item_I, lacking_I)]
+        return not item_I.size
+
+    def _own(
+        self, transfer: Transfer[NDArray[np.float32]], expert: int, item_I: NDArray[np.int64], end_s: float
+    ) -> Outputs:
+        """Return what an expert of the client's own gives, as far as time allows; the first piece always."""
+        outputs: Outputs = []
+        for begin in range(0, len(item_I), PIECE):
+            if begin and time.monotonic() >= end_s:
+                break
+            piece_I = item_I[begin : begin + PIECE]
+            outputs.append((expert, piece_I, self._layer.own[expert](transfer.payload_T[piece_I])))
+        return outputs
 
     def _without_outages(self, transfer: Transfer[NDArray[np.float32]]) -> Transfer[NDArray[np.float32]]:
         """Return the pairs whose ideal link carries the rate chosen for it; the others' nodes are alive."""
@@ -212,74 +173,30 @@ class MeshCarrier:
         snr_db_I1 = self.links.snr_db(transfer.slot.source_T[item_I], [node])
         return receive_analog(payload_I, snr_db_I1[:, 0], self._layer.random)
 
-    def _send(
-        self,
-        replica: Replica,
-        request_id: int,
-        payload_I: NDArray[np.float32],
-        deadline_s: float,
-        replies: "queue.SimpleQueue[tuple[Replica, zenoh.Reply | None]]",
-    ) -> None:
-        manifest, layer = self._layer.manifest, self._layer.spec.layer
-        frame = encode(
-            Frame(
-                Kind.PAYLOADS,
-                {"payload": payload_I},
-                request_id,
-                manifest.model_hash,
-                layer,
-                replica.expert,
-                int(deadline_s * 1000),
-                self._layer.wire_type,
-                self._layer.spec.hashes[replica.expert],
-            )
-        )
-        self.traffic.sent_bytes += len(frame)
-        ask(
-            self._layer.session,
-            expert_key(manifest.mesh, manifest.model_hash, layer, *replica),
-            self._layer.asker,
-            frame,
-            deadline_s + SILENCE_S,  # longer than our own wait: silence must not look like a refusal
-            lambda reply: replies.put((replica, reply)),
-            _called(replica),
-        )
-
-    def _read(
-        self, reply: zenoh.Reply, replica: Replica, request_id: int | None, rows: int
-    ) -> NDArray[np.float32] | None:
-        if reply.ok is None:
-            _log.warning("%s refused: %r", _called(replica), refusal_of(reply))
-            return None
-        data, spec = reply.ok.payload.to_bytes(), self._layer.spec
-        self.traffic.received_bytes += len(data)
-        try:
-            frame = decode(data)
-            answered = (frame.kind, frame.request_id, frame.expert, frame.layer, frame.model_hash)
-            model_hash = self._layer.manifest.model_hash
-            if answered != (Kind.OUTPUTS, request_id, replica.expert, spec.layer, model_hash):
-                raise FrameError("it answers another request")
-            if frame.expert_hash != (expected := spec.hashes[replica.expert]):
-                raise FrameError(f"its expert has hash {frame.expert_hash}; expected {expected}")
-            output_I = frame.array("output", np.float32, (rows, *spec.output.shape))
-            if not np.isfinite(output_I).all():
-                raise FrameError("it is not finite")
-        except FrameError as error:
-            _log.warning("%s sent a bad reply: %s", _called(replica), error)
-            return None
-        return output_I
-
     def _delivery(
-        self, items: dict[Replica, NDArray[np.int64]], outputs: Outputs
+        self, transfer: Transfer[NDArray[np.float32]], outputs: Outputs
     ) -> Delivery[NDArray[np.float32]]:
-        answered = sorted(outputs)
-        counts = [len(items[replica]) for replica in answered]
-        nothing = np.empty((0, *self._layer.spec.output.shape), np.float32)
+        """Return what came, each pair once: a replica may answer after another one did."""
+        spec = self._layer.spec
+        if self._came_TE is None:
+            self._came_TE = np.zeros((len(transfer.payload_T), spec.experts), np.bool_)
+        new: Outputs = [(0, np.empty(0, np.int64), np.empty((0, *spec.output.shape), np.float32))]
+        for expert, item_I, output_I in sorted(outputs, key=lambda each: each[0]):
+            first_I = ~self._came_TE[item_I, expert]
+            self._came_TE[item_I, expert] = True
+            new.append((expert, item_I[first_I], output_I[first_I]))
         return Delivery(
-            np.concatenate([np.empty(0, np.int64), *(items[replica] for replica in answered)]),
-            np.repeat(np.array([replica.expert for replica in answered], np.int64), counts),
-            np.concatenate([nothing, *(outputs[replica] for replica in answered)]),
+            np.concatenate([item_I for _, item_I, _ in new]),
+            np.concatenate([np.full(len(item_I), expert, np.int64) for expert, item_I, _ in new]),
+            np.concatenate([output_I for _, _, output_I in new]),
+            pending=bool(self._requests.open),
         )
+
+
+def _outputs_of(request: Request | None) -> Outputs:
+    if request is None or request.output_I is None:
+        return []
+    return [(request.replica.expert, request.item_I, request.output_I)]
 
 
 def _items_of(transfer: Transfer[NDArray[np.float32]]) -> dict[Replica, NDArray[np.int64]]:
@@ -293,7 +210,3 @@ def _items_of(transfer: Transfer[NDArray[np.float32]]) -> dict[Replica, NDArray[
         Replica(expert, node): items
         for expert, node, items in zip(expert_P[first].tolist(), node_P[first].tolist(), item_I, strict=False)
     }
-
-
-def _called(replica: Replica) -> str:
-    return f"expert {replica.expert} at node {replica.node}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from types import TracebackType
 from typing import NamedTuple, get_args
@@ -25,9 +25,12 @@ from airmoe.files import AnyPath, as_path
 from airmoe.links import Links, LinkSource, RecordedLinks
 from airmoe.manifest import INPUT, MeshTransmission, experts_in_words, read_manifest
 from airmoe.mesh.answer import Answer
-from airmoe.mesh.carrier import MeshLayer, Traffic
+from airmoe.mesh.carrier import MeshCarrier
 from airmoe.mesh.frame import BYTES_PER_VALUE, MAX_BODY_BYTES, WireType
+from airmoe.mesh.layer import MeshLayer
 from airmoe.mesh.networks import OnnxNetwork, expert_of, gate_of
+from airmoe.mesh.peers import HEDGE_S
+from airmoe.mesh.requests import Traffic
 from airmoe.mesh.run_links import simulated_links
 from airmoe.mesh.scheduled_policy import ScheduledPolicy, SoleSourcePolicy
 from airmoe.mesh.schedulers import Schedulers
@@ -79,13 +82,15 @@ class MeshClient:
         transmission: "ideal" links, or "analog" ones, which add noise to what other nodes are sent; default
             the run's.
         seed: of that noise, >= 0.
+        hedge_s: seconds that a node may take, at least, before another expert is asked as well, 0.001 to
+            3600. A node gets three times what it usually takes.
 
     Raises:
         RunFolderError: a file of the folder is missing or damaged.
         AddressError: an address is malformed or not loopback.
         InvalidInputError: a folder that serves alone, or asks at several layers; unknown wire type or
             transmission; a joint policy without a ``fallback``; links between another number of nodes; a seed
-            below 0.
+            or ``hedge_s`` out of range.
     """
 
     def __init__(
@@ -99,6 +104,7 @@ class MeshClient:
         session: zenoh.Session | None = None,
         transmission: MeshTransmission | None = None,
         seed: int = 0,
+        hedge_s: float = HEDGE_S,
     ) -> None:
         client_folder = as_path(client_folder)
         self.manifest = manifest = read_manifest(client_folder)
@@ -143,7 +149,9 @@ class MeshClient:
             self._session = session
             self.schedulers = Schedulers(session, manifest, gate.layer)
             open_.callback(self.schedulers.close)
-            self.layer = MeshLayer(session, manifest, gate.layer, own, wire_type, self.transmission, noise)
+            self.layer = MeshLayer(
+                session, manifest, gate.layer, own, wire_type, self.transmission, noise, hedge_s
+            )
             open_.callback(self.layer.close)
             self.policy = as_policy(policy or TopK(1))
             self.prepare(self.policy)
@@ -188,7 +196,7 @@ class MeshClient:
         links = self._checked(self._source.current())
         observed, layer = links.observed, self.layer
         slot = self._slot(1, links)
-        node_ER, living_ER = layer.placement.node_ER, askable(layer.carrier(links, Traffic()), slot)
+        node_ER, living_ER = layer.placement.node_ER, askable(MeshCarrier(layer, links, Traffic()), slot)
         linked_ER = np.ones_like(living_ER)
         if self.transmission == "ideal":
             joint = as_policy(policy or self.policy).joint
@@ -247,13 +255,14 @@ class MeshClient:
         links = self._source if links is None else links
         links = self._checked(links if isinstance(links, Links) else links.current())
         payload_T = self._extractor(pixels_TCHW)
-        carrier = self.layer.carrier(links, traffic)
+        carrier = MeshCarrier(self.layer, links, traffic)
         slot = nearest(payload_T, carrier, self._slot(len(payload_T), links))
         snr_db_TE = slot.observed_snr_db_TE
         assert snr_db_TE is not None  # a mesh has links
         scores_TE = self._scores(gate or self.gate, payload_T, snr_db_TE)
         remaining_s = deadline_s - (time.monotonic() - begin_s)
-        dispatched = dispatch(payload_T, scores_TE, decides, carrier, slot, deadline_s=remaining_s)
+        with closing(carrier):
+            dispatched = dispatch(payload_T, scores_TE, decides, carrier, slot, deadline_s=remaining_s)
         weights_TE = mixing_weights(scores_TE, dispatched.arrived_TE)
         return Answer(
             mix(weights_TE, dispatched.deliveries),

@@ -15,7 +15,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -154,6 +154,35 @@ def encode(frame: Frame) -> bytes:
     except (struct.error, ValueError) as error:
         raise FrameError(f"a field of the frame's header is out of range: {error}") from None
     return b"".join([head, *heads, *bodies])
+
+
+class Glance(NamedTuple):
+    """What the first bytes of a frame say; `decode` checks the rest.
+
+    Attributes:
+        request_id: of the frame.
+        remaining_ms: how long its sender waits.
+        items: the first side of its first array; 0 where there is none.
+    """
+
+    request_id: int
+    remaining_ms: int
+    items: int
+
+
+def glance(data: bytes) -> Glance:
+    """Return what a queue has to know of a frame, without reading its values.
+
+    Raises:
+        FrameError: the beginning is no frame's.
+    """
+    if len(data) < _HEAD.size:
+        raise FrameError(f"the frame has {len(data)} bytes; expected at least {_HEAD.size}")
+    magic, version, _, count, request_id, *_, remaining_ms = _HEAD.unpack_from(data)
+    if (magic, version) != (MAGIC, VERSION):
+        raise FrameError(f"the frame begins with {magic!r}, version {version}; expected {MAGIC!r}, {VERSION}")
+    shape = _array_head(data, _HEAD.size)[2] if count else ()
+    return Glance(request_id, remaining_ms, shape[0] if shape else 0)
 
 
 def decode(data: bytes) -> Frame:

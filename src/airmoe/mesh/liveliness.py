@@ -1,16 +1,10 @@
-"""Members that can be asked: they have a liveliness token, and let no request time out of late."""
+"""The members of a mesh that are alive: they have a liveliness token."""
 
 import threading
-import time
 from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
 import zenoh
-
-from airmoe.mesh.session import LEASE_MS
-
-SILENCE_S = LEASE_MS / 1000
-"""A member that let a request time out is not asked for this long; by then a dead node is known."""
 
 Member = TypeVar("Member", bound=int | tuple[int, ...])
 
@@ -22,7 +16,7 @@ class Liveliness(Generic[Member]):
         session: an open Zenoh session.
         prefix: a member's token is ``prefix/`` and its numbers, ``prefix/3`` or ``prefix/3/1``.
         members: all possible members; other tokens are ignored.
-        clock: returns seconds that only grow; tests bring their own.
+        came: told which member is alive now, on the network's own thread.
     """
 
     def __init__(
@@ -30,10 +24,9 @@ class Liveliness(Generic[Member]):
         session: zenoh.Session,
         prefix: str,
         members: Iterable[Member],
-        clock: Callable[[], float] = time.monotonic,
+        came: Callable[[Member], None] = lambda member: None,
     ) -> None:
-        self._clock = clock
-        self._silent_until_s: dict[Member, float] = {}
+        self._came = came
         self._alive: set[Member] = set()
         self._member_of = {f"{prefix}/{_name(member)}": member for member in members}
         self._changed = threading.Condition()
@@ -54,22 +47,10 @@ class Liveliness(Generic[Member]):
         with self._changed:
             return frozenset(self._alive)
 
-    @property
-    def askable(self) -> frozenset[Member]:
-        """The members that are alive and were not silent of late."""
-        now_s = self._clock()
-        with self._changed:
-            return frozenset(m for m in self._alive if self._silent_until_s.get(m, now_s) <= now_s)
-
     def wait_until(self, enough: Callable[[frozenset[Member]], bool], timeout_s: float) -> bool:
         """Wait until enough members are alive, or the time is over; return whether they are."""
         with self._changed:
             return self._changed.wait_for(lambda: enough(frozenset(self._alive)), timeout_s)
-
-    def silent(self, member: Member) -> None:
-        """Note that a member let a request time out."""
-        with self._changed:
-            self._silent_until_s[member] = self._clock() + SILENCE_S
 
     def _on_liveliness(self, sample: zenoh.Sample) -> None:
         member = self._member_of.get(str(sample.key_expr))
@@ -78,7 +59,7 @@ class Liveliness(Generic[Member]):
         with self._changed:
             if sample.kind == zenoh.SampleKind.PUT:
                 self._alive.add(member)
-                self._silent_until_s.pop(member, None)
+                self._came(member)
             else:
                 self._alive.discard(member)
             self._changed.notify_all()

@@ -1,10 +1,9 @@
-"""A node: it serves the experts of one folder to the mesh, from a single worker behind a bounded queue.
+"""A node: it serves the experts of one folder to the mesh, from a single worker behind a fair queue.
 
 Shape suffixes: T items.
 """
 
 import logging
-import queue
 import threading
 import time
 from collections.abc import Sequence
@@ -21,10 +20,11 @@ from airmoe.checks import number_within
 from airmoe.errors import FrameError, InvalidInputError, MeshError, RefusedError
 from airmoe.files import AnyPath, as_path
 from airmoe.manifest import Manifest, read_manifest
-from airmoe.mesh.frame import MAX_FRAME_BYTES, Frame, Kind, decode, encode
-from airmoe.mesh.keys import expert_key
+from airmoe.mesh.frame import MAX_FRAME_BYTES, Frame, Kind, decode, encode, glance
+from airmoe.mesh.keys import asker_in, expert_key
 from airmoe.mesh.networks import OnnxNetwork, expert_of
-from airmoe.mesh.queries import refuse, serve
+from airmoe.mesh.queries import REQUEST_ID_BYTES, refuse, serve, withdrawals
+from airmoe.mesh.request_queue import RequestQueue, Waiting
 from airmoe.mesh.run_links import simulated_links
 from airmoe.mesh.scheduler import Scheduler
 from airmoe.mesh.session import close_session, open_session
@@ -35,8 +35,8 @@ from airmoe.scheduling.parsing import as_policy
 
 _log = logging.getLogger("airmoe.mesh")
 
-QUEUE_LIMIT = 64
-MAX_WAITING_BYTES = 4 * MAX_FRAME_BYTES
+CLOSING_S = 1.5
+"""How long closing waits for the request at hand: an expert may hang."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,16 +56,16 @@ class _Served:
 class _Request:
     query: zenoh.Query
     served: _Served
-    size: int
+    data: bytes
     arrived_s: float
 
 
 class Node:
     """Serves all experts of a client's folder until closed.
 
-    The node refuses a request, with the reason, when the queue is full (of requests or of bytes), when the
-    request waited longer than its sender does, or when it is corrupt or for another model. No request stops
-    the node.
+    The node refuses a request, with the reason, when too many of the same asker wait, when too many bytes
+    wait, when it could not be answered in time, or when it is corrupt or for another model. No request stops
+    the node. Askers share its time evenly.
 
     Args:
         client_folder: ``clients/<id>`` of a run, or a copy of it.
@@ -104,21 +104,22 @@ class Node:
         if schedule is not None and manifest.asks is not None:
             links = simulated_links(manifest.radio, manifest.nodes)
             decision = SlotDecision(schedule, manifest, manifest.asks.gates[0].layer, links)
-        self._waiting_bytes = 0
-        self._counting = threading.Lock()
-        self._requests: queue.Queue[_Request | None] = queue.Queue(QUEUE_LIMIT)
+        self._changed = threading.Condition()
+        self._queue = RequestQueue[_Request]()
+        self._closing = False
         with ExitStack() as open_:  # closes what is open where a later step fails
             session = open_session(listen, connect)
             open_.callback(close_session, session)
             worker = threading.Thread(target=self._work, name="airmoe experts", daemon=True)
             worker.start()
-            open_.callback(worker.join)
-            open_.callback(self._requests.put, None)
+            open_.callback(worker.join, CLOSING_S)
+            open_.callback(self._stop)
             if decision is not None:  # first, so that whoever finds the experts knows the scheduler, too
                 open_.callback(Scheduler(session, decision, slot_ms / 1000).close)
             for served in experts:
                 answers = serve(session, served.key, partial(self._accept, served))
                 open_.callback(answers.undeclare)
+                open_.callback(withdrawals(session, served.key, self._withdraw).undeclare)
             for served in experts:
                 open_.callback(session.liveliness().declare_token(served.key).undeclare)
             self._open = open_.pop_all()
@@ -136,35 +137,68 @@ class Node:
         self._open.close()
 
     def _accept(self, served: _Served, query: zenoh.Query, asker: str) -> None:
-        size = 0 if query.payload is None else len(query.payload)
-        if query.attachment is not None or not 0 < size <= MAX_FRAME_BYTES:
+        size, now_s = 0 if query.payload is None else len(query.payload), time.monotonic()
+        if query.payload is None or query.attachment is not None or not 0 < size <= MAX_FRAME_BYTES:
             expected = f"a frame of at most {MAX_FRAME_BYTES} bytes alone"
             refuse(query, f"the request has {size} bytes; expected {expected}")
-        elif not self._enqueue(_Request(query, served, size, time.monotonic())):
-            refuse(query, "overloaded: too many requests are waiting")
+            return
+        data = query.payload.to_bytes()
+        try:
+            seen = glance(data)
+        except FrameError as error:
+            refuse(query, str(error))
+            return
+        request = _Request(query, served, data, now_s)
+        ends_s = now_s + seen.remaining_ms / 1000
+        waiting = Waiting(request, asker, seen.request_id, seen.items, size, ends_s)
+        with self._changed:
+            why = "the node is closing" if self._closing else self._queue.add(waiting, now_s)
+            self._changed.notify()
+        if why is not None:
+            refuse(query, why)
 
-    def _enqueue(self, request: _Request) -> bool:
-        with self._counting:
-            if self._requests.full() or self._waiting_bytes + request.size > MAX_WAITING_BYTES:
-                return False
-            self._waiting_bytes += request.size
-            self._requests.put_nowait(request)
-            return True
+    def _withdraw(self, sample: zenoh.Sample) -> None:
+        asker, data = asker_in(str(sample.key_expr)), sample.payload.to_bytes()
+        if asker is None or len(data) != REQUEST_ID_BYTES:
+            return
+        with self._changed:
+            withdrawn = self._queue.withdraw(asker, int.from_bytes(data, "little"))
+        if withdrawn is not None:
+            withdrawn.item.query.drop()
+
+    def _stop(self) -> None:
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
 
     def _work(self) -> None:
-        while (request := self._requests.get()) is not None:
-            query = request.query
-            try:
-                reply = _answer(request)
-                query.reply(query.key_expr, reply)
-                query.drop()
-            except (MeshError, zenoh.ZError) as error:
-                refuse(query, str(error))
-            except Exception as error:  # one bad request must not end the service
-                _log.exception("a request failed")
-                refuse(query, f"internal error: {type(error).__name__}")
-            with self._counting:
-                self._waiting_bytes -= request.size
+        while True:
+            with self._changed:
+                while not len(self._queue) and not self._closing:
+                    self._changed.wait()
+                begin_s = time.monotonic()
+                waiting, dropped = self._queue.take(begin_s)
+            for late in dropped:
+                refuse(late.item.query, f"too late: waited {begin_s - late.item.arrived_s:.3f} s")
+            if waiting is None:
+                if self._closing:
+                    return
+                continue
+            self._serve(waiting.item)
+            now_s = time.monotonic()
+            with self._changed:
+                self._queue.took(waiting, now_s - begin_s, now_s)
+
+    def _serve(self, request: _Request) -> None:
+        query = request.query
+        try:
+            query.reply(query.key_expr, _answer(request))
+            query.drop()
+        except (MeshError, zenoh.ZError) as error:
+            refuse(query, str(error))
+        except Exception as error:  # one bad request must not end the service
+            _log.exception("a request failed")
+            refuse(query, f"internal error: {type(error).__name__}")
 
 
 def _experts_of(client_folder: Path, manifest: Manifest) -> list[_Served]:
@@ -183,11 +217,7 @@ def _experts_of(client_folder: Path, manifest: Manifest) -> list[_Served]:
 
 
 def _answer(request: _Request) -> bytes:
-    assert request.query.payload is not None  # see Node._accept
-    frame, served = decode(request.query.payload.to_bytes()), request.served
-    waited_s = time.monotonic() - request.arrived_s
-    if waited_s * 1000 > frame.remaining_ms:
-        raise RefusedError(f"too late: waited {waited_s:.3f} s of {frame.remaining_ms} ms")
+    frame, served = decode(request.data), request.served
     wanted = (served.model_hash, served.layer, served.expert)
     if (asked := (frame.model_hash, frame.layer, frame.expert)) != wanted:
         raise RefusedError(f"the request is for (model, layer, expert) {asked}; this node serves {wanted}")

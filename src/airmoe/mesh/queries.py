@@ -12,6 +12,7 @@ _log = logging.getLogger("airmoe.mesh")
 
 MAX_REASON_BYTES = 200
 BUFFERED_BYTES = 32 << 10
+REQUEST_ID_BYTES = 8
 
 
 def asker_name(session: zenoh.Session, node: int) -> str:
@@ -38,6 +39,15 @@ def serve(
     # By default each request would start a thread.
     direct = zenoh.handlers.Callback(arrived, indirect=False)
     return session.declare_queryable(asked_key(key, ANYBODY), direct)
+
+
+def withdrawals(
+    session: zenoh.Session, key: str, withdrawn: Callable[[zenoh.Sample], None]
+) -> zenoh.Subscriber[None]:
+    """Have ``withdrawn`` told, on the network's own thread, which requests under a key nobody waits for."""
+    return session.declare_subscriber(
+        asked_key(key, ANYBODY), zenoh.handlers.Callback(withdrawn, indirect=False)
+    )
 
 
 def ask(
@@ -77,6 +87,18 @@ def ask(
         send()
     else:
         threading.Thread(target=send, name=f"airmoe request to {whom}", daemon=True).start()
+
+
+def withdraw(session: zenoh.Session, key: str, asker: str, request_id: int) -> None:
+    """Tell whoever serves a key that nobody waits for a request any longer."""
+    try:
+        session.put(
+            asked_key(key, asker),
+            request_id.to_bytes(REQUEST_ID_BYTES, "little"),
+            congestion_control=zenoh.CongestionControl.DROP,
+        )
+    except zenoh.ZError as error:
+        _log.info("a request could not be withdrawn: %s", error)
 
 
 def refuse(query: zenoh.Query, reason: str) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from airmoe.errors import FrameError, InvalidInputError, MeshError, NotScheduledError
-from airmoe.mesh.carrier import Traffic
+from airmoe.mesh.requests import Traffic
 from airmoe.mesh.schedulers import Schedulers
 from airmoe.mesh.slot_messages import SlotRequest, refuse_shared
 from airmoe.scheduling import Cost, JointPolicy, Policy, Routing, Slot

@@ -12,13 +12,17 @@ import zenoh
 from airmoe.errors import FrameError, MeshError, NoNodeReachableError, RefusedError
 from airmoe.links import Links
 from airmoe.manifest import Manifest
-from airmoe.mesh.carrier import Traffic
 from airmoe.mesh.frame import Frame, Kind, decode, encode
 from airmoe.mesh.keys import scheduler_key, schedulers_key
-from airmoe.mesh.liveliness import SILENCE_S, Liveliness
+from airmoe.mesh.liveliness import Liveliness
+from airmoe.mesh.peers import Peers
 from airmoe.mesh.queries import ask, asker_name, refusal_of
+from airmoe.mesh.requests import LISTENING_S, Traffic
 from airmoe.mesh.slot_messages import SlotReply, SlotRequest, read_reply, request_arrays
 from airmoe.scheduling import JointPolicy
+
+HEDGE_S = 0.1
+"""A scheduler answers when its slot closes, so it is late no sooner than this."""
 
 _log = logging.getLogger("airmoe.mesh")
 
@@ -26,8 +30,7 @@ _log = logging.getLogger("airmoe.mesh")
 class Schedulers:
     """Asks a scheduler to decide: the one on the lowest node that is alive.
 
-    A scheduler that let a request time out is not asked again until a dead node would be known.
-    ``liveliness`` says which are alive.
+    ``liveliness`` says which are alive, ``peers`` which of them are suspected.
 
     Args:
         session: an open Zenoh session.
@@ -42,7 +45,8 @@ class Schedulers:
         self._deciding = True
         self._reporting = threading.Lock()
         key = schedulers_key(manifest.mesh, manifest.model_hash, layer)
-        self.liveliness = Liveliness(session, key, range(manifest.nodes))
+        self.peers: Peers[int] = Peers(HEDGE_S)
+        self.liveliness = Liveliness(session, key, range(manifest.nodes), self.peers.back)
 
     def close(self) -> None:
         """Stop watching the mesh; the session stays open."""
@@ -51,7 +55,7 @@ class Schedulers:
     def decide(
         self, policy: str, request: SlotRequest, links: Links, wait_s: float, traffic: Traffic
     ) -> SlotReply:
-        """Ask the scheduler on the lowest node that is alive and was not silent of late.
+        """Ask the scheduler on the lowest node that is alive and not suspected.
 
         Args:
             policy: name of the policy that it must run.
@@ -66,7 +70,7 @@ class Schedulers:
         if wait_s <= 0:
             raise MeshError("no time is left to ask a scheduler")
         end_s = time.monotonic() + wait_s
-        candidates = self.liveliness.askable
+        candidates = [node for node in self.liveliness.alive if self.peers.can_ask(node)]
         if not candidates:
             raise NoNodeReachableError("no scheduler is alive")
         node, manifest = min(candidates), self._manifest
@@ -82,15 +86,28 @@ class Schedulers:
         frame = encode(asked)
         traffic.sent_bytes += len(frame)
         replies: queue.SimpleQueue[zenoh.Reply | None] = queue.SimpleQueue()
+        items, sent_s = len(request.bits_T), time.monotonic()
+        is_trial = not self.peers.asked(node, asked.request_id, items)
+
+        def arrived(reply: zenoh.Reply | None) -> None:
+            if reply is None:
+                self.peers.ended(node, asked.request_id)
+            elif reply.ok is None:
+                self.peers.refused(node, asked.request_id)
+            else:
+                self.peers.answered(node, asked.request_id, items, time.monotonic() - sent_s)
+            replies.put(reply)
+
         key = scheduler_key(manifest.mesh, manifest.model_hash, self._layer, node)
         # The query lasts longer than our own wait: silence must not look like a refusal.
-        ask(self._session, key, self._asker, frame, wait_s + SILENCE_S, replies.put, f"scheduler {node}")
+        ask(self._session, key, self._asker, frame, wait_s + LISTENING_S, arrived, f"scheduler {node}")
+        if is_trial:
+            raise MeshError(f"scheduler {node} is suspected; it is tried, and not waited for")
         failure = MeshError(f"scheduler {node} gave no answer")
         while True:
             try:
                 reply = replies.get(timeout=max(end_s - time.monotonic(), 0.0))
             except queue.Empty:
-                self.liveliness.silent(node)
                 raise MeshError(f"scheduler {node} did not answer within {wait_s:.3f} s") from None
             if reply is None:  # no more replies will come
                 raise failure
@@ -102,6 +119,7 @@ class Schedulers:
             except RefusedError as error:
                 failure = MeshError(f"scheduler {node} refused: {error}")
             except FrameError as error:
+                self.peers.failed(node)
                 failure = MeshError(f"scheduler {node} sent a bad reply: {error}")
 
     def report(self, policy: JointPolicy, failure: MeshError | None) -> None:

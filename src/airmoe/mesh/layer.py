@@ -1,0 +1,95 @@
+"""The experts of one layer of a mesh, as one client knows them.
+
+Shape suffixes: E experts, R replicas.
+"""
+
+import itertools
+import secrets
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import zenoh
+from numpy.typing import NDArray
+
+from airmoe.dispatch import IdealPrice
+from airmoe.links import Links
+from airmoe.manifest import Manifest, MeshTransmission
+from airmoe.mesh.frame import WireType
+from airmoe.mesh.keys import Replica, layer_key
+from airmoe.mesh.liveliness import Liveliness
+from airmoe.mesh.peers import HEDGE_S, Peers
+from airmoe.mesh.queries import asker_name
+from airmoe.scheduling import Placement
+
+Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+
+class MeshLayer:
+    """The experts of one layer as a client reaches them.
+
+    The client's own experts, if it has some, run in this process and cost nothing. The others are found by
+    their liveliness tokens.
+
+    ``placement`` says where the experts are, ``liveliness`` which of their replicas are alive, ``peers`` how
+    long each node usually takes and which are suspected.
+
+    Args:
+        session: an open Zenoh session.
+        manifest: of the client that asks.
+        layer: number of the layer.
+        own: the networks of the client's own experts in this layer, by number.
+        wire_type: how values travel.
+        transmission: "ideal" or "analog" links.
+        random: the generator that draws the noise.
+        hedge_s: see `Peers`.
+    """
+
+    def __init__(
+        self,
+        session: zenoh.Session,
+        manifest: Manifest,
+        layer: int,
+        own: Mapping[int, Network],
+        wire_type: WireType,
+        transmission: MeshTransmission,
+        random: np.random.Generator,
+        hedge_s: float = HEDGE_S,
+    ) -> None:
+        self.session, self.manifest, self.spec, self.own = session, manifest, manifest.layer(layer), own
+        self.wire_type, self.is_analog, self.random = wire_type, transmission == "analog", random
+        self.asker = asker_name(session, manifest.node)
+        self.placement = Placement.of(self.spec.placement)
+        self.request_ids = itertools.count(secrets.randbits(48))
+        replicas = [
+            Replica(expert, node) for expert, nodes in enumerate(self.spec.placement) for node in nodes
+        ]
+        key = layer_key(manifest.mesh, manifest.model_hash, layer)
+        self.peers: Peers[int] = Peers(hedge_s)
+        self.liveliness = Liveliness(session, key, replicas, self._came)
+        self._priced: tuple[Links, IdealPrice] | None = None
+
+    def close(self) -> None:
+        """Stop watching the mesh; the session stays open."""
+        self.liveliness.close()
+
+    def _came(self, replica: Replica) -> None:
+        self.peers.back(replica.node)
+
+    def is_here(self, replica: Replica) -> bool:
+        """Return whether a replica runs in this process."""
+        return replica.node == self.manifest.node and replica.expert in self.own
+
+    def nodes_alive(self, alive: frozenset[Replica] | None = None) -> frozenset[int]:
+        """Return the nodes all of whose experts are alive."""
+        alive = self.liveliness.alive if alive is None else alive
+        nodes = {node for nodes in self.spec.placement for node in nodes}
+        return frozenset(
+            node for node in nodes if all(Replica(e, node) in alive for e in self.spec.experts_on(node))
+        )
+
+    def ideal_price(self, links: Links) -> IdealPrice:
+        """Return what bits cost over these links; computed once as long as the links stay the same."""
+        priced = self._priced
+        if priced is None or priced[0] is not links:
+            self._priced = priced = links, IdealPrice(links)
+        return priced[1]

@@ -1,0 +1,128 @@
+"""The requests that wait at a node: fair between askers, the most urgent of each first.
+
+It has no clock, lock or network of its own.
+"""
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from airmoe.mesh.durations import Durations
+from airmoe.mesh.frame import MAX_FRAME_BYTES
+
+CREDITS = 16
+"""How many requests of one asker may wait."""
+
+MAX_WAITING_BYTES = 4 * MAX_FRAME_BYTES
+"""The most bytes that may wait, of all askers together."""
+
+Item = TypeVar("Item")
+
+
+@dataclass(eq=False)
+class Waiting(Generic[Item]):
+    """A request that waits.
+
+    Attributes:
+        item: the request.
+        asker: who asks.
+        request_id: unique for each asker.
+        items: how many items it has.
+        size: its bytes.
+        ends_s: when its asker gives up.
+    """
+
+    item: Item
+    asker: str
+    request_id: int
+    items: int
+    size: int
+    ends_s: float
+
+
+class RequestQueue(Generic[Item]):
+    """Requests of several askers, each of which gets the same share of the work while it has some.
+
+    A request that cannot be done in time is not taken in, or dropped when its turn comes: computing it would
+    make others late as well.
+
+    The shares are those of start-time fair queuing: an asker's tag grows by the seconds of each request that
+    it had, the lowest tag is next, and who had nothing to do begins anew at the tag that was served last.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, list[Waiting[Item]]] = {}
+        self._tag_s: dict[str, float] = {}
+        self._served_s = 0.0
+        self._bytes = 0
+        self._took = Durations(0.5)
+
+    def __len__(self) -> int:
+        """How many requests wait."""
+        return sum(map(len, self._waiting.values()))
+
+    def add(self, request: Waiting[Item], now_s: float) -> str | None:
+        """Let a request wait; return why where it may not."""
+        own = self._waiting.get(request.asker, [])
+        if len(own) >= CREDITS:
+            return f"overloaded: {len(own)} requests of this asker are waiting"
+        if self._bytes + request.size > MAX_WAITING_BYTES:
+            return "overloaded: too many bytes are waiting"
+        before_s = sum(self._takes_s(each, now_s) for each in own if each.ends_s <= request.ends_s)
+        sharing = len(self._waiting) + (not own)
+        needs_s, left_s = before_s * sharing + self._takes_s(request, now_s), request.ends_s - now_s
+        if needs_s > left_s:
+            return (
+                f"overloaded: it would take {needs_s:.3f} s, and its asker waits for {max(left_s, 0):.3f} s"
+            )
+        if not own:
+            self._waiting[request.asker] = own
+            self._tag_s[request.asker] = max(self._tag_s.get(request.asker, 0.0), self._served_s)
+        own.append(request)
+        self._bytes += request.size
+        return None
+
+    def take(self, now_s: float) -> tuple[Waiting[Item] | None, list[Waiting[Item]]]:
+        """Return the next request, if any waits, and those that are dropped: they would be late."""
+        dropped: list[Waiting[Item]] = []
+        while self._waiting:
+            asker = min(self._waiting, key=self._tag_s.__getitem__)
+            request = min(self._waiting[asker], key=lambda each: each.ends_s)
+            self._remove(request)
+            takes_s = self._takes_s(request, now_s)
+            if now_s + takes_s <= request.ends_s:
+                self._served_s = self._tag_s[asker]
+                self._tag_s[asker] += takes_s
+                if not self._waiting:
+                    self._served_s = max(self._tag_s.values())
+                self._forget_idle()
+                return request, dropped
+            dropped.append(request)
+        return None, dropped
+
+    def took(self, request: Waiting[Item], took_s: float, now_s: float) -> None:
+        """Note how long a request took to compute."""
+        self._took.add(request.items, took_s, now_s)
+
+    def withdraw(self, asker: str, request_id: int) -> Waiting[Item] | None:
+        """Remove and return a request that nobody waits for any longer, if it still waits."""
+        for request in self._waiting.get(asker, []):
+            if request.request_id == request_id:
+                self._remove(request)
+                return request
+        return None
+
+    def _remove(self, request: Waiting[Item]) -> None:
+        own = self._waiting[request.asker]
+        own.remove(request)
+        self._bytes -= request.size
+        if not own:
+            del self._waiting[request.asker]
+
+    def _forget_idle(self) -> None:
+        """Forget the tags of askers that would begin anew in any case."""
+        for asker in [each for each, tag_s in self._tag_s.items() if tag_s <= self._served_s]:
+            if asker not in self._waiting:
+                del self._tag_s[asker]
+
+    def _takes_s(self, request: Waiting[Item], now_s: float) -> float:
+        return self._took.usual_s(request.items, now_s) or 0.0
