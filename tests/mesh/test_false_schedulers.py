@@ -15,7 +15,7 @@ from airmoe.scheduling import Jesa
 from tests.mesh.impostor import Impostor, reply_to
 from tests.mesh.ports import free_address
 from tests.mesh.slot_asker import BITS, EXPERTS
-from tests.mesh.steering import decided_by, trusted_schedulers, warnings_of
+from tests.mesh.steering import decided_by, schedulers, trusted_schedulers, warnings_of
 
 JESA, ALONE = "jesa:0.5:2", "des:0.5:2"
 HOURS_S = 3600.0
@@ -95,11 +95,19 @@ def told(manifest: Manifest) -> Iterator[Impostor]:
 
 
 @pytest.fixture(scope="module")
-def deceived(folders: list[Path], told: Impostor) -> Iterator[MeshClient]:
+def deceived_client(folders: list[Path], told: Impostor) -> Iterator[MeshClient]:
     """Client 0, which knows no other expert and no other scheduler."""
     with MeshClient(folders[0], [told.address], policy=Jesa()) as client:
         assert client.schedulers.liveliness.wait_until(bool, 5)
         yield client
+
+
+@pytest.fixture
+def deceived(deceived_client: MeshClient) -> MeshClient:
+    """The same, without suspicions."""
+    for node in schedulers(deceived_client):
+        deceived_client.schedulers.peers.back(node)
+    return deceived_client
 
 
 def test_a_well_formed_reply_is_followed(

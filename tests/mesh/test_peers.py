@@ -37,8 +37,8 @@ def ask(peers: Peers[int], clock: ManualClock, took_s: float, items: int = 1, ti
         peers.answered(PEER, number, items, took_s)
 
 
-def test_a_peer_that_nothing_is_known_of_gets_100_ms(peers: Peers[int]) -> None:
-    assert peers.patience_s(PEER, 1) == UNKNOWN_TIMES * HEDGE_S == 0.1
+def test_a_peer_that_nothing_is_known_of_gets_half_a_second(peers: Peers[int]) -> None:
+    assert peers.patience_s(PEER, 1) == UNKNOWN_TIMES * HEDGE_S == 0.5
 
 
 def test_a_quick_peer_gets_20_ms(peers: Peers[int], clock: ManualClock) -> None:

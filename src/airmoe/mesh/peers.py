@@ -19,7 +19,7 @@ HEDGE_S = 0.02
 """A request is open for this long, at least, before another expert is asked as well."""
 
 TIMES_USUAL = 3.0
-UNKNOWN_TIMES = 5.0
+UNKNOWN_TIMES = 25.0
 """A peer that nothing is known of gets this many times `HEDGE_S`."""
 
 EXTRA_SHARE = 0.05

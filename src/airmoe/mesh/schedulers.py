@@ -21,8 +21,8 @@ from airmoe.mesh.requests import LISTENING_S, Traffic
 from airmoe.mesh.slot_messages import SlotReply, SlotRequest, read_reply, request_arrays
 from airmoe.scheduling import JointPolicy
 
-HEDGE_S = 0.1
-"""A scheduler answers when its slot closes, so it is late no sooner than this."""
+HEDGE_S = 0.02
+"""A scheduler that nothing is known of is late after half a second: no slot is longer."""
 
 _log = logging.getLogger("airmoe.mesh")
 

@@ -31,10 +31,17 @@ from airmoe.studies.demo.trials import Trial
 
 _log = logging.getLogger("airmoe.studies")
 
+PATIENT_S = 60.0
+"""Longer than any query: what is compared with a simulation is answered by the experts that were chosen."""
+
 
 @contextlib.contextmanager
 def connected_clients(
-    run: Path, addresses: Sequence[str], transmission: MeshTransmission = "ideal", seed: int = 0
+    run: Path,
+    addresses: Sequence[str],
+    transmission: MeshTransmission = "ideal",
+    seed: int = 0,
+    hedge_s: float = PATIENT_S,
 ) -> Iterator[list[MeshClient]]:
     """Yield the clients of a run in one session, once every node is alive.
 
@@ -43,6 +50,7 @@ def connected_clients(
         addresses: of the nodes.
         transmission: what the links do to features.
         seed: seed of the noise of analog links.
+        hedge_s: how long a node may take, at least, before another expert is asked as well.
 
     Raises:
         NoNodeReachableError: a node is not found.
@@ -52,7 +60,14 @@ def connected_clients(
         open_.callback(close_session, session)
         clients = [
             open_.enter_context(
-                MeshClient(folder, addresses, session=session, transmission=transmission, seed=seed)
+                MeshClient(
+                    folder,
+                    addresses,
+                    session=session,
+                    transmission=transmission,
+                    seed=seed,
+                    hedge_s=hedge_s,
+                )
             )
             for folder in client_folders(run)
         ]

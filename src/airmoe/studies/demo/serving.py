@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from airmoe.mesh.fleet import NodeFleet
+from airmoe.mesh.peers import HEDGE_S
 from airmoe.nn import MixtureOfExperts
 from airmoe.progress import Progress
 from airmoe.report.measured import AnalogResults, MethodId
@@ -87,9 +88,12 @@ def serve_and_ask(
             ):
                 noisy_difference = comparison.mesh_minus_simulation(noisy)
                 over_analog = comparison.ask_mesh(noisy, progress)
-        with clock.step("kill two nodes"):
+        with (
+            clock.step("kill two nodes"),
+            connected_clients(run, fleet.addresses, hedge_s=HEDGE_S) as hasty,
+        ):
             kills = kill_two(
-                clients,
+                hasty,
                 fleet,
                 trials[routed.id],
                 questions,

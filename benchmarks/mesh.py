@@ -1,0 +1,183 @@
+"""A query through the mesh beside the same bytes over bare asyncio streams, in turns.
+
+    python benchmarks/mesh.py RUN_FOLDER [--rounds 20] [--queries 50]
+
+Serves all nodes of a run, each a process of its own, and asks from client 0 about one image at a time; a
+random gate sends it to 1 or 2 of the other nodes. Beside it, in turns, the floor: a process per node that
+answers the same number of bytes with the same number of bytes over a TCP stream and computes nothing.
+Prints p50 and p99 of each, and the ratio of the medians, round by round, with its quartiles.
+"""
+
+import argparse
+import asyncio
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from airmoe.mesh import MeshClient
+from airmoe.mesh.fleet import NodeFleet
+from airmoe.randomness import stream
+from airmoe.runfolder import client_folders
+
+SERVER = """
+import asyncio, sys
+asked, answered = int(sys.argv[1]), bytes(int(sys.argv[2]))
+
+async def serve(reader, writer):
+    while True:
+        await reader.readexactly(asked)
+        writer.write(answered)
+
+async def main():
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+asyncio.run(main())
+"""
+
+
+class Streams:
+    """The floor: one open stream to a process per node."""
+
+    def __init__(self, nodes: int, asked_bytes: int, answered_bytes: int) -> None:
+        self._asked, self._answered_bytes = bytes(asked_bytes), answered_bytes
+        command = [sys.executable, "-c", SERVER, str(asked_bytes), str(answered_bytes)]
+        self._servers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(nodes)]
+        self._loop = asyncio.new_event_loop()
+        self._streams = [
+            self._loop.run_until_complete(asyncio.open_connection("127.0.0.1", self._port(server)))
+            for server in self._servers
+        ]
+
+    def close(self) -> None:
+        for _, writer in self._streams:
+            writer.close()
+        self._loop.run_until_complete(asyncio.sleep(0.05))
+        self._loop.close()
+        for server in self._servers:
+            server.kill()
+            server.wait()
+
+    def times_s(self, chosen: list[list[int]]) -> list[float]:
+        """Return what each query to the chosen nodes takes."""
+        return self._loop.run_until_complete(self._times_s(chosen))
+
+    async def _times_s(self, chosen: list[list[int]]) -> list[float]:
+        times_s = []
+        for nodes in chosen:
+            begin_s = time.perf_counter()
+            for node in nodes:
+                self._streams[node][1].write(self._asked)
+            for node in nodes:
+                await self._streams[node][0].readexactly(self._answered_bytes)
+            times_s.append(time.perf_counter() - begin_s)
+        return times_s
+
+    @staticmethod
+    def _port(server: subprocess.Popen[str]) -> int:
+        assert server.stdout is not None
+        return int(server.stdout.readline())
+
+
+class Mesh:
+    """Client 0 of a run, whose items a random gate sends to nodes that are told beforehand."""
+
+    def __init__(self, client: MeshClient, image_1CHW: NDArray[np.uint8]) -> None:
+        self._client, self._image_1CHW = client, image_1CHW
+        self._nodes: list[int] = []
+
+    def times_s(self, chosen: list[list[int]]) -> list[float]:
+        """Return what each query to the chosen nodes takes."""
+        times_s = []
+        for self._nodes in chosen:
+            answer = self._client.predict(
+                self._image_1CHW, gate=self._prefer, policy=f"topk:{len(self._nodes)}"
+            )
+            if answer.degraded_T.any():
+                raise SystemExit(f"nodes {self._nodes} did not all answer; run this on a quiet machine")
+            times_s.append(answer.elapsed_s)
+        return times_s
+
+    def _prefer(
+        self, payload_T: NDArray[np.float32], snr_db_TE: NDArray[np.float64] | None
+    ) -> NDArray[np.float32]:
+        """Run the real gate, whose cost belongs to a query, and like the chosen nodes best."""
+        scores_TE = self._client.gate(payload_T, snr_db_TE)
+        scores_TE[:, self._nodes] += 10
+        return scores_TE
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run_folder", type=Path)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--queries", type=int, default=50, help="of each kind in a round")
+    arguments = parser.parse_args()
+    folders = client_folders(arguments.run_folder)
+    random = stream(0, "mesh benchmark")
+    with ExitStack() as open_:
+        fleet = open_.enter_context(NodeFleet(folders))
+        client = open_.enter_context(MeshClient(folders[0], fleet.addresses, hedge_s=1.0))
+        client.wait_for_nodes(len(folders), 30.0)
+        asks = client.manifest.asks
+        assert asks is not None
+        shape = (1, asks.input.channels, asks.input.height, asks.input.width)
+        mesh = Mesh(client, random.integers(0, 256, shape, np.uint8))
+        others = range(1, len(folders))
+        probe = client.predict(np.zeros(shape, np.uint8), policy="all").dispatched
+        assert probe.arrived_TE.all()
+        one = client.predict(np.zeros(shape, np.uint8), policy="topk:1", gate=only(1, len(folders)))
+        streams = Streams(len(folders), one.sent_bytes, one.received_bytes)
+        open_.callback(streams.close)
+        print(f"{len(folders)} nodes; a request of {one.sent_bytes} bytes, a reply of {one.received_bytes}")
+        for experts in (1, 2):
+            chosen = [
+                [random.choice(others, experts, replace=False).tolist() for _ in range(arguments.queries)]
+                for _ in range(arguments.rounds + 1)
+            ]
+            tell(f"top-{experts}", measured({"mesh": mesh.times_s, "streams": streams.times_s}, chosen))
+
+
+def only(node: int, nodes: int) -> Callable[..., NDArray[np.float32]]:
+    """Return a gate that likes one node alone."""
+    return lambda payload_T, snr_db_TE: np.eye(nodes, dtype=np.float32)[[node] * len(payload_T)]
+
+
+def measured(
+    sides: dict[str, Callable[[list[list[int]]], list[float]]], chosen: list[list[list[int]]]
+) -> dict[str, list[list[float]]]:
+    """Return the seconds of each query, by side and round; the first round of each warms up."""
+    took_s: dict[str, list[list[float]]] = {name: [] for name in sides}
+    for number, of_round in enumerate(chosen):
+        for name, side in sides.items():
+            times_s = side(of_round)
+            if number:
+                took_s[name].append(times_s)
+    return took_s
+
+
+def tell(what: str, took_s: dict[str, list[list[float]]]) -> None:
+    """Print quantiles of both sides, and the ratio of the medians of each round."""
+    for name, rounds in took_s.items():
+        p50, p99 = np.quantile(np.concatenate([np.array(each) for each in rounds]), [0.5, 0.99]) * 1e3
+        print(f"{what}, {name}: p50 {p50:.2f} ms, p99 {p99:.2f} ms, p99 / p50 {p99 / p50:.1f}")
+    ratios = [
+        statistics.median(ours) / statistics.median(theirs)
+        for ours, theirs in zip(took_s["mesh"], took_s["streams"], strict=True)
+    ]
+    low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
+    print(f"{what}, mesh / streams: {middle:.2f} (quartiles {low:.2f} to {high:.2f})")
+
+
+if __name__ == "__main__":
+    main()
