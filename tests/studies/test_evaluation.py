@@ -65,6 +65,19 @@ def test_tables_show_means_and_deviations_over_seeds(written: Path) -> None:
     assert "`airmoe evaluate it`" in text
 
 
+def test_macro_f1_and_accuracy_have_one_name_everywhere(written: Path) -> None:
+    screen = comparison_on_screen(FOUND)[0].header
+    markdown = (written / "tables.md").read_text("utf-8")
+    csv_header, tex = ((written / "tables" / f"1-run.{end}").read_text("utf-8") for end in ("csv", "tex"))
+    assert list(screen)[1:3] == ["macro-F1", "accuracy, %"]
+    assert "| policy | macro-F1 | accuracy, % |" in markdown
+    assert csv_header.startswith('policy,macro-F1,macro-F1 (std),"accuracy, %"')
+    assert r"policy & macro-F1 & accuracy, \% &" in tex
+    (panel, _) = comparison_drawing(FOUND).panels
+    assert isinstance(panel, Panel)
+    assert panel.y_label == "macro-F1"
+
+
 def test_each_links_has_a_table_as_csv_and_latex(written: Path) -> None:
     names = sorted(path.name for path in (written / "tables").iterdir())
     assert names == ["1-run.csv", "1-run.tex", "2-perfect.csv", "2-perfect.tex"]

@@ -37,9 +37,7 @@ def evaluate(
         str | None,
         typer.Option(help="ideal, analog[:REPEATS] or digital:BITS:MODULATION:CODE. [the run's]"),
     ] = None,
-    seeds: Annotated[
-        int, typer.Option(help="How often links, noise, and who asks about which image are drawn anew.")
-    ] = 3,
+    seeds: Annotated[int, typer.Option(help="How often links and noise are drawn anew.")] = 3,
     seed: Annotated[int | None, typer.Option(help="The first seed. [the run's]")] = None,
     data_dir: Annotated[
         Path | None,
@@ -55,9 +53,9 @@ def evaluate(
 ) -> None:
     """Compare policies on the held-out images of a finished run. Nothing is trained: it takes seconds.
 
-    Shows macro-F1, accuracy, energy, bytes and experts per query of each policy, means over seeds. All
-    policies meet the same links. With --out also as CSV (a row per seed), Markdown, LaTeX, and a figure as
-    SVG, PDF and PGF.
+    Shows macro-F1 (the mean over clients), accuracy, energy, bytes and experts per query of each policy,
+    means over seeds. All policies meet the same links. With --out also as CSV (a row per seed), Markdown,
+    LaTeX, and a figure as SVG, PDF and PGF.
     """
     require("train", "torch", "safetensors", "sklearn", "matplotlib", "numba")
     import torch

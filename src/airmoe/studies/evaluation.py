@@ -46,14 +46,15 @@ class _Column:
         return Mean(float(np.mean(values)), _deviation(values)) if self.spread else float(np.mean(values))
 
 
-F1, RIGHT = _Column("F1", lambda row: row.macro_f1), _Column("right, %", lambda row: 100 * row.accuracy)
+F1 = _Column("macro-F1", lambda row: row.macro_f1)
+ACCURACY = _Column("accuracy, %", lambda row: 100 * row.accuracy)
 ENERGY, BYTES = _Column("µJ", _microjoules), _Column("bytes", lambda row: row.bytes, spread=False)
 AIRTIME = _Column("ms on the air", lambda row: None if row.airtime_s is None else 1e3 * row.airtime_s)
 EXPERTS = _Column("experts", lambda row: row.experts, spread=False)
 DEGRADED = _Column("degraded, %", lambda row: 100 * row.degraded, spread=False)
 
-ALL_COLUMNS = F1, RIGHT, ENERGY, AIRTIME, BYTES, EXPERTS, DEGRADED
-ON_SCREEN = F1, replace(RIGHT, spread=False), ENERGY, BYTES, EXPERTS, DEGRADED
+ALL_COLUMNS = F1, ACCURACY, ENERGY, AIRTIME, BYTES, EXPERTS, DEGRADED
+ON_SCREEN = F1, replace(ACCURACY, spread=False), ENERGY, BYTES, EXPERTS, DEGRADED
 """The columns that a terminal of 80 columns shows. µJ, bytes and ms are per query of one image."""
 
 
@@ -126,7 +127,7 @@ def comparison_drawing(found: Comparison) -> Drawing:
             points = ([float(np.mean(x))], [float(np.mean(y))], [_deviation(y)], [_deviation(x)])
             drawn.append(Line(rows[0].policy, *points, look=looks[rows[0].policy]))
         x_label = "energy per query, µJ" if on_air else "experts asked per query"
-        panels.append(Panel(title.rpartition(": means over")[0], x_label, "macro-F1", drawn))
+        panels.append(Panel(title.rpartition(": means over")[0], x_label, F1.title, drawn))
     return Drawing(panels, columns=min(len(panels), 2))
 
 
