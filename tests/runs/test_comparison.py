@@ -125,6 +125,18 @@ def test_the_own_expert_alone_costs_nothing_and_all_cost_most(over_own_links: Co
     assert every.energy_j == max(row.energy_j or 0.0 for row in over_own_links.rows if row.seed == 0)
 
 
+def test_the_share_of_the_own_expert_is_that_of_the_pairs_asked(
+    over_own_links: Comparison, run: Run, server: Run, digits: ImageSet, few_digits: ImageSet
+) -> None:
+    shares = {row.policy: row.local_share for row in over_own_links.rows}
+    assert (shares["local"], shares["all"]) == (1, 0.25)
+    near = compare(run, digits, ["best-link:1", "best-link:2", "cheapest:1"], seeds=1)
+    found = {row.policy: (row.local_share, row.accuracy) for row in near.rows}
+    assert found["best-link:1"] == found["cheapest:1"] == found["local"]
+    assert found["best-link:2"][0] == 0.5
+    assert {row.local_share for row in compare(server, few_digits, seeds=1).rows} == {0}
+
+
 def test_joules_are_power_times_seconds_on_the_air(over_own_links: Comparison, run: Run) -> None:
     for row in over_own_links.rows:
         assert row.energy_j == pytest.approx(run.manifest.radio.power_w * (row.airtime_s or 0.0))

@@ -62,7 +62,7 @@ def evaluate(
 
     from airmoe.report.progress import ProgressBars
     from airmoe.runs import compare, load_run
-    from airmoe.studies.evaluation import comparison_on_screen, left_out, write_comparison
+    from airmoe.studies.evaluation import comparison_on_screen, remarks, write_comparison
 
     begin = time.monotonic()
     load_plugins(plugin)
@@ -84,7 +84,7 @@ def evaluate(
         )
     for table in comparison_on_screen(found):
         console().print(table)
-    for line in left_out(found):
+    for line in remarks(found):
         console().print(line, soft_wrap=True)
     console().print(
         f"{len(images.test_labels):,} held-out images of {images.name}; {time.monotonic() - begin:.0f} s"

@@ -49,6 +49,7 @@ class Measured:
         bytes: of payloads out and answers back, without frames; None over noisy links, which send no bytes.
         experts: experts asked per query.
         degraded: share of queries in which a wanted expert did not answer.
+        local_share: the asker's own expert's share of the (image, expert) pairs asked for.
     """
 
     links: str
@@ -62,6 +63,7 @@ class Measured:
     bytes: float | None
     experts: float
     degraded: float
+    local_share: float
 
 
 @dataclass(frozen=True)
@@ -208,6 +210,7 @@ def _measured(
         bytes=None if noisy else float(remote_Q.mean() * values * BYTES_PER_VALUE),
         experts=float(asked.requested_TE.sum(axis=1).mean()),
         degraded=float(asked.degraded_T.mean()),
+        local_share=float((asked.requested_TE & home_QE).sum() / max(asked.requested_TE.sum(), 1)),
     )
 
 

@@ -74,9 +74,17 @@ def comparison_tables(found: Comparison, columns: Sequence[_Column] = ALL_COLUMN
     return tables
 
 
-def left_out(found: Comparison) -> list[str]:
-    """Return a line for each policy that there cannot be."""
-    return [f"{each.policy} over {each.links} links: left out, {each.reason}" for each in found.impossible]
+def remarks(found: Comparison) -> list[str]:
+    """Return a line for each policy that there cannot be, and for each that asks the own expert only."""
+    return [
+        *(f"{each.policy} over {each.links} links: left out, {each.reason}" for each in found.impossible),
+        *(
+            f"{rows[0].policy} over {rows[0].links} links: every client asks its own expert only, as in "
+            "local; that one needs no link, counts as 30 dB and costs nothing"
+            for rows in by_policy(found.rows)
+            if rows[0].policy != "local" and all(row.local_share == 1 for row in rows)
+        ),
+    ]
 
 
 def write_comparison(found: Comparison, out: Path, command: str) -> None:
@@ -94,7 +102,7 @@ def write_comparison(found: Comparison, out: Path, command: str) -> None:
         raise InvalidInputError("out", str(out), "a folder that does not exist yet")
     tables = comparison_tables(found)
     head = f"# Policies side by side\n\nMade by `{command}`. µJ, bytes and ms are per query of one image.\n"
-    pages = [head, *(table.markdown() for table in tables), *(f"* {line}" for line in left_out(found)), ""]
+    pages = [head, *(table.markdown() for table in tables), *(f"* {line}" for line in remarks(found)), ""]
     with new_run_folder(out) as folder:
         folder.mkdir()
         (folder / "evaluation.csv").write_text(comparison_csv(found), encoding="utf-8")
