@@ -23,6 +23,7 @@ from airmoe.links import LinkSnr, make_process
 from airmoe.manifest import RadioSpec
 from airmoe.monitor import EVENTS, write_events
 from airmoe.nn import Extractor, LocalCarrier, MixtureOfExperts, RadioCarrier
+from airmoe.nn.build import pretrained_digest
 from airmoe.progress import Progress, silent
 from airmoe.radio import make_transmission
 from airmoe.randomness import stream
@@ -118,7 +119,7 @@ def _trained_in(
         server=True,
         gate_sees_snr=_sees_snr(config),
     )
-    finish_run(partial, out, config, config.seed, rows, images)
+    finish_run(partial, out, config, config.seed, rows, images, pretrained_digest(model.extractor))
     return ChannelAwareMoe(model, rows)
 
 

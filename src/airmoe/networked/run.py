@@ -12,7 +12,7 @@ from airmoe.manifest import RadioSpec
 from airmoe.networked.client_data import split_among_clients
 from airmoe.networked.config import NetworkedConfig
 from airmoe.networked.stages import NetworkedMoe, train_stages
-from airmoe.nn.build import backbone_digests
+from airmoe.nn.build import backbone_digest
 from airmoe.progress import Progress, silent
 from airmoe.runs.export import export_run
 from airmoe.runs.manifests import rehearse_manifests
@@ -66,9 +66,8 @@ def _trained_in(
     rehearse_manifests(
         mesh=config.mesh, class_names=data.class_names, holds=data.holds, radio=radio_of(config)
     )
-    checkpoint = run_checkpoint(
-        unfinished, fingerprint(config, images, *backbone_digests(config.model.backbone))
-    )
+    backbone = backbone_digest(config.model.backbone, images.train_images.shape[1])
+    checkpoint = run_checkpoint(unfinished, fingerprint(config, images, backbone))
     trained = train_stages(config, data, checkpoint=checkpoint, progress=progress)
     for leftover in ("shared", "clients"):
         shutil.rmtree(unfinished / leftover, ignore_errors=True)
@@ -81,5 +80,5 @@ def _trained_in(
         holds=data.holds,
         radio=radio_of(config),
     )
-    finish_run(unfinished, out, config, config.seed, trained.rows, images)
+    finish_run(unfinished, out, config, config.seed, trained.rows, images, backbone)
     return trained

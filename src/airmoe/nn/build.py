@@ -10,7 +10,7 @@ from airmoe.errors import InvalidInputError
 from airmoe.nn.backbones.extractor import USUAL_SIZE, Extractor, ImageSize
 from airmoe.nn.backbones.lenet5 import LeNet5Extractor
 from airmoe.nn.backbones.own import OwnExtractor
-from airmoe.nn.backbones.pretrained import PretrainedExtractor, pretrained_digests
+from airmoe.nn.backbones.pretrained import PretrainedExtractor
 from airmoe.nn.backbones.resnet18 import ResNet18Extractor
 from airmoe.nn.backbones.vit import VitExtractor
 from airmoe.nn.channel_gates import BiasGate, ConcatGate, MlpGate, NoisyTopK
@@ -96,10 +96,20 @@ def build_extractor(
     return made if isinstance(made, Extractor) else OwnExtractor(backbone, made, channels, size)
 
 
-def backbone_digests(backbone: str) -> list[str]:
-    """Return SHA-256 of the local files that a backbone is read from; none unless it is a pretrained one."""
-    own = backbone in BACKBONES or not backbone.startswith(PRETRAINED)
-    return [] if own else pretrained_digests(backbone.removeprefix(PRETRAINED))
+def backbone_digest(backbone: str, channels: int) -> str:
+    """Return SHA-256 of what is loaded for a backbone; "" unless it is a pretrained one.
+
+    Raises:
+        InvalidInputError: as `build_extractor`.
+    """
+    if backbone in BACKBONES or not backbone.startswith(PRETRAINED):
+        return ""
+    return PretrainedExtractor(backbone.removeprefix(PRETRAINED), channels).digest()
+
+
+def pretrained_digest(extractor: nn.Module) -> str:
+    """Return SHA-256 of what was loaded for the pretrained model within an extractor; "" if there is none."""
+    return next((part.digest() for part in extractor.modules() if isinstance(part, PretrainedExtractor)), "")
 
 
 def build_gate(gate: str, features: int, experts: int) -> nn.Module:

@@ -126,20 +126,27 @@ def images_digest(images: ImageSet) -> str:
 
 
 def finish_run(
-    partial: Path, out: Path, config: Section, seed: int, rows: Sequence[MetricsRow], images: ImageSet
+    partial: Path,
+    out: Path,
+    config: Section,
+    seed: int,
+    rows: Sequence[MetricsRow],
+    images: ImageSet,
+    backbone: str = "",
 ) -> None:
     """Write configuration, provenance and metrics, remove the checkpoints, and give the folder its name.
 
     The host is told by its kind, never by its name, and paths without what is of this machine alone.
+    ``backbone`` is the digest of a pretrained one.
     """
     _write(partial / CONFIG, with_short_home(dump_config(_of_images(config, images))))
-    _write(partial / PROVENANCE, _provenance(seed, images))
+    _write(partial / PROVENANCE, _provenance(seed, images, backbone))
     write_metrics(rows, partial / METRICS)
     shutil.rmtree(partial / _CHECKPOINTS)
     partial.rename(out)
 
 
-def _provenance(seed: int, images: ImageSet) -> str:
+def _provenance(seed: int, images: ImageSet, backbone: str = "") -> str:
     versions = {name: version_of(name, module) for name, module in _PACKAGES.items()}
     provenance = {
         "seed": seed,
@@ -147,6 +154,7 @@ def _provenance(seed: int, images: ImageSet) -> str:
         "host": {"system": platform.platform(), "machine": platform.machine()},
         "threads": torch.get_num_threads(),
         "images": images_digest(images),
+        **({"backbone": backbone} if backbone else {}),
         "plugins": [
             {"file": plugin.file, "sha256": plugin.sha256, "parts": list(plugin.parts)}
             for plugin in loaded_plugins()
