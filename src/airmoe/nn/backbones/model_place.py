@@ -66,7 +66,7 @@ def _on_hub(name: str) -> bool:
     except Exception as error:  # of the network, whatever library carries it
         if isinstance(huggingface_hub.try_to_load_from_cache(name, CONFIG), str):
             return False
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         expected = f"a model in the cache, or a hub that can be asked ({reason})"
         raise InvalidInputError("source", name, expected) from None
     return True
