@@ -22,7 +22,7 @@ TOP_TO_BOTTOM = (
     *("cli", "studies", "networked", "channel_aware", "federated", "language", "runs", "nn", "monitor"),
     *("radio", "mesh", "dispatch", "scheduling", "data", "links", "report"),
     *("onnx_runtime", "runfolder", "manifest", "plugins", "spec_text", "parts", "checks", "showing"),
-    *("records", "seeding", "files", "locks", "versions"),
+    *("records", "seeding", "files", "newfolder", "locks", "versions"),
     *("randomness", "progress", "errors"),
     "__init__",
 )
@@ -39,6 +39,7 @@ WITHOUT_TORCH = (
         "records",
         "showing",
         "files",
+        "newfolder",
         "locks",
         "versions",
     ),

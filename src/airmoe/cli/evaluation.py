@@ -11,7 +11,8 @@ import typer
 from airmoe.cli.console import console
 from airmoe.cli.paths import expanded
 from airmoe.cli.plugin_option import Plugins, load_plugins
-from airmoe.errors import InvalidInputError, require
+from airmoe.errors import require
+from airmoe.newfolder import refuse_taken
 from airmoe.scheduling.parsing import POLICY_FORMS
 
 
@@ -60,6 +61,9 @@ def evaluate(
     SVG, PDF and PGF.
     """
     require("train", "torch", "safetensors", "sklearn", "matplotlib", "numba")
+    if out is not None:
+        refuse_taken(out)
+    load_plugins(plugin)
     import torch
 
     from airmoe.report.progress import ProgressBars
@@ -67,9 +71,6 @@ def evaluate(
     from airmoe.studies.evaluation import comparison_on_screen, left_out, write_comparison
 
     begin = time.monotonic()
-    load_plugins(plugin)
-    if out is not None and out.exists():
-        raise InvalidInputError("out", str(out), "a folder that does not exist yet")
     torch.set_num_threads(1)  # small networks: more threads cost more than they bring
     loaded = load_run(run)
     with ProgressBars(console()) as progress:

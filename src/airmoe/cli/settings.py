@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from airmoe.errors import InvalidInputError
 from airmoe.manifest import MOST_GAINS
+from airmoe.newfolder import CONFIG, partial_of
 
 if TYPE_CHECKING:
     from airmoe.channel_aware.config import ChannelAwareConfig
@@ -51,8 +52,6 @@ def method_of(config: Path | None, asked: str | None = None) -> str:
 
 def begun_settings(out: Path) -> Path | None:
     """Return the settings that an interrupted run of ``out`` was begun with; None if there are none."""
-    from airmoe.runs.run_writing import CONFIG, partial_of
-
     begun = partial_of(out) / CONFIG
     return begun if begun.exists() else None
 

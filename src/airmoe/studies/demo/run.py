@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import torch
 
@@ -13,6 +12,7 @@ from airmoe.files import AnyPath, as_path
 from airmoe.monitor import EVENTS, write_events
 from airmoe.networked import split_among_clients
 from airmoe.networked.config import NetworkedConfig
+from airmoe.newfolder import refuse_taken
 from airmoe.progress import Progress, silent
 from airmoe.report import DemoResults, write_report, write_results
 from airmoe.report.measured import Figures
@@ -55,7 +55,8 @@ def run_demo(
         MeshError: a node does not start, or the mesh and the same mixture in one process answer differently.
     """
     out = as_path(out)
-    _check_settings(config, central_epochs, out)
+    refuse_taken(out)
+    _check_settings(config, central_epochs)
     warn_of_reach(config.data.clients, config.links.subcarriers, config.links.transmission)
     images = load()
     _check_questions(ask_images, len(images.test_labels), config.data.clients)
@@ -108,7 +109,7 @@ def _scalars(figures: Figures) -> dict[str, str | int | float]:
     }
 
 
-def _check_settings(config: NetworkedConfig, central_epochs: int, out: Path) -> None:
+def _check_settings(config: NetworkedConfig, central_epochs: int) -> None:
     if config.data.clients < 3:
         raise InvalidInputError("clients", config.data.clients, "at least 3: two nodes are killed")
     for name, value, usual in (
@@ -120,8 +121,6 @@ def _check_settings(config: NetworkedConfig, central_epochs: int, out: Path) -> 
             raise InvalidInputError(name, value, expected)
     if central_epochs < 1:
         raise InvalidInputError("central_epochs", central_epochs, "at least 1")
-    if out.exists():
-        raise InvalidInputError("out", str(out), "a folder that does not exist yet")
 
 
 def _check_questions(ask_images: int, held_out_images: int, clients: int) -> None:
