@@ -1,9 +1,6 @@
 """The whole path once: federated training, serving from separate processes, asking, two kills, a report."""
 
-import contextlib
-from collections.abc import Callable, Iterator
-
-import torch
+from collections.abc import Callable
 
 from airmoe.data import ImageSet
 from airmoe.dispatch.reach import warn_of_reach
@@ -13,6 +10,7 @@ from airmoe.monitor import EVENTS, write_events
 from airmoe.networked import split_among_clients
 from airmoe.networked.config import NetworkedConfig
 from airmoe.newfolder import refuse_taken
+from airmoe.nn.threads import one_thread
 from airmoe.progress import Progress, silent
 from airmoe.report import DemoResults, write_report, write_results
 from airmoe.report.measured import Figures
@@ -62,7 +60,7 @@ def run_demo(
     _check_questions(ask_images, len(images.test_labels), config.data.clients)
     data = split_among_clients(config, images)
     methods, clock = demo_methods(config.data.clients, config.seed), StepClock()
-    with new_run_folder(out) as run, _one_thread():
+    with new_run_folder(out) as run, one_thread():
         trained = train_all(
             config,
             images,
@@ -131,14 +129,3 @@ def _check_questions(ask_images: int, held_out_images: int, clients: int) -> Non
             more = f"at least {needed} of them, or more clients: {why}"
             raise InvalidInputError("number of held-out images", held_out_images, more)
         raise InvalidInputError("ask", ask_images, f"at least {needed} of {held_out_images} images: {why}")
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let torch use one thread: for small networks more threads cost more than they bring."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
