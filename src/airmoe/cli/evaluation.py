@@ -10,7 +10,7 @@ import typer
 
 from airmoe.cli.console import console
 from airmoe.cli.paths import expanded
-from airmoe.cli.plugin_option import Plugins, load_plugins
+from airmoe.cli.plugin_option import Plugins, load_plugins, tell_unused_plugins
 from airmoe.errors import require
 from airmoe.newfolder import refuse_taken
 from airmoe.scheduling.parsing import POLICY_FORMS
@@ -66,6 +66,7 @@ def evaluate(
     load_plugins(plugin)
     import torch
 
+    from airmoe.plugins import kept_digests
     from airmoe.report.progress import ProgressBars
     from airmoe.runs import compare, load_run
     from airmoe.studies.evaluation import comparison_on_screen, left_out, write_comparison
@@ -85,6 +86,7 @@ def evaluate(
             first_seed=seed,
             progress=progress,
         )
+    tell_unused_plugins(plugin, needed=kept_digests(run))
     for table in comparison_on_screen(found):
         console().print(table)
     for line in left_out(found):

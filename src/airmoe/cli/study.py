@@ -13,7 +13,7 @@ import typer
 from airmoe.cli.bare import explain
 from airmoe.cli.console import console
 from airmoe.cli.paths import expanded
-from airmoe.cli.plugin_option import Plugins, load_plugins
+from airmoe.cli.plugin_option import Plugins, load_plugins, tell_unused_plugins
 from airmoe.errors import InvalidInputError, require
 from airmoe.newfolder import PROVENANCE, partial_of, refuse_taken
 
@@ -103,6 +103,7 @@ def selection(
 
     scale = _scale(quick=quick, smoke=smoke)
     _run(SELECTION, scale, only, seed, settings, out, resume, _executor(workers, dask))
+    tell_unused_plugins([] if resume else plugin)
 
 
 @study.command()
@@ -151,6 +152,7 @@ def gating(
         pick_device(device)  # before anything is written
     options = {"data_dir": data_dir, "device": device}
     _run(GATING, scale, only, seed, settings, out, resume, _executor(workers, dask), options)
+    tell_unused_plugins([] if resume else plugin)
 
 
 def _free(study_name: str, out: Path | None, resume: bool) -> Path:

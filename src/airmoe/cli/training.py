@@ -11,7 +11,7 @@ import typer
 
 from airmoe.cli.console import console
 from airmoe.cli.paths import expanded
-from airmoe.cli.plugin_option import Plugins, load_plugins
+from airmoe.cli.plugin_option import Plugins, load_plugins, tell_unused_plugins
 from airmoe.cli.settings import (
     CHANNEL_AWARE,
     begun_settings,
@@ -100,6 +100,7 @@ def demo(
     from airmoe.studies.demo.run import run_demo
 
     settings = networked_settings(data, config, clients, seed, size=size, backbone=backbone)
+    tell_unused_plugins(plugin)
     if central_epochs is None:
         central_epochs = 20 if is_cifar(settings.data.name) else settings.features.rounds
     name = settings.data.name.partition(":")[0]
@@ -172,17 +173,14 @@ def train(
     if resume and (data, config, method, clients, seed) == (None,) * 5:
         config = begun_settings(out)
     if method_of(config, method) == CHANNEL_AWARE:
-        _train_channel_aware(
-            channel_aware_settings(data, config, clients, seed, size=size, backbone=backbone),
-            data_dir,
-            device or "auto",
-            out,
-            resume,
-        )
+        server = channel_aware_settings(data, config, clients, seed, size=size, backbone=backbone)
+        tell_unused_plugins([] if resume else plugin)
+        _train_channel_aware(server, data_dir, device or "auto", out, resume)
         return
     if device is not None:
         raise InvalidInputError("device", device, f"none: only --method {CHANNEL_AWARE} has a choice")
     settings = networked_settings(data, config, clients, seed, size=size, backbone=backbone)
+    tell_unused_plugins([] if resume else plugin)  # what was begun with them goes on with them
     images = _load(settings.data.name, data_dir, settings.data.size)
     for line in outlook(settings, images):
         console().print(line, soft_wrap=True)

@@ -1,6 +1,5 @@
 """The rules of expert selection (P1), one by one."""
 
-
 import numpy as np
 import pytest
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from airmoe.checks import integer_at_least
-from airmoe.errors import InvalidInputError, RunFolderError
+from airmoe.errors import InvalidInputError, RunFolderError, one_of
 from airmoe.files import AnyPath, as_path, replaced_file, with_short_home
 from airmoe.monitor import EVENTS, write_events
 from airmoe.newfolder import PROVENANCE, resumable_folder
@@ -118,10 +118,10 @@ def run_study(
 def _figures(study: Study, folder: Path | None, scale: Scale | None, only: Sequence[str]) -> Figures:
     """Return the figures to measure; without a scale, all whose files are there."""
     if scale is not None and scale not in study.scales:
-        raise InvalidInputError("scale", scale, f"one of {', '.join(study.scales)}")
+        raise InvalidInputError("scale", scale, one_of(scale, study.scales))
     for name in only:
         if name not in study.figures:
-            raise InvalidInputError("only", name, f"one of {', '.join(study.figures)}")
+            raise InvalidInputError("only", name, one_of(name, study.figures))
     present = study.figures if folder is None else study.figures_in(folder)
     measured = [name for name, heading in present.items() if scale is None or scale in heading.scales]
     for name in only:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from airmoe.errors import InvalidInputError
+from airmoe.errors import InvalidInputError, one_of
 from airmoe.studies.curves.figure import Curves, Figure, FigureKind, Heading
 from airmoe.studies.curves.figure_file import read_figure, read_heading
 from airmoe.studies.curves.rows import Rows
@@ -61,7 +61,7 @@ class Study:
             raise InvalidInputError("settings", str(folder), "a folder with a TOML file per figure")
         for path in files:
             if path.stem not in self.figures:
-                raise InvalidInputError(f"{folder}: figure", path.stem, f"one of {', '.join(self.figures)}")
+                raise InvalidInputError(f"{folder}: figure", path.stem, one_of(path.stem, self.figures))
         return self._headings(folder)
 
     def read(self, figure: str, scale: Scale | None = None, folder: Path | None = None) -> Figure:
