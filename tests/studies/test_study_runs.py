@@ -80,7 +80,7 @@ def test_the_folder_holds_settings_rows_drawings_tables_and_the_record(study: St
     assert record["format"] == "airmoe lines study 1"
     assert record["command"] == "airmoe study lines --only lines --seed 3"
     assert record["versions"].keys() == {"python", "airmoe", "numpy"}
-    assert record["host"]["cores"] >= 1
+    assert record["threads"] == record["host"]["cores"] >= 1
     assert "options" not in record
 
 

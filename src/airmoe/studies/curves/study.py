@@ -33,6 +33,7 @@ class Study:
         scales: how much may be measured; the first is the default.
         inputs: returns what is read besides settings; a run is resumed only with the same inputs.
         keeps: folders of the workspace that become part of the run folder; all else there is removed.
+        threads: how many threads a curve is measured on; None is up to one for each core.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Study:
     scales: tuple[Scale, ...] = USUAL_SCALES
     inputs: Inputs = lambda curves, options: {}
     keeps: tuple[str, ...] = ()
+    threads: int | None = None
 
     @cached_property
     def figures(self) -> dict[str, Heading]:
