@@ -10,8 +10,9 @@ import typer
 
 from airmoe.cli.console import console
 from airmoe.cli.paths import expanded
-from airmoe.cli.plugin_option import Plugins, load_plugins
-from airmoe.errors import InvalidInputError, require
+from airmoe.cli.plugin_option import Plugins, load_plugins, tell_unused_plugins
+from airmoe.errors import require
+from airmoe.newfolder import refuse_taken
 from airmoe.scheduling.parsing import POLICY_FORMS
 
 
@@ -58,16 +59,17 @@ def evaluate(
     LaTeX, and a figure as SVG, PDF and PGF.
     """
     require("train", "torch", "safetensors", "sklearn", "matplotlib", "numba")
+    if out is not None:
+        refuse_taken(out)
+    load_plugins(plugin)
     import torch
 
+    from airmoe.plugins import kept_digests
     from airmoe.report.progress import ProgressBars
     from airmoe.runs import compare, load_run
     from airmoe.studies.evaluation import comparison_on_screen, remarks, write_comparison
 
     begin = time.monotonic()
-    load_plugins(plugin)
-    if out is not None and out.exists():
-        raise InvalidInputError("out", str(out), "a folder that does not exist yet")
     torch.set_num_threads(1)  # small networks: more threads cost more than they bring
     loaded = load_run(run)
     with ProgressBars(console()) as progress:
@@ -82,6 +84,7 @@ def evaluate(
             first_seed=seed,
             progress=progress,
         )
+    tell_unused_plugins(plugin, needed=kept_digests(run))
     for table in comparison_on_screen(found):
         console().print(table)
     for line in remarks(found):

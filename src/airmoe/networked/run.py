@@ -3,8 +3,6 @@
 import shutil
 from pathlib import Path
 
-import torch
-
 from airmoe.data import ImageSet
 from airmoe.dispatch.reach import warn_of_reach
 from airmoe.files import AnyPath, as_path
@@ -13,6 +11,7 @@ from airmoe.networked.client_data import split_among_clients
 from airmoe.networked.config import NetworkedConfig
 from airmoe.networked.stages import NetworkedMoe, train_stages
 from airmoe.nn.build import backbone_digest
+from airmoe.nn.threads import training_threads
 from airmoe.progress import Progress, silent
 from airmoe.runs.export import export_run
 from airmoe.runs.manifests import rehearse_manifests
@@ -48,15 +47,13 @@ def train_run(
         RunFolderError: something to resume is missing, damaged, or of another configuration or data set.
         TrainingDivergedError: a loss or weight is not finite; the last good checkpoint stays behind.
     """
-    out, threads = as_path(out), torch.get_num_threads()
+    out = as_path(out)
     warn_of_reach(config.data.clients, config.links.subcarriers, config.links.transmission)
-    if config.model.backbone == "lenet5":
-        torch.set_num_threads(1)  # small networks: more threads cost more than they bring
-    try:
-        with begun_run(out, config, config.seed, images, resume=resume) as unfinished:
-            return _trained_in(unfinished, config, images, out, progress)
-    finally:
-        torch.set_num_threads(threads)
+    with (
+        training_threads(config.model.backbone),
+        begun_run(out, config, config.seed, images, resume=resume) as unfinished,
+    ):
+        return _trained_in(unfinished, config, images, out, progress)
 
 
 def _trained_in(

@@ -44,6 +44,18 @@ def options_of(backbone: str) -> tuple[str, ...]:
     return () if make is None else tuple(signature(make).parameters)
 
 
+def known_backbone(backbone: str) -> str:
+    """Return the name of a backbone.
+
+    Raises:
+        InvalidInputError: there is none of this name.
+    """
+    if backbone not in BACKBONES and (not backbone.startswith(PRETRAINED) or backbone == PRETRAINED):
+        listed = f"one of {', '.join((*BACKBONES, f'{PRETRAINED}NAME_OR_PATH'))}"
+        raise InvalidInputError("backbone", backbone, BACKBONES.expected(backbone, BACKBONES, listed))
+    return backbone
+
+
 def build_extractor(
     backbone: str,
     channels: int,
@@ -76,9 +88,7 @@ def build_extractor(
         >>> tuple(extractor(torch.zeros(2, 1, 32, 32)).shape), extractor.features
         ((2, 400), 400)
     """
-    if backbone not in BACKBONES and (not backbone.startswith(PRETRAINED) or backbone == PRETRAINED):
-        known = ", ".join((*BACKBONES, f"{PRETRAINED}NAME_OR_PATH"))
-        raise InvalidInputError("backbone", backbone, f"one of {known}")
+    known_backbone(backbone)
     if channels not in (1, 3):
         raise InvalidInputError("channels", channels, "1 or 3")
     make, options = BACKBONES.get(backbone), options_of(backbone)
@@ -124,7 +134,7 @@ def build_gate(gate: str, features: int, experts: int) -> nn.Module:
         InvalidInputError: an unknown gate, or one that does not say whether it sees the SNR.
     """
     if gate not in GATES:
-        raise InvalidInputError("gate", gate, f"one of {', '.join(GATES)}")
+        raise InvalidInputError("gate", gate, GATES.expected(gate, GATES, f"one of {', '.join(GATES)}"))
     made = GATES[gate](features, experts)
     if not isinstance(made, nn.Module) or not isinstance(getattr(made, "sees_snr", None), bool):
         expected = "a torch.nn.Module that says by a bool `sees_snr` whether it looks at the links"

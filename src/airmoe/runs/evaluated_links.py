@@ -11,9 +11,8 @@ import numpy as np
 from torch import Tensor
 
 from airmoe.dispatch import Carrier
-from airmoe.errors import InvalidInputError
+from airmoe.errors import InvalidInputError, did_you_mean
 from airmoe.links import (
-    PROCESS_FORMS,
     Links,
     LinkSnr,
     Ofdma,
@@ -24,7 +23,6 @@ from airmoe.links import (
 )
 from airmoe.nn import IdealRadioCarrier, LocalCarrier, MoeLayer, RadioCarrier
 from airmoe.radio import make_transmission
-from airmoe.radio.forms import TRANSMISSION_FORMS
 from airmoe.randomness import stream
 from airmoe.runs.asking import BATCH, HELD_OUT_NOISE, HELD_OUT_SNR, Asked, ask_in_batches, ask_layer, joined
 from airmoe.runs.load import Run
@@ -39,9 +37,6 @@ MOST_QUERIES = 20_000
 
 OWN, PERFECT = "run", "perfect"
 IDEAL = "ideal"
-
-LINK_FORMS = f"{OWN}, {PERFECT}, {PROCESS_FORMS}"
-"""What links are named: those of the run itself, none at all, or those that an SNR process draws."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +78,7 @@ def links_of(run: Run, text: str = OWN, transmission: str | None = None) -> Eval
         except InvalidInputError as error:
             if error.name != "transmission":
                 raise
-            raise InvalidInputError("transmission", sent, f"{IDEAL}, {TRANSMISSION_FORMS}") from None
+            raise InvalidInputError("transmission", sent, _expected(error, sent, IDEAL)) from None
     if text == PERFECT:
         return EvaluatedLinks(PERFECT, "", None, "perfect")
     process = None
@@ -93,10 +88,15 @@ def links_of(run: Run, text: str = OWN, transmission: str | None = None) -> Eval
         except InvalidInputError as error:
             if error.name != "channel":
                 raise
-            raise InvalidInputError("links", text, LINK_FORMS) from None
+            raise InvalidInputError("links", text, _expected(error, text, OWN, PERFECT)) from None
     by_image = run.has_server and sent != IDEAL
     name = text if process is None or text == OWN else process.name
     return EvaluatedLinks(name, sent, process, "by image" if by_image else "by slot")
+
+
+def _expected(error: InvalidInputError, text: str, *also: str) -> str:
+    """Return what is expected of a text where a few names are known beside those of an error."""
+    return f"{', '.join(also)}, {error.expected}{did_you_mean(text, also)}"
 
 
 class Network:

@@ -113,8 +113,8 @@ class Run:
         """
         if self.method != "networked":
             raise InvalidInputError("method", self.method, "networked: other runs split no images")
-        data = self.config["data"]
-        return partition(images.train_labels, data["clients"], data["partition"], seed=self.seed)
+        labels_T, data, names = images.train_labels, self.config["data"], images.class_names
+        return partition(labels_T, data["clients"], data["partition"], seed=self.seed, class_names=names)
 
 
 def load_run(folder: AnyPath) -> Run:

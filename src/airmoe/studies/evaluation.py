@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from airmoe.errors import InvalidInputError
+from airmoe.newfolder import refuse_taken
 from airmoe.report.drawing import Drawing, Line, Panel
 from airmoe.report.style import looks_of
 from airmoe.report.table import Cell, Mean, Table
@@ -98,8 +98,7 @@ def write_comparison(found: Comparison, out: Path, command: str) -> None:
     Raises:
         InvalidInputError: ``out`` exists.
     """
-    if out.exists():
-        raise InvalidInputError("out", str(out), "a folder that does not exist yet")
+    refuse_taken(out)
     tables = comparison_tables(found)
     head = f"# Policies side by side\n\nMade by `{command}`. µJ, bytes and ms are per query of one image.\n"
     pages = [head, *(table.markdown() for table in tables), *(f"* {line}" for line in remarks(found)), ""]
