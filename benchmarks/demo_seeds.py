@@ -49,7 +49,7 @@ ANALOG_METHODS: Columns[AnalogMethodResult] = {
     **ANSWERS,
     "dB": (lambda method: method.mean_snr_db, 1),
     "µJ": (lambda method: 1e6 * method.figures.joules_per_query if method.links == "analog" else None, 2),
-    "simulated F1": (lambda method: method.macro_f1_simulated, 3),
+    "simulated macro-F1": (lambda method: method.macro_f1_simulated, 3),
 }
 
 
@@ -115,7 +115,7 @@ def print_kills(runs: Sequence[DemoResults]) -> None:
     print("\ntwo nodes killed, seed by seed:")
     for kills in (run.kills for run in runs):
         print(
-            f"  nodes {list(kills.victims)}: F1 {kills.f1_before:.3f} -> {kills.f1_after:.3f}, "
+            f"  nodes {list(kills.victims)}: macro-F1 {kills.f1_before:.3f} -> {kills.f1_after:.3f}, "
             f"{kills.failed_queries} of {kills.queries} failed, {kills.rerouted_queries} routed again, "
             f"{kills.degraded_queries} degraded"
         )

@@ -10,11 +10,24 @@ import pytest
 
 import airmoe
 from airmoe import errors
-from airmoe.errors import InvalidInputError, MissingExtraError, require, telling
+from airmoe.errors import InvalidInputError, MissingExtraError, one_of, require, telling
 
 
 def test_what_is_installed_is_not_missed() -> None:
     require("train", "json", "numpy")
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("jessa", "one of JESA, wlr; did you mean JESA?"),
+        ("circle", "one of JESA, wlr"),
+        ("", "one of JESA, wlr"),
+        (3, "one of JESA, wlr"),
+    ],
+)
+def test_a_name_that_is_near_a_wrong_one_is_what_was_probably_meant(value: object, said: str) -> None:
+    assert one_of(value, ["JESA", "wlr"]) == said
 
 
 def refusal(extra: str, *modules: str, by: str = "this command") -> str:

@@ -3,6 +3,7 @@
 Shape suffixes: T items, E experts, F features.
 """
 
+import contextlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,13 +14,14 @@ import torch
 from torch import nn
 
 from airmoe.channel_aware import ChannelAwareConfig
+from airmoe.cli.serving import _joint_policy
 from airmoe.data import ImageSet, partition
 from airmoe.errors import AirmoeError, InvalidInputError, PluginError, RunFolderError
 from airmoe.federated import Averaging, Message, make_aggregation
 from airmoe.links import make_process
 from airmoe.networked import NetworkedConfig, train_run
 from airmoe.nn import build_extractor, build_model
-from airmoe.plugins import load_plugins, plugin_digests, register, unload_plugins
+from airmoe.plugins import load_plugins, plugin_digests, register, unload_plugins, unused_plugins
 from airmoe.runs import compare, load_run
 from airmoe.scheduling import Cost, Slot, make_policy
 
@@ -165,6 +167,40 @@ def test_a_name_is_known_once_its_plugin_is_loaded_and_errors_list_it(
     make(text)
     with pytest.raises(ValueError, match=text.partition(":")[0]):
         make("no-such-name")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        make_policy,
+        make_process,
+        make_aggregation,
+        lambda text: partition(np.zeros(4, np.int64), 2, text, seed=0),
+        lambda text: build_model("lenet5", classes=2, experts=2, channels=1, gate=text),
+        lambda text: build_extractor(text, 1),
+        lambda text: NetworkedConfig.model_validate({"model": {"gate": text}}),
+        lambda text: NetworkedConfig.model_validate({"model": {"backbone": text}}),
+        lambda text: ChannelAwareConfig.model_validate({"model": {"backbone": text}}),
+        _joint_policy,
+    ],
+)
+def test_an_unknown_name_is_told_how_a_part_of_ones_own_gets_one(make: Callable[[str], object]) -> None:
+    said = r"or one of your own \(--plugin FILE\.py, or airmoe\.plugins\.register\)"
+    with pytest.raises(ValueError, match=said):
+        make("no-such-name")
+
+
+def test_a_plugin_is_used_once_one_of_its_parts_is_asked_for(plugin: Path) -> None:
+    load_plugins([plugin])
+    for built_in in ("topk", "no-such-name"):
+        with contextlib.suppress(InvalidInputError):
+            make_policy(built_in)
+    assert [each.file for each in unused_plugins()] == ["mine.py"]
+    NetworkedConfig.model_validate({"model": {"backbone": "pixels"}})
+    assert unused_plugins() == []
+    plugin.write_text(ALL_KINDS + "# changed\n", encoding="utf-8")
+    load_plugins([plugin])
+    assert [each.file for each in unused_plugins()] == ["mine.py"]
 
 
 def test_a_run_is_trained_with_every_kind_and_evaluated_by_an_own_policy(

@@ -4,7 +4,7 @@ import importlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 import pytest
@@ -141,3 +141,32 @@ def test_what_is_no_integer_is_no_count(value: Any) -> None:
         field = "count" if make is Numbers else "clients"
         with pytest.raises(InvalidInputError, match=f"^{field} is .*; expected an integer$"):
             make(**{field: value})
+
+
+class Lamp(Record):
+    watts: int = 0
+    colour: Literal["red", "green"] = "red"
+
+
+class Room(Record):
+    lamps: tuple[Lamp, ...] = ()
+    ceiling: Lamp | None = None
+
+
+@pytest.mark.parametrize(
+    ("room", "said"),
+    [
+        ({"lamp": 1}, "lamp is 1; expected a known key; did you mean lamps?"),
+        ({"door": 1}, "door is 1; expected a known key"),
+        ({"lamps": ({"wats": 5},)}, "lamps.0.wats is 5; expected a known key; did you mean watts?"),
+        ({"ceiling": {"color": "red"}}, "ceiling.color is 'red'; expected a known key; did you mean colour?"),
+        (
+            {"ceiling": {"colour": "gren"}},
+            "ceiling.colour is 'gren'; expected 'red' or 'green'; did you mean green?",
+        ),
+    ],
+)
+def test_a_key_or_a_choice_that_is_near_a_wrong_one_is_named(room: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidInputError) as refused:
+        Room(**room)
+    assert str(refused.value) == said

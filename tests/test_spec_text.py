@@ -121,7 +121,18 @@ def test_forms_are_made_from_the_fields() -> None:
 def test_what_does_not_fit_is_refused_with_every_form(text: str) -> None:
     with pytest.raises(InvalidInputError) as refused:
         SIGNALS.read(text)
-    assert str(refused.value) == f"signal is {text!r}; expected {SIGNALS}"
+    assert str(refused.value).partition("; did you mean")[0] == f"signal is {text!r}; expected {SIGNALS}"
+
+
+@pytest.mark.parametrize(
+    ("text", "near"),
+    [("sirn:3", "siren"), ("Siren:3", "siren"), ("flim:a", "film"), ("horn:3", None), ("siren:loud", None)],
+)
+def test_the_rule_that_was_probably_meant_is_named(text: str, near: str | None) -> None:
+    with pytest.raises(InvalidInputError) as refused:
+        SIGNALS.read(text)
+    meant = "" if near is None else f"; did you mean {near}?"
+    assert str(refused.value) == f"signal is {text!r}; expected {SIGNALS}{meant}"
 
 
 def test_what_the_class_refuses_is_told_in_its_own_words() -> None:

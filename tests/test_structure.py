@@ -19,10 +19,21 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "airmoe"
 
 TOP_TO_BOTTOM = (
-    *("cli", "studies", "networked", "channel_aware", "federated", "language", "runs", "nn", "monitor"),
+    *(
+        "__main__",
+        "cli",
+        "studies",
+        "networked",
+        "channel_aware",
+        "federated",
+        "language",
+        "runs",
+        "nn",
+        "monitor",
+    ),
     *("radio", "mesh", "dispatch", "scheduling", "data", "links", "report"),
     *("onnx_runtime", "runfolder", "manifest", "plugins", "spec_text", "parts", "checks", "showing"),
-    *("records", "seeding", "files", "locks", "versions"),
+    *("records", "seeding", "files", "newfolder", "locks", "versions"),
     *("randomness", "progress", "errors"),
     "__init__",
 )
@@ -39,6 +50,7 @@ WITHOUT_TORCH = (
         "records",
         "showing",
         "files",
+        "newfolder",
         "locks",
         "versions",
     ),

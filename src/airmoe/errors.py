@@ -20,7 +20,7 @@ The command line prints the message of any of these as one line and exits with s
 
 import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -61,6 +61,27 @@ def _shown(value: object) -> str:
     """Return a value in one short line: a file may have a list of thousands where one number belongs."""
     text = repr(value)
     return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN - 4]} ..."
+
+
+def one_of(value: object, known: Iterable[str]) -> str:
+    """Return what is expected of a name: one of the known ones, and which was probably meant.
+
+    Examples:
+        >>> from airmoe.errors import one_of
+        >>> one_of("lenet", ["lenet5", "vit"])
+        'one of lenet5, vit; did you mean lenet5?'
+    """
+    names = list(known)
+    return f"one of {', '.join(names)}{did_you_mean(value, names)}"
+
+
+def did_you_mean(value: object, known: Iterable[str]) -> str:
+    """Return the end of a sentence that names the known name that is near a wrong one; "" if none is."""
+    from difflib import get_close_matches  # loaded here: a node has no use for it
+
+    by_small_letters = {name.lower(): name for name in known}
+    near = get_close_matches(str(value).lower(), by_small_letters, n=1)
+    return f"; did you mean {by_small_letters[near[0]]}?" if near else ""
 
 
 def _rebuilt(

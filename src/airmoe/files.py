@@ -28,6 +28,11 @@ def as_path(path: AnyPath) -> Path:
         raise InvalidInputError("path", os.fspath(path), "one under a home folder that exists") from None
 
 
+def sought_in(path: Path) -> str:
+    """Return, for the end of an error, where a relative path was looked for; nothing for an absolute one."""
+    return "" if path.is_absolute() else f" (looked for in {Path.cwd()})"
+
+
 @contextmanager
 def named_in_errors(path: AnyPath) -> Iterator[None]:
     """Let an error of writing be an OSError that names its file; that of a full disk names none by itself."""

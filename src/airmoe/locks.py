@@ -12,9 +12,6 @@ try:
 except ImportError:  # no Unix: nothing is locked
     fcntl = None  # type: ignore[assignment]
 
-FINISHED = "an unfinished run: this one is finished; leave out --resume and name another folder"
-"""What is expected of a folder that is to be resumed and has come to its end."""
-
 
 @contextlib.contextmanager
 def sole_writer(out: Path) -> Iterator[None]:

@@ -3,16 +3,18 @@
 `airmoe.plugins` fills the table; whoever takes a name reads it through `Parts`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args
 
-from airmoe.errors import InvalidInputError
+from airmoe.errors import InvalidInputError, did_you_mean
 
 Kind = Literal["policy", "gate", "channel", "partition", "backbone", "aggregation"]
 """What a plugin can bring."""
 
 KINDS: tuple[str, ...] = get_args(Kind)
+
+YOUR_OWN = "one of your own (--plugin FILE.py, or airmoe.plugins.register)"
 
 Made = TypeVar("Made")
 
@@ -35,6 +37,7 @@ class Part:
 
 
 _parts: dict[tuple[str, str], Part] = {}
+_used: set[tuple[str, str]] = set()
 _built_in: dict[str, set[str]] = {}
 
 
@@ -49,6 +52,7 @@ def add_part(part: Part) -> None:
     if other is not None and other.origin != part.origin:
         raise _taken(part, other.origin)
     _parts[part.kind, part.name] = part
+    _used.discard((part.kind, part.name))
 
 
 def remove_parts(origin: str) -> list[Part]:
@@ -64,6 +68,11 @@ def parts_from(origin: str) -> list[Part]:
     return [part for part in _parts.values() if part.origin == origin]
 
 
+def is_used(part: Part) -> bool:
+    """Return whether somebody has asked for a part by its name since it was added."""
+    return (part.kind, part.name) in _used
+
+
 class Parts(Mapping[str, Made]):
     """All parts of one kind by name: airmoe's own first, then those of plugins.
 
@@ -77,7 +86,11 @@ class Parts(Mapping[str, Made]):
         _built_in.setdefault(kind, set()).update(built_in)
 
     def __getitem__(self, name: str) -> Made:
-        return self.built_in[name] if name in self.built_in else self.own[name]
+        if name in self.built_in:
+            return self.built_in[name]
+        made = self.own[name]
+        _used.add((self._kind, name))
+        return made
 
     def __iter__(self) -> Iterator[str]:
         yield from (*self.built_in, *self.own)
@@ -96,6 +109,17 @@ class Parts(Mapping[str, Made]):
         for part in found:
             _refuse_built_in(part)
         return {part.name: part.made for part in found}
+
+    def expected(self, name: str, known: Iterable[str], listed: str) -> str:
+        """Return what is expected of a name: those that are listed, one of your own, and which is near.
+
+        Args:
+            name: a wrong one.
+            known: the names that would do.
+            listed: all of them, in words.
+        """
+        own = f", or {YOUR_OWN}" * (self._kind in KINDS)
+        return f"{listed}{own}{did_you_mean(name, known)}"
 
 
 def _refuse_built_in(part: Part) -> None:

@@ -34,9 +34,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
-from airmoe.errors import AirmoeError, InvalidInputError, PluginError, RunFolderError, telling
+from airmoe.errors import AirmoeError, InvalidInputError, PluginError, RunFolderError, one_of, telling
 from airmoe.files import AnyPath, replaced_file
-from airmoe.parts import KINDS, Kind, Part, add_part, parts_from, remove_parts
+from airmoe.parts import KINDS, Kind, Part, add_part, is_used, parts_from, remove_parts
 from airmoe.spec_text import Form
 
 Registered = TypeVar("Registered", bound=Callable[..., Any])
@@ -106,7 +106,7 @@ def register(kind: Kind, name: str) -> Callable[[Registered], Registered]:
         GoodEnough(share=0.3)
     """
     if kind not in KINDS:
-        raise InvalidInputError("kind", kind, f"one of {', '.join(KINDS)}")
+        raise InvalidInputError("kind", kind, one_of(kind, KINDS))
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise InvalidInputError("name", name, "small letters, digits and hyphens, a letter first")
 
@@ -139,6 +139,11 @@ def load_plugins(paths: Iterable[AnyPath]) -> tuple[Plugin, ...]:
 def loaded_plugins() -> tuple[Plugin, ...]:
     """Return the plugin files that were loaded, in order."""
     return tuple(_loaded.values())
+
+
+def unused_plugins() -> list[Plugin]:
+    """Return the plugin files that were loaded and of which no part was asked for by its name."""
+    return [plugin for plugin in loaded_plugins() if not any(map(is_used, parts_from(plugin.file)))]
 
 
 def unload_plugins() -> None:

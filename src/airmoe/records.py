@@ -1,12 +1,13 @@
 """Records with named fields of known types, such as settings and manifests; a wrong value gets a sentence."""
 
-from collections.abc import Callable
-from typing import Any
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, get_args
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from airmoe.errors import InvalidInputError
+from airmoe.errors import InvalidInputError, did_you_mean
 
 EXPECTED = {
     "missing": "a value",
@@ -55,7 +56,7 @@ class Record(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise refusal(error) from None
+            raise refusal(error, model=type(self)) from None
 
     # Pydantic calls an __init__ for each record within another one, unless told that it adds no checks. It
     # would then not know the names of the outer fields.
@@ -77,12 +78,15 @@ def _plain(value: object) -> object:
     return value
 
 
-def refusal(error: ValidationError, called: Callable[[str], str] = str) -> InvalidInputError:
+def refusal(
+    error: ValidationError, called: Callable[[str], str] = str, model: type[BaseModel] | None = None
+) -> InvalidInputError:
     """Return the first of pydantic's complaints as ours.
 
     Args:
         error: what a model raised.
         called: what a key such as "radio.seed" is called.
+        model: the model, so that a key that is near an unknown one can be named.
     """
     first = error.errors()[0]
     context = first.get("ctx", {})
@@ -92,4 +96,26 @@ def refusal(error: ValidationError, called: Callable[[str], str] = str) -> Inval
     key = ".".join(map(str, first["loc"]))
     value = None if first["type"] == "missing" else first["input"]
     said = str(cause) if cause else EXPECTED.get(first["type"], "another value").format(**context)
+    if first["type"] == "literal_error":
+        said += did_you_mean(value, re.findall("'(.*?)'", said))
+    if first["type"] == "extra_forbidden" and model is not None:
+        said += did_you_mean(first["loc"][-1], _keys_at(model, first["loc"][:-1]))
     return InvalidInputError(called(key), value, said)
+
+
+def _keys_at(model: type[BaseModel], place: Sequence[int | str]) -> Iterable[str]:
+    """Return the keys of a model, or of the one within it that a place of pydantic's leads to."""
+    for step in place:
+        if isinstance(step, str):  # not the number of an item in a list
+            inner = _model_in(model.model_fields[step].annotation) if step in model.model_fields else None
+            if inner is None:
+                return ()
+            model = inner
+    return model.model_fields
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """Return the model that a field holds, or holds a list of."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((model for each in get_args(annotation) if (model := _model_in(each))), None)

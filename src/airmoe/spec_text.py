@@ -116,8 +116,13 @@ class SpecTexts(Generic[Made]):
 
     def __str__(self) -> str:
         """Return every form, as errors and help list them."""
-        *others, last = map(str, self._forms.values())
+        *others, last = map(str, (self._forms.built_in | self._forms.own).values())
         return f"{', '.join(others)} or {last}" if others else last
+
+    def expected(self, text: str) -> str:
+        """Return what is expected of a wrong text: all forms, and more where its rule is unknown."""
+        rule = text.partition(":")[0]
+        return str(self) if rule in self._forms else self._forms.expected(rule, self._forms, str(self))
 
     def read(self, text: str, **given: object) -> Made:
         """Return what a text describes.
@@ -127,8 +132,8 @@ class SpecTexts(Generic[Made]):
             given: values for fields that texts leave out, where a class has such fields.
 
         Raises:
-            InvalidInputError: an unknown rule, or parts that do not fit it (the message lists all forms); or
-                the class refuses a value.
+            InvalidInputError: an unknown rule, or parts that do not fit it (see `expected`); or the class
+                refuses a value.
         """
         rule, colon, rest = text.partition(":")
         form = self._forms.get(rule)
@@ -137,7 +142,7 @@ class SpecTexts(Generic[Made]):
         except ValueError:
             values = None
         if form is None or values is None:
-            raise InvalidInputError(self._kind, text, str(self))
+            raise InvalidInputError(self._kind, text, self.expected(text))
         further = _constructed(form.made).keys() - values.keys()
         made: Made = form.made(**values, **{name: given[name] for name in further & given.keys()})
         return made

@@ -30,6 +30,11 @@ def test_it_tells_its_version() -> None:
     assert (told.returncode, told.stdout) == (0, f"airmoe {version_of('airmoe')}\n")
 
 
+def test_it_is_a_module_to_run_too() -> None:
+    told = ended("-m", "airmoe", "--version", program=[sys.executable])
+    assert (told.returncode, told.stdout) == (0, f"airmoe {version_of('airmoe')}\n")
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
 def test_a_shell_completes_its_commands(shell: str) -> None:
     words = {"COMP_WORDS": "airmoe pre", "COMP_CWORD": "1", "_TYPER_COMPLETE_ARGS": "airmoe pre"}

@@ -65,5 +65,11 @@ def test_no_color_leaves_no_escapes_in_help_and_errors(words: list[str]) -> None
     assert b"\x1b" not in printed
 
 
+def test_a_dumb_terminal_gets_no_escapes_at_all() -> None:
+    printed = on_a_terminal("-c", PRINTED, TERM="dumb")
+    assert b"train: 2 steps" in printed
+    assert b"\x1b" not in printed
+
+
 def test_an_empty_no_color_changes_nothing() -> None:
     assert STYLE.search(on_a_terminal("-c", PRINTED, NO_COLOR=""))

@@ -201,6 +201,14 @@ def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
     assert _failure(tmp_path / "none").startswith(f"{tmp_path / 'none'}: cannot be listed (No such file")
 
 
+def test_a_relative_folder_that_does_not_exist_is_named_with_where_it_was_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = _failure(Path("none"))
+    assert said == f"none: cannot be listed (No such file or directory) (looked for in {tmp_path})"
+
+
 def test_a_folder_of_images_without_classes_is_refused(tmp_path: Path) -> None:
     _write(tmp_path, 3)
     assert _failure(tmp_path).startswith(f"{tmp_path}: holds 0 class folders; expected at least 2")

@@ -171,6 +171,11 @@ def test_a_class_of_one_image_fits_into_no_ring() -> None:
         partition(labels, 3, "ring", seed=0)
 
 
+def test_a_class_is_called_by_its_name_where_one_is_given() -> None:
+    with pytest.raises(InvalidInputError, match=r"the images of class hare \(1\) are shared by 2 clients"):
+        partition(np.array([0, 0, 1]), 2, "ring", seed=0, class_names=("fox", "hare"))
+
+
 def test_a_negative_seed_is_refused() -> None:
     with pytest.raises(InvalidInputError, match="seed is -1"):
         partition(np.arange(10), 2, "iid", seed=-1)

@@ -135,7 +135,7 @@ def test_a_trace_that_is_not_there_is_named() -> None:
 def test_another_name_is_refused_with_those_that_are_known(text: str) -> None:
     with pytest.raises(InvalidInputError) as error:
         make_process(text)
-    assert str(error.value) == f"channel is {text!r}; expected {PROCESS_FORMS}"
+    assert str(error.value).startswith(f"channel is {text!r}; expected {PROCESS_FORMS}")
 
 
 @pytest.mark.parametrize(

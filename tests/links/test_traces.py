@@ -261,6 +261,15 @@ def test_a_path_to_nothing_and_a_folder_without_traces_are_refused(tmp_path: Pat
         TraceSnr(tmp_path)
 
 
+def test_a_relative_path_to_nothing_is_named_with_where_it_was_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError) as refused:
+        TraceSnr("log.csv")
+    assert str(refused.value) == f"log.csv: no such file or folder of traces (looked for in {tmp_path})"
+
+
 def test_a_file_that_cannot_be_opened_is_refused(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
     file = recorded(1, 2)
 

@@ -127,11 +127,12 @@ def test_held_out_images_are_asked_about_over_rayleigh_links_of_their_own() -> N
     items, mean_snr_db = 3000, 4.0
     features_TF = torch.ones(items, 64)
     random = np.random.default_rng(2)
-    snr_db_TE, answer_TEC = answers_over_links(
+    snr_db_TE, answer_TEC, asks_T = answers_over_links(
         features_TF, [Power(e) for e in range(EXPERTS)], mean_snr_db, random
     )
     own_TE = snr_db_TE == 30
     assert (own_TE.sum(dim=1) == 1).all()
+    assert own_TE[torch.arange(items), asks_T].all()
     linear = 10 ** (snr_db_TE[~own_TE] / 10)
     assert float(linear.mean()) == pytest.approx(10 ** (mean_snr_db / 10), rel=0.03)
     assert answer_TEC[0, :, 1].tolist() == [0, 1, 2, 3]

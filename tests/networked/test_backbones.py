@@ -28,6 +28,7 @@ from airmoe.networked import (
 from airmoe.networked.config import NetworkedConfig
 from airmoe.networked.features import network_extractor
 from airmoe.nn import LeNet5Extractor, PooledExtractor, build_extractor, pool
+from airmoe.runs import load_run
 
 CLASSES = 3
 BACKBONES: dict[str, tuple[dict[str, Any], int, int]] = {
@@ -213,3 +214,29 @@ def test_a_run_is_not_taken_up_with_other_pretrained_weights(
     save_file(changed, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(RunFolderError, match="belongs to another configuration, data set or version"):
         train_run(config, images, tmp_path / "run", resume=True)
+
+
+def test_a_run_is_evaluated_with_the_pretrained_model_of_its_training_alone(
+    tiny_config: Callable[..., NetworkedConfig],
+    pretrained: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    here, run = tmp_path / "here", tmp_path / "run"
+    shutil.copytree(pretrained.removeprefix("hf:"), here / "tiny")
+    monkeypatch.chdir(here)
+    train_run(tiny_config(model={"backbone": "hf:tiny"}), coloured(48), run)
+    assert load_run(run).config["model"]["backbone"] == "hf:tiny"
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RunFolderError) as refused:
+        load_run(run)
+    assert "was trained with hf:tiny, but source is 'tiny'; expected an existing folder" in str(refused.value)
+    assert f"(looked for in {tmp_path}); go to the folder where it was trained" in str(refused.value)
+    settings = (run / "config.toml").read_text("utf-8")
+    (run / "config.toml").write_text(settings.replace("hf:tiny", f"hf:{here / 'tiny'}"), "utf-8")
+    load_run(run)
+    weights = load_file(here / "tiny" / "model.safetensors")
+    changed = {name: weight + 0.5 for name, weight in weights.items()}
+    save_file(changed, here / "tiny" / "model.safetensors", {"format": "pt"})
+    with pytest.raises(RunFolderError, match=r"is another model now than .*run was trained with"):
+        load_run(run)

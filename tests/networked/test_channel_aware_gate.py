@@ -10,17 +10,20 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import f1_score
 from torch import Tensor
 
-from airmoe.data import ImageSet
+from airmoe.data import ImageSet, as_pixels
 from airmoe.federated import Averaging, Loop, Message, federate
 from airmoe.networked import split_among_clients
+from airmoe.networked.answers import answers_over_links
 from airmoe.networked.config import GateSettings, NetworkedConfig
 from airmoe.networked.fedgate import EXCHANGES, FedGateClient, trained_part
 from airmoe.networked.moments import SMALLEST_STD
 from airmoe.networked.run import radio_of
 from airmoe.networked.stages import train_stages
 from airmoe.nn import BiasGate, LinearGate
+from airmoe.randomness import stream
 
 CLASSES = EXPERTS = 5
 FEATURES = 100
@@ -176,6 +179,36 @@ def test_a_whole_run_exchanges_the_gate_and_every_answer_at_seven_levels(
     assert sum(int(row["bytes"]) for row in trained.rows if row["stage"] == "gate") == rounds + pairs
     assert isinstance(trained.model.layer.gate, BiasGate)
     assert 0 < float(trained.rows[-1]["macro_f1"]) < 1
+
+
+def test_its_macro_f1_is_the_mean_over_the_clients_that_ask_over_the_held_out_links(
+    few_digits: ImageSet, tiny_config: Callable[..., NetworkedConfig]
+) -> None:
+    config = tiny_config(data={"clients": 3}, gate={"rounds": 3, "channel_aware": True})
+    trained = train_stages(config, split_among_clients(config, few_digits))
+    model, labels_T = trained.model, few_digits.test_labels
+    with torch.no_grad():
+        features_TF = model.extractor(torch.from_numpy(as_pixels(few_digits.test_images)))
+        snr_db_TE, answer_TEC, asks_T = answers_over_links(
+            features_TF,
+            list(model.layer.experts),
+            config.links.mean_snr_db,
+            stream(config.seed, "held-out links"),
+        )
+        best_T = model.layer.gate(features_TF, snr_db_TE).scores_TE.argmax(dim=1)
+    answer_T = answer_TEC[torch.arange(len(best_T)), best_T].argmax(dim=1)
+    by_client = [
+        f1_score(
+            labels_T[asks_T == client],
+            answer_T[asks_T == client],
+            average="macro",
+            labels=np.unique(labels_T[asks_T == client]),
+        )
+        for client in range(3)
+    ]
+    assert trained.rows[-1]["macro_f1"] == pytest.approx(np.mean(by_client))
+    pooled = f1_score(labels_T, answer_T, average="macro")
+    assert trained.rows[-1]["macro_f1"] != pytest.approx(pooled)
 
 
 @pytest.mark.parametrize("transmission", ["ideal", "analog"])

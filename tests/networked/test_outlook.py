@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from airmoe.data import ImageSet
+from airmoe.errors import InvalidInputError
 from airmoe.networked import outlook, split_among_clients, train_stages
 from airmoe.networked.config import NetworkedConfig
+from airmoe.networked.outlook import BATCHES
 
 
 def noise(side: int) -> ImageSet:
@@ -42,6 +44,55 @@ def test_the_bytes_of_stage_1_are_those_that_are_then_exchanged(
     assert stage_1.startswith("stage 1: ")
     told = float(stage_1.split(", ")[1].split(" MB")[0])
     assert math.isclose(told, exchanged_bytes / 1e6, abs_tol=0.051)
+
+
+def clock_of(batches_s: list[float]) -> Callable[[], float]:
+    """A clock by which the batches take so long, one after another."""
+    moments_s = iter([moment for length_s in batches_s for moment in (0.0, length_s)])
+    return lambda: next(moments_s)
+
+
+@pytest.mark.parametrize(
+    ("batches_s", "said"),
+    [
+        ([1.0, 0.2, *(BATCHES - 1) * [0.02]], "about 6 s"),  # the first does not count, and one is nothing
+        ([1.0, *4 * [0.02], *5 * [0.1]], "6 to 30 s"),
+        ([1.0, 1.2, 1.2], "about 6 min"),  # they took long enough
+        ([1.0, *BATCHES * [0.001]], "less than a second"),
+    ],
+)
+def test_the_time_is_the_median_of_a_few_batches_or_a_range_where_they_differ(
+    tiny_config: Callable[..., NetworkedConfig], batches_s: list[float], said: str
+) -> None:
+    """300 rounds of one batch each."""
+    told = outlook(tiny_config(features={"rounds": 300}), noise(32), clock=clock_of(batches_s))
+    assert told[2].startswith(f"stage 1: {said} on this machine, ")
+
+
+def test_it_tries_batches_out_on_as_many_threads_as_the_training_uses(
+    tiny_config: Callable[..., NetworkedConfig],
+) -> None:
+    seen = list[int]()
+
+    def clock() -> float:
+        seen.append(torch.get_num_threads())
+        return float(len(seen))
+
+    torch.set_num_threads(2)
+    outlook(tiny_config(), noise(32), clock=clock)
+    outlook(tiny_config(model={"backbone": "resnet18", "width": 4}), noise(32), clock=clock)
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(1)
+    assert set(seen[: len(seen) // 2]) == {1}
+    assert set(seen[len(seen) // 2 :]) == {2}
+
+
+def test_images_that_cannot_be_split_are_refused_before_a_batch_is_tried_out(
+    tiny_config: Callable[..., NetworkedConfig],
+) -> None:
+    said = r"clients is 9; expected at most 6, .* the images of class a \(6\) are shared by 9 clients"
+    with pytest.raises(InvalidInputError, match=said):
+        outlook(tiny_config(data={"clients": 9}), noise(32), clock=clock_of([]))
 
 
 @pytest.mark.parametrize(

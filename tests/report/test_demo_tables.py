@@ -57,7 +57,7 @@ def test_the_table_fits_a_terminal_of_80_columns_and_loses_no_figure(results: De
 
 def test_the_units_are_in_the_head(results: DemoResults) -> None:
     head = "".join(printed(results, 120)[:3])
-    for title in ("F1", "bytes", "µJ", "p50 ms", "p99 ms"):
+    for title in ("macro-F1", "bytes", "µJ", "p50 ms", "p99 ms"):
         assert title in head
 
 

@@ -4,25 +4,32 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from collections import Counter
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from airmoe.report.dark import DARK, dark_svg
 from airmoe.report.drawing import (
     FORMATS,
     INK,
+    STYLE,
     Drawing,
     Grid,
     Line,
     Network,
     Panel,
+    draw,
     drawn,
     math_fault,
     points_csv,
     with_points,
 )
+from airmoe.report.drawing.layout import balanced_columns
 from airmoe.report.writing import write_figures
 from tests.report.legibility import faults
 
@@ -202,6 +209,43 @@ def test_what_is_not_finite_is_left_out() -> None:
 def test_panels_that_do_not_fill_their_grid_can_be_drawn() -> None:
     root = ET.fromstring(svg(*[panel(LINE)] * 3, columns=2))
     assert " ".join(root.itertext()).count("title of it") == 3
+
+
+def rows_of_legend(labels: list[str]) -> list[int]:
+    """How many entries each row of the legend has, from above."""
+    panel = Panel("", "x", "y", [Line(label, [0.0, 1.0], [0.0, 1.0]) for label in labels])
+    with mpl.rc_context(STYLE):
+        figure = draw(Drawing([panel, panel]))
+        (legend,) = figure.legends
+        heights = Counter(round(text.get_window_extent().y0) for text in legend.get_texts())
+    return [heights[height] for height in sorted(heights, reverse=True)]
+
+
+@pytest.mark.parametrize(
+    ("entries", "rows"),
+    [(1, [1]), (5, [5]), (6, [3, 3]), (7, [4, 3]), (9, [5, 4]), (10, [5, 5]), (11, [4, 4, 3])],
+)
+def test_the_rows_of_a_legend_are_of_about_equal_length(entries: int, rows: list[int]) -> None:
+    assert rows_of_legend([f"topk:{number}" for number in range(entries)]) == rows
+
+
+@given(st.integers(1, 40), st.integers(1, 5))
+def test_no_entry_of_a_legend_is_alone_if_one_more_row_helps(entries: int, most: int) -> None:
+    columns = balanced_columns(entries, range(1, most + 1))
+    fewest, rows = -(-entries // most), -(-entries // columns)
+    assert rows <= fewest + 1
+    others = [other for other in range(2, most + 1) if -(-entries // other) <= fewest + 1]
+    if columns > 1 and entries % columns == 1:
+        assert all(entries % other == 1 for other in others)
+    elif rows > fewest:
+        assert all(entries % other == 1 for other in others if -(-entries // other) == fewest)
+
+
+def test_long_names_get_fewer_columns() -> None:
+    assert rows_of_legend(["a policy of a very long name, one of four " + "abcd"[n] for n in range(4)]) == [
+        2,
+        2,
+    ]
 
 
 MATHS = {

@@ -72,6 +72,13 @@ def test_on_a_terminal_a_bar_shows_steps_and_note() -> None:
     assert "macro-F1 0.512" in said.getvalue()
 
 
+def test_a_terminal_that_cannot_move_its_cursor_gets_plain_lines() -> None:
+    said = io.StringIO()
+    with ProgressBars(Console(file=said, force_terminal=True, _environ={"TERM": "dumb"})) as say:
+        say("train", 3, 3)
+    assert said.getvalue() == "train: 3 steps, 0.0 s\n"
+
+
 def test_a_notebook_without_widgets_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ipywidgets", None)
     said = io.StringIO()

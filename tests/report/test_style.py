@@ -4,11 +4,13 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib.colors import to_rgb
 
 from airmoe.report.dark import DARK, dark_svg
-from airmoe.report.drawing import PAPER, Look
-from airmoe.report.style import LOOKS, looks_of
+from airmoe.report.drawing import PAPER
+from airmoe.report.style import LOOKS, SPARE, looks_of
 from airmoe.studies.gating.methods import METHODS
 from airmoe.studies.selection.energy_figures import ORDER
 
@@ -75,7 +77,39 @@ def test_a_method_that_is_not_known_has_the_same_colour_in_every_figure() -> Non
     assert looks_of(["topk", "another", "my-policy"])[2].colour == colour
 
 
-def test_two_unknown_methods_never_look_alike() -> None:
-    looks = looks_of([f"method {number}" for number in range(12)])
-    assert len(set(looks)) == len(looks)
-    assert all(isinstance(look, Look) for look in looks)
+UNKNOWN = [f"own-{number}" for number in range(40)]
+names_of_a_figure = st.one_of(
+    st.lists(st.sampled_from([*LOOKS, *UNKNOWN, "good-enough"]), max_size=60),
+    st.lists(st.sampled_from(["topk", "naive", "central", "own-1"]), max_size=30),
+)
+
+
+@given(names_of_a_figure)
+def test_two_curves_of_a_figure_never_share_colour_and_marker(names: list[str]) -> None:
+    looks = looks_of(names)
+    assert len({(look.colour, look.marker) for look in looks}) == len(names)
+
+
+@given(names_of_a_figure)
+def test_a_method_keeps_its_colour(names: list[str]) -> None:
+    colours = dict[str, set[str]]()
+    for name, look in zip(names, looks_of(names), strict=True):
+        colours.setdefault(name, set()).add(look.colour)
+    assert all(len(of_method) == 1 for of_method in colours.values())
+    for name in colours.keys() & LOOKS.keys():
+        assert colours[name] == {LOOKS[name].colour}
+    for name, look in zip(reversed(names), looks_of(names[::-1]), strict=True):
+        assert look.colour in colours[name]  # whatever the order
+
+
+@given(names_of_a_figure)
+def test_an_unknown_method_has_a_colour_for_itself_while_there_is_one(names: list[str]) -> None:
+    colour_of = {name: look.colour for name, look in zip(names, looks_of(names), strict=True)}
+    for name in colour_of.keys() - LOOKS.keys():
+        others = {colour for other, colour in colour_of.items() if other != name}
+        assert colour_of[name] not in others or set(SPARE) <= others
+
+
+def test_policies_of_an_evaluation_have_colours_of_their_own() -> None:
+    looks = looks_of(["local", "topk", "all", "good-enough", "jesa", "ensemble"])
+    assert len({look.colour for look in looks}) == 6

@@ -15,7 +15,7 @@ from airmoe.studies.evaluation import ALL_COLUMNS, comparison_tables
 from tests.studies.test_evaluation import FOUND
 
 WIDTHS = 40, 60, 80, 200
-HEADER = "policy", "F1", "right, %", "µJ", "ms on the air", "degraded, %"
+HEADER = "policy", "macro-F1", "accuracy, %", "µJ", "ms on the air", "degraded, %"
 ROWS = (
     ("topk:2", "0.953 ± 0.002", "95.3 ± 0.2", "12.3 ± 4.5", "1,234", "-"),
     ("a policy with a long name", "0.1", "", "123,456.7 ± 0.1", "1", "5"),
@@ -81,7 +81,7 @@ def test_a_row_becomes_lines_where_the_table_does_not_fit() -> None:
     assert printed(ScreenTable("what it shows", HEADER, ROWS[:1]), 40) == [
         "what it shows",
         "topk:2",
-        "  F1 0.953 ± 0.002, right, % 95.3 ± 0.2,",
-        "  µJ 12.3 ± 4.5, ms on the air 1,234,",
-        "  degraded, % -",
+        "  macro-F1 0.953 ± 0.002,",
+        "  accuracy, % 95.3 ± 0.2, µJ 12.3 ± 4.5,",
+        "  ms on the air 1,234, degraded, % -",
     ]

@@ -14,7 +14,13 @@ from sklearn.metrics import f1_score
 
 from airmoe.data import ImageSet, as_pixels
 from airmoe.errors import InvalidInputError
-from airmoe.runs import Comparison, Measured, Run, compare, load_run
+from airmoe.nn import LocalCarrier
+from airmoe.runs import Comparison, Measured, Run, compare, evaluated_links, load_run
+from airmoe.runs.comparison import BASELINES
+from airmoe.runs.evaluated_links import Network, links_of
+from airmoe.scheduling import make_policy
+from airmoe.studies.demo.questions import draw_questions
+from airmoe.studies.demo.simulated import ask_simulated
 
 
 def last_row(run: Run) -> dict[str, float]:
@@ -45,6 +51,34 @@ def over_own_links(run: Run, digits: ImageSet) -> Comparison:
 
 def test_top_1_of_a_networked_run_is_what_its_metrics_say(over_own_links: Comparison, run: Run) -> None:
     assert only(over_own_links, "topk:1", seed=0).macro_f1 == last_row(run)["macro_f1"]
+
+
+def test_every_policy_is_what_the_demonstration_measures_where_nothing_is_paid(
+    run: Run, digits: ImageSet
+) -> None:
+    found = compare(run, digits, seeds=2, links=["perfect"])
+    questions = draw_questions(digits, run.holds, len(digits.test_labels), seed=5)
+    for policy in BASELINES:
+        trial = ask_simulated(run.model, make_policy(policy), LocalCarrier(), questions)
+        asked = trial.figures(len(run.class_names), run.holds).macro_f1
+        assert [row.macro_f1 for row in found.rows if row.policy == policy] == [pytest.approx(asked)] * 2
+    local = only(found, "local", seed=0)
+    answer_TC = outputs(run, digits)[1].argmax(axis=2)
+    by_client = [f1_score(digits.test_labels, answer_TC[:, client], average="macro") for client in range(4)]
+    assert local.macro_f1 == pytest.approx(np.mean(by_client))
+    assert local.macro_f1 < local.accuracy - 0.1
+
+
+def test_with_many_images_each_client_asks_about_an_equal_share(
+    run: Run, digits: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items = len(digits.test_labels)
+    monkeypatch.setattr(evaluated_links, "MOST_QUERIES", 2 * items + 1)
+    for text in ("run", "perfect"):
+        network = Network(run, links_of(run, text), torch.zeros(items, 400), seed=3)
+        assert (np.bincount(network.image_Q) == 2).all()
+        assert set(np.bincount(network.source_Q)) <= {2 * items // 4 - 1, 2 * items // 4, 2 * items // 4 + 1}
+        assert len(set(zip(network.image_Q.tolist(), network.source_Q.tolist(), strict=True))) == 2 * items
 
 
 def test_a_channel_aware_run_is_what_its_metrics_say(server: Run, few_digits: ImageSet) -> None:
@@ -89,6 +123,18 @@ def test_the_own_expert_alone_costs_nothing_and_all_cost_most(over_own_links: Co
     # 3 of 4 experts are elsewhere: 400 features out, 10 probabilities back.
     assert every.bytes == 3 * (400 + 10) * 4
     assert every.energy_j == max(row.energy_j or 0.0 for row in over_own_links.rows if row.seed == 0)
+
+
+def test_the_share_of_the_own_expert_is_that_of_the_pairs_asked(
+    over_own_links: Comparison, run: Run, server: Run, digits: ImageSet, few_digits: ImageSet
+) -> None:
+    shares = {row.policy: row.local_share for row in over_own_links.rows}
+    assert (shares["local"], shares["all"]) == (1, 0.25)
+    near = compare(run, digits, ["best-link:1", "best-link:2", "cheapest:1"], seeds=1)
+    found = {row.policy: (row.local_share, row.accuracy) for row in near.rows}
+    assert found["best-link:1"] == found["cheapest:1"] == found["local"]
+    assert found["best-link:2"][0] == 0.5
+    assert {row.local_share for row in compare(server, few_digits, seeds=1).rows} == {0}
 
 
 def test_joules_are_power_times_seconds_on_the_air(over_own_links: Comparison, run: Run) -> None:

@@ -104,6 +104,34 @@ def test_images_are_read_in_the_size_of_the_run(
     assert np.array_equal(load_run(run).load_images().test_images, photos.test_images)
 
 
+def test_a_run_on_a_relative_folder_says_from_elsewhere_where_it_looked(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for number in range(4):
+        file = here / "photos" / "ab"[number % 2] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (32, 32), (60 * number, 200, 10)).save(file)
+    run = shutil.copytree(run_folder, tmp_path / "run")
+    monkeypatch.chdir(here)
+    photos = load_images("folder:photos")
+    record = json.loads((run / "run.json").read_text("utf-8")) | {"images": images_digest(photos)}
+    (run / "run.json").write_text(json.dumps(record), "utf-8")
+    settings = (run / "config.toml").read_text("utf-8").replace('"digits"', '"folder:photos"')
+    (run / "config.toml").write_text(settings, "utf-8")
+    assert np.array_equal(load_run(run).load_images().test_images, photos.test_images)
+    monkeypatch.chdir(elsewhere)
+    with pytest.raises(RunFolderError) as refused:
+        load_run(run).load_images()
+    assert str(refused.value) == (
+        f"{run} was trained with folder:photos, but there is no such folder (looked for in {elsewhere}); "
+        f"go to the folder where it was trained, or correct data.name in {run / 'config.toml'}"
+    )
+    (run / "config.toml").write_text(settings.replace(":photos", f":{here / 'photos'}"), "utf-8")
+    assert np.array_equal(load_run(run).load_images().test_images, photos.test_images)
+
+
 def test_other_images_than_those_of_training_are_refused(server_folder: Path) -> None:
     # It was trained on a part of the digits, under the same name.
     with pytest.raises(RunFolderError, match="digits holds other images now than"):

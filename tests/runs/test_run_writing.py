@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from airmoe import newfolder
 from airmoe.data import ImageSet
 from airmoe.errors import InvalidInputError
 from airmoe.locks import sole_writer
 from airmoe.networked.config import NetworkedConfig
-from airmoe.runs import run_writing
-from airmoe.runs.run_writing import begun_run, partial_of
+from airmoe.newfolder import partial_of
+from airmoe.runs.run_writing import begun_run
 
 
 @pytest.mark.parametrize("resume", [False, True])
@@ -29,7 +30,7 @@ def test_a_run_that_another_process_finishes_before_the_lock_is_had_is_not_begun
         with sole_writer(out):
             yield
 
-    monkeypatch.setattr(run_writing, "sole_writer", after_another)
+    monkeypatch.setattr(newfolder, "sole_writer", after_another)
     begun = begun_run(out, NetworkedConfig(), 0, few_digits, resume=resume)
     with pytest.raises(InvalidInputError, match="expected a folder that does not exist yet"), begun:
         pytest.fail("it has begun")

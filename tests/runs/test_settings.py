@@ -80,7 +80,9 @@ def test_a_file_is_read_and_named_in_errors(tmp_path: Path) -> None:
     path.write_text("seed = 3\n")
     assert load_config(path).seed == 3
     path.write_text("sed = 3\n")
-    with pytest.raises(InvalidInputError, match=r"^run\.toml: sed is 3; expected a known key$"):
+    with pytest.raises(
+        InvalidInputError, match=r"^run\.toml: sed is 3; expected a known key; did you mean seed\?$"
+    ):
         load_config(path)
 
 

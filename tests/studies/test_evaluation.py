@@ -18,15 +18,15 @@ from airmoe.studies.evaluation import (
     comparison_csv,
     comparison_drawing,
     comparison_on_screen,
-    left_out,
+    remarks,
     write_comparison,
 )
 
 
 def measured(
-    policy: str, seed: int, f1: float, energy_j: float | None = 2e-6, links: str = "run"
+    policy: str, seed: int, f1: float, energy_j: float | None = 2e-6, links: str = "run", own: float = 0.2
 ) -> Measured:
-    return Measured(links, "ideal", policy, seed, f1, f1, energy_j, 1e-4, 1640.0, 1.5, 0.25)
+    return Measured(links, "ideal", policy, seed, f1, f1, energy_j, 1e-4, 1640.0, 1.5, 0.25, own)
 
 
 FOUND = Comparison(
@@ -63,6 +63,19 @@ def test_tables_show_means_and_deviations_over_seeds(written: Path) -> None:
     assert "| topk:1 | 0.910 | 91.0 |  |" in text
     assert "jesa:0.3:2 over perfect links: left out, no links_to allocate" in text
     assert "`airmoe evaluate it`" in text
+
+
+def test_macro_f1_and_accuracy_have_one_name_everywhere(written: Path) -> None:
+    screen = comparison_on_screen(FOUND)[0].header
+    markdown = (written / "tables.md").read_text("utf-8")
+    csv_header, tex = ((written / "tables" / f"1-run.{end}").read_text("utf-8") for end in ("csv", "tex"))
+    assert list(screen)[1:3] == ["macro-F1", "accuracy, %"]
+    assert "| policy | macro-F1 | accuracy, % |" in markdown
+    assert csv_header.startswith('policy,macro-F1,macro-F1 (std),"accuracy, %"')
+    assert r"policy & macro-F1 & accuracy, \% &" in tex
+    (panel, _) = comparison_drawing(FOUND).panels
+    assert isinstance(panel, Panel)
+    assert panel.y_label == "macro-F1"
 
 
 def test_each_links_has_a_table_as_csv_and_latex(written: Path) -> None:
@@ -104,7 +117,20 @@ def test_the_screen_fits_80_columns_with_every_figure() -> None:
     text = console.export_text()
     assert max(map(len, text.splitlines())) <= 80
     assert re.search(r"topk:1 +0\.850 ± 0\.071 +85\.0 +2\.00 +1,640 +1\.50 +25\.0", text)
-    assert left_out(FOUND) == ["jesa:0.3:2 over perfect links: left out, no links_to allocate"]
+    assert remarks(FOUND) == ["jesa:0.3:2 over perfect links: left out, no links_to allocate"]
+
+
+def test_a_policy_that_asks_nobody_else_is_told(tmp_path: Path) -> None:
+    rows = tuple(
+        measured(policy, seed, 0.5, own=own)
+        for policy, own in (("local", 1.0), ("best-link:1", 1.0), ("best-link:2", 0.5))
+        for seed in (0, 1)
+    )
+    found = Comparison(rows, ())
+    (told,) = remarks(found)
+    assert told.startswith("best-link:1 over run links: every client asks its own expert only, as in local")
+    write_comparison(found, tmp_path / "out", "it")
+    assert told in (tmp_path / "out" / "tables.md").read_text("utf-8")
 
 
 def test_a_folder_that_exists_is_not_written_to(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_the_folder_holds_settings_rows_drawings_tables_and_the_record(study: St
     assert record["format"] == "airmoe lines study 1"
     assert record["command"] == "airmoe study lines --only lines --seed 3"
     assert record["versions"].keys() == {"python", "airmoe", "numpy"}
-    assert record["host"]["cores"] >= 1
+    assert record["threads"] == record["host"]["cores"] >= 1
     assert "options" not in record
 
 
@@ -261,7 +261,10 @@ def test_a_figure_that_a_scale_lacks_is_refused_by_name(study: Study, tmp_path: 
     said = r"only is 'large'; expected a figure of scale full \(large is of gpu\): lines, modelled"
     with pytest.raises(InvalidInputError, match=said):
         run_study(study, tmp_path / "out", only=["lines", "large"])
-    with pytest.raises(InvalidInputError, match="only is 'larger'; expected one of lines, modelled, large"):
+    with pytest.raises(
+        InvalidInputError,
+        match=r"only is 'larger'; expected one of lines, modelled, large.*; did you mean large\?",
+    ):
         run_study(study, tmp_path / "out", only=["larger"])
     with pytest.raises(InvalidInputError, match="scale is 'tpu'; expected one of full, quick, smoke, gpu"):
         run_study(study, tmp_path / "out", scale="tpu")
@@ -481,7 +484,9 @@ def test_rows_that_are_missing_from_a_curve_are_damage(study: Study, tmp_path: P
 
 def test_a_file_of_an_unknown_figure_is_refused(study: Study, tmp_path: Path) -> None:
     folder = write_figures(tmp_path / "settings", lions=FIGURES["lines"])
-    with pytest.raises(InvalidInputError, match="'lions'; expected one of lines, modelled, large"):
+    with pytest.raises(
+        InvalidInputError, match=r"'lions'; expected one of lines, modelled, large.*; did you mean lines\?"
+    ):
         run_study(study, tmp_path / "out", settings=folder)
     for folder in (write_figures(tmp_path / "empty"), tmp_path / "nowhere"):
         with pytest.raises(InvalidInputError, match="a folder with a TOML file per figure"):

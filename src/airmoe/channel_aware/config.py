@@ -7,7 +7,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from airmoe.data.load import LARGEST_SIZE, USUAL_SIZE
 from airmoe.links import make_process
 from airmoe.manifest import MeshTransmission, RadioSettings, Seed
-from airmoe.nn.build import GATES
+from airmoe.nn.build import GATES, known_backbone
 from airmoe.radio import make_transmission
 from airmoe.runs.settings import LearningRate, Positive, Section, Weight, named_in, readable_by
 
@@ -57,7 +57,7 @@ class MixtureSettings(Section):
         gate: "mlp", "concat", "bias", or one that a plugin brings.
     """
 
-    backbone: str = "lenet5"
+    backbone: Annotated[str, readable_by(known_backbone)] = "lenet5"
     norm: Literal["batch", "group", "none"] | None = None
     width: Annotated[int, Field(ge=1, le=4096)] | None = None
     expert_hidden: Annotated[int, Field(ge=1, le=1 << 16)] | None = None

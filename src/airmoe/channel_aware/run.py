@@ -23,6 +23,8 @@ from airmoe.links import LinkSnr, make_process
 from airmoe.manifest import RadioSpec
 from airmoe.monitor import EVENTS, write_events
 from airmoe.nn import Extractor, LocalCarrier, MixtureOfExperts, RadioCarrier
+from airmoe.nn.build import pretrained_digest
+from airmoe.nn.threads import training_threads
 from airmoe.progress import Progress, silent
 from airmoe.radio import make_transmission
 from airmoe.randomness import stream
@@ -71,15 +73,13 @@ def train_channel_aware(
         RunFolderError: something to resume is missing, damaged, or of another configuration or data set.
         TrainingDivergedError: a loss or weight is not finite; the last good checkpoint stays behind.
     """
-    out, threads = as_path(out), torch.get_num_threads()
+    out = as_path(out)
     warn_of_reach(config.model.experts + 1, config.links.subcarriers, config.links.transmission)
-    if config.model.backbone == "lenet5":
-        torch.set_num_threads(1)  # small networks: more threads cost more than they bring
-    try:
-        with begun_run(out, config, config.seed, images, resume=resume) as partial:
-            return _trained_in(partial, config, images, out, pick_device(device), progress)
-    finally:
-        torch.set_num_threads(threads)
+    with (
+        training_threads(config.model.backbone),
+        begun_run(out, config, config.seed, images, resume=resume) as partial,
+    ):
+        return _trained_in(partial, config, images, out, pick_device(device), progress)
 
 
 def _trained_in(
@@ -118,7 +118,7 @@ def _trained_in(
         server=True,
         gate_sees_snr=_sees_snr(config),
     )
-    finish_run(partial, out, config, config.seed, rows, images)
+    finish_run(partial, out, config, config.seed, rows, images, pretrained_digest(model.extractor))
     return ChannelAwareMoe(model, rows)
 
 

@@ -22,7 +22,7 @@ from airmoe.data import ImageSet
 from airmoe.errors import InvalidInputError, TrainingDivergedError
 from airmoe.links import LinkSnr, SnrProcess, TraceSnr, make_process
 from airmoe.nn import LocalCarrier, MixtureOfExperts, RadioCarrier, build_model
-from airmoe.nn.build import backbone_digests
+from airmoe.nn.build import backbone_digest
 from airmoe.nn.channel_gates import GOOD_SNR_DB
 from airmoe.progress import Progress, silent
 from airmoe.radio import make_transmission
@@ -96,10 +96,12 @@ def channel_aware_fingerprint(config: ChannelAwareConfig, images: ImageSet) -> s
 
     Raises:
         DataError: traces that cannot be read.
+        InvalidInputError: as `airmoe.nn.build_extractor`.
     """
     process = make_process(config.channel.snr)
     traces = [process.digest] if isinstance(process, TraceSnr) else []
-    return fingerprint(config, images, *traces, *backbone_digests(config.model.backbone))
+    backbone = backbone_digest(config.model.backbone, images.train_images.shape[1])
+    return fingerprint(config, images, *traces, backbone)
 
 
 def pick_device(name: str) -> torch.device:

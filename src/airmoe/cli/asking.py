@@ -12,7 +12,7 @@ import typer
 
 from airmoe.cli.console import console
 from airmoe.cli.paths import all_expanded, expanded
-from airmoe.cli.plugin_option import Plugins, load_plugins
+from airmoe.cli.plugin_option import Plugins, load_plugins, tell_unused_plugins
 from airmoe.cli.serving import UNAUTHENTICATED, Connect
 from airmoe.dispatch import why_out_of_reach
 from airmoe.errors import AirmoeError, DataError, NoExpertReachedError, NoNodeReachableError
@@ -65,9 +65,11 @@ def predict(
     from airmoe.scheduling import make_policy
 
     load_plugins(plugin)
+    decides = make_policy(policy, seed)
+    tell_unused_plugins(plugin)
     files, alone = list(_image_files(images)), len(images) == 1 and not images[0].is_dir()
     answered, failed = 0, list[AirmoeError]()
-    with MeshClient(client, connect, policy=make_policy(policy, seed), wire_type=wire_type) as asker:
+    with MeshClient(client, connect, policy=decides, wire_type=wire_type) as asker:
         assert asker.manifest.asks is not None  # a client asks
         spec, found = asker.manifest.asks.input, False
         for file in files:

@@ -10,8 +10,9 @@ import typer
 
 from airmoe.cli.console import console
 from airmoe.cli.paths import expanded
-from airmoe.cli.plugin_option import Plugins, load_plugins
-from airmoe.errors import InvalidInputError, require
+from airmoe.cli.plugin_option import Plugins, load_plugins, tell_unused_plugins
+from airmoe.errors import require
+from airmoe.newfolder import refuse_taken
 from airmoe.scheduling.parsing import POLICY_FORMS
 
 
@@ -37,9 +38,7 @@ def evaluate(
         str | None,
         typer.Option(help="ideal, analog[:REPEATS] or digital:BITS:MODULATION:CODE. [the run's]"),
     ] = None,
-    seeds: Annotated[
-        int, typer.Option(help="How often links, noise, and who asks about which image are drawn anew.")
-    ] = 3,
+    seeds: Annotated[int, typer.Option(help="How often links and noise are drawn anew.")] = 3,
     seed: Annotated[int | None, typer.Option(help="The first seed. [the run's]")] = None,
     data_dir: Annotated[
         Path | None,
@@ -55,21 +54,22 @@ def evaluate(
 ) -> None:
     """Compare policies on the held-out images of a finished run. Nothing is trained: it takes seconds.
 
-    Shows macro-F1, accuracy, energy, bytes and experts per query of each policy, means over seeds. All
-    policies meet the same links. With --out also as CSV (a row per seed), Markdown, LaTeX, and a figure as
-    SVG, PDF and PGF.
+    Shows macro-F1 (the mean over clients), accuracy, energy, bytes and experts per query of each policy,
+    means over seeds. All policies meet the same links. With --out also as CSV (a row per seed), Markdown,
+    LaTeX, and a figure as SVG, PDF and PGF.
     """
     require("train", "torch", "safetensors", "sklearn", "matplotlib", "numba")
+    if out is not None:
+        refuse_taken(out)
+    load_plugins(plugin)
     import torch
 
+    from airmoe.plugins import kept_digests
     from airmoe.report.progress import ProgressBars
     from airmoe.runs import compare, load_run
-    from airmoe.studies.evaluation import comparison_on_screen, left_out, write_comparison
+    from airmoe.studies.evaluation import comparison_on_screen, remarks, write_comparison
 
     begin = time.monotonic()
-    load_plugins(plugin)
-    if out is not None and out.exists():
-        raise InvalidInputError("out", str(out), "a folder that does not exist yet")
     torch.set_num_threads(1)  # small networks: more threads cost more than they bring
     loaded = load_run(run)
     with ProgressBars(console()) as progress:
@@ -84,9 +84,10 @@ def evaluate(
             first_seed=seed,
             progress=progress,
         )
+    tell_unused_plugins(plugin, needed=kept_digests(run))
     for table in comparison_on_screen(found):
         console().print(table)
-    for line in left_out(found):
+    for line in remarks(found):
         console().print(line, soft_wrap=True)
     console().print(
         f"{len(images.test_labels):,} held-out images of {images.name}; {time.monotonic() - begin:.0f} s"

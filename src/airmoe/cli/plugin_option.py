@@ -1,5 +1,7 @@
 """The option ``--plugin``, which brings parts of a user's own to every command that takes names."""
 
+import logging
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated
 
@@ -25,3 +27,20 @@ def load_plugins(paths: list[Path]) -> None:
         from airmoe import plugins
 
         plugins.load_plugins(paths)
+
+
+def tell_unused_plugins(paths: list[Path], needed: Collection[str] = ()) -> None:
+    """Say which of the plugin files bring nothing that this command asks for.
+
+    Args:
+        paths: the files that the command was given.
+        needed: names of files that cannot be left out in any case.
+    """
+    if not paths:
+        return
+    from airmoe.plugins import unused_plugins
+
+    for plugin in unused_plugins():
+        if plugin.file not in needed:
+            brought = ", ".join(plugin.parts)
+            logging.getLogger("airmoe").warning("%s is not used: it brings %s", plugin.file, brought)

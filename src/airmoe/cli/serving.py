@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from airmoe.cli.paths import expanded
-from airmoe.cli.plugin_option import Plugins, load_plugins
+from airmoe.cli.plugin_option import Plugins, load_plugins, tell_unused_plugins
 from airmoe.errors import InvalidInputError, MeshError
-from airmoe.scheduling.parsing import JOINT_POLICY_FORMS
+from airmoe.scheduling.parsing import JOINT_POLICIES, JOINT_POLICY_FORMS
 
 if TYPE_CHECKING:
     from airmoe.scheduling import Policy
@@ -70,6 +70,7 @@ def serve(
         threading.Thread(target=_set_at_end_of_input, args=(stop,), daemon=True).start()
     load_plugins(plugin)
     policy = _joint_policy(schedule)
+    tell_unused_plugins(plugin)
     if every_node:
         if connect:
             raise InvalidInputError("connect", connect, "none beside --all: the nodes find one another")
@@ -83,12 +84,14 @@ def serve(
 def _joint_policy(schedule: str | None) -> "Policy | None":
     from airmoe.scheduling import make_policy
 
+    if schedule is None:
+        return None
     try:
-        return None if schedule is None else make_policy(schedule)
+        return make_policy(schedule)
     except InvalidInputError as error:
         if error.name != "policy":
             raise
-        raise InvalidInputError("schedule", schedule, JOINT_POLICY_FORMS) from None
+        raise InvalidInputError("schedule", schedule, JOINT_POLICIES.expected(schedule)) from None
 
 
 def _serve_one(

@@ -5,8 +5,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airmoe.errors import InvalidInputError
+from airmoe.errors import InvalidInputError, one_of
 from airmoe.manifest import MOST_GAINS
+from airmoe.newfolder import CONFIG, partial_of
 
 if TYPE_CHECKING:
     from airmoe.channel_aware.config import ChannelAwareConfig
@@ -43,7 +44,7 @@ def method_of(config: Path | None, asked: str | None = None) -> str:
         fitting = [name for name, sections in SECTIONS_OF.items() if sections & keys.keys()]
         named = fitting[0] if len(fitting) == 1 else None
     elif named not in SECTIONS_OF:
-        raise InvalidInputError(f"{config.name}: method", named, f"one of {', '.join(SECTIONS_OF)}")
+        raise InvalidInputError(f"{config.name}: method", named, one_of(named, SECTIONS_OF))
     if asked and named and asked != named:
         raise InvalidInputError("method", asked, f"{named}: that is what {config.name} has settings for")
     return asked or named or NETWORKED
@@ -51,8 +52,6 @@ def method_of(config: Path | None, asked: str | None = None) -> str:
 
 def begun_settings(out: Path) -> Path | None:
     """Return the settings that an interrupted run of ``out`` was begun with; None if there are none."""
-    from airmoe.runs.run_writing import CONFIG, partial_of
-
     begun = partial_of(out) / CONFIG
     return begun if begun.exists() else None
 

@@ -13,8 +13,9 @@ import typer
 from airmoe.cli.bare import explain
 from airmoe.cli.console import console
 from airmoe.cli.paths import expanded
-from airmoe.cli.plugin_option import Plugins, load_plugins
+from airmoe.cli.plugin_option import Plugins, load_plugins, tell_unused_plugins
 from airmoe.errors import InvalidInputError, require
+from airmoe.newfolder import PROVENANCE, partial_of, refuse_taken
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -96,12 +97,13 @@ def selection(
     are kept in OUT.partial, from where --resume goes on. Needs no PyTorch.
     """
     require("study", "matplotlib", "numba", "tensorboard")
-    from airmoe.studies.selection import SELECTION
-
+    out = _free("selection", out, resume)
     load_plugins(plugin)
+    from airmoe.studies.selection import SELECTION
 
     scale = _scale(quick=quick, smoke=smoke)
     _run(SELECTION, scale, only, seed, settings, out, resume, _executor(workers, dask))
+    tell_unused_plugins([] if resume else plugin)
 
 
 @study.command()
@@ -140,16 +142,26 @@ def gating(
     kept in OUT.partial, from where --resume goes on. The run folder is that of the other studies.
     """
     require("train", "torch", "matplotlib", "tensorboard")
+    out = _free("gating", out, resume)
+    load_plugins(plugin)
     from airmoe.channel_aware.stages import pick_device
     from airmoe.studies.gating import GATING
-
-    load_plugins(plugin)
 
     scale = _scale(quick=quick, smoke=smoke, gpu=gpu)
     if device is not None:
         pick_device(device)  # before anything is written
     options = {"data_dir": data_dir, "device": device}
     _run(GATING, scale, only, seed, settings, out, resume, _executor(workers, dask), options)
+    tell_unused_plugins([] if resume else plugin)
+
+
+def _free(study_name: str, out: Path | None, resume: bool) -> Path:
+    """Return the run folder to make; refuse one that cannot be."""
+    if resume and out is None:
+        raise InvalidInputError("out", out, "the run folder that was to be made, to resume")
+    out = out or Path("runs") / f"{study_name}-{datetime.now():%Y%m%d-%H%M%S}"
+    refuse_taken(out, resume=resume)
+    return out
 
 
 def _scale(**asked: bool) -> str | None:
@@ -178,7 +190,7 @@ def _run(
     only: Sequence[str],
     seed: int | None,
     settings: Path | None,
-    out: Path | None,
+    out: Path,
     resume: bool,
     executor: "AbstractContextManager[Executor | None]",
     options: Mapping[str, str | None] | None = None,
@@ -189,9 +201,6 @@ def _run(
     from airmoe.report.progress import ProgressBars
     from airmoe.studies.curves import run_study
 
-    if resume and out is None:
-        raise InvalidInputError("out", out, "the run folder that was to be made, to resume")
-    out = out or Path("runs") / f"{made.name}-{datetime.now():%Y%m%d-%H%M%S}"
     begin = time.monotonic()
     with ProgressBars(console()) as progress:
         try:
@@ -209,7 +218,7 @@ def _run(
                     progress=progress,
                 )
         except KeyboardInterrupt:
-            if (out.with_name(f"{out.name}.partial") / "run.json").exists():
+            if (partial_of(out) / PROVENANCE).exists():
                 plugins = [word for each in loaded_plugins() for word in ("--plugin", str(each.path))]
                 go_on = shlex.join(["airmoe", "study", made.name, *plugins, "--resume", "--out", str(out)])
                 console().print(f"Interrupted. Go on with: {go_on}", soft_wrap=True)

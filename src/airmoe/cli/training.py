@@ -11,7 +11,7 @@ import typer
 
 from airmoe.cli.console import console
 from airmoe.cli.paths import expanded
-from airmoe.cli.plugin_option import Plugins, load_plugins
+from airmoe.cli.plugin_option import Plugins, load_plugins, tell_unused_plugins
 from airmoe.cli.settings import (
     CHANNEL_AWARE,
     begun_settings,
@@ -20,6 +20,7 @@ from airmoe.cli.settings import (
     networked_settings,
 )
 from airmoe.errors import InvalidInputError, require
+from airmoe.newfolder import CHECKPOINTS, partial_of, refuse_taken
 
 if TYPE_CHECKING:
     from airmoe.channel_aware.config import ChannelAwareConfig
@@ -90,13 +91,16 @@ def demo(
     report.html.
     """
     require("train", *TRAINING)
+    if out is not None:
+        refuse_taken(out)
+    load_plugins(plugin)
     from airmoe.data import is_cifar
     from airmoe.report import analog_table, equal_f1_text, methods_table
     from airmoe.report.progress import ProgressBars
     from airmoe.studies.demo.run import run_demo
 
-    load_plugins(plugin)
     settings = networked_settings(data, config, clients, seed, size=size, backbone=backbone)
+    tell_unused_plugins(plugin)
     if central_epochs is None:
         central_epochs = 20 if is_cifar(settings.data.name) else settings.features.rounds
     name = settings.data.name.partition(":")[0]
@@ -159,24 +163,24 @@ def train(
     A checkpoint is kept in OUT.partial after every round or epoch; --resume ends at the same weights.
     """
     require("train", *TRAINING)
+    refuse_taken(out, resume=resume)
+    load_plugins(plugin)
+    if resume:
+        _refuse_other_plugins(out)
     from airmoe.networked import outlook, train_run
     from airmoe.report.progress import ProgressBars
 
-    load_plugins(plugin)
     if resume and (data, config, method, clients, seed) == (None,) * 5:
         config = begun_settings(out)
     if method_of(config, method) == CHANNEL_AWARE:
-        _train_channel_aware(
-            channel_aware_settings(data, config, clients, seed, size=size, backbone=backbone),
-            data_dir,
-            device or "auto",
-            out,
-            resume,
-        )
+        server = channel_aware_settings(data, config, clients, seed, size=size, backbone=backbone)
+        tell_unused_plugins([] if resume else plugin)
+        _train_channel_aware(server, data_dir, device or "auto", out, resume)
         return
     if device is not None:
         raise InvalidInputError("device", device, f"none: only --method {CHANNEL_AWARE} has a choice")
     settings = networked_settings(data, config, clients, seed, size=size, backbone=backbone)
+    tell_unused_plugins([] if resume else plugin)  # what was begun with them goes on with them
     images = _load(settings.data.name, data_dir, settings.data.size)
     for line in outlook(settings, images):
         console().print(line, soft_wrap=True)
@@ -194,9 +198,17 @@ def train(
         console().print(line, soft_wrap=True)
 
 
+def _refuse_other_plugins(out: Path) -> None:
+    """Refuse to resume a training with other plugins than its checkpoints were made with."""
+    from airmoe.plugins import refuse_other_plugins
+
+    if (partial_of(out) / CHECKPOINTS).exists():
+        refuse_other_plugins(partial_of(out))
+
+
 def _tell_how_to_go_on(out: Path) -> None:
     """Print this command with --resume, if there is something to resume."""
-    if out.with_name(f"{out.name}.partial").exists():
+    if partial_of(out).exists():
         given = [word for word in sys.argv[1:] if word != "--resume"]
         console().print(
             f"Interrupted. Go on with: {shlex.join(['airmoe', *given, '--resume'])}", soft_wrap=True

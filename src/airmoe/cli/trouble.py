@@ -1,13 +1,14 @@
 """What a user is told of an exception: one line for trouble that they can end, nothing for a bug."""
 
 import os
+import re
 import sys
 from collections.abc import Callable
 
 import typer
 from pydantic import ValidationError
 
-from airmoe.errors import AirmoeError, InvalidInputError
+from airmoe.errors import AirmoeError, InvalidInputError, did_you_mean
 from airmoe.records import refusal
 
 BUG = "this is a bug, in airmoe or in a part of your own; please report it with all lines above"
@@ -41,7 +42,10 @@ def _usage(error: BaseException) -> str:
         return said
     wrong = refusal(cause, lambda key: "/".join(option.opts))
     choices = wrong.expected.partition(" is not one of ")[2].rstrip(".")
-    return str(InvalidInputError(wrong.name, wrong.value, f"one of {choices}")) if choices else str(wrong)
+    if not choices:
+        return str(wrong)
+    near = did_you_mean(wrong.value, re.findall("'(.*?)'", choices))
+    return str(InvalidInputError(wrong.name, wrong.value, f"one of {choices}{near}"))
 
 
 def _memory(error: BaseException) -> str:

@@ -13,6 +13,7 @@ from airmoe.data.image_file import IMAGE_SUFFIXES, is_greyscale, read_with_damag
 from airmoe.data.image_set import ImageSet
 from airmoe.data.split import held_out_split
 from airmoe.errors import DataError
+from airmoe.files import sought_in
 from airmoe.progress import Progress
 
 _HELD_OUT_SHARE = 0.2
@@ -43,7 +44,8 @@ def load_folder(name: str, folder: Path, size: int, progress: Progress) -> Image
     try:
         train, test = _find_files(folder)
     except OSError as error:
-        raise DataError(f"{error.filename}: cannot be listed ({error.strerror})") from error
+        where = sought_in(Path(error.filename))
+        raise DataError(f"{error.filename}: cannot be listed ({error.strerror}){where}") from error
     files = [file for part in (train, test) for of_class in part.values() for file in of_class]
     images_TCHW = _read(files, folder, size, progress)
     train_labels, test_labels = _labels(train), _labels(test)

@@ -6,7 +6,7 @@ from airmoe.data.digits import load_digits
 from airmoe.data.folder import load_folder
 from airmoe.data.image_set import ImageSet
 from airmoe.data.split import validation_images
-from airmoe.errors import InvalidInputError
+from airmoe.errors import InvalidInputError, did_you_mean
 from airmoe.files import AnyPath, as_path
 from airmoe.progress import Progress, silent
 
@@ -81,4 +81,4 @@ def load_images(
         return load_cifar(CIFAR_SETS[name], None if data_dir is None else as_path(data_dir), progress)
     if name.startswith(_FOLDER) and name != _FOLDER:
         return load_folder(name, as_path(name.removeprefix(_FOLDER)), size, progress)
-    raise InvalidInputError("dataset", name, _NAMES)
+    raise InvalidInputError("dataset", name, _NAMES + did_you_mean(name, ("digits", *CIFAR_SETS)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -29,7 +29,7 @@ class Partition(Protocol):
 
 
 def partition(
-    labels: NDArray[np.integer], clients: int, scheme: str, *, seed: int
+    labels: NDArray[np.integer], clients: int, scheme: str, *, seed: int, class_names: Sequence[str] = ()
 ) -> list[NDArray[np.int64]]:
     """Divide images among clients.
 
@@ -51,6 +51,7 @@ def partition(
         clients: number of clients; at least 1 for ``"iid"`` and 2 for ``"ring"``.
         scheme: ``"iid"``, ``"ring"``, or the text of a plugin's partition.
         seed: not negative.
+        class_names: what errors call the classes 0, 1, ...; left out, by their labels.
 
     Returns:
         For each client the indices of its images: int64, sorted.
@@ -68,6 +69,19 @@ def partition(
         >>> [np.unique(labels_T[images]).tolist() for images in held]
         [[0, 1], [1, 2], [0, 2]]
     """
+    parts = parts_of(labels, clients, scheme, seed=seed, class_names=class_names)
+    held_T = np.bincount(np.concatenate(parts), minlength=len(labels))
+    left_out, shared = int((held_T == 0).sum()), int((held_T > 1).sum())
+    if left_out or shared:
+        told = "partition %s: of %d images %d go to no client, %d to several"
+        _log.warning(told, scheme, len(labels), left_out, shared)
+    return parts
+
+
+def parts_of(
+    labels: NDArray[np.integer], clients: int, scheme: str, *, seed: int, class_names: Sequence[str] = ()
+) -> list[NDArray[np.int64]]:
+    """Divide images among clients as `partition` does, and log nothing."""
     labels_T = np.asarray(labels)
     if labels_T.ndim != 1 or labels_T.dtype.kind not in "iu":
         raise InvalidInputError("labels", f"{labels_T.dtype}{labels_T.shape}", "integers of shape (T,)")
@@ -86,8 +100,13 @@ def partition(
         number = len(labels_T) + 1
     if number > len(labels_T):
         raise InvalidInputError("clients", clients, f"{expected} for scheme {scheme!r}")
-    clients = number
-    return _checked(scheme, divide(labels_T, clients, stream(seed, "partition")), clients, len(labels_T))
+    if isinstance(divide, Ring):
+        names, (labels_C, images_C) = dict(enumerate(class_names)), np.unique(labels_T, return_counts=True)
+        images = {
+            names.get(label, str(label)): n for label, n in zip(labels_C.tolist(), images_C, strict=True)
+        }
+        divide.refuse_too_many(number, images)
+    return _checked(scheme, divide(labels_T, number, stream(seed, "partition")), number, len(labels_T))
 
 
 def make_partition(text: str) -> Partition:
@@ -103,11 +122,11 @@ def make_partition(text: str) -> Partition:
 
 
 def _checked(scheme: str, parts: Sequence[ArrayLike], clients: int, items: int) -> list[NDArray[np.int64]]:
-    """Return the parts as sorted int64 arrays; say what is left out or held by several."""
+    """Return the parts as sorted int64 arrays."""
     name = f"partition {scheme}"
     if len(parts) != clients:
         raise InvalidInputError(f"arrays of {name}", len(parts), f"{clients}, one for each client")
-    held_T, checked = np.zeros(items, np.int64), []
+    checked = []
     for client, part in enumerate(parts):
         index_I = indices(f"{name}, client {client}", part, 0, items - 1)
         refuse_shape(f"{name}, client {client}", index_I, (index_I.size,), "one dimension")
@@ -115,11 +134,7 @@ def _checked(scheme: str, parts: Sequence[ArrayLike], clients: int, items: int) 
         if not len(index_I) or len(sorted_I) != len(index_I):
             said = f"{len(index_I)} indices, {len(sorted_I)} of them different"
             raise InvalidInputError(f"{name}, client {client}", said, "one at least, and none twice")
-        held_T[sorted_I] += 1
         checked.append(sorted_I)
-    left_out, shared = int((held_T == 0).sum()), int((held_T > 1).sum())
-    if left_out or shared:
-        _log.warning("%s: of %d images %d go to no client, %d to several", name, items, left_out, shared)
     return checked
 
 
@@ -146,6 +161,22 @@ class Ring(SpecText, rule="ring"):
         """Divide; see `Partition`."""
         return _ring(labels_T, clients, random)
 
+    def refuse_too_many(self, clients: int, images: Mapping[str, int]) -> None:
+        """Refuse so many clients that one gets no image of a class that it holds.
+
+        Args:
+            clients: how many.
+            images: how many there are of each class, by its name.
+        """
+        holders_C = map(len, _ring_holders(clients, len(images)))
+        for (name, held), holders in zip(images.items(), holders_C, strict=True):
+            if held < holders:
+                expected = (
+                    f"{_most_in_ring(list(images.values()), clients)}, or the partition iid: in a ring, "
+                    f"the images of class {name} ({held}) are shared by {holders} clients"
+                )
+                raise InvalidInputError("clients", clients, expected)
+
 
 def _ring(
     labels_T: NDArray[np.integer], clients: int, random: np.random.Generator
@@ -154,13 +185,6 @@ def _ring(
     parts: list[list[NDArray[np.int64]]] = [[] for _ in range(clients)]
     for label, holders in zip(classes_C, _ring_holders(clients, len(classes_C)), strict=True):
         of_class = np.flatnonzero(labels_T == label)
-        if len(of_class) < len(holders):
-            raise InvalidInputError(
-                "clients",
-                clients,
-                f"{_most_in_ring(labels_T, clients)}, or the partition iid: in a ring, the images of class "
-                f"{label} ({len(of_class)}) are shared by {len(holders)} clients",
-            )
         for holder, part in zip(
             holders, np.array_split(random.permutation(of_class), len(holders)), strict=True
         ):
@@ -168,11 +192,10 @@ def _ring(
     return [np.concatenate(of_client) for of_client in parts]
 
 
-def _most_in_ring(labels_T: NDArray[np.integer], clients: int) -> str:
+def _most_in_ring(images_C: Sequence[int], clients: int) -> str:
     """Return in words how many clients, fewer than so many, leave each holder of a class an image."""
-    images_C = np.unique(labels_T, return_counts=True)[1]
     # With C classes or more, a class has at least 2 * (clients // C) holders.
-    above = len(images_C) * (int(images_C.min()) // 2 + 1)
+    above = len(images_C) * (min(images_C) // 2 + 1)
     for fewer in range(min(clients, above) - 1, 1, -1):
         holders = map(len, _ring_holders(fewer, len(images_C)))
         if all(held >= shared for held, shared in zip(images_C, holders, strict=True)):

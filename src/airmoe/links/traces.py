@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from airmoe.checks import number_within
 from airmoe.errors import DataError, InvalidInputError
-from airmoe.files import AnyPath, as_path
+from airmoe.files import AnyPath, as_path, sought_in
 from airmoe.links.processes import HIGHEST_DB, LOWEST_DB, draw_shape
 from airmoe.spec_text import Form, SpecText
 
@@ -155,7 +155,7 @@ def _csv_files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise DataError(f"{path}: no such file or folder of traces")
+        raise DataError(f"{path}: no such file or folder of traces{sought_in(path)}")
     files = [
         file
         for file in sorted(path.rglob("*"))

@@ -20,7 +20,7 @@ from airmoe.checks import integer_at_least, number_within, real_array, refuse_sh
 from airmoe.dispatch import dispatch, nearest
 from airmoe.dispatch.mixing import mix, mixing_weights
 from airmoe.dispatch.replicas import askable
-from airmoe.errors import InvalidInputError, NoNodeReachableError, telling
+from airmoe.errors import InvalidInputError, NoNodeReachableError, one_of, telling
 from airmoe.files import AnyPath, as_path
 from airmoe.links import Links, LinkSource, RecordedLinks
 from airmoe.manifest import INPUT, MeshTransmission, experts_in_words, read_manifest
@@ -121,7 +121,7 @@ class MeshClient:
             ("transmission", self.transmission, get_args(MeshTransmission)),
         ):
             if value not in known:
-                raise InvalidInputError(name, value, f"one of {', '.join(known)}")
+                raise InvalidInputError(name, value, one_of(value, known))
         noise = stream(integer_at_least("seed", seed, 0), "mesh noise", manifest.node)
         (gate,) = asks.gates
         spec, self._input = manifest.layer(gate.layer), asks.input

@@ -20,7 +20,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from airmoe.errors import FrameError, InvalidInputError
+from airmoe.errors import FrameError, InvalidInputError, one_of
 from airmoe.showing import OneLine
 
 MAGIC = b"AMoE"
@@ -119,7 +119,7 @@ def encode(frame: Frame) -> bytes:
             is out of range.
     """
     if frame.wire_type not in BYTES_PER_VALUE:
-        raise InvalidInputError("wire_type", frame.wire_type, f"one of {', '.join(BYTES_PER_VALUE)}")
+        raise InvalidInputError("wire_type", frame.wire_type, one_of(frame.wire_type, BYTES_PER_VALUE))
     if len(frame.arrays) > MAX_ARRAYS:
         raise FrameError(f"the frame has {len(frame.arrays)} arrays; expected at most {MAX_ARRAYS}")
     heads, bodies, length = [], [], 0

@@ -94,10 +94,10 @@ class AnswersAtLevels:
 
 def answers_over_links(
     features_TF: Tensor, experts: Sequence[nn.Module], mean_snr_db: float, random: np.random.Generator
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return the SNR (T, E) of Rayleigh links, dB, and every expert's answer (T, E, C) over analog ones.
 
-    Every image meets links of its own, and a client drawn at random asks about it.
+    Every image meets links of its own. A client drawn at random asks about it: the third is its number (T,).
     """
     shape = len(features_TF), len(experts)
     snr_db_TE = torch.from_numpy(RayleighSnr(mean_snr_db).draw(*shape, random)).float()
@@ -113,7 +113,7 @@ def answers_over_links(
         ],
         dim=1,
     )
-    return snr_db_TE.masked_fill(asks_TE, OWN_NODE_SNR_DB), probability_TEC
+    return snr_db_TE.masked_fill(asks_TE, OWN_NODE_SNR_DB), probability_TEC, asks_TE.int().argmax(dim=1)
 
 
 def _asks(random: np.random.Generator, shape: tuple[int, int]) -> Tensor:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from airmoe.data import ImageSet, as_pixels, partition
+from airmoe.data.partitions import parts_of
 from airmoe.networked.config import NetworkedConfig
 from airmoe.showing import OneLine
 
@@ -40,7 +41,8 @@ def split_among_clients(config: NetworkedConfig, images: ImageSet) -> ClientData
     Raises:
         InvalidInputError: the partition cannot serve that many clients.
     """
-    parts = partition(images.train_labels, config.data.clients, config.data.partition, seed=config.seed)
+    data, names = config.data, images.class_names
+    parts = partition(images.train_labels, data.clients, data.partition, seed=config.seed, class_names=names)
     return ClientData(
         [torch.from_numpy(as_pixels(images.train_images[part])) for part in parts],
         [torch.from_numpy(images.train_labels[part]) for part in parts],
@@ -48,3 +50,13 @@ def split_among_clients(config: NetworkedConfig, images: ImageSet) -> ClientData
         images.test_labels,
         images.class_names,
     )
+
+
+def refuse_impossible_split(config: NetworkedConfig, images: ImageSet) -> None:
+    """Refuse, at the cost of the labels alone, what `split_among_clients` would.
+
+    Raises:
+        InvalidInputError: the partition cannot serve that many clients.
+    """
+    data, names = config.data, images.class_names
+    parts_of(images.train_labels, data.clients, data.partition, seed=config.seed, class_names=names)

@@ -9,7 +9,7 @@ from airmoe.data.partitions import make_partition
 from airmoe.federated.averaging import make_aggregation
 from airmoe.files import AnyPath, as_path, read_toml_text
 from airmoe.manifest import RadioSettings, Seed
-from airmoe.nn.build import GATES
+from airmoe.nn.build import GATES, known_backbone
 from airmoe.runs.settings import (
     LearningRate,
     Positive,
@@ -47,7 +47,7 @@ class ModelSettings(Section):
         expert_hidden: width of an expert's hidden layer.
     """
 
-    backbone: str = "lenet5"
+    backbone: Annotated[str, readable_by(known_backbone)] = "lenet5"
     norm: Literal["group", "none"] | None = None
     width: Annotated[int, Field(ge=1, le=4096)] | None = None
     gate: Annotated[str, named_in(GATES, "linear")] = "linear"

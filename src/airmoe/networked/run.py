@@ -3,8 +3,6 @@
 import shutil
 from pathlib import Path
 
-import torch
-
 from airmoe.data import ImageSet
 from airmoe.dispatch.reach import warn_of_reach
 from airmoe.files import AnyPath, as_path
@@ -12,7 +10,8 @@ from airmoe.manifest import RadioSpec
 from airmoe.networked.client_data import split_among_clients
 from airmoe.networked.config import NetworkedConfig
 from airmoe.networked.stages import NetworkedMoe, train_stages
-from airmoe.nn.build import backbone_digests
+from airmoe.nn.build import backbone_digest
+from airmoe.nn.threads import training_threads
 from airmoe.progress import Progress, silent
 from airmoe.runs.export import export_run
 from airmoe.runs.manifests import rehearse_manifests
@@ -48,15 +47,13 @@ def train_run(
         RunFolderError: something to resume is missing, damaged, or of another configuration or data set.
         TrainingDivergedError: a loss or weight is not finite; the last good checkpoint stays behind.
     """
-    out, threads = as_path(out), torch.get_num_threads()
+    out = as_path(out)
     warn_of_reach(config.data.clients, config.links.subcarriers, config.links.transmission)
-    if config.model.backbone == "lenet5":
-        torch.set_num_threads(1)  # small networks: more threads cost more than they bring
-    try:
-        with begun_run(out, config, config.seed, images, resume=resume) as unfinished:
-            return _trained_in(unfinished, config, images, out, progress)
-    finally:
-        torch.set_num_threads(threads)
+    with (
+        training_threads(config.model.backbone),
+        begun_run(out, config, config.seed, images, resume=resume) as unfinished,
+    ):
+        return _trained_in(unfinished, config, images, out, progress)
 
 
 def _trained_in(
@@ -66,9 +63,8 @@ def _trained_in(
     rehearse_manifests(
         mesh=config.mesh, class_names=data.class_names, holds=data.holds, radio=radio_of(config)
     )
-    checkpoint = run_checkpoint(
-        unfinished, fingerprint(config, images, *backbone_digests(config.model.backbone))
-    )
+    backbone = backbone_digest(config.model.backbone, images.train_images.shape[1])
+    checkpoint = run_checkpoint(unfinished, fingerprint(config, images, backbone))
     trained = train_stages(config, data, checkpoint=checkpoint, progress=progress)
     for leftover in ("shared", "clients"):
         shutil.rmtree(unfinished / leftover, ignore_errors=True)
@@ -81,5 +77,5 @@ def _trained_in(
         holds=data.holds,
         radio=radio_of(config),
     )
-    finish_run(unfinished, out, config, config.seed, trained.rows, images)
+    finish_run(unfinished, out, config, config.seed, trained.rows, images, backbone)
     return trained

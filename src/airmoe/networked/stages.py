@@ -26,7 +26,7 @@ from airmoe.nn.build import build_gate
 from airmoe.progress import Progress, silent
 from airmoe.randomness import stream
 from airmoe.runs.checkpoint import Checkpoint, MetricsRow
-from airmoe.runs.evaluation import macro_f1, outputs_in_batches, routed_answers
+from airmoe.runs.evaluation import macro_f1, mean_macro_f1, outputs_in_batches, routed_answers
 from airmoe.runs.weights import load_weights
 from airmoe.seeding import torch_seeded
 
@@ -167,8 +167,10 @@ def train_gate(
 ) -> tuple[nn.Module, list[MetricsRow]]:
     """Stage 3: return a gate trained by FedGate, and the metrics rows.
 
-    Macro-F1 in the rows is measured on held-out images under top-1 routing. A channel-aware gate is measured
-    over analog Rayleigh links with the run's mean SNR, another one over ideal links.
+    Macro-F1 in the rows is measured on held-out images under top-1 routing, a mean over clients. A
+    channel-aware gate is measured over analog Rayleigh links with the run's mean SNR; about each image one
+    client asks, drawn at random. Another gate is measured over ideal links, where all clients get the same
+    answers.
 
     Args:
         stage: a name, for reports and checkpoints.
@@ -206,9 +208,10 @@ def train_gate(
     ]
     part = trained_part(gate)
     (test_features_TF,), test_snr_db_TE = features_of(extractor, [data.test_images_TCHW]), None
+    asks_T = torch.zeros(len(test_features_TF), dtype=torch.int64)
     if config.gate.channel_aware:
         random = stream(config.seed, "held-out links")
-        test_snr_db_TE, test_probability_TEC = answers_over_links(
+        test_snr_db_TE, test_probability_TEC, asks_T = answers_over_links(
             test_features_TF, experts, config.links.mean_snr_db, random
         )
     else:
@@ -219,7 +222,8 @@ def train_gate(
         with torch.no_grad():
             scores_TE = gate(test_features_TF, test_snr_db_TE).scores_TE
         answers_T = routed_answers(scores_TE, test_probability_TEC)
-        return {"macro_f1": macro_f1(data.test_labels_T, answers_T, len(data.class_names))}
+        f1 = mean_macro_f1(data.test_labels_T, answers_T, asks_T.numpy(), len(data.class_names))
+        return {"macro_f1": f1}
 
     state, rows = federate(
         Averaging(stage, len(clients), EXCHANGES, make_aggregation(config.gate.aggregation)),

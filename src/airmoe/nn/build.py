@@ -10,7 +10,7 @@ from airmoe.errors import InvalidInputError
 from airmoe.nn.backbones.extractor import USUAL_SIZE, Extractor, ImageSize
 from airmoe.nn.backbones.lenet5 import LeNet5Extractor
 from airmoe.nn.backbones.own import OwnExtractor
-from airmoe.nn.backbones.pretrained import PretrainedExtractor, pretrained_digests
+from airmoe.nn.backbones.pretrained import PretrainedExtractor
 from airmoe.nn.backbones.resnet18 import ResNet18Extractor
 from airmoe.nn.backbones.vit import VitExtractor
 from airmoe.nn.channel_gates import BiasGate, ConcatGate, MlpGate, NoisyTopK
@@ -42,6 +42,18 @@ def options_of(backbone: str) -> tuple[str, ...]:
     """Return what a backbone's constructor takes; nothing for a backbone that is not in `BACKBONES`."""
     make = BACKBONES.get(backbone)
     return () if make is None else tuple(signature(make).parameters)
+
+
+def known_backbone(backbone: str) -> str:
+    """Return the name of a backbone.
+
+    Raises:
+        InvalidInputError: there is none of this name.
+    """
+    if backbone not in BACKBONES and (not backbone.startswith(PRETRAINED) or backbone == PRETRAINED):
+        listed = f"one of {', '.join((*BACKBONES, f'{PRETRAINED}NAME_OR_PATH'))}"
+        raise InvalidInputError("backbone", backbone, BACKBONES.expected(backbone, BACKBONES, listed))
+    return backbone
 
 
 def build_extractor(
@@ -76,9 +88,7 @@ def build_extractor(
         >>> tuple(extractor(torch.zeros(2, 1, 32, 32)).shape), extractor.features
         ((2, 400), 400)
     """
-    if backbone not in BACKBONES and (not backbone.startswith(PRETRAINED) or backbone == PRETRAINED):
-        known = ", ".join((*BACKBONES, f"{PRETRAINED}NAME_OR_PATH"))
-        raise InvalidInputError("backbone", backbone, f"one of {known}")
+    known_backbone(backbone)
     if channels not in (1, 3):
         raise InvalidInputError("channels", channels, "1 or 3")
     make, options = BACKBONES.get(backbone), options_of(backbone)
@@ -96,10 +106,20 @@ def build_extractor(
     return made if isinstance(made, Extractor) else OwnExtractor(backbone, made, channels, size)
 
 
-def backbone_digests(backbone: str) -> list[str]:
-    """Return SHA-256 of the local files that a backbone is read from; none unless it is a pretrained one."""
-    own = backbone in BACKBONES or not backbone.startswith(PRETRAINED)
-    return [] if own else pretrained_digests(backbone.removeprefix(PRETRAINED))
+def backbone_digest(backbone: str, channels: int) -> str:
+    """Return SHA-256 of what is loaded for a backbone; "" unless it is a pretrained one.
+
+    Raises:
+        InvalidInputError: as `build_extractor`.
+    """
+    if backbone in BACKBONES or not backbone.startswith(PRETRAINED):
+        return ""
+    return PretrainedExtractor(backbone.removeprefix(PRETRAINED), channels).digest()
+
+
+def pretrained_digest(extractor: nn.Module) -> str:
+    """Return SHA-256 of what was loaded for the pretrained model within an extractor; "" if there is none."""
+    return next((part.digest() for part in extractor.modules() if isinstance(part, PretrainedExtractor)), "")
 
 
 def build_gate(gate: str, features: int, experts: int) -> nn.Module:
@@ -114,7 +134,7 @@ def build_gate(gate: str, features: int, experts: int) -> nn.Module:
         InvalidInputError: an unknown gate, or one that does not say whether it sees the SNR.
     """
     if gate not in GATES:
-        raise InvalidInputError("gate", gate, f"one of {', '.join(GATES)}")
+        raise InvalidInputError("gate", gate, GATES.expected(gate, GATES, f"one of {', '.join(GATES)}"))
     made = GATES[gate](features, experts)
     if not isinstance(made, nn.Module) or not isinstance(getattr(made, "sees_snr", None), bool):
         expected = "a torch.nn.Module that says by a bool `sees_snr` whether it looks at the links"

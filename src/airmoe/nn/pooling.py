@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from torch import Tensor
 
-from airmoe.errors import InvalidInputError
+from airmoe.errors import InvalidInputError, one_of
 
 Pooling = Literal["vector", "map", "tokens"]
 """What a payload is: a vector (T, F), a map (T, F, H, W), or tokens (T, L, F), the class token first."""
@@ -18,7 +18,7 @@ _AXES: dict[Pooling, int] = {"vector": 2, "map": 4, "tokens": 3}
 def checked_pooling(pooling: str) -> Pooling:
     """Return ``pooling``; raise `InvalidInputError` if it is none of the known ones."""
     if not isinstance(pooling, str) or pooling not in _AXES:
-        raise InvalidInputError("pooling", pooling, f"one of {', '.join(get_args(Pooling))}")
+        raise InvalidInputError("pooling", pooling, one_of(pooling, get_args(Pooling)))
     return pooling
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from airmoe.checks import integer_at_least
 from airmoe.dispatch import NORM_BITS, side_uses
-from airmoe.errors import InvalidInputError
+from airmoe.errors import InvalidInputError, one_of
 from airmoe.radio import fast_chain, sionna_chain
 from airmoe.radio.coding import BITS_PER_SYMBOL, CODE_RATE, symbols
 from airmoe.radio.quantiser import CLIP_RANGES, clip_range, dequantise, quantise
@@ -70,7 +70,7 @@ class Digital(SpecText, rule="digital", needed=3):
             raise InvalidInputError("bits", self.bits, f"at most {MOST_BITS}")
         for name, known in (("modulation", BITS_PER_SYMBOL), ("code", CODE_RATE), ("chain", CHAINS)):
             if getattr(self, name) not in known:
-                raise InvalidInputError(name, getattr(self, name), f"one of {', '.join(known)}")
+                raise InvalidInputError(name, getattr(self, name), one_of(getattr(self, name), known))
 
     def channel_uses(self, values: int, snr_db: ArrayLike) -> NDArray[np.float64]:
         """Return D b / (bits per symbol x code rate) symbols, plus those of norm and mean at each SNR.

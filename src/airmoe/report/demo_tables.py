@@ -14,7 +14,7 @@ Columns = Mapping[str, Callable[[Row], str]]
 
 COLUMNS: Columns[MethodResult] = {
     "method": lambda method: method.label,
-    "F1": lambda method: f"{method.figures.macro_f1:.3f}",
+    "macro-F1": lambda method: f"{method.figures.macro_f1:.3f}",
     "local": lambda method: f"{method.figures.local_share:.0%}",
     "bytes": lambda method: f"{method.figures.bytes_per_query:,.0f}",
     "µJ": lambda method: f"{method.figures.joules_per_query * 1e6:.1f}",
@@ -34,7 +34,7 @@ PAGE_COLUMNS: Columns[MethodResult] = {
 
 ANALOG_COLUMNS: Columns[AnalogMethodResult] = {
     "method": lambda method: method.label,
-    "F1": lambda method: f"{method.figures.macro_f1:.3f}",
+    "macro-F1": lambda method: f"{method.figures.macro_f1:.3f}",
     "local": lambda method: f"{method.figures.local_share:.0%}",
     "own classes": lambda method: f"{method.figures.local_share_own_classes:.0%}",
     "dB": lambda method: or_dash("{:.1f}", method.mean_snr_db),
@@ -42,7 +42,8 @@ ANALOG_COLUMNS: Columns[AnalogMethodResult] = {
     "simulated": lambda method: or_dash("{:.3f}", method.macro_f1_simulated),
 }
 """Title and cell of each column over analog links. dB is the mean SNR of the links to other nodes that were
-used; "simulated" is F1 in one process. Joules over ideal links have another price, so they are not shown."""
+used; "simulated" is macro-F1 in one process. Joules over ideal links have another price, so they are not
+shown."""
 
 
 def methods_table(results: DemoResults) -> ScreenTable:

@@ -121,7 +121,7 @@ def descriptions(results: DemoResults) -> dict[str, str]:
             for stage in results.training.stages
             if stage.curve
         ),
-        "answers-around-kills": f"Latency and share of right answers while nodes {kills.victims[0]} and "
+        "answers-around-kills": f"Latency and accuracy while nodes {kills.victims[0]} and "
         f"{kills.victims[1]} die; the slowest query took {kills.slowest_ms:.0f} ms.",
         "analog-f1": "Macro-F1 against the mean SNR of analog links, for both gates and ideal links.",
         "analog-local": "Share of the own expert against the mean SNR of analog links, for both gates.",
@@ -245,13 +245,13 @@ def answers_around_kills(results: DemoResults) -> Drawing:
         ),
     ]
     accuracy = [
-        Line("right answers", middle, of_windows(np.mean, right), look=replace(LOOKS["wlr"], marker=""))
+        Line("mean of a window", middle, of_windows(np.mean, right), look=replace(LOOKS["wlr"], marker=""))
     ]
     least = min(0.7, *accuracy[0].y)
     return Drawing(
         [
             Panel("", "query", "latency, ms", latency, y_log=True, marks=[[x, ""] for x, _ in marks]),
-            Panel("", "query", "share of right answers", accuracy, y_range=(least - 0.05, 1.01), marks=marks),
+            Panel("", "query", "accuracy", accuracy, y_range=(least - 0.05, 1.01), marks=marks),
         ],
         columns=1,
         panel_height=1.9,
@@ -281,7 +281,7 @@ def over_analog_links(analog: AnalogResults) -> dict[str, Drawing]:
     f1.append(Line(ceiling.label, f1[0].x, level, look=METHOD_LOOKS["ideal-top1"]))
     at_home = curves(lambda figures: 100 * figures.local_share)
     return {
-        "analog-f1": panel("right answers", "macro-F1, mean over clients", f1),
+        "analog-f1": panel("macro-F1", "macro-F1, mean over clients", f1),
         "analog-local": panel("at home", "own expert, % of the pairs", at_home),
         "analog-energy": panel("energy", "energy per query, µJ", curves(_microjoules)),
     }

@@ -34,8 +34,9 @@ class _Told:
 class ProgressBars:
     """Shows the progress that it is told; an `airmoe.progress.Progress`.
 
-    On a terminal it draws bars, and so it does in a notebook that has ipywidgets. Elsewhere it prints a plain
-    line every few seconds, with the time so far and an estimate, and one at the end of each activity.
+    On a terminal it draws bars, and so it does in a notebook that has ipywidgets. Elsewhere, and on a
+    terminal that cannot move its cursor (TERM=dumb), it prints a plain line every few seconds, with the time
+    so far and an estimate, and one at the end of each activity.
 
     Args:
         console: where to show it; left out, standard output.
@@ -49,7 +50,7 @@ class ProgressBars:
 
     def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = Console(markup=False) if console is None else console
-        self._draws = self._console.is_terminal
+        self._draws = self._console.is_terminal and not self._console.is_dumb_terminal
         if self._console.is_jupyter and find_spec("ipywidgets") is None:
             self._draws = False  # Rich would only warn
         self._bars = Progress(

@@ -4,7 +4,6 @@ Colours can be told apart by readers who are colour blind, and markers without a
 """
 
 import zlib
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -25,6 +24,7 @@ LOOKS = {
     "random": Look(GOLD, "*"),
     "best-link": Look(GREEN, "s"),
     "local": Look(OLIVE, "v"),
+    "ensemble": Look(INK, "h"),
     # gates
     "channel-aware": Look(VERMILION, "o"),
     "naive": Look(MUTED, "^"),
@@ -49,32 +49,38 @@ LOOKS = {
 }
 """Look of each method, policy or quantity by its name in settings."""
 
-VARIANTS = (
-    ("o", "-"),
-    ("s", "--"),
-    ("^", "-."),
-    ("D", ":"),
-    ("v", "-"),
-    ("P", "--"),
-    ("X", "-."),
-    ("*", ":"),
-)
-SPARE = (PURPLE, OLIVE, WINE, SKY, GOLD, GREEN)
+_MARKERS = (*"os^DvPX*phd<>8H", *(f"${number}$" for number in range(1, 100)))
+_DASHES = ("-", "--", "-.", ":")
+VARIANTS = tuple((marker, _DASHES[place % len(_DASHES)]) for place, marker in enumerate(_MARKERS))
+"""Markers and dashes of curves that cannot have the usual ones; numbers where all other markers are taken."""
+
+SPARE = (PURPLE, OLIVE, WINE, SKY, GOLD, GREEN, BLUE, VERMILION)
+"""Colours of methods that are not in `LOOKS`."""
 
 
 def looks_of(names: Sequence[str]) -> list[Look]:
-    """Return a look for each curve of a figure, by the name of its method.
+    """Return a look for each curve of a figure, by the name of its method; no two share colour and marker.
 
-    Curves of the same method have its colour, and markers and dashes of their own. A name that is not in
-    `LOOKS` always gets the same colour, too.
+    Curves of the same method have its colour, and markers and dashes of their own. A method that is not in
+    `LOOKS` has the same colour in every figure, except where another method of the figure has it.
     """
-    seen: Counter[str] = Counter()
-    found: list[Look] = []
+    usual = _usual_looks(names)
+    taken, found = set[tuple[str, str]](), list[Look]()
     for name in names:
-        look = LOOKS.get(name) or Look(SPARE[zlib.crc32(name.encode()) % len(SPARE)])
-        if seen[name] or look in found:
-            free = [replace(look, marker=marker, dash=dash) for marker, dash in VARIANTS]
-            look = next((variant for variant in free if variant not in found), look)
-        seen[name] += 1
+        look = usual[name]
+        choices = [look, *(replace(look, marker=marker, dash=dash) for marker, dash in VARIANTS)]
+        look = next((one for one in choices if (one.colour, one.marker) not in taken), look)
+        taken.add((look.colour, look.marker))
         found.append(look)
     return found
+
+
+def _usual_looks(names: Sequence[str]) -> dict[str, Look]:
+    """Return the look of the first curve of each method, whatever the order of the names."""
+    looks = {name: LOOKS[name] for name in names if name in LOOKS}
+    for name in sorted(set(names) - looks.keys()):
+        first = zlib.crc32(name.encode()) % len(SPARE)
+        turned = (*SPARE[first:], *SPARE[:first])
+        used = {look.colour for look in looks.values()}
+        looks[name] = Look(next((colour for colour in turned if colour not in used), turned[0]))
+    return looks

@@ -1,6 +1,6 @@
 """Policies side by side on the held-out images of a finished run, over the same links and seeds.
 
-Shape suffixes: T items, E experts, F features.
+Shape suffixes: T images, Q queries (one image each), E experts, F features.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ from airmoe.nn import GateOutput, MoeLayer
 from airmoe.progress import Progress, silent
 from airmoe.runs.asking import Asked
 from airmoe.runs.evaluated_links import IDEAL, OWN, EvaluatedLinks, Network, links_of
-from airmoe.runs.evaluation import macro_f1, outputs_in_batches
+from airmoe.runs.evaluation import mean_macro_f1, outputs_in_batches
 from airmoe.runs.load import Run
 from airmoe.scheduling import make_policy
 
@@ -35,20 +35,21 @@ BYTES_PER_VALUE = 4
 
 @dataclass(frozen=True)
 class Measured:
-    """A policy on all held-out images, over links of one seed. Figures per query are means over images.
+    """A policy on all held-out images, over links of one seed. Figures per query are means over queries.
 
     Attributes:
         links: what the links are called.
         transmission: "ideal", or how values are sent over noisy links; empty over perfect links.
         policy: name of the policy, or "ensemble".
-        seed: of links, noise, random policies, and the nodes where images rest.
+        seed: of links, noise, random policies, and who asks about which image where not all ask about all.
         accuracy: share of right answers.
-        macro_f1: mean F1 score over classes.
+        macro_f1: mean over the clients that ask of the mean F1 score over classes.
         energy_j: J that the radio spends on a query; None where there is no radio.
         airtime_s: seconds on the air; None where there is no radio.
         bytes: of payloads out and answers back, without frames; None over noisy links, which send no bytes.
         experts: experts asked per query.
         degraded: share of queries in which a wanted expert did not answer.
+        local_share: the asker's own expert's share of the (image, expert) pairs asked for.
     """
 
     links: str
@@ -62,6 +63,7 @@ class Measured:
     bytes: float | None
     experts: float
     degraded: float
+    local_share: float
 
 
 @dataclass(frozen=True)
@@ -94,9 +96,11 @@ def compare(
 ) -> Comparison:
     """Evaluate policies, and the simplest ones beside them, on the held-out images of a run.
 
-    Images are read once. Each seed draws links anew, and the client that asks about each image; all policies
-    meet the same ones. In a networked run, `SLOT_IMAGES` images in a row meet the same links, and a joint
-    policy decides on them together. In a run with a server, each image meets links of its own.
+    Images are read once. In a networked run every client asks about every image; where that would be more
+    than `MOST_QUERIES`, about an equal share of them that each seed draws. `SLOT_IMAGES` images in a row meet
+    the same links, and a joint policy decides together on as many queries, one about each of these images. In
+    a run with a server, each image meets links of its own. Each seed draws links anew; all policies meet the
+    same ones.
 
     Args:
         run: the run.
@@ -189,22 +193,24 @@ def _measured(
 ) -> Measured:
     on_air = condition.kind != "perfect"
     placed = run.model.layer.placement.node_ER
-    home_TE = (network.source_T[:, np.newaxis, np.newaxis] == placed).any(axis=2)
+    home_QE = (network.source_Q[:, np.newaxis, np.newaxis] == placed).any(axis=2)
     values = payload_T[0].numel() + len(run.class_names)
-    remote_T = (asked.requested_TE & ~home_TE).sum(axis=1)
+    remote_Q = (asked.requested_TE & ~home_QE).sum(axis=1)
+    labels_Q = images.test_labels[network.image_Q]
     noisy = on_air and condition.transmission != IDEAL
     return Measured(
         links=condition.name,
         transmission=condition.transmission,
         policy=name,
         seed=seed,
-        accuracy=float((asked.answer_T == images.test_labels).mean()),
-        macro_f1=macro_f1(images.test_labels, asked.answer_T, len(run.class_names)),
+        accuracy=float((asked.answer_T == labels_Q).mean()),
+        macro_f1=mean_macro_f1(labels_Q, asked.answer_T, network.source_Q, len(run.class_names)),
         energy_j=float(asked.energy_j_T.mean()) if on_air else None,
         airtime_s=float(asked.airtime_s_T.mean()) if on_air else None,
-        bytes=None if noisy else float(remote_T.mean() * values * BYTES_PER_VALUE),
+        bytes=None if noisy else float(remote_Q.mean() * values * BYTES_PER_VALUE),
         experts=float(asked.requested_TE.sum(axis=1).mean()),
         degraded=float(asked.degraded_T.mean()),
+        local_share=float((asked.requested_TE & home_QE).sum() / max(asked.requested_TE.sum(), 1)),
     )
 
 

@@ -1,6 +1,6 @@
 """The links over which a finished run is evaluated: what every image meets, and what a transfer costs.
 
-Shape suffixes: T items, E experts.
+Shape suffixes: T images, Q queries (one image each), I queries asked at once, E experts.
 """
 
 from collections.abc import Iterator
@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from airmoe.dispatch import Carrier
-from airmoe.errors import InvalidInputError
+from airmoe.errors import InvalidInputError, did_you_mean
 from airmoe.links import (
-    PROCESS_FORMS,
     Links,
     LinkSnr,
     Ofdma,
@@ -25,7 +23,6 @@ from airmoe.links import (
 )
 from airmoe.nn import IdealRadioCarrier, LocalCarrier, MoeLayer, RadioCarrier
 from airmoe.radio import make_transmission
-from airmoe.radio.forms import TRANSMISSION_FORMS
 from airmoe.randomness import stream
 from airmoe.runs.asking import BATCH, HELD_OUT_NOISE, HELD_OUT_SNR, Asked, ask_in_batches, ask_layer, joined
 from airmoe.runs.load import Run
@@ -33,13 +30,13 @@ from airmoe.scheduling import Policy
 from airmoe.seeding import torch_seeded
 
 SLOT_IMAGES = 50
-"""Images in a slot of a network: they meet the same links, and a joint policy decides on all of them."""
+"""Images in a slot of a network: they meet the same links. A joint policy decides on a query about each."""
+
+MOST_QUERIES = 20_000
+"""Every client asks about every image, unless these would be more queries and more than the images."""
 
 OWN, PERFECT = "run", "perfect"
 IDEAL = "ideal"
-
-LINK_FORMS = f"{OWN}, {PERFECT}, {PROCESS_FORMS}"
-"""What links are named: those of the run itself, none at all, or those that an SNR process draws."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ def links_of(run: Run, text: str = OWN, transmission: str | None = None) -> Eval
         except InvalidInputError as error:
             if error.name != "transmission":
                 raise
-            raise InvalidInputError("transmission", sent, f"{IDEAL}, {TRANSMISSION_FORMS}") from None
+            raise InvalidInputError("transmission", sent, _expected(error, sent, IDEAL)) from None
     if text == PERFECT:
         return EvaluatedLinks(PERFECT, "", None, "perfect")
     process = None
@@ -91,61 +88,74 @@ def links_of(run: Run, text: str = OWN, transmission: str | None = None) -> Eval
         except InvalidInputError as error:
             if error.name != "channel":
                 raise
-            raise InvalidInputError("links", text, LINK_FORMS) from None
+            raise InvalidInputError("links", text, _expected(error, text, OWN, PERFECT)) from None
     by_image = run.has_server and sent != IDEAL
     name = text if process is None or text == OWN else process.name
     return EvaluatedLinks(name, sent, process, "by image" if by_image else "by slot")
 
 
+def _expected(error: InvalidInputError, text: str, *also: str) -> str:
+    """Return what is expected of a text where a few names are known beside those of an error."""
+    return f"{', '.join(also)}, {error.expected}{did_you_mean(text, also)}"
+
+
 class Network:
-    """A run's images over links that one seed has drawn; every policy meets the same ones.
+    """Queries about a run's images over links that one seed has drawn; every policy meets the same ones.
 
     Args:
         run: the run.
         links: the links.
         payload_T: the payloads of all images.
-        seed: of links, noise, and the node where each image rests.
+        seed: of links, noise, and who asks about which image where not all ask about all.
+
+    Attributes:
+        image_Q: int64, the image of each query.
+        source_Q: int64, the node that asks.
     """
 
     def __init__(self, run: Run, links: EvaluatedLinks, payload_T: Tensor, seed: int) -> None:
         self._links, self._payload_T, self._seed = links, payload_T, seed
         items, nodes = len(payload_T), run.manifest.nodes
-        self.source_T: NDArray[np.int64] = np.full(items, run.manifest.node)
+        rounds = 1 if run.has_server else min(nodes, max(1, MOST_QUERIES // items))
+        first_T = np.full(items, run.manifest.node)
         if not run.has_server:
-            self.source_T = stream(seed, "evaluated sources").integers(nodes, size=items)
+            first_T = stream(seed, "evaluated sources").permutation(items) % nodes
+        size = SLOT_IMAGES if links.kind == "by slot" else items
+        slots = np.split(np.arange(items), range(size, items, size))
+        self._queries = [
+            [(image_I, (first_T[image_I] + round_) % nodes) for round_ in range(rounds)] for image_I in slots
+        ]
+        self.image_Q = np.concatenate([image_I for slot in self._queries for image_I, _ in slot])
+        self.source_Q = np.concatenate([source_I for slot in self._queries for _, source_I in slot])
         radio = run.manifest.radio
         self._radio = Ofdma(
             subcarriers=radio.subcarriers, subcarrier_hz=radio.subcarrier_hz, power_w=radio.power_w
         )
-        self._carriers = list[Carrier[Tensor, Tensor]]()
+        self._carriers: list[Carrier[Tensor, Tensor]] = [LocalCarrier()]
         if links.kind == "by image":
             assert links.process is not None
             random = stream(seed, HELD_OUT_SNR)
             self._snr = LinkSnr.drawn(links.process, items, len(run.model.layer.experts), random)
         if links.kind == "by slot":
-            slots = -(-items // SLOT_IMAGES)
-            self._carriers = [self._carrier(each) for each in self._snapshots(run, slots)]
+            self._carriers = [self._carrier(each) for each in self._snapshots(run, len(slots))]
 
     def ask(self, layer: MoeLayer, policy: Policy) -> Asked:
-        """Return what a layer answers to all images.
+        """Return what a layer answers to all queries.
 
         Raises:
             InvalidInputError: the policy needs links that these are not.
-            NoExpertReachedError: an image got no answer.
+            NoExpertReachedError: a query got no answer.
         """
         with torch_seeded(self._seed, HELD_OUT_NOISE):
             if self._links.kind == "by image":
                 carrier = RadioCarrier(make_transmission(self._links.transmission), radio=self._radio)
                 batches = self._payload_T.split(BATCH)
                 return ask_in_batches(layer, batches, policy=policy, carrier=carrier, snr=self._snr)
-            size = SLOT_IMAGES if self._carriers else len(self._payload_T)
-            parts = np.split(np.arange(len(self._payload_T)), range(size, len(self._payload_T), size))
             return joined(
                 [
-                    ask_layer(
-                        layer, self._payload_T[item_I], self.source_T[item_I], policy=policy, carrier=carrier
-                    )
-                    for item_I, carrier in zip(parts, self._carriers or [LocalCarrier()], strict=True)
+                    ask_layer(layer, self._payload_T[image_I], source_I, policy=policy, carrier=carrier)
+                    for slot, carrier in zip(self._queries, self._carriers, strict=True)
+                    for image_I, source_I in slot
                 ]
             )
 

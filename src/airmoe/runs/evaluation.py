@@ -1,6 +1,6 @@
 """How good answers are: F1 scores, and the outputs that they are computed from.
 
-Shape suffixes: T items, C classes, E experts.
+Shape suffixes: T items, Q queries (one item each), N clients, C classes, E experts.
 """
 
 import numpy as np
@@ -25,6 +25,22 @@ def class_f1(labels_T: NDArray[np.int64], answers_T: NDArray[np.int64], classes:
     )
     score_C[~np.isin(np.arange(classes), labels_T)] = np.nan
     return score_C
+
+
+def client_f1(
+    labels_Q: NDArray[np.int64], answers_Q: NDArray[np.int64], client_Q: NDArray[np.int64], classes: int
+) -> NDArray[np.float64]:
+    """Return each class's F1 score for each client that asked; NaN for classes it did not ask about."""
+    own = [client_Q == client for client in np.unique(client_Q)]
+    return np.stack([class_f1(labels_Q[own_Q], answers_Q[own_Q], classes) for own_Q in own])
+
+
+def mean_macro_f1(
+    labels_Q: NDArray[np.int64], answers_Q: NDArray[np.int64], client_Q: NDArray[np.int64], classes: int
+) -> float:
+    """Return the mean over the clients that asked of each one's macro-F1, in [0, 1]."""
+    f1_NC = client_f1(labels_Q, answers_Q, client_Q, classes)
+    return float(np.nanmean(f1_NC, axis=1).mean())
 
 
 def outputs_in_batches(network: nn.Module, inputs_T: Tensor, at_once: int = BATCH) -> Tensor:

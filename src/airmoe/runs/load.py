@@ -16,10 +16,10 @@ from torch import nn
 from airmoe.data import ImageSet, is_cifar, load_images, partition
 from airmoe.data.load import USUAL_SIZE
 from airmoe.errors import InvalidInputError, RunFolderError
-from airmoe.files import AnyPath
+from airmoe.files import AnyPath, sought_in
 from airmoe.manifest import Manifest, read_manifest
 from airmoe.nn import BiasGate, Extractor, MixtureOfExperts, MlpExpert, MoeLayer, PooledExtractor, build_model
-from airmoe.nn.build import options_of
+from airmoe.nn.build import options_of, pretrained_digest
 from airmoe.nn.channel_gates import Blind
 from airmoe.plugins import refuse_missing_plugins
 from airmoe.progress import Progress, silent
@@ -81,12 +81,17 @@ class Run:
 
         Raises:
             InvalidInputError: a folder for images that are read from none.
-            RunFolderError: they are not the images that the run was trained with, or these were arrays.
+            RunFolderError: they are not the images that the run was trained with, they do not lie where they
+                lay then, or they were arrays.
             DataError: as `airmoe.data.load_images`.
         """
         name = self.config["data"]["name"]
         if data_dir is not None and not is_cifar(name):
             raise InvalidInputError("data_dir", str(data_dir), f"no folder: {name} reads none")
+        _, is_folder, place = name.partition("folder:")
+        if is_folder and not Path(place).expanduser().is_dir():
+            why = f"there is no such folder{sought_in(Path(place).expanduser())}"
+            raise _not_found(self.folder, name, why, "data.name")
         size = self.config["data"].get("size", USUAL_SIZE)  # older settings name none
         try:
             images = load_images(name, data_dir=data_dir, size=size, progress=progress)
@@ -108,8 +113,8 @@ class Run:
         """
         if self.method != "networked":
             raise InvalidInputError("method", self.method, "networked: other runs split no images")
-        data = self.config["data"]
-        return partition(images.train_labels, data["clients"], data["partition"], seed=self.seed)
+        labels_T, data, names = images.train_labels, self.config["data"], images.class_names
+        return partition(labels_T, data["clients"], data["partition"], seed=self.seed, class_names=names)
 
 
 def load_run(folder: AnyPath) -> Run:
@@ -137,7 +142,8 @@ def load_run(folder: AnyPath) -> Run:
         )
     method: Method = config.get("method", "networked")
     holds = tuple(tuple(each.holds) for each in clients)
-    return Run(run, method, config, record, manifest, holds, _model(run, method, config, manifest))
+    model = _model(run, method, config, record, manifest)
+    return Run(run, method, config, record, manifest, holds, model)
 
 
 def _read_run(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -162,27 +168,41 @@ def _read_run(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return config, record
 
 
-def _model(run: Path, method: Method, config: Mapping[str, Any], manifest: Manifest) -> MixtureOfExperts:
+def _not_found(run: Path, what: str, why: str, key: str) -> RunFolderError:
+    cure = f"go to the folder where it was trained, or correct {key} in {run / 'config.toml'}"
+    return RunFolderError(f"{run} was trained with {what}, but {why}; {cure}")
+
+
+def _model(
+    run: Path, method: Method, config: Mapping[str, Any], record: Mapping[str, Any], manifest: Manifest
+) -> MixtureOfExperts:
     assert manifest.asks is not None  # the first client asks, or the server does
     settings, (layer,) = config["model"], manifest.layers
     networked, norm = method == "networked", settings.get("norm")
     if networked and norm is None and "norm" in options_of(settings["backbone"]):
         norm = "group"  # batch statistics would spoil an average over clients
     shown, classes, hidden = manifest.asks.input, len(manifest.classes), settings.get("expert_hidden")
-    model = build_model(
-        settings["backbone"],
-        classes=classes,
-        experts=layer.experts,
-        channels=shown.channels,
-        norm=norm,
-        width=settings.get("width"),
-        size=(shown.height, shown.width),
-        gate=settings["gate"],
-        expert_hidden=hidden,
-        source=manifest.node,
-    )
+    try:
+        model = build_model(
+            settings["backbone"],
+            classes=classes,
+            experts=layer.experts,
+            channels=shown.channels,
+            norm=norm,
+            width=settings.get("width"),
+            size=(shown.height, shown.width),
+            gate=settings["gate"],
+            expert_hidden=hidden,
+            source=manifest.node,
+        )
+    except InvalidInputError as error:
+        if error.name != "source":
+            raise
+        raise _not_found(run, settings["backbone"], str(error), "model.backbone") from None
     extractor = model.extractor
     assert isinstance(extractor, Extractor)
+    if (digest := pretrained_digest(extractor)) != record.get("backbone", digest):
+        raise RunFolderError(f"{settings['backbone']} is another model now than {run} was trained with")
     if networked and extractor.pooling != "vector":  # clients' experts see pooled features
         experts = [MlpExpert(extractor.features, classes, hidden) for _ in model.layer.experts]
         model = MixtureOfExperts(PooledExtractor(extractor), MoeLayer(model.layer.gate, experts))

@@ -15,30 +15,17 @@ import torch
 
 from airmoe.data import ImageSet
 from airmoe.data.load import LARGEST_SIZE
-from airmoe.errors import InvalidInputError, RunFolderError
 from airmoe.files import portable, replaced_file, with_short_home
-from airmoe.locks import FINISHED, sole_writer
 from airmoe.monitor import EVENTS, forget_events
+from airmoe.newfolder import CHECKPOINTS, CONFIG, PROVENANCE, resumable_folder
 from airmoe.plugins import keep_plugins, loaded_plugins, plugin_digests, refuse_other_plugins
 from airmoe.runs.checkpoint import Checkpoint, MetricsRow, write_metrics
 from airmoe.runs.settings import Section, dump_config
 from airmoe.versions import version_of
 
-_CHECKPOINTS, METRICS = "checkpoint", "metrics.jsonl"
-CONFIG, PROVENANCE = "config.toml", "run.json"
+METRICS = "metrics.jsonl"
 _PACKAGES = {name: name for name in ("airmoe", "torch", "numpy", "onnx", "onnxruntime")}
 _PACKAGES["eclipse-zenoh"] = "zenoh"
-
-
-def partial_of(out: Path) -> Path:
-    """Return ``out`` + ".partial", where the run folder lies while it is made.
-
-    Raises:
-        InvalidInputError: ``out`` has no name of its own, as "." and "/".
-    """
-    if not out.name:
-        raise InvalidInputError("out", str(out), "a folder that does not exist yet")
-    return out.with_name(out.name + ".partial")
 
 
 @contextmanager
@@ -48,33 +35,19 @@ def begun_run(out: Path, config: Section, seed: int, images: ImageSet, *, resume
     It stays where the block fails, unless there is no checkpoint to resume from.
 
     Raises:
-        InvalidInputError: ``out`` exists, another process is making it, or ``resume`` is False and an
-            unfinished run of it exists.
-        RunFolderError: there is nothing to resume.
+        InvalidInputError: as of `resumable_folder`.
+        RunFolderError: likewise.
     """
-    partial = partial_of(out)
-    _refuse_taken(out, partial, resume)
-    with sole_writer(out):
-        _refuse_taken(out, partial, resume)  # another process may have finished it since
-        if partial.exists() and not resume:
-            raise InvalidInputError("out", str(out), f"no unfinished run; resume {partial} or remove it")
+    with resumable_folder(out, resume=resume) as partial:
         try:
             if not resume:
                 _write(partial / CONFIG, with_short_home(dump_config(_of_images(config, images))))
                 _write(partial / PROVENANCE, _provenance(seed, images))
             yield partial
         except BaseException:
-            if not (partial / _CHECKPOINTS).exists():
+            if not (partial / CHECKPOINTS).exists():
                 shutil.rmtree(partial, ignore_errors=True)
             raise
-
-
-def _refuse_taken(out: Path, partial: Path, resume: bool) -> None:
-    if out.exists():
-        finished = resume and (out / PROVENANCE).exists()
-        raise InvalidInputError("out", str(out), FINISHED if finished else "a folder that does not exist yet")
-    if resume and not partial.exists():
-        raise RunFolderError(f"{partial} does not exist: there is nothing to resume")
 
 
 def run_checkpoint(partial: Path, fingerprint: str) -> Checkpoint:
@@ -85,10 +58,10 @@ def run_checkpoint(partial: Path, fingerprint: str) -> Checkpoint:
     Raises:
         RunFolderError: as `Checkpoint`, or the plugins are others.
     """
-    if any((partial / _CHECKPOINTS).glob("*")):
+    if any((partial / CHECKPOINTS).glob("*")):
         refuse_other_plugins(partial)
     keep_plugins(partial)
-    checkpoint = Checkpoint(partial / _CHECKPOINTS, fingerprint, partial / METRICS, partial / EVENTS)
+    checkpoint = Checkpoint(partial / CHECKPOINTS, fingerprint, partial / METRICS, partial / EVENTS)
     forget_events(partial)  # those of checkpoints that are taken up are written anew
     return checkpoint
 
@@ -126,20 +99,27 @@ def images_digest(images: ImageSet) -> str:
 
 
 def finish_run(
-    partial: Path, out: Path, config: Section, seed: int, rows: Sequence[MetricsRow], images: ImageSet
+    partial: Path,
+    out: Path,
+    config: Section,
+    seed: int,
+    rows: Sequence[MetricsRow],
+    images: ImageSet,
+    backbone: str = "",
 ) -> None:
     """Write configuration, provenance and metrics, remove the checkpoints, and give the folder its name.
 
     The host is told by its kind, never by its name, and paths without what is of this machine alone.
+    ``backbone`` is the digest of a pretrained one.
     """
     _write(partial / CONFIG, with_short_home(dump_config(_of_images(config, images))))
-    _write(partial / PROVENANCE, _provenance(seed, images))
+    _write(partial / PROVENANCE, _provenance(seed, images, backbone))
     write_metrics(rows, partial / METRICS)
-    shutil.rmtree(partial / _CHECKPOINTS)
+    shutil.rmtree(partial / CHECKPOINTS)
     partial.rename(out)
 
 
-def _provenance(seed: int, images: ImageSet) -> str:
+def _provenance(seed: int, images: ImageSet, backbone: str = "") -> str:
     versions = {name: version_of(name, module) for name, module in _PACKAGES.items()}
     provenance = {
         "seed": seed,
@@ -147,6 +127,7 @@ def _provenance(seed: int, images: ImageSet) -> str:
         "host": {"system": platform.platform(), "machine": platform.machine()},
         "threads": torch.get_num_threads(),
         "images": images_digest(images),
+        **({"backbone": backbone} if backbone else {}),
         "plugins": [
             {"file": plugin.file, "sha256": plugin.sha256, "parts": list(plugin.parts)}
             for plugin in loaded_plugins()

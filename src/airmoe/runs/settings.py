@@ -57,8 +57,9 @@ def named_in(known: Parts[Any], *built_in: str) -> AfterValidator:
     """Return a check that a name is one of a few of airmoe's parts, or one that a plugin brings."""
 
     def check(name: str) -> str:
-        if name not in built_in and name not in known.own:
-            raise ValueError(f"one of {', '.join((*built_in, *known.own))}")
+        if name not in built_in and (name in known.built_in or name not in known):
+            names = *built_in, *known.own
+            raise ValueError(known.expected(name, names, f"one of {', '.join(names)}"))
         return name
 
     return AfterValidator(check)
@@ -73,7 +74,7 @@ def parse_section(model: type[Parsed], text: str, origin: str) -> Parsed:
     try:
         return model.model_validate(tomllib.loads(text))
     except ValidationError as error:
-        raise refusal(error, lambda key: f"{origin}: {key}") from None
+        raise refusal(error, lambda key: f"{origin}: {key}", model) from None
     except (ValueError, RecursionError) as error:  # not TOML, or nested or long beyond what Python reads
         raise InvalidInputError(origin, str(error), "valid TOML") from None
 

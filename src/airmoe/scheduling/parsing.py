@@ -12,8 +12,11 @@ _POLICIES = SpecTexts[Policy]("policy", _KNOWN)
 POLICY_FORMS = str(_POLICIES)
 """Every form that `make_policy` reads."""
 
-JOINT_POLICY_FORMS = str(SpecTexts[Policy]("policy", [policy for policy in _KNOWN if policy.joint]))
-"""The forms of joint policies, which a scheduler decides by."""
+JOINT_POLICIES = SpecTexts[Policy]("policy", [policy for policy in _KNOWN if policy.joint])
+"""The joint policies, which a scheduler decides by."""
+
+JOINT_POLICY_FORMS = str(JOINT_POLICIES)
+"""Every form of theirs."""
 
 
 def make_policy(spec: str, seed: int = 0) -> Policy:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from airmoe.errors import InvalidInputError
+from airmoe.newfolder import refuse_taken
 from airmoe.report.drawing import Drawing, Line, Panel
 from airmoe.report.style import looks_of
 from airmoe.report.table import Cell, Mean, Table
@@ -46,14 +46,15 @@ class _Column:
         return Mean(float(np.mean(values)), _deviation(values)) if self.spread else float(np.mean(values))
 
 
-F1, RIGHT = _Column("F1", lambda row: row.macro_f1), _Column("right, %", lambda row: 100 * row.accuracy)
+F1 = _Column("macro-F1", lambda row: row.macro_f1)
+ACCURACY = _Column("accuracy, %", lambda row: 100 * row.accuracy)
 ENERGY, BYTES = _Column("µJ", _microjoules), _Column("bytes", lambda row: row.bytes, spread=False)
 AIRTIME = _Column("ms on the air", lambda row: None if row.airtime_s is None else 1e3 * row.airtime_s)
 EXPERTS = _Column("experts", lambda row: row.experts, spread=False)
 DEGRADED = _Column("degraded, %", lambda row: 100 * row.degraded, spread=False)
 
-ALL_COLUMNS = F1, RIGHT, ENERGY, AIRTIME, BYTES, EXPERTS, DEGRADED
-ON_SCREEN = F1, replace(RIGHT, spread=False), ENERGY, BYTES, EXPERTS, DEGRADED
+ALL_COLUMNS = F1, ACCURACY, ENERGY, AIRTIME, BYTES, EXPERTS, DEGRADED
+ON_SCREEN = F1, replace(ACCURACY, spread=False), ENERGY, BYTES, EXPERTS, DEGRADED
 """The columns that a terminal of 80 columns shows. µJ, bytes and ms are per query of one image."""
 
 
@@ -73,9 +74,17 @@ def comparison_tables(found: Comparison, columns: Sequence[_Column] = ALL_COLUMN
     return tables
 
 
-def left_out(found: Comparison) -> list[str]:
-    """Return a line for each policy that there cannot be."""
-    return [f"{each.policy} over {each.links} links: left out, {each.reason}" for each in found.impossible]
+def remarks(found: Comparison) -> list[str]:
+    """Return a line for each policy that there cannot be, and for each that asks the own expert only."""
+    return [
+        *(f"{each.policy} over {each.links} links: left out, {each.reason}" for each in found.impossible),
+        *(
+            f"{rows[0].policy} over {rows[0].links} links: every client asks its own expert only, as in "
+            "local; that one needs no link, counts as 30 dB and costs nothing"
+            for rows in by_policy(found.rows)
+            if rows[0].policy != "local" and all(row.local_share == 1 for row in rows)
+        ),
+    ]
 
 
 def write_comparison(found: Comparison, out: Path, command: str) -> None:
@@ -89,11 +98,10 @@ def write_comparison(found: Comparison, out: Path, command: str) -> None:
     Raises:
         InvalidInputError: ``out`` exists.
     """
-    if out.exists():
-        raise InvalidInputError("out", str(out), "a folder that does not exist yet")
+    refuse_taken(out)
     tables = comparison_tables(found)
     head = f"# Policies side by side\n\nMade by `{command}`. µJ, bytes and ms are per query of one image.\n"
-    pages = [head, *(table.markdown() for table in tables), *(f"* {line}" for line in left_out(found)), ""]
+    pages = [head, *(table.markdown() for table in tables), *(f"* {line}" for line in remarks(found)), ""]
     with new_run_folder(out) as folder:
         folder.mkdir()
         (folder / "evaluation.csv").write_text(comparison_csv(found), encoding="utf-8")
@@ -126,7 +134,7 @@ def comparison_drawing(found: Comparison) -> Drawing:
             points = ([float(np.mean(x))], [float(np.mean(y))], [_deviation(y)], [_deviation(x)])
             drawn.append(Line(rows[0].policy, *points, look=looks[rows[0].policy]))
         x_label = "energy per query, µJ" if on_air else "experts asked per query"
-        panels.append(Panel(title.rpartition(": means over")[0], x_label, "macro-F1", drawn))
+        panels.append(Panel(title.rpartition(": means over")[0], x_label, F1.title, drawn))
     return Drawing(panels, columns=min(len(panels), 2))
 
 

@@ -22,6 +22,7 @@ from airmoe.nn import MlpExpert, PretrainedExtractor, build_extractor, build_mod
 from airmoe.runs.onnx_files import export_onnx
 
 transformers = pytest.importorskip("transformers")
+huggingface_hub = pytest.importorskip("huggingface_hub")
 
 MEAN, STD = [0.5, 0.4, 0.3], [0.1, 0.2, 0.3]
 SIZE = {"height": 16, "width": 16}
@@ -123,6 +124,20 @@ def test_grey_images_are_repeated_for_a_model_of_colour_images(vit_folder: str) 
     torch.testing.assert_close(extractor(images_TCHW), extractor(images_TCHW.repeat(1, 3, 1, 1)))
 
 
+def test_a_model_of_pixels_up_to_255_gets_them(tmp_path: Path) -> None:
+    mean, std = [120.0, 110.0, 100.0], [60.0, 50.0, 40.0]
+    described = {"do_rescale": False, "image_mean": mean, "image_std": std}
+    images_TCHW = torch.rand(2, 3, 16, 16)
+    mean_C11, std_C11 = (torch.tensor(values).reshape(3, 1, 1) for values in (mean, std))
+    for settings, given_TCHW in (
+        (described, (255 * images_TCHW - mean_C11) / std_C11),
+        (described | {"do_normalize": False}, 255 * images_TCHW),
+    ):
+        extractor = PretrainedExtractor(saved(vit(), tmp_path, **settings))
+        expected_T = extractor.model(pixel_values=given_TCHW).last_hidden_state
+        torch.testing.assert_close(extractor(images_TCHW), expected_T)
+
+
 def test_weights_in_half_precision_are_read_as_float32(tmp_path: Path) -> None:
     extractor = PretrainedExtractor(saved(vit().half(), tmp_path))
     assert {parameter.dtype for parameter in extractor.parameters()} == {torch.float32}
@@ -167,10 +182,112 @@ def test_without_transformers_the_extra_is_named(monkeypatch: pytest.MonkeyPatch
         build_extractor("hf:somebody/something", 3)
 
 
-@pytest.mark.parametrize("source", ["/nowhere/at/all", "./nowhere", "~/nowhere/at/all"])
-def test_a_folder_that_is_not_there_is_not_asked_for_on_the_hub(source: str) -> None:
-    with pytest.raises(InvalidInputError, match="expected an existing folder, or a name on the Hugging Face"):
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Exception], None]:
+    """Let the hub answer with an error, and its cache be empty; nobody may ask twice."""
+
+    def answers(error: Exception) -> None:
+        def model_info(*_: object, **__: object) -> None:
+            raise error
+
+        def never(*_: object, **__: object) -> None:
+            raise AssertionError("the hub is asked again")
+
+        monkeypatch.setattr(huggingface_hub.HfApi, "model_info", model_info)
+        monkeypatch.setattr("huggingface_hub.utils._http.get_session", never)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+
+    return answers
+
+
+@pytest.mark.parametrize(
+    ("source", "relative"),
+    [
+        ("/nowhere/at/all", False),
+        ("~/nowhere/at/all", False),
+        ("./nowhere", True),
+        ("../nowhere/at", True),
+        ("nowhere", True),
+        ("a/b/c", True),
+        ("models/vit", True),
+        ("models/", True),
+    ],
+)
+def test_what_looks_like_a_folder_is_not_asked_for_on_the_hub(
+    source: str,
+    relative: bool,
+    hub: Callable[[Exception], None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    hub(AssertionError("asked"))
+    (tmp_path / "models" / "another").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidInputError) as refused:
         PretrainedExtractor(source)
+    told = "expected an existing folder, or a name on the Hugging Face hub, ORG/NAME"
+    if source == "models/":
+        told = "it has no config.json"
+    elif relative:
+        told += f" (looked for in {tmp_path})"
+    assert str(refused.value).endswith(told)
+
+
+def test_a_hub_that_cannot_be_asked_costs_one_question_and_one_line(
+    hub: Callable[[Exception], None], capfd: pytest.CaptureFixture[str]
+) -> None:
+    hub(OSError("no route\nto it"))
+    capfd.readouterr()
+    with pytest.raises(InvalidInputError) as refused:
+        PretrainedExtractor("somebody/something")
+    assert str(refused.value) == (
+        "source is 'somebody/something'; expected a model in the cache, or a hub that can be asked "
+        "(no route to it)"
+    )
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_name_that_the_hub_does_not_know_is_refused(hub: Callable[[Exception], None]) -> None:
+    error = huggingface_hub.errors.RepositoryNotFoundError
+    hub(error.__new__(error))
+    with pytest.raises(InvalidInputError, match="it has no such model, or none that you may see"):
+        PretrainedExtractor("somebody/something")
+
+
+def test_a_model_in_the_cache_is_read_without_the_hub(
+    hub: Callable[[Exception], None], tmp_path: Path
+) -> None:
+    hub(OSError("no route"))
+    place = tmp_path / "cache" / "models--somebody--something"
+    folder = place / "snapshots" / ("0" * 40)
+    folder.mkdir(parents=True)
+    (place / "refs").mkdir()
+    (place / "refs" / "main").write_text("0" * 40)
+    saved(vit(), folder)
+    cached, local = PretrainedExtractor("somebody/something"), PretrainedExtractor(str(folder))
+    assert cached.digest() == local.digest()
+
+
+def test_the_digest_is_that_of_weights_settings_and_images(tmp_path: Path) -> None:
+    model = resnet()
+    first, moved = (PretrainedExtractor(saved(model, tmp_path / name)).digest() for name in ("a", "b"))
+    assert first == moved
+    others = [
+        saved(model, tmp_path / "size", size={"height": 24, "width": 16}),
+        saved(model, tmp_path / "mean", image_mean=[0.5, 0.5, 0.5]),
+    ]
+    model.config.hidden_act = "gelu"
+    others.append(saved(model, tmp_path / "activation"))
+    model.config.hidden_act = "relu"
+    with torch.no_grad():
+        next(iter(model.parameters())).view(-1)[0] += 1e-3
+    others.append(saved(model, tmp_path / "weights"))
+    assert len({first, *(PretrainedExtractor(other).digest() for other in others)}) == 5
+
+
+def test_what_was_not_loaded_is_no_part_of_the_digest(vit_folder: str) -> None:
+    """A pooler that nobody asks is drawn at random each time."""
+    assert PretrainedExtractor(vit_folder).digest() == PretrainedExtractor(vit_folder).digest()
 
 
 def test_loading_says_nothing_of_what_is_not_used(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -234,6 +351,7 @@ def test_a_model_of_something_else_is_refused(tmp_path: Path) -> None:
         ({"image_std": [0.5, 0.0, 0.5]}, "preprocessor_config.json: image_std"),
         ({"rescale_factor": 1 / 127.5}, "preprocessor_config.json: rescale_factor"),
         ({"do_flip_channel_order": True}, "preprocessor_config.json: do_flip_channel_order"),
+        ({"do_resize": False}, "preprocessor_config.json: do_resize"),
     ],
 )
 def test_images_that_are_described_wrongly_or_unusually_are_refused(
@@ -245,8 +363,14 @@ def test_images_that_are_described_wrongly_or_unusually_are_refused(
     assert "\n" not in str(caught.value)
 
 
-def test_a_description_of_the_images_is_needed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("missing", ["preprocessor_config.json", "config.json", "model.safetensors"])
+def test_a_folder_without_a_file_of_the_model_is_told_which(missing: str, tmp_path: Path) -> None:
     folder = saved(vit(), tmp_path)
-    (tmp_path / "preprocessor_config.json").unlink()
-    with pytest.raises(InvalidInputError, match=r"preprocessor_config\.json"):
+    (tmp_path / missing).unlink()
+    with pytest.raises(InvalidInputError) as refused:
         PretrainedExtractor(folder)
+    assert str(refused.value) == (
+        f"source is {folder!r}; expected a vision model of Hugging Face with safetensors weights, a folder "
+        "with config.json, model.safetensors and preprocessor_config.json; it has no "
+        + missing.replace("model.", "*.")
+    )

@@ -1,8 +1,5 @@
 """The rules of expert selection (P1), one by one."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
@@ -188,20 +185,6 @@ def test_a_wrong_argument_is_named_with_its_value_and_what_is_expected(
 ) -> None:
     with pytest.raises(InvalidInputError, match=message):
         select_experts(**{"scores": [[0.5, 0.5]], "energy": [1.0, 2.0], **arguments})  # type: ignore[arg-type]
-
-
-def test_the_first_use_says_that_it_compiles() -> None:
-    script = (
-        "import logging; logging.basicConfig(level=logging.INFO, format='%(name)s %(message)s')\n"
-        "from airmoe.scheduling import select_experts\n"
-        "for _ in range(2): select_experts([[1.0]], [1.0])\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=500, check=True
-    )
-    lines = [line for line in done.stderr.splitlines() if line.startswith("airmoe ")]
-    assert len(lines) == 1
-    assert "compiling" in lines[0]
 
 
 def test_read_only_and_strided_inputs_use_the_kernel_that_is_compiled_already() -> None:

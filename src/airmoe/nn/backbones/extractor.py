@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from torch import Tensor, nn
 
 from airmoe.checks import integer_at_least
-from airmoe.errors import InvalidInputError
+from airmoe.errors import InvalidInputError, one_of
 from airmoe.nn.experts import ClassifierExpert
 from airmoe.nn.pooling import Pooling
 
@@ -74,5 +74,5 @@ def checked_norm(norm: str, known: Iterable[str]) -> str:
     """Return ``norm``; raise `InvalidInputError` if it is none of the known ones."""
     names = tuple(known)
     if norm not in names:
-        raise InvalidInputError("norm", norm, f"one of {', '.join(names)}")
+        raise InvalidInputError("norm", norm, one_of(norm, names))
     return norm

@@ -4,34 +4,26 @@ Shape suffixes: T items, C channels, H height, W width, L tokens, D width.
 """
 
 import hashlib
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Self
 
 import torch
-from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import ValidationError
 from torch import Tensor
 from torch.nn import functional
 
 from airmoe.errors import InvalidInputError, require
 from airmoe.nn.backbones.extractor import USUAL_SIZE, Extractor
+from airmoe.nn.backbones.model_images import ImageSettings
+from airmoe.nn.backbones.model_place import IMAGES, find_model
 from airmoe.nn.experts import ClassifierExpert
 from airmoe.nn.pooling import Pooling, pool
 from airmoe.records import refusal
 
 _POOLING_OF_AXES: dict[int, Pooling] = {2: "vector", 3: "tokens", 4: "map"}
 """What the states of a model are, by the number of their axes."""
-
-
-def pretrained_digests(source: str) -> list[str]:
-    """Return SHA-256 of each file of a local folder that `PretrainedExtractor` may read.
-
-    A name on the hub gives none.
-    """
-    files = sorted(Path(source).expanduser().glob("*"))
-    read = [file for file in files if file.suffix in (".json", ".safetensors")]
-    return [hashlib.sha256(file.read_bytes()).hexdigest() for file in read]
 
 
 class PretrainedExtractor(Extractor):
@@ -64,11 +56,7 @@ class PretrainedExtractor(Extractor):
         require("llm", "transformers", by=f"hf:{source}")
         import transformers
 
-        path = Path(source).expanduser()
-        local = path.is_dir()
-        if not local and (path.is_absolute() or source.startswith((".", "~"))):
-            raise InvalidInputError("source", source, "an existing folder, or a name on the Hugging Face hub")
-        place = str(path) if local else source
+        place, local = find_model(source)
         try:
             described, _ = transformers.ImageProcessingMixin.get_image_processor_dict(
                 place, local_files_only=local
@@ -83,11 +71,12 @@ class PretrainedExtractor(Extractor):
                     output_loading_info=True,
                 )
             self.model_channels: int = getattr(self.model.config, "num_channels", 3)
-            images = _ImageSettings.model_validate(described)
+            images = ImageSettings.model_validate(described)
             self.size = images.height_and_width()
             mean_C11, std_C11 = images.mean_and_std(self.model_channels)
         except Exception as error:  # of transformers, safetensors, pydantic, the hub or the network
             raise _refused(source, error) from error
+        self._not_loaded = frozenset(f"model.{name}" for name in loading["missing_keys"])
         missing = sorted(name for name in loading["missing_keys"] if "pooler" not in name)
         if missing:
             raise InvalidInputError("source", source, f"weights for all of the model; {missing[0]} has none")
@@ -122,6 +111,18 @@ class PretrainedExtractor(Extractor):
     def train(self, mode: bool = True) -> Self:
         """Stay in evaluation."""
         return super().train(False)
+
+    def digest(self) -> str:
+        """Return SHA-256 of what was loaded: all weights, the model's settings and the size of its images."""
+        settings = self.model.config.to_diff_dict()
+        of_the_place = ("_name_or_path", "transformers_version")
+        known = {name: value for name, value in settings.items() if name not in of_the_place}
+        digest = hashlib.sha256(json.dumps([known, self.size], sort_keys=True, default=str).encode())
+        loaded = [item for item in self.state_dict().items() if item[0] not in self._not_loaded]
+        for name, tensor in sorted(loaded):
+            digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+            digest.update(tensor.cpu().reshape(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()
 
     def tail(self, classes: int) -> ClassifierExpert:
         """Refuse: the whole model is the extractor; its experts are `airmoe.nn.MlpExpert`.
@@ -166,40 +167,7 @@ def _saying_less() -> Iterator[None]:
 def _refused(source: str, error: Exception) -> InvalidInputError:
     reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
     if isinstance(error, ValidationError):
-        reason = f"preprocessor_config.json: {refusal(error)}"
+        reason = f"{IMAGES}: {refusal(error)}"
     return InvalidInputError(
         "source", source, f"a vision model of Hugging Face with safetensors weights ({reason})"
     )
-
-
-class _ImageSettings(BaseModel):
-    """What a preprocessor_config.json says about a model's images; the rest of it is ignored."""
-
-    size: dict[str, PositiveInt | None] | PositiveInt
-    crop_size: dict[str, PositiveInt | None] | PositiveInt | None = None
-    do_center_crop: bool | None = False
-    do_normalize: bool | None = True
-    image_mean: list[float] | None = None
-    image_std: list[PositiveFloat] | None = None
-    rescale_factor: Annotated[float, Field(gt=1 / 256, lt=1 / 254)] | None = None
-    do_flip_channel_order: Literal[False] | None = False
-
-    def height_and_width(self) -> tuple[int, int]:
-        """Return the size of images in pixels, after the centre crop if there is one."""
-        size = (self.do_center_crop and self.crop_size) or self.size
-        if isinstance(size, int):
-            return size, size
-        shortest = size.get("shortest_edge")
-        height, width = size.get("height", shortest), size.get("width", shortest)
-        if height is None or width is None:
-            raise ValueError(f"size {size} names no height and width")
-        return height, width
-
-    def mean_and_std(self, channels: int) -> tuple[Tensor, Tensor]:
-        """Return both (C, 1, 1)."""
-        mean, std = self.image_mean, self.image_std
-        if self.do_normalize is False:
-            mean, std = [0.0] * channels, [1.0] * channels
-        if mean is None or std is None or not len(mean) == len(std) == channels:
-            raise ValueError(f"image_mean and image_std are not {channels} numbers each")
-        return torch.tensor(mean).reshape(-1, 1, 1), torch.tensor(std).reshape(-1, 1, 1)

@@ -14,6 +14,7 @@ from .axes import draw_grid, draw_network, draw_panel
 from .parts import Drawing, Grid, Network, Panel
 
 EDGE_PX = 6
+MOST_COLUMNS = 5
 
 
 def draw(drawing: Drawing) -> Figure:
@@ -51,7 +52,7 @@ def measure(figure: Figure) -> RendererAgg:
 
 
 def _fit(figure: Figure, titled: Sequence[tuple[Axes, Text]], handles: Mapping[str, Line2D]) -> None:
-    """Give every text its room: as many columns of the legend as fit, broken titles, turned ticks."""
+    """Give every text its room: few rows of the legend, broken titles, turned ticks."""
     legend = _legend(figure, handles) if handles else None
     if legend is not None:
         height_in = legend.get_window_extent(measure(figure)).height / figure.dpi
@@ -67,14 +68,29 @@ def _fit(figure: Figure, titled: Sequence[tuple[Axes, Text]], handles: Mapping[s
 
 def _legend(figure: Figure, handles: Mapping[str, Line2D]) -> Legend:
     room = figure.bbox.width - 2 * EDGE_PX
-    for columns in range(min(len(handles), 5), 0, -1):
-        legend = figure.legend(
-            list(handles.values()), list(handles), loc="outside lower center", ncols=columns
-        )
-        if columns == 1 or legend.get_window_extent(measure(figure)).width <= room:
-            break
-        legend.remove()
-    return legend
+
+    def made(columns: int) -> Legend:
+        return figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=columns)
+
+    fitting = [1]
+    for columns in range(2, min(len(handles), MOST_COLUMNS) + 1):
+        tried = made(columns)
+        if tried.get_window_extent(measure(figure)).width <= room:
+            fitting.append(columns)
+        tried.remove()
+    return made(balanced_columns(len(handles), fitting))
+
+
+def balanced_columns(entries: int, fitting: Sequence[int]) -> int:
+    """Return how many columns a legend has: few rows of equal length, and no entry alone in the last one.
+
+    Args:
+        entries: how many.
+        fitting: the numbers of columns that there is room for.
+    """
+    rows = {columns: -(-entries // columns) for columns in fitting}
+    few = [columns for columns in fitting if rows[columns] <= min(rows.values()) + 1]
+    return min(few, key=lambda columns: (columns > 1 and entries % columns == 1, rows[columns], columns))
 
 
 def _break_texts(figure: Figure, axes: Axes, title: Text) -> bool:

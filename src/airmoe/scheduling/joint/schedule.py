@@ -20,7 +20,7 @@ from airmoe.checks import (
     refuse_shape,
     refuse_where,
 )
-from airmoe.errors import InvalidInputError
+from airmoe.errors import InvalidInputError, one_of
 from airmoe.links import Links, Ofdma
 from airmoe.randomness import stream
 from airmoe.scheduling.cost import MOST_J
@@ -175,7 +175,7 @@ def schedule_layer(
     )
     fixed_j_E = _per_expert("compute_j_fixed", compute_j_fixed, layer.scores_TE.shape[1])
     if bound not in get_args(Bound):
-        raise InvalidInputError("bound", bound, f"one of {', '.join(get_args(Bound))}")
+        raise InvalidInputError("bound", bound, one_of(bound, get_args(Bound)))
     integer_at_least("restarts", restarts, 0)
     integer_at_least("seed", seed, 0)
 

@@ -91,7 +91,7 @@ class RandomK(_SmallestK, rule="random", written=("k",)):
 class Cheapest(_SmallestK, rule="cheapest"):
     """The k cheapest reachable experts, whatever their scores: "cheapest:1".
 
-    No other k experts cost less energy.
+    No other k experts cost less energy. An expert at the item's own node costs none, so it is among them.
     """
 
     def key_TE(self, scores_TE: NDArray[np.float64], cost: Cost, slot: Slot) -> NDArray[np.float64]:
@@ -101,7 +101,10 @@ class Cheapest(_SmallestK, rule="cheapest"):
 
 @dataclass(frozen=True)
 class BestLink(_SmallestK, rule="best-link"):
-    """The k reachable experts with the best observed SNR, whatever their scores: "best-link:1"."""
+    """The k reachable experts with the best observed SNR, whatever their scores: "best-link:1".
+
+    An expert at the item's own node needs no link and counts as 30 dB: mostly it is the first of the k.
+    """
 
     def key_TE(self, scores_TE: NDArray[np.float64], cost: Cost, slot: Slot) -> NDArray[np.float64]:
         """Return the observed SNR, negated.

@@ -4,7 +4,6 @@ Shape suffixes: K reachable experts of one item, D max_experts. `solved_D`, `bou
 indexed by a number of experts.
 """
 
-import logging
 from functools import cache
 from types import ModuleType
 from typing import NamedTuple
@@ -112,7 +111,6 @@ def prove_set(
 @cache
 def _searches() -> tuple[ModuleType, ModuleType, ModuleType]:
     """Import the compiled searches when the first hard item comes."""
-    logging.getLogger("airmoe").info("compiling the search for hard items, or loading it from an earlier run")
     from airmoe.scheduling.selection import dual_search, halves, quick_search
 
     return quick_search, dual_search, halves

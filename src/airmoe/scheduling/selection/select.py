@@ -5,7 +5,6 @@ Shape suffixes: T items, E experts.
 
 from __future__ import annotations
 
-import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -66,8 +65,8 @@ def select_experts(
     1e-9 in energy. At least one expert is chosen. If the D best reachable scores sum to less than q, the item
     gets those D experts and is flagged infeasible. If no expert is reachable, it gets none.
 
-    The first call compiles the search, which takes some seconds; later processes load it from a cache. Large
-    batches run on all cores, with the same result on any number of them.
+    The first call compiles the search, which takes some seconds and is logged; later processes load it from a
+    cache. Large batches run on all cores, with the same result on any number of them.
 
     Args:
         scores: t, (T, E), finite, >= 0; a row usually sums to 1.
@@ -200,7 +199,6 @@ def _search() -> ModuleType:
         MissingExtraError: Numba is not installed.
     """
     require("schedule", "numba", by="the exact selection of experts, as in des and jesa,")
-    logging.getLogger("airmoe").info("compiling the expert search, or loading it from an earlier run")
     from airmoe.scheduling.selection import quick_search as search
 
     return search

@@ -22,7 +22,7 @@ from typing import Any
 import tomli_w
 from pydantic import ValidationError
 
-from airmoe.errors import InvalidInputError
+from airmoe.errors import InvalidInputError, did_you_mean, one_of
 from airmoe.files import read_toml_text
 from airmoe.records import refusal
 from airmoe.studies.curves.figure import Curves, Figure, FigureKind, Heading
@@ -72,9 +72,10 @@ def read_figure(
     model = kinds[heading.kind].settings
     shared = {key: value for key, value in written.items() if key not in (*Heading.model_fields, "curves")}
     shared_at = _by_scale(shared, origin, heading.scales)
+    names = *Heading.model_fields, *model.model_fields, *heading.scales, "curves"
     for key, value in [item for table in (shared, *shared_at.values()) for item in table.items()]:
         if key not in model.model_fields:
-            raise InvalidInputError(f"{origin}: {key}", value, "a known key")
+            raise InvalidInputError(f"{origin}: {key}", value, f"a known key{did_you_mean(key, names)}")
     of_scale: dict[Scale, dict[str, CurveSettings]] = {name: {} for name in heading.scales}
     for name, table in _curve_tables(written, origin).items():
         own = dict(table)
@@ -121,10 +122,12 @@ def _heading(
     except ValidationError as error:
         raise _refused(error, lambda key: origin) from None
     if heading.kind not in kinds:
-        raise InvalidInputError(f"{origin}: kind", heading.kind, f"one of {', '.join(kinds)}")
+        raise InvalidInputError(f"{origin}: kind", heading.kind, one_of(heading.kind, kinds))
     for scale in heading.scales:
         if scale not in scales:
-            raise InvalidInputError(f"{origin}: scales", scale, f"some of {', '.join(scales)}")
+            raise InvalidInputError(
+                f"{origin}: scales", scale, f"some of {', '.join(scales)}{did_you_mean(scale, scales)}"
+            )
     return heading
 
 

@@ -1,4 +1,4 @@
-"""The record of a run, run.json: the command that makes it, its seed and options, versions, cores."""
+"""The record of a run, run.json: the command that makes it, seed, options, versions, cores and threads."""
 
 import json
 import os
@@ -49,6 +49,7 @@ def new_record(study: Study, command: str, seed: int, options: Mapping[str, str]
         **({"options": _written(options)} if options else {}),
         "versions": versions(study),
         "host": {"machine": platform.machine(), "system": platform.system(), "cores": cores},
+        "threads": cores if study.threads is None else study.threads,
     }
 
 

@@ -14,10 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from airmoe.checks import integer_at_least
-from airmoe.errors import InvalidInputError, RunFolderError
+from airmoe.errors import InvalidInputError, RunFolderError, one_of
 from airmoe.files import AnyPath, as_path, replaced_file, with_short_home
-from airmoe.locks import FINISHED, sole_writer
 from airmoe.monitor import EVENTS, write_events
+from airmoe.newfolder import PROVENANCE, resumable_folder
 from airmoe.plugins import keep_plugins, refuse_other_plugins
 from airmoe.progress import Progress, silent
 from airmoe.report.writing import write_figures, write_tables
@@ -85,25 +85,19 @@ def run_study(
         AirmoeError: measuring fails; it names figure, curve and seed.
     """
     out, settings = as_path(out), None if settings is None else as_path(settings)
-    if out.exists():
-        finished = resume and (out / "run.json").exists()
-        raise InvalidInputError("out", str(out), FINISHED if finished else "a folder that does not exist yet")
-    partial = out.with_name(out.name + ".partial")
-    given = scale is not None or bool(only) or seed is not None or settings is not None
-    scale = study.scales[0] if scale is None else scale
-    if resume and partial.exists():
-        refuse_other_plugins(partial)
-    figures = _figures(study, settings, scale, only) if given or not resume else None
-    seed = _checked_seed(0 if seed is None and given else seed)
-    with sole_writer(out):
+    with resumable_folder(out, resume=resume) as partial:
+        if resume:
+            refuse_other_plugins(partial)
+        given = scale is not None or bool(only) or seed is not None or settings is not None
+        scale = study.scales[0] if scale is None else scale
+        figures = _figures(study, settings, scale, only) if given or not resume else None
+        seed = _checked_seed(0 if seed is None and given else seed)
         if resume:
             figures, record = _taken_up(study, partial, figures, seed)
             record = with_options(record, options or {})
             inputs = _inputs(study, figures, record)
             _refuse_other_inputs(partial, record.get("inputs", {}), inputs)
             write_record(partial, record)
-        elif partial.exists():
-            raise InvalidInputError("out", str(out), f"no unfinished run; resume {partial} or remove it")
         else:
             assert figures is not None
             command = command_of(study, scale, only, settings, seed or 0, options or {})
@@ -124,10 +118,10 @@ def run_study(
 def _figures(study: Study, folder: Path | None, scale: Scale | None, only: Sequence[str]) -> Figures:
     """Return the figures to measure; without a scale, all whose files are there."""
     if scale is not None and scale not in study.scales:
-        raise InvalidInputError("scale", scale, f"one of {', '.join(study.scales)}")
+        raise InvalidInputError("scale", scale, one_of(scale, study.scales))
     for name in only:
         if name not in study.figures:
-            raise InvalidInputError("only", name, f"one of {', '.join(study.figures)}")
+            raise InvalidInputError("only", name, one_of(name, study.figures))
     present = study.figures if folder is None else study.figures_in(folder)
     measured = [name for name, heading in present.items() if scale is None or scale in heading.scales]
     for name in only:
@@ -178,8 +172,8 @@ def _taken_up(
     study: Study, partial: Path, figures: Figures | None, seed: int | None
 ) -> tuple[Figures, Record]:
     """Return figures and record of an interrupted run; refuse other settings and other software."""
-    if not (partial / "run.json").exists():
-        raise RunFolderError(f"{partial} does not exist or holds no run: there is nothing to resume")
+    if not (partial / PROVENANCE).exists():
+        raise RunFolderError(f"{partial} holds no run: there is nothing to resume")
     record = read_record(partial, study)
     if record["versions"] != versions(study):
         begun, now = _listed(record["versions"]), _listed(versions(study))

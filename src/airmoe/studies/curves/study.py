@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from airmoe.errors import InvalidInputError
+from airmoe.errors import InvalidInputError, one_of
 from airmoe.studies.curves.figure import Curves, Figure, FigureKind, Heading
 from airmoe.studies.curves.figure_file import read_figure, read_heading
 from airmoe.studies.curves.rows import Rows
@@ -33,6 +33,7 @@ class Study:
         scales: how much may be measured; the first is the default.
         inputs: returns what is read besides settings; a run is resumed only with the same inputs.
         keeps: folders of the workspace that become part of the run folder; all else there is removed.
+        threads: how many threads a curve is measured on; None is up to one for each core.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Study:
     scales: tuple[Scale, ...] = USUAL_SCALES
     inputs: Inputs = lambda curves, options: {}
     keeps: tuple[str, ...] = ()
+    threads: int | None = None
 
     @cached_property
     def figures(self) -> dict[str, Heading]:
@@ -61,7 +63,7 @@ class Study:
             raise InvalidInputError("settings", str(folder), "a folder with a TOML file per figure")
         for path in files:
             if path.stem not in self.figures:
-                raise InvalidInputError(f"{folder}: figure", path.stem, f"one of {', '.join(self.figures)}")
+                raise InvalidInputError(f"{folder}: figure", path.stem, one_of(path.stem, self.figures))
         return self._headings(folder)
 
     def read(self, figure: str, scale: Scale | None = None, folder: Path | None = None) -> Figure:

@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from airmoe.locks import sole_writer
+from airmoe.newfolder import whole_folder
 
 
 @contextlib.contextmanager
@@ -15,10 +15,10 @@ def new_run_folder(out: Path) -> Iterator[Path]:
     Folders above ``out`` are made as needed, and removed again if the block fails.
 
     Raises:
-        InvalidInputError: another process is making ``out``.
+        InvalidInputError: ``out`` exists, or another process is making it.
     """
     with (
-        sole_writer(out),
+        whole_folder(out),
         tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as scratch,
     ):
         run = Path(scratch) / "run"

@@ -1,10 +1,6 @@
 """The whole path once: federated training, serving from separate processes, asking, two kills, a report."""
 
-import contextlib
-from collections.abc import Callable, Iterator
-from pathlib import Path
-
-import torch
+from collections.abc import Callable
 
 from airmoe.data import ImageSet
 from airmoe.dispatch.reach import warn_of_reach
@@ -13,6 +9,8 @@ from airmoe.files import AnyPath, as_path
 from airmoe.monitor import EVENTS, write_events
 from airmoe.networked import split_among_clients
 from airmoe.networked.config import NetworkedConfig
+from airmoe.newfolder import refuse_taken
+from airmoe.nn.threads import one_thread
 from airmoe.progress import Progress, silent
 from airmoe.report import DemoResults, write_report, write_results
 from airmoe.report.measured import Figures
@@ -55,13 +53,14 @@ def run_demo(
         MeshError: a node does not start, or the mesh and the same mixture in one process answer differently.
     """
     out = as_path(out)
-    _check_settings(config, central_epochs, out)
+    refuse_taken(out)
+    _check_settings(config, central_epochs)
     warn_of_reach(config.data.clients, config.links.subcarriers, config.links.transmission)
     images = load()
     _check_questions(ask_images, len(images.test_labels), config.data.clients)
     data = split_among_clients(config, images)
     methods, clock = demo_methods(config.data.clients, config.seed), StepClock()
-    with new_run_folder(out) as run, _one_thread():
+    with new_run_folder(out) as run, one_thread():
         trained = train_all(
             config,
             images,
@@ -108,7 +107,7 @@ def _scalars(figures: Figures) -> dict[str, str | int | float]:
     }
 
 
-def _check_settings(config: NetworkedConfig, central_epochs: int, out: Path) -> None:
+def _check_settings(config: NetworkedConfig, central_epochs: int) -> None:
     if config.data.clients < 3:
         raise InvalidInputError("clients", config.data.clients, "at least 3: two nodes are killed")
     for name, value, usual in (
@@ -120,8 +119,6 @@ def _check_settings(config: NetworkedConfig, central_epochs: int, out: Path) -> 
             raise InvalidInputError(name, value, expected)
     if central_epochs < 1:
         raise InvalidInputError("central_epochs", central_epochs, "at least 1")
-    if out.exists():
-        raise InvalidInputError("out", str(out), "a folder that does not exist yet")
 
 
 def _check_questions(ask_images: int, held_out_images: int, clients: int) -> None:
@@ -132,14 +129,3 @@ def _check_questions(ask_images: int, held_out_images: int, clients: int) -> Non
             more = f"at least {needed} of them, or more clients: {why}"
             raise InvalidInputError("number of held-out images", held_out_images, more)
         raise InvalidInputError("ask", ask_images, f"at least {needed} of {held_out_images} images: {why}")
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let torch use one thread: for small networks more threads cost more than they bring."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

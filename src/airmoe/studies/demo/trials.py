@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from airmoe.report.measured import Figures
-from airmoe.runs.evaluation import class_f1
+from airmoe.runs.evaluation import client_f1
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,12 +51,7 @@ class Trial:
 
     def f1_NC(self, classes: int) -> NDArray[np.float64]:
         """Return each class's F1 score for each client that asked; NaN for classes it did not ask about."""
-        return np.stack(
-            [
-                class_f1(self.label_Q[own], self.answer_Q[own], classes)
-                for own in (self.client_Q == client for client in np.unique(self.client_Q))
-            ]
-        )
+        return client_f1(self.label_Q, self.answer_Q, self.client_Q, classes)
 
     def asked_NE(self) -> NDArray[np.int64]:
         """Return how often each client (row) asked each expert (column)."""

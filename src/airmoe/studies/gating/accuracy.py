@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from airmoe.nn.threads import one_thread
 from airmoe.report.drawing import Drawing, Line
 from airmoe.report.style import looks_of
 from airmoe.report.table import Table
@@ -13,7 +14,7 @@ from airmoe.studies.curves.panels import panel
 from airmoe.studies.curves.rows import Row, Rows, scaled, sweep_table
 from airmoe.studies.curves.settings import Experts, Values
 from airmoe.studies.gating.asking import Answers, ask_over_links
-from airmoe.studies.gating.models import Asked, one_thread
+from airmoe.studies.gating.models import Asked
 from airmoe.studies.gating.settings import Backbone, Epochs, GatingSettings, Shift, Size, Width
 
 SMOKE = {
@@ -84,7 +85,7 @@ class GpuSettings(GatingSettings):
 
 def measure(settings: GatingSettings, seed: int, work: Workspace) -> Iterator[Row]:
     """Yield the accuracy of a seed's model at every point of the curve, and who was asked there."""
-    with one_thread():
+    with one_thread():  # sums of floats depend on the number of threads, which rows must not
         asked = Asked(settings.training(seed), settings.test_images, work)
         for point, value in enumerate(settings.values):
             answers = ask_over_links(asked, settings.at(value), seed, point)

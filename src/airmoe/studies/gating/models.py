@@ -1,7 +1,6 @@
 """Models of the curves. Each is trained once for all curves that share it; a resumed run finds it again."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -75,21 +74,6 @@ def trained_model(config: ChannelAwareConfig, work: Workspace) -> MixtureOfExper
                 checkpoint = Checkpoint(work.folder / "models" / name, name)
                 train_stage(stage, model, of_stage, data, checkpoint=checkpoint, progress=progress)
     return model
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Let PyTorch use one thread within the block.
-
-    Sums of floats depend on the number of threads; the rows of a study must not. Small networks lose nothing,
-    and several curves at a time use several cores.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 class Asked:

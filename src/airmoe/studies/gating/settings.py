@@ -15,7 +15,7 @@ from airmoe.channel_aware.config import (
     StageSettings,
     TransmissionForm,
 )
-from airmoe.errors import InvalidInputError
+from airmoe.errors import InvalidInputError, one_of
 from airmoe.links import SnrProcess, make_process
 from airmoe.nn.build import BACKBONES, GATES
 from airmoe.runs.settings import expected_by, named_in, readable_by
@@ -26,7 +26,7 @@ from airmoe.studies.gating.methods import METHODS, Method
 
 def _known(name: str) -> str:
     if name not in METHODS:
-        raise ValueError(f"one of {', '.join(METHODS)}")
+        raise ValueError(one_of(name, METHODS))
     return name
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
+from airmoe.nn.threads import one_thread
 from airmoe.report.drawing import Drawing, Line
 from airmoe.report.style import looks_of
 from airmoe.report.table import Table
@@ -15,7 +16,7 @@ from airmoe.studies.curves.rows import Row, Rows, scaled, sweep_table
 from airmoe.studies.curves.settings import Decibels, Values
 from airmoe.studies.gating.accuracy import LeNetSettings
 from airmoe.studies.gating.asking import ask_over_links
-from airmoe.studies.gating.models import Asked, one_thread
+from airmoe.studies.gating.models import Asked
 
 
 class ExpertShareSettings(LeNetSettings):
@@ -35,7 +36,7 @@ class ExpertShareSettings(LeNetSettings):
 
 def measure(settings: ExpertShareSettings, seed: int, work: Workspace) -> Iterator[Row]:
     """Yield how often an expert is chosen while its own SNR lies in each interval: mean over the experts."""
-    with one_thread():
+    with one_thread():  # sums of floats depend on the number of threads, which rows must not
         asked = Asked(settings.training(seed), settings.test_images, work)
         answers = ask_over_links(asked, settings, seed, 0)
     overall_E = answers.chosen_TE.mean(axis=0) / settings.k

@@ -22,5 +22,6 @@ GATING = Study(
     told=claims,
     inputs=inputs_of,
     scales=("full", "quick", "smoke", "gpu"),
+    threads=1,
 )
 """``airmoe study gating``."""

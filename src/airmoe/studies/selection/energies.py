@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from airmoe.errors import InvalidInputError
+from airmoe.errors import InvalidInputError, did_you_mean
 from airmoe.scheduling import (
     All,
     Cheapest,
@@ -97,7 +97,9 @@ class EnergySettings(LayerSettings):
         try:
             make_policy(policy.format(**info.data))
         except InvalidInputError as error:
-            raise ValueError(f"one of {', '.join(known)}, or {error.expected}") from None
+            raise ValueError(
+                f"one of {', '.join(known)}, or {error.expected}{did_you_mean(policy, known)}"
+            ) from None
         except (KeyError, IndexError, ValueError) as error:
             raise ValueError(f"names of settings in braces, as in {{importance}} ({error})") from None
         return policy
