@@ -12,6 +12,7 @@ AirmoeError
     ├── AddressError       an address is malformed, not loopback, or already in use
     ├── RefusedError       a node answered that it will not serve (wrong model, overloaded, too late)
     ├── NotScheduledError  no scheduler decided on the items of a slot
+    ├── DeadlineError      a query is too large to be answered before its deadline
     ├── NoNodeReachableError  no node of the mesh was found before the deadline
     └── NoExpertReachedError  no expert answered and the source has none of its own
 
@@ -130,6 +131,10 @@ class RefusedError(MeshError):
 
 class NotScheduledError(MeshError):
     """No scheduler decided on a slot: none is alive, or it refused, was late, or gave an invalid answer."""
+
+
+class DeadlineError(MeshError):
+    """A query is too large to be answered before its deadline."""
 
 
 class NoNodeReachableError(MeshError):

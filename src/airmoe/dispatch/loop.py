@@ -326,7 +326,9 @@ class _Batch(Generic[Payload_contra, Output_co]):
 def _refuse_unanswered(arrived_TE: Flags, slot: Slot, deadline_s: float) -> None:
     unanswered_T = np.flatnonzero(~np.any(arrived_TE, axis=1))
     if unanswered_T.size:
+        source = slot.source_T[unanswered_T[0]]
+        own = np.any(slot.placement.node_ER == source)
         raise NoExpertReachedError(
-            f"item {unanswered_T[0]} at node {slot.source_T[unanswered_T[0]]}: no expert answered within "
-            f"{deadline_s} s, and the node holds no expert of its own"
+            f"item {unanswered_T[0]} at node {source}: no expert answered within {deadline_s} s, and "
+            + ("neither did its own" if own else "the node holds no expert of its own")
         )

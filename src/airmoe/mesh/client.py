@@ -20,12 +20,19 @@ from airmoe.checks import integer_at_least, number_within, real_array, refuse_sh
 from airmoe.dispatch import dispatch, nearest
 from airmoe.dispatch.mixing import mix, mixing_weights
 from airmoe.dispatch.replicas import askable
-from airmoe.errors import InvalidInputError, NoNodeReachableError, one_of, telling
+from airmoe.errors import (
+    DeadlineError,
+    InvalidInputError,
+    NoExpertReachedError,
+    NoNodeReachableError,
+    one_of,
+    telling,
+)
 from airmoe.files import AnyPath, as_path
 from airmoe.links import Links, LinkSource, RecordedLinks
 from airmoe.manifest import INPUT, MeshTransmission, experts_in_words, read_manifest
 from airmoe.mesh.answer import Answer
-from airmoe.mesh.carrier import MeshCarrier
+from airmoe.mesh.carrier import PIECE, MeshCarrier
 from airmoe.mesh.frame import BYTES_PER_VALUE, MAX_BODY_BYTES, WireType
 from airmoe.mesh.layer import MeshLayer
 from airmoe.mesh.networks import OnnxNetwork, expert_of, gate_of
@@ -231,6 +238,7 @@ class MeshClient:
         gate: GateFunction | None = None,
         links: Links | LinkSource | None = None,
         deadline_s: float = 2.0,
+        min_experts: int = 1,
     ) -> Answer:
         """Classify images, asking other nodes as the policy decides.
 
@@ -241,28 +249,35 @@ class MeshClient:
                 the exported one.
             links: the links between the nodes, or a source that is asked for them; default the client's.
             deadline_s: seconds for everything, 0 to 3600.
+            min_experts: how many experts at least must answer about each image, 1 to all of the layer.
 
         Raises:
             InvalidInputError: wrong shape or dtype, values that are not finite or out of range, or more
                 images than fit in one message; a joint policy without ``fallback``; links between another
                 number of nodes.
-            NoExpertReachedError: nobody answered an image, and a server has no expert of its own.
+            DeadlineError: there are more images than this client can prepare before the deadline.
+            NoExpertReachedError: fewer than ``min_experts`` answered about an image, or can be asked at all.
+                The client's own expert always answers; a server has none.
         """
         begin_s, traffic = time.monotonic(), Traffic()
         number_within("deadline_s", deadline_s, 0, LONGEST_DEADLINE_S)
-        decides = self._at_this_client(as_policy(policy or self.policy), begin_s + deadline_s, traffic)
+        end_s = begin_s + deadline_s
+        min_experts = self._checked_least(min_experts)
+        decides = self._at_this_client(as_policy(policy or self.policy), end_s, traffic)
         pixels_TCHW = self._as_pixels(images_TCHW)
         links = self._source if links is None else links
         links = self._checked(links if isinstance(links, Links) else links.current())
-        payload_T = self._extractor(pixels_TCHW)
+        payload_T = self._extracted(pixels_TCHW, end_s)
         carrier = MeshCarrier(self.layer, links, traffic)
         slot = nearest(payload_T, carrier, self._slot(len(payload_T), links))
         snr_db_TE = slot.observed_snr_db_TE
         assert snr_db_TE is not None  # a mesh has links
         scores_TE = self._scores(gate or self.gate, payload_T, snr_db_TE)
-        remaining_s = deadline_s - (time.monotonic() - begin_s)
         with closing(carrier):
-            dispatched = dispatch(payload_T, scores_TE, decides, carrier, slot, deadline_s=remaining_s)
+            dispatched = dispatch(
+                payload_T, scores_TE, decides, carrier, slot, deadline_s=end_s - time.monotonic()
+            )
+        _refuse_too_few(dispatched.arrived_TE, min_experts, deadline_s)
         weights_TE = mixing_weights(scores_TE, dispatched.arrived_TE)
         return Answer(
             mix(weights_TE, dispatched.deliveries),
@@ -277,6 +292,32 @@ class MeshClient:
             self.transmission,
             traffic.scheduler if dispatched.decided_by == decides.name else None,
         )
+
+    def _checked_least(self, min_experts: int) -> int:
+        experts = self.layer.spec.experts
+        least = integer_at_least("min_experts", min_experts, 1)
+        if least > experts:
+            raise InvalidInputError("min_experts", least, f"at most {experts}, the experts of the layer")
+        if least > 1 and (living := int(self.reach().living_E.sum())) < least:
+            raise NoExpertReachedError(f"{living} experts can be asked; expected at least {least}")
+        return least
+
+    def _extracted(self, pixels_TCHW: NDArray[np.float32], end_s: float) -> NDArray[np.float32]:
+        """Return the payloads; too large a batch for its deadline is refused after the first piece."""
+        begin_s, items = time.monotonic(), len(pixels_TCHW)
+        pieces = [self._extractor(pixels_TCHW[:PIECE])]
+        if items > PIECE:
+            needs_s = (time.monotonic() - begin_s) * items / PIECE
+            if needs_s > (left_s := max(end_s - begin_s, 0.0)):
+                raise DeadlineError(
+                    f"features of {items} images would take {needs_s:.1f} s here, and {left_s:.1f} s are "
+                    "left; ask about fewer at once, or allow more time"
+                )
+        for begin in range(PIECE, items, PIECE):
+            pieces.append(self._extractor(pixels_TCHW[begin : begin + PIECE]))
+            if time.monotonic() > end_s:
+                raise DeadlineError(f"features of {begin + PIECE} of {items} images were ready in time")
+        return np.concatenate(pieces) if len(pieces) > 1 else pieces[0]
 
     @property
     def is_server(self) -> bool:
@@ -335,3 +376,12 @@ class MeshClient:
         if not ((images_TCHW >= 0) & (images_TCHW <= 1)).all():
             raise InvalidInputError("images", "a value outside [0, 1] or NaN", "float32 in [0, 1]")
         return images_TCHW  # type: ignore[return-value]
+
+
+def _refuse_too_few(arrived_TE: NDArray[np.bool_], min_experts: int, deadline_s: float) -> None:
+    answered_T = arrived_TE.sum(axis=1)
+    if (few := int(answered_T.min())) < min_experts:
+        raise NoExpertReachedError(
+            f"image {int(answered_T.argmin())}: {few} experts answered within {deadline_s} s; expected at "
+            f"least {min_experts}. A policy that asks fewer never reaches them"
+        )
