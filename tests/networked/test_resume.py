@@ -250,7 +250,7 @@ def test_a_run_folder_that_exists_is_left_alone(
     ("changes", "key"),
     [
         ({"data": {"clients": 500}}, "clients is 500"),
-        ({"model": {"backbone": "lenet6"}}, "backbone is 'lenet6'"),
+        ({"model": {"width": 5}}, "width is 5; expected it left out: lenet5 offers no choice of it"),
     ],
 )
 def test_a_run_that_cannot_be_is_refused_before_it_begins(
