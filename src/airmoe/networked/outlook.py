@@ -38,8 +38,8 @@ def outlook(
         clock: seconds that pass.
 
     Raises:
-        InvalidInputError: a backbone that cannot be built, images that cannot be split among the clients, or an
-            argument of another type.
+        InvalidInputError: a backbone that cannot be built, images that cannot be split among the clients, or
+            an argument of another type.
     """
     refuse_type("config", config, NetworkedConfig)
     refuse_type("images", images, ImageSet)
