@@ -34,6 +34,12 @@ def test_a_file_that_was_there_is_replaced(tmp_path: Path) -> None:
     assert path.read_text() == "new"
 
 
+def test_a_file_with_as_long_a_name_as_can_be_is_written(tmp_path: Path) -> None:
+    with replaced_file(tmp_path / ("a" * 255)) as temporary:
+        temporary.write_text("x")
+    assert names(tmp_path) == ["a" * 255]
+
+
 def test_others_may_read_a_file(tmp_path: Path) -> None:
     with replaced_file(tmp_path / "file.txt") as temporary:
         temporary.write_text("x")

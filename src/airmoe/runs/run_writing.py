@@ -15,13 +15,13 @@ import torch
 
 from airmoe.data import ImageSet
 from airmoe.data.load import LARGEST_SIZE
-from airmoe.files import portable, replaced_file, with_short_home
+from airmoe.files import portable, remove_temporary_files, replaced_file, with_short_home
 from airmoe.monitor import EVENTS, forget_events
 from airmoe.newfolder import CHECKPOINTS, CONFIG, PROVENANCE, resumable_folder
 from airmoe.plugins import keep_plugins, loaded_plugins, plugin_digests, refuse_other_plugins
 from airmoe.runs.checkpoint import Checkpoint, MetricsRow, write_metrics
 from airmoe.runs.settings import Section, dump_config
-from airmoe.versions import version_of
+from airmoe.versions import kind_of_host, version_of
 
 METRICS = "metrics.jsonl"
 _PACKAGES = {name: name for name in ("airmoe", "torch", "numpy", "onnx", "onnxruntime")}
@@ -116,6 +116,7 @@ def finish_run(
     _write(partial / PROVENANCE, _provenance(seed, images, backbone))
     write_metrics(rows, partial / METRICS)
     shutil.rmtree(partial / CHECKPOINTS)
+    remove_temporary_files(partial)  # of processes that were killed
     partial.rename(out)
 
 
@@ -124,7 +125,7 @@ def _provenance(seed: int, images: ImageSet, backbone: str = "") -> str:
     provenance = {
         "seed": seed,
         "versions": versions | {"python": platform.python_version()},
-        "host": {"system": platform.platform(), "machine": platform.machine()},
+        "host": kind_of_host(),
         "threads": torch.get_num_threads(),
         "images": images_digest(images),
         **({"backbone": backbone} if backbone else {}),
