@@ -12,6 +12,8 @@ from pathlib import Path
 
 from airmoe.errors import InvalidInputError
 
+_UNFINISHED = ".unfinished"
+
 AnyPath = str | os.PathLike[str]
 """How users name a file or a folder."""
 
@@ -64,7 +66,7 @@ def replaced_file(path: Path) -> Iterator[Path]:
         ['notes.txt']
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_UNFINISHED)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -77,6 +79,12 @@ def replaced_file(path: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what `replaced_file` was writing, in a folder or below it, when its process was killed."""
+    for path in folder.rglob(f".*{_UNFINISHED}"):
+        path.unlink(missing_ok=True)
 
 
 def with_short_home(text: str) -> str:

@@ -20,7 +20,10 @@ from airmoe.cli.interrupts import hear_interrupts
 from airmoe.cli.serving import serve
 from airmoe.cli.study import study
 from airmoe.cli.training import demo, train
-from airmoe.cli.trouble import BUG, line_about
+from airmoe.cli.usage import line_about_usage
+from airmoe.trouble import line_about
+
+BUG = "this is a bug, in airmoe or in a part of your own; please report it with all lines above"
 
 SHOWN = {"µ": "u", "±": "~"}
 """What stands for a character that a terminal cannot show; a question mark for all others."""
@@ -57,7 +60,7 @@ def main() -> None:
 
 
 def _fail(error: Exception) -> NoReturn:
-    line = line_about(error)
+    line = line_about_usage(error) if isinstance(error, typer.TyperException) else line_about(error)
     if line is None:
         traceback.print_exception(error)
     print(f"airmoe: {line or BUG}", file=sys.stderr)
