@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -72,6 +73,14 @@ app.main()
 def test_one_interrupt_is_enough_in(place: str, name: str) -> None:
     script = SCRIPT.format(signal=name, wait=TOLD_IN[place])
     told: subprocess.CompletedProcess[str] = ended("-c", script, program=[sys.executable], timeout_s=50)
+    assert (told.returncode, told.stdout, told.stderr) == (130, "", "")
+
+
+def test_an_interrupt_of_a_text_that_is_executed_ends_with_the_same_status(tmp_path: Path) -> None:
+    """CPython would end by a signal: dataclasses execute texts, and so does PyTorch while it loads."""
+    script = SCRIPT.format(signal="SIGINT", wait="def wait(): exec('interrupt()')")
+    (tmp_path / "script.py").write_text(script, encoding="utf-8")
+    told = ended("-m", "script", program=[sys.executable], cwd=tmp_path, timeout_s=50)
     assert (told.returncode, told.stdout, told.stderr) == (130, "", "")
 
 

@@ -1,6 +1,7 @@
 """The command line: a module per group of commands; each parses, calls and prints."""
 
 import sys
+from typing import NoReturn
 
 
 def main() -> None:
@@ -10,4 +11,10 @@ def main() -> None:
 
         run()
     except KeyboardInterrupt:
-        sys.exit(130)
+        end_interrupted()
+
+
+def end_interrupted() -> NoReturn:
+    """Exit with status 130."""
+    exec("")  # CPython ends by a signal if the last text that was executed was interrupted
+    sys.exit(130)

@@ -13,6 +13,7 @@ from typing import NoReturn
 import numpy  # noqa: F401
 import typer
 
+from airmoe.cli import end_interrupted
 from airmoe.cli.asking import predict
 from airmoe.cli.bare import HELP_OPTIONS, explain_airmoe
 from airmoe.cli.evaluation import evaluate
@@ -50,7 +51,7 @@ def main() -> None:
         status = app(prog_name="airmoe", standalone_mode=False)
         sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
-        sys.exit(130)
+        end_interrupted()
     except BrokenPipeError:  # who reads this, such as `head`, has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
