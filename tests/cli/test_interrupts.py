@@ -76,10 +76,22 @@ def test_one_interrupt_is_enough_in(place: str, name: str) -> None:
     assert (told.returncode, told.stdout, told.stderr) == (130, "", "")
 
 
-def test_an_interrupt_of_a_text_that_is_executed_ends_with_the_same_status(tmp_path: Path) -> None:
+OF_A_TEXT = """
+import os, signal, typer
+from airmoe.cli import app
+
+def command():
+    exec("os.kill(os.getpid(), signal.SIGINT)")
+
+app.app = {app}
+app.main()
+"""
+
+
+@pytest.mark.parametrize("app", ["lambda **_: command()", "typer.Typer(); app.app.command()(command)"])
+def test_an_interrupt_of_a_text_that_is_executed_ends_with_the_same_status(app: str, tmp_path: Path) -> None:
     """CPython would end by a signal: dataclasses execute texts, and so does PyTorch while it loads."""
-    script = SCRIPT.format(signal="SIGINT", wait="def wait(): exec('interrupt()')")
-    (tmp_path / "script.py").write_text(script, encoding="utf-8")
+    (tmp_path / "script.py").write_text(OF_A_TEXT.format(app=app), encoding="utf-8")
     told = ended("-m", "script", program=[sys.executable], cwd=tmp_path, timeout_s=50)
     assert (told.returncode, told.stdout, told.stderr) == (130, "", "")
 

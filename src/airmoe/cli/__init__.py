@@ -11,10 +11,10 @@ def main() -> None:
 
         run()
     except KeyboardInterrupt:
-        end_interrupted()
+        end(130)
 
 
-def end_interrupted() -> NoReturn:
-    """Exit with status 130."""
+def end(status: int) -> NoReturn:
+    """Exit with a status."""
     exec("")  # CPython ends by a signal if the last text that was executed was interrupted
-    sys.exit(130)
+    sys.exit(status)

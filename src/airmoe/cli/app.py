@@ -13,7 +13,7 @@ from typing import NoReturn
 import numpy  # noqa: F401
 import typer
 
-from airmoe.cli import end_interrupted
+from airmoe.cli import end
 from airmoe.cli.asking import predict
 from airmoe.cli.bare import HELP_OPTIONS, explain_airmoe
 from airmoe.cli.evaluation import evaluate
@@ -51,13 +51,13 @@ def main() -> None:
         status = app(prog_name="airmoe", standalone_mode=False)
         sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
-        end_interrupted()
+        end(130)
     except BrokenPipeError:  # who reads this, such as `head`, has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
         _fail(error)
-    sys.exit(status if isinstance(status, int) else 0)
+    end(status if isinstance(status, int) else 0)
 
 
 def _fail(error: Exception) -> NoReturn:
