@@ -44,7 +44,10 @@ def test_what_zenoh_raises_is_told() -> None:
     assert str(line_about(met.value)).startswith("the mesh: ")
 
 
-@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("8 GiB")])
+UNMAPPED = ImportError("libtorch_cpu.so: failed to map segment from shared object")
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("8 GiB"), UNMAPPED])
 def test_too_little_memory_is_told(error: Exception) -> None:
     assert str(line_about(error)).startswith("out of memory; expected enough for this command (")
 
@@ -57,6 +60,6 @@ def test_a_home_that_is_nowhere_is_told(monkeypatch: pytest.MonkeyPatch) -> None
     assert str(line_about(met.value)).startswith("there is no home folder; expected one")
 
 
-@pytest.mark.parametrize("error", [RuntimeError("no"), KeyError("a"), AssertionError(), RecursionError()])
+@pytest.mark.parametrize("error", [RuntimeError("no"), ImportError("no"), KeyError("a"), AssertionError(), RecursionError()])
 def test_a_bug_stays_one(error: Exception) -> None:
     assert line_about(error) is None

@@ -4,6 +4,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from airmoe.errors import InvalidInputError
 
@@ -28,7 +29,7 @@ def sole_writer(out: Path) -> Iterator[None]:
     path = out.with_name(f".{out.name}.lock")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a") as file:
+        with _opened(path, out) as file:
             _lock(file.fileno(), path, out)
             try:
                 yield
@@ -38,6 +39,14 @@ def sole_writer(out: Path) -> Iterator[None]:
         for folder in made:
             with contextlib.suppress(OSError):  # it is not empty
                 folder.rmdir()
+
+
+def _opened(path: Path, out: Path) -> TextIO:
+    try:
+        return path.open("a")
+    except OSError as error:
+        error.filename = str(out)  # which is what the user named
+        raise
 
 
 def _lock(descriptor: int, path: Path, out: Path) -> None:

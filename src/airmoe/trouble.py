@@ -16,6 +16,8 @@ def line_about(error: BaseException) -> str | None:
         loaded = getattr(sys.modules.get(module), name, None)
         if loaded is not None and isinstance(error, loaded):
             return " ".join(tell(error).split())
+    if isinstance(error, ImportError) and "failed to map segment" in str(error):  # of a large library
+        return _memory(error)
     if isinstance(error, RuntimeError) and str(error).startswith("Could not determine home directory"):
         return "there is no home folder; expected one that the environment variable HOME names"
     return None

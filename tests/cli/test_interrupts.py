@@ -34,6 +34,13 @@ import ctypes
 def wait():
     ctypes.CFUNCTYPE(None)(interrupt)()
 """,
+    "C code that makes an error of it": """
+def wait():
+    try:
+        interrupt()
+    except KeyboardInterrupt as interrupted:  # as pybind11 does where a module of it is loaded
+        raise ImportError("initialization failed") from interrupted
+""",
     "two destructors after each other": """
 class Dying:
     def __del__(self):

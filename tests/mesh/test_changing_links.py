@@ -89,7 +89,9 @@ def test_what_is_sent_faster_than_an_ideal_link_carries_is_lost_paid_and_sent_to
 
 
 @pytest.mark.parametrize(
-    "policy", [TopK(1), TopK(2), BestLink(2), Cheapest(1), All(), Des(0.6, 2), Jesa(0.6, 2)], ids=lambda policy: policy.name
+    "policy",
+    [TopK(1), TopK(2), BestLink(2), Cheapest(1), All(), Des(0.6, 2), Jesa(0.6, 2)],
+    ids=lambda policy: policy.name,
 )
 def test_outages_are_those_of_the_simulation_and_so_is_what_is_left(
     client: MeshClient, server_run: ServerRun, images: NDArray[np.uint8], policy: Policy

@@ -17,7 +17,7 @@ from airmoe.cli import end
 from airmoe.cli.asking import predict
 from airmoe.cli.bare import HELP_OPTIONS, explain_airmoe
 from airmoe.cli.evaluation import evaluate
-from airmoe.cli.interrupts import hear_interrupts
+from airmoe.cli.interrupts import hear_interrupts, was_interrupted
 from airmoe.cli.serving import serve
 from airmoe.cli.study import study
 from airmoe.cli.training import demo, train
@@ -56,6 +56,8 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
+        if was_interrupted():
+            end(130)
         _fail(error)
     end(status if isinstance(status, int) else 0)
 
