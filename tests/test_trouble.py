@@ -60,6 +60,8 @@ def test_a_home_that_is_nowhere_is_told(monkeypatch: pytest.MonkeyPatch) -> None
     assert str(line_about(met.value)).startswith("there is no home folder; expected one")
 
 
-@pytest.mark.parametrize("error", [RuntimeError("no"), ImportError("no"), KeyError("a"), AssertionError(), RecursionError()])
+@pytest.mark.parametrize(
+    "error", [RuntimeError("no"), ImportError("no"), KeyError("a"), AssertionError(), RecursionError()]
+)
 def test_a_bug_stays_one(error: Exception) -> None:
     assert line_about(error) is None

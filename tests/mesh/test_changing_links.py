@@ -99,7 +99,7 @@ def test_outages_are_those_of_the_simulation_and_so_is_what_is_left(
     from airmoe.nn import IdealRadioCarrier
 
     rng, outages = np.random.default_rng(11), 0
-    for true_db_E in rng.uniform(0, 30, (4, EXPERTS)):
+    for true_db_E in rng.uniform(0, 30, (6, EXPERTS)):
         seen_db_E = true_db_E + rng.normal(0, 3, EXPERTS)
         links = links_at(*true_db_E).with_observed(links_at(*seen_db_E))
         snr = LinkSnr(np.tile(seen_db_E, (len(images), 1)))
