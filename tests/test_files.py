@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from airmoe.files import portable, replaced_file, with_short_home
+from airmoe.files import portable, remove_temporary_files, replaced_file, with_short_home
+from tests.killed import killed_while_writing
 
 
 class Failure(Exception):
@@ -55,6 +56,15 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: t
         raise error
     assert path.read_text() == "old"
     assert names(tmp_path) == ["file.txt"]
+
+
+def test_what_a_killed_process_was_writing_can_be_removed(tmp_path: Path) -> None:
+    (tmp_path / ".profile").touch()
+    left = killed_while_writing(tmp_path / "below" / "file.txt")
+    assert left.read_text() == "half"
+    remove_temporary_files(tmp_path)
+    assert names(tmp_path / "below") == []
+    assert names(tmp_path) == [".profile", "below"]
 
 
 @pytest.fixture

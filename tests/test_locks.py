@@ -38,6 +38,13 @@ def test_a_second_one_is_refused_at_once_and_a_killed_one_is_in_nobodys_way(tmp_
         pass
 
 
+def test_a_place_that_cannot_be_written_is_told_by_the_name_that_was_given(tmp_path: Path) -> None:
+    (tmp_path / ".run.lock").mkdir()
+    with pytest.raises(OSError, match="Is a directory") as met, sole_writer(tmp_path / "run"):
+        pass
+    assert met.value.filename == str(tmp_path / "run")
+
+
 def test_another_folder_is_free(tmp_path: Path) -> None:
     with sole_writer(tmp_path / "one"), sole_writer(tmp_path / "two"):
         pass

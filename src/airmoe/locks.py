@@ -70,7 +70,11 @@ def _opened_beside(out: Path, path: Path, made: list[Path]) -> TextIO:
                     with contextlib.suppress(FileExistsError):  # another has made it
                         folder.mkdir()
                         made.append(folder)
-            return path.open("a")
+            try:
+                return path.open("a")
+            except OSError as error:
+                error.filename = str(out)  # which is what the user named
+                raise
     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from airmoe.errors import InvalidInputError, RunFolderError
+from airmoe.files import remove_temporary_files
 from airmoe.locks import refuse_name, sole_writer
 
 CONFIG, PROVENANCE, CHECKPOINTS = "config.toml", "run.json", "checkpoint"
@@ -55,6 +56,7 @@ def resumable_folder(out: Path, *, resume: bool) -> Iterator[Path]:
         _refuse_unresumable(out, partial, resume)
         if partial.exists() and not resume:
             raise InvalidInputError("out", str(out), f"no unfinished run; resume {partial} or remove it")
+        remove_temporary_files(partial)  # of processes that were killed
         yield partial
 
 

@@ -16,7 +16,9 @@ from airmoe.networked.config import NetworkedConfig
 from airmoe.networked.stages import train_stages
 from airmoe.progress import Progress
 from airmoe.runs.checkpoint import Checkpoint
+from tests.killed import killed_while_writing
 from tests.monitor.scalars import scalars
+from tests.system.commands import all_under
 
 Config = Callable[..., NetworkedConfig]
 
@@ -157,6 +159,16 @@ def test_what_a_kill_left_torn_is_mended(
     assert scalars(partial / "tensorboard") == {
         tag: steps for tag, steps in told.items() if tag.startswith("features/")
     }
+
+
+def test_what_a_kill_left_half_written_is_no_part_of_the_run(
+    interrupted: Path, uninterrupted: Path, few_digits: ImageSet, tiny_config: Config
+) -> None:
+    partial = interrupted.with_name("run.partial")
+    killed_while_writing(partial / "metrics.jsonl")
+    killed_while_writing(partial / "checkpoint" / "features.safetensors")
+    train_run(tiny_config(), few_digits, interrupted, resume=True)
+    assert all_under(interrupted).keys() == all_under(uninterrupted).keys()
 
 
 def test_tensorboard_shows_every_number_of_every_stage(uninterrupted: Path) -> None:

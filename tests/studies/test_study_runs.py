@@ -23,8 +23,10 @@ from airmoe.studies.curves import (
 )
 from airmoe.studies.curves.rows import sweep_table, write_csv
 from tests.finishing import another_finishes_first
+from tests.killed import killed_while_writing
 from tests.monitor.scalars import scalars
 from tests.studies.lines import FIGURES, LineSettings, study_of_lines, write_figures
+from tests.system.commands import all_under
 
 
 @pytest.fixture
@@ -309,6 +311,15 @@ def test_tensorboard_shows_the_mean_over_seeds_of_every_curve(study: Study, tmp_
         told = scalars(tmp_path / "out" / "tensorboard" / "lines" / curve)
         assert told == {"lines/x": list(enumerate(x)), "lines/y": list(enumerate(mean))}
         assert len(x) == 2
+
+
+def test_what_a_kill_left_half_written_is_no_part_of_a_study(study: Study, tmp_path: Path) -> None:
+    run_study(study, tmp_path / "whole")
+    partial = interrupted(study, tmp_path / "out")
+    killed_while_writing(partial / "run.json")
+    killed_while_writing(partial / "settings" / "lines.toml")
+    run_study(study, tmp_path / "out", resume=True)
+    assert all_under(tmp_path / "out").keys() == all_under(tmp_path / "whole").keys()
 
 
 def test_a_resumed_study_shows_in_tensorboard_what_a_whole_one_does(study: Study, tmp_path: Path) -> None:

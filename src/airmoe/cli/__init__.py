@@ -3,6 +3,7 @@
 import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 
 def main() -> None:
@@ -13,7 +14,7 @@ def main() -> None:
 
         run()
     except KeyboardInterrupt:
-        sys.exit(130)
+        end(130)
 
 
 def _open_closed_streams() -> None:
@@ -25,3 +26,9 @@ def _open_closed_streams() -> None:
         if getattr(sys, name) is None:
             # An open file gets the lowest number that is free: that of the stream.
             setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 (for good)
+
+
+def end(status: int) -> NoReturn:
+    """Exit with a status."""
+    exec("")  # CPython ends by a signal if the last text that was executed was interrupted
+    sys.exit(status)

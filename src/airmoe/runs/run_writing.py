@@ -15,7 +15,7 @@ import torch
 
 from airmoe.data import ImageSet
 from airmoe.data.load import LARGEST_SIZE
-from airmoe.files import portable, remove_temporary_files, replaced_file, with_short_home
+from airmoe.files import portable, replaced_file, with_short_home
 from airmoe.monitor import EVENTS, forget_events
 from airmoe.newfolder import CHECKPOINTS, CONFIG, PROVENANCE, resumable_folder
 from airmoe.plugins import keep_plugins, loaded_plugins, plugin_digests, refuse_other_plugins
@@ -116,7 +116,6 @@ def finish_run(
     _write(partial / PROVENANCE, _provenance(seed, images, backbone))
     write_metrics(rows, partial / METRICS)
     shutil.rmtree(partial / CHECKPOINTS)
-    remove_temporary_files(partial)  # of processes that were killed
     partial.rename(out)
 
 

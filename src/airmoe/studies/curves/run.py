@@ -15,7 +15,7 @@ from pathlib import Path
 
 from airmoe.checks import integer_at_least
 from airmoe.errors import InvalidInputError, RunFolderError, one_of
-from airmoe.files import AnyPath, as_path, remove_temporary_files, replaced_file, with_short_home
+from airmoe.files import AnyPath, as_path, replaced_file, with_short_home
 from airmoe.monitor import EVENTS, write_events
 from airmoe.newfolder import PROVENANCE, resumable_folder
 from airmoe.plugins import keep_plugins, refuse_other_plugins
@@ -289,7 +289,6 @@ def _finish(study: Study, partial: Path, figures: Figures, record: Record) -> li
             (partial / "workspace" / name).rename(partial / name)
     shutil.rmtree(partial / "workspace")
     shutil.rmtree(partial / "rows")
-    remove_temporary_files(partial)  # of processes that were killed
     return told
 
 
