@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from airmoe.files import portable, replaced_file, with_short_home
+from airmoe.files import portable, remove_temporary_files, replaced_file, with_short_home
+from tests.killed import killed_while_writing
 
 
 class Failure(Exception):
@@ -34,6 +35,12 @@ def test_a_file_that_was_there_is_replaced(tmp_path: Path) -> None:
     assert path.read_text() == "new"
 
 
+def test_a_file_with_as_long_a_name_as_can_be_is_written(tmp_path: Path) -> None:
+    with replaced_file(tmp_path / ("a" * 255)) as temporary:
+        temporary.write_text("x")
+    assert names(tmp_path) == ["a" * 255]
+
+
 def test_others_may_read_a_file(tmp_path: Path) -> None:
     with replaced_file(tmp_path / "file.txt") as temporary:
         temporary.write_text("x")
@@ -49,6 +56,15 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: t
         raise error
     assert path.read_text() == "old"
     assert names(tmp_path) == ["file.txt"]
+
+
+def test_what_a_killed_process_was_writing_can_be_removed(tmp_path: Path) -> None:
+    (tmp_path / ".profile").touch()
+    left = killed_while_writing(tmp_path / "below" / "file.txt")
+    assert left.read_text() == "half"
+    remove_temporary_files(tmp_path)
+    assert names(tmp_path / "below") == []
+    assert names(tmp_path) == [".profile", "below"]
 
 
 @pytest.fixture

@@ -33,8 +33,8 @@ TOP_TO_BOTTOM = (
     ),
     *("radio", "mesh", "dispatch", "scheduling", "data", "links", "report"),
     *("onnx_runtime", "runfolder", "manifest", "plugins", "spec_text", "parts", "checks", "showing"),
-    *("records", "seeding", "files", "newfolder", "locks", "versions"),
-    *("randomness", "progress", "errors"),
+    *("records", "seeding", "newfolder", "files", "locks", "versions"),
+    *("randomness", "progress", "trouble", "errors"),
     "__init__",
 )
 """The parts of the package; a part imports itself and what stands after it."""
@@ -54,7 +54,7 @@ WITHOUT_TORCH = (
         "locks",
         "versions",
     ),
-    *("randomness", "progress", "errors"),
+    *("randomness", "progress", "trouble", "errors"),
 )
 FORBIDDEN_NAMES = {"utils", "helpers", "common", "base", "manager"}
 FORBIDDEN_NAMES |= {"util", "helper", "managers"}

@@ -1,5 +1,6 @@
-"""A version is told however a package was installed."""
+"""A version is told however a package was installed; of a machine only its kind."""
 
+import platform
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -7,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from airmoe.versions import version_of
+from airmoe.versions import kind_of_host, version_of
 
 
 def test_it_is_that_of_the_distribution() -> None:
@@ -32,3 +33,11 @@ def test_without_metadata_it_is_what_the_module_says(
         module.__version__ = told  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "unpacked", module)
     assert version_of("no-such-distribution", "unpacked") == expected
+
+
+def test_of_a_machine_nothing_is_told_that_other_machines_lack() -> None:
+    host = kind_of_host()
+    assert host.keys() == {"machine", "system", "cores"}
+    assert host["system"] in {"Linux", "Darwin", "Windows"}
+    for build in filter(None, (platform.release(), platform.version(), platform.node())):
+        assert build not in str(host)

@@ -15,6 +15,12 @@ ROUNDING = 1e-12
 """How far a computed number may lie over an edge, relative to the edge."""
 
 
+def refuse_type(name: str, value: object, kind: type) -> None:
+    """Raise unless `value` is of a type; the error names its own."""
+    if not isinstance(value, kind):
+        raise InvalidInputError(f"type of {name}", type(value).__name__, kind.__name__)
+
+
 def integer_at_least(name: str, value: object, minimum: int) -> int:
     """Return `value` as an int; refuse a value that is no integer (a bool is none) or is below `minimum`."""
     try:

@@ -12,6 +12,9 @@ from pathlib import Path
 
 from airmoe.errors import InvalidInputError
 
+_TEMPORARY = ".airmoe-"
+"""How the names of temporary files begin; the names of the files themselves may be as long as can be."""
+
 AnyPath = str | os.PathLike[str]
 """How users name a file or a folder."""
 
@@ -64,7 +67,7 @@ def replaced_file(path: Path) -> Iterator[Path]:
         ['notes.txt']
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=_TEMPORARY)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -77,6 +80,12 @@ def replaced_file(path: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def remove_temporary_files(folder: Path) -> None:
+    """Remove what `replaced_file` left in a folder and below it when its process was killed."""
+    for path in folder.rglob(f"{_TEMPORARY}*"):
+        path.unlink(missing_ok=True)
 
 
 def with_short_home(text: str) -> str:

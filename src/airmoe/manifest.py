@@ -158,6 +158,11 @@ class AskingSpec(Record):
     extractor: FileName
     gates: Annotated[list[GateSpec], Field(min_length=1)]
 
+    @property
+    def files(self) -> list[str]:
+        """The names of all files that the client runs to ask."""
+        return [self.extractor, *(gate.file for gate in self.gates)]
+
 
 class Manifest(Record):
     """What the node of a client's folder serves and asks, and where the experts of the whole model are.
@@ -198,7 +203,7 @@ class Manifest(Record):
         """The names of all files that the folder's node and client run."""
         named = [expert.file for expert in self.serves]
         if self.asks is not None:
-            named += [self.asks.extractor, *(gate.file for gate in self.asks.gates)]
+            named += self.asks.files
         return named
 
     @model_validator(mode="after")

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from airmoe.errors import InvalidInputError, RunFolderError
-from airmoe.locks import sole_writer
+from airmoe.files import remove_temporary_files
+from airmoe.locks import refuse_name, sole_writer
 
 CONFIG, PROVENANCE, CHECKPOINTS = "config.toml", "run.json", "checkpoint"
 """Names in a run folder: its settings, its record, and what a training is resumed from."""
@@ -21,10 +22,9 @@ def partial_of(out: Path) -> Path:
     """Return ``out`` + ".partial", where the run folder lies while it is made.
 
     Raises:
-        InvalidInputError: ``out`` has no name of its own, as "." and "/".
+        InvalidInputError: as of `airmoe.locks.refuse_name`.
     """
-    if not out.name:
-        raise InvalidInputError("out", str(out), _NEW)
+    refuse_name(out)
     return out.with_name(out.name + ".partial")
 
 
@@ -56,6 +56,7 @@ def resumable_folder(out: Path, *, resume: bool) -> Iterator[Path]:
         _refuse_unresumable(out, partial, resume)
         if partial.exists() and not resume:
             raise InvalidInputError("out", str(out), f"no unfinished run; resume {partial} or remove it")
+        remove_temporary_files(partial)  # of processes that were killed
         yield partial
 
 
@@ -76,6 +77,7 @@ def refuse_taken(out: Path, *, resume: bool | None = None) -> None:
 
 
 def _refuse_existing(out: Path) -> None:
+    refuse_name(out)
     if out.exists():
         raise InvalidInputError("out", str(out), _NEW)
 

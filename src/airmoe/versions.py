@@ -1,5 +1,10 @@
-"""The versions of installed packages, also of those that came under another name or without metadata."""
+"""What is written down of the software and the machine that computed something.
 
+Packages are told by their versions, also those that came under another name or without metadata.
+"""
+
+import os
+import platform
 import sys
 from importlib import metadata
 
@@ -28,3 +33,9 @@ def version_of(distribution: str, module: str | None = None) -> str:
     for other in metadata.packages_distributions().get(module, ()):
         return f"{other} {metadata.version(other)}"
     return str(getattr(sys.modules.get(module), "__version__", "unknown"))
+
+
+def kind_of_host() -> dict[str, str | int | None]:
+    """Return the kind of this machine: architecture, operating system and cores, and nothing of it alone."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {"machine": platform.machine(), "system": platform.system(), "cores": cores}

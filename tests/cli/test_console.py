@@ -1,4 +1,4 @@
-"""What commands print on a terminal: with colours, and plainly where NO_COLOR is set."""
+"""What commands print: with colours on a terminal, plainly where NO_COLOR is set, whole lines into pipes."""
 
 import os
 import pty
@@ -9,13 +9,13 @@ import sys
 import pytest
 
 PRINTED = """
-from airmoe.cli.console import console
+from airmoe.cli.console import console, tell
 from airmoe.report.progress import ProgressBars
 from airmoe.report.terminal import ScreenTable
 
 console().print(ScreenTable("what it shows", ["policy", "F1"], [["topk:2", "0.951"]]))
-console().print("dim", style="dim")
-console().print("/a/path/with-7.png: 12.5%, True, None")
+tell("dim", style="dim")
+tell("/a/path/with-7.png: 12.5%, True, None")
 with ProgressBars(console()) as progress:
     progress("train", 1, 2, "loss 0.5")
     progress("train", 2, 2, "loss 0.4")
@@ -73,3 +73,23 @@ def test_a_dumb_terminal_gets_no_escapes_at_all() -> None:
 
 def test_an_empty_no_color_changes_nothing() -> None:
     assert STYLE.search(on_a_terminal("-c", PRINTED, NO_COLOR=""))
+
+
+PIPED = """
+from airmoe.cli.console import console, tell
+from airmoe.report.terminal import ScreenTable
+
+tell("answered by " + ", ".join(["expert 3 (remote)"] * 20))
+console().print(ScreenTable("wide", ["policy", *["a figure"] * 40], [["topk:2", *["0.951"] * 40]]))
+"""
+
+
+def test_a_pipe_gets_a_line_for_everything_and_for_every_row_of_a_table() -> None:
+    narrow = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    piped = subprocess.run(
+        [sys.executable, "-c", PIPED], capture_output=True, text=True, env=narrow, check=True
+    ).stdout
+    told, title, _, header, _, row, _ = piped.splitlines()
+    assert told == "answered by " + ", ".join(["expert 3 (remote)"] * 20)
+    assert title.rstrip() == "wide"
+    assert header.count("a figure") == row.count("0.951") == 40

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -32,6 +33,13 @@ import ctypes
 
 def wait():
     ctypes.CFUNCTYPE(None)(interrupt)()
+""",
+    "C code that makes an error of it": """
+def wait():
+    try:
+        interrupt()
+    except KeyboardInterrupt as interrupted:  # as pybind11 does where a module of it is loaded
+        raise ImportError("initialization failed") from interrupted
 """,
     "two destructors after each other": """
 class Dying:
@@ -72,6 +80,26 @@ app.main()
 def test_one_interrupt_is_enough_in(place: str, name: str) -> None:
     script = SCRIPT.format(signal=name, wait=TOLD_IN[place])
     told: subprocess.CompletedProcess[str] = ended("-c", script, program=[sys.executable], timeout_s=50)
+    assert (told.returncode, told.stdout, told.stderr) == (130, "", "")
+
+
+OF_A_TEXT = """
+import os, signal, typer
+from airmoe.cli import app
+
+def command():
+    exec("os.kill(os.getpid(), signal.SIGINT)")
+
+app.app = {app}
+app.main()
+"""
+
+
+@pytest.mark.parametrize("app", ["lambda **_: command()", "typer.Typer(); app.app.command()(command)"])
+def test_an_interrupt_of_a_text_that_is_executed_ends_with_the_same_status(app: str, tmp_path: Path) -> None:
+    """CPython would end by a signal: dataclasses execute texts, and so does PyTorch while it loads."""
+    (tmp_path / "script.py").write_text(OF_A_TEXT.format(app=app), encoding="utf-8")
+    told = ended("-m", "script", program=[sys.executable], cwd=tmp_path, timeout_s=50)
     assert (told.returncode, told.stdout, told.stderr) == (130, "", "")
 
 

@@ -142,6 +142,26 @@ def test_what_is_left_out_of_the_class_folders_is_counted_by_its_kind(
     assert said.endswith(": 2 x .heic, 1 x folder, 1 x no ending")
 
 
+def test_what_systems_leave_behind_is_no_class_and_no_image(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a", "b"):
+        _write(tmp_path / name, 2)
+        for file in (".DS_Store", "Thumbs.db", "desktop.ini"):
+            (tmp_path / name / file).touch()
+            (tmp_path / file).touch()
+    (tmp_path / "__MACOSX" / "a").mkdir(parents=True)
+    (tmp_path / "__MACOSX" / "a" / "._00.png").touch()
+    _write(tmp_path / "@eaDir", 2)
+    images = _load(tmp_path)
+    assert images.class_names == ("a", "b")
+    assert len(images.train_labels) + len(images.test_labels) == 4
+    of_folders, of_files = caplog.messages
+    assert of_folders == f"{tmp_path}: left out, for a system made it and it is no class: @eaDir, __MACOSX"
+    assert of_files.startswith(f"{tmp_path}: 4 entries of the class folders are left out; ")
+    assert of_files.endswith(": 2 x .db, 2 x .ini")
+
+
 def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
     _write(tmp_path / "a", 2)
     _write(tmp_path / "b", 2)

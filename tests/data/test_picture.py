@@ -184,6 +184,15 @@ def chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
+def png(
+    width: int, bits: int, colour_type: int, row: bytes, transparent: bytes, further: bytes = b""
+) -> bytes:
+    """The content of a file of one row."""
+    header = struct.pack(">IIBBBBB", width, 1, bits, colour_type, 0, 0, 0)
+    content = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"tRNS", transparent) + further
+    return content + chunk(b"IDAT", zlib.compress(b"\0" + row)) + chunk(b"IEND", b"")
+
+
 @pytest.mark.parametrize(
     ("bits", "colour_type", "row", "transparent"),
     [
@@ -195,13 +204,37 @@ def chunk(kind: bytes, content: bytes) -> bytes:
 def test_a_png_of_another_depth_names_its_transparent_colour_at_that_depth(
     tmp_path: Path, bits: int, colour_type: int, row: bytes, transparent: bytes
 ) -> None:
-    header = struct.pack(">IIBBBBB", 2, 1, bits, colour_type, 0, 0, 0)
-    content = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"tRNS", transparent)
-    content += chunk(b"IDAT", zlib.compress(b"\0" + row)) + chunk(b"IEND", b"")
-    (tmp_path / "picture.png").write_bytes(content)
+    (tmp_path / "picture.png").write_bytes(png(2, bits, colour_type, row, transparent))
     first, second = read_image(tmp_path / "picture.png", 3, 1, 2)[:, 0].T.tolist()
     assert first == [255, 255, 255]
     assert second == [255 if bits == 16 else 170] * 3
+
+
+@pytest.mark.parametrize("place", [1, 3, 5])
+def test_a_deep_png_shows_a_colour_that_differs_from_the_transparent_one_in_its_last_bits(
+    tmp_path: Path, place: int
+) -> None:
+    hidden, near = b"\x10\x01\x20\x02\x30\x03", bytearray(b"\x10\x01\x20\x02\x30\x03")
+    near[place] ^= 1
+    (tmp_path / "picture.png").write_bytes(png(2, 16, 2, hidden + bytes(near), hidden))
+    first, second = read_image(tmp_path / "picture.png", 3, 1, 2)[:, 0].T.tolist()
+    assert (first, second) == ([255, 255, 255], [0x10, 0x20, 0x30])
+
+
+def test_a_deep_grey_png_shows_a_grey_that_differs_from_the_transparent_one_in_its_last_bit(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "picture.png").write_bytes(png(2, 16, 0, b"\x80\x01\x80\x00", b"\x80\x01"))
+    assert read_image(tmp_path / "picture.png", 1, 1, 2).ravel().tolist() == [255, 128]
+
+
+def test_a_deep_png_with_a_transparent_colour_is_turned_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[274] = 3
+    hidden, seen = b"\x10\x01\x20\x02\x30\x03", b"\x10\x01\x20\x02\x30\x04"
+    turned = png(2, 16, 2, hidden + seen, hidden, chunk(b"eXIf", exif.tobytes()[6:]))
+    (tmp_path / "picture.png").write_bytes(turned)
+    assert read_image(tmp_path / "picture.png", 3, 1, 2)[:, 0].T.tolist() == [[16, 32, 48], [255] * 3]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from airmoe.errors import InvalidInputError
 from airmoe.links import Links, LinkSnr, RecordedLinks
 from airmoe.mesh import MeshClient
-from airmoe.scheduling import All, BestLink, Cheapest, TopK, allocate_subcarriers
+from airmoe.scheduling import All, BestLink, Cheapest, Des, Jesa, Policy, TopK, allocate_subcarriers
 from tests.mesh.exported import EXPERTS, SERVER_NODE, ServerRun, links_at
 from tests.mesh.processes import NodeProcess
 from tests.mesh.steering import answer_to, counts
@@ -86,6 +86,32 @@ def test_what_is_sent_faster_than_an_ideal_link_carries_is_lost_paid_and_sent_to
             np.testing.assert_allclose(done.energy_j_T, PAYLOAD_BITS * per_bit_j_E[:2].sum(), rtol=1e-12)
         done = answer_to(other, images, links=seen).dispatched
         assert counts(done.arrived_TE)[0] == len(images), "the node was there all the time"
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [TopK(1), TopK(2), BestLink(2), Cheapest(1), All(), Des(0.6, 2), Jesa(0.6, 2)],
+    ids=lambda policy: policy.name,
+)
+def test_outages_are_those_of_the_simulation_and_so_is_what_is_left(
+    client: MeshClient, server_run: ServerRun, images: NDArray[np.uint8], policy: Policy
+) -> None:
+    from airmoe.nn import IdealRadioCarrier
+
+    rng, outages = np.random.default_rng(11), 0
+    for true_db_E in rng.uniform(0, 30, (6, EXPERTS)):
+        seen_db_E = true_db_E + rng.normal(0, 3, EXPERTS)
+        links = links_at(*true_db_E).with_observed(links_at(*seen_db_E))
+        snr = LinkSnr(np.tile(seen_db_E, (len(images), 1)))
+        expected = server_run.in_one_process(images, policy, IdealRadioCarrier(links), snr)
+        done, simulated = answer_to(client, images, policy=policy, links=links), expected.dispatched
+        np.testing.assert_array_equal(done.dispatched.requested_TE, simulated.requested_TE)
+        np.testing.assert_array_equal(done.dispatched.arrived_TE, simulated.arrived_TE)
+        np.testing.assert_array_equal(done.dispatched.degraded_T, simulated.degraded_T)
+        np.testing.assert_allclose(done.dispatched.energy_j_T, simulated.energy_j_T, rtol=1e-9)
+        np.testing.assert_allclose(done.probability_TC, expected.y_TC.numpy(), atol=1e-5, rtol=0)
+        outages += int((simulated.requested_TE & ~simulated.arrived_TE).sum())
+    assert outages
 
 
 @pytest.mark.parametrize("best", range(EXPERTS))

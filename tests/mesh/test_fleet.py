@@ -11,8 +11,8 @@ import pytest
 
 from airmoe.errors import MeshError
 from airmoe.mesh import MeshClient
-from airmoe.mesh.fleet import NodeFleet
-from airmoe.runfolder import client_folders
+from airmoe.mesh.fleet import READY, NodeFleet
+from airmoe.runfolder import GATE, client_folders
 from airmoe.scheduling import make_policy
 from tests.system.commands import left_after, processes_about
 
@@ -45,6 +45,15 @@ def test_only_node_0_schedules_and_only_if_told_to(tmp_path: Path, folders: list
         assert answer.dispatched.decided_by == "jesa:0.3:2"
     with NodeFleet(folders[:1]):
         assert not [line for line in processes_about(tmp_path).values() if "--schedule" in line]
+
+
+def test_what_a_node_says_before_it_serves_is_told_too(folders: list[Path]) -> None:
+    (folders[1] / GATE).unlink()
+    told = list[tuple[int, str]]()
+    with NodeFleet(folders[:2], said=lambda node, line: told.append((node, line))):
+        of_the_second = [line for node, line in told if node == 1]
+    assert of_the_second[0].startswith(f"{folders[1] / GATE} cannot be read")
+    assert of_the_second[1].startswith(READY)
 
 
 def test_a_killed_node_is_gone_and_the_others_are_not(tmp_path: Path, folders: list[Path]) -> None:

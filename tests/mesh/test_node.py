@@ -1,6 +1,7 @@
 """A node serves its expert, refuses with a reason what it should not serve, and goes on serving."""
 
 import json
+import re
 import shutil
 import socket
 import threading
@@ -304,6 +305,39 @@ def test_a_damaged_folder_is_not_served(own_copy: Path, address: str, what: str,
     assert named in str(raised.value)
     assert str(own_copy) in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("harmed", "harm", "said"),
+    [
+        (["extractor.onnx"], "cut off", r"\S+/extractor.onnx is damaged: SHA-256 .{64}; the manifest .*"),
+        (["gate.onnx"], "missing", r"\S+/gate.onnx cannot be read: No such file or directory"),
+        (["extractor.onnx", "gate.onnx"], "cut off", r"\S+/extractor.onnx is .*; \S+/gate.onnx is .*"),
+    ],
+)
+def test_a_node_whose_folder_cannot_ask_serves_and_says_which_files_are_damaged(
+    own_copy: Path,
+    address: str,
+    caplog: pytest.LogCaptureFixture,
+    harmed: list[str],
+    harm: str,
+    said: str,
+) -> None:
+    for name in harmed:
+        data = (own_copy / name).read_bytes()
+        (own_copy / name).unlink() if harm == "missing" else (own_copy / name).write_bytes(data[:-1])
+    with Node(own_copy, address):
+        pass
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert re.fullmatch(f"{said}; the node serves, and nobody can ask from its folder", caplog.messages[0])
+
+
+def test_a_node_whose_folder_is_whole_warns_of_nothing(
+    own_copy: Path, address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Node(own_copy, address):
+        pass
+    assert caplog.records == []
 
 
 def test_a_node_needs_no_more_than_its_own_files(own_copy: Path, address: str) -> None:

@@ -16,7 +16,9 @@ from airmoe.networked.config import NetworkedConfig
 from airmoe.networked.stages import train_stages
 from airmoe.progress import Progress
 from airmoe.runs.checkpoint import Checkpoint
+from tests.killed import killed_while_writing
 from tests.monitor.scalars import scalars
+from tests.system.commands import all_under
 
 Config = Callable[..., NetworkedConfig]
 
@@ -159,6 +161,16 @@ def test_what_a_kill_left_torn_is_mended(
     }
 
 
+def test_what_a_kill_left_half_written_is_no_part_of_the_run(
+    interrupted: Path, uninterrupted: Path, few_digits: ImageSet, tiny_config: Config
+) -> None:
+    partial = interrupted.with_name("run.partial")
+    killed_while_writing(partial / "metrics.jsonl")
+    killed_while_writing(partial / "checkpoint" / "features.safetensors")
+    train_run(tiny_config(), few_digits, interrupted, resume=True)
+    assert all_under(interrupted).keys() == all_under(uninterrupted).keys()
+
+
 def test_tensorboard_shows_every_number_of_every_stage(uninterrupted: Path) -> None:
     expected: dict[str, list[tuple[int, float]]] = {}
     for line in (uninterrupted / "metrics.jsonl").read_text("utf-8").splitlines():
@@ -250,7 +262,7 @@ def test_a_run_folder_that_exists_is_left_alone(
     ("changes", "key"),
     [
         ({"data": {"clients": 500}}, "clients is 500"),
-        ({"model": {"backbone": "lenet6"}}, "backbone is 'lenet6'"),
+        ({"model": {"width": 5}}, "width is 5; expected it left out: lenet5 offers no choice of it"),
     ],
 )
 def test_a_run_that_cannot_be_is_refused_before_it_begins(

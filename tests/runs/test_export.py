@@ -34,6 +34,7 @@ from airmoe.nn import (
 )
 from airmoe.runfolder import EXTRACTOR, GATE, SERVER, checked_file, client_folders, expert_file
 from airmoe.runs.onnx_files import export_gate, export_onnx
+from airmoe.versions import kind_of_host
 from tests.mesh.exported import export_maps, map_model
 
 
@@ -98,7 +99,7 @@ def test_versions_seed_and_host_are_written_down(run_folder: Path) -> None:
     run = json.loads((run_folder / "run.json").read_text())
     assert run["seed"] == 0
     assert run["versions"]["torch"] == torch.__version__
-    assert run["host"]["machine"]
+    assert run["host"] == kind_of_host()
     assert run["threads"] == 1
 
 
@@ -267,6 +268,18 @@ def test_a_placement_that_does_not_fit_is_refused_before_anything_is_written(
         ({"radio": RadioSpec(subcarriers=1 << 20, seed=0), "holds": [[0]] * 9}, r"nodes\^2 x subcarriers is"),
         ({"example_TCHW": torch.rand(1, 20, 20)}, r"shape of example_TCHW is \(1, 20, 20\); expected"),
         ({"example_TCHW": torch.rand(0, 1, 20, 20)}, r"shape of example_TCHW is \(0, 1, 20, 20\)"),
+        (
+            {"example_TCHW": torch.rand(1, 3, 20, 20)},
+            r"shape of example_TCHW is \(1, 3, 20, 20\); expected im",
+        ),
+        (
+            {"example_TCHW": np.zeros((1, 1, 20, 20), np.float32)},
+            "type of example_TCHW is 'ndarray'",
+        ),
+        (
+            {"example_TCHW": torch.ones(1, 1, 20, 20).byte()},
+            "dtype of example_TCHW is 'torch.uint8'",
+        ),
     ],
 )
 def test_an_argument_that_does_not_fit_is_refused_in_a_sentence_before_anything_is_written(
@@ -275,6 +288,35 @@ def test_an_argument_that_does_not_fit_is_refused_in_a_sentence_before_anything_
     with pytest.raises(InvalidInputError, match=said) as raised:
         export_maps(tmp_path / "run", map_model(LinearGate(3, 2)), **({"server": False} | options))
     assert "\n" not in str(raised.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_mixture_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match=r"^type of model is 'str'; expected MixtureOfExperts$"):
+        export_maps(tmp_path / "run", "runs/train", server=False)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("module", "example", "said"),
+    [
+        ("network", torch.rand(1, 3), "type of module is 'str'; expected Module"),
+        (
+            nn.Linear(3, 2),
+            np.zeros((1, 3), np.float32),
+            "type of inputs: input is 'ndarray'",
+        ),
+        (
+            nn.Linear(3, 2),
+            torch.rand(1, 4),
+            r"shapes of inputs is 'input \(1, 4\)'; expected those",
+        ),
+    ],
+)
+def test_a_network_that_does_not_take_its_inputs_is_refused_in_a_sentence(
+    tmp_path: Path, module: Any, example: Any, said: str
+) -> None:
+    with pytest.raises(InvalidInputError, match=f"^{said}"):
+        export_onnx(module, {"input": example}, tmp_path / "network.onnx")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from airmoe.cli.trouble import line_about
 from airmoe.files import replaced_file
 from airmoe.runs.checkpoint import Checkpoint, write_metrics
 from airmoe.runs.onnx_files import export_onnx
+from airmoe.trouble import line_about
 
 LARGEST_FILE = 2000
 

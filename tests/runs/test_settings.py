@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airmoe.channel_aware import ChannelAwareConfig
 from airmoe.errors import InvalidInputError
 from airmoe.manifest import RadioSettings
 from airmoe.networked.config import (
@@ -84,6 +85,13 @@ def test_a_file_is_read_and_named_in_errors(tmp_path: Path) -> None:
         InvalidInputError, match=r"^run\.toml: sed is 3; expected a known key; did you mean seed\?$"
     ):
         load_config(path)
+
+
+@pytest.mark.parametrize("settings", [NetworkedConfig, ChannelAwareConfig])
+def test_an_unknown_backbone_is_refused_as_soon_as_settings_are_read(settings: type[Section]) -> None:
+    said = r"^a\.toml: model\.backbone is 'lenet6'; .*; did you mean lenet5\?$"
+    with pytest.raises(InvalidInputError, match=said):
+        parse_section(settings, 'model.backbone = "lenet6"', "a.toml")
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe"])

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from airmoe.errors import AirmoeError, InvalidInputError, RunFolderError
+from airmoe.files import replaced_file
 from airmoe.progress import Progress
 from airmoe.report.table import with_spread
 from airmoe.studies.curves import (
@@ -21,8 +22,11 @@ from airmoe.studies.curves import (
     run_study,
 )
 from airmoe.studies.curves.rows import sweep_table, write_csv
+from tests.finishing import another_finishes_first
+from tests.killed import killed_while_writing
 from tests.monitor.scalars import scalars
 from tests.studies.lines import FIGURES, LineSettings, study_of_lines, write_figures
+from tests.system.commands import all_under
 
 
 @pytest.fixture
@@ -309,6 +313,15 @@ def test_tensorboard_shows_the_mean_over_seeds_of_every_curve(study: Study, tmp_
         assert len(x) == 2
 
 
+def test_what_a_kill_left_half_written_is_no_part_of_a_study(study: Study, tmp_path: Path) -> None:
+    run_study(study, tmp_path / "whole")
+    partial = interrupted(study, tmp_path / "out")
+    killed_while_writing(partial / "run.json")
+    killed_while_writing(partial / "settings" / "lines.toml")
+    run_study(study, tmp_path / "out", resume=True)
+    assert all_under(tmp_path / "out").keys() == all_under(tmp_path / "whole").keys()
+
+
 def test_a_resumed_study_shows_in_tensorboard_what_a_whole_one_does(study: Study, tmp_path: Path) -> None:
     run_study(study, tmp_path / "whole")
     interrupted(study, tmp_path / "out")
@@ -340,6 +353,27 @@ def test_a_run_that_was_interrupted_at_its_very_end_is_completed(study: Study, t
     assert not [what for what in said if what.startswith("training")]
     assert sorted(path.name for path in (tmp_path / "out" / "models").iterdir()) == ["0.txt", "1.txt"]
     assert not (tmp_path / "out" / "workspace").exists()
+
+
+def test_a_study_that_another_process_finishes_before_the_lock_is_had_is_not_begun_again(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partial = interrupted(study, tmp_path / "out")
+    another_finishes_first(monkeypatch, lambda: partial.rename(tmp_path / "out"))
+    with pytest.raises(InvalidInputError, match="expected an unfinished run: this one is finished"):
+        run_study(study, tmp_path / "out", resume=True)
+
+
+def test_what_a_killed_process_was_writing_is_not_in_the_finished_folder(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partial = interrupted(study, tmp_path / "out")
+    monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)  # as if the process were gone
+    with pytest.raises(Stopped), replaced_file(partial / "settings" / "lines.toml"):
+        raise Stopped
+    monkeypatch.undo()
+    run_study(study, tmp_path / "out", resume=True)
+    assert [path.name for path in (tmp_path / "out" / "settings").iterdir() if path.suffix != ".toml"] == []
 
 
 def test_the_studys_own_options_are_recorded_and_part_of_the_command(study: Study, tmp_path: Path) -> None:

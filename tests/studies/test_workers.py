@@ -4,18 +4,23 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from airmoe.errors import AirmoeError, InvalidInputError, MissingExtraError
+from airmoe.plugins import load_plugins
+from airmoe.studies import workers
 from airmoe.studies.curves import FigureKind, Row, Study, WithoutWorkspace, Workspace, run_study
 from airmoe.studies.workers import dask_workers, worker_processes
 from tests.studies.lines import (
@@ -191,6 +196,64 @@ def test_an_error_that_nobody_foresaw_comes_with_its_trace(
     assert "measure_nonsense" in str(raised.value.__cause__)
 
 
+def measure_into_nowhere(settings: LineSettings, seed: int) -> Iterator[Row]:
+    Path("/nowhere/model.txt").read_text(encoding="utf-8")
+    yield {}
+
+
+def test_trouble_of_a_worker_that_a_user_can_end_is_told_in_one_line(
+    study: Study, tmp_path: Path, processes: Executor
+) -> None:
+    kind = FigureKind(LineSettings, ("y",), WithoutWorkspace(measure_into_nowhere), draw, tables)
+    said = r"^lines: ., seed .: a worker: /nowhere/model\.txt: No such file or directory; expected to be able"
+    with pytest.raises(AirmoeError, match=said):
+        run_study(with_kind(study, "lines", kind), tmp_path / "out", executor=processes)
+
+
+AN_OWN_POLICY = """
+from airmoe.plugins import register
+
+@register("policy", "own")
+class Own:
+    def route(self, scores_TE, cost, slot): ...
+"""
+
+
+class Without(Executor):
+    """An executor whose workers do not find a file."""
+
+    def __init__(self, file: Path, others: Executor) -> None:
+        self._file, self._others = file, others
+
+    def submit(self, *what: Any, **named: Any) -> Future[Any]:
+        self._file.unlink(missing_ok=True)
+        return self._others.submit(*what, **named)
+
+
+def test_a_plugin_that_a_worker_lacks_is_named(study: Study, tmp_path: Path, processes: Executor) -> None:
+    own = tmp_path / "own.py"
+    own.write_text(AN_OWN_POLICY, encoding="utf-8")
+    load_plugins([own])
+    with pytest.raises(AirmoeError, match=r"^a worker: plugin is '.*own\.py'; expected a readable Python"):
+        run_study(study, tmp_path / "out", only=["lines"], executor=Without(own, processes))
+
+
+class Failing(Executor):
+    """An executor that fails by itself, in its own way: as Dask's does when a worker dies again and again."""
+
+    def submit(self, *_: object, **__: object) -> Future[Any]:  # type: ignore[override]
+        failed = Future[Any]()
+        failed.set_exception(LookupError("attempted on 4 workers"))
+        return failed
+
+
+def test_an_executor_that_fails_is_told_and_the_run_can_be_resumed(study: Study, tmp_path: Path) -> None:
+    said = r"^a worker ended before its work was done \(attempted on 4 workers\); resume the run$"
+    with pytest.raises(AirmoeError, match=said):
+        run_study(study, tmp_path / "out", executor=Failing())
+    run_study(study, tmp_path / "out", resume=True)
+
+
 def measure_and_die(settings: LineSettings, seed: int) -> Iterator[Row]:
     os.kill(os.getpid(), signal.SIGKILL)
     yield {}
@@ -288,10 +351,50 @@ def test_a_dask_cluster_leaves_the_same_folder_as_this_process(study: Study, tmp
     assert content_of(tmp_path / "dask") == content_of(tmp_path / "here")
 
 
-def test_an_address_without_a_dask_scheduler_is_named() -> None:
+@pytest.mark.parametrize("address", ["no.where:0", "", "tls://127.0.0.1:1", "http://127.0.0.1:1"])
+def test_an_address_without_a_dask_scheduler_is_named(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed")
+    monkeypatch.setattr(workers, "ANSWER_S", 1.0)
     with (
-        pytest.raises(InvalidInputError, match=r"dask is 'no\.where:0'; expected the address of a Dask"),
-        dask_workers("no.where:0"),
+        pytest.raises(InvalidInputError, match=rf"dask is '{address}'; expected the address of a Dask"),
+        dask_workers(address),
     ):
         pass
+
+
+def test_a_server_that_never_answers_is_not_waited_for_forever(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("distributed")
+    monkeypatch.setattr(workers, "ANSWER_S", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        with (
+            pytest.raises(InvalidInputError, match=r"of a Dask scheduler \(no word of one in 1 s\)"),
+            dask_workers(address),
+        ):
+            pass
+
+
+def test_a_dask_cluster_without_a_worker_is_waited_for_and_told(
+    study: Study, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(n_workers=0, dashboard_address=None) as cluster:
+        hired = threading.Timer(2.0, cluster.scale, [1])
+        with caplog.at_level("WARNING", "airmoe"), dask_workers(cluster.scheduler_address) as executor:
+            hired.start()
+            run_study(study, tmp_path / "out", only=["lines"], executor=executor)
+        assert f"{cluster.scheduler_address} has no worker; waiting for one" in caplog.text
+
+
+def test_a_dask_worker_of_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    distributed = pytest.importorskip("distributed")
+    versions = {"client": {"packages": {"airmoe": "2.0"}}, "workers": {}}
+    with distributed.LocalCluster(n_workers=1, dashboard_address=None) as cluster:
+        for there, said in {"1.0": "has 1.0 airmoe", None: "has no airmoe"}.items():
+            versions["workers"] = {"tcp://a:1": {"packages": {"airmoe": there}}}
+            monkeypatch.setattr(distributed.Client, "get_versions", lambda *_, **__: versions)
+            with (
+                pytest.raises(AirmoeError, match=rf"^the worker tcp://a:1 {said}; expected version 2\.0$"),
+                dask_workers(cluster.scheduler_address),
+            ):
+                pass

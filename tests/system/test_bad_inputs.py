@@ -46,6 +46,9 @@ WRONG = {
     "unknown key": Wrong(["demo", "--config", "key.toml"], ["key.toml: data.clientz is 3", "a known key"]),
     "no settings file": Wrong(["demo", "--config", "no.toml"], ["'no.toml'", "a readable TOML file"]),
     "run folder exists": Wrong(["demo", "--out", "run"], ["out is 'run'", "does not exist yet"]),
+    "run folder with too long a name": Wrong(
+        ["train", *CIFAR, "cut", "--out", "runs/" + 250 * "n"], ["out is 'runs/nnn", "at most 247 bytes"]
+    ),
     "run folder under a file": Wrong(["demo", "--out", "zero.png/run"], ["zero.png", "expected"]),
     "nothing to resume": Wrong(["train", "--resume", "--out", "new"], ["new.partial", "nothing to resume"]),
     "no CIFAR-10 and no network": Wrong(

@@ -92,6 +92,14 @@ def test_predict_says_that_the_mesh_is_unauthenticated(prediction: subprocess.Co
     assert UNAUTHENTICATED in prediction.stdout
 
 
+def test_predict_breaks_no_line_however_narrow_it_is_read(
+    run_folder: Path, mesh: list[str], zero: Path, prediction: subprocess.CompletedProcess[str]
+) -> None:
+    options = ["--client", client_folders(run_folder)[1], "--connect", mesh[0], "--connect", mesh[1]]
+    narrow = ended("predict", zero, *options, program=AIRMOE_CORE, environment={"COLUMNS": "20"})
+    assert len(narrow.stdout.splitlines()) == len(prediction.stdout.splitlines())
+
+
 @pytest.fixture
 def album(tmp_path: Path, zero: Path, digits: ImageSet) -> Path:
     """A folder of two images, one of them deeper, among files that are no images to take."""
@@ -414,6 +422,23 @@ def test_a_node_ends_in_order_when_interrupted(lone_node: Command, number: signa
     lone_node.send(number)
     assert lone_node.wait() in {0, 130}
     assert "Traceback" not in lone_node.output
+
+
+def test_a_node_without_standard_streams_serves_and_ends_in_order(run_folder: Path) -> None:
+    address, without = free_address(), 'exec "$@" <&- >&- 2>&-'
+    program = ["sh", "-c", without, "sh", *AIRMOE_CORE]
+    with running("serve", client_folders(run_folder)[2], "--listen", address, program=program) as node:
+        node.wait_until(lambda: is_listening(address))
+        streams = [Path(f"/proc/{node.pid}/fd/{number}").readlink() for number in range(3)]
+        assert streams == [Path(os.devnull)] * 3
+        node.send(signal.SIGTERM)
+        assert node.wait() == 0
+
+
+def is_listening(address: str) -> bool:
+    host, port = address.split(":")
+    with socket.socket() as asker:
+        return asker.connect_ex((host, int(port))) == 0
 
 
 def test_a_node_that_was_stopped_and_goes_on_hears_a_signal_all_the_same(lone_node: Command) -> None:

@@ -16,6 +16,7 @@ from airmoe.channel_aware.stages import (
     train_stage,
     unseen,
 )
+from airmoe.checks import refuse_type
 from airmoe.data import ImageSet, as_pixels
 from airmoe.dispatch.reach import warn_of_reach
 from airmoe.files import AnyPath, as_path
@@ -69,10 +70,13 @@ def train_channel_aware(
         progress: told the stages and their steps, and how many held-out images were answered.
 
     Raises:
-        InvalidInputError: ``out`` exists, or a setting does not fit the data or this machine.
+        InvalidInputError: ``out`` exists, an argument is of another type, or a setting does not fit the data
+            or this machine.
         RunFolderError: something to resume is missing, damaged, or of another configuration or data set.
         TrainingDivergedError: a loss or weight is not finite; the last good checkpoint stays behind.
     """
+    refuse_type("config", config, ChannelAwareConfig)
+    refuse_type("images", images, ImageSet)
     out = as_path(out)
     warn_of_reach(config.model.experts + 1, config.links.subcarriers, config.links.transmission)
     with (

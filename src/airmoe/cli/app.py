@@ -13,14 +13,18 @@ from typing import NoReturn
 import numpy  # noqa: F401
 import typer
 
+from airmoe.cli import end
 from airmoe.cli.asking import predict
 from airmoe.cli.bare import HELP_OPTIONS, explain_airmoe
 from airmoe.cli.evaluation import evaluate
-from airmoe.cli.interrupts import hear_interrupts
+from airmoe.cli.interrupts import hear_interrupts, was_interrupted
 from airmoe.cli.serving import serve
 from airmoe.cli.study import study
 from airmoe.cli.training import demo, train
-from airmoe.cli.trouble import BUG, line_about
+from airmoe.cli.usage import line_about_usage
+from airmoe.trouble import line_about
+
+BUG = "this is a bug, in airmoe or in a part of your own; please report it with all lines above"
 
 SHOWN = {"µ": "u", "±": "~"}
 """What stands for a character that a terminal cannot show; a question mark for all others."""
@@ -47,17 +51,19 @@ def main() -> None:
         status = app(prog_name="airmoe", standalone_mode=False)
         sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
-        sys.exit(130)
+        end(130)
     except BrokenPipeError:  # who reads this, such as `head`, has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
+        if was_interrupted():
+            end(130)
         _fail(error)
-    sys.exit(status if isinstance(status, int) else 0)
+    end(status if isinstance(status, int) else 0)
 
 
 def _fail(error: Exception) -> NoReturn:
-    line = line_about(error)
+    line = line_about_usage(error) if isinstance(error, typer.TyperException) else line_about(error)
     if line is None:
         traceback.print_exception(error)
     print(f"airmoe: {line or BUG}", file=sys.stderr)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 import typer
 
-from airmoe.cli.console import console
+from airmoe.cli.console import tell
 from airmoe.cli.paths import all_expanded, expanded
 from airmoe.cli.plugin_option import Plugins, load_plugins, tell_unused_plugins
 from airmoe.cli.serving import UNAUTHENTICATED, Connect
@@ -92,7 +92,7 @@ def predict(
             else:
                 _tell(record)
     if answered and not as_json:
-        console().print(UNAUTHENTICATED, style="dim")
+        tell(UNAUTHENTICATED, style="dim")
     if not answered:
         raise failed[0] if alone else DataError(f"none of {len(files)} images got an answer: {failed[0]}")
     if failed:
@@ -188,10 +188,9 @@ def _who(record: dict[str, Any]) -> str:
 def _tell(record: dict[str, Any]) -> None:
     """Print one image in one line."""
     degraded = f", degraded: {record['reached']:.0%} of the score reached" if record["degraded"] else ""
-    console().print(
+    tell(
         f"{record['image']}: {record['label']} {record['probability']:.1%}, {_who(record)}{degraded}, "
         f"{record['energy_j'] * 1e6:.1f} µJ",
-        soft_wrap=True,
     )
 
 
@@ -199,21 +198,21 @@ def _explain(record: dict[str, Any], asker: "MeshClient", answer: "Answer") -> N
     """Print the only image in full."""
     analog = answer.transmission == "analog"
     for label, share in list(record["probabilities"].items())[:3]:
-        console().print(f"{share:6.1%}  {label}")
-    console().print(_who(record))
+        tell(f"{share:6.1%}  {label}")
+    tell(_who(record))
     if record["degraded"]:
-        console().print(f"degraded: of the wanted experts' score {record['reached']:.0%} was reached")
+        tell(f"degraded: of the wanted experts' score {record['reached']:.0%} was reached")
     if record["decided_by"] != asker.policy.name:
-        console().print(f"decided by {record['decided_by']} at this client: no scheduler did")
+        tell(f"decided by {record['decided_by']} at this client: no scheduler did")
     elif asker.policy.joint:
         prices = " at the prices of ideal links" if analog else ""
         where = "here" if record["scheduler"] is None else f"at node {record['scheduler']}, for all clients"
-        console().print(f"decided by {record['decided_by']} {where}{prices}")
-    console().print(f"{record['can_be_asked']} of {asker.layer.spec.experts} experts can be asked")
+        tell(f"decided by {record['decided_by']} {where}{prices}")
+    tell(f"{record['can_be_asked']} of {asker.layer.spec.experts} experts can be asked")
     if record["out_of_reach"]:
         far, why = record["out_of_reach"], record["why_out_of_reach"]
-        console().print(f"{far} experts live and are out of reach: {why}", soft_wrap=True)
-    console().print(
+        tell(f"{far} experts live and are out of reach: {why}")
+    tell(
         f"{record['energy_j'] * 1e6:.1f} µJ over simulated {'analog ' * analog}links, "
         f"{record['bytes']} bytes, {record['elapsed_s'] * 1e3:.1f} ms"
     )

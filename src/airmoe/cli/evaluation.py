@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from airmoe.cli.console import console
+from airmoe.cli.console import console, tell
 from airmoe.cli.paths import expanded
 from airmoe.cli.plugin_option import Plugins, load_plugins, tell_unused_plugins
 from airmoe.errors import require
@@ -88,10 +88,8 @@ def evaluate(
     for table in comparison_on_screen(found):
         console().print(table)
     for line in remarks(found):
-        console().print(line, soft_wrap=True)
-    console().print(
-        f"{len(images.test_labels):,} held-out images of {images.name}; {time.monotonic() - begin:.0f} s"
-    )
+        tell(line)
+    tell(f"{len(images.test_labels):,} held-out images of {images.name}; {time.monotonic() - begin:.0f} s")
     if out is not None:
         write_comparison(found, out, shlex.join(["airmoe", *sys.argv[1:]]))
-        console().print(f"Written to {out}", soft_wrap=True)
+        tell(f"Written to {out}")

@@ -2,10 +2,13 @@
 
 import signal
 import sys
+from threading import Event
 from types import FrameType
 
 AGAIN_S = 0.01
 """How soon a lost interrupt is raised once more."""
+
+_heard = Event()
 
 
 def hear_interrupts() -> None:
@@ -21,7 +24,13 @@ def hear_interrupts() -> None:
         signal.signal(signal.SIGALRM, _interrupt)
 
 
+def was_interrupted() -> bool:
+    """Return whether an interrupt was heard: C code that it meets may turn it into an error of its own."""
+    return _heard.is_set()
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    _heard.set()
     sys.unraisablehook = _dropped
     raise KeyboardInterrupt
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from airmoe.cli.bare import explain
-from airmoe.cli.console import console
+from airmoe.cli.console import console, tell
 from airmoe.cli.paths import expanded
 from airmoe.cli.plugin_option import Plugins, load_plugins, tell_unused_plugins
 from airmoe.errors import InvalidInputError, require
@@ -221,10 +221,10 @@ def _run(
             if (partial_of(out) / PROVENANCE).exists():
                 plugins = [word for each in loaded_plugins() for word in ("--plugin", str(each.path))]
                 go_on = shlex.join(["airmoe", "study", made.name, *plugins, "--resume", "--out", str(out)])
-                console().print(f"Interrupted. Go on with: {go_on}", soft_wrap=True)
+                tell(f"Interrupted. Go on with: {go_on}")
             raise
     for line in lines:
-        console().print(line, soft_wrap=True)
-    console().print(f"{time.monotonic() - begin:.0f} s. Read {out / 'tables.md'}", soft_wrap=True)
-    console().print(f"Look at {out / 'figures'}", soft_wrap=True)
-    console().print(f"Or with: {shlex.join(['tensorboard', '--logdir', str(out / EVENTS)])}", soft_wrap=True)
+        tell(line)
+    tell(f"{time.monotonic() - begin:.0f} s. Read {out / 'tables.md'}")
+    tell(f"Look at {out / 'figures'}")
+    tell(f"Or with: {shlex.join(['tensorboard', '--logdir', str(out / EVENTS)])}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from airmoe.cli.console import console
+from airmoe.cli.console import console, tell
 from airmoe.cli.paths import expanded
 from airmoe.cli.plugin_option import Plugins, load_plugins, tell_unused_plugins
 from airmoe.cli.settings import (
@@ -119,18 +119,16 @@ def demo(
     console().print(methods_table(results))
     if results.analog is not None:
         console().print(analog_table(results.analog))
-    console().print(f"In simulation, all queries in one slot: {equal_f1_text(results)}")
+    tell(f"In simulation, all queries in one slot: {equal_f1_text(results)}")
     kills = results.kills
-    console().print(
+    tell(
         f"Nodes {kills.victims[0]} and {kills.victims[1]} died during {kills.queries:,} queries: "
         f"{kills.failed_queries} failed, {kills.rerouted_queries} routed again, "
         f"{kills.degraded_queries} degraded; "
         f"macro-F1 of classes with a holder {kills.f1_before:.3f} -> {kills.f1_after:.3f}."
     )
-    console().print(
-        f"{time.monotonic() - begin:.0f} s, {results.memory_mb / 1000:.2f} GB over all processes."
-    )
-    console().print(f"Open {out / 'report.html'}", soft_wrap=True)
+    tell(f"{time.monotonic() - begin:.0f} s, {results.memory_mb / 1000:.2f} GB over all processes.")
+    tell(f"Open {out / 'report.html'}")
 
 
 def train(
@@ -183,19 +181,19 @@ def train(
     tell_unused_plugins([] if resume else plugin)  # what was begun with them goes on with them
     images = _load(settings.data.name, data_dir, settings.data.size)
     for line in outlook(settings, images):
-        console().print(line, soft_wrap=True)
+        tell(line)
     with ProgressBars(console()) as progress:
         try:
             trained = train_run(settings, images, out, resume=resume, progress=progress)
         except KeyboardInterrupt:
             _tell_how_to_go_on(out)
             raise
-    console().print(f"macro-F1 of top-1 routing on held-out images: {trained.rows[-1]['macro_f1']:.3f}")
+    tell(f"macro-F1 of top-1 routing on held-out images: {trained.rows[-1]['macro_f1']:.3f}")
     for line in (
         f"Run folder: {out}. Serve it with: {shlex.join(['airmoe', 'serve', str(out), '--all'])}",
         _look_with(out),
     ):
-        console().print(line, soft_wrap=True)
+        tell(line)
 
 
 def _refuse_other_plugins(out: Path) -> None:
@@ -210,9 +208,7 @@ def _tell_how_to_go_on(out: Path) -> None:
     """Print this command with --resume, if there is something to resume."""
     if partial_of(out).exists():
         given = [word for word in sys.argv[1:] if word != "--resume"]
-        console().print(
-            f"Interrupted. Go on with: {shlex.join(['airmoe', *given, '--resume'])}", soft_wrap=True
-        )
+        tell(f"Interrupted. Go on with: {shlex.join(['airmoe', *given, '--resume'])}")
 
 
 def _look_with(out: Path) -> str:
@@ -237,7 +233,7 @@ def _train_channel_aware(
             _tell_how_to_go_on(out)
             raise
     held_out = trained.rows[-1]
-    console().print(
+    tell(
         f"accuracy on held-out images: {held_out['accuracy_perfect']:.3f} over a perfect channel, "
         f"{held_out['accuracy']:.3f} over {settings.channel.transmission} links, SNR {settings.channel.snr}"
     )
@@ -245,7 +241,7 @@ def _train_channel_aware(
         f"Run folder: {out}. Serve it with: {shlex.join(['airmoe', 'serve', str(out), '--all'])}",
         _look_with(out),
     ):
-        console().print(line, soft_wrap=True)
+        tell(line)
 
 
 def _load(name: str, data_dir: Path | None, size: int) -> "ImageSet":

@@ -19,6 +19,9 @@ from airmoe.progress import Progress
 _HELD_OUT_SHARE = 0.2
 _MOST_NAMED = 20
 
+_OF_SYSTEMS = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"})
+"""Folders that systems and their archives put among those of a user, in small letters."""
+
 _log = logging.getLogger("airmoe.data")
 
 FilesByClass = dict[str, list[Path]]
@@ -29,7 +32,8 @@ def load_folder(name: str, folder: Path, size: int, progress: Progress) -> Image
     """Load a folder of images per class, with ``train`` and ``test`` above the classes or without.
 
     An image with damaged EXIF data is taken as it is stored. The log says how many there are, and names them.
-    It also counts what else lies in the class folders and is left out; hidden files are not counted.
+    It also counts what else lies in the class folders and is left out, and names folders beside them that a
+    system made, such as ``__MACOSX``; hidden files are not counted.
 
     Args:
         name: name of the image set.
@@ -67,7 +71,10 @@ def _find_files(folder: Path) -> tuple[FilesByClass, FilesByClass]:
 
 
 def _files_by_class(folder: Path) -> FilesByClass:
-    classes = [entry for entry in _visible_entries(folder) if entry.is_dir()]
+    folders = [entry for entry in _visible_entries(folder) if entry.is_dir()]
+    classes = [entry for entry in folders if entry.name.lower() not in _OF_SYSTEMS]
+    if others := [entry.name for entry in folders if entry not in classes]:
+        _log.warning("%s: left out, for a system made it and it is no class: %s", folder, ", ".join(others))
     if len(classes) < 2:
         raise DataError(
             f"{folder}: holds {len(classes)} class folders; expected at least 2, each with images"

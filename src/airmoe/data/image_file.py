@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from airmoe.data.picture import GREY_MODES, as_seen, depth_mended, orientation_of, turned
+from airmoe.data.picture import GREY_MODES, as_seen, loaded, orientation_of, turned
 from airmoe.errors import DataError, InvalidInputError
 from airmoe.files import AnyPath, as_path
 
@@ -82,10 +82,9 @@ def read_with_damage(path: Path, channels: int, height: int, width: int) -> tupl
     if width < 1:
         raise InvalidInputError("width", width, "at least 1")
     with _opened(path) as image:
-        depth_mended(image)
-        image.load()
+        picture = loaded(image)
         orientation, damage = orientation_of(image)
-        upright = turned(as_seen(image, _PILLOW_MODE[channels]), orientation)
+        upright = turned(as_seen(picture, _PILLOW_MODE[channels]), orientation)
         pixels_HWC = _fitted(upright, height, width).reshape(height, width, channels)
     return np.ascontiguousarray(pixels_HWC.transpose(2, 0, 1)), damage
 

@@ -106,8 +106,10 @@ def as_pixels(images_TCHW: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return the pixels of images as networks take them: float32 in [0, 1].
 
     Raises:
-        InvalidInputError: images that are not uint8.
+        InvalidInputError: images that are no array of uint8.
     """
+    if not isinstance(images_TCHW, np.ndarray):
+        raise InvalidInputError("images", type(images_TCHW).__name__, "a NumPy array, uint8 from 0 to 255")
     if images_TCHW.dtype != np.uint8:
         raise InvalidInputError("images", _described(images_TCHW), "uint8 from 0 to 255")
     return images_TCHW.astype(np.float32) / np.float32(255)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, TiffImagePlugin
+from PIL import Image, ImageFile, PngImagePlugin, TiffImagePlugin
 
 WHITE = 255
 """The ground under what is transparent: paper under ink."""
@@ -25,6 +25,9 @@ NEARLY_BLACK = 1 << 12
 UPRIGHT = 1
 _ORIENTATION, _PHOTOMETRIC, _MIN_IS_WHITE = 274, 262, 0
 _BITS, _FORMAT, _UNSIGNED = 258, 339, 1
+_DEEP_RGB, _LOWER_BYTES = "RGB;16B", "RGB;16L"
+"""Pillow's layouts of 16 bits a channel of which it takes the first byte, as of a PNG, and the second."""
+
 _LIMIT_TAGS = ((280, 281), (340, 341))
 """MinSampleValue and MaxSampleValue of TIFF, then SMinSampleValue and SMaxSampleValue."""
 
@@ -88,14 +91,30 @@ def as_seen(image: Image.Image, mode: str) -> Image.Image:
     return image.convert(mode)
 
 
-def depth_mended(image: Image.Image) -> None:
-    """Bring the transparent colour of a PNG to 8 bits, as Pillow brings the pixels; before it is loaded."""
+def loaded(image: Image.Image) -> Image.Image:
+    """Load an opened picture; the transparent colour of a PNG is told from others by all of its bits."""
     tiles = image.tile if isinstance(image, ImageFile.ImageFile) else []
-    colour, layout = image.info.get("transparency"), tiles[0].args if tiles else None
-    if layout in ("L;2", "L;4") and isinstance(colour, int):
+    colour, layout = image.info.get("transparency"), tiles[0][3] if tiles else None
+    if layout in ("L;2", "L;4") and isinstance(colour, int):  # Pillow brings the pixels alone to 8 bits
         image.info["transparency"] = colour * (85 if layout == "L;2" else 17)
-    elif layout == "RGB;16B" and isinstance(colour, tuple):
-        image.info["transparency"] = tuple(value >> 8 for value in colour)
+    if layout == _DEEP_RGB and isinstance(image, PngImagePlugin.PngImageFile) and isinstance(colour, tuple):
+        return _without_deep_colour(image, colour)
+    image.load()
+    return image
+
+
+def _without_deep_colour(image: PngImagePlugin.PngImageFile, colour: tuple[int, ...]) -> Image.Image:
+    """Return a PNG of 16 bits a channel in which one colour is transparent; Pillow reads the upper 8 bits."""
+    with Image.open(image.filename, formats=("PNG",)) as lower:
+        assert isinstance(lower, ImageFile.ImageFile)
+        lower.tile = [(*lower.tile[0][:3], _LOWER_BYTES)]  # type: ignore[list-item]  # Pillow takes any tuple
+        lower.load()
+        values_HWC = np.asarray(image, np.uint16) << 8 | np.asarray(lower)
+    opaque_HW = (values_HWC != colour).any(axis=2)
+    image.info.pop("transparency")
+    shown = image.convert("RGBA")
+    shown.putalpha(Image.fromarray(opaque_HW.astype(np.uint8) * 255))
+    return shown
 
 
 def _deep_grey(image: Image.Image) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -39,7 +39,7 @@ class NodeFleet:
         slot_ms: how long node 0 then collects requests.
         listen: loopback HOST:PORT of node 0, and the ports after it are those of the others; default free
             ports.
-        said: told what each node says when it serves, and every line after that.
+        said: told every line that a node says once it serves, those before it included.
 
     Attributes:
         addresses: HOST:PORT of every node.
@@ -164,7 +164,8 @@ class NodeFleet:
             for line in process.stdout:
                 lines.append(line.rstrip())
                 if line.startswith(READY):
-                    self._tell(node, lines[-1])
+                    for said in lines:
+                        self._tell(node, said)
                     # Keep reading, or a full pipe would block the node.
                     threading.Thread(target=self._pass_on, args=(node,), daemon=True).start()
                     return

@@ -17,7 +17,7 @@ import numpy as np
 import zenoh
 
 from airmoe.checks import number_within
-from airmoe.errors import FrameError, InvalidInputError, MeshError, RefusedError
+from airmoe.errors import FrameError, InvalidInputError, MeshError, RefusedError, RunFolderError
 from airmoe.files import AnyPath, as_path
 from airmoe.manifest import Manifest, read_manifest
 from airmoe.mesh.frame import MAX_FRAME_BYTES, Frame, Kind, decode, encode, glance
@@ -30,6 +30,7 @@ from airmoe.mesh.scheduler import Scheduler
 from airmoe.mesh.session import close_session, open_session
 from airmoe.mesh.slot_decision import SlotDecision
 from airmoe.mesh.slot_queue import LONGEST_SLOT_MS
+from airmoe.runfolder import checked_file
 from airmoe.scheduling import Policy
 from airmoe.scheduling.parsing import as_policy
 
@@ -65,7 +66,8 @@ class Node:
 
     The node refuses a request, with the reason, when too many of the same asker wait, when too many bytes
     wait, when it could not be answered in time, or when it is corrupt or for another model. No request stops
-    the node. Askers share its time evenly.
+    the node. Askers share its time evenly. A file that only a client needs, the extractor or a gate, may be
+    missing or damaged: a warning names it.
 
     Args:
         client_folder: ``clients/<id>`` of a run, or a copy of it.
@@ -75,7 +77,7 @@ class Node:
         slot_ms: how long it then collects requests before it decides, 0 to 500.
 
     Raises:
-        RunFolderError: a file of the folder is missing or damaged.
+        RunFolderError: the manifest or an expert is missing or damaged.
         AddressError: an address is malformed, not loopback, or in use.
         InvalidInputError: a server's folder, which holds no expert; ``schedule`` is not joint, or the run's
             server decides itself; ``slot_ms`` out of range.
@@ -100,6 +102,7 @@ class Node:
             expected = "none: the server of this run is the only source, and decides itself"
             raise InvalidInputError("schedule", as_policy(schedule).name, expected)
         experts = _experts_of(client_folder, manifest)
+        _warn_of_damage(client_folder, manifest)
         decision = None
         if schedule is not None and manifest.asks is not None:
             links = simulated_links(manifest.radio, manifest.nodes)
@@ -214,6 +217,18 @@ def _experts_of(client_folder: Path, manifest: Manifest) -> list[_Served]:
         )
         for each in manifest.serves
     ]
+
+
+def _warn_of_damage(client_folder: Path, manifest: Manifest) -> None:
+    """Log which files a client could not ask with, in one line."""
+    found = []
+    for name in [] if manifest.asks is None else manifest.asks.files:
+        try:
+            checked_file(client_folder, manifest, name)
+        except RunFolderError as error:
+            found.append(str(error))
+    if found:
+        _log.warning("%s; the node serves, and nobody can ask from its folder", "; ".join(found))
 
 
 def _answer(request: _Request) -> bytes:

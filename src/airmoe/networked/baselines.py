@@ -8,6 +8,7 @@ import math
 import torch
 from torch import nn
 
+from airmoe.checks import integer_at_least, refuse_type
 from airmoe.data import ImageSet, as_pixels
 from airmoe.errors import TrainingDivergedError
 from airmoe.networked.client_data import ClientData
@@ -30,7 +31,12 @@ def train_fedavg_network(
     """Return one network of the same backbone, trained by federated averaging for as many rounds as stage 1.
 
     Its head has the shape of one expert and is averaged like the rest.
+
+    Raises:
+        InvalidInputError: an argument is of another type.
     """
+    refuse_type("config", config, NetworkedConfig)
+    refuse_type("data", data, ClientData)
 
     def head(features: int) -> nn.Module:
         hidden = config.model.expert_hidden
@@ -57,8 +63,12 @@ def train_central_moe(
         progress: told of every epoch.
 
     Raises:
+        InvalidInputError: an argument is of another type, or ``epochs`` is negative.
         TrainingDivergedError: the loss is not finite.
     """
+    refuse_type("config", config, NetworkedConfig)
+    refuse_type("images", images, ImageSet)
+    integer_at_least("epochs", epochs, 0)
     settings, seed = config.features, config.seed
     pixels_TCHW = torch.from_numpy(as_pixels(images.train_images))
     labels_T = torch.from_numpy(images.train_labels)

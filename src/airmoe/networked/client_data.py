@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from airmoe.checks import refuse_type
 from airmoe.data import ImageSet, as_pixels, partition
 from airmoe.data.partitions import parts_of
 from airmoe.networked.config import NetworkedConfig
@@ -39,8 +40,10 @@ def split_among_clients(config: NetworkedConfig, images: ImageSet) -> ClientData
     """Split the training images among the clients as the configuration says.
 
     Raises:
-        InvalidInputError: the partition cannot serve that many clients.
+        InvalidInputError: the partition cannot serve that many clients, or an argument is of another type.
     """
+    refuse_type("config", config, NetworkedConfig)
+    refuse_type("images", images, ImageSet)
     data, names = config.data, images.class_names
     parts = partition(images.train_labels, data.clients, data.partition, seed=config.seed, class_names=names)
     return ClientData(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
+from airmoe.checks import refuse_type
 from airmoe.data import ImageSet
 from airmoe.networked.client_data import refuse_impossible_split
 from airmoe.networked.config import NetworkedConfig
@@ -37,8 +38,11 @@ def outlook(
         clock: seconds that pass.
 
     Raises:
-        InvalidInputError: a backbone that cannot be built, or images that cannot be split among the clients.
+        InvalidInputError: a backbone that cannot be built, images that cannot be split among the clients, or
+            an argument of another type.
     """
+    refuse_type("config", config, NetworkedConfig)
+    refuse_type("images", images, ImageSet)
     refuse_impossible_split(config, images)
     with training_threads(config.model.backbone):
         return _told(config, images, clock)

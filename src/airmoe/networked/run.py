@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+from airmoe.checks import refuse_type
 from airmoe.data import ImageSet
 from airmoe.dispatch.reach import warn_of_reach
 from airmoe.files import AnyPath, as_path
@@ -43,10 +44,13 @@ def train_run(
         progress: as `train_stages`.
 
     Raises:
-        InvalidInputError: ``out`` exists, or the images cannot be split among that many clients.
+        InvalidInputError: ``out`` exists, an argument is of another type, or the images cannot be split among
+            that many clients.
         RunFolderError: something to resume is missing, damaged, or of another configuration or data set.
         TrainingDivergedError: a loss or weight is not finite; the last good checkpoint stays behind.
     """
+    refuse_type("config", config, NetworkedConfig)
+    refuse_type("images", images, ImageSet)
     out = as_path(out)
     warn_of_reach(config.data.clients, config.links.subcarriers, config.links.transmission)
     with (

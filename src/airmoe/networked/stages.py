@@ -12,6 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from airmoe.checks import refuse_type
 from airmoe.federated import Averaging, Loop, State, federate, make_aggregation
 from airmoe.networked.answers import answers_over_links
 from airmoe.networked.client_data import ClientData
@@ -55,7 +56,12 @@ def train_stages(
         data: of all clients.
         checkpoint: saved after every round and after stage 2, and taken up where it stands; None for none.
         progress: told of every round of "features" and "gate", and of every client's expert, "experts".
+
+    Raises:
+        InvalidInputError: an argument is of another type.
     """
+    refuse_type("config", config, NetworkedConfig)
+    refuse_type("data", data, ClientData)
     classes = len(data.class_names)
     network = initial_network(
         config, data.test_images_TCHW.shape[1:], lambda features: nn.Linear(features, classes)

@@ -162,12 +162,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def progress(activity: str, done: int, total: int, note: str = "", /) -> None:
         console.print(f"{activity}: {done} of at most {total}, {note}")
 
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False, soft_wrap=True)
     torch.set_num_threads(1)
     try:
         tables = make_tables(chosen.blocks, chosen.failures, chosen.seed, progress)
     except AirmoeError as error:
-        console.print(f"error: {error}", markup=False, soft_wrap=True)
+        console.print(f"error: {error}")
         return 2
     with replaced_file(chosen.out) as path:
         path.write_text(as_text(tables), encoding="utf-8")

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from airmoe.checks import integer_at_least
+from airmoe.checks import integer_at_least, refuse_type
 from airmoe.data import ImageSet, as_pixels
 from airmoe.dispatch.reach import warn_of_reach
 from airmoe.errors import AirmoeError, InvalidInputError
@@ -124,6 +124,7 @@ def compare(
     """
     if integer_at_least("seeds", seeds, 1) > MOST_SEEDS:
         raise InvalidInputError("seeds", seeds, f"at most {MOST_SEEDS}")
+    refuse_type("run", run, Run)
     first = integer_at_least("first_seed", run.seed if first_seed is None else first_seed, 0)
     over = [links_of(run, text, transmission) for text in dict.fromkeys(links)]
     wanted = [make_policy(text).name for text in policies]
@@ -215,8 +216,7 @@ def _measured(
 
 
 def _refuse_other_images(run: Run, images: ImageSet) -> None:
-    if not isinstance(images, ImageSet):
-        raise InvalidInputError("type of images", type(images).__name__, "ImageSet, as of run.load_images()")
+    refuse_type("images", images, ImageSet)
     assert run.manifest.asks is not None
     wanted = run.manifest.asks.input
     shape = wanted.channels, wanted.height, wanted.width

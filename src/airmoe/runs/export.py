@@ -13,6 +13,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
+from airmoe.checks import refuse_type
 from airmoe.errors import InvalidInputError
 from airmoe.files import AnyPath, as_path
 from airmoe.manifest import (
@@ -78,17 +79,20 @@ def export_run(
     for part in ("shared", "clients"):
         if (folder / part).exists():
             raise InvalidInputError("folder", str(folder), f"one without {part}/ in it")
-    if example_TCHW.ndim != 4 or not len(example_TCHW):
-        expected = "(T, C, H, W), one image at least"
-        raise InvalidInputError("shape of example_TCHW", tuple(example_TCHW.shape), expected)
+    refuse_type("model", model, MixtureOfExperts)
+    _check_example(example_TCHW)
     gate: nn.Module = model.layer.gate.gate if isinstance(model.layer.gate, NoisyTopK) else model.layer.gate
     experts, pooling = list(model.layer.experts), model.layer.pooling
     sees_snr = gate_sees(gate, gate_sees_snr)
     held = _checked_holds(holds)
     nodes_of = _checked_placement(placement, len(experts), len(held), server)
-    with torch.no_grad():
-        payload_T = model.extractor.eval()(example_TCHW)
-        output_T = experts[0].eval()(payload_T)
+    try:
+        with torch.no_grad():
+            payload_T = model.extractor.eval()(example_TCHW)
+            output_T = experts[0].eval()(payload_T)
+    except RuntimeError as error:  # so PyTorch refuses a shape
+        expected = f"images of the size and the channels that the model was built for ({error})"
+        raise InvalidInputError("shape of example_TCHW", tuple(example_TCHW.shape), expected) from error
     channels, height, width = example_TCHW.shape[1:]
     try:
         layer = LayerSpec(
@@ -161,6 +165,15 @@ def _written_aside(folder: Path, *parts: str) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(folder if is_new else aside, ignore_errors=True)
         raise
+
+
+def _check_example(example_TCHW: Tensor) -> None:
+    refuse_type("example_TCHW", example_TCHW, Tensor)
+    if example_TCHW.ndim != 4 or not len(example_TCHW):
+        expected = "(T, C, H, W), one image at least"
+        raise InvalidInputError("shape of example_TCHW", tuple(example_TCHW.shape), expected)
+    if example_TCHW.dtype != torch.float32:
+        raise InvalidInputError("dtype of example_TCHW", str(example_TCHW.dtype), "torch.float32")
 
 
 def _checked_holds(holds: Sequence[Sequence[int]]) -> list[list[int]]:

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from airmoe.checks import refuse_type
 from airmoe.data import ImageSet, is_cifar, load_images, partition
 from airmoe.data.load import USUAL_SIZE
 from airmoe.errors import InvalidInputError, RunFolderError
@@ -109,8 +110,9 @@ class Run:
         """Return for each client the indices of its training images, as in training.
 
         Raises:
-            InvalidInputError: a channel-aware run, whose images no clients share.
+            InvalidInputError: a channel-aware run, whose images no clients share, or no `ImageSet`.
         """
+        refuse_type("images", images, ImageSet)
         if self.method != "networked":
             raise InvalidInputError("method", self.method, "networked: other runs split no images")
         labels_T, data, names = images.train_labels, self.config["data"], images.class_names

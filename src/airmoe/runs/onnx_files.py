@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from airmoe import __version__
+from airmoe.checks import refuse_type
 from airmoe.errors import InvalidInputError, RunFolderError
 from airmoe.files import AnyPath, as_path, replaced_file
 from airmoe.manifest import INPUT, SNR_INPUT
@@ -54,14 +56,19 @@ def export_onnx(
             graph is written again with this module's weights, in a hundredth of the time.
 
     Raises:
+        InvalidInputError: the module is none, or does not take these inputs.
         RunFolderError: ONNX Runtime and PyTorch differ by more than `TOLERANCE`, or the network takes only
             this number of items. Nothing is written then.
     """
+    refuse_type("module", module, nn.Module)
+    for name, example in inputs.items():
+        refuse_type(f"inputs: {name}", example, Tensor)
     module, path = module.eval(), as_path(path)
+    expected = _outputs(module, inputs)
     network = None if like is None else _written_like(as_path(like), module)
-    if network is None or _difference(module, inputs, network, path.name) > TOLERANCE:
+    if network is None or _difference(expected, inputs, network, path.name) > TOLERANCE:
         network = _traced(module, inputs)
-    difference = _difference(module, inputs, network, path.name)
+    difference = _difference(expected, inputs, network, path.name)
     if not difference <= TOLERANCE:
         raise RunFolderError(
             f"{path.name}: ONNX and PyTorch outputs differ by {difference}; expected at most {TOLERANCE}"
@@ -113,15 +120,23 @@ def _written_like(like: Path, module: nn.Module) -> bytes | None:
     return bytes(network.SerializeToString(deterministic=True))
 
 
-def _difference(module: nn.Module, inputs: Mapping[str, Tensor], network: bytes, name: str) -> float:
+def _outputs(module: nn.Module, inputs: Mapping[str, Tensor]) -> NDArray[Any]:
+    try:
+        with torch.no_grad():
+            return module(*inputs.values()).numpy()  # type: ignore[no-any-return]
+    except RuntimeError as error:  # so PyTorch refuses a shape
+        shapes = ", ".join(f"{name} {tuple(example.shape)}" for name, example in inputs.items())
+        takes = f"those that the module takes ({error})"
+        raise InvalidInputError("shapes of inputs", shapes, takes) from error
+
+
+def _difference(expected: NDArray[Any], inputs: Mapping[str, Tensor], network: bytes, name: str) -> float:
     """Return the largest difference of a network's outputs from PyTorch's; refuse a fixed batch axis."""
     session = onnx_session(network)
     if fixed := [each.name for each in session.get_inputs() if isinstance(each.shape[0], int)]:
         raise RunFolderError(
             f"{name}: the number of items of {', '.join(fixed)} came out fixed; expected a free one"
         )
-    with torch.no_grad():
-        expected = module(*inputs.values()).numpy()
     (actual,) = session.run(None, {name: example.numpy() for name, example in inputs.items()})
     return float(np.abs(actual - expected).max())
 

@@ -21,7 +21,7 @@ from airmoe.newfolder import CHECKPOINTS, CONFIG, PROVENANCE, resumable_folder
 from airmoe.plugins import keep_plugins, loaded_plugins, plugin_digests, refuse_other_plugins
 from airmoe.runs.checkpoint import Checkpoint, MetricsRow, write_metrics
 from airmoe.runs.settings import Section, dump_config
-from airmoe.versions import version_of
+from airmoe.versions import kind_of_host, version_of
 
 METRICS = "metrics.jsonl"
 _PACKAGES = {name: name for name in ("airmoe", "torch", "numpy", "onnx", "onnxruntime")}
@@ -124,7 +124,7 @@ def _provenance(seed: int, images: ImageSet, backbone: str = "") -> str:
     provenance = {
         "seed": seed,
         "versions": versions | {"python": platform.python_version()},
-        "host": {"system": platform.platform(), "machine": platform.machine()},
+        "host": kind_of_host(),
         "threads": torch.get_num_threads(),
         "images": images_digest(images),
         **({"backbone": backbone} if backbone else {}),

@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 import tomli_w
 from pydantic import AfterValidator, Field, ValidationError
 
+from airmoe.checks import refuse_type
 from airmoe.errors import InvalidInputError
 from airmoe.parts import Parts
 from airmoe.records import Record, refusal
@@ -105,5 +106,10 @@ def changed(settings: Parsed, values: Mapping[str, object], said_by: Mapping[str
 
 
 def dump_config(config: Section) -> str:
-    """Return settings as TOML from which `parse_section` reads equal ones. A value of None gets no key."""
+    """Return settings as TOML from which `parse_section` reads equal ones. A value of None gets no key.
+
+    Raises:
+        InvalidInputError: no settings.
+    """
+    refuse_type("config", config, Section)
     return tomli_w.dumps(config.model_dump(exclude_none=True))

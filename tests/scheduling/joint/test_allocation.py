@@ -5,6 +5,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from airmoe.errors import InvalidInputError
@@ -107,13 +108,38 @@ def test_too_few_subcarriers_go_where_they_save_most(seed: int, subcarriers: int
     assert len(set(subcarrier_L[served])) == np.sum(served) == subcarriers
 
 
-def test_a_hundred_nodes_need_no_column_for_every_link_that_gets_none() -> None:
+@pytest.mark.parametrize("load_NN", [None, np.random.default_rng(0).uniform(1, 2, (100, 100))])
+def test_a_hundred_nodes_need_no_column_for_every_link_that_gets_none(
+    load_NN: NDArray[np.float64] | None,
+) -> None:
     links = RayleighFading(100, Ofdma(subcarriers=20)).at(0)
     tracemalloc.start()
-    assert np.sum(allocate_subcarriers(links) >= 0) == 20
+    assert np.sum(allocate_subcarriers(links, load_NN) >= 0) == 20
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak_bytes < 30e6  # a square of all 9,900 links has 784 MB
+
+
+@pytest.mark.parametrize("spread", [0, 3, 12])
+@pytest.mark.parametrize("subcarriers", [1, 7, 20])
+def test_unequal_loads_are_assigned_as_with_a_column_for_every_link_that_gets_none(
+    subcarriers: int, spread: int
+) -> None:
+    """Also what links with little load pay is the same, however far loads lie apart."""
+    links = RayleighFading(5, Ofdma(subcarriers=subcarriers), seed=spread).at(0)
+    source_L, target_L = np.nonzero(~np.eye(5, dtype=bool))
+    price_LM = links.radio.energy_per_bit_j(links.gain_NNM[source_L, target_L])
+    load_L = 10 ** -np.random.default_rng(subcarriers).uniform(0, spread, 20)
+    load_NN = np.zeros((5, 5))
+    load_NN[source_L, target_L] = load_L
+    cost_LM, without_L = load_L[:, None] * price_LM, load_L * price_LM.max()
+    padded_LL = np.hstack([cost_LM, np.repeat(without_L[:, None], 20 - subcarriers, axis=1)])
+    detour_LL = padded_LL - padded_LL.min(axis=1, keepdims=True)
+    row_L, column_L = linear_sum_assignment(detour_LL)
+    subcarrier_L = allocate_subcarriers(links, load_NN)[source_L, target_L]
+    detour_L = np.where(subcarrier_L >= 0, detour_LL[row_L, subcarrier_L], detour_LL[:, -1])
+    assert detour_L.sum() <= detour_LL[row_L, column_L].sum() * (1 + 1e-12)
+    assert len(set(subcarrier_L[subcarrier_L >= 0])) == np.sum(subcarrier_L >= 0) == subcarriers
 
 
 def test_going_without_counts_as_the_worst_subcarrier_of_all() -> None:

@@ -1,6 +1,6 @@
 """The assignment of subcarriers to links.
 
-Shape suffixes: N nodes, M subcarriers, L directed links.
+Shape suffixes: N nodes, M subcarriers, L directed links, R those of them that are assigned again.
 """
 
 from __future__ import annotations
@@ -73,35 +73,27 @@ def assign_subcarriers(price_LM: NDArray[np.float64], load_L: NDArray[np.float64
     if not all_usable:
         # One such entry costs more than any assignment without; it is finite, so an assignment always exists.
         cost_LM[~usable_LM] = 2 * cost_LM.max(axis=1, initial=0.0).sum() + np.finfo(float).tiny
-    if subcarriers < links and all_usable and np.ptp(load_L) == 0:
-        column_L = _cheapest_rows(cost_LM)
-        if column_L is not None:
-            return column_L
-    if subcarriers < links:
-        without_L = load_L * _price_without(price_LM, usable_LM)
-        cost_LM = np.hstack([cost_LM, np.repeat(without_L[:, np.newaxis], links - subcarriers, axis=1)])
-    column_L = _cheapest_columns(cost_LM)
-    if all_usable and subcarriers >= links:
-        return column_L
-    column_L[column_L >= subcarriers] = -1
+    without_L = load_L * (_price_without(price_LM, usable_LM) if subcarriers < links else 0.0)
+    column_L = _cheapest_columns(cost_LM, without_L)
     served = np.flatnonzero(column_L >= 0)
     column_L[served[~usable_LM[served, column_L[served]]]] = -1
     return column_L
 
 
-def _cheapest_rows(cost_LM: NDArray[np.float64]) -> NDArray[np.int64] | None:
-    """Return a row of its own for each column at the least sum of costs, as the column of each row or -1.
+def assigned(cost_LM: NDArray[np.float64], without_L: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return a column of its own for each row at the least sum of costs, which are finite.
 
-    Links of equal load count the same without a subcarrier, so a column for each of those left out, L^2
-    values in all, is not needed. None where costs lie too far apart for one sum.
+    If there are fewer columns than rows, some rows get -1 and cost what they cost without. The number of
+    these is given, so only the differences from that count, and no column for each of them is needed: L^2
+    values in all.
     """
     from scipy.optimize import linear_sum_assignment
 
-    row_M, column_M = linear_sum_assignment(cost_LM)
-    if _far_apart(cost_LM[row_M, column_M]):
-        return None
+    if len(cost_LM) > cost_LM.shape[1]:
+        cost_LM = cost_LM - (without_L - without_L.min())[:, np.newaxis]
+    row, column = linear_sum_assignment(cost_LM)
     column_L = np.full(len(cost_LM), -1, dtype=np.int64)
-    column_L[row_M] = column_M
+    column_L[row] = column
     return column_L
 
 
@@ -113,31 +105,43 @@ def _price_without(price_LM: NDArray[np.float64], usable_LM: NDArray[np.bool_]) 
     return float(min(price_LM.max(), OUTAGE * np.median(best_L[np.isfinite(best_L)])))
 
 
-def _cheapest_columns(cost_LM: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return a column of its own for each row, at the least sum of costs; costs are finite.
+def _cheapest_columns(cost_LM: NDArray[np.float64], without_L: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return what `assigned` does, but for rounding.
 
     A sum with a dear link in it loses what cheap ones cost to rounding. So where what links pay lies far
     apart, the dear ones keep their columns, and the others are assigned again among the rest.
     """
-    from scipy.optimize import linear_sum_assignment
-
-    row_L, column_L = linear_sum_assignment(cost_LM)
-    if not _far_apart(cost_LM[row_L, column_L]):
-        return np.asarray(column_L, dtype=np.int64)
+    column_L = assigned(cost_LM, without_L)
+    more_L = without_L - without_L.min(initial=np.inf)
+    if not _far_apart(np.append(_paid(cost_LM, more_L, column_L), more_L)):  # what `assigned` sums up
+        return column_L
     # Only differences within a row matter. Without the row's least cost, less is lost.
-    detour_LM = cost_LM - cost_LM.min(axis=1, keepdims=True)
-    column_L = np.asarray(linear_sum_assignment(detour_LM)[1], dtype=np.int64)
-    free_M = np.ones(cost_LM.shape[1], dtype=np.bool_)
-    while row_L.size:
-        paid_L = detour_LM[row_L, column_L[row_L]]
-        cost_L = cost_LM[row_L, column_L[row_L]]
-        dear_L = paid_L >= paid_L.max() * RESOLVED
-        if not ((cost_L > 0) & (cost_L < paid_L.max() * RESOLVED)).any():
+    least_L = cost_LM.min(axis=1)
+    if len(cost_LM) > cost_LM.shape[1]:
+        least_L = np.minimum(least_L, without_L)
+    detour_LM, detour_without_L = cost_LM - least_L[:, np.newaxis], without_L - least_L
+    row_L, free_M = np.arange(len(cost_LM)), np.ones(cost_LM.shape[1], dtype=np.bool_)
+    while (detours := _paid(detour_LM, detour_without_L, column_L)[row_L].sum()) > 0:
+        # No assignment with one detour above the sum at hand is better.
+        most, free = 2 * detours, np.flatnonzero(free_M)
+        detour_RM = np.minimum(detour_LM[np.ix_(row_L, free)], most)
+        place_R = assigned(detour_RM, np.minimum(detour_without_L[row_L], most))
+        column_L[row_L] = np.where(place_R >= 0, np.append(free, -1)[place_R], -1)
+        paid_R = _paid(detour_LM, detour_without_L, column_L)[row_L]
+        cost_R = _paid(cost_LM, without_L, column_L)[row_L]
+        dear_R = paid_R >= paid_R.max() * RESOLVED
+        if not ((cost_R > 0) & (cost_R < paid_R.max() * RESOLVED)).any():
             break
-        free_M[column_L[row_L[dear_L]]] = False
-        row_L, free = row_L[~dear_L], np.flatnonzero(free_M)
-        column_L[row_L] = free[linear_sum_assignment(detour_LM[np.ix_(row_L, free)])[1]]
+        kept = column_L[row_L[dear_R]]
+        free_M[kept[kept >= 0]] = False
+        row_L = row_L[~dear_R]
     return column_L
+
+
+def _paid(
+    cost_LM: NDArray[np.float64], without_L: NDArray[np.float64], column_L: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    return np.where(column_L >= 0, cost_LM[np.arange(len(column_L)), column_L], without_L)
 
 
 def _far_apart(cost_L: NDArray[np.float64]) -> bool:

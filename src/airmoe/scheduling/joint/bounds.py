@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from airmoe.scheduling.joint.allocation import assigned
 from airmoe.scheduling.joint.descent import price_of
 from airmoe.scheduling.joint.layer import Floats, Indices, Layer
 from airmoe.scheduling.joint.marginals import undecided
@@ -133,19 +134,13 @@ def _cheapest_assignment(cost_LM: Floats, low_L: Floats, energy_j: float) -> tup
 
     Links that carry no bits may get none. Sums above `energy_j` need not be told apart.
     """
-    from scipy.optimize import linear_sum_assignment
-
-    links, subcarriers = cost_LM.shape
+    links = len(cost_LM)
     # A sum with one cost of `most` is above `energy_j`, whatever the others save.
     most = energy_j - cost_LM.min(axis=1, initial=0.0).sum()
-    cost_LM = np.minimum(cost_LM, most)
-    if subcarriers < links:
-        without_L = np.where(low_L > 0, most, 0.0)
-        cost_LM = np.hstack([cost_LM, np.repeat(without_L[:, np.newaxis], links - subcarriers, axis=1)])
     # Sums of up to 4 L multiples of the grid are exact.
     grid_j = 2.0 ** np.ceil(np.log2(4 * max(links, 1) * most * np.finfo(float).eps)) if most > 0 else 1.0
-    cost_LM = np.floor(cost_LM / grid_j) * grid_j
-    row, column = linear_sum_assignment(cost_LM)
-    column_L = np.empty(links, dtype=np.int64)
-    column_L[row] = np.where(column < subcarriers, column, -1)
-    return float(cost_LM[row, column].sum()), column_L
+    cost_LM = np.floor(np.minimum(cost_LM, most) / grid_j) * grid_j
+    without_L = np.floor(np.where(low_L > 0, most, 0.0) / grid_j) * grid_j
+    column_L = assigned(cost_LM, without_L)
+    paid_L = np.where(column_L >= 0, cost_LM[np.arange(links), column_L], without_L)
+    return float(paid_L.sum()), column_L

@@ -13,6 +13,7 @@ from airmoe.progress import silent
 from airmoe.studies.curves.figure import FigureKind, Measure, Workspace
 from airmoe.studies.curves.rows import Row
 from airmoe.studies.curves.settings import CurveSettings
+from airmoe.trouble import line_about
 
 _ONE_AT_A_TIME = threading.Lock()
 """Threads of a process share its random state: an executor of threads measures one curve after the other."""
@@ -96,17 +97,29 @@ def measure_elsewhere(
             what = (str(piece), piece.kind.measure, piece.settings, piece.seed, there, loaded_plugins())
             asked[executor.submit(_measure_for_another, *what)] = piece
         for future in as_completed(asked):
-            piece, measured = asked[future], future.result()
+            piece, measured = asked[future], _result_of(future)
             done[piece.activity] += len(measured.rows)
             seconds[piece.activity] += measured.seconds
             note = f"({seconds[piece.activity]:.1f} s in workers)"
             work.progress(piece.activity, done[piece.activity], piece.rows_of_curve, note)
             yield piece, measured
-    except (BrokenExecutor, CancelledError) as error:
-        raise AirmoeError(f"a worker ended before its work was done ({error}); resume the run") from error
     finally:
         for future in asked:
             future.cancel()
+
+
+def _result_of(future: Future[Measured]) -> Measured:
+    """Return what a worker measured; any error but those of `_measure_for_another` is the executor's."""
+    try:
+        return future.result()
+    except (BrokenExecutor, CancelledError) as error:
+        cause: Exception = error
+    except (AirmoeError, RuntimeError):
+        raise
+    except Exception as error:
+        cause = error
+    why = f" ({cause})" if str(cause) else ""
+    raise AirmoeError(f"a worker ended before its work was done{why}; resume the run") from cause
 
 
 def measure_piece(
@@ -152,12 +165,15 @@ def _measure_for_another(
     Errors become ones that can travel to that process, whatever they hold.
     """
     try:
-        load_plugins(plugin.path for plugin in plugins)
-        for plugin in plugins:
-            if plugin_digests()[plugin.file] != plugin.sha256:
-                raise AirmoeError(f"{plugin.path} has changed since the run began")
+        with telling("a worker"):
+            load_plugins(plugin.path for plugin in plugins)
+            for plugin in plugins:
+                if plugin_digests()[plugin.file] != plugin.sha256:
+                    raise AirmoeError(f"{plugin.path} has changed since the run began")
         return measure_piece(named, measure, settings, seed, work)
     except AirmoeError as error:
         raise AirmoeError(str(error)) from error
     except Exception as error:
+        if line := line_about(error):
+            raise AirmoeError(f"{named}: a worker: {line}") from error
         raise RuntimeError(f"{named}: {type(error).__name__}: {error}") from error

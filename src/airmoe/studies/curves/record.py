@@ -1,7 +1,6 @@
 """The record of a run, run.json: the command that makes it, seed, options, versions, cores and threads."""
 
 import json
-import os
 import platform
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +12,7 @@ from airmoe.files import portable, replaced_file, with_short_home
 from airmoe.plugins import loaded_plugins
 from airmoe.studies.curves.settings import Scale
 from airmoe.studies.curves.study import Study
-from airmoe.versions import version_of
+from airmoe.versions import kind_of_host, version_of
 
 Record = dict[str, Any]
 
@@ -41,15 +40,15 @@ def alone(command: str, figure: str) -> str:
 
 def new_record(study: Study, command: str, seed: int, options: Mapping[str, str]) -> Record:
     """Return the record of a run that begins."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    host = kind_of_host()
     return {
         "format": _format(study),
         "command": command,
         "seed": seed,
         **({"options": _written(options)} if options else {}),
         "versions": versions(study),
-        "host": {"machine": platform.machine(), "system": platform.system(), "cores": cores},
-        "threads": cores if study.threads is None else study.threads,
+        "host": host,
+        "threads": host["cores"] if study.threads is None else study.threads,
     }
 
 

@@ -1,7 +1,7 @@
 """The run folder of a demonstration: it is whole, or it is not there."""
 
 import contextlib
-import tempfile
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,17 +10,19 @@ from airmoe.newfolder import whole_folder
 
 @contextlib.contextmanager
 def new_run_folder(out: Path) -> Iterator[Path]:
-    """Yield a path beside ``out`` for the run folder; it becomes ``out`` if the block succeeds.
+    """Yield a path for the run folder, in a folder beside ``out``; it becomes ``out`` if the block succeeds.
 
     Folders above ``out`` are made as needed, and removed again if the block fails.
 
     Raises:
-        InvalidInputError: ``out`` exists, or another process is making it.
+        InvalidInputError: as of `airmoe.newfolder.whole_folder`.
     """
-    with (
-        whole_folder(out),
-        tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as scratch,
-    ):
-        run = Path(scratch) / "run"
-        yield run
-        run.rename(out)
+    with whole_folder(out):
+        scratch = out.with_name(f".{out.name}.making")
+        shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed
+        scratch.mkdir()
+        try:
+            yield scratch / "run"
+            (scratch / "run").rename(out)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from airmoe.checks import refuse_type
 from airmoe.data import ImageSet
 from airmoe.dispatch.reach import warn_of_reach
 from airmoe.errors import InvalidInputError
@@ -52,11 +53,13 @@ def run_demo(
         InvalidInputError: ``out`` exists, or the settings do not fit the data.
         MeshError: a node does not start, or the mesh and the same mixture in one process answer differently.
     """
+    refuse_type("config", config, NetworkedConfig)
     out = as_path(out)
     refuse_taken(out)
     _check_settings(config, central_epochs)
     warn_of_reach(config.data.clients, config.links.subcarriers, config.links.transmission)
     images = load()
+    refuse_type("images", images, ImageSet)
     _check_questions(ask_images, len(images.test_labels), config.data.clients)
     data = split_among_clients(config, images)
     methods, clock = demo_methods(config.data.clients, config.seed), StepClock()

@@ -1,21 +1,14 @@
 """What a user is told of an exception: one line for trouble that they can end, nothing for a bug."""
 
 import os
-import re
 import sys
 from collections.abc import Callable
 
-import typer
-from pydantic import ValidationError
-
-from airmoe.errors import AirmoeError, InvalidInputError, did_you_mean
-from airmoe.records import refusal
-
-BUG = "this is a bug, in airmoe or in a part of your own; please report it with all lines above"
+from airmoe.errors import AirmoeError
 
 
 def line_about(error: BaseException) -> str | None:
-    """Return what to print of an exception, in one line; None for a bug, whose traceback is needed."""
+    """Return what to tell of an exception, in one line; None for a bug, whose traceback is needed."""
     for kind, tell in _TOLD.items():
         if isinstance(error, kind):
             return " ".join(tell(error).split())
@@ -23,6 +16,8 @@ def line_about(error: BaseException) -> str | None:
         loaded = getattr(sys.modules.get(module), name, None)
         if loaded is not None and isinstance(error, loaded):
             return " ".join(tell(error).split())
+    if isinstance(error, ImportError) and "failed to map segment" in str(error):  # of a large library
+        return _memory(error)
     if isinstance(error, RuntimeError) and str(error).startswith("Could not determine home directory"):
         return "there is no home folder; expected one that the environment variable HOME names"
     return None
@@ -34,20 +29,6 @@ def _os_error(error: BaseException) -> str:
     return f"{file}: {error.strerror or str(error) or type(error).__name__}; expected to be able to use it"
 
 
-def _usage(error: BaseException) -> str:
-    assert isinstance(error, typer.TyperException)
-    said, option = error.format_message(), getattr(error, "param", None)
-    cause = error.__cause__
-    if option is None or not isinstance(cause, ValidationError):
-        return said
-    wrong = refusal(cause, lambda key: "/".join(option.opts))
-    choices = wrong.expected.partition(" is not one of ")[2].rstrip(".")
-    if not choices:
-        return str(wrong)
-    near = did_you_mean(wrong.value, re.findall("'(.*?)'", choices))
-    return str(InvalidInputError(wrong.name, wrong.value, f"one of {choices}{near}"))
-
-
 def _memory(error: BaseException) -> str:
     return f"out of memory; expected enough for this command ({error or 'no more is known'})"
 
@@ -56,7 +37,6 @@ _TOLD: dict[type[BaseException], Callable[[BaseException], str]] = {
     AirmoeError: str,
     OSError: _os_error,
     MemoryError: _memory,
-    typer.TyperException: _usage,
 }
 _TOLD_IF_LOADED: tuple[tuple[str, str, Callable[[BaseException], str]], ...] = (
     ("torch", "OutOfMemoryError", _memory),
