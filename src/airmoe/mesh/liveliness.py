@@ -32,7 +32,7 @@ class Liveliness(Generic[Member]):
         self._changed = threading.Condition()
         self._watching = True
         self._subscriber = session.liveliness().declare_subscriber(
-            f"{prefix}/**", self._on_liveliness, history=True
+            f"{prefix}/**", zenoh.handlers.Callback(self._on_liveliness, indirect=False), history=True
         )
 
     def close(self) -> None:

@@ -1,0 +1,54 @@
+"""What ends when: a process with nodes and clients that nobody closed, and a node whose expert hangs."""
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from airmoe.mesh import MeshClient, Node
+from airmoe.mesh.networks import OnnxNetwork
+from airmoe.scheduling import TopK
+from tests.mesh.steering import prefer
+
+UNCLOSED = """
+import sys
+from airmoe.mesh import MeshClient, Node
+node = Node(sys.argv[2], sys.argv[3])
+client = MeshClient(sys.argv[1], [sys.argv[3]])
+client.wait_for_nodes()
+if sys.argv[4] == "raises":
+    raise ValueError("trouble")
+"""
+
+
+@pytest.mark.parametrize(("how", "status"), [("returns", 0), ("raises", 1)])
+def test_a_process_ends_though_nobody_closed_its_node_and_its_client(
+    folders: list[Path], address: str, how: str, status: int
+) -> None:
+    command = [sys.executable, "-c", UNCLOSED, str(folders[0]), str(folders[1]), address, how]
+    assert subprocess.run(command, timeout=120, capture_output=True, check=False).returncode == status
+
+
+def test_a_node_closes_though_its_expert_hangs(
+    folders: list[Path], address: str, images: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangs, goes_on, computes = threading.Event(), threading.Event(), OnnxNetwork.__call__
+
+    def hanging(network: OnnxNetwork, *arrays_T: NDArray[np.float32]) -> NDArray[np.float32]:
+        if threading.current_thread().name == "airmoe experts":
+            hangs.set()
+            goes_on.wait(60)
+        return computes(network, *arrays_T)
+
+    monkeypatch.setattr(OnnxNetwork, "__call__", hanging)
+    with MeshClient(folders[0], [address], policy=TopK(1)) as client:
+        with Node(folders[1], address):
+            client.wait_for_nodes()
+            client.predict(images, gate=prefer(0, 1, 0, 0), deadline_s=0.5)
+            assert hangs.is_set()
+        assert not goes_on.is_set(), "the node is closed, and its expert still hangs"
+    goes_on.set()
