@@ -67,8 +67,12 @@ def _opened_beside(out: Path, path: Path, made: list[Path]) -> TextIO:
         with contextlib.suppress(FileNotFoundError):  # whoever made a folder above has removed it since
             for folder in reversed(out.parents):
                 if not folder.is_dir():
-                    with contextlib.suppress(FileExistsError):  # another has made it
+                    try:
                         folder.mkdir()
+                    except FileExistsError:  # another has made it, or it is a file
+                        if folder.exists() and not folder.is_dir():
+                            raise
+                    else:
                         made.append(folder)
             try:
                 return path.open("a")

@@ -124,7 +124,7 @@ def test_the_record_names_seed_versions_and_host(run: Path) -> None:
     record = json.loads((run / "run.json").read_text(encoding="utf-8"))
     assert record["seed"] == 3
     assert record["versions"]["torch"] == torch.__version__
-    assert record["host"].keys() == {"system", "machine"}
+    assert record["host"].keys() == {"system", "machine", "cores"}
     assert record["threads"] == 1  # though two were set outside
 
 
