@@ -21,9 +21,6 @@ from airmoe.mesh.requests import LISTENING_S, Traffic
 from airmoe.mesh.slot_messages import SlotReply, SlotRequest, read_reply, request_arrays
 from airmoe.scheduling import JointPolicy
 
-HEDGE_S = 0.02
-"""A scheduler that nothing is known of is late after half a second: no slot is longer."""
-
 _log = logging.getLogger("airmoe.mesh")
 
 
@@ -45,7 +42,7 @@ class Schedulers:
         self._deciding = True
         self._reporting = threading.Lock()
         key = schedulers_key(manifest.mesh, manifest.model_hash, layer)
-        self.peers: Peers[int] = Peers(HEDGE_S)
+        self.peers: Peers[int] = Peers()  # nothing known: half a second, and no slot is longer
         self.liveliness = Liveliness(session, key, range(manifest.nodes), self.peers.back)
 
     def close(self) -> None:
