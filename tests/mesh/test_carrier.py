@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from airmoe.manifest import Manifest
 from airmoe.mesh import MeshClient, Node, open_session
 from airmoe.mesh.frame import Frame, Kind, encode
-from airmoe.mesh.keys import Replica, layer_key
+from airmoe.mesh.keys import Replica, expert_key, layer_key
 from airmoe.mesh.peers import HEDGE_S
+from airmoe.mesh.queries import refuse, serve
 from airmoe.scheduling import All, TopK
 from tests.mesh.impostor import Impostor, honest, reply_to
 from tests.mesh.ports import free_address
@@ -171,6 +172,19 @@ def test_a_silent_expert_that_starts_anew_is_asked_at_once(
                 0,
                 0,
             ]
+
+
+def test_a_refusal_under_the_key_of_a_real_node_does_not_displace_its_answer(
+    folders: list[Path], manifest: Manifest, seed: str, address: str, images: NDArray[np.uint8]
+) -> None:
+    place = manifest.mesh, manifest.model_hash, 1
+    with open_session(address, [seed]) as session, MeshClient(folders[0], [seed, address]) as client:
+        client.wait_for_nodes(1)
+        refusing = serve(session, expert_key(*place, 2, 2), lambda query, asker: refuse(query, "no"))
+        for _ in range(5):
+            answer = answer_to(client, images, gate=prefer(0, 0, 1, 0))
+            assert counts(answer.dispatched.arrived_TE) == [0, 0, 64, 0]
+        refusing.undeclare()
 
 
 def test_tokens_with_odd_names_are_not_experts(folders: list[Path], manifest: Manifest, address: str) -> None:

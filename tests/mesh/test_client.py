@@ -13,7 +13,14 @@ import pytest
 from numpy.typing import NDArray
 
 from airmoe.data import ImageSet
-from airmoe.errors import InvalidInputError, NoNodeReachableError, RunFolderError
+from airmoe.errors import (
+    DeadlineError,
+    InvalidInputError,
+    MeshError,
+    NoExpertReachedError,
+    NoNodeReachableError,
+    RunFolderError,
+)
 from airmoe.links import RayleighFading
 from airmoe.manifest import Manifest, read_manifest, write_manifest
 from airmoe.mesh import Answer, MeshClient, Node, open_session, simulated_links
@@ -157,6 +164,45 @@ def test_every_client_can_ask(
             answers.append(answer_to(client, images).probability_TC)
     for answer in answers[1:]:
         np.testing.assert_allclose(answer, answers[0], atol=1e-5, rtol=0)
+
+
+def test_a_closed_client_answers_nothing(folders: list[Path], images: NDArray[np.uint8]) -> None:
+    client = MeshClient(folders[0])
+    client.close()
+    for ask in (lambda: client.predict(images), client.wait_for_nodes):
+        with pytest.raises(MeshError, match="this client is closed; expected an open one"):
+            ask()
+
+
+@pytest.mark.parametrize(
+    ("least", "message"),
+    [
+        (0, "min_experts is 0; expected an integer of at least 1"),
+        (5, "min_experts is 5; expected at most 4, the experts of the layer"),
+    ],
+)
+def test_a_least_number_of_experts_out_of_range_is_refused(
+    client: MeshClient, images: NDArray[np.uint8], least: int, message: str
+) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        client.predict(images, min_experts=least)
+
+
+def test_a_least_number_of_experts_is_kept_or_the_query_fails(
+    client: MeshClient, images: NDArray[np.uint8]
+) -> None:
+    answer = answer_to(client, images, policy=All(), min_experts=4)
+    assert answer.dispatched.arrived_TE.all()
+    with pytest.raises(NoExpertReachedError, match="experts that answered about image 0: 1; expected at"):
+        answer_to(client, images, policy=TopK(1), min_experts=2)
+
+
+def test_more_images_than_can_be_prepared_in_time_are_refused_after_the_first_piece(
+    client: MeshClient, images: NDArray[np.uint8]
+) -> None:
+    many = np.resize(images, (3000, *images.shape[1:]))
+    with pytest.raises(DeadlineError, match="features of 3000 images would take .* 0.0 s are left"):
+        client.predict(many, deadline_s=1e-4)
 
 
 def test_a_session_that_was_lent_is_left_open(

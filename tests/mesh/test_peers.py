@@ -91,14 +91,20 @@ def test_who_gives_up_early_or_is_refused_suspects_nobody(peers: Peers[int], clo
     peers.asked(PEER, 100, 1)
     peers.withdrawn(PEER, 100)
     peers.asked(PEER, 101, 1)
-    peers.refused(PEER, 101)
+    peers.refused(PEER, 101, is_busy=False)
     clock.advance(SLOW_S)
     assert peers.trusts(PEER)
 
 
-def test_who_refuses_is_left_alone_for_20_ms(peers: Peers[int], clock: ManualClock) -> None:
+def test_who_has_too_little_time_leaves_the_peer_to_others(peers: Peers[int]) -> None:
     peers.asked(PEER, 100, 1)
-    peers.refused(PEER, 100)
+    peers.refused(PEER, 100, is_busy=False)
+    assert peers.can_ask(PEER)
+
+
+def test_who_is_overloaded_is_left_alone_for_20_ms(peers: Peers[int], clock: ManualClock) -> None:
+    peers.asked(PEER, 100, 1)
+    peers.refused(PEER, 100, is_busy=True)
     assert not peers.can_ask(PEER)
     clock.advance(BUSY_S)
     assert peers.can_ask(PEER)

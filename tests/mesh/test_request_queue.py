@@ -49,7 +49,7 @@ def test_an_empty_queue_gives_nothing() -> None:
 def test_a_request_that_cannot_be_done_in_time_is_refused_at_once() -> None:
     queue = experienced(Queue())
     assert queue.add(request(ends_s=0.009), 0.0) == (
-        "overloaded: it would take 0.010 s, and its asker waits for 0.009 s"
+        "too late: it would take 0.010 s, and its asker waits for 0.009 s"
     )
     assert queue.add(request(ends_s=0.011), 0.0) is None
 

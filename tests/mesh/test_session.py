@@ -46,6 +46,8 @@ def test_a_loopback_address_is_host_and_port(address: str, expected: tuple[str, 
         "127.0.0.1:http",
         "127.0.0.1: 7447",
         "[]:7447",
+        "::1:7447",
+        "[::1:7447",
     ],
 )
 def test_a_malformed_address_is_named(address: str) -> None:

@@ -201,7 +201,10 @@ def _explain(record: dict[str, Any], asker: "MeshClient", answer: "Answer") -> N
         tell(f"{share:6.1%}  {label}")
     tell(_who(record))
     if record["degraded"]:
-        tell(f"degraded: of the wanted experts' score {record['reached']:.0%} was reached")
+        missed = ", ".join(str(expert) for expert in _missed(answer))
+        tell(
+            f"degraded: of the wanted experts' score {record['reached']:.0%} was reached: not expert {missed}"
+        )
     if record["decided_by"] != asker.policy.name:
         tell(f"decided by {record['decided_by']} at this client: no scheduler did")
     elif asker.policy.joint:
@@ -216,6 +219,12 @@ def _explain(record: dict[str, Any], asker: "MeshClient", answer: "Answer") -> N
         f"{record['energy_j'] * 1e6:.1f} µJ over simulated {'analog ' * analog}links, "
         f"{record['bytes']} bytes, {record['elapsed_s'] * 1e3:.1f} ms"
     )
+
+
+def _missed(answer: "Answer") -> list[int]:
+    """Return the experts that were wanted and did not answer about the first image."""
+    dispatched = answer.dispatched
+    return [int(each) for each in np.flatnonzero(dispatched.intended_TE[0] & ~dispatched.arrived_TE[0])]
 
 
 def _tell_failure(image: Path, error: AirmoeError, *, as_json: bool, alone: bool) -> None:

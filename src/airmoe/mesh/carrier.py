@@ -101,10 +101,12 @@ class MeshCarrier:
             outputs += self._own(transfer, replica.expert, items[replica], end_s)
         self._rounds.append(asked)
         outputs += self._awaited(asked, end_s) if len(transfer.item_P) else self._late_answer(end_s)
+        now_s = time.monotonic()
         for request in asked:
-            if request in self._requests.open:
-                waited_s = time.monotonic() - end_s + transfer.deadline_s
-                _log.warning("%s did not answer within %.3f s", called(request.replica), waited_s)
+            if request in self._requests.open and not request.is_trial:
+                waited_s = now_s - end_s + transfer.deadline_s
+                what = "is late" if request.late_s <= now_s else "may not be waited for any longer"
+                _log.warning("%s %s: no answer within %.3f s", called(request.replica), what, waited_s)
         return self._delivery(transfer, outputs)
 
     def close(self) -> None:

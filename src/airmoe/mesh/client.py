@@ -23,6 +23,7 @@ from airmoe.dispatch.replicas import askable
 from airmoe.errors import (
     DeadlineError,
     InvalidInputError,
+    MeshError,
     NoExpertReachedError,
     NoNodeReachableError,
     one_of,
@@ -30,7 +31,7 @@ from airmoe.errors import (
 )
 from airmoe.files import AnyPath, as_path
 from airmoe.links import Links, LinkSource, RecordedLinks
-from airmoe.manifest import INPUT, MeshTransmission, experts_in_words, read_manifest
+from airmoe.manifest import INPUT, InputSpec, MeshTransmission, experts_in_words, read_manifest
 from airmoe.mesh.answer import Answer
 from airmoe.mesh.carrier import PIECE, MeshCarrier
 from airmoe.mesh.frame import BYTES_PER_VALUE, MAX_BODY_BYTES, WireType
@@ -162,7 +163,9 @@ class MeshClient:
             open_.callback(self.layer.close)
             self.policy = as_policy(policy or TopK(1))
             self.prepare(self.policy)
+            self._warm_up(asks.input)
             self._open = open_.pop_all()
+        self._closed = False
 
     def __enter__(self) -> MeshClient:
         return self
@@ -174,7 +177,21 @@ class MeshClient:
 
     def close(self) -> None:
         """Leave the mesh. Closing twice does no harm."""
+        self._closed = True
         self._open.close()
+
+    def _warm_up(self, spec: InputSpec) -> None:
+        """Do once what the first query would have to wait for: loading, and pricing the run's links."""
+        payload_1 = self._extractor(np.zeros((1, spec.channels, spec.height, spec.width), np.float32))
+        self.gate(payload_1, np.zeros((1, self.layer.spec.experts)))
+        for network in self.layer.own.values():
+            network(payload_1)
+        if not self.layer.is_analog:
+            self.layer.ideal_price(self._run_links)
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise MeshError("this client is closed; expected an open one")
 
     def prepare(self, policy: Policy | str) -> None:
         """Have a policy decide once on nothing, lest its code compile while a query waits.
@@ -218,6 +235,7 @@ class MeshClient:
         Raises:
             NoNodeReachableError: fewer were found in time.
         """
+        self._refuse_closed()
         layer = self.layer
         layer.liveliness.wait_until(lambda alive: len(layer.nodes_alive(alive)) >= nodes, timeout_s)
         found = len(layer.nodes_alive())
@@ -256,9 +274,11 @@ class MeshClient:
                 images than fit in one message; a joint policy without ``fallback``; links between another
                 number of nodes.
             DeadlineError: there are more images than this client can prepare before the deadline.
+            MeshError: the client is closed.
             NoExpertReachedError: fewer than ``min_experts`` answered about an image, or can be asked at all.
                 The client's own expert always answers; a server has none.
         """
+        self._refuse_closed()
         begin_s, traffic = time.monotonic(), Traffic()
         number_within("deadline_s", deadline_s, 0, LONGEST_DEADLINE_S)
         end_s = begin_s + deadline_s
@@ -277,7 +297,7 @@ class MeshClient:
             dispatched = dispatch(
                 payload_T, scores_TE, decides, carrier, slot, deadline_s=end_s - time.monotonic()
             )
-        _refuse_too_few(dispatched.arrived_TE, min_experts, deadline_s)
+        _refuse_too_few(dispatched.arrived_TE, min_experts)
         weights_TE = mixing_weights(scores_TE, dispatched.arrived_TE)
         return Answer(
             mix(weights_TE, dispatched.deliveries),
@@ -378,10 +398,10 @@ class MeshClient:
         return images_TCHW  # type: ignore[return-value]
 
 
-def _refuse_too_few(arrived_TE: NDArray[np.bool_], min_experts: int, deadline_s: float) -> None:
+def _refuse_too_few(arrived_TE: NDArray[np.bool_], min_experts: int) -> None:
     answered_T = arrived_TE.sum(axis=1)
     if (few := int(answered_T.min())) < min_experts:
         raise NoExpertReachedError(
-            f"image {int(answered_T.argmin())}: {few} experts answered within {deadline_s} s; expected at "
-            f"least {min_experts}. A policy that asks fewer never reaches them"
+            f"experts that answered about image {int(answered_T.argmin())}: {few}; expected at least "
+            f"{min_experts}. A policy that asks fewer never reaches them"
         )

@@ -171,7 +171,8 @@ class NodeFleet:
                     return
         finally:
             overdue.cancel()
-        raise MeshError(f"node {node} did not start: {' / '.join(lines) or 'it said nothing'}")
+        told = " / ".join(line.removeprefix("airmoe: ") for line in lines)
+        raise MeshError(f"node {node} did not start: {told or 'it said nothing'}")
 
     def _pass_on(self, node: int) -> None:
         stdout = self._processes[node].stdout

@@ -157,7 +157,7 @@ def encode(frame: Frame) -> bytes:
 
 
 class Glance(NamedTuple):
-    """What the first bytes of a frame say; `decode` checks the rest.
+    """What the head of a frame says; `decode` reads its values, too.
 
     Attributes:
         request_id: of the frame.
@@ -174,14 +174,10 @@ def glance(data: bytes) -> Glance:
     """Return what a queue has to know of a frame, without reading its values.
 
     Raises:
-        FrameError: the beginning is no frame's.
+        FrameError: as of `decode`, but for what is wrong with values.
     """
-    if len(data) < _HEAD.size:
-        raise FrameError(f"the frame has {len(data)} bytes; expected at least {_HEAD.size}")
-    magic, version, _, count, request_id, *_, remaining_ms = _HEAD.unpack_from(data)
-    if (magic, version) != (MAGIC, VERSION):
-        raise FrameError(f"the frame begins with {magic!r}, version {version}; expected {MAGIC!r}, {VERSION}")
-    shape = _array_head(data, _HEAD.size)[2] if count else ()
+    (_, request_id, *_, remaining_ms), heads, _ = _read_heads(data)
+    shape = heads[0][2] if heads else ()
     return Glance(request_id, remaining_ms, shape[0] if shape else 0)
 
 
@@ -191,11 +187,26 @@ def decode(data: bytes) -> Frame:
     Raises:
         FrameError: anything about it is wrong.
     """
+    fields, heads, at = _read_heads(data)
+    kind, request_id, model_hash, layer, expert, expert_hash, remaining_ms = fields
+    return Frame(
+        Kind(kind),
+        dict(_values(heads, memoryview(data)[at:])),
+        request_id,
+        model_hash.hex(),
+        layer,
+        None if expert == _NO_EXPERT else expert,
+        remaining_ms,
+        _wire_type({dtype for _, dtype, _ in heads}),
+        expert_hash.hex(),
+    )
+
+
+def _read_heads(data: bytes) -> tuple[tuple[Any, ...], list[tuple[str, str, tuple[int, ...]]], int]:
+    """Return the fields of the header, name, type and shape of every array, and where values begin."""
     if len(data) < _HEAD.size:
         raise FrameError(f"the frame has {len(data)} bytes; expected at least {_HEAD.size}")
-    (magic, version, kind, count, request_id, model_hash, layer, expert, expert_hash, remaining_ms) = (
-        _HEAD.unpack_from(data)
-    )
+    magic, version, kind, count, *fields = _HEAD.unpack_from(data)
     if magic != MAGIC:
         raise FrameError(f"the frame begins with {magic!r}; expected {MAGIC!r}")
     if version != VERSION:
@@ -217,17 +228,7 @@ def decode(data: bytes) -> Frame:
             f"{', '.join(str(shape) for _, _, shape in heads)} need {expected}; expected these to agree, at "
             f"most {MAX_BODY_BYTES}"
         )
-    return Frame(
-        Kind(kind),
-        dict(_values(heads, memoryview(data)[at:])),
-        request_id,
-        model_hash.hex(),
-        layer,
-        None if expert == _NO_EXPERT else expert,
-        remaining_ms,
-        _wire_type({dtype for _, dtype, _ in heads}),
-        expert_hash.hex(),
-    )
+    return (kind, *fields), heads, at
 
 
 def _array_head(data: bytes, at: int) -> tuple[str, str, tuple[int, ...], int]:

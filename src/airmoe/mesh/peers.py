@@ -32,7 +32,7 @@ FIRST_TRIAL_S, LAST_TRIAL_S = 0.25, 1.0
 """How long a suspected peer is left alone: at first, and after several trials in vain."""
 
 BUSY_S = 0.02
-"""How long a peer that refused a request is left alone."""
+"""How long a peer that is overloaded is left alone."""
 
 Peer = TypeVar("Peer", bound=Hashable)
 
@@ -110,12 +110,13 @@ class Peers(Generic[Peer]):
                 known.took.add(items, took_s, self._clock())
                 self._forgive(known)
 
-    def refused(self, peer: Peer, request_id: int) -> None:
-        """Note that a peer will not answer a request: it said so at once, so it is busy and not late."""
+    def refused(self, peer: Peer, request_id: int, *, is_busy: bool) -> None:
+        """Note that a peer will not answer a request. It said so, so it is not late, but it may be busy."""
         with self._lock:
             known = self._of(peer)
             known.due_s.pop(request_id, None)
-            known.busy_s = self._clock() + BUSY_S
+            if is_busy:
+                known.busy_s = self._clock() + BUSY_S
 
     def withdrawn(self, peer: Peer, request_id: int) -> None:
         """Note that nobody waits for the answer to a request any longer."""

@@ -15,6 +15,9 @@ CREDITS = 16
 MAX_WAITING_BYTES = 4 * MAX_FRAME_BYTES
 """The most bytes that may wait, of all askers together."""
 
+OVERLOADED = "overloaded"
+"""How a reason begins that holds for every request of an asker, not for one with little time."""
+
 Item = TypeVar("Item")
 
 
@@ -64,16 +67,14 @@ class RequestQueue(Generic[Item]):
         """Let a request wait; return why where it may not."""
         own = self._waiting.get(request.asker, [])
         if len(own) >= CREDITS:
-            return f"overloaded: {len(own)} requests of this asker are waiting"
+            return f"{OVERLOADED}: {len(own)} requests of this asker are waiting"
         if self._bytes + request.size > MAX_WAITING_BYTES:
-            return "overloaded: too many bytes are waiting"
+            return f"{OVERLOADED}: too many bytes are waiting"
         before_s = sum(self._takes_s(each, now_s) for each in own if each.ends_s <= request.ends_s)
         sharing = len(self._waiting) + (not own)
         needs_s, left_s = before_s * sharing + self._takes_s(request, now_s), request.ends_s - now_s
         if needs_s > left_s:
-            return (
-                f"overloaded: it would take {needs_s:.3f} s, and its asker waits for {max(left_s, 0):.3f} s"
-            )
+            return f"too late: it would take {needs_s:.3f} s, and its asker waits for {max(left_s, 0):.3f} s"
         if not own:
             self._waiting[request.asker] = own
             self._tag_s[request.asker] = max(self._tag_s.get(request.asker, 0.0), self._served_s)

@@ -18,6 +18,7 @@ from airmoe.mesh.keys import Replica, expert_key
 from airmoe.mesh.layer import MeshLayer
 from airmoe.mesh.queries import ask, refusal_of, withdraw
 from airmoe.mesh.replies import read_output
+from airmoe.mesh.request_queue import OVERLOADED
 
 _log = logging.getLogger("airmoe.mesh")
 
@@ -100,7 +101,8 @@ class Requests:
             if reply is None:
                 layer.peers.ended(replica.node, request_id)
             elif reply.ok is None:
-                layer.peers.refused(replica.node, request_id)
+                is_busy = refusal_of(reply).startswith(OVERLOADED)
+                layer.peers.refused(replica.node, request_id, is_busy=is_busy)
             else:
                 layer.peers.answered(replica.node, request_id, items, time.monotonic() - sent_s)
             self._replies.put((request, reply))
@@ -124,7 +126,7 @@ class Requests:
                 continue
             if reply is not None:
                 request.output_I = self._read(request, reply)
-                if request.output_I is None and reply.ok is not None:
+                if request.output_I is None:
                     continue  # another may answer under the same key
             del self._open[request.frame.request_id]
             return request

@@ -90,7 +90,7 @@ class Schedulers:
             if reply is None:
                 self.peers.ended(node, asked.request_id)
             elif reply.ok is None:
-                self.peers.refused(node, asked.request_id)
+                self.peers.refused(node, asked.request_id, is_busy=False)
             else:
                 self.peers.answered(node, asked.request_id, items, time.monotonic() - sent_s)
             replies.put(reply)

@@ -27,9 +27,10 @@ def parse_address(address: str) -> tuple[str, int]:
     Raises:
         AddressError: malformed, or not a loopback address.
     """
-    host, separator, port = address.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not separator or not host or not port.isdecimal() or not 0 < int(port) < 65536:
+    bracketed, separator, port = address.rpartition(":")
+    host = bracketed.removeprefix("[").removesuffix("]")
+    is_bare = ":" in host and bracketed != f"[{host}]"
+    if is_bare or not separator or not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise AddressError(f"address is {address!r}; expected HOST:PORT, for example 127.0.0.1:7447")
     if host == "localhost":
         return "127.0.0.1", int(port)
