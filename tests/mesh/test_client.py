@@ -201,7 +201,7 @@ def test_more_images_than_can_be_prepared_in_time_are_refused_after_the_first_pi
     client: MeshClient, images: NDArray[np.uint8]
 ) -> None:
     many = np.resize(images, (3000, *images.shape[1:]))
-    with pytest.raises(DeadlineError, match="features of 3000 images would take .* 0.0 s are left"):
+    with pytest.raises(DeadlineError, match=r"features of 3000 images would take .* 0.0 s are left"):
         client.predict(many, deadline_s=1e-4)
 
 

@@ -84,7 +84,7 @@ def test_an_error_while_nodes_run_leaves_none(tmp_path: Path, folders: list[Path
 
 def test_a_node_that_cannot_start_is_named_with_what_it_said(tmp_path: Path, folders: list[Path]) -> None:
     (folders[1] / "manifest.json").write_text("{", encoding="utf-8")
-    with pytest.raises(MeshError, match=r"node 1 did not start: airmoe: .*manifest\.json is damaged"):
+    with pytest.raises(MeshError, match=r"node 1 did not start: /.*manifest\.json is damaged"):
         NodeFleet(folders[:2])
     assert processes_about(tmp_path) == {}
 

@@ -329,9 +329,8 @@ def test_predict_says_how_much_of_the_score_was_reached_where_wanted_experts_are
     told = ended("predict", zero, *options)
     (answered,) = [line for line in told.stdout.splitlines() if line.startswith("answered by expert")]
     reached = sum(float(score) for score in re.findall(r"score ([01]\.\d\d)", answered))
-    (said,) = re.findall(
-        r"^degraded: of the wanted experts' score (\d+)% was reached: not expert [\d, ]+$", told.stdout, re.M
-    )
+    said_so = r"^degraded: of the wanted experts' score (\d+)% was reached: not expert [\d, ]+$"
+    (said,) = re.findall(said_so, told.stdout, re.M)
     assert abs(int(said) - 100 * reached) <= 2
 
 

@@ -202,9 +202,8 @@ def _explain(record: dict[str, Any], asker: "MeshClient", answer: "Answer") -> N
     tell(_who(record))
     if record["degraded"]:
         missed = ", ".join(str(expert) for expert in _missed(answer))
-        tell(
-            f"degraded: of the wanted experts' score {record['reached']:.0%} was reached: not expert {missed}"
-        )
+        reached = f"{record['reached']:.0%} was reached"
+        tell(f"degraded: of the wanted experts' score {reached}: not expert {missed}")
     if record["decided_by"] != asker.policy.name:
         tell(f"decided by {record['decided_by']} at this client: no scheduler did")
     elif asker.policy.joint:
