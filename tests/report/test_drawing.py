@@ -1,10 +1,13 @@
 """Drawings: equal numbers give equal bytes, a script redraws them, nothing is left out silently."""
 
 import re
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib as mpl
@@ -28,6 +31,7 @@ from airmoe.report.drawing import (
     math_fault,
     points_csv,
     with_points,
+    with_rows,
 )
 from airmoe.report.drawing.layout import balanced_columns
 from airmoe.report.writing import write_figures
@@ -117,11 +121,102 @@ def test_the_script_beside_a_figure_redraws_it_to_the_byte_without_airmoe(folder
 @every_drawing
 def test_a_script_draws_what_the_csv_says(folder: Path, name: str) -> None:
     text = (folder / f"{name}.csv").read_text(encoding="utf-8")
-    assert with_points(DRAWINGS[name], text) == with_points(DRAWINGS[name], points_csv(DRAWINGS[name]))
+    drawing = with_rows(DRAWINGS[name])
+    assert with_points(drawing, text) == with_points(drawing, points_csv(drawing))
     head, first, *rest = text.splitlines()
     panel, curve, label, x, _, *spread = first.split(",")
     other = "\n".join([head, ",".join([panel, curve, label, x, "7.5", *spread]), *rest])
-    assert drawn(with_points(DRAWINGS[name], other), ["svg"]) != drawn(DRAWINGS[name], ["svg"])
+    assert drawn(with_points(drawing, other), ["svg"]) != drawn(DRAWINGS[name], ["svg"])
+
+
+THREE = Drawing(
+    [
+        panel(Line("up", [1.0, 2.0], [1.0, 2.0])),
+        Panel(
+            *("", "x", "y"),
+            [Line(label, [1.0, 2.0], [height] * 2) for height, label in enumerate(("a", "b", "c"))],
+        ),
+    ]
+)
+
+
+def points_of(drawing: Drawing) -> dict[str, list[float]]:
+    filled = with_points(drawing, points_csv(THREE))
+    return {line.label: list(line.y) for panel in filled.panels for line in panel.curves}
+
+
+def test_a_curve_that_is_moved_deleted_or_renamed_leaves_every_label_its_points() -> None:
+    _, second = with_rows(THREE).panels
+    a, _, c = second.curves
+    other = replace(second, curves=[c, replace(a, label="of mine"), Line("mine", [0.0], [7.0])])
+    assert points_of(Drawing([other])) == {"c": [2.0, 2.0], "of mine": [0.0, 0.0], "mine": [7.0]}
+
+
+def test_rows_that_the_csv_lacks_are_refused() -> None:
+    lost = Drawing([panel(Line("lost", rows=[1, 3]))])
+    with pytest.raises(
+        ValueError, match=r"^'lost': rows is \[1, 3\]; expected .*: \[0, 0\], \[1, 0\], \[1, 1\]"
+    ):
+        points_of(lost)
+
+
+def test_a_grid_without_one_of_its_columns_is_refused() -> None:
+    drawing = with_rows(DRAWINGS["grid"])
+    cut = [replace(each, columns=NAMES[1:]) for each in drawing.panels if isinstance(each, Grid)]
+    with pytest.raises(ValueError, match=r"^'aeroplane' has 4 cells; expected 3, as columns"):
+        with_points(Drawing(cut), points_csv(drawing))
+
+
+@pytest.mark.parametrize("order", [(1, 0, 2, 3), (0, 1, 2)], ids=["moved", "deleted"])
+def test_nodes_of_a_network_stay_where_links_look_for_them(order: Sequence[int]) -> None:
+    drawing = with_rows(DRAWINGS["network"])
+    changed = [replace(each, curves=[each.curves[place] for place in order]) for each in drawing.panels]
+    with pytest.raises(ValueError, match=r"^nodes were moved or deleted; expected all, in their order"):
+        with_points(Drawing(changed), points_csv(drawing))
+
+
+@pytest.mark.parametrize(
+    ("edit", "asked", "said"),
+    [
+        ("", "jpg", "curves.py: format is 'jpg'; expected some of svg, pdf, pgf\n"),
+        (
+            "rows=[1, 0]",
+            "svg",
+            "curves.py: 'a_b': rows is [7, 0]; expected [panel, curve] of the CSV: [0, 0], ",
+        ),
+    ],
+    ids=["format", "rows"],
+)
+def test_a_script_says_in_a_line_what_it_cannot_draw(
+    folder: Path, tmp_path: Path, edit: str, asked: str, said: str
+) -> None:
+    shutil.copytree(folder, tmp_path / "figures")
+    script = tmp_path / "figures" / "curves.py"
+    text = script.read_text(encoding="utf-8")
+    script.write_text(text.replace(edit, "rows=[7, 0]") if edit else text, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-B", str(script), asked], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(said)
+    assert done.stderr.count("\n") == 1
+
+
+def tick_labels(panel: Panel) -> list[str]:
+    with mpl.rc_context(STYLE):
+        (axes,) = draw(Drawing([panel])).axes
+        least, most = axes.get_xlim()
+        return [
+            tick.label1.get_text() for tick in axes.xaxis.get_major_ticks() if least <= tick.get_loc() <= most
+        ]
+
+
+def test_a_logarithmic_axis_names_every_value_that_was_set_and_round_ones_where_x_was_measured() -> None:
+    x = [3.41725, 3.52214, 24.1318]
+    swept = Line("swept", [64.0, 200.0], [1.0, 2.0], [0.1, 0.1])
+    measured = Line("measured", x, [1.0, 2.0, 3.0], [0.1] * 3, [0.1] * 3)
+    assert tick_labels(panel(swept, x_log=True)) == ["64", "200"]
+    assert tick_labels(panel(measured, x_log=True)) == ["5", "10", "20"]
 
 
 @every_drawing

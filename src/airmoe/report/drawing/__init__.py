@@ -1,4 +1,4 @@
-"""Figures at the width of a column, as SVG, PDF, PGF and data.
+"""Figures at the width of a column or of a page, as SVG, PDF, PGF and data.
 
 This package needs Matplotlib alone. It imports nothing else of airmoe, and itself by relative names: a copy
 lies beside the figures of every run, for the scripts that redraw them.
@@ -14,6 +14,7 @@ from .files import (
     redraw,
     redraw_script,
     with_points,
+    with_rows,
 )
 from .layout import draw
 from .parts import (
@@ -56,4 +57,5 @@ __all__ = [
     "redraw_script",
     "value_colours",
     "with_points",
+    "with_rows",
 ]

@@ -23,10 +23,11 @@ def draw_panel(axes: Axes, panel: Panel) -> dict[str, Line2D]:
         ticks = sorted({float(x) for curve in panel.curves for x in curve.x if x > 0})
         axes.set_xscale("log")
         axes.xaxis.set_minor_locator(NullLocator())
-        if len(ticks) <= MOST_TICKS:
+        measured = any(curve.x_spread is not None for curve in panel.curves)
+        if ticks and len(ticks) <= MOST_TICKS and not measured:
             axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         else:
-            short = ticks[-1] < 300 * ticks[0]
+            short = bool(ticks) and ticks[-1] < 300 * ticks[0]
             axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if short else (1,)))
             axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     else:

@@ -8,7 +8,7 @@ import io
 import json
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.mathtext import MathTextParser
 
 from .layout import draw, measure
-from .parts import STYLE, Drawing
+from .parts import STYLE, Drawing, Grid, Line, Network, Panel
 
 FORMATS = ("svg", "pdf", "pgf")
 KEYS = ("panel", "curve")
@@ -118,28 +118,70 @@ def points_csv(drawing: Drawing) -> str:
     return text.getvalue()
 
 
-def with_points(drawing: Drawing, text: str) -> Drawing:
-    """Return a drawing with the points of a CSV that `points_csv` wrote."""
-    points: dict[tuple[int, int], list[list[float | None]]] = {}
-    for row in csv.DictReader(io.StringIO(text)):
-        values = [float(row[name]) if row[name] else None for name in COLUMNS]
-        points.setdefault((int(row["panel"]), int(row["curve"])), []).append(values)
-
-    def filled(panel: int, curve: int, line: Any) -> Any:
-        columns = list(zip(*points.get((panel, curve), []), strict=True)) or [()] * len(COLUMNS)
-        return replace(
-            line,
-            **{
-                name: None if name.endswith("spread") and None in (column or (None,)) else list(column)
-                for name, column in zip(COLUMNS, columns, strict=True)
-            },
-        )
-
+def with_rows(drawing: Drawing) -> Drawing:
+    """Return a drawing whose curves name their rows of the CSV, wherever they are moved to."""
     panels = [
-        replace(of_panel, curves=[filled(panel, curve, line) for curve, line in enumerate(of_panel.curves)])
+        replace(
+            of_panel,
+            curves=[
+                replace(line, rows=(panel, curve)) if len(line.x) else line
+                for curve, line in enumerate(of_panel.curves)
+            ],
+        )
         for panel, of_panel in enumerate(drawing.panels)
     ]
     return replace(drawing, panels=panels)
+
+
+def with_points(drawing: Drawing, text: str) -> Drawing:
+    """Return a drawing whose curves have the points of the rows that they name.
+
+    Args:
+        drawing: the drawing. A curve that names no rows keeps its points.
+        text: a CSV that `points_csv` wrote.
+
+    Raises:
+        ValueError: there are no such rows, or the parts of a grid or of a network no longer fit each other.
+    """
+    points: dict[tuple[int, ...], list[list[float | None]]] = {}
+    for row in csv.DictReader(io.StringIO(text)):
+        values = [float(row[name]) if row[name] else None for name in COLUMNS]
+        points.setdefault((int(row["panel"]), int(row["curve"])), []).append(values)
+    panels = [
+        replace(of_panel, curves=[_filled(line, points) if line.rows else line for line in of_panel.curves])
+        for of_panel in drawing.panels
+    ]
+    for of_panel in panels:
+        _refuse_what_does_not_fit(of_panel)
+    return replace(drawing, panels=panels)
+
+
+def _filled(line: Line, points: Mapping[tuple[int, ...], list[list[float | None]]]) -> Line:
+    if tuple(line.rows) not in points:
+        known = ", ".join(str(list(rows)) for rows in points)
+        raise ValueError(
+            f"{line.label!r}: rows is {list(line.rows)}; expected [panel, curve] of the CSV: {known}"
+        )
+    columns = dict(zip(COLUMNS, zip(*points[tuple(line.rows)], strict=True), strict=True))
+    given: dict[str, Any] = {
+        name: None if name.endswith("spread") and None in column else list(column)
+        for name, column in columns.items()
+    }
+    return replace(line, **given)
+
+
+def _refuse_what_does_not_fit(panel: Panel | Grid | Network) -> None:
+    """Refuse cells without a column of their own, and nodes that are not where links look for them."""
+    for place, line in enumerate(panel.curves):
+        if isinstance(panel, Grid) and len(line.y) != len(panel.columns):
+            raise ValueError(
+                f"{line.label!r} has {len(line.y)} cells; expected {len(panel.columns)}, as columns"
+            )
+        moved = bool(line.rows) and line.rows[1] != place
+        if isinstance(panel, Network) and (moved or max(line.x, default=0) >= len(panel.curves)):
+            raise ValueError(
+                "nodes were moved or deleted; expected all, in their order: links name them by it"
+            )
 
 
 def redraw_script(drawing: Drawing, name: str) -> str:
@@ -147,14 +189,15 @@ def redraw_script(drawing: Drawing, name: str) -> str:
     return f'''"""Redraws {name} from {name}.csv: python {name}.py [svg] [pdf] [pgf]
 
 Without a format it writes all three. It needs Matplotlib, and the folder drawing/ beside it.
-Change labels, colours and sizes here.
+Change labels, colours and sizes here; set x_range=[0, 1] or y_range of a Panel; delete or move a Line:
+its rows, [panel, curve] of the CSV, say which points it has.
 """
 
 from pathlib import Path
 
 from drawing import Drawing, Grid, Line, Look, Network, Panel, redraw
 
-DRAWING = {_source(drawing)}
+DRAWING = {_source(with_rows(drawing))}
 
 if __name__ == "__main__":
     redraw(DRAWING, Path(__file__))
@@ -163,8 +206,15 @@ if __name__ == "__main__":
 
 def redraw(drawing: Drawing, script: Path) -> None:
     """Write a drawing beside its script, in the formats that the command line names."""
-    filled = with_points(drawing, script.with_suffix(".csv").read_text(encoding="utf-8"))
-    for format_, content in drawn(filled, sys.argv[1:] or FORMATS).items():
+    asked = sys.argv[1:] or FORMATS
+    for name in asked:
+        if name not in FORMATS:
+            sys.exit(f"{script.name}: format is {name!r}; expected some of {', '.join(FORMATS)}")
+    try:
+        filled = with_points(drawing, script.with_suffix(".csv").read_text(encoding="utf-8"))
+    except ValueError as error:
+        sys.exit(f"{script.name}: {error}")
+    for format_, content in drawn(filled, asked).items():
         script.with_suffix(f".{format_}").write_bytes(content)
 
 

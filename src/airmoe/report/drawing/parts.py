@@ -46,6 +46,7 @@ class Line:
         y_spread: drawn as a band of y +- this, or as error bars where `x_spread` is given, too.
         x_spread: the same for x.
         look: see `Look`.
+        rows: the numbers of panel and curve of its rows in the CSV; none if the points stand here.
     """
 
     label: str
@@ -54,6 +55,7 @@ class Line:
     y_spread: Sequence[float] | None = None
     x_spread: Sequence[float] | None = None
     look: Look = Look()
+    rows: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,8 @@ class Panel:
         x_label: label of the x axis, with the unit.
         y_label: label of the y axis, with the unit.
         curves: the first is drawn on top.
-        x_log: whether x is logarithmic; every x of the curves then has a tick unless there are many.
+        x_log: whether x is logarithmic; every x of the curves then has a tick, unless there are many or x was
+            measured, so that it has a spread.
         y_log: whether y is logarithmic.
         x_range: range of the x axis; left out, what the curves need.
         y_range: range of the y axis; left out, what the curves need.
