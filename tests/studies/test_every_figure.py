@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -116,3 +117,24 @@ def test_a_label_looks_alike_in_all_panels_of_a_figure() -> None:
 )
 def test_a_text_without_its_place_would_be_found(panel: Panel, fault: str) -> None:
     assert any(fault in found for found in faults(Drawing([panel])))
+
+
+WITHOUT_X = {"others", "trade_off"}
+"""The table and the drawing that do not show what a figure sweeps."""
+
+
+@pytest.mark.parametrize(("study", "name", "scale"), EVERY, ids=[f"{s.name}-{n}-{at}" for s, n, at in EVERY])
+def test_the_label_of_the_x_axis_heads_the_column_of_every_table(study: Study, name: str, scale: str) -> None:
+    read = study.read(name, scale)
+    curves = read.curves
+    if name == "run_time":  # each of its panels sweeps another thing, which one label cannot name
+        curves = {curve: settings for curve, settings in curves.items() if settings.swept == "tokens"}
+    axis = read.heading.x_axis.model_copy(update={"label": "my own label"})
+    figure = replace(read, heading=read.heading.model_copy(update={"x_axis": axis}), curves=curves)
+    rows, kind = made_up_rows(study, figure), study.kind_of(figure)
+    for table in kind.tables(figure, rows):
+        assert table.name in WITHOUT_X or "my own label" in table.header, table.name
+    for part, drawing in kind.draw(figure, rows).items():
+        for panel in drawing.panels:
+            assert isinstance(panel, Panel)
+            assert part in WITHOUT_X or panel.x_label.startswith("my own label"), part

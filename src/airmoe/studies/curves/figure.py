@@ -80,6 +80,10 @@ class Figure:
         """Return the name of a curve in legends and tables."""
         return str(self.curves[curve].label or curve)
 
+    def x_label(self, otherwise: str) -> str:
+        """Return what is swept, for an axis or the head of a column, if its file does not say it."""
+        return self.heading.x_axis.label or otherwise
+
 
 @dataclass(frozen=True)
 class Workspace:

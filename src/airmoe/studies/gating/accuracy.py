@@ -126,7 +126,7 @@ def draw(figure: Figure, rows: Rows) -> dict[str, Drawing]:
 
 def tables(figure: Figure, rows: Rows) -> list[Table]:
     """Return the accuracy of every method, and the mean SNR of the links that it used."""
-    x_label = figure.heading.x_axis.label
+    x_label = figure.x_label(next(iter(figure.curves.values())).swept)
     accuracy = {figure.label(name): scaled(rows.spread(name, "accuracy"), 100) for name in figure.curves}
     used = {figure.label(name): rows.spread(name, "chosen_snr_db") for name in figure.curves}
     found = [

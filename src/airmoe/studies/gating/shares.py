@@ -74,7 +74,8 @@ def tables(figure: Figure, rows: Rows) -> list[Table]:
         )
         overall.append(f"The {title} share of an expert overall: {cells}.")
     note = "\n\n".join(overall)
-    return [sweep_table("share", "Share of an expert", "SNR of its own link, dB", share, unit="%", note=note)]
+    x_label = figure.x_label("SNR of its own link, dB")
+    return [sweep_table("share", "Share of an expert", x_label, share, unit="%", note=note)]
 
 
 SHARES = FigureKind(ExpertShareSettings, ("share", "least_share", "largest_share"), measure, draw, tables)

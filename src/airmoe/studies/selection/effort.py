@@ -181,7 +181,17 @@ def effort_tables(figure: Figure, rows: Rows) -> list[Table]:
                     three_digits(2.0**point.experts),
                 ]
             )
-    header = ["family", "E", "D", "median", "99.9 %", "largest", "unproven, %", "sets of at most D", "2^E"]
+    header = [
+        "family",
+        figure.x_label("E"),
+        "D",
+        "median",
+        "99.9 %",
+        "largest",
+        "unproven, %",
+        "sets of at most D",
+        "2^E",
+    ]
     return [Table("nodes", "Nodes per token; the largest is over all seeds", header, body)]
 
 

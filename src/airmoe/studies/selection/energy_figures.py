@@ -62,7 +62,11 @@ def draw_importance(figure: Figure, rows: Rows) -> dict[str, Drawing]:
         for x, mean, deviation, _ in [_above(rows, by_policy[policy], by_policy["lower-bound"])]
     ]
     if above:
-        panels.append(Panel("above the lower bound", "importance factor gamma0", "% of its energy", above))
+        panels.append(
+            Panel(
+                "above the lower bound", figure.x_label("importance factor gamma0"), "% of its energy", above
+            )
+        )
     return {"": Drawing(panels), "trade_off": Drawing([_trade_off(figure, rows)])}
 
 
@@ -79,7 +83,7 @@ def importance_tables(figure: Figure, rows: Rows) -> list[Table]:
         in_all = column == "comm_j" and not any(any(figure.curves[name].compute_j) for name in swept)
         if swept and not in_all:
             columns = {figure.label(name): scaled(rows.spread(name, column), scale) for name in swept}
-            found.append(sweep_table(column, title, "gamma0 or z", columns, unit=unit))
+            found.append(sweep_table(column, title, figure.x_label("gamma0 or z"), columns, unit=unit))
     body: list[list[Cell]] = []
     for name in others:
         energy, kept = scaled(rows.spread(name, "energy_j"), 1e3), rows.spread(name, "relevance")
@@ -98,7 +102,7 @@ def importance_tables(figure: Figure, rows: Rows) -> list[Table]:
     if "jesa" in by_policy:
         found.append(_beside_jesa(figure, rows, by_policy))
     if {"jesa", "homogeneous"} <= by_policy.keys():
-        found.append(_at_equal_energy(rows, by_policy["jesa"], by_policy["homogeneous"]))
+        found.append(_at_equal_energy(figure, rows, by_policy["jesa"], by_policy["homogeneous"]))
     return found
 
 
@@ -114,7 +118,7 @@ def max_experts_tables(figure: Figure, rows: Rows) -> list[Table]:
         sweep_table(
             column,
             title.capitalize(),
-            "D",
+            figure.x_label("D"),
             {
                 figure.label(name): scaled(rows.spread(name, column), scale)
                 for name in _ordered(figure.curves)
@@ -145,7 +149,7 @@ def layers_tables(figure: Figure, rows: Rows) -> list[Table]:
                     f"{np.array(kept.mean)[part].mean():.3f}",
                 ]
             )
-    header = ["policy", "layers", "mJ per token and layer", "relevance kept"]
+    header = ["policy", figure.x_label("layers"), "mJ per token and layer", "relevance kept"]
     return [Table("quarters", "Means of quarters of the layers, and of all", header, body)]
 
 
@@ -159,7 +163,8 @@ def _beside_jesa(figure: Figure, rows: Rows, by_policy: dict[str, str]) -> Table
         for column, title in (("energy_j", "energy"), ("relevance", "relevance")):
             k, shares = _beside_top(figure, rows, jesa, column)
             columns[f"{title}, of top-{k}'s"] = shares
-    return sweep_table("beside_jesa", "JESA beside others, seed by seed", "gamma0", columns, unit="%")
+    title = "JESA beside others, seed by seed"
+    return sweep_table("beside_jesa", title, figure.x_label("gamma0"), columns, unit="%")
 
 
 def _trade_off(figure: Figure, rows: Rows) -> Panel:
@@ -200,7 +205,7 @@ def _above(rows: Rows, curve: str, reference: str) -> Spread:
     return Rows({curve: compared}).spread(curve, "percent")
 
 
-def _at_equal_energy(rows: Rows, jesa: str, homogeneous: str) -> Table:
+def _at_equal_energy(figure: Figure, rows: Rows, jesa: str, homogeneous: str) -> Table:
     """Return how much more relevance JESA keeps than homogeneous selection at equal energy, seed by seed."""
     compared: list[Row] = []
     for row in rows.of(jesa):
@@ -224,7 +229,7 @@ def _at_equal_energy(rows: Rows, jesa: str, homogeneous: str) -> Table:
         "equal_energy",
         "Relevance that JESA keeps more than homogeneous selection where both spend the same (interpolated "
         "between z; a gamma0 is left out if no z spends as little)",
-        "gamma0",
+        figure.x_label("gamma0"),
         {
             "energy, mJ": scaled(difference.spread("jesa", "energy_j"), 1e3),
             "all layers": difference.spread("jesa", "more"),

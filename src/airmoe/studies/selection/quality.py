@@ -130,7 +130,9 @@ def share_tables(figure: Figure, rows: Rows) -> list[Table]:
         formula = [100 * all_differ_probability(nodes, int(x)) for x in differ.x]
         closed = differ._replace(mean=formula, deviation=[0.0] * len(formula))
         table = {"formula": closed, "all best differ": differ, **columns}
-        found.append(sweep_table(f"k{nodes}", f"Optimal, K = {nodes}", "M", table, unit="% of layers"))
+        found.append(
+            sweep_table(f"k{nodes}", f"Optimal, K = {nodes}", figure.x_label("M"), table, unit="% of layers")
+        )
     return found
 
 
@@ -158,18 +160,18 @@ def gap_tables(figure: Figure, rows: Rows) -> list[Table]:
     """Return mean gaps and shares proven optimal, and whether the gaps are as small as they shall be."""
     names = {name: f"{figure.label(name)}, {curve.fading}" for name, curve in figure.curves.items()}
     gaps = {title: scaled(rows.spread(name, "gap"), 100) for name, title in names.items()}
-    found = [sweep_table("gap", "Mean gap", "M", gaps, unit="%")]
+    found = [sweep_table("gap", "Mean gap", figure.x_label("M"), gaps, unit="%")]
     proven = {title: scaled(rows.spread(name, "proven_share"), 100) for name, title in names.items()}
     # A seed has few layers: the deviation of a share among them says nothing.
     shares = {title: share._replace(deviation=[0.0] * len(share.x)) for title, share in proven.items()}
-    found.append(sweep_table("proven", "Proven optimal", "M", shares, unit="% of layers"))
+    found.append(sweep_table("proven", "Proven optimal", figure.x_label("M"), shares, unit="% of layers"))
     wanted = wanted_gaps(figure.curves, rows)
     if wanted:
         body = [
             [label, f"{subcarriers}", f"{seeds}", f"{100 * gap:.2g}", f"{100 * most:g}", verdict]
             for label, subcarriers, seeds, gap, most, verdict in wanted
         ]
-        header = ["bound", "M", "seeds", "mean gap, %", "wanted at most, %", "verdict"]
+        header = ["bound", figure.x_label("M"), "seeds", "mean gap, %", "wanted at most, %", "verdict"]
         found.append(Table("wanted", "What the tight bound shall prove", header, body))
     return found
 

@@ -71,7 +71,7 @@ def draw_time(figure: Figure, rows: Rows) -> dict[str, Drawing]:
             for letter, field in (("K", "nodes"), ("M", "subcarriers"), ("T", "tokens"))
             if field != swept
         )
-        panels.append(panel(figure, drawn, rest, x_label=AXES[swept]))
+        panels.append(panel(figure, drawn, rest, x_label=_x_label(figure, swept)))
     return {"": Drawing(panels)}
 
 
@@ -81,8 +81,13 @@ def time_tables(figure: Figure, rows: Rows) -> list[Table]:
     for swept, names in _by_swept(figure.curves).items():
         columns = {figure.label(name): scaled(rows.spread(name, "median_s"), 1e3) for name in names}
         title = f"Time of a layer against {AXES[swept]}"
-        found.append(sweep_table(swept, title, AXES[swept][-1], columns, unit="ms"))
+        found.append(sweep_table(swept, title, _x_label(figure, swept), columns, unit="ms"))
     return found
+
+
+def _x_label(figure: Figure, swept: str) -> str:
+    """Return what a panel sweeps; the figure's own label cannot stand for several."""
+    return AXES[swept] if len(_by_swept(figure.curves)) > 1 else figure.x_label(AXES[swept])
 
 
 def _by_swept(curves: Curves) -> dict[str, list[str]]:
