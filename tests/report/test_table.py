@@ -59,6 +59,27 @@ def test_latex_has_rules_of_booktabs_units_over_the_columns_and_is_escaped() -> 
     ]
 
 
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        (2, None),
+        (4, "% About 310 pt wide, more than a column (252 pt): it needs table*."),
+        (8, "% About 560 pt wide, more than a page (516 pt): it needs table* and smaller type."),
+    ],
+)
+def test_latex_says_where_a_table_is_wider_than_a_column_or_a_page(columns: int, said: str | None) -> None:
+    table = Table("wide", "Wide", ["policy", *["ten letter"] * columns], [["p" * 10, *[1.0] * columns]])
+    lines = table.latex().splitlines()
+    assert lines[1] == (said or r"\begin{tabular}{lrr}")
+
+
+def test_a_title_over_the_columns_counts_where_it_is_wider_than_they_are() -> None:
+    long = Table(
+        "long", "A title of forty-five letters and of a unit too", ["M", "a"], [["1", 2.0]], unit="mJ"
+    )
+    assert "needs table*" in long.latex()
+
+
 @given(st.text(alphabet="ab &%$#_{}~^\\<>±µ-5", max_size=20))
 def test_no_letter_that_means_something_to_latex_is_left_bare(text: str) -> None:
     escaped = latex_text(text)

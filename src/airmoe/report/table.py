@@ -4,7 +4,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,6 +20,12 @@ class Mean(NamedTuple):
 
 
 Cell = str | float | Mean
+
+COLUMN_PT, PAGE_PT = 252, 516
+"""Widths of one and of two columns of an IEEE page in LaTeX."""
+
+LETTER_PT, BETWEEN_PT = 5, 12
+"""About how wide a letter of 10 pt is, and LaTeX's space between columns."""
 
 
 @dataclass(frozen=True)
@@ -89,12 +95,28 @@ class Table:
         return "\n".join(
             [
                 f"% {self.heading}; the preamble needs \\usepackage{{booktabs}}",
+                *self._too_wide(),
                 rf"\begin{{tabular}}{{{columns}}}",
                 *(r"\toprule", *over, head, r"\midrule", *body, r"\bottomrule"),
                 r"\end{tabular}",
                 "",
             ]
         )
+
+    def _too_wide(self) -> Iterator[str]:
+        """Yield a comment for LaTeX where a table is wider than a column."""
+        cells = [self.header, *([cell_text(cell) for cell in row] for row in self.rows)]
+        first, *others = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        widths = [LETTER_PT * letters + BETWEEN_PT for letters in others]
+        title = LETTER_PT * len(self.heading) + BETWEEN_PT if self.unit else 0
+        about = LETTER_PT * first + BETWEEN_PT + max(sum(widths), title)
+        if about > PAGE_PT:
+            than = f"a page ({PAGE_PT} pt): it needs table* and smaller type"
+        elif about > COLUMN_PT:
+            than = f"a column ({COLUMN_PT} pt): it needs table*"
+        else:
+            return
+        yield f"% About {round(about, -1)} pt wide, more than {than}."
 
     def rich(self, *, light: bool = False) -> ScreenTable:
         """Return it for the terminal; ``light`` is without lines between columns."""
