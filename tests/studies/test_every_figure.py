@@ -27,8 +27,8 @@ def studies() -> list[Study]:
     return list(found.values())
 
 
-def made_up_rows(study: Study, figure: Figure) -> Rows:
-    """Two seeds of every value of every curve, as in the full study."""
+def made_up_rows(study: Study, figure: Figure, seeds: int = 2) -> Rows:
+    """Some seeds of every value of every curve, as in the full study."""
     random = np.random.default_rng(0)
     columns = study.kind_of(figure).columns
 
@@ -37,7 +37,7 @@ def made_up_rows(study: Study, figure: Figure) -> Rows:
 
     return Rows(
         {
-            name: [row(x, seed) for seed in range(2) for x in curve.x_values]
+            name: [row(x, seed) for seed in range(seeds) for x in curve.x_values]
             for name, curve in figure.curves.items()
         }
     )
@@ -49,6 +49,14 @@ EVERY = [
     for name in study.figures
     for scale in study.figures[name].scales[:1]
 ]
+
+
+@pytest.mark.parametrize(("study", "name", "scale"), EVERY, ids=[f"{s.name}-{n}-{at}" for s, n, at in EVERY])
+def test_no_table_of_one_seed_has_a_deviation(study: Study, name: str, scale: str) -> None:
+    figure = study.read(name, scale)
+    rows = made_up_rows(study, figure, seeds=1)
+    for table in study.kind_of(figure).tables(figure, rows):
+        assert "±" not in table.markdown()
 
 
 def drawings_of(study: Study, name: str, scale: str) -> dict[str, Drawing]:

@@ -88,6 +88,22 @@ def test_the_folder_holds_settings_rows_drawings_tables_and_the_record(study: St
     assert "options" not in record
 
 
+OVER = {
+    "": "Means ± standard deviations over 2 seeds.",
+    "seeds = 1\n": "One seed, so there are no deviations.",
+    "[curves.b]\nseeds = 1\nlabel = 'B'\n": "Means ± standard deviations over 2 seeds, but 1 of B.",
+}
+
+
+@pytest.mark.parametrize("seeds", OVER)
+def test_tables_say_over_how_many_seeds_a_figure_is(study: Study, tmp_path: Path, seeds: str) -> None:
+    settings = write_figures(tmp_path / "settings", lines=f"{HEAD}{seeds}[curves.a]\n")
+    run_study(study, tmp_path / "out", settings=settings)
+    tables_md = (tmp_path / "out" / "tables.md").read_text(encoding="utf-8")
+    assert f"--only lines`\n\n{OVER[seeds]}\n\n" in tables_md
+    assert ("±" in tables_md) == ("±" in OVER[seeds])
+
+
 def test_what_the_study_says_of_its_figures_is_told(study: Study, tmp_path: Path) -> None:
     lines = run_study(study, tmp_path / "out", only=["lines"])
     assert lines == ["lines a [1.5, 2.5]", "lines b [2.5, 4.5]"]

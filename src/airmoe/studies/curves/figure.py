@@ -84,6 +84,17 @@ class Figure:
         """Return what is swept, for an axis or the head of a column, if its file does not say it."""
         return self.heading.x_axis.label or otherwise
 
+    def over_seeds(self) -> str:
+        """Return a sentence on the seeds that its tables are means over."""
+        of = {self.label(name): curve.seeds for name, curve in self.curves.items()}
+        if set(of.values()) == {1}:
+            return "One seed, so there are no deviations."
+        fewest, most = min(of.values()), max(of.values())
+        if fewest == most:
+            return f"Means ± standard deviations over {most} seeds."
+        others = ", ".join(f"{seeds} of {label}" for label, seeds in of.items() if seeds < most)
+        return f"Means ± standard deviations over {most} seeds, but {others}."
+
 
 @dataclass(frozen=True)
 class Workspace:

@@ -261,7 +261,7 @@ def _rows_file(partial: Path, figure: str, curve: str) -> Path:
 def _finish(study: Study, partial: Path, figures: Figures, record: Record) -> list[str]:
     """Write the record, and figures and tables of the rows; return what to tell."""
     command = record["command"]
-    pages = [f"# {study.title}\n\nMeans ± standard deviations over seeds. Made by `{command}`.\n"]
+    pages = [f"# {study.title}\n\nMade by `{command}`.\n"]
     all_rows: dict[str, Rows] = {}
     for name, figure in figures.items():
         kind = study.kind_of(figure)
@@ -279,7 +279,8 @@ def _finish(study: Study, partial: Path, figures: Figures, record: Record) -> li
         tables = kind.tables(figure, rows)
         write_tables([replace(table, name=f"{name}_{table.name}") for table in tables], partial)
         of_figure = "\n".join(table.markdown() for table in tables)
-        pages.append(f"## {figure.heading.title}\n\n`{alone(command, name)}`\n\n{of_figure}")
+        head = f"## {figure.heading.title}\n\n`{alone(command, name)}`\n\n{figure.over_seeds()}"
+        pages.append(f"{head}\n\n{of_figure}")
         all_rows[name] = rows
     told = study.told(_curves(figures), all_rows)
     _write(partial / "tables.md", "\n".join(pages))

@@ -9,7 +9,7 @@ from pydantic import Field
 from airmoe.nn.threads import one_thread
 from airmoe.report.drawing import Drawing, Line
 from airmoe.report.style import looks_of
-from airmoe.report.table import Table
+from airmoe.report.table import Table, with_spread
 from airmoe.studies.curves.figure import Figure, FigureKind, Workspace
 from airmoe.studies.curves.panels import panel
 from airmoe.studies.curves.rows import Row, Rows, scaled, sweep_table
@@ -70,7 +70,8 @@ def tables(figure: Figure, rows: Rows) -> list[Table]:
     for column, title in (("least_share", "smallest"), ("largest_share", "largest")):
         spreads = {figure.label(name): scaled(rows.spread(name, column), 100) for name in figure.curves}
         cells = ", ".join(
-            f"{label} {spread.mean[0]:.1f} ± {spread.deviation[0]:.1f} %" for label, spread in spreads.items()
+            f"{label} {with_spread(spread.mean[0], spread.deviation[0])} %"
+            for label, spread in spreads.items()
         )
         overall.append(f"The {title} share of an expert overall: {cells}.")
     note = "\n\n".join(overall)
