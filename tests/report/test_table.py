@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from airmoe.report.drawing import latex_text
-from airmoe.report.table import Mean, Table
+from airmoe.report.table import Mean, Table, deviation_of
 from airmoe.report.writing import write_tables
 
 ENERGY = Table(
@@ -99,6 +99,23 @@ def test_each_table_is_a_file(tmp_path: Path, suffix: str) -> None:
     write_tables([ENERGY], tmp_path)
     expected = ENERGY.csv() if suffix == "csv" else ENERGY.latex()
     assert (tmp_path / "tables" / f"energy.{suffix}").read_text(encoding="utf-8") == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "deviation"),
+    [
+        ([0.7], 0.0),
+        ([0.9, 0.9000000000000001, 0.8999999999999999], 0.0),
+        ([-0.9, -0.9000000000000001], 0.0),
+        ([0.0, 0.0], 0.0),
+        ([0.0, 1e-15], 7.0710678e-16),
+        ([1.0, 3.0], 1.41421356),
+    ],
+)
+def test_repeats_that_differ_by_rounding_alone_have_no_deviation(
+    values: list[float], deviation: float
+) -> None:
+    assert deviation_of(values) == pytest.approx(deviation, rel=1e-6, abs=0)
 
 
 def test_the_terminal_shows_the_same_cells() -> None:

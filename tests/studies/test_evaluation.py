@@ -18,6 +18,7 @@ from airmoe.studies.evaluation import (
     comparison_csv,
     comparison_drawing,
     comparison_on_screen,
+    comparison_tables,
     remarks,
     write_comparison,
 )
@@ -53,6 +54,14 @@ def test_the_csv_has_a_row_for_every_seed_and_all_digits() -> None:
     assert len(rows) == len(FOUND.rows)
     assert [float(row["macro_f1"]) for row in rows] == [0.9, 0.8, 0.5, 0.5, 0.91]
     assert rows[-1]["energy_j"] == ""
+
+
+def test_seeds_that_differ_by_rounding_alone_have_no_deviation() -> None:
+    same = [measured("all", seed, f1) for seed, f1 in enumerate((0.9, 0.9000000000000001))]
+    (table,) = comparison_tables(Comparison(tuple(same), ()))
+    assert table.rows[0][1] == pytest.approx((0.9, 0.0), abs=0, rel=1e-9)
+    (panel,) = comparison_drawing(Comparison(tuple(same), ())).panels
+    assert panel.curves[0].y_spread == [0.0]
 
 
 def test_tables_show_means_and_deviations_over_seeds(written: Path) -> None:

@@ -552,6 +552,11 @@ def test_means_and_deviations_are_over_seeds() -> None:
     assert spread.seeds == 3
 
 
+def test_seeds_that_differ_by_rounding_alone_have_no_deviation() -> None:
+    rows = Rows({"a": [{"x": 1.0, "seed": seed, "v": 0.1 * 3 if seed else 0.3} for seed in (0, 1)]})
+    assert rows.spread("a", "v").deviation == [0.0]
+
+
 def test_rows_are_read_back_as_the_same_numbers() -> None:
     rows = [{"x": 0.1, "seed": 0, "v": 1 / 3}, {"x": 0.7, "seed": 1, "v": 2e-300}]
     assert list(Rows.read_csv(write_csv("a,b", rows, ("v",)), ("v",)).of("a,b")) == rows

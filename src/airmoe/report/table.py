@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+
 from airmoe.report.drawing import latex_text
 from airmoe.report.terminal import ScreenTable
 
@@ -20,6 +22,9 @@ class Mean(NamedTuple):
 
 
 Cell = str | float | Mean
+
+ROUNDING = 1e-12
+"""Numbers that differ by no more than this share are the same."""
 
 COLUMN_PT, PAGE_PT = 252, 516
 """Widths of one and of two columns of an IEEE page in LaTeX."""
@@ -135,10 +140,18 @@ def cell_text(cell: Cell) -> str:
     return cell if isinstance(cell, str) else three_digits(cell)
 
 
+def deviation_of(values: Sequence[float]) -> float:
+    """Return the standard deviation over repeats; 0 of one, and of several that differ by rounding alone."""
+    if len(values) < 2:
+        return 0.0
+    deviation = float(np.std(values, ddof=1))
+    return 0.0 if deviation <= ROUNDING * float(np.max(np.abs(values))) else deviation
+
+
 def with_spread(mean: float, deviation: float) -> str:
     """Return mean and deviation with as many decimals as three significant digits of the larger have."""
     largest = max(abs(mean), abs(deviation))
-    if deviation <= 1e-12 * abs(mean):
+    if deviation <= ROUNDING * abs(mean):
         return three_digits(mean)
     if not math.isfinite(largest) or not 1e-4 <= largest < 1e6:
         return f"{mean:.1e} ± {deviation:.1e}"

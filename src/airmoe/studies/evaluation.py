@@ -16,7 +16,7 @@ import numpy as np
 from airmoe.newfolder import refuse_taken
 from airmoe.report.drawing import Drawing, Line, Panel
 from airmoe.report.style import looks_of
-from airmoe.report.table import Cell, Mean, Table
+from airmoe.report.table import Cell, Mean, Table, deviation_of
 from airmoe.report.terminal import ScreenTable
 from airmoe.report.writing import write_figures, write_tables
 from airmoe.runs.comparison import Comparison, Measured, by_policy
@@ -43,7 +43,7 @@ class _Column:
         values = [value for row in rows if (value := self.figure(row)) is not None]
         if not values:
             return ""
-        return Mean(float(np.mean(values)), _deviation(values)) if self.spread else float(np.mean(values))
+        return Mean(float(np.mean(values)), deviation_of(values)) if self.spread else float(np.mean(values))
 
 
 F1 = _Column("macro-F1", lambda row: row.macro_f1)
@@ -131,7 +131,7 @@ def comparison_drawing(found: Comparison) -> Drawing:
         drawn = []
         for rows in groups:
             x, y = ([read(row) or 0.0 for row in rows] for read in (cost, F1.figure))
-            points = ([float(np.mean(x))], [float(np.mean(y))], [_deviation(y)], [_deviation(x)])
+            points = ([float(np.mean(x))], [float(np.mean(y))], [deviation_of(y)], [deviation_of(x)])
             drawn.append(Line(rows[0].policy, *points, look=looks[rows[0].policy]))
         x_label = "energy per query, µJ" if on_air else "experts asked per query"
         panels.append(Panel(title.rpartition(": means over")[0], x_label, F1.title, drawn))
@@ -146,7 +146,3 @@ def _by_links(found: Comparison) -> list[tuple[str, list[list[Measured]]]]:
         over = f"{called} links" + f", {first.transmission}" * bool(first.transmission)
         titled.setdefault(f"{over}: means over {len(rows)} seed{'s' * (len(rows) > 1)}", []).append(rows)
     return list(titled.items())
-
-
-def _deviation(values: Sequence[float]) -> float:
-    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from airmoe.report.table import Cell, Mean, Table
+from airmoe.report.table import Cell, Mean, Table, deviation_of
 
 Row = Mapping[str, float]
 KEYS = ("x", "seed")
@@ -78,7 +78,7 @@ class Rows:
         return Spread(
             x,
             [float(np.mean(at[value])) for value in x],
-            [float(np.std(at[value], ddof=1)) if len(at[value]) > 1 else 0.0 for value in x],
+            [deviation_of(at[value]) for value in x],
             max(map(len, at.values()), default=0),
         )
 
