@@ -277,6 +277,20 @@ def test_the_heading_of_a_figure_is_the_settings_to_edit(study: Study, tmp_path:
     assert "b,2.0,1,7.0" in rows["mine"].splitlines()
 
 
+def test_a_scale_that_changes_nothing_beside_settings_is_told(
+    study: Study, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run_study(study, tmp_path / "out", scale="smoke", only=["modelled"])
+    settings = tmp_path / "out" / "settings"
+    write_figures(settings, lines=f"{HEAD}[curves.a]\n")
+    run_study(study, tmp_path / "as it is", settings=settings)
+    assert caplog.messages == []
+    run_study(study, tmp_path / "full", scale="full", settings=settings)
+    assert caplog.messages == [
+        f"{settings} decides alone how much of modelled is measured: full changes nothing there"
+    ]
+
+
 def test_a_figure_that_a_scale_lacks_is_refused_by_name(study: Study, tmp_path: Path) -> None:
     said = r"only is 'large'; expected a figure of scale full \(large is of gpu\): lines, modelled"
     with pytest.raises(InvalidInputError, match=said):

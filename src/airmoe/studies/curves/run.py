@@ -7,6 +7,7 @@ While it is built, rows/FIGURE/CURVE.csv holds each curve that is done, and work
 run can be resumed.
 """
 
+import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
@@ -89,7 +90,7 @@ def run_study(
         if resume:
             refuse_other_plugins(partial)
         given = scale is not None or bool(only) or seed is not None or settings is not None
-        scale = study.scales[0] if scale is None else scale
+        given_scale, scale = scale, study.scales[0] if scale is None else scale
         figures = _figures(study, settings, scale, only) if given or not resume else None
         seed = _checked_seed(0 if seed is None and given else seed)
         if resume:
@@ -100,6 +101,8 @@ def run_study(
             write_record(partial, record)
         else:
             assert figures is not None
+            if given_scale is not None and settings is not None:
+                _tell_scale_without_effect(study, figures, given_scale, settings)
             command = command_of(study, scale, only, settings, seed or 0, options or {})
             record = new_record(study, command, seed or 0, options or {})
             if inputs := _inputs(study, figures, record):
@@ -136,6 +139,17 @@ def _figures(study: Study, folder: Path | None, scale: Scale | None, only: Seque
         built_in = [name for name, heading in study.figures.items() if scale in heading.scales]
         raise InvalidInputError("settings", str(folder), f"a folder with one of {', '.join(built_in)}")
     return {name: study.read(name, scale, folder) for name in measured if not only or name in only}
+
+
+def _tell_scale_without_effect(study: Study, figures: Figures, scale: Scale, folder: Path) -> None:
+    sized = [name for name in figures if study.is_of_one_size(name, folder)]
+    if sized:
+        logging.getLogger("airmoe").warning(
+            "%s decides alone how much of %s is measured: %s changes nothing there",
+            folder,
+            ", ".join(sized),
+            scale,
+        )
 
 
 def _text_of(figure: Figure) -> str:

@@ -80,6 +80,13 @@ class Study:
         path = (folder or self.folder) / f"{figure}.toml"
         return read_figure(path, self.kinds, self.scales, scale)
 
+    def is_of_one_size(self, figure: str, folder: Path) -> bool:
+        """Return whether a figure of a folder is measured alike at its several scales."""
+        path = folder / f"{figure}.toml"
+        scales = read_heading(path, self.kinds, self.scales).scales
+        first, *others = (self.read(figure, scale, folder) for scale in scales)
+        return bool(others) and all(other == first for other in others)
+
     def kind_of(self, figure: Figure) -> FigureKind:
         """Return how a figure is measured and shown."""
         return self.kinds[figure.heading.kind]
