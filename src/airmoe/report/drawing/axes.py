@@ -27,8 +27,9 @@ def draw_panel(axes: Axes, panel: Panel) -> dict[str, Line2D]:
         if ticks and len(ticks) <= MOST_TICKS and not measured:
             axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         else:
-            short = bool(ticks) and ticks[-1] < 300 * ticks[0]
-            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if short else (1,)))
+            ratio = ticks[-1] / ticks[0] if ticks else 1.0
+            steps = (1, 2, 3, 5, 7) if ratio < 10 else (1, 2, 5) if ratio < 300 else (1,)
+            axes.xaxis.set_major_locator(LogLocator(subs=steps))
             axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     else:
         axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], min_n_ticks=3))
