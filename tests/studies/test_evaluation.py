@@ -24,9 +24,15 @@ from airmoe.studies.evaluation import (
 
 
 def measured(
-    policy: str, seed: int, f1: float, energy_j: float | None = 2e-6, links: str = "run", own: float = 0.2
+    policy: str,
+    seed: int,
+    f1: float,
+    energy_j: float | None = 2e-6,
+    links: str = "run",
+    own: float = 0.2,
+    none: float = 0.0,
 ) -> Measured:
-    return Measured(links, "ideal", policy, seed, f1, f1, energy_j, 1e-4, 1640.0, 1.5, 0.25, own)
+    return Measured(links, "ideal", policy, seed, f1, f1, energy_j, 1e-4, 1640.0, 1.5, 0.25, own, none)
 
 
 FOUND = Comparison(
@@ -131,6 +137,21 @@ def test_a_policy_that_asks_nobody_else_is_told(tmp_path: Path) -> None:
     assert told.startswith("best-link:1 over run links: every client asks its own expert only, as in local")
     write_comparison(found, tmp_path / "out", "it")
     assert told in (tmp_path / "out" / "tables.md").read_text("utf-8")
+
+
+def test_a_policy_that_chooses_nobody_is_told_and_is_not_said_to_ask_its_own_expert(tmp_path: Path) -> None:
+    rows = (
+        *(measured("shy", seed, 0.5, own=1.0, none=1.0) for seed in (0, 1)),
+        *(measured("coy", seed, 0.5, none=seed / 8) for seed in (0, 1)),
+        measured("topk:1", 0, 0.5),
+    )
+    found = Comparison(rows, ())
+    assert remarks(found) == [
+        "shy over run links: chose no expert for 100 % of the queries; the asker's own answered",
+        "coy over run links: chose no expert for 6.25 % of the queries; the asker's own answered",
+    ]
+    write_comparison(found, tmp_path / "out", "it")
+    assert remarks(found)[0] in (tmp_path / "out" / "tables.md").read_text("utf-8")
 
 
 def test_a_folder_that_exists_is_not_written_to(tmp_path: Path) -> None:

@@ -63,6 +63,11 @@ class Dispatched(OneLine, Generic[Output_co]):
     airtime_s_T: NDArray[np.float64]
     decided_by: str
 
+    @property
+    def chose_none_T(self) -> Flags:
+        """True where the policy chose no expert: those at the item's source answered as a last resort."""
+        return np.asarray(~self.intended_TE.any(axis=1))
+
 
 def degraded(intended_TE: Flags, arrived_TE: Flags) -> Flags:
     """Return (T,): True where an expert that would be asked with every expert alive did not answer."""

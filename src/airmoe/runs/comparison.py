@@ -47,9 +47,10 @@ class Measured:
         energy_j: J that the radio spends on a query; None where there is no radio.
         airtime_s: seconds on the air; None where there is no radio.
         bytes: of payloads out and answers back, without frames; None over noisy links, which send no bytes.
-        experts: experts asked per query.
+        experts: experts asked per query, the asker's own as a last resort included.
         degraded: share of queries in which a wanted expert did not answer.
         local_share: the asker's own expert's share of the (image, expert) pairs asked for.
+        chose_none: share of queries for which the policy chose no expert; the asker's own answered.
     """
 
     links: str
@@ -64,6 +65,7 @@ class Measured:
     experts: float
     degraded: float
     local_share: float
+    chose_none: float
 
 
 @dataclass(frozen=True)
@@ -212,6 +214,7 @@ def _measured(
         experts=float(asked.requested_TE.sum(axis=1).mean()),
         degraded=float(asked.degraded_T.mean()),
         local_share=float((asked.requested_TE & home_QE).sum() / max(asked.requested_TE.sum(), 1)),
+        chose_none=float(asked.chose_none_T.mean()),
     )
 
 

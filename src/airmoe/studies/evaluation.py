@@ -16,7 +16,7 @@ import numpy as np
 from airmoe.newfolder import refuse_taken
 from airmoe.report.drawing import Drawing, Line, Panel
 from airmoe.report.style import looks_of
-from airmoe.report.table import Cell, Mean, Table
+from airmoe.report.table import Cell, Mean, Table, three_digits
 from airmoe.report.terminal import ScreenTable
 from airmoe.report.writing import write_figures, write_tables
 from airmoe.runs.comparison import Comparison, Measured, by_policy
@@ -75,14 +75,24 @@ def comparison_tables(found: Comparison, columns: Sequence[_Column] = ALL_COLUMN
 
 
 def remarks(found: Comparison) -> list[str]:
-    """Return a line for each policy that there cannot be, and for each that asks the own expert only."""
+    """Return a line for each policy that there cannot be, that chooses nobody, or only the own expert."""
+    none = [
+        (rows[0], float(np.mean([row.chose_none for row in rows])))
+        for rows in by_policy(found.rows)
+        if any(row.chose_none for row in rows)
+    ]
     return [
         *(f"{each.policy} over {each.links} links: left out, {each.reason}" for each in found.impossible),
+        *(
+            f"{row.policy} over {row.links} links: chose no expert for {three_digits(100 * share)} % of the "
+            "queries; the asker's own answered"
+            for row, share in none
+        ),
         *(
             f"{rows[0].policy} over {rows[0].links} links: every client asks its own expert only, as in "
             "local; that one needs no link, counts as 30 dB and costs nothing"
             for rows in by_policy(found.rows)
-            if rows[0].policy != "local" and all(row.local_share == 1 for row in rows)
+            if rows[0].policy != "local" and all(row.local_share == 1 and row.chose_none < 1 for row in rows)
         ),
     ]
 
