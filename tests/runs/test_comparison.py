@@ -69,6 +69,11 @@ def test_every_policy_is_what_the_demonstration_measures_where_nothing_is_paid(
     assert local.macro_f1 < local.accuracy - 0.1
 
 
+def test_one_policy_and_one_links_may_be_a_text(run: Run, digits: ImageSet) -> None:
+    found = compare(run, digits, "topk:2", links="perfect", seeds=1)
+    assert only(found, "topk:2").links == "perfect"
+
+
 def test_with_many_images_each_client_asks_about_an_equal_share(
     run: Run, digits: ImageSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
