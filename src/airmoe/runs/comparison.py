@@ -152,6 +152,9 @@ def compare(
             warn_of_reach(run.manifest.nodes, radio.subcarriers, condition.transmission)
         for seed in range(first, first + seeds):
             network = Network(run, condition, payload_T, seed)
+            if not done:  # nothing is told yet: the time left is not forecast from a compilation
+                for name in wanted:
+                    network.try_out(run.model.layer, make_policy(name, seed))
             for name in names:
                 try:
                     asked = _ask(network, run.model.layer, name, seed)
