@@ -229,8 +229,11 @@ def test_a_run_is_trained_with_every_kind_and_evaluated_by_an_own_policy(
 
 def refused_without_the_same_plugin(run: Path, plugin: Path) -> None:
     unload_plugins()
-    with pytest.raises(RunFolderError, match=r"needs the plugin mine.py; add --plugin .*run/plugins/mine.py"):
+    with pytest.raises(
+        RunFolderError, match=r"needs the plugin mine.py; add --plugin .*run/plugins/mine.py"
+    ) as told:
         load_run(run)
+    assert str(told.value).endswith(f"call airmoe.plugins.load_plugins(['{run}/plugins/mine.py']) first")
     plugin.write_text(ALL_KINDS + "# changed\n", encoding="utf-8")
     load_plugins([plugin])
     with pytest.raises(RunFolderError, match=r"was made with another mine.py"):
@@ -458,6 +461,11 @@ def test_a_part_of_a_notebook_may_be_registered_again() -> None:
                 return np.full((slots, links), self.step_db)
 
     assert make_process("of-a-notebook").draw(1, 1, np.random.default_rng(0)).tolist() == [[2.0]]
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_one_file_is_loaded_as_well_as_a_list_of_files(plugin: Path, kind: type) -> None:
+    assert [loaded.path for loaded in load_plugins(kind(plugin))] == [plugin]
 
 
 def test_a_module_keeps_its_class(plugin: Path) -> None:

@@ -6,7 +6,7 @@ import inspect
 import io
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,11 @@ from airmoe.links import Links, LinkSnr, Ofdma
 from airmoe.mesh import Answer
 from airmoe.networked import NetworkedConfig
 from airmoe.networked.config import parse_config
-from airmoe.nn import build_model
+from airmoe.nn import MoeOutput, build_model
+from airmoe.runs import Comparison, Measured
 from airmoe.scheduling import Cost, Plan, Routing, Selection, Slot, schedule_layer, select_experts
 from airmoe.showing import MOST_CELLS, OneLine, heat_map, in_short
+from tests.test_manifest import manifest_of
 
 PACKAGES = ("data", "dispatch", "links", "mesh", "networked", "channel_aware", "nn", "runs", "scheduling")
 
@@ -42,6 +44,18 @@ def plan() -> Plan:
     return schedule_layer(scores, [0, 1, 2, 0], links_of(3).gain_NNM, Ofdma(subcarriers=6))
 
 
+def dispatched_by(experts: int) -> MoeOutput:
+    model = build_model("lenet5", classes=2, experts=experts, channels=1).eval()
+    shown: MoeOutput = model(torch.zeros(6, 1, 32, 32))
+    return shown
+
+
+def comparison() -> Comparison:
+    row = Measured("run", "ideal", "local", 0, 0.5, 0.5, 2e-6, 1e-4, 1640.0, 1.5, 0.25, 0.2, 0.0)
+    policies, seeds = ("local", "all", "topk:1"), (0, 1)
+    return Comparison(tuple(replace(row, policy=name, seed=seed) for name in policies for seed in seeds), ())
+
+
 SHOWN: list[tuple[Callable[[], object], str]] = [
     (lambda: links_of(40), "Links(40 nodes, 6 subcarriers, best subcarriers at "),
     (lambda: select_experts(np.full((500, 8), 1 / 8), np.ones(8)), "Selection(500 items, 8 experts, "),
@@ -52,6 +66,18 @@ SHOWN: list[tuple[Callable[[], object], str]] = [
     (lambda: Cost(np.ones((300, 9))), "Cost(energy_j_TE=float64 (300, 9), "),
     (lambda: LinkSnr(np.ones((300, 9))), "LinkSnr(true_db_TE=float64 (300, 9), "),
     (lambda: Slot(source_T=[0] * 99, placement=range(50)), "Slot(source_T=int64 (99,), "),
+    (
+        lambda: dispatched_by(4).dispatched,
+        "Dispatched(6 items, 4 experts, decided by topk:1: 6 pairs asked, ",
+    ),
+    (lambda: dispatched_by(4), "MoeOutput(y_TC=float32 (6, 2), "),
+    (comparison, "Comparison(6 rows: 3 policies, 1 links, 2 seeds; 0 impossible)"),
+    (
+        lambda: manifest_of(nodes=100),
+        "Manifest(mesh='lab', model_hash='0123456789abcdef', node=1, nodes=100)",
+    ),
+    (lambda: str(manifest_of()), "\"mesh='lab' model_hash="),
+    (lambda: manifest_of().layer(1), "LayerSpec(layer=1, payload=[400], output="),
     (lambda: build_model("lenet5", classes=10, experts=10), "MixtureOfExperts("),
 ]
 

@@ -6,9 +6,9 @@ SHA-256 of every one of them: a damaged file is never run.
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -93,8 +93,8 @@ class LayerSpec(Record):
     layer: LayerNumber
     payload: ItemShape
     output: OutputSpec
-    placement: Annotated[list[Annotated[list[Index], Field(min_length=1)]], Field(min_length=1)]
-    hashes: list[ShortHash]
+    placement: Annotated[list[Annotated[list[Index], Field(min_length=1)]], Field(min_length=1, repr=False)]
+    hashes: Annotated[list[ShortHash], Field(repr=False)]
 
     @property
     def experts(self) -> int:
@@ -193,6 +193,11 @@ class Manifest(Record):
     holds: list[Index]
     radio: RadioSpec
     sha256: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]]
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Show which node of which mesh it is."""
+        for name in ("mesh", "model_hash", "node", "nodes"):
+            yield name, getattr(self, name)
 
     def layer(self, number: int) -> LayerSpec:
         """Return the layer of this number; KeyError if the model has none."""

@@ -24,6 +24,7 @@ the run. Such a class needs no ``@dataclass`` and no ``name``.
 
 import hashlib
 import inspect
+import os
 import re
 import sys
 import traceback
@@ -121,17 +122,20 @@ def register(kind: Kind, name: str) -> Callable[[Registered], Registered]:
     return accept
 
 
-def load_plugins(paths: Iterable[AnyPath]) -> tuple[Plugin, ...]:
+def load_plugins(paths: AnyPath | Iterable[AnyPath]) -> tuple[Plugin, ...]:
     """Load plugin files, and return all that are loaded. A file that is loaded already is loaded anew if it
     has changed.
 
     Loading a file runs it: load none that you would not run.
 
+    Args:
+        paths: a file, or several.
+
     Raises:
         InvalidInputError: no such file, two files of one name, or a part that cannot be registered.
         PluginError: a file fails while it runs, or registers nothing.
     """
-    for path in paths:
+    for path in [paths] if isinstance(paths, str | os.PathLike) else paths:
         _load(Path(path).expanduser().resolve())
     return loaded_plugins()
 
@@ -156,6 +160,14 @@ def unload_plugins() -> None:
 def plugin_digests() -> dict[str, str]:
     """Return the SHA-256 of every loaded plugin by the name of its file."""
     return {plugin.file: plugin.sha256 for plugin in loaded_plugins()}
+
+
+def plugin_records() -> list[dict[str, Any]]:
+    """Return file, SHA-256 and parts of every loaded plugin, as ``run.json`` has them."""
+    return [
+        {"file": plugin.file, "sha256": plugin.sha256, "parts": list(plugin.parts)}
+        for plugin in loaded_plugins()
+    ]
 
 
 def keep_plugins(folder: Path) -> None:
@@ -192,7 +204,8 @@ def refuse_missing_plugins(folder: Path) -> None:
         kept = folder / FOLDER / name
         if name not in loaded:
             raise RunFolderError(
-                f"{folder} needs the plugin {name}; add --plugin {kept}, or the file it is of"
+                f"{folder} needs the plugin {name}; add --plugin {kept}, or the file it is of; "
+                f"in Python call airmoe.plugins.load_plugins([{str(kept)!r}]) first"
             )
         if loaded[name] != digest:
             raise RunFolderError(f"{folder} was made with another {name}, which it keeps as {kept}")

@@ -1,5 +1,6 @@
 """Routing again around what was lost, over a carrier that runs NumPy experts and loses what it is told to."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -286,6 +287,22 @@ def test_an_item_that_nobody_answers_is_an_error_that_names_it() -> None:
 def test_a_policy_that_chooses_nobody_leaves_the_item_to_its_own_node_or_fails() -> None:
     with pytest.raises(NoExpertReachedError):
         send(lossy(), Local(), source=9)
+
+
+def test_an_item_for_which_the_policy_chose_nobody_is_marked_though_its_own_node_answers() -> None:
+    class Selective(TopK):
+        """Top-k that leaves out the items whose best score is low."""
+
+        def route(self, scores_TE: Any, cost: Cost, slot: Slot) -> Any:
+            routing = super().route(scores_TE, cost, slot)
+            good_T1 = scores_TE.max(axis=1, keepdims=True) > 0.5
+            return replace(routing, mask_TE=routing.mask_TE & good_T1)
+
+    scores = np.array([[0.9, 0.1, 0, 0], [0.3, 0.3, 0.2, 0.2], [0.9, 0.1, 0, 0]])
+    dispatched = send(lossy(0), Selective(1), scores, source=[3, 3, 2])
+    assert [arrived(dispatched, item) for item in range(3)] == [[1], [3], [1]]
+    assert dispatched.chose_none_T.tolist() == [False, True, False]
+    assert dispatched.degraded_T.tolist() == [True, False, True]
 
 
 def test_an_unreachable_expert_is_never_asked() -> None:

@@ -15,10 +15,12 @@ from sklearn.metrics import f1_score
 from airmoe.data import ImageSet, as_pixels
 from airmoe.errors import InvalidInputError
 from airmoe.nn import LocalCarrier
+from airmoe.plugins import register
+from airmoe.progress import Progress
 from airmoe.runs import Comparison, Measured, Run, compare, evaluated_links, load_run
 from airmoe.runs.comparison import BASELINES
 from airmoe.runs.evaluated_links import Network, links_of
-from airmoe.scheduling import make_policy
+from airmoe.scheduling import Cost, Routing, Slot, TopK, make_policy
 from airmoe.studies.demo.questions import draw_questions
 from airmoe.studies.demo.simulated import ask_simulated
 
@@ -67,6 +69,29 @@ def test_every_policy_is_what_the_demonstration_measures_where_nothing_is_paid(
     by_client = [f1_score(digits.test_labels, answer_TC[:, client], average="macro") for client in range(4)]
     assert local.macro_f1 == pytest.approx(np.mean(by_client))
     assert local.macro_f1 < local.accuracy - 0.1
+
+
+def test_one_policy_and_one_links_may_be_a_text(run: Run, digits: ImageSet) -> None:
+    found = compare(run, digits, "topk:2", links="perfect", seeds=1)
+    assert only(found, "topk:2").links == "perfect"
+
+
+@pytest.mark.parametrize("folder", ["run", "server"])
+def test_every_policy_has_decided_once_before_any_progress_is_told(
+    request: pytest.FixtureRequest, folder: str, digits: ImageSet, few_digits: ImageSet
+) -> None:
+    happened = list[str]()
+
+    @register("policy", "slow-at-first")
+    class SlowAtFirst:
+        def route(self, scores_TE: np.ndarray, cost: Cost, slot: Slot) -> Routing:
+            happened.append("decided")
+            return TopK(1).route(scores_TE, cost, slot)
+
+    images = {"run": digits, "server": few_digits}[folder]
+    progress: Progress = lambda activity, done, total, note="", /: happened.append("told")  # noqa: E731
+    compare(request.getfixturevalue(folder), images, ["slow-at-first"], seeds=1, progress=progress)
+    assert happened[:2] == ["decided", "told"]
 
 
 def test_with_many_images_each_client_asks_about_an_equal_share(

@@ -1,7 +1,9 @@
 """``airmoe evaluate``: a table on the screen, and a folder of tables and a figure."""
 
 import csv
+import hashlib
 import io
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +15,7 @@ from typer.testing import CliRunner, Result
 from airmoe.cli.app import app
 from airmoe.errors import InvalidInputError, RunFolderError
 from airmoe.report.drawing import Panel
+from airmoe.runs import load_run
 from airmoe.runs.comparison import Comparison, Impossible, Measured
 from airmoe.studies.evaluation import (
     comparison_csv,
@@ -25,9 +28,15 @@ from airmoe.studies.evaluation import (
 
 
 def measured(
-    policy: str, seed: int, f1: float, energy_j: float | None = 2e-6, links: str = "run", own: float = 0.2
+    policy: str,
+    seed: int,
+    f1: float,
+    energy_j: float | None = 2e-6,
+    links: str = "run",
+    own: float = 0.2,
+    none: float = 0.0,
 ) -> Measured:
-    return Measured(links, "ideal", policy, seed, f1, f1, energy_j, 1e-4, 1640.0, 1.5, 0.25, own)
+    return Measured(links, "ideal", policy, seed, f1, f1, energy_j, 1e-4, 1640.0, 1.5, 0.25, own, none)
 
 
 FOUND = Comparison(
@@ -45,7 +54,7 @@ FOUND = Comparison(
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("evaluation") / "new" / "out"
-    write_comparison(FOUND, out, "airmoe evaluate it")
+    write_comparison(FOUND, out, "airmoe evaluate it", "0" * 16)
     return out
 
 
@@ -138,13 +147,28 @@ def test_a_policy_that_asks_nobody_else_is_told(tmp_path: Path) -> None:
     found = Comparison(rows, ())
     (told,) = remarks(found)
     assert told.startswith("best-link:1 over run links: every client asks its own expert only, as in local")
-    write_comparison(found, tmp_path / "out", "it")
+    write_comparison(found, tmp_path / "out", "it", "0" * 16)
     assert told in (tmp_path / "out" / "tables.md").read_text("utf-8")
+
+
+def test_a_policy_that_chooses_nobody_is_told_and_is_not_said_to_ask_its_own_expert(tmp_path: Path) -> None:
+    rows = (
+        *(measured("shy", seed, 0.5, own=1.0, none=1.0) for seed in (0, 1)),
+        *(measured("coy", seed, 0.5, none=seed / 8) for seed in (0, 1)),
+        measured("topk:1", 0, 0.5),
+    )
+    found = Comparison(rows, ())
+    assert remarks(found) == [
+        "shy over run links: chose no expert for 100 % of the queries; the asker's own answered",
+        "coy over run links: chose no expert for 6.25 % of the queries; the asker's own answered",
+    ]
+    write_comparison(found, tmp_path / "out", "it", "0" * 16)
+    assert remarks(found)[0] in (tmp_path / "out" / "tables.md").read_text("utf-8")
 
 
 def test_a_folder_that_exists_is_not_written_to(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="a folder that does not exist yet"):
-        write_comparison(FOUND, tmp_path, "it")
+        write_comparison(FOUND, tmp_path, "it", "0" * 16)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -159,7 +183,37 @@ def test_the_command_prints_the_table_and_writes_the_folder(run_folder: Path, tm
     assert re.search(r"topk:2 +0\.\d{3} +\d\d\.\d +\d", ended.output)
     assert "450 held-out images of digits" in ended.output
     names = sorted(path.name for path in out.iterdir())
-    assert names == ["evaluation.csv", "figures", "tables", "tables.md"]
+    assert names == ["evaluation.csv", "figures", "run.json", "tables", "tables.md"]
+
+
+NOBODY = """
+import numpy as np
+from airmoe.plugins import register
+from airmoe.scheduling import routing_of
+
+@register("policy", "nobody")
+class Nobody:
+    def route(self, scores_TE, cost, slot):
+        return routing_of(np.zeros(scores_TE.shape, bool), cost)
+"""
+
+
+def test_an_evaluation_by_a_plugin_keeps_it_and_says_what_made_it(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin, out = tmp_path / "nobody.py", tmp_path / "out"
+    plugin.write_text(NOBODY, encoding="utf-8")
+    words = ["evaluate", run_folder, "--plugin", plugin, "--policy", "nobody", "--seeds", 1, "--out", out]
+    monkeypatch.setattr("sys.argv", ["airmoe", *map(str, words)])
+    ended = evaluate(*words[1:])
+    assert "nobody over run links: chose no expert for 100 % of the queries" in ended.output
+    record = json.loads((out / "run.json").read_text("utf-8"))
+    (kept,) = record["plugins"]
+    assert kept["sha256"] == hashlib.sha256((out / "plugins" / "nobody.py").read_bytes()).hexdigest()
+    assert (kept["file"], kept["parts"]) == ("nobody.py", ["policy nobody"])
+    assert record["model_hash"] == load_run(run_folder).manifest.model_hash
+    assert set(record) >= {"versions", "host", "threads", "command"}
+    assert str(tmp_path) not in (out / "run.json").read_text("utf-8") + (out / "tables.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize(

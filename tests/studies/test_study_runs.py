@@ -1,6 +1,7 @@
 """The run folder of any study: its rows and tables, scales, workspace and options, and how it is resumed."""
 
 import errno
+import hashlib
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import pytest
 
 from airmoe.errors import AirmoeError, InvalidInputError, RunFolderError
 from airmoe.files import replaced_file
+from airmoe.plugins import load_plugins
 from airmoe.progress import Progress
 from airmoe.report.table import with_spread
 from airmoe.studies.curves import (
@@ -86,6 +88,20 @@ def test_the_folder_holds_settings_rows_drawings_tables_and_the_record(study: St
     assert record["versions"].keys() == {"python", "airmoe", "numpy"}
     assert record["threads"] == record["host"]["cores"] >= 1
     assert "options" not in record
+    assert record["plugins"] == []
+
+
+def test_the_record_names_each_plugin_by_its_digest_and_the_folder_keeps_it(
+    study: Study, tmp_path: Path
+) -> None:
+    own = tmp_path / "own.py"
+    own.write_text("from airmoe.plugins import register\nregister('partition', 'own')(print)\n", "utf-8")
+    load_plugins([own])
+    run_study(study, tmp_path / "out", only=["lines"])
+    digest = hashlib.sha256((tmp_path / "out" / "plugins" / "own.py").read_bytes()).hexdigest()
+    assert record_of(tmp_path / "out")["plugins"] == [
+        {"file": "own.py", "sha256": digest, "parts": ["partition own"]}
+    ]
 
 
 OVER = {

@@ -577,6 +577,33 @@ def test_a_client_that_finds_no_node_answers_by_its_own_expert(run_folder: Path,
     assert "degraded: " in told.stdout
 
 
+NOBODY = """
+import numpy as np
+from airmoe.plugins import register
+from airmoe.scheduling import routing_of
+
+@register("policy", "nobody")
+class Nobody:
+    def route(self, scores_TE, cost, slot):
+        return routing_of(np.zeros(scores_TE.shape, bool), cost)
+"""
+
+
+def test_predict_says_that_the_policy_chose_nobody(run_folder: Path, zero: Path, tmp_path: Path) -> None:
+    plugin = tmp_path / "nobody.py"
+    plugin.write_text(NOBODY, encoding="utf-8")
+    asks = ["--client", client_folders(run_folder)[0], "--connect", free_address(), "--plugin", plugin]
+    told = ended("predict", zero, *asks, "--policy", "nobody", program=AIRMOE_CORE)
+    assert re.search(
+        r"^answered by expert 0 \(here, score .*\); nobody chose no expert$", told.stdout, re.MULTILINE
+    )
+    records = [
+        json.loads(ended("predict", zero, *asks, "--policy", policy, "--json", program=AIRMOE_CORE).stdout)
+        for policy in ("nobody", "local")
+    ]
+    assert [record["chose_none"] for record in records] == [True, False]
+
+
 def test_every_command_explains_itself() -> None:
     for command in ("demo", "train", "serve", "predict"):
         explained = ended(command, "--help")

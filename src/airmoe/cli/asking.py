@@ -163,6 +163,7 @@ def _record(image: Path, asker: "MeshClient", answer: "Answer") -> dict[str, Any
         "probability": float(probability_C[best_C[0]]),
         "probabilities": {manifest.classes[label]: float(probability_C[label]) for label in best_C},
         "answered_by": experts,
+        "chose_none": bool(answer.chose_none_T[0]),
         "degraded": bool(answer.degraded_T[0]),
         "reached": float(answer.reached_T[0]),
         "decided_by": dispatched.decided_by,
@@ -182,7 +183,8 @@ def _who(record: dict[str, Any]) -> str:
         link = f", link {told['link_snr_db']:.1f} dB" if "link_snr_db" in told else ""
         place = "here" if told["here"] else "remote"
         experts.append(f"{told['expert']} ({place}, score {told['score']:.2f}{link})")
-    return f"answered by expert {', '.join(experts)}"
+    none = f"; {record['decided_by']} chose no expert" if record["chose_none"] else ""
+    return f"answered by expert {', '.join(experts)}{none}"
 
 
 def _tell(record: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from airmoe.cli.console import console, tell
 from airmoe.cli.paths import expanded
 from airmoe.cli.plugin_option import Plugins, load_plugins, tell_unused_plugins
 from airmoe.errors import require
+from airmoe.files import portable
 from airmoe.newfolder import refuse_taken
 from airmoe.scheduling.parsing import POLICY_FORMS
 
@@ -91,5 +92,6 @@ def evaluate(
         tell(line)
     tell(f"{len(images.test_labels):,} held-out images of {images.name}; {time.monotonic() - begin:.0f} s")
     if out is not None:
-        write_comparison(found, out, shlex.join(["airmoe", *sys.argv[1:]]))
+        command = shlex.join(["airmoe", *map(portable, sys.argv[1:])])
+        write_comparison(found, out, command, loaded.manifest.model_hash)
         tell(f"Written to {out}")

@@ -63,6 +63,21 @@ class Dispatched(OneLine, Generic[Output_co]):
     airtime_s_T: NDArray[np.float64]
     decided_by: str
 
+    def __repr__(self) -> str:
+        """Return the figures of the batch in one line."""
+        items, experts = self.requested_TE.shape
+        asked, arrived = np.count_nonzero(self.requested_TE), np.count_nonzero(self.arrived_TE)
+        return (
+            f"Dispatched({items} items, {experts} experts, decided by {self.decided_by}: "
+            f"{asked} pairs asked, {arrived} arrived, {np.count_nonzero(self.degraded_T)} items degraded, "
+            f"{self.energy_j_T.sum():.3g} J)"
+        )
+
+    @property
+    def chose_none_T(self) -> Flags:
+        """True where the policy chose no expert: those at the item's source answered as a last resort."""
+        return np.asarray(~self.intended_TE.any(axis=1))
+
 
 def degraded(intended_TE: Flags, arrived_TE: Flags) -> Flags:
     """Return (T,): True where an expert that would be asked with every expert alive did not answer."""

@@ -69,3 +69,8 @@ class Answer(OneLine):
     def degraded_T(self) -> NDArray[np.bool_]:
         """True where an expert did not answer, though the policy would have asked it, had all been alive."""
         return self.dispatched.degraded_T
+
+    @property
+    def chose_none_T(self) -> NDArray[np.bool_]:
+        """True where the policy chose no expert: the client's own answered as a last resort."""
+        return self.dispatched.chose_none_T

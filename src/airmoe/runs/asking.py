@@ -36,6 +36,7 @@ class Asked(OneLine):
         energy_j_T: float64, joules.
         airtime_s_T: float64, seconds on the air.
         degraded_T: bool, True where a wanted expert did not answer.
+        chose_none_T: bool, True where the policy chose no expert.
     """
 
     answer_T: NDArray[np.int64]
@@ -45,6 +46,7 @@ class Asked(OneLine):
     energy_j_T: NDArray[np.float64]
     airtime_s_T: NDArray[np.float64]
     degraded_T: NDArray[np.bool_]
+    chose_none_T: NDArray[np.bool_]
 
 
 def ask_layer(
@@ -68,6 +70,7 @@ def ask_layer(
         dispatched.energy_j_T,
         dispatched.airtime_s_T,
         dispatched.degraded_T,
+        dispatched.chose_none_T,
     )
 
 

@@ -47,9 +47,10 @@ class Measured:
         energy_j: J that the radio spends on a query; None where there is no radio.
         airtime_s: seconds on the air; None where there is no radio.
         bytes: of payloads out and answers back, without frames; None over noisy links, which send no bytes.
-        experts: experts asked per query.
+        experts: experts asked per query, the asker's own as a last resort included.
         degraded: share of queries in which a wanted expert did not answer.
         local_share: the asker's own expert's share of the (image, expert) pairs asked for.
+        chose_none: share of queries for which the policy chose no expert; the asker's own answered.
     """
 
     links: str
@@ -64,6 +65,7 @@ class Measured:
     experts: float
     degraded: float
     local_share: float
+    chose_none: float
 
 
 @dataclass(frozen=True)
@@ -75,20 +77,30 @@ class Impossible:
     reason: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """What `compare` found: a row per links, policy and seed, and what there cannot be."""
 
     rows: tuple[Measured, ...]
     impossible: tuple[Impossible, ...]
 
+    def __repr__(self) -> str:
+        """Return what was compared in one line."""
+        links, policies, seeds = (
+            len({getattr(row, name) for row in self.rows}) for name in ("links", "policy", "seed")
+        )
+        return (
+            f"Comparison({len(self.rows)} rows: {policies} policies, {links} links, {seeds} seeds; "
+            f"{len(self.impossible)} impossible)"
+        )
+
 
 def compare(
     run: Run,
     images: ImageSet,
-    policies: Sequence[str] = (),
+    policies: str | Sequence[str] = (),
     *,
-    links: Sequence[str] = (OWN,),
+    links: str | Sequence[str] = (OWN,),
     transmission: str | None = None,
     seeds: int = 3,
     first_seed: int | None = None,
@@ -105,8 +117,9 @@ def compare(
     Args:
         run: the run.
         images: their held-out part is asked about.
-        policies: forms of `airmoe.scheduling.make_policy`; `BASELINES` and `ENSEMBLE` come by themselves.
-        links: as `links_of`; one or more.
+        policies: a form of `airmoe.scheduling.make_policy`, or several; `BASELINES` and `ENSEMBLE` come by
+            themselves.
+        links: as `links_of`; one or several.
         transmission: as `links_of`.
         seeds: how many, from 1 to 1000.
         first_seed: the first; default that of the run.
@@ -126,8 +139,8 @@ def compare(
         raise InvalidInputError("seeds", seeds, f"at most {MOST_SEEDS}")
     refuse_type("run", run, Run)
     first = integer_at_least("first_seed", run.seed if first_seed is None else first_seed, 0)
-    over = [links_of(run, text, transmission) for text in dict.fromkeys(links)]
-    wanted = [make_policy(text).name for text in policies]
+    over = [links_of(run, text, transmission) for text in dict.fromkeys(_texts(links))]
+    wanted = [make_policy(text).name for text in _texts(policies)]
     names = list(dict.fromkeys([*BASELINES, *wanted, ENSEMBLE]))
     _refuse_other_images(run, images)
     payload_T = outputs_in_batches(run.model.extractor, torch.from_numpy(as_pixels(images.test_images)))
@@ -139,6 +152,9 @@ def compare(
             warn_of_reach(run.manifest.nodes, radio.subcarriers, condition.transmission)
         for seed in range(first, first + seeds):
             network = Network(run, condition, payload_T, seed)
+            if not done:  # nothing is told yet: the time left is not forecast from a compilation
+                for name in wanted:
+                    network.try_out(run.model.layer, make_policy(name, seed))
             for name in names:
                 try:
                     asked = _ask(network, run.model.layer, name, seed)
@@ -152,6 +168,10 @@ def compare(
                 done += 1
                 progress("evaluate", done, total, name)
     return Comparison(tuple(rows), tuple(dict.fromkeys(impossible)))
+
+
+def _texts(given: str | Sequence[str]) -> Sequence[str]:
+    return [given] if isinstance(given, str) else given
 
 
 class _EqualGate(nn.Module):
@@ -212,6 +232,7 @@ def _measured(
         experts=float(asked.requested_TE.sum(axis=1).mean()),
         degraded=float(asked.degraded_T.mean()),
         local_share=float((asked.requested_TE & home_QE).sum() / max(asked.requested_TE.sum(), 1)),
+        chose_none=float(asked.chose_none_T.mean()),
     )
 
 

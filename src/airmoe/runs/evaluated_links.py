@@ -4,6 +4,7 @@ Shape suffixes: T images, Q queries (one image each), I queries asked at once, E
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from airmoe.dispatch import Carrier
-from airmoe.errors import InvalidInputError, did_you_mean
+from airmoe.errors import AirmoeError, InvalidInputError, did_you_mean
 from airmoe.links import (
     Links,
     LinkSnr,
@@ -158,6 +159,16 @@ class Network:
                     for image_I, source_I in slot
                 ]
             )
+
+    def try_out(self, layer: MoeLayer, policy: Policy) -> None:
+        """Ask about the first images, so that what the policy needs is compiled; `ask` tells its errors."""
+        image_I, source_I = (each_I[:SLOT_IMAGES] for each_I in self._queries[0][0])
+        carrier, snr = self._carriers[0], None
+        if self._links.kind == "by image":
+            carrier = RadioCarrier(make_transmission(self._links.transmission), radio=self._radio)
+            snr = self._snr.of_items(image_I)
+        with suppress(AirmoeError), torch_seeded(self._seed, HELD_OUT_NOISE):
+            ask_layer(layer, self._payload_T[image_I], source_I, policy=policy, carrier=carrier, snr=snr)
 
     def _snapshots(self, run: Run, slots: int) -> Iterator[Links]:
         nodes, process = run.manifest.nodes, self._links.process

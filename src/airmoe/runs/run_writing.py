@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from airmoe.data.load import LARGEST_SIZE
 from airmoe.files import portable, replaced_file, with_short_home
 from airmoe.monitor import EVENTS, forget_events
 from airmoe.newfolder import CHECKPOINTS, CONFIG, PROVENANCE, resumable_folder
-from airmoe.plugins import keep_plugins, loaded_plugins, plugin_digests, refuse_other_plugins
+from airmoe.plugins import keep_plugins, plugin_digests, plugin_records, refuse_other_plugins
 from airmoe.runs.checkpoint import Checkpoint, MetricsRow, write_metrics
 from airmoe.runs.settings import Section, dump_config
 from airmoe.versions import kind_of_host, version_of
@@ -120,21 +121,25 @@ def finish_run(
 
 
 def _provenance(seed: int, images: ImageSet, backbone: str = "") -> str:
-    versions = {name: version_of(name, module) for name, module in _PACKAGES.items()}
     provenance = {
         "seed": seed,
+        "images": images_digest(images),
+        **({"backbone": backbone} if backbone else {}),
+        **circumstances(),
+    }
+    return json.dumps(provenance, indent=1) + "\n"
+
+
+def circumstances() -> dict[str, Any]:
+    """Return what ``run.json`` says of the process: versions, host, threads, plugins and command."""
+    versions = {name: version_of(name, module) for name, module in _PACKAGES.items()}
+    return {
         "versions": versions | {"python": platform.python_version()},
         "host": kind_of_host(),
         "threads": torch.get_num_threads(),
-        "images": images_digest(images),
-        **({"backbone": backbone} if backbone else {}),
-        "plugins": [
-            {"file": plugin.file, "sha256": plugin.sha256, "parts": list(plugin.parts)}
-            for plugin in loaded_plugins()
-        ],
+        "plugins": plugin_records(),
         "command": [Path(sys.argv[0]).name, *map(portable, sys.argv[1:])],
     }
-    return json.dumps(provenance, indent=1) + "\n"
 
 
 def _write(path: Path, text: str) -> None:

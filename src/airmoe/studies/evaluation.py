@@ -2,10 +2,12 @@
 
 evaluation.csv  a row per links, policy and seed    tables.md
 tables/LINKS.csv .tex                               figures/policies.svg .pdf .pgf .csv .py
+run.json        what made it                        plugins/FILE.py
 """
 
 import csv
 import io
+import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -13,14 +15,16 @@ from pathlib import Path
 
 import numpy as np
 
-from airmoe.newfolder import refuse_taken
+from airmoe.newfolder import PROVENANCE, refuse_taken
+from airmoe.plugins import keep_plugins
 from airmoe.report.drawing import Drawing, Line, Panel
 from airmoe.report.style import looks_of
-from airmoe.report.table import Cell, Mean, Table, deviation_of
+from airmoe.report.table import Cell, Mean, Table, deviation_of, three_digits
 from airmoe.report.terminal import ScreenTable
 from airmoe.report.writing import write_figures, write_tables
 from airmoe.runs.comparison import Comparison, Measured, by_policy
 from airmoe.runs.evaluated_links import OWN
+from airmoe.runs.run_writing import circumstances
 from airmoe.studies.demo.folder import new_run_folder
 
 Figure = Callable[[Measured], float | None]
@@ -75,25 +79,36 @@ def comparison_tables(found: Comparison, columns: Sequence[_Column] = ALL_COLUMN
 
 
 def remarks(found: Comparison) -> list[str]:
-    """Return a line for each policy that there cannot be, and for each that asks the own expert only."""
+    """Return a line for each policy that there cannot be, that chooses nobody, or only the own expert."""
+    none = [
+        (rows[0], float(np.mean([row.chose_none for row in rows])))
+        for rows in by_policy(found.rows)
+        if any(row.chose_none for row in rows)
+    ]
     return [
         *(f"{each.policy} over {each.links} links: left out, {each.reason}" for each in found.impossible),
+        *(
+            f"{row.policy} over {row.links} links: chose no expert for {three_digits(100 * share)} % of the "
+            "queries; the asker's own answered"
+            for row, share in none
+        ),
         *(
             f"{rows[0].policy} over {rows[0].links} links: every client asks its own expert only, as in "
             "local; that one needs no link, counts as 30 dB and costs nothing"
             for rows in by_policy(found.rows)
-            if rows[0].policy != "local" and all(row.local_share == 1 for row in rows)
+            if rows[0].policy != "local" and all(row.local_share == 1 and row.chose_none < 1 for row in rows)
         ),
     ]
 
 
-def write_comparison(found: Comparison, out: Path, command: str) -> None:
-    """Write tables and figures into a new folder.
+def write_comparison(found: Comparison, out: Path, command: str, model_hash: str) -> None:
+    """Write tables and figures into a new folder, with a record of what made them and the loaded plugins.
 
     Args:
         found: what was measured.
         out: the folder to make.
         command: what made it, for the head of ``tables.md``.
+        model_hash: of the run that was evaluated, for ``run.json``.
 
     Raises:
         InvalidInputError: ``out`` exists.
@@ -106,6 +121,9 @@ def write_comparison(found: Comparison, out: Path, command: str) -> None:
         folder.mkdir()
         (folder / "evaluation.csv").write_text(comparison_csv(found), encoding="utf-8")
         (folder / "tables.md").write_text("\n".join(pages), encoding="utf-8")
+        record = {"model_hash": model_hash, **circumstances()}
+        (folder / PROVENANCE).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        keep_plugins(folder)
         write_tables(tables, folder)
         write_figures({"policies": comparison_drawing(found)}, folder)
 

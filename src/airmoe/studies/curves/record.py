@@ -1,4 +1,4 @@
-"""The record of a run, run.json: the command that makes it, seed, options, versions, cores and threads."""
+"""The record of a run, run.json: command, seed, options, versions, cores, threads and plugins."""
 
 import json
 import platform
@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from airmoe.errors import RunFolderError
 from airmoe.files import portable, replaced_file, with_short_home
-from airmoe.plugins import loaded_plugins
+from airmoe.plugins import loaded_plugins, plugin_records
 from airmoe.studies.curves.settings import Scale
 from airmoe.studies.curves.study import Study
 from airmoe.versions import kind_of_host, version_of
@@ -49,6 +49,7 @@ def new_record(study: Study, command: str, seed: int, options: Mapping[str, str]
         "versions": versions(study),
         "host": host,
         "threads": host["cores"] if study.threads is None else study.threads,
+        "plugins": plugin_records(),
     }
 
 
