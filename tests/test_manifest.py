@@ -198,7 +198,7 @@ def test_what_contradicts_itself_is_refused_with_a_sentence(case: str) -> None:
     assert said in str(raised.value)
 
 
-@pytest.mark.parametrize("format", ["airmoe manifest 2", "airmoe manifest 1", "airmoe manifest 4", None])
+@pytest.mark.parametrize("format", ["airmoe manifest 3", "airmoe manifest 1", "airmoe manifest 5", None])
 def test_a_manifest_of_another_version_is_refused_and_told_what_to_do(
     tmp_path: Path, manifest: Manifest, format: str | None
 ) -> None:

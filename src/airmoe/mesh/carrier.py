@@ -21,6 +21,7 @@ from airmoe.dispatch import (
 )
 from airmoe.links import Links
 from airmoe.links.analog import receive_analog
+from airmoe.mesh.extraction import PIECE
 from airmoe.mesh.frame import BYTES_PER_VALUE
 from airmoe.mesh.keys import Replica
 from airmoe.mesh.layer import MeshLayer
@@ -28,9 +29,6 @@ from airmoe.mesh.requests import Request, Requests, Traffic, called
 from airmoe.scheduling import Slot
 
 _log = logging.getLogger("airmoe.mesh")
-
-PIECE = 512
-"""How many items the client's own expert takes at once; between two pieces it looks at the clock."""
 
 Outputs = list[tuple[int, NDArray[np.int64], NDArray[np.float32]]]
 """Expert, items and outputs."""

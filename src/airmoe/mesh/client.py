@@ -21,7 +21,6 @@ from airmoe.dispatch import dispatch, nearest
 from airmoe.dispatch.mixing import mix, mixing_weights
 from airmoe.dispatch.replicas import askable
 from airmoe.errors import (
-    DeadlineError,
     InvalidInputError,
     MeshError,
     NoExpertReachedError,
@@ -33,7 +32,8 @@ from airmoe.files import AnyPath, as_path
 from airmoe.links import Links, LinkSource, RecordedLinks
 from airmoe.manifest import INPUT, InputSpec, MeshTransmission, experts_in_words, read_manifest
 from airmoe.mesh.answer import Answer
-from airmoe.mesh.carrier import PIECE, MeshCarrier
+from airmoe.mesh.carrier import MeshCarrier
+from airmoe.mesh.extraction import extracted
 from airmoe.mesh.frame import BYTES_PER_VALUE, MAX_BODY_BYTES, WireType
 from airmoe.mesh.layer import MeshLayer
 from airmoe.mesh.networks import OnnxNetwork, expert_of, gate_of
@@ -287,7 +287,7 @@ class MeshClient:
         pixels_TCHW = self._as_pixels(images_TCHW)
         links = self._source if links is None else links
         links = self._checked(links if isinstance(links, Links) else links.current())
-        payload_T = self._extracted(pixels_TCHW, end_s)
+        payload_T = extracted(self._extractor, pixels_TCHW, end_s)
         carrier = MeshCarrier(self.layer, links, traffic)
         slot = nearest(payload_T, carrier, self._slot(len(payload_T), links))
         snr_db_TE = slot.observed_snr_db_TE
@@ -321,23 +321,6 @@ class MeshClient:
         if least > 1 and (living := int(self.reach().living_E.sum())) < least:
             raise NoExpertReachedError(f"{living} experts can be asked; expected at least {least}")
         return least
-
-    def _extracted(self, pixels_TCHW: NDArray[np.float32], end_s: float) -> NDArray[np.float32]:
-        """Return the payloads; too large a batch for its deadline is refused after the first piece."""
-        begin_s, items = time.monotonic(), len(pixels_TCHW)
-        pieces = [self._extractor(pixels_TCHW[:PIECE])]
-        if items > PIECE:
-            needs_s = (time.monotonic() - begin_s) * items / PIECE
-            if needs_s > (left_s := max(end_s - begin_s, 0.0)):
-                raise DeadlineError(
-                    f"features of {items} images would take {needs_s:.1f} s here, and {left_s:.1f} s are "
-                    "left; ask about fewer at once, or allow more time"
-                )
-        for begin in range(PIECE, items, PIECE):
-            pieces.append(self._extractor(pixels_TCHW[begin : begin + PIECE]))
-            if time.monotonic() > end_s:
-                raise DeadlineError(f"features of {begin + PIECE} of {items} images were ready in time")
-        return np.concatenate(pieces) if len(pieces) > 1 else pieces[0]
 
     @property
     def is_server(self) -> bool:
