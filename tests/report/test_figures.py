@@ -110,6 +110,26 @@ def test_classes_are_called_by_their_names(results: DemoResults) -> None:
     assert labels(shown["nodes-and-links"])[2] == "hive\nnest"
 
 
+def test_the_best_closer_up_shows_some_of_every_curve_however_far_the_best_method_is_ahead(
+    results: DemoResults,
+) -> None:
+    def lower_the_mixtures(content: dict[str, Any]) -> None:
+        for method in content["methods"]:
+            if method["id"] != "central-moe":
+                method["figures"]["macro_f1"] -= 0.2
+        for sweep in content["sweeps"]:
+            for point in sweep["points"]:
+                point["figures"]["macro_f1"] -= 0.2
+
+    (panel,) = f1_against_energy(edited(results, lower_the_mixtures), closer=True).panels
+    assert isinstance(panel, Panel)
+    assert panel.y_range is not None
+    low, high = panel.y_range
+    assert {"networked MoE, top-1", "centrally trained MoE"} <= {curve.label for curve in panel.curves}
+    for curve in panel.curves:
+        assert any(low < y < high for y in curve.y), curve.label
+
+
 def test_the_kills_are_marked_and_their_victims_named(results: DemoResults) -> None:
     latency, accuracy = answers_around_kills(results).panels
     assert isinstance(latency, Panel)
@@ -122,6 +142,13 @@ def test_queries_routed_again_and_degraded_are_counted(results: DemoResults) -> 
     shown = " ".join(labels(answers_around_kills(results)))
     assert "routed again around the lost node (2)" in shown
     assert "did not answer (1)" in shown
+    panels = answers_around_kills(results).panels
+    assert [panel.x_label for panel in panels if isinstance(panel, Panel)] == ["query while nodes die"] * 2
+
+
+def test_the_slowest_query_that_is_told_is_one_of_the_figure(results: DemoResults) -> None:
+    told = descriptions(edited(results, change("kills", "stream", "latency_ms", 3, by=50.0)))
+    assert "the slowest query took 52 ms" in told["answers-around-kills"]
 
 
 def test_the_fewest_queries_of_a_demonstration_can_be_drawn(results: DemoResults) -> None:

@@ -612,6 +612,12 @@ def test_every_command_explains_itself() -> None:
     assert {"demo", "train", "serve", "predict"} <= set(ended("--help").stdout.split())
 
 
+def test_help_of_evaluate_explains_every_row_that_comes_by_itself() -> None:
+    explained = " ".join(ended("evaluate", "--help").stdout.replace("│", " ").split())
+    for words in ("own expert alone", "best score", "all experts", "ensemble: the plain mean of all experts"):
+        assert words in explained
+
+
 def test_scheduling_is_imported_without_torch() -> None:
     script = "import sys, airmoe.scheduling; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], timeout=500, check=False).returncode == 0

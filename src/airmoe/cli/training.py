@@ -88,7 +88,7 @@ def demo(
 
     Ten clients train a networked mixture of experts without sharing an image, ten processes serve the
     experts, every client asks held-out images, and two nodes are killed while it does. Ends with a table and
-    report.html.
+    report.html. The run folder holds a held-out image of each class, in samples/ and in the report.
     """
     require("train", *TRAINING)
     if out is not None:
@@ -122,7 +122,7 @@ def demo(
     tell(f"In simulation, all queries in one slot: {equal_f1_text(results)}")
     kills = results.kills
     tell(
-        f"Nodes {kills.victims[0]} and {kills.victims[1]} died during {kills.queries:,} queries: "
+        f"Of {kills.queries:,} queries while nodes {kills.victims[0]} and {kills.victims[1]} died and after, "
         f"{kills.failed_queries} failed, {kills.rerouted_queries} routed again, "
         f"{kills.degraded_queries} degraded; "
         f"macro-F1 of classes with a holder {kills.f1_before:.3f} -> {kills.f1_after:.3f}."

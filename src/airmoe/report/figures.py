@@ -39,7 +39,7 @@ METHOD_LOOKS: dict[MethodId | AnalogMethodId, Look] = {
 }
 
 NEAR_F1 = 0.04
-"""Methods this close to the best are shown again in the close-up."""
+"""The close-up reaches this far below the best, or below the best point of a curve if that is lower."""
 
 WINDOWS = 40
 """Points of the curves around the kills."""
@@ -122,7 +122,7 @@ def descriptions(results: DemoResults) -> dict[str, str]:
             if stage.curve
         ),
         "answers-around-kills": f"Latency and accuracy while nodes {kills.victims[0]} and "
-        f"{kills.victims[1]} die; the slowest query took {kills.slowest_ms:.0f} ms.",
+        f"{kills.victims[1]} die; the slowest query took {max(kills.stream.latency_ms):.0f} ms.",
         "analog-f1": "Macro-F1 against the mean SNR of analog links, for both gates and ideal links.",
         "analog-local": "Share of the own expert against the mean SNR of analog links, for both gates.",
         "analog-energy": "Energy per query against the mean SNR of analog links, for both gates.",
@@ -132,11 +132,10 @@ def descriptions(results: DemoResults) -> dict[str, str]:
 def f1_against_energy(results: DemoResults, *, closer: bool = False) -> Drawing:
     """Return macro-F1 against microjoules per query: all methods, or the best closer up."""
     points = [(method, _microjoules(method.figures), method.figures.macro_f1) for method in results.methods]
-    best = max(
-        *(f1 for _, _, f1 in points),
-        *(point.figures.macro_f1 for sweep in results.sweeps for point in sweep.points),
-    )
-    shown = [point for point in points if not closer or point[2] > best - NEAR_F1]
+    tops = [max(point.figures.macro_f1 for point in sweep.points) for sweep in results.sweeps]
+    best = max([*(f1 for _, _, f1 in points), *tops])
+    least = min([best, *tops]) - NEAR_F1
+    shown = [point for point in points if not closer or point[2] > least]
     curves = [
         Line(method.label, [energy], [f1], look=replace(METHOD_LOOKS[method.id], dash=""))
         for method, energy, f1 in shown
@@ -147,7 +146,7 @@ def f1_against_energy(results: DemoResults, *, closer: bool = False) -> Drawing:
         energy = [_microjoules(point.figures) for point in sweep.points]
         f1_ = [point.figures.macro_f1 for point in sweep.points]
         curves.append(Line(label, energy, f1_, look=replace(METHOD_LOOKS[sweep.method], marker="")))
-    y_range = (best - NEAR_F1, best + NEAR_F1 / 8) if closer else (0.0, 1.05)
+    y_range = (least, best + (best - least) / 8) if closer else (0.0, 1.05)
     title = "the best, closer up" if closer else "all methods"
     return Drawing(
         [Panel(title, "energy per query, µJ", "macro-F1, mean over clients", curves, y_range=y_range)]
@@ -247,11 +246,11 @@ def answers_around_kills(results: DemoResults) -> Drawing:
     accuracy = [
         Line("mean of a window", middle, of_windows(np.mean, right), look=replace(LOOKS["wlr"], marker=""))
     ]
-    least = min(0.7, *accuracy[0].y)
+    asked, least = "query while nodes die", min(0.7, *accuracy[0].y)
     return Drawing(
         [
-            Panel("", "query", "latency, ms", latency, y_log=True, marks=[[x, ""] for x, _ in marks]),
-            Panel("", "query", "accuracy", accuracy, y_range=(least - 0.05, 1.01), marks=marks),
+            Panel("", asked, "latency, ms", latency, y_log=True, marks=[[x, ""] for x, _ in marks]),
+            Panel("", asked, "accuracy", accuracy, y_range=(least - 0.05, 1.01), marks=marks),
         ],
         columns=1,
         panel_height=1.9,

@@ -14,9 +14,10 @@ from airmoe.nn import (
     MoeLayer,
     RadioCarrier,
     build_extractor,
+    build_model,
 )
 from airmoe.radio import Analog
-from airmoe.scheduling import BestLink, TopK
+from airmoe.scheduling import BestLink, Jesa, Policy, TopK
 from airmoe.studies.demo.questions import Questions
 from airmoe.studies.demo.simulated import ask_simulated
 
@@ -62,3 +63,23 @@ def test_every_query_meets_its_own_links(model: MixtureOfExperts, questions: Que
     assert trial.requested_QE.argmax(axis=1).tolist() == snr_db_QE.argmax(axis=1).tolist()
     assert trial.client_Q.tolist() == np.repeat(range(CLIENTS), IMAGES).tolist()
     assert trial.image_Q.tolist() == [*range(IMAGES)] * CLIENTS
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "vit"])
+@pytest.mark.parametrize("policy", [TopK(1), Jesa(0.6, 2)], ids=["client by client", "all at once"])
+def test_a_payload_may_be_a_map_or_tokens(questions: Questions, backbone: str, policy: Policy) -> None:
+    width = {"resnet18": 4, "vit": 12}[backbone]
+    model = build_model(backbone, classes=10, experts=CLIENTS, channels=1, width=width, gate="mlp").eval()
+    carrier = IdealRadioCarrier(Links.from_snr(10.0, Ofdma(subcarriers=6), CLIENTS))
+    trial = ask_simulated(model, policy, carrier, questions)
+    with torch.no_grad():
+        payload_T = model.extractor(questions.pixels_TCHW)
+        weights_TE = model(questions.pixels_TCHW, policy=TopK(1)).weights_TE
+    assert payload_T.ndim > 2
+    if policy == TopK(1):
+        assert trial.requested_QE.tolist() == (weights_TE > 0).tolist() * CLIENTS
+    remote_Q = (
+        trial.requested_QE.sum(axis=1) - trial.requested_QE[np.arange(len(trial.client_Q)), trial.client_Q]
+    )
+    assert trial.bytes_Q.tolist() == (remote_Q * (payload_T[0].numel() + 10) * 4).tolist()
+    assert remote_Q.any()

@@ -125,10 +125,11 @@ def _check_settings(config: NetworkedConfig, central_epochs: int) -> None:
 
 
 def _check_questions(ask_images: int, held_out_images: int, clients: int) -> None:
-    survivors = clients - 2
-    if min(ask_images, held_out_images) * survivors < FEWEST_QUERIES:
+    survivors, asked = clients - 2, min(ask_images, held_out_images)
+    if asked * survivors < FEWEST_QUERIES:
         needed, why = -(-FEWEST_QUERIES // survivors), f"{FEWEST_QUERIES} queries while nodes die"
         if held_out_images < needed:
-            more = f"at least {needed} of them, or more clients: {why}"
+            enough = f", or {2 + -(-FEWEST_QUERIES // asked)} clients or more" if asked > 0 else ""
+            more = f"at least {needed} of them{enough}: {why}"
             raise InvalidInputError("number of held-out images", held_out_images, more)
         raise InvalidInputError("ask", ask_images, f"at least {needed} of {held_out_images} images: {why}")

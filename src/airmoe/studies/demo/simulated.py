@@ -1,7 +1,7 @@
 """The same trials without a network: experts in this process behind simulated links.
 
-Shape suffixes: Q queries (one image each), I queries decided at once, T items, E experts, F features,
-C channels or classes, H height, W width.
+Shape suffixes: Q queries (one image each), I queries decided at once, T items, E experts, C channels or
+classes, H height, W width; a payload has the shape that the extractor gives it.
 """
 
 from typing import Any
@@ -47,14 +47,12 @@ def ask_simulated(
     model.eval()
     clients, images = questions.clients, len(questions.labels_T)
     client_Q, parts = np.repeat(np.arange(clients), images), []
-    (features_TF,) = features_of(model.extractor, [questions.pixels_TCHW])
+    (payload_T,) = features_of(model.extractor, [questions.pixels_TCHW])
     for query_I in np.split(np.arange(len(client_Q)), 1 if policy.joint else clients):
-        features_IF = features_TF.repeat(len(query_I) // images, 1)
+        payload_I = torch.cat([payload_T] * (len(query_I) // images))
         of_part = None if snr is None else snr.of_items(query_I)
         parts.append(
-            ask_layer(
-                model.layer, features_IF, client_Q[query_I], policy=policy, carrier=carrier, snr=of_part
-            )
+            ask_layer(model.layer, payload_I, client_Q[query_I], policy=policy, carrier=carrier, snr=of_part)
         )
     asked, own_Q = joined(parts), (np.arange(len(client_Q)), client_Q)
     remote_Q = asked.requested_TE.sum(axis=1) - asked.requested_TE[own_Q]
@@ -64,7 +62,7 @@ def ask_simulated(
         requested_QE=asked.requested_TE,
         own_weight_Q=asked.weights_TE[own_Q],
         energy_j_Q=asked.energy_j_T,
-        bytes_Q=remote_Q * (features_TF.shape[1] + questions.classes) * BYTES_PER_VALUE,
+        bytes_Q=remote_Q * (payload_T[0].numel() + questions.classes) * BYTES_PER_VALUE,
     )
 
 
