@@ -102,6 +102,16 @@ def test_train_and_test_folders_are_the_split(tmp_path: Path) -> None:
     assert (images.train_images[:, 0] == 255).all()
 
 
+@pytest.mark.parametrize(("train", "test"), [("Train", "Test"), ("TRAIN", "test")])
+def test_train_and_test_may_be_spelt_with_capitals(tmp_path: Path, train: str, test: str) -> None:
+    for name in "ab":
+        _write(tmp_path / train / name, 3)
+        _write(tmp_path / test / name, 1)
+    images = _load(tmp_path)
+    assert images.class_names == ("a", "b")
+    assert (len(images.train_labels), len(images.test_labels)) == (6, 2)
+
+
 def test_train_and_test_with_different_classes_are_refused(tmp_path: Path) -> None:
     for name in ("train/a", "train/b", "test/a", "test/c"):
         _write(tmp_path / name, 1)
@@ -138,8 +148,8 @@ def test_what_is_left_out_of_the_class_folders_is_counted_by_its_kind(
     (tmp_path / "a" / "README").write_text("notes")
     assert len(_load(tmp_path).train_labels) == 8
     (said,) = caplog.messages
-    assert said.startswith(f"{tmp_path}: 4 entries of the class folders are left out; images are .bmp, ")
-    assert said.endswith(": 2 x .heic, 1 x folder, 1 x no ending")
+    counted = "2 x .heic, 1 x folder, 1 x no ending"
+    assert said.startswith(f"{tmp_path}: left out of the class folders: {counted}; images are .bmp, ")
 
 
 def test_what_systems_leave_behind_is_no_class_and_no_image(
@@ -153,13 +163,12 @@ def test_what_systems_leave_behind_is_no_class_and_no_image(
     (tmp_path / "__MACOSX" / "a").mkdir(parents=True)
     (tmp_path / "__MACOSX" / "a" / "._00.png").touch()
     _write(tmp_path / "@eaDir", 2)
+    _write(tmp_path / "a" / "@eaDir", 2)
     images = _load(tmp_path)
     assert images.class_names == ("a", "b")
     assert len(images.train_labels) + len(images.test_labels) == 4
-    of_folders, of_files = caplog.messages
-    assert of_folders == f"{tmp_path}: left out, for a system made it and it is no class: @eaDir, __MACOSX"
-    assert of_files.startswith(f"{tmp_path}: 4 entries of the class folders are left out; ")
-    assert of_files.endswith(": 2 x .db, 2 x .ini")
+    (said,) = caplog.messages
+    assert said == f"{tmp_path}: left out, for a system made it and it is no class: @eaDir, __MACOSX"
 
 
 def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
@@ -169,16 +178,22 @@ def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
     assert _failure(tmp_path).startswith(f"{tmp_path / 'b' / '01.png'}: cannot be read as an image")
 
 
-def test_all_unreadable_images_are_counted_and_named_at_once(tmp_path: Path) -> None:
+def test_unreadable_images_are_counted_and_ten_of_them_told_one_a_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     _write(tmp_path / "a", 4)
     _write(tmp_path / "b", 30)
     for number in range(25):
         (tmp_path / "b" / f"{number:02}.png").write_bytes(b"no image")
     (tmp_path / "a" / "03.png").write_bytes((tmp_path / "a" / "03.png").read_bytes()[:50])
     failure = _failure(tmp_path)
-    assert failure.startswith(f"{tmp_path}: 26 of 34 images cannot be used; mend or remove them: ")
-    assert failure.count("cannot be read as an image") == 20
-    assert failure.endswith("; and 6 more")
+    assert failure.startswith(f"{tmp_path}: 26 of 34 images cannot be used; mend or remove them. ")
+    assert failure.count(str(tmp_path / "b" / "00.png")) == 1
+    *each, more = caplog.messages
+    assert len(each) == 10
+    for line in each:
+        assert line.count("cannot be read as an image") == line.count(str(tmp_path)) == 1
+    assert more == "  and 16 more"
 
 
 def _damage_exif(file: Path) -> None:
@@ -194,10 +209,10 @@ def test_images_with_damaged_exif_data_are_taken_as_stored_and_counted(
         _damage_exif(tmp_path / name)
     images = _load(tmp_path)
     assert len(images.train_labels) + len(images.test_labels) == 6
-    (said,) = caplog.messages
+    said, *each = caplog.messages
     assert said.startswith(f"{tmp_path}: the EXIF data of 2 of 6 images are damaged; these images are taken")
-    assert f"{tmp_path / 'a' / '00.jpg'} (" in said
-    assert f"{tmp_path / 'b' / '02.jpg'} (" in said
+    for line, name in zip(each, ("a/00.jpg", "b/02.jpg"), strict=True):
+        assert line.startswith(f"  {tmp_path / name} (")
 
 
 @pytest.mark.parametrize("size", [1, 28, 128])
@@ -229,14 +244,27 @@ def test_a_relative_folder_that_does_not_exist_is_named_with_where_it_was_looked
     assert said == f"none: cannot be listed (No such file or directory) (looked for in {tmp_path})"
 
 
-def test_a_folder_of_images_without_classes_is_refused(tmp_path: Path) -> None:
+def test_a_folder_of_images_without_classes_is_told_what_to_do(tmp_path: Path) -> None:
     _write(tmp_path, 3)
-    assert _failure(tmp_path).startswith(f"{tmp_path}: holds 0 class folders; expected at least 2")
+    assert _failure(tmp_path) == (
+        f"{tmp_path}: holds 0 class folders; expected at least 2, each with images. "
+        "3 images lie directly in it: make a folder for each class and move them there"
+    )
 
 
 def test_a_single_class_is_refused(tmp_path: Path) -> None:
     _write(tmp_path / "a", 3)
-    assert _failure(tmp_path).startswith(f"{tmp_path}: holds 1 class folders; expected at least 2")
+    assert _failure(tmp_path) == (f"{tmp_path}: holds 1 class folder; expected at least 2, each with images")
+
+
+def test_classes_that_lie_a_folder_too_deep_are_told(tmp_path: Path) -> None:
+    for name in ("training/a", "training/b", "validation/a", "validation/b"):
+        _write(tmp_path / name, 2)
+    failure = _failure(tmp_path)
+    assert failure.startswith(f"{tmp_path / 'training'}: holds no images (")
+    assert failure.endswith(
+        f"), but folders; expected classes in {tmp_path}, or train and test with classes in each"
+    )
 
 
 def test_an_empty_class_is_named(tmp_path: Path) -> None:

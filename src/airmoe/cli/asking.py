@@ -1,7 +1,6 @@
 """``airmoe predict``: what running nodes say of images. It needs no PyTorch."""
 
 import json
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -101,26 +100,14 @@ def predict(
 
 
 def _image_files(paths: list[Path]) -> Iterator[Path]:
-    """Yield the files that are named, and the images in the folders that are, sorted; hidden ones are not."""
-    from airmoe.data.image_file import IMAGE_SUFFIXES
+    """Yield the files that are named, and the images in the folders that are."""
+    from airmoe.data.listing import images_below
 
     for path in paths:
-        if not path.is_dir():
+        if path.is_dir():
+            yield from images_below(path)
+        else:
             yield path
-            continue
-        found = 0
-        for folder, below, names in os.walk(path, onerror=_cannot_list):
-            below[:] = sorted(name for name in below if not name.startswith("."))
-            for name in sorted(names):
-                if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES:
-                    found += 1
-                    yield Path(folder, name)
-        if not found:
-            raise DataError(f"{path}: holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
-
-
-def _cannot_list(error: OSError) -> None:
-    raise DataError(f"{error.filename}: cannot be listed ({error.strerror})") from error
 
 
 def _find_nodes(asker: "MeshClient") -> None:

@@ -1,7 +1,6 @@
 """A user's own images: one folder per class."""
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -9,18 +8,15 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from airmoe.data.image_file import IMAGE_SUFFIXES, is_greyscale, read_with_damage
+from airmoe.data.image_file import is_greyscale, read_with_damage
 from airmoe.data.image_set import ImageSet
+from airmoe.data.listing import SUFFIXES_TEXT, listed, tell_folders_of_systems, tell_left_out
 from airmoe.data.split import held_out_split
 from airmoe.errors import DataError
-from airmoe.files import sought_in
 from airmoe.progress import Progress
 
 _HELD_OUT_SHARE = 0.2
-_MOST_NAMED = 20
-
-_OF_SYSTEMS = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"})
-"""Folders that systems and their archives put among those of a user, in small letters."""
+_MOST_NAMED = 10
 
 _log = logging.getLogger("airmoe.data")
 
@@ -33,7 +29,7 @@ def load_folder(name: str, folder: Path, size: int, progress: Progress) -> Image
 
     An image with damaged EXIF data is taken as it is stored. The log says how many there are, and names them.
     It also counts what else lies in the class folders and is left out, and names folders beside them that a
-    system made, such as ``__MACOSX``; hidden files are not counted.
+    system made, such as ``__MACOSX``; hidden files and those of systems (``Thumbs.db``) are not counted.
 
     Args:
         name: name of the image set.
@@ -45,11 +41,7 @@ def load_folder(name: str, folder: Path, size: int, progress: Progress) -> Image
         DataError: a folder has no image or cannot be listed, there are fewer than two classes, a class cannot
             be split, training and test classes differ, or images cannot be read: all of these are counted.
     """
-    try:
-        train, test = _find_files(folder)
-    except OSError as error:
-        where = sought_in(Path(error.filename))
-        raise DataError(f"{error.filename}: cannot be listed ({error.strerror}){where}") from error
+    train, test = _find_files(folder)
     files = [file for part in (train, test) for of_class in part.values() for file in of_class]
     images_TCHW = _read(files, folder, size, progress)
     train_labels, test_labels = _labels(train), _labels(test)
@@ -60,50 +52,49 @@ def load_folder(name: str, folder: Path, size: int, progress: Progress) -> Image
 
 
 def _find_files(folder: Path) -> tuple[FilesByClass, FilesByClass]:
-    train_folder, test_folder = folder / "train", folder / "test"
-    if not (train_folder.is_dir() and test_folder.is_dir()):
+    parts = _train_and_test(folder)
+    if parts is None:
         return _hold_out(_files_by_class(folder))
-    train, test = _files_by_class(train_folder), _files_by_class(test_folder)
+    train, test = map(_files_by_class, parts)
     if train.keys() != test.keys():
         odd = ", ".join(sorted(train.keys() ^ test.keys()))
         raise DataError(f"{folder}: train and test must hold the same classes; only one of them has {odd}")
     return train, test
 
 
+def _train_and_test(folder: Path) -> tuple[Path, Path] | None:
+    """Return the folders ``train`` and ``test``, also as ``Train`` and ``Test``, where both are there."""
+    by_name = {entry.name.lower(): entry for entry in reversed(listed(folder).folders)}
+    by_name |= {name: folder / name for name in by_name if (folder / name).is_dir()}
+    return (by_name["train"], by_name["test"]) if {"train", "test"} <= by_name.keys() else None
+
+
 def _files_by_class(folder: Path) -> FilesByClass:
-    folders = [entry for entry in _visible_entries(folder) if entry.is_dir()]
-    classes = [entry for entry in folders if entry.name.lower() not in _OF_SYSTEMS]
-    if others := [entry.name for entry in folders if entry not in classes]:
-        _log.warning("%s: left out, for a system made it and it is no class: %s", folder, ", ".join(others))
-    if len(classes) < 2:
-        raise DataError(
-            f"{folder}: holds {len(classes)} class folders; expected at least 2, each with images"
-        )
-    files_by_class, left_out = {}, Counter[str]()
-    for class_folder in classes:
-        entries = _visible_entries(class_folder)
-        files = [file for file in entries if file.suffix.lower() in IMAGE_SUFFIXES]
-        if not files:
-            raise DataError(f"{class_folder}: holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
-        files_by_class[class_folder.name] = files
-        left_out.update(_kind(entry) for entry in entries if entry not in files)
-    if left_out:
-        _log.warning(
-            "%s: %d entries of the class folders are left out; images are %s: %s",
-            folder,
-            left_out.total(),
-            ", ".join(sorted(IMAGE_SUFFIXES)),
-            ", ".join(f"{count} x {kind}" for kind, count in left_out.most_common(_MOST_NAMED)),
-        )
+    found = listed(folder)
+    tell_folders_of_systems(folder, found.of_systems, "it is no class")
+    if len(found.folders) < 2:
+        raise DataError(_too_few_classes(folder, len(found.folders), len(found.images)))
+    files_by_class, left_out = {}, list[Path]()
+    for class_folder in found.folders:
+        of_class = listed(class_folder)
+        if not of_class.images:
+            told = f"{class_folder}: holds no images ({SUFFIXES_TEXT})"
+            if of_class.folders:
+                told += f", but folders; expected classes in {folder}, or train and test with classes in each"
+            raise DataError(told)
+        files_by_class[class_folder.name] = of_class.images
+        left_out += of_class.folders + of_class.others
+    tell_left_out(folder, left_out, " of the class folders")
     return files_by_class
 
 
-def _kind(entry: Path) -> str:
-    return "folder" if entry.is_dir() else entry.suffix.lower() or "no ending"
-
-
-def _visible_entries(folder: Path) -> list[Path]:
-    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+def _too_few_classes(folder: Path, classes: int, images: int) -> str:
+    holds = "1 class folder" if classes == 1 else f"{classes} class folders"
+    told = f"{folder}: holds {holds}; expected at least 2, each with images"
+    if images:
+        lie = "1 image lies" if images == 1 else f"{images} images lie"
+        told += f". {lie} directly in it: make a folder for each class and move them there"
+    return told
 
 
 def _hold_out(files_by_class: FilesByClass) -> tuple[FilesByClass, FilesByClass]:
@@ -142,18 +133,15 @@ def _read(files: Sequence[Path], folder: Path, size: int, progress: Progress) ->
     if len(unreadable) == 1:
         raise DataError(unreadable[0])
     if unreadable:
+        _tell_each(unreadable)
         raise DataError(
-            f"{folder}: {len(unreadable)} of {len(files)} images cannot be used; mend or remove them: "
-            f"{_named(unreadable)}"
+            f"{folder}: {len(unreadable)} of {len(files)} images cannot be used; mend or remove them. "
+            f"The log names them; the first: {unreadable[0]}"
         )
     if as_stored:
-        _log.warning(
-            "%s: the EXIF data of %d of %d images are damaged; these images are taken as they are stored: %s",
-            folder,
-            len(as_stored),
-            len(files),
-            _named(as_stored),
-        )
+        told = "%s: the EXIF data of %d of %d images are damaged; these images are taken as they are stored:"
+        _log.warning(told, folder, len(as_stored), len(files))
+        _tell_each(as_stored)
     return images_TCHW
 
 
@@ -166,9 +154,12 @@ def _told(unreadable: list[str], read: Callable[..., Read], *arguments: object) 
         return None
 
 
-def _named(words: list[str]) -> str:
-    further = len(words) - _MOST_NAMED
-    return "; ".join(words[:_MOST_NAMED]) + (f"; and {further} more" if further > 0 else "")
+def _tell_each(lines: list[str]) -> None:
+    """Say each of a few lines in the log, and how many more there are."""
+    for line in lines[:_MOST_NAMED]:
+        _log.warning("  %s", line)
+    if len(lines) > _MOST_NAMED:
+        _log.warning("  and %d more", len(lines) - _MOST_NAMED)
 
 
 def _labels(files_by_class: FilesByClass) -> NDArray[np.int64]:

@@ -13,15 +13,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from airmoe.data.picture import GREY_MODES, as_seen, loaded, orientation_of, turned
 from airmoe.errors import DataError, InvalidInputError
 from airmoe.files import AnyPath, as_path
 
-IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
-)
 # Pillow goes by content: without this list, a file .png that holds PostScript would start Ghostscript.
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
 _PILLOW_MODE = {1: "L", 3: "RGB"}
@@ -59,7 +56,7 @@ def read_image(path: AnyPath, channels: int, height: int, width: int) -> NDArray
     Examples:
         >>> import tempfile
         >>> from pathlib import Path
-        >>> from PIL import Image
+        >>> from PIL import Image, UnidentifiedImageError
         >>> from airmoe.data import read_image
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = Path(folder, "red.png")
@@ -123,6 +120,11 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise DataError(f"{path}: no such file") from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: too large to be decoded safely ({error})") from error
+    except UnidentifiedImageError as error:
+        formats = ", ".join(_FORMATS)
+        raise DataError(
+            f"{path}: cannot be read as an image (it is none of {formats}, or its beginning is damaged)"
+        ) from error
     # Pillow's decoders raise SyntaxError, struct.error, EOFError and more on damaged files.
     except Exception as error:
         raise DataError(f"{path}: cannot be read as an image ({error})") from error

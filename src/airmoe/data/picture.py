@@ -131,7 +131,7 @@ def _deep_grey(image: Image.Image) -> tuple[NDArray[np.float32], NDArray[np.floa
     if not said and 0 < values_HW.max() < NEARLY_BLACK and brightest == 65535:
         raise ValueError(
             f"the brightest of its 16-bit pixels is {values_HW.max():.0f} of 65535, nearly black; expected "
-            "brighter ones, or the range in TIFF's tag MaxSampleValue (4095 for 12 bits)"
+            "brighter ones: multiply 12 bits by 16, or name 4095 in TIFF's tag MaxSampleValue (PNG has none)"
         )
     grey_HW = ((values_HW - darkest) / (brightest - darkest)).clip(0, 1) * 255
     if tags.get(_PHOTOMETRIC) == _MIN_IS_WHITE:
