@@ -446,7 +446,7 @@ def test_a_backbone_that_gives_no_vectors_is_refused(write: Callable[..., Path])
     load_plugins([path])
     extractor = build_extractor("map", 1)
     assert (extractor.features, extractor.payload_shape) == (3, (3, 30, 30))
-    with pytest.raises(InvalidInputError, match="expert_hidden is None; expected a number"):
+    with pytest.raises(InvalidInputError, match="expert_hidden is None; expected a number, model"):
         extractor.tail(2)
 
 

@@ -145,7 +145,7 @@ def test_a_number_of_clients_that_is_no_integer_is_refused(clients: object) -> N
 
 @pytest.mark.parametrize("scheme", ["iid", "ring"])
 def test_more_clients_than_images_are_refused(scheme: str) -> None:
-    with pytest.raises(InvalidInputError, match=r"clients is 21; expected . to 20 \(the number of images\)"):
+    with pytest.raises(InvalidInputError, match=r"clients is 21; expected . to 20 \(the number of training"):
         partition(np.arange(20) % 2, 21, scheme, seed=0)
 
 
@@ -166,13 +166,13 @@ def test_too_many_clients_for_a_ring_are_told_how_many_are_not(images_C: list[in
 
 def test_a_class_of_one_image_fits_into_no_ring() -> None:
     labels = np.array([0] * 30 + [1] * 30 + [2])
-    said = r"expected 2 images at least in every class, or .* class 2 \(1\) are shared by 2 clients"
+    said = r"expected 2 training images at least in every class, or .* class 2 \(1\) are shared by 2 clients"
     with pytest.raises(InvalidInputError, match=said):
         partition(labels, 3, "ring", seed=0)
 
 
 def test_a_class_is_called_by_its_name_where_one_is_given() -> None:
-    with pytest.raises(InvalidInputError, match=r"the images of class hare \(1\) are shared by 2 clients"):
+    with pytest.raises(InvalidInputError, match=r"images of class hare \(1\) are shared by 2 clients"):
         partition(np.array([0, 0, 1]), 2, "ring", seed=0, class_names=("fox", "hare"))
 
 

@@ -90,9 +90,18 @@ def test_it_tries_batches_out_on_as_many_threads_as_the_training_uses(
 def test_images_that_cannot_be_split_are_refused_before_a_batch_is_tried_out(
     tiny_config: Callable[..., NetworkedConfig],
 ) -> None:
-    said = r"clients is 9; expected at most 6, .* the images of class a \(6\) are shared by 9 clients"
+    said = r"clients is 9; expected at most 6, .* training images of class a \(6\) are shared by 9 clients"
     with pytest.raises(InvalidInputError, match=said):
         outlook(tiny_config(data={"clients": 9}), noise(32), clock=clock_of([]))
+
+
+@pytest.mark.parametrize(("clients", "partition"), [(9, "ring"), (33, "iid")])
+def test_a_split_that_is_refused_says_how_many_images_are_for_training(
+    tiny_config: Callable[..., NetworkedConfig], clients: int, partition: str
+) -> None:
+    said = "; there are 12 training images, and 6 more are held out$"
+    with pytest.raises(InvalidInputError, match=said):
+        outlook(tiny_config(data={"clients": clients, "partition": partition}), noise(32), clock=clock_of([]))
 
 
 @pytest.mark.parametrize(

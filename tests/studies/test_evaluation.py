@@ -166,6 +166,16 @@ def test_a_policy_that_chooses_nobody_is_told_and_is_not_said_to_ask_its_own_exp
     assert remarks(found)[0] in (tmp_path / "out" / "tables.md").read_text("utf-8")
 
 
+def test_a_policy_that_asks_all_experts_is_told() -> None:
+    rows = tuple(
+        replace(measured(policy, seed, 0.5), experts=experts)
+        for policy, experts in (("all", 3.0), ("topk:9", 3.0), ("topk:2", 2.0), ("ensemble", 3.0))
+        for seed in (0, 1)
+    )
+    told = remarks(Comparison(rows, ()))
+    assert told == ["topk:9 over run links: every query asks all experts, as in all"]
+
+
 def test_a_folder_that_exists_is_not_written_to(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="a folder that does not exist yet"):
         write_comparison(FOUND, tmp_path, "it", "0" * 16)

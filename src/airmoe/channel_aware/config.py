@@ -7,9 +7,12 @@ from pydantic import Field, ValidationInfo, field_validator
 from airmoe.data.load import LARGEST_SIZE, USUAL_SIZE
 from airmoe.links import make_process
 from airmoe.manifest import MeshTransmission, RadioSettings, Seed
-from airmoe.nn.build import GATES, known_backbone
+from airmoe.nn.build import GATES, PRETRAINED, known_backbone
 from airmoe.radio import make_transmission
 from airmoe.runs.settings import LearningRate, Positive, Section, Weight, named_in, readable_by
+
+PRETRAINED_HIDDEN = 256
+"""Width of the hidden layer of experts on a pretrained backbone, where nobody says otherwise."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 SnrLaw = Annotated[str, readable_by(make_process)]
@@ -49,7 +52,7 @@ class MixtureSettings(Section):
         norm: None is the backbone's default, "none" is no normalisation.
         width: None is the backbone's default.
         expert_hidden: width of the hidden layer of experts on pooled payloads; None makes each expert the
-            rest of the backbone.
+            rest of the backbone. A pretrained one has no rest: with it, None is 256.
         experts: K.
         k: experts per item.
         compared: further experts that every image is sent to while training. A second answer to the same
@@ -60,11 +63,17 @@ class MixtureSettings(Section):
     backbone: Annotated[str, readable_by(known_backbone)] = "lenet5"
     norm: Literal["batch", "group", "none"] | None = None
     width: Annotated[int, Field(ge=1, le=4096)] | None = None
-    expert_hidden: Annotated[int, Field(ge=1, le=1 << 16)] | None = None
+    expert_hidden: Annotated[int, Field(ge=1, le=1 << 16)] | None = Field(None, validate_default=True)
     experts: Annotated[int, Field(ge=1, le=1000)] = 4
     k: Annotated[int, Field(ge=1, le=1000)] = 1
     compared: Annotated[int, Field(ge=0, le=1000)] = 1
     gate: GateName = "bias"
+
+    @field_validator("expert_hidden")
+    @classmethod
+    def _some_experts(cls, width: int | None, info: ValidationInfo) -> int | None:
+        pretrained = info.data.get("backbone", "").startswith(PRETRAINED)
+        return PRETRAINED_HIDDEN if pretrained and width is None else width
 
     @field_validator("k")
     @classmethod

@@ -19,12 +19,13 @@ from airmoe.cli.settings import (
     method_of,
     networked_settings,
 )
-from airmoe.errors import InvalidInputError, require
+from airmoe.errors import InvalidInputError, RunFolderError, require
 from airmoe.newfolder import CHECKPOINTS, partial_of, refuse_taken
 
 if TYPE_CHECKING:
     from airmoe.channel_aware.config import ChannelAwareConfig
     from airmoe.data import ImageSet
+    from airmoe.networked.config import NetworkedConfig
 
 TRAINING = "torch", "onnx", "onnxscript", "safetensors", "sklearn", "matplotlib", "numba", "tensorboard"
 """What every training imports."""
@@ -100,6 +101,7 @@ def demo(
     from airmoe.studies.demo.run import run_demo
 
     settings = networked_settings(data, config, clients, seed, size=size, backbone=backbone)
+    _refuse_impossible(settings)
     tell_unused_plugins(plugin)
     if central_epochs is None:
         central_epochs = 20 if is_cifar(settings.data.name) else settings.features.rounds
@@ -172,12 +174,14 @@ def train(
         config = begun_settings(out)
     if method_of(config, method) == CHANNEL_AWARE:
         server = channel_aware_settings(data, config, clients, seed, size=size, backbone=backbone)
+        _refuse_impossible(server, out if resume else None)
         tell_unused_plugins([] if resume else plugin)
         _train_channel_aware(server, data_dir, device or "auto", out, resume)
         return
     if device is not None:
         raise InvalidInputError("device", device, f"none: only --method {CHANNEL_AWARE} has a choice")
     settings = networked_settings(data, config, clients, seed, size=size, backbone=backbone)
+    _refuse_impossible(settings, out if resume else None)
     tell_unused_plugins([] if resume else plugin)  # what was begun with them goes on with them
     images = _load(settings.data.name, data_dir, settings.data.size)
     for line in outlook(settings, images):
@@ -194,6 +198,24 @@ def train(
         _look_with(out),
     ):
         tell(line)
+
+
+def _refuse_impossible(settings: "NetworkedConfig | ChannelAwareConfig", resumed: Path | None = None) -> None:
+    """Refuse, before any image is read, what the settings of a run show to be impossible."""
+    from airmoe.nn.build import refuse_impossible_backbone
+    from airmoe.runs.load import why_no_folder
+
+    data, model = settings.data, settings.model
+    where = "go to the folder where it was trained"
+    if resumed is not None and (why := why_no_folder(data.name)):
+        raise RunFolderError(f"{partial_of(resumed)} was trained with {data.name}, but {why}; {where}")
+    try:
+        refuse_impossible_backbone(model.backbone, data.size, model.norm, model.width)
+    except InvalidInputError as error:
+        if resumed is None or error.name != "backbone":
+            raise
+        told = f"{partial_of(resumed)} was trained with {model.backbone}, but {error}; {where}"
+        raise RunFolderError(told) from None
 
 
 def _refuse_other_plugins(out: Path) -> None:

@@ -84,7 +84,7 @@ def _files_by_class(folder: Path) -> FilesByClass:
             raise DataError(told)
         files_by_class[class_folder.name] = of_class.images
         left_out += of_class.folders + of_class.others
-    tell_left_out(folder, left_out, " of the class folders")
+    tell_left_out(folder, left_out, "left out of the class folders")
     return files_by_class
 
 

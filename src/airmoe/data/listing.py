@@ -93,12 +93,12 @@ def tell_folders_of_systems(folder: Path, of_systems: Iterable[Path], why: str) 
         _log.warning("%s: left out, for a system made it and %s: %s", folder, why, ", ".join(names))
 
 
-def tell_left_out(folder: Path, entries: Iterable[Path], where: str = "") -> None:
-    """Say in the log how many entries of each kind were left out, and where they lie."""
+def tell_left_out(folder: Path, entries: Iterable[Path], told: str = "left out") -> None:
+    """Say in the log how many entries of each kind were left out; ``told`` begins the sentence."""
     kinds = Counter(_kind(entry) for entry in entries)
     if kinds:
         counts = ", ".join(f"{count} x {kind}" for kind, count in kinds.most_common(_MOST_KINDS))
-        _log.warning("%s: left out%s: %s; images are %s", folder, where, counts, SUFFIXES_TEXT)
+        _log.warning("%s: %s: %s; images are %s", folder, told, counts, SUFFIXES_TEXT)
 
 
 def _kind(entry: Path) -> str:

@@ -93,7 +93,7 @@ def parts_of(
         raise InvalidInputError("scheme", scheme, error.expected) from None
     integer_at_least("seed", seed, 0)
     fewest_clients = getattr(divide, "fewest_clients", 1)
-    expected = f"{fewest_clients} to {len(labels_T)} (the number of images)"
+    expected = f"{fewest_clients} to {len(labels_T)} (the number of training images)"
     try:
         number = integer_at_least("clients", clients, fewest_clients)
     except InvalidInputError:
@@ -173,7 +173,7 @@ class Ring(SpecText, rule="ring"):
             if held < holders:
                 expected = (
                     f"{_most_in_ring(list(images.values()), clients)}, or the partition iid: in a ring, "
-                    f"the images of class {name} ({held}) are shared by {holders} clients"
+                    f"the training images of class {name} ({held}) are shared by {holders} clients"
                 )
                 raise InvalidInputError("clients", clients, expected)
 
@@ -200,7 +200,7 @@ def _most_in_ring(images_C: Sequence[int], clients: int) -> str:
         holders = map(len, _ring_holders(fewer, len(images_C)))
         if all(held >= shared for held, shared in zip(images_C, holders, strict=True)):
             return f"at most {fewer}"
-    return "2 images at least in every class"
+    return "2 training images at least in every class"
 
 
 def _ring_holders(clients: int, classes: int) -> list[list[int]]:

@@ -3,6 +3,7 @@
 Shape suffixes: T items, C channels, H height, W width.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 from airmoe.checks import refuse_type
 from airmoe.data import ImageSet, as_pixels, partition
 from airmoe.data.partitions import parts_of
+from airmoe.errors import InvalidInputError
 from airmoe.networked.config import NetworkedConfig
 from airmoe.showing import OneLine
 
@@ -44,8 +46,7 @@ def split_among_clients(config: NetworkedConfig, images: ImageSet) -> ClientData
     """
     refuse_type("config", config, NetworkedConfig)
     refuse_type("images", images, ImageSet)
-    data, names = config.data, images.class_names
-    parts = partition(images.train_labels, data.clients, data.partition, seed=config.seed, class_names=names)
+    parts = _divided(partition, config, images)
     return ClientData(
         [torch.from_numpy(as_pixels(images.train_images[part])) for part in parts],
         [torch.from_numpy(images.train_labels[part]) for part in parts],
@@ -61,5 +62,18 @@ def refuse_impossible_split(config: NetworkedConfig, images: ImageSet) -> None:
     Raises:
         InvalidInputError: the partition cannot serve that many clients.
     """
+    _divided(parts_of, config, images)
+
+
+def _divided(
+    divide: Callable[..., list[NDArray[np.int64]]], config: NetworkedConfig, images: ImageSet
+) -> list[NDArray[np.int64]]:
     data, names = config.data, images.class_names
-    parts_of(images.train_labels, data.clients, data.partition, seed=config.seed, class_names=names)
+    try:
+        return divide(images.train_labels, data.clients, data.partition, seed=config.seed, class_names=names)
+    except InvalidInputError as error:
+        if error.name != "clients":
+            raise
+        train, held_out = len(images.train_labels), len(images.test_labels)
+        told = f"{error.expected}; there are {train} training images, and {held_out} more are held out"
+        raise InvalidInputError("clients", data.clients, told) from None

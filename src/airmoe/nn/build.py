@@ -106,6 +106,30 @@ def build_extractor(
     return made if isinstance(made, Extractor) else OwnExtractor(backbone, made, channels, size)
 
 
+def refuse_impossible_backbone(
+    backbone: str, size: int, norm: str | None = None, width: int | None = None
+) -> None:
+    """Refuse, before any image is read, a backbone that cannot be built for square images of this size.
+
+    Of a plugin's backbone nothing is said: what it takes shows only with the channels of the images.
+
+    Raises:
+        InvalidInputError: as `build_extractor`, in the names of a run's settings.
+        MissingExtraError: as `build_extractor`.
+    """
+    if backbone in BACKBONES.own:
+        return
+    try:
+        build_extractor(backbone, 1, norm, width, (size, size))
+    except InvalidInputError as error:
+        named: dict[str, tuple[str, object]] = {
+            "size of images": ("size", size),
+            "source": ("backbone", backbone),
+        }
+        name, value = named.get(error.name, (f"model.{error.name}", error.value))
+        raise InvalidInputError(name, value, error.expected) from error
+
+
 def backbone_digest(backbone: str, channels: int) -> str:
     """Return SHA-256 of what is loaded for a backbone; "" unless it is a pretrained one.
 

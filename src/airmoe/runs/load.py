@@ -89,9 +89,7 @@ class Run:
         name = self.config["data"]["name"]
         if data_dir is not None and not is_cifar(name):
             raise InvalidInputError("data_dir", str(data_dir), f"no folder: {name} reads none")
-        _, is_folder, place = name.partition("folder:")
-        if is_folder and not Path(place).expanduser().is_dir():
-            why = f"there is no such folder{sought_in(Path(place).expanduser())}"
+        if why := why_no_folder(name):
             raise _not_found(self.folder, name, why, "data.name")
         size = self.config["data"].get("size", USUAL_SIZE)  # older settings name none
         try:
@@ -168,6 +166,14 @@ def _read_run(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     except (OSError, ValueError, TypeError) as error:
         raise RunFolderError(f"the settings of {run} are damaged, or of another version: {error}") from None
     return config, record
+
+
+def why_no_folder(name: str) -> str:
+    """Return why the folder of a set of images cannot be read; "" if it is there, or the set has none."""
+    _, is_folder, place = name.partition("folder:")
+    if not is_folder or Path(place).expanduser().is_dir():
+        return ""
+    return f"there is no such folder{sought_in(Path(place).expanduser())}"
 
 
 def _not_found(run: Path, what: str, why: str, key: str) -> RunFolderError:

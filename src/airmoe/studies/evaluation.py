@@ -22,7 +22,7 @@ from airmoe.report.style import looks_of
 from airmoe.report.table import Cell, Mean, Table, deviation_of, three_digits
 from airmoe.report.terminal import ScreenTable
 from airmoe.report.writing import write_figures, write_tables
-from airmoe.runs.comparison import Comparison, Measured, by_policy
+from airmoe.runs.comparison import ENSEMBLE, Comparison, Measured, by_policy
 from airmoe.runs.evaluated_links import OWN
 from airmoe.runs.run_writing import circumstances
 from airmoe.studies.demo.folder import new_run_folder
@@ -79,7 +79,7 @@ def comparison_tables(found: Comparison, columns: Sequence[_Column] = ALL_COLUMN
 
 
 def remarks(found: Comparison) -> list[str]:
-    """Return a line for each policy that there cannot be, that chooses nobody, or only the own expert."""
+    """Return a line for each policy that there cannot be, or that asks nobody, only the own expert or all."""
     none = [
         (rows[0], float(np.mean([row.chose_none for row in rows])))
         for rows in by_policy(found.rows)
@@ -98,7 +98,18 @@ def remarks(found: Comparison) -> list[str]:
             for rows in by_policy(found.rows)
             if rows[0].policy != "local" and all(row.local_share == 1 and row.chose_none < 1 for row in rows)
         ),
+        *(
+            f"{rows[0].policy} over {rows[0].links} links: every query asks all experts, as in all"
+            for rows in by_policy(found.rows)
+            if rows[0].policy not in ("all", ENSEMBLE) and _asks_all(rows, found)
+        ),
     ]
+
+
+def _asks_all(rows: Sequence[Measured], found: Comparison) -> bool:
+    """Return whether a policy asks more than the own expert, and as many as ``all`` over the same links."""
+    most = {(row.links, row.seed): row.experts for row in found.rows if row.policy == "all"}
+    return all(row.local_share < 1 and row.experts == most.get((row.links, row.seed)) for row in rows)
 
 
 def write_comparison(found: Comparison, out: Path, command: str, model_hash: str) -> None:

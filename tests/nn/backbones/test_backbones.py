@@ -91,11 +91,11 @@ def test_a_vit_cuts_the_shorter_side_of_images_of_any_size_into_eight(
 @pytest.mark.parametrize(
     ("backbone", "size", "said"),
     [
-        ("lenet5", (15, 32), "height is 15; expected an integer of at least 16"),
-        ("lenet5", (32, 15), "width is 15; expected an integer of at least 16"),
-        ("resnet18", (0, 32), "height is 0; expected an integer of at least 1"),
-        ("vit", (4, 4), "height is 4; expected an integer of at least 8"),
-        ("vit", (28, 28), r"size of images is \(28, 28\); expected multiples of 8"),
+        ("lenet5", (15, 32), r"size of images is \(15, 32\); expected 16 x 16 at least for lenet5"),
+        ("lenet5", (32, 15), r"size of images is \(32, 15\); expected 16 x 16 at least for lenet5"),
+        ("resnet18", (0, 32), "size of images is 0; expected an integer of at least 1"),
+        ("vit", (4, 4), r"size of images is \(4, 4\); expected 8 x 8 at least for vit"),
+        ("vit", (28, 28), r"size of images is \(28, 28\); expected multiples of 8 for vit"),
         ("vit", (16, 17), r"size of images is \(16, 17\); expected multiples of 8"),
     ],
 )

@@ -64,10 +64,12 @@ def centred(images_TCHW: Tensor) -> Tensor:
     return (images_TCHW - 0.5) / 0.25
 
 
-def checked_size(size: ImageSize, smallest: int) -> ImageSize:
+def checked_size(size: ImageSize, smallest: int, backbone: str) -> ImageSize:
     """Return ``size``; raise `InvalidInputError` if a side is no integer or has fewer pixels than allowed."""
-    height, width = size
-    return integer_at_least("height", height, smallest), integer_at_least("width", width, smallest)
+    height, width = (integer_at_least("size of images", side, 1) for side in size)
+    if min(height, width) < smallest:
+        raise InvalidInputError("size of images", size, f"{smallest} x {smallest} at least for {backbone}")
+    return height, width
 
 
 def checked_norm(norm: str, known: Iterable[str]) -> str:

@@ -46,7 +46,7 @@ class LeNet5Extractor(Extractor):
 
     def __init__(self, channels: int, norm: LeNet5Norm = "group", size: ImageSize = USUAL_SIZE) -> None:
         super().__init__()
-        self.size = height, width = checked_size(size, SMALLEST_SIDE)
+        self.size = height, width = checked_size(size, SMALLEST_SIDE, "lenet5")
         self.features = 16 * (height // 4 - 3) * (width // 4 - 3)
         self.payload_shape = (self.features,)
         grouped = checked_norm(norm, get_args(LeNet5Norm)) == "group"

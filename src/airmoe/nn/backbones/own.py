@@ -52,5 +52,8 @@ class OwnExtractor(Extractor):
         Raises:
             InvalidInputError: always.
         """
-        expected = f"a number: {self._name} is no Extractor with a tail that experts could be"
+        expected = (
+            f"a number, model.expert_hidden in a file for --config: {self._name} is no Extractor with a tail "
+            "that experts could be"
+        )
         raise InvalidInputError("expert_hidden", None, expected)

@@ -58,7 +58,7 @@ class ResNet18Extractor(Extractor):
         size: ImageSize = USUAL_SIZE,
     ) -> None:
         super().__init__()
-        self.size = checked_size(size, 1)
+        self.size = checked_size(size, 1, "resnet18")
         large = min(self.size) >= LARGE_SIDE
         rows, columns = (-(-side // (16 if large else 4)) for side in self.size)
         self.width, self.norm = _checked(width, norm)

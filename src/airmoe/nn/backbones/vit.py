@@ -52,7 +52,7 @@ class VitExtractor(Extractor):
     ) -> None:
         super().__init__()
         _check_heads(width, heads)
-        self.size = checked_size(size, PATCHES)
+        self.size = checked_size(size, PATCHES, "vit")
         patch = _checked_patch(patch, self.size)
         integer_at_least("depth", depth, EXPERT_BLOCKS + 1)
         tokens = (self.size[0] // patch) * (self.size[1] // patch) + 1
@@ -145,7 +145,7 @@ def _truncated_normal(*shape: int) -> Tensor:
 def _checked_patch(patch: int | None, size: ImageSize) -> int:
     if patch is None:
         if any(side % (min(size) // PATCHES) for side in size) or min(size) % PATCHES:
-            raise InvalidInputError("size of images", size, f"multiples of {PATCHES} for square patches")
+            raise InvalidInputError("size of images", size, f"multiples of {PATCHES} for vit")
         return min(size) // PATCHES
     if any(side % integer_at_least("patch", patch, 1) for side in size):
         raise InvalidInputError("patch", patch, f"a divisor of {' and '.join(map(str, sorted(set(size))))}")
