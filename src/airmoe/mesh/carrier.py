@@ -7,6 +7,7 @@ expert.
 import logging
 import time
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,13 @@ Outputs = list[tuple[int, NDArray[np.int64], NDArray[np.float32]]]
 """Expert, items and outputs."""
 
 
+class _Round(NamedTuple):
+    """The requests of one transfer, and the items that an outage kept from being sent."""
+
+    asked: list[Request]
+    lost_I: NDArray[np.int64]
+
+
 class MeshCarrier:
     """Brings the payloads of one query to the experts of a mesh, and their outputs back.
 
@@ -51,7 +59,7 @@ class MeshCarrier:
     def __init__(self, layer: MeshLayer, links: Links, traffic: Traffic) -> None:
         self.links, self._layer = links, layer
         self._requests = Requests(layer, traffic)
-        self._rounds: list[list[Request]] = []
+        self._rounds: list[_Round] = []
         self._came_TE: NDArray[np.bool_] | None = None
 
     def payload_bits(self, payload_T: NDArray[np.float32]) -> int:
@@ -85,7 +93,8 @@ class MeshCarrier:
         asked about again, the wait is over. With nothing to ask, the next such answer is awaited.
         """
         layer, end_s = self._layer, time.monotonic() + transfer.deadline_s
-        items = _items_of(transfer if layer.is_analog else self._without_outages(transfer))
+        arrives_P = self._arrives_P(transfer)
+        items, lost_I = _items_of(transfer.of_pairs(arrives_P)), transfer.item_P[~arrives_P]
         here = [replica for replica in items if layer.is_here(replica)]
         asked = [
             self._requests.send(
@@ -97,7 +106,7 @@ class MeshCarrier:
         outputs: Outputs = []
         for replica in here:
             outputs += self._own(transfer, replica.expert, items[replica], end_s)
-        self._rounds.append(asked)
+        self._rounds.append(_Round(asked, lost_I))
         outputs += self._awaited(asked, end_s) if len(transfer.item_P) else self._late_answer(end_s)
         now_s = time.monotonic()
         for request in asked:
@@ -135,11 +144,11 @@ class MeshCarrier:
     def _is_whole(self, awaited: list[Request]) -> bool:
         """Return whether everything came that an earlier round asked for the items that are awaited."""
         item_I = np.concatenate([request.item_I for request in awaited])
-        for round_ in self._rounds[:-1]:
-            lacking = [request.item_I for request in round_ if request.output_I is None]
-            asked_of = np.concatenate([np.empty(0, np.int64), *(request.item_I for request in round_)])
-            lacking_I = np.concatenate([np.empty(0, np.int64), *lacking])
-            item_I = item_I[~np.isin(item_I, asked_of) | np.isin(item_I, lacking_I)]
+        for earlier in self._rounds[:-1]:
+            asked_I = np.concatenate([earlier.lost_I, *(request.item_I for request in earlier.asked)])
+            lacking = (request.item_I for request in earlier.asked if request.output_I is None)
+            lacking_I = np.concatenate([earlier.lost_I, *lacking])
+            item_I = item_I[~np.isin(item_I, asked_I) | np.isin(item_I, lacking_I)]
         return not item_I.size
 
     def _own(
@@ -154,14 +163,14 @@ class MeshCarrier:
             outputs.append((expert, piece_I, self._layer.own[expert](transfer.payload_T[piece_I])))
         return outputs
 
-    def _without_outages(self, transfer: Transfer[NDArray[np.float32]]) -> Transfer[NDArray[np.float32]]:
-        """Return the pairs whose ideal link carries the rate chosen for it; the others' nodes are alive."""
+    def _arrives_P(self, transfer: Transfer[NDArray[np.float32]]) -> NDArray[np.bool_]:
+        """Return (P,): False where an ideal link carries less than the rate chosen; that node is alive."""
+        if self._layer.is_analog:
+            return np.ones(len(transfer.item_P), np.bool_)
         arrives_P = self._layer.ideal_price(self.links).arrives_P(transfer)
-        if arrives_P.all():
-            return transfer
         for node in np.unique(transfer.node_P[~arrives_P]).tolist():
             _log.info("outage: the link to node %d carries less than was thought", node)
-        return transfer.of_pairs(arrives_P)
+        return arrives_P
 
     def _received(
         self, transfer: Transfer[NDArray[np.float32]], item_I: NDArray[np.int64], node: int
