@@ -31,9 +31,12 @@ import asyncio, sys
 asked, answered = int(sys.argv[1]), bytes(int(sys.argv[2]))
 
 async def serve(reader, writer):
-    while True:
-        await reader.readexactly(asked)
-        writer.write(answered)
+    try:
+        while True:
+            await reader.readexactly(asked)
+            writer.write(answered)
+    except asyncio.IncompleteReadError:  # the client has gone
+        writer.close()
 
 async def main():
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
