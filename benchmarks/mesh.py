@@ -1,15 +1,17 @@
-"""A query through the mesh beside the same bytes over bare asyncio streams, in turns.
+"""A query through the mesh beside the same bytes over asyncio streams, with mutual TLS and without, in turns.
 
     python benchmarks/mesh.py RUN_FOLDER [--rounds 20] [--queries 50]
 
 Serves all nodes of a run, each a process of its own, and asks from client 0 about one image at a time; a
-random gate sends it to 1 or 2 of the other nodes. Beside it, in turns, the floor: a process per node that
-answers the same number of bytes with the same number of bytes over a TCP stream and computes nothing.
-Prints p50 and p99 of each, and the ratio of the medians, round by round, with its quartiles.
+random gate sends it to 1 or 2 of the other nodes. Beside it, in turns, two floors: a process per node that
+answers the same number of bytes with the same number of bytes over a stream and computes nothing. One stream
+is bare TCP, the other has mutual TLS, whose certificate the command `openssl` makes.
+Prints p50 and p99 of each, and the ratios of the medians, round by round, with their quartiles.
 """
 
 import argparse
 import asyncio
+import ssl
 import statistics
 import subprocess
 import sys
@@ -17,6 +19,8 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +29,16 @@ from airmoe.mesh import MeshClient
 from airmoe.mesh.fleet import NodeFleet
 from airmoe.randomness import stream
 from airmoe.runfolder import client_folders
+from airmoe.scheduling import TopK
 
 SERVER = """
-import asyncio, sys
-asked, answered = int(sys.argv[1]), bytes(int(sys.argv[2]))
+import asyncio, ssl, sys
+asked, answered, tls = int(sys.argv[1]), bytes(int(sys.argv[2])), None
+if len(sys.argv) > 3:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(*sys.argv[3:5])
+    tls.load_verify_locations(sys.argv[3])
+    tls.verify_mode = ssl.CERT_REQUIRED
 
 async def serve(reader, writer):
     try:
@@ -39,7 +49,7 @@ async def serve(reader, writer):
         writer.close()
 
 async def main():
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
@@ -47,16 +57,63 @@ asyncio.run(main())
 """
 
 
+class Certificate(NamedTuple):
+    """A certificate, which both ends show and trust, and its key."""
+
+    certificate: str
+    key: str
+
+    @classmethod
+    def made_in(cls, folder: Path) -> "Certificate":
+        made = cls(str(folder / "certificate.pem"), str(folder / "key.pem"))
+        what = [
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-subj",
+            "/CN=floor",
+        ]
+        command = [
+            "openssl",
+            "req",
+            *what,
+            "-subj",
+            "/CN=floor",
+            "-days",
+            "1",
+            "-out",
+            made.certificate,
+            "-keyout",
+            made.key,
+        ]
+        subprocess.run(command, check=True, capture_output=True)
+        return made
+
+    def context(self) -> ssl.SSLContext:
+        """Return what an asker needs."""
+        context = ssl.create_default_context(cafile=self.certificate)
+        context.check_hostname = False
+        context.load_cert_chain(*self)
+        return context
+
+
 class Streams:
     """The floor: one open stream to a process per node."""
 
-    def __init__(self, nodes: int, asked_bytes: int, answered_bytes: int) -> None:
+    def __init__(
+        self, nodes: int, asked_bytes: int, answered_bytes: int, certificate: Certificate | None = None
+    ) -> None:
         self._asked, self._answered_bytes = bytes(asked_bytes), answered_bytes
-        command = [sys.executable, "-c", SERVER, str(asked_bytes), str(answered_bytes)]
+        files = [] if certificate is None else list(certificate)
+        command = [sys.executable, "-c", SERVER, str(asked_bytes), str(answered_bytes), *files]
+        tls = None if certificate is None else certificate.context()
         self._servers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(nodes)]
         self._loop = asyncio.new_event_loop()
         self._streams = [
-            self._loop.run_until_complete(asyncio.open_connection("127.0.0.1", self._port(server)))
+            self._loop.run_until_complete(asyncio.open_connection("127.0.0.1", self._port(server), ssl=tls))
             for server in self._servers
         ]
 
@@ -101,9 +158,7 @@ class Mesh:
         """Return what each query to the chosen nodes takes."""
         times_s = []
         for self._nodes in chosen:
-            answer = self._client.predict(
-                self._image_1CHW, gate=self._prefer, policy=f"topk:{len(self._nodes)}"
-            )
+            answer = self._client.predict(self._image_1CHW, gate=self._prefer, policy=TopK(len(self._nodes)))
             if answer.degraded_T.any():
                 raise SystemExit(f"nodes {self._nodes} did not all answer; run this on a quiet machine")
             times_s.append(answer.elapsed_s)
@@ -140,15 +195,20 @@ def main() -> None:
         probe = client.predict(np.zeros(shape, np.uint8), policy="all").dispatched
         assert probe.arrived_TE.all()
         one = client.predict(np.zeros(shape, np.uint8), policy="topk:1", gate=only(1, len(folders)))
-        streams = Streams(len(folders), one.sent_bytes, one.received_bytes)
-        open_.callback(streams.close)
+        asked_answered = one.sent_bytes, one.received_bytes
+        bare = Streams(len(folders), *asked_answered)
+        open_.callback(bare.close)
+        folder = Path(open_.enter_context(TemporaryDirectory()))
+        tls = Streams(len(folders), *asked_answered, Certificate.made_in(folder))
+        open_.callback(tls.close)
+        sides = {"mesh": mesh.times_s, "streams with TLS": tls.times_s, "bare streams": bare.times_s}
         print(f"{len(folders)} nodes; a request of {one.sent_bytes} bytes, a reply of {one.received_bytes}")
         for experts in (1, 2):
             chosen = [
                 [random.choice(others, experts, replace=False).tolist() for _ in range(arguments.queries)]
                 for _ in range(arguments.rounds + 1)
             ]
-            tell(f"top-{experts}", measured({"mesh": mesh.times_s, "streams": streams.times_s}, chosen))
+            tell(f"top-{experts}", measured(sides, chosen))
 
 
 def only(node: int, nodes: int) -> Callable[..., NDArray[np.float32]]:
@@ -170,16 +230,16 @@ def measured(
 
 
 def tell(what: str, took_s: dict[str, list[list[float]]]) -> None:
-    """Print quantiles of both sides, and the ratio of the medians of each round."""
+    """Print quantiles of all sides, and the ratios of the first one's median to the others', by round."""
     for name, rounds in took_s.items():
         p50, p99 = np.quantile(np.concatenate([np.array(each) for each in rounds]), [0.5, 0.99]) * 1e3
         print(f"{what}, {name}: p50 {p50:.2f} ms, p99 {p99:.2f} ms, p99 / p50 {p99 / p50:.1f}")
-    ratios = [
-        statistics.median(ours) / statistics.median(theirs)
-        for ours, theirs in zip(took_s["mesh"], took_s["streams"], strict=True)
-    ]
-    low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
-    print(f"{what}, mesh / streams: {middle:.2f} (quartiles {low:.2f} to {high:.2f})")
+    first, *others = took_s
+    for other in others:
+        pairs = zip(took_s[first], took_s[other], strict=True)
+        ratios = [statistics.median(ours) / statistics.median(theirs) for ours, theirs in pairs]
+        low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
+        print(f"{what}, {first} / {other}: {middle:.2f} (quartiles {low:.2f} to {high:.2f})")
 
 
 if __name__ == "__main__":

@@ -21,10 +21,10 @@ The command line prints the message of any of these as one line and exits with s
 
 import json
 import shlex
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
+from types import TracebackType
 
 MOST_SHOWN = 300
 """How many characters of a wrong value a message shows."""
@@ -145,17 +145,21 @@ class NoExpertReachedError(MeshError):
     """No expert answered in time and the source holds none of its own."""
 
 
-@contextmanager
-def telling(where: str) -> Iterator[None]:
+class telling:
     """Say where an error came from: in its message if airmoe raised it, in a note beside it if not."""
-    try:
-        yield
-    except AirmoeError as error:
-        error.args = (f"{where}: {error}",)
-        raise
-    except Exception as error:
-        error.add_note(f"airmoe: {where}")
-        raise
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, AirmoeError):
+            error.args = (f"{self._where}: {error}",)
+        elif isinstance(error, Exception):
+            error.add_note(f"airmoe: {self._where}")
 
 
 def require(extra: str, *modules: str, by: str = "this command") -> None:

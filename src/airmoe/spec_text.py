@@ -20,7 +20,7 @@ Made = TypeVar("Made")
 
 
 class SpecText:
-    """A dataclass that is written as a text, its ``name``; `SpecTexts` makes an equal instance from it.
+    """A frozen dataclass that is written as a text, its ``name``; `SpecTexts` makes an equal one from it.
 
     Fields are annotated with int, float, str, Path, a Literal of texts, or a number or a tuple of numbers.
 
@@ -48,7 +48,7 @@ class SpecText:
         if rule is not None:
             cls.form = Form(rule, cls, needed, written)
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The shortest text that an equal instance can be made from."""
         return self.form.text_of(self)

@@ -84,6 +84,7 @@ class IdealPrice:
         self._links = links
         self.subcarrier_NN = allocate_subcarriers(links.observed) if subcarrier_NN is None else subcarrier_NN
         self._standing_NN = links.observed.energy_per_bit_j(self.subcarrier_NN)
+        self._priced: tuple[Slot, Price] | None = None
 
     def __call__(self, slot: Slot, subcarrier_NN: NDArray[np.int64] | None = None) -> Price:
         """Return the price of each pair; 0 at the item's own node, inf where the link has no gain.
@@ -98,9 +99,15 @@ class IdealPrice:
         """
         if slot.bits_T is None:
             raise InvalidInputError("slot.bits_T", None, "the bits of each payload")
-        joules_per_bit_NN = self._standing_NN
-        if subcarrier_NN is not None:
-            joules_per_bit_NN = self._links.observed.energy_per_bit_j(subcarrier_NN)
+        if subcarrier_NN is None:
+            priced = self._priced
+            if priced is None or priced[0] is not slot:
+                self._priced = priced = slot, self._price(slot, self._standing_NN)
+            return priced[1]
+        return self._price(slot, self._links.observed.energy_per_bit_j(subcarrier_NN))
+
+    def _price(self, slot: Slot, joules_per_bit_NN: NDArray[np.float64]) -> Price:
+        assert slot.bits_T is not None
         bits_T1, link = slot.bits_T[:, np.newaxis], (slot.source_T[:, np.newaxis], slot.node_TE)
         energy_j_TE = bits_T1 * joules_per_bit_NN[link]
         cost = Cost(energy_j_TE, energy_j_TE / self._links.radio.power_w)

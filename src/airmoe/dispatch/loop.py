@@ -6,7 +6,7 @@ Shape suffixes: T items, E experts, R replicas, N nodes, P (item, expert) pairs 
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple
 
 import numpy as np
@@ -26,7 +26,7 @@ from airmoe.dispatch.replicas import Replicas, askable, priced
 from airmoe.errors import InvalidInputError, NoExpertReachedError, NotScheduledError, telling
 from airmoe.scheduling.cost import Cost
 from airmoe.scheduling.parsing import as_policy
-from airmoe.scheduling.policy import JointPolicy, Policy, Routing, Slot, as_joint
+from airmoe.scheduling.policy import JointPolicy, Policy, Slot, as_joint
 from airmoe.showing import OneLine
 
 Flags = NDArray[np.bool_]
@@ -93,7 +93,7 @@ def reached_share(
     """
     whole_T = ~degraded(intended_TE, arrived_TE)
     if whole_T.all():
-        return whole_T.astype(np.float64)
+        return np.ones(len(whole_T))
     intended_T = np.where(intended_TE, scores_TE, 0.0).sum(axis=1)
     arrived_T = np.where(intended_TE & arrived_TE, scores_TE, 0.0).sum(axis=1)
     share_T = np.divide(arrived_T, intended_T, out=np.zeros_like(arrived_T), where=intended_T > 0)
@@ -159,26 +159,38 @@ def dispatch(
         if open_T.size:
             batch.lose(lost_TE, decision.slot)
             decision = batch.decide_again(open_T)
-    if (last_resort_TE := batch.own_TE & ~batch.answered_T[:, np.newaxis]).any():
-        at_home = slot.served_by(np.broadcast_to(slot.source_T[:, np.newaxis], scores_TE.shape))
-        batch.carry(last_resort_TE, at_home, max(end_s - clock(), 0.0))
-    while batch.pending and not batch.answered_T.all() and clock() < end_s:
-        batch.carry(np.zeros_like(batch.arrived_TE), slot, end_s - clock())
-    _refuse_unanswered(batch.arrived_TE, slot, deadline_s)
-    batch.leave_out_stand_ins()
+    if not batch.answered_T.all():
+        if (last_resort_TE := batch.own_TE & ~batch.answered_T[:, np.newaxis]).any():
+            at_home = slot.served_by(np.broadcast_to(slot.source_T[:, np.newaxis], scores_TE.shape))
+            batch.carry(last_resort_TE, at_home, max(end_s - clock(), 0.0))
+        while batch.pending and not batch.answered_T.all() and clock() < end_s:
+            batch.carry(np.zeros_like(batch.arrived_TE), slot, end_s - clock())
+        _refuse_unanswered(batch.arrived_TE, slot, deadline_s)
+    degraded_T = degraded(batch.intended_TE, batch.arrived_TE)
+    if batch.rounds > 1:
+        batch.leave_out_stand_ins(degraded_T)
     return Dispatched(
         batch.deliveries,
         batch.arrived_TE,
         batch.requested_TE,
         batch.node_TE,
         batch.intended_TE,
-        reached_share(scores_TE, batch.intended_TE, batch.arrived_TE),
-        degraded(batch.intended_TE, batch.arrived_TE),
+        reached_share(scores_TE, batch.intended_TE, batch.arrived_TE)
+        if degraded_T.any()
+        else np.ones(len(scores_TE)),
+        degraded_T,
         batch.rerouted_T,
         batch.energy_j_T,
         batch.airtime_s_T,
         decided_by,
     )
+
+
+class _Routed(NamedTuple):
+    """What a policy chose."""
+
+    mask_TE: Flags
+    subcarrier_NN: NDArray[np.int64] | None
 
 
 class _Decision(NamedTuple):
@@ -208,10 +220,11 @@ class _Batch(Generic[Payload_contra, Output_co]):
         self._usable_ER = askable(carrier, slot)
         self._subcarrier_NN: NDArray[np.int64] | None = None
         self.deliveries: list[Delivery[Output_co]] = []
+        self.rounds = 0
         self.pending = False
         self.arrived_TE = np.zeros(scores_TE.shape, dtype=np.bool_)
         self.requested_TE, self.intended_TE = np.zeros_like(self.arrived_TE), np.zeros_like(self.arrived_TE)
-        self._lost_RTE = np.zeros((slot.placement.replicas, *scores_TE.shape), np.bool_)
+        self._lost_RTE: Flags | None = None
         self.node_TE = np.full(scores_TE.shape, NOBODY)
         self.rerouted_T = np.zeros(len(scores_TE), dtype=np.bool_)
         self.energy_j_T, self.airtime_s_T = np.zeros(len(scores_TE)), np.zeros(len(scores_TE))
@@ -227,11 +240,10 @@ class _Batch(Generic[Payload_contra, Output_co]):
         """True where at least one expert answered."""
         return np.asarray(np.any(self.arrived_TE, axis=1))
 
-    def leave_out_stand_ins(self) -> None:
+    def leave_out_stand_ins(self, degraded_T: Flags) -> None:
         """Forget what stood in for experts that answered late: the item is whole without it."""
-        whole_T1 = ~degraded(self.intended_TE, self.arrived_TE)[:, np.newaxis]
         intended_TE = self.intended_TE | ~self.intended_TE.any(axis=1, keepdims=True)
-        self.arrived_TE &= intended_TE | ~whole_T1
+        self.arrived_TE &= intended_TE | degraded_T[:, np.newaxis]
 
     def decide(self) -> _Decision:
         """Route every item as if all nodes were alive, and again those that a dead node was to serve."""
@@ -283,11 +295,12 @@ class _Batch(Generic[Payload_contra, Output_co]):
         """Charge what is asked for now, and note which items are asked again."""
         self.energy_j_T += np.where(wanted_TE, charged.energy_j_TE, 0.0).sum(axis=1)
         self.airtime_s_T += np.where(wanted_TE, charged.airtime_s_TE, 0.0).sum(axis=1)
-        self.rerouted_T |= self.requested_TE.any(axis=1) & wanted_TE.any(axis=1)
+        if self.rounds:
+            self.rerouted_T |= self.requested_TE.any(axis=1) & wanted_TE.any(axis=1)
 
     def carry(self, wanted_TE: Flags, slot: Slot, limit_s: float) -> None:
         """Carry what is wanted to the nodes of this slot."""
-        expert_P, item_P = np.nonzero(wanted_TE.T)
+        expert_P, item_P = wanted_TE.T.nonzero()
         node_P = slot.node_TE[item_P, expert_P]
         transfer = Transfer(
             self._payload_T, item_P, expert_P, node_P, slot, self._experts, limit_s, self._subcarrier_NN
@@ -297,6 +310,7 @@ class _Batch(Generic[Payload_contra, Output_co]):
         with telling(f"carrier {type(self._carrier).__name__}, (T, E) = {wanted_TE.shape}"):
             delivery = self._carrier.carry(transfer)
             refuse_unasked(delivery, self.requested_TE & ~self.arrived_TE)
+        self.rounds += 1
         self.pending = delivery.pending
         self.arrived_TE[delivery.item_P, delivery.expert_P] = True
         if len(delivery.item_P):
@@ -312,6 +326,8 @@ class _Batch(Generic[Payload_contra, Output_co]):
         node_P = slot.node_TE[item_P, expert_P]
         pair_Q, replica_Q = np.nonzero(node_ER[expert_P] == node_P[:, np.newaxis])
         item_Q, expert_Q = item_P[pair_Q], expert_P[pair_Q]
+        if self._lost_RTE is None:
+            self._lost_RTE = np.zeros((self._slot.placement.replicas, *lost_TE.shape), np.bool_)
         self._lost_RTE[replica_Q, item_Q, expert_Q] = True
         away_Q = source_T[item_Q] != node_P[pair_Q]
         gone = np.unique(np.stack([replica_Q, source_T[item_Q], expert_Q])[:, away_Q], axis=1)
@@ -325,7 +341,7 @@ class _Batch(Generic[Payload_contra, Output_co]):
 
     def _route(
         self, policy: Policy, cost: Cost, slot: Slot, item_I: NDArray[np.int64] | None = None
-    ) -> Routing:
+    ) -> _Routed:
         scores_TE = self._scores_TE
         if item_I is not None:
             scores_TE, cost, slot = scores_TE[item_I], cost.of_items(item_I), slot.of_items(item_I)
@@ -335,7 +351,7 @@ class _Batch(Generic[Payload_contra, Output_co]):
             if mask.dtype != np.bool_ or mask.shape != scores_TE.shape:
                 expected = f"bool, (T, E) = {scores_TE.shape}"
                 raise InvalidInputError("mask_TE", f"{mask.dtype}, {mask.shape}", expected)
-        return replace(routing, mask_TE=mask.copy())  # it may be the policy's own
+        return _Routed(mask.copy(), routing.subcarrier_NN)  # the mask may be the policy's own
 
 
 def _refuse_unanswered(arrived_TE: Flags, slot: Slot, deadline_s: float) -> None:

@@ -26,9 +26,14 @@ def mix(
     weights_TE: NDArray[np.float64], deliveries: Sequence[Delivery[NDArray[np.float32]]]
 ) -> NDArray[np.float32]:
     """Return (T, ...): for each item the sum of its outputs times their weights."""
-    item_P = np.concatenate([delivery.item_P for delivery in deliveries])
-    expert_P = np.concatenate([delivery.expert_P for delivery in deliveries])
-    output_P = np.concatenate([delivery.output_P for delivery in deliveries])
+    item_P, expert_P, output_P = (
+        parts[0] if len(parts) == 1 else np.concatenate(parts)
+        for parts in (
+            [delivery.item_P for delivery in deliveries],
+            [delivery.expert_P for delivery in deliveries],
+            [delivery.output_P for delivery in deliveries],
+        )
+    )
     by_item = np.argsort(item_P, kind="stable")
     weight_P = weights_TE[item_P, expert_P].astype(np.float32)[by_item]
     weighted_P = weight_P.reshape(-1, *[1] * (output_P.ndim - 1)) * output_P[by_item]

@@ -77,14 +77,15 @@ class MeshCarrier:
 
     def can_ask(self, slot: Slot) -> NDArray[np.bool_]:
         """Return (E, R): True for replicas alive at peers that are not suspected, and for the own ones."""
-        layer, alive = self._layer, self._layer.liveliness.alive
-        can_ask_ER = np.zeros(slot.placement.node_ER.shape, np.bool_)
-        for (expert, rank), node in np.ndenumerate(slot.placement.node_ER):
-            replica = Replica(expert, int(node))
-            can_ask_ER[expert, rank] = layer.is_here(replica) or (
-                replica in alive and layer.peers.can_ask(replica.node)
-            )
-        return can_ask_ER
+        layer, placement = self._layer, slot.placement
+        alive = layer.liveliness.alive
+        nodes = layer.peers.askable({node for _, node in alive})
+        can_ask = [
+            (expert, node) in layer.here or (node in nodes and (expert, node) in alive)
+            for expert, nodes_R in enumerate(placement.node_ER.tolist())
+            for node in nodes_R
+        ]
+        return np.array(can_ask).reshape(placement.node_ER.shape)
 
     def carry(self, transfer: Transfer[NDArray[np.float32]]) -> Delivery[NDArray[np.float32]]:
         """Ask every replica once for all of its items, and wait until each has answered or is late.
@@ -94,8 +95,9 @@ class MeshCarrier:
         """
         layer, end_s = self._layer, time.monotonic() + transfer.deadline_s
         arrives_P = self._arrives_P(transfer)
-        items, lost_I = _items_of(transfer.of_pairs(arrives_P)), transfer.item_P[~arrives_P]
-        here = [replica for replica in items if layer.is_here(replica)]
+        lost_I = transfer.item_P[~arrives_P]
+        items = _items_of(transfer.of_pairs(arrives_P) if lost_I.size else transfer)
+        here = [replica for replica in items if replica in layer.here]
         asked = [
             self._requests.send(
                 replica, item_I, self._received(transfer, item_I, replica.node), transfer.deadline_s
@@ -143,6 +145,8 @@ class MeshCarrier:
 
     def _is_whole(self, awaited: list[Request]) -> bool:
         """Return whether everything came that an earlier round asked for the items that are awaited."""
+        if len(self._rounds) == 1:
+            return False
         item_I = np.concatenate([request.item_I for request in awaited])
         for earlier in self._rounds[:-1]:
             asked_I = np.concatenate([earlier.lost_I, *(request.item_I for request in earlier.asked)])
@@ -189,11 +193,13 @@ class MeshCarrier:
         spec = self._layer.spec
         if self._came_TE is None:
             self._came_TE = np.zeros((len(transfer.payload_T), spec.experts), np.bool_)
-        new: Outputs = [(0, np.empty(0, np.int64), np.empty((0, *spec.output.shape), np.float32))]
+        new: Outputs = []
         for expert, item_I, output_I in sorted(outputs, key=lambda each: each[0]):
             first_I = ~self._came_TE[item_I, expert]
             self._came_TE[item_I, expert] = True
             new.append((expert, item_I[first_I], output_I[first_I]))
+        if not new:
+            new = [(0, np.empty(0, np.int64), np.empty((0, *spec.output.shape), np.float32))]
         return Delivery(
             np.concatenate([item_I for _, item_I, _ in new]),
             np.concatenate([np.full(len(item_I), expert, np.int64) for expert, item_I, _ in new]),
@@ -210,6 +216,8 @@ def _outputs_of(request: Request | None) -> Outputs:
 
 def _items_of(transfer: Transfer[NDArray[np.float32]]) -> dict[Replica, NDArray[np.int64]]:
     """Return the items of each replica that is asked, in the order of experts and nodes."""
+    if len(transfer.item_P) == 1:
+        return {Replica(int(transfer.expert_P[0]), int(transfer.node_P[0])): transfer.item_P}
     order_P = np.lexsort((transfer.node_P, transfer.expert_P))
     expert_P, node_P = transfer.expert_P[order_P], transfer.node_P[order_P]
     changes_P = (expert_P[1:] != expert_P[:-1]) | (node_P[1:] != node_P[:-1])

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import replace
 from types import TracebackType
 from typing import NamedTuple, get_args
 
@@ -46,7 +45,7 @@ from airmoe.mesh.searching import why_none_is_found
 from airmoe.mesh.session import close_session, open_session
 from airmoe.randomness import stream
 from airmoe.runfolder import checked_file
-from airmoe.scheduling import Cost, Policy, Slot, TopK
+from airmoe.scheduling import Cost, Policy, TopK
 from airmoe.scheduling.parsing import as_policy
 from airmoe.scheduling.policy import as_joint
 
@@ -201,7 +200,7 @@ class MeshClient:
         """
         policy = as_policy(policy)
         joint = as_joint(policy)
-        slot = replace(self._slot(1, self._run_links), bits_T=np.ones(1))
+        slot = self.layer.slot(1, self._run_links, bits=1.0)
         nothing_1E = np.zeros((1, self.layer.spec.experts))
         if joint is None or self.is_server:
             policy.route(nothing_1E, Cost(nothing_1E), slot)
@@ -219,7 +218,7 @@ class MeshClient:
         """
         links = self._checked(self._source.current())
         observed, layer = links.observed, self.layer
-        slot = self._slot(1, links)
+        slot = layer.slot(1, links)
         node_ER, living_ER = layer.placement.node_ER, askable(MeshCarrier(layer, links, Traffic()), slot)
         linked_ER = np.ones_like(living_ER)
         if self.transmission == "ideal":
@@ -289,7 +288,8 @@ class MeshClient:
         links = self._checked(links if isinstance(links, Links) else links.current())
         payload_T = extracted(self._extractor, pixels_TCHW, end_s)
         carrier = MeshCarrier(self.layer, links, traffic)
-        slot = nearest(payload_T, carrier, self._slot(len(payload_T), links))
+        slot = self.layer.slot(len(payload_T), links, carrier.payload_bits(payload_T))
+        slot = nearest(payload_T, carrier, slot)
         snr_db_TE = slot.observed_snr_db_TE
         assert snr_db_TE is not None  # a mesh has links
         scores_TE = self._scores(gate or self.gate, payload_T, snr_db_TE)
@@ -310,7 +310,7 @@ class MeshClient:
             time.monotonic() - begin_s,
             snr_db_TE,
             self.transmission,
-            traffic.scheduler if dispatched.decided_by == decides.name else None,
+            traffic.scheduler if decides.joint and dispatched.decided_by == decides.name else None,
         )
 
     def _checked_least(self, min_experts: int) -> int:
@@ -334,10 +334,6 @@ class MeshClient:
         if self.is_server and not self.schedulers.liveliness.alive:  # nobody schedules for others, either
             return SoleSourcePolicy(joint, self.schedulers)
         return ScheduledPolicy(joint, self.schedulers, end_s, traffic)
-
-    def _slot(self, items: int, links: Links) -> Slot:
-        source_T = np.full(items, self.manifest.node, np.int64)
-        return Slot(source_T, self.layer.placement, links.observed, self.layer.spec.layer)
 
     def _scores(
         self, gate: GateFunction, payload_T: NDArray[np.float32], snr_db_TE: NDArray[np.float64]

@@ -163,11 +163,17 @@ class Glance(NamedTuple):
         request_id: of the frame.
         remaining_ms: how long its sender waits.
         items: the first side of its first array; 0 where there is none.
+        fields: of its header.
+        heads: name, type and shape of every array.
+        values_at: where their values begin.
     """
 
     request_id: int
     remaining_ms: int
     items: int
+    fields: tuple[Any, ...]
+    heads: list[tuple[str, str, tuple[int, ...]]]
+    values_at: int
 
 
 def glance(data: bytes) -> Glance:
@@ -176,28 +182,32 @@ def glance(data: bytes) -> Glance:
     Raises:
         FrameError: as of `decode`, but for what is wrong with values.
     """
-    (_, request_id, *_, remaining_ms), heads, _ = _read_heads(data)
+    fields, heads, at = _read_heads(data)
     shape = heads[0][2] if heads else ()
-    return Glance(request_id, remaining_ms, shape[0] if shape else 0)
+    return Glance(fields[1], fields[-1], shape[0] if shape else 0, fields, heads, at)
 
 
-def decode(data: bytes) -> Frame:
+def decode(data: bytes, seen: Glance | None = None) -> Frame:
     """Return the frame in ``data``; its arrays are new memory, float16 and bfloat16 widened to float32.
+
+    Args:
+        data: a frame.
+        seen: what `glance` saw of it, if it was looked at already.
 
     Raises:
         FrameError: anything about it is wrong.
     """
-    fields, heads, at = _read_heads(data)
-    kind, request_id, model_hash, layer, expert, expert_hash, remaining_ms = fields
+    seen = seen or glance(data)
+    kind, request_id, model_hash, layer, expert, expert_hash, remaining_ms = seen.fields
     return Frame(
         Kind(kind),
-        dict(_values(heads, memoryview(data)[at:])),
+        dict(_values(seen.heads, memoryview(data)[seen.values_at :])),
         request_id,
         model_hash.hex(),
         layer,
         None if expert == _NO_EXPERT else expert,
         remaining_ms,
-        _wire_type({dtype for _, dtype, _ in heads}),
+        _wire_type({dtype for _, dtype, _ in seen.heads}),
         expert_hash.hex(),
     )
 

@@ -19,7 +19,7 @@ from airmoe.mesh.keys import Replica, layer_key
 from airmoe.mesh.liveliness import Liveliness
 from airmoe.mesh.peers import HEDGE_S, Peers
 from airmoe.mesh.queries import asker_name
-from airmoe.scheduling import Placement
+from airmoe.scheduling import Placement, Slot
 
 Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
@@ -30,8 +30,8 @@ class MeshLayer:
     The client's own experts, if it has some, run in this process and cost nothing. The others are found by
     their liveliness tokens.
 
-    ``placement`` says where the experts are, ``liveliness`` which of their replicas are alive, ``peers`` how
-    long each node usually takes and which are suspected.
+    ``placement`` says where the experts are, ``here`` which replicas run in this process, ``liveliness``
+    which are alive, ``peers`` how long each node usually takes and which are suspected.
 
     Args:
         session: an open Zenoh session.
@@ -56,6 +56,7 @@ class MeshLayer:
         hedge_s: float = HEDGE_S,
     ) -> None:
         self.session, self.manifest, self.spec, self.own = session, manifest, manifest.layer(layer), own
+        self.here = {Replica(expert, manifest.node) for expert in own}
         self.wire_type, self.is_analog, self.random = wire_type, transmission == "analog", random
         self.asker = asker_name(session, manifest.node)
         self.placement = Placement.of(self.spec.placement)
@@ -67,6 +68,7 @@ class MeshLayer:
         self.peers: Peers[int] = Peers(hedge_s)
         self.liveliness = Liveliness(session, key, replicas, self._came)
         self._priced: tuple[Links, IdealPrice] | None = None
+        self._standing: Slot | None = None
 
     def close(self) -> None:
         """Stop watching the mesh; the session stays open."""
@@ -75,10 +77,6 @@ class MeshLayer:
     def _came(self, replica: Replica) -> None:
         self.peers.back(replica.node)
 
-    def is_here(self, replica: Replica) -> bool:
-        """Return whether a replica runs in this process."""
-        return replica.node == self.manifest.node and replica.expert in self.own
-
     def nodes_alive(self, alive: frozenset[Replica] | None = None) -> frozenset[int]:
         """Return the nodes all of whose experts are alive."""
         alive = self.liveliness.alive if alive is None else alive
@@ -86,6 +84,21 @@ class MeshLayer:
         return frozenset(
             node for node in nodes if all(Replica(e, node) in alive for e in self.spec.experts_on(node))
         )
+
+    def slot(self, items: int, links: Links, bits: float = 0.0) -> Slot:
+        """Return what a policy sees of items of this client; one object as long as nothing about it changes.
+
+        Args:
+            items: T.
+            links: the links between the nodes.
+            bits: of each item's payload.
+        """
+        slot, observed = self._standing, links.observed
+        if slot is None or slot.links is not observed or len(slot.source_T) != items:
+            source_T = np.full(items, self.manifest.node, np.int64)
+            slot = Slot(source_T, self.placement, observed, self.spec.layer)
+        self._standing = slot = slot.with_bits(bits)
+        return slot
 
     def ideal_price(self, links: Links) -> IdealPrice:
         """Return what bits cost over these links; computed once as long as the links stay the same."""

@@ -12,6 +12,8 @@ Member = TypeVar("Member", bound=int | tuple[int, ...])
 class Liveliness(Generic[Member]):
     """The members of a mesh that are alive, watched until closed.
 
+    ``alive`` says which they are: a set that is replaced, never changed.
+
     Args:
         session: an open Zenoh session.
         prefix: a member's token is ``prefix/`` and its numbers, ``prefix/3`` or ``prefix/3/1``.
@@ -27,7 +29,7 @@ class Liveliness(Generic[Member]):
         came: Callable[[Member], None] = lambda member: None,
     ) -> None:
         self._came = came
-        self._alive: set[Member] = set()
+        self.alive: frozenset[Member] = frozenset()
         self._member_of = {f"{prefix}/{_name(member)}": member for member in members}
         self._changed = threading.Condition()
         self._watching = True
@@ -41,16 +43,10 @@ class Liveliness(Generic[Member]):
             self._subscriber.undeclare()
         self._watching = False
 
-    @property
-    def alive(self) -> frozenset[Member]:
-        """The members that are alive."""
-        with self._changed:
-            return frozenset(self._alive)
-
     def wait_until(self, enough: Callable[[frozenset[Member]], bool], timeout_s: float) -> bool:
         """Wait until enough members are alive, or the time is over; return whether they are."""
         with self._changed:
-            return self._changed.wait_for(lambda: enough(frozenset(self._alive)), timeout_s)
+            return self._changed.wait_for(lambda: enough(self.alive), timeout_s)
 
     def _on_liveliness(self, sample: zenoh.Sample) -> None:
         member = self._member_of.get(str(sample.key_expr))
@@ -58,10 +54,10 @@ class Liveliness(Generic[Member]):
             return
         with self._changed:
             if sample.kind == zenoh.SampleKind.PUT:
-                self._alive.add(member)
+                self.alive |= {member}
                 self._came(member)
             else:
-                self._alive.discard(member)
+                self.alive -= {member}
             self._changed.notify_all()
 
 

@@ -20,10 +20,10 @@ from airmoe.checks import number_within
 from airmoe.errors import FrameError, InvalidInputError, MeshError, RefusedError, RunFolderError
 from airmoe.files import AnyPath, as_path
 from airmoe.manifest import Manifest, read_manifest
-from airmoe.mesh.frame import MAX_FRAME_BYTES, Frame, Kind, decode, encode, glance
+from airmoe.mesh.frame import MAX_FRAME_BYTES, Frame, Glance, Kind, decode, encode, glance
 from airmoe.mesh.keys import asker_in, expert_key
 from airmoe.mesh.networks import OnnxNetwork, expert_of
-from airmoe.mesh.queries import REQUEST_ID_BYTES, refuse, serve, withdrawals
+from airmoe.mesh.queries import REQUEST_ID_BYTES, refuse, reply_to, serve, withdrawals
 from airmoe.mesh.request_queue import RequestQueue, Waiting
 from airmoe.mesh.run_links import simulated_links
 from airmoe.mesh.scheduler import Scheduler
@@ -58,6 +58,7 @@ class _Request:
     query: zenoh.Query
     served: _Served
     data: bytes
+    seen: Glance
     arrived_s: float
 
 
@@ -151,7 +152,7 @@ class Node:
         except FrameError as error:
             refuse(query, str(error))
             return
-        request = _Request(query, served, data, now_s)
+        request = _Request(query, served, data, seen, now_s)
         ends_s = now_s + seen.remaining_ms / 1000
         waiting = Waiting(request, asker, seen.request_id, seen.items, size, ends_s)
         with self._changed:
@@ -195,8 +196,7 @@ class Node:
     def _serve(self, request: _Request) -> None:
         query = request.query
         try:
-            query.reply(query.key_expr, _answer(request))
-            query.drop()
+            reply_to(query, _answer(request))
         except (MeshError, zenoh.ZError) as error:
             refuse(query, str(error))
         except Exception as error:  # one bad request must not end the service
@@ -232,7 +232,7 @@ def _warn_of_damage(client_folder: Path, manifest: Manifest) -> None:
 
 
 def _answer(request: _Request) -> bytes:
-    frame, served = decode(request.data), request.served
+    frame, served = decode(request.data, request.seen), request.served
     wanted = (served.model_hash, served.layer, served.expert)
     if (asked := (frame.model_hash, frame.layer, frame.expert)) != wanted:
         raise RefusedError(f"the request is for (model, layer, expert) {asked}; this node serves {wanted}")
@@ -246,7 +246,7 @@ def _answer(request: _Request) -> bytes:
     payload_T = frame.array("payload", np.float32, (None, *served.payload))
     if not np.isfinite(payload_T).all():
         raise FrameError("the request's payloads are not finite; expected finite values")
-    reply = Frame(
+    answer = Frame(
         Kind.OUTPUTS,
         {"output": served.network(payload_T)},
         frame.request_id,
@@ -256,4 +256,4 @@ def _answer(request: _Request) -> bytes:
         wire_type=frame.wire_type,
         expert_hash=served.expert_hash,
     )
-    return encode(reply)
+    return encode(answer)

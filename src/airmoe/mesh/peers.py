@@ -8,7 +8,7 @@ whoever sends it does not wait for the answer. An answer about as quick as usual
 import math
 import threading
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -72,12 +72,16 @@ class Peers(Generic[Peer]):
         with self._lock:
             return self._patience_s(self._of(peer), items)
 
-    def can_ask(self, peer: Peer) -> bool:
-        """Return whether a peer is neither suspected nor busy, or due for a trial."""
+    def askable(self, peers: Iterable[Peer]) -> set[Peer]:
+        """Return those of some peers that are neither suspected nor busy, or due for a trial."""
+        askable, now_s = set(), self._clock()
         with self._lock:
-            known, now_s = self._of(peer), self._clock()
-            self._look(known)
-            return now_s >= known.trial_s if known.suspected else now_s >= known.busy_s
+            for peer in peers:
+                known = self._of(peer)
+                self._look(known)
+                if now_s >= (known.trial_s if known.suspected else known.busy_s):
+                    askable.add(peer)
+        return askable
 
     def trusts(self, peer: Peer) -> bool:
         """Return whether a peer is not suspected."""

@@ -78,6 +78,7 @@ def ask(
                 timeout=timeout_s,
                 congestion_control=zenoh.CongestionControl.BLOCK,
                 consolidation=zenoh.ConsolidationMode.NONE,
+                express=True,
             )
         except zenoh.ZError as error:
             _log.warning("%s cannot be asked: %s", whom, error)
@@ -96,9 +97,23 @@ def withdraw(session: zenoh.Session, key: str, asker: str, request_id: int) -> N
             asked_key(key, asker),
             request_id.to_bytes(REQUEST_ID_BYTES, "little"),
             congestion_control=zenoh.CongestionControl.DROP,
+            express=True,
         )
     except zenoh.ZError as error:
         _log.info("a request could not be withdrawn: %s", error)
+
+
+def reply_to(query: zenoh.Query, data: bytes) -> None:
+    """Answer a query.
+
+    It goes out at once, as a request does: by default Zenoh holds a small one back for up to a
+    millisecond, in case another follows.
+
+    Raises:
+        zenoh.ZError: it cannot be sent.
+    """
+    query.reply(query.key_expr, data, express=True)
+    query.drop()
 
 
 def refuse(query: zenoh.Query, reason: str) -> None:

@@ -45,18 +45,25 @@ def refuse_output(output_I: NDArray[np.float32], kind: OutputKind, rounding: flo
     Raises:
         FrameError: a value is not finite, no probability, or too large; or probabilities do not sum to 1.
     """
-    if not np.isfinite(output_I).all():
-        raise FrameError("it is not finite")
     if not output_I.size:
         return
+    lowest = float(output_I.min())
     if kind != "probabilities":
-        largest = float(np.abs(output_I).max())
-        if largest > LARGEST[kind]:
-            raise FrameError(f"its largest absolute value is {largest:g}; expected at most {LARGEST[kind]:g}")
+        largest = max(float(output_I.max()), -lowest)
+        if largest <= LARGEST[kind]:
+            return
+        _refuse_infinite(output_I)
+        raise FrameError(f"its largest absolute value is {largest:g}; expected at most {LARGEST[kind]:g}")
+    sum_I = output_I.sum(axis=-1)
+    if lowest >= 0 and abs(sum_I.min() - 1) <= rounding and abs(sum_I.max() - 1) <= rounding:
         return
-    lowest, sum_I = float(output_I.min()), output_I.sum(axis=-1)
+    _refuse_infinite(output_I)
     if lowest < 0:
         raise FrameError(f"a probability is {lowest:g}; expected at least 0")
     furthest = float(sum_I[np.abs(sum_I - 1).argmax()])
-    if abs(furthest - 1) > rounding:
-        raise FrameError(f"probabilities sum to {furthest:g}; expected 1 within {rounding:g}")
+    raise FrameError(f"probabilities sum to {furthest:g}; expected 1 within {rounding:g}")
+
+
+def _refuse_infinite(output_I: NDArray[np.float32]) -> None:
+    if not np.isfinite(output_I).all():
+        raise FrameError("it is not finite")

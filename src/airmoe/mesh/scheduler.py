@@ -14,7 +14,7 @@ import zenoh
 from airmoe.errors import AirmoeError, FrameError, RefusedError
 from airmoe.mesh.frame import Frame, Kind, decode, encode
 from airmoe.mesh.keys import scheduler_key
-from airmoe.mesh.queries import refuse, serve
+from airmoe.mesh.queries import refuse, reply_to, serve
 from airmoe.mesh.slot_decision import SlotDecision
 from airmoe.mesh.slot_messages import SlotReply, SlotRequest
 from airmoe.mesh.slot_queue import MAX_SLOT_BYTES, SlotQueue, Waiting
@@ -148,8 +148,7 @@ class Scheduler:
         try:
             arrays = self._decision.arrays_of(reply)
             answer = Frame(Kind.SCHEDULE, arrays, frame.request_id, frame.model_hash, frame.layer, None)
-            one.query.reply(one.query.key_expr, encode(answer))
-            one.query.drop()
+            reply_to(one.query, encode(answer))
         except Exception as error:
             _refuse_for(error, one.query)
 

@@ -67,7 +67,7 @@ class Schedulers:
         if wait_s <= 0:
             raise MeshError("no time is left to ask a scheduler")
         end_s = time.monotonic() + wait_s
-        candidates = [node for node in self.liveliness.alive if self.peers.can_ask(node)]
+        candidates = self.peers.askable(self.liveliness.alive)
         if not candidates:
             raise NoNodeReachableError("no scheduler is alive")
         node, manifest = min(candidates), self._manifest

@@ -179,7 +179,7 @@ class MoeLayer(nn.Module):
     def _scores(self, payload_T: Tensor, slot: Slot) -> tuple[Tensor, Tensor | None]:
         snr_db_TE = None
         if (observed_TE := slot.observed_snr_db_TE) is not None:
-            snr_db_TE = torch.from_numpy(observed_TE).to(payload_T)
+            snr_db_TE = torch.tensor(observed_TE).to(payload_T)
         pooled_TF, shape_TE = pool(payload_T, self.pooling), (len(payload_T), len(self.experts))
         with telling(f"gate {type(self.gate).__name__}, (T, E) = {shape_TE}"):
             scores_TE, _, load_TE = self.gate(pooled_TF, snr_db_TE)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from airmoe.checks import indices, integer_at_least, real_array, refuse_shape, refuse_where
+from airmoe.checks import indices, integer_at_least, read_only, real_array, refuse_shape, refuse_where
 from airmoe.errors import InvalidInputError
 from airmoe.links import Links, LinkSnr
 from airmoe.scheduling.cost import Cost
@@ -102,13 +103,15 @@ class Slot(OneLine):
         )
 
     def with_bits(self, bits: float) -> Slot:
-        """Return the same slot with this many bits in every item's payload.
+        """Return a slot with this many bits in every item's payload; itself where it has them already.
 
         Raises:
             InvalidInputError: it is not a finite number >= 0.
         """
         if not 0 <= bits < math.inf:
             raise InvalidInputError("bits", bits, "a finite number >= 0")
+        if self.bits_T is not None and (self.bits_T == bits).all():
+            return self
         return self._with(bits_T=np.full(len(self.source_T), float(bits)))
 
     def served_by(self, node_TE: NDArray[np.int64]) -> Slot:
@@ -118,7 +121,9 @@ class Slot(OneLine):
     def _with(self, **changes: object) -> Slot:
         """Return a slot with other arrays that need no check: a query has no time to check them again."""
         slot = object.__new__(Slot)
-        slot.__dict__.update(self.__dict__, **changes)
+        slot.__dict__.update(self.__dict__)
+        slot.__dict__.pop("observed_snr_db_TE", None)
+        slot.__dict__.update(changes)
         return slot
 
     @property
@@ -126,12 +131,12 @@ class Slot(OneLine):
         """True where the expert would serve the item at the item's own node: nothing is transferred."""
         return np.asarray(self.source_T[:, np.newaxis] == self.node_TE)
 
-    @property
+    @cached_property
     def observed_snr_db_TE(self) -> NDArray[np.float64] | None:
         """The SNR of each item's link to each expert, dB, as observed; None where the slot holds none."""
         if self.snr is not None:
             return self.snr.observed_db_TE
-        return None if self.links is None else self.links.snr_db(self.source_T, self.node_TE)
+        return None if self.links is None else read_only(self.links.snr_db(self.source_T, self.node_TE))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
