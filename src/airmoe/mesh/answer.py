@@ -32,6 +32,7 @@ class Answer(OneLine):
         transmission: "ideal" or "analog": what the links did to payloads, and how they were priced. A joint
             policy decides by ideal prices all the same.
         scheduler: the node whose scheduler decided; None where the client itself did.
+        verified_TE: bool, the outputs that two nodes gave alike; None where the client does not verify.
     """
 
     output_T: NDArray[np.float32]
@@ -45,6 +46,7 @@ class Answer(OneLine):
     snr_db_TE: NDArray[np.float64]
     transmission: MeshTransmission
     scheduler: int | None = None
+    verified_TE: NDArray[np.bool_] | None = None
 
     @property
     def probability_TC(self) -> NDArray[np.float32]:

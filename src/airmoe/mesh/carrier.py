@@ -6,6 +6,7 @@ expert.
 
 import logging
 import time
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -26,13 +27,12 @@ from airmoe.mesh.extraction import PIECE
 from airmoe.mesh.frame import BYTES_PER_VALUE
 from airmoe.mesh.keys import Replica
 from airmoe.mesh.layer import MeshLayer
-from airmoe.mesh.requests import Request, Requests, Traffic, called
+from airmoe.mesh.requests import Outputs, Request, Requests, Traffic, called
+from airmoe.mesh.verification import Verification
 from airmoe.scheduling import Slot
+from airmoe.scheduling.placement import NOWHERE
 
 _log = logging.getLogger("airmoe.mesh")
-
-Outputs = list[tuple[int, NDArray[np.int64], NDArray[np.float32]]]
-"""Expert, items and outputs."""
 
 
 class _Round(NamedTuple):
@@ -54,11 +54,15 @@ class MeshCarrier:
         layer: the experts.
         links: the simulated links that price the transfers, as they are and as observed.
         traffic: where bytes are counted.
+        verifies: whether a second node is asked for every output; see `Verification`.
+
+    ``verification`` says what two nodes agreed on; None where it is not asked for.
     """
 
-    def __init__(self, layer: MeshLayer, links: Links, traffic: Traffic) -> None:
+    def __init__(self, layer: MeshLayer, links: Links, traffic: Traffic, *, verifies: bool = False) -> None:
         self.links, self._layer = links, layer
         self._requests = Requests(layer, traffic)
+        self.verification = Verification(layer, self._requests) if verifies else None
         self._rounds: list[_Round] = []
         self._came_TE: NDArray[np.bool_] | None = None
 
@@ -69,11 +73,23 @@ class MeshCarrier:
     def price(
         self, payload_T: NDArray[np.float32], slot: Slot, subcarrier_NN: NDArray[np.int64] | None = None
     ) -> Price:
-        """Return joules and seconds over the simulated links, whoever is alive."""
-        if not self._layer.is_analog:
-            return self._layer.ideal_price(self.links)(slot, subcarrier_NN)
-        uses = partial(analog_channel_uses, payload_T[0].size)
-        return AirtimePrice(self.links.radio, self.links)(slot, uses)
+        """Return joules and seconds over the simulated links, whoever is alive.
+
+        What is charged contains the second request of an output that is verified.
+        """
+        if self._layer.is_analog:
+            uses = partial(analog_channel_uses, payload_T[0].size)
+            return AirtimePrice(self.links.radio, self.links)(slot, uses)
+        price = self._layer.ideal_price(self.links)(slot, subcarrier_NN)
+        if self.verification is None:
+            return price
+        placed_ER = slot.placement.node_ER
+        rank_TE = (slot.node_TE[:, :, np.newaxis] == placed_ER).argmax(axis=2)
+        other_TE = self.verification.other_node_ER(placed_ER)[np.arange(len(placed_ER)), rank_TE]
+        second_TE = (other_TE != NOWHERE) & ~slot.at_home_TE
+        second = slot.served_by(np.where(second_TE, other_TE, slot.node_TE))
+        cost = self._layer.ideal_price(self.links)(second, subcarrier_NN).charged
+        return Price(price.quoted, price.charged.plus(cost, second_TE & cost.reachable_TE))
 
     def can_ask(self, slot: Slot) -> NDArray[np.bool_]:
         """Return (E, R): True for replicas alive at peers that are not suspected, and for the own ones."""
@@ -99,17 +115,21 @@ class MeshCarrier:
         items = _items_of(transfer.of_pairs(arrives_P) if lost_I.size else transfer)
         here = [replica for replica in items if replica in layer.here]
         asked = [
-            self._requests.send(
-                replica, item_I, self._received(transfer, item_I, replica.node), transfer.deadline_s
-            )
+            self._send(transfer, replica, item_I)
             for replica, item_I in items.items()
-            if replica not in here
+            if replica not in here and not self._is_disputed(replica)
         ]
+        seconds = [] if self.verification is None else self._ask_second(transfer, asked)
         outputs: Outputs = []
         for replica in here:
             outputs += self._own(transfer, replica.expert, items[replica], end_s)
         self._rounds.append(_Round(asked, lost_I))
-        outputs += self._awaited(asked, end_s) if len(transfer.item_P) else self._late_answer(end_s)
+        if len(transfer.item_P):
+            outputs += self._awaited(asked + seconds, end_s)
+        else:
+            outputs += self._late_answer(end_s)
+        if self.verification is not None:
+            outputs += self.verification.alone(asked)
         now_s = time.monotonic()
         for request in asked:
             if request in self._requests.open and not request.is_trial:
@@ -117,6 +137,46 @@ class MeshCarrier:
                 what = "is late" if request.late_s <= now_s else "may not be waited for any longer"
                 _log.warning("%s %s: no answer within %.3f s", called(request.replica), what, waited_s)
         return self._delivery(transfer, outputs)
+
+    def _send(
+        self, transfer: Transfer[NDArray[np.float32]], replica: Replica, item_I: NDArray[np.int64]
+    ) -> Request:
+        payload_I = self._received(transfer, item_I, replica.node)
+        return self._requests.send(replica, item_I, payload_I, transfer.deadline_s)
+
+    def _is_disputed(self, replica: Replica) -> bool:
+        return self.verification is not None and self.verification.is_disputed(replica)
+
+    def _ask_second(self, transfer: Transfer[NDArray[np.float32]], asked: list[Request]) -> list[Request]:
+        """Ask a second node for what was asked, where there is one and its link carries the items."""
+        verification = self.verification
+        assert verification is not None
+        seconds = []
+        for first in asked:
+            other, item_I = verification.other(first.replica), first.item_I
+            if other is not None and self._carries(transfer, other, item_I):
+                seconds.append(self._send(transfer, other, item_I))
+                verification.pair(first, seconds[-1])
+        return seconds
+
+    def _carries(
+        self, transfer: Transfer[NDArray[np.float32]], replica: Replica, item_I: NDArray[np.int64]
+    ) -> bool:
+        """Return whether a replica that the policy did not choose is reached by these items."""
+        node_TE = transfer.slot.node_TE.copy()
+        node_TE[item_I, replica.expert] = replica.node
+        price = self._layer.ideal_price(self.links)(transfer.slot.served_by(node_TE), transfer.subcarrier_NN)
+        expert_P, node_P = (np.full(len(item_I), number) for number in replica)
+        sent = replace(transfer, item_P=item_I, expert_P=expert_P, node_P=node_P)
+        reachable_P = price.quoted.reachable_TE[item_I, replica.expert]
+        return bool((reachable_P & self._arrives_P(sent)).all())
+
+    def _answered(self, until_s: float) -> Outputs:
+        """Return what counts once the next request is answered, or will not be."""
+        request = self._requests.answer(until_s)
+        if request is None:
+            return []
+        return request.outputs if self.verification is None else self.verification.outputs_of(request)
 
     def close(self) -> None:
         """Withdraw the requests that are late, once the query is answered."""
@@ -133,14 +193,14 @@ class MeshCarrier:
             until_s = min(max(request.late_s for request in awaited), end_s)
             if until_s <= now_s or self._is_whole(awaited):
                 break
-            outputs += _outputs_of(self._requests.answer(until_s))
+            outputs += self._answered(until_s)
         return outputs
 
     def _late_answer(self, end_s: float) -> Outputs:
         """Return the first answer to any request that is still open."""
         outputs: Outputs = []
         while not outputs and self._requests.open and time.monotonic() < end_s:
-            outputs += _outputs_of(self._requests.answer(end_s))
+            outputs += self._answered(end_s)
         return outputs
 
     def _is_whole(self, awaited: list[Request]) -> bool:
@@ -206,12 +266,6 @@ class MeshCarrier:
             np.concatenate([output_I for _, _, output_I in new]),
             pending=bool(self._requests.open),
         )
-
-
-def _outputs_of(request: Request | None) -> Outputs:
-    if request is None or request.output_I is None:
-        return []
-    return [(request.replica.expert, request.item_I, request.output_I)]
 
 
 def _items_of(transfer: Transfer[NDArray[np.float32]]) -> dict[Replica, NDArray[np.int64]]:

@@ -33,7 +33,8 @@ from airmoe.manifest import INPUT, InputSpec, MeshTransmission, experts_in_words
 from airmoe.mesh.answer import Answer
 from airmoe.mesh.carrier import MeshCarrier
 from airmoe.mesh.extraction import extracted
-from airmoe.mesh.frame import BYTES_PER_VALUE, MAX_BODY_BYTES, WireType
+from airmoe.mesh.frame import BYTES_PER_VALUE, WireType
+from airmoe.mesh.images import checked_pixels
 from airmoe.mesh.layer import MeshLayer
 from airmoe.mesh.networks import OnnxNetwork, expert_of, gate_of
 from airmoe.mesh.peers import HEDGE_S
@@ -91,13 +92,15 @@ class MeshClient:
         seed: of that noise, >= 0.
         hedge_s: seconds that a node may take, at least, before another expert is asked as well, 0.001 to
             3600. A node gets three times what it usually takes.
+        verify: how many nodes have to give the same output, 1 or 2. With 2, a second node that holds the
+            expert is asked, too, and charged; `Answer.verified_TE` says which outputs two nodes gave.
 
     Raises:
         RunFolderError: a file of the folder is missing or damaged.
         AddressError: an address is malformed or not loopback.
         InvalidInputError: a folder that serves alone, or asks at several layers; unknown wire type or
             transmission; a joint policy without a ``fallback``; links between another number of nodes; a seed
-            or ``hedge_s`` out of range.
+            or ``hedge_s`` out of range; ``verify`` where no expert has two nodes, or over analog links.
     """
 
     def __init__(
@@ -112,6 +115,7 @@ class MeshClient:
         transmission: MeshTransmission | None = None,
         seed: int = 0,
         hedge_s: float = HEDGE_S,
+        verify: int = 1,
     ) -> None:
         client_folder = as_path(client_folder)
         self.manifest = manifest = read_manifest(client_folder)
@@ -143,6 +147,7 @@ class MeshClient:
             for each in manifest.serves
             if each.layer == gate.layer
         }
+        self._verifies = _checked_verify(verify, spec.placement, self.transmission)
         self._connect = connect
         self._run_links = simulated_links(manifest.radio, manifest.nodes)
         links = self._run_links if links is None else links
@@ -283,11 +288,11 @@ class MeshClient:
         end_s = begin_s + deadline_s
         min_experts = self._checked_least(min_experts)
         decides = self._at_this_client(as_policy(policy or self.policy), end_s, traffic)
-        pixels_TCHW = self._as_pixels(images_TCHW)
+        pixels_TCHW = checked_pixels(images_TCHW, self._input, self.layer.spec)
         links = self._source if links is None else links
         links = self._checked(links if isinstance(links, Links) else links.current())
         payload_T = extracted(self._extractor, pixels_TCHW, end_s)
-        carrier = MeshCarrier(self.layer, links, traffic)
+        carrier = MeshCarrier(self.layer, links, traffic, verifies=self._verifies)
         slot = self.layer.slot(len(payload_T), links, carrier.payload_bits(payload_T))
         slot = nearest(payload_T, carrier, slot)
         snr_db_TE = slot.observed_snr_db_TE
@@ -311,6 +316,7 @@ class MeshClient:
             snr_db_TE,
             self.transmission,
             traffic.scheduler if decides.joint and dispatched.decided_by == decides.name else None,
+            None if carrier.verification is None else carrier.verification.verified_TE(dispatched.arrived_TE),
         )
 
     def _checked_least(self, min_experts: int) -> int:
@@ -350,31 +356,20 @@ class MeshClient:
             raise InvalidInputError("links.nodes", links.nodes, f"{nodes}, the nodes of this mesh")
         return links
 
-    def _as_pixels(self, images_TCHW: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float32]:
-        spec = self._input
-        shape = (spec.channels, spec.height, spec.width)
-        expected = f"shape (T, {', '.join(map(str, shape))}), T >= 1"
-        if not isinstance(images_TCHW, np.ndarray):
-            raise InvalidInputError(
-                "images",
-                type(images_TCHW).__name__,
-                f"an array of {expected}; airmoe.data.read_image reads a file",
-            )
-        if images_TCHW.shape[1:] != shape or not len(images_TCHW):
-            if images_TCHW.shape == shape:
-                expected += ": images[np.newaxis] gives one image its axis of items"
-            raise InvalidInputError("images", images_TCHW.shape, expected)
-        if len(images_TCHW) > (most := MAX_BODY_BYTES // (4 * self.layer.spec.most_values)):
-            raise InvalidInputError("images", images_TCHW.shape, f"at most {most} images at once")
-        if images_TCHW.dtype == np.uint8:
-            from airmoe.data import as_pixels  # loads Pillow, which a node that only serves has no use for
 
-            return as_pixels(images_TCHW)  # type: ignore[arg-type]
-        if images_TCHW.dtype != np.float32:
-            raise InvalidInputError("images", str(images_TCHW.dtype), "uint8, or float32 in [0, 1]")
-        if not ((images_TCHW >= 0) & (images_TCHW <= 1)).all():
-            raise InvalidInputError("images", "a value outside [0, 1] or NaN", "float32 in [0, 1]")
-        return images_TCHW  # type: ignore[return-value]
+def _checked_verify(verify: object, placement: Sequence[Sequence[int]], transmission: str) -> bool:
+    """Return whether outputs are to be verified by a second node."""
+    verifies = integer_at_least("verify", verify, 1) > 1
+    expected = None
+    if verify not in (1, 2):
+        expected = "1 or 2"
+    elif verifies and transmission == "analog":
+        expected = "1 over analog links: the noise is another one at each node, and so is the output"
+    elif verifies and all(len(nodes) == 1 for nodes in placement):
+        expected = "1: every expert of this run is at one node alone"
+    if expected is not None:
+        raise InvalidInputError("verify", verify, expected)
+    return verifies
 
 
 def _refuse_too_few(arrived_TE: NDArray[np.bool_], min_experts: int) -> None:

@@ -34,9 +34,13 @@ def read_output(data: bytes, request: Frame, spec: LayerSpec) -> NDArray[np.floa
         raise FrameError(f"its expert has hash {frame.expert_hash}; expected {request.expert_hash}")
     rows = len(request.arrays["payload"])
     output_I = frame.array("output", np.float32, (rows, *spec.output.shape))
-    rounding = ROUNDING if frame.wire_type == "float32" else NARROW_ROUNDING
-    refuse_output(output_I, spec.output.kind, rounding)
+    refuse_output(output_I, spec.output.kind, rounding_of(frame))
     return output_I
+
+
+def rounding_of(frame: Frame) -> float:
+    """Return how far rounding may move the values of a frame, relative to 1 or to the largest of them."""
+    return ROUNDING if frame.wire_type == "float32" else NARROW_ROUNDING
 
 
 def refuse_output(output_I: NDArray[np.float32], kind: OutputKind, rounding: float = ROUNDING) -> None:

@@ -22,6 +22,9 @@ from airmoe.mesh.request_queue import OVERLOADED
 
 _log = logging.getLogger("airmoe.mesh")
 
+Outputs = list[tuple[int, NDArray[np.int64], NDArray[np.float32]]]
+"""Expert, items and outputs."""
+
 LISTENING_S = 1.5
 """How long after its deadline a query still hears that a peer answers: it is slow then, and not gone."""
 
@@ -54,6 +57,11 @@ class Request:
     late_s: float
     is_trial: bool
     output_I: NDArray[np.float32] | None = None
+
+    @property
+    def outputs(self) -> Outputs:
+        """What came, if anything did."""
+        return [] if self.output_I is None else [(self.replica.expert, self.item_I, self.output_I)]
 
 
 class Requests:

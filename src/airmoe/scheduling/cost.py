@@ -71,6 +71,13 @@ class Cost(OneLine):
             np.where(arrived_TE, 0.0, self.energy_j_TE), np.where(arrived_TE, 0.0, self.airtime_s_TE)
         )
 
+    def plus(self, other: Cost, added_TE: NDArray[np.bool_]) -> Cost:
+        """Return the sum of two costs where the other one is added."""
+        return unchecked(
+            self.energy_j_TE + np.where(added_TE, other.energy_j_TE, 0.0),
+            self.airtime_s_TE + np.where(added_TE, other.airtime_s_TE, 0.0),
+        )
+
 
 def unchecked(energy_j_TE: NDArray[np.float64], airtime_s_TE: NDArray[np.float64]) -> Cost:
     """Return the cost of arrays that are known to be right: a query has no time to check them again."""
