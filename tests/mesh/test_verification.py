@@ -3,6 +3,7 @@
 Experts 0 and 1 are at nodes 0 and 1 alike, expert 2 is at node 1 alone. Client 2 only asks.
 """
 
+import json
 import logging
 import re
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from airmoe.errors import InvalidInputError
 from airmoe.manifest import read_manifest
@@ -23,6 +25,7 @@ from tests.mesh.exported import export_maps, map_model
 from tests.mesh.impostor import Impostor, reply_to
 from tests.mesh.ports import free_address
 from tests.mesh.steering import answer_to, prefer
+from tests.system.commands import ended
 
 pytest.importorskip("torch")
 
@@ -185,3 +188,32 @@ def test_over_analog_links_nothing_can_be_verified(folders: list[Path]) -> None:
 def test_a_run_without_replicas_cannot_be_verified(own_copy: Path) -> None:
     with pytest.raises(InvalidInputError, match=r"verify is 2; expected 1: every expert .* one node alone"):
         MeshClient(own_copy, verify=2)
+
+
+def test_predict_says_what_was_verified_and_names_who_contradicts(
+    folders: list[Path], nodes: list[Impostor], tmp_path: Path
+) -> None:
+    Image.fromarray(np.zeros((20, 20), np.uint8)).save(tmp_path / "black.png")
+    connect = [word for node in nodes for word in ("--connect", node.address)]
+    asked = (
+        "predict",
+        tmp_path / "black.png",
+        "--client",
+        folders[2],
+        *connect,
+        "--verify",
+        2,
+        "--policy",
+        "topk:2",
+    )
+    agreed = ended(*asked)
+    assert re.search(r"\d \(remote, score [\d.]+, link [\d.-]+ dB, verified\)", agreed.stdout), agreed
+    told = json.loads(ended(*asked, "--json").stdout)["answered_by"]
+    assert {each["expert"]: each["verified"] for each in told}[2] is False, "it is at one node alone"
+    assert sorted(each["verified"] for each in told) == [False, True]
+    nodes[1].answer = sure_of(3)
+    contradicted = ended(*asked)
+    assert re.search(r"expert \d: nodes [01] and [01] contradict each other", contradicted.stderr), (
+        contradicted
+    )
+    assert ", verified" not in contradicted.stdout

@@ -49,6 +49,13 @@ def predict(
         Literal["float32", "float16", "bfloat16"], typer.Option(help="How values travel.")
     ] = "float32",
     deadline: Annotated[float, typer.Option(help="Seconds for each answer.")] = 2.0,
+    verify: Annotated[
+        int,
+        typer.Option(
+            help="How many nodes have to give the same output, 1 or 2. With 2 a second node that holds the "
+            "expert is asked, too; two that contradict each other are named, and neither counts."
+        ),
+    ] = 1,
     seed: Annotated[int, typer.Option(help="Seed of random policies.")] = 0,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print a JSON object per image, one a line, and nothing else.")
@@ -68,7 +75,7 @@ def predict(
     tell_unused_plugins(plugin)
     files, alone = list(_image_files(images)), len(images) == 1 and not images[0].is_dir()
     answered, failed = 0, list[AirmoeError]()
-    with MeshClient(client, connect, policy=decides, wire_type=wire_type) as asker:
+    with MeshClient(client, connect, policy=decides, wire_type=wire_type, verify=verify) as asker:
         assert asker.manifest.asks is not None  # a client asks
         spec, found = asker.manifest.asks.input, False
         for file in files:
@@ -139,6 +146,8 @@ def _record(image: Path, asker: "MeshClient", answer: "Answer") -> dict[str, Any
         told: dict[str, Any] = {"expert": int(expert), "node": node, "here": here, "score": score}
         if sees_snr and not here:
             told["link_snr_db"] = float(answer.snr_db_TE[0, expert])
+        if answer.verified_TE is not None and not here:
+            told["verified"] = bool(answer.verified_TE[0, expert])
         experts.append(told)
     living, reached = (int(each_E.sum()) for each_E in asker.reach(dispatched.decided_by))
     why = None
@@ -169,7 +178,8 @@ def _who(record: dict[str, Any]) -> str:
     for told in record["answered_by"]:
         link = f", link {told['link_snr_db']:.1f} dB" if "link_snr_db" in told else ""
         place = "here" if told["here"] else "remote"
-        experts.append(f"{told['expert']} ({place}, score {told['score']:.2f}{link})")
+        seen = {True: ", verified", False: ", not verified", None: ""}[told.get("verified")]
+        experts.append(f"{told['expert']} ({place}, score {told['score']:.2f}{link}{seen})")
     none = f"; {record['decided_by']} chose no expert" if record["chose_none"] else ""
     return f"answered by expert {', '.join(experts)}{none}"
 
