@@ -52,7 +52,7 @@ def test_what_a_node_says_before_it_serves_is_told_too(folders: list[Path]) -> N
     told = list[tuple[int, str]]()
     with NodeFleet(folders[:2], said=lambda node, line: told.append((node, line))):
         of_the_second = [line for node, line in told if node == 1]
-    assert of_the_second[0].startswith(f"{folders[1] / GATE} cannot be read")
+    assert f" WARNING {folders[1] / GATE} cannot be read" in of_the_second[0]
     assert of_the_second[1].startswith(READY)
 
 

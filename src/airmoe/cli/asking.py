@@ -10,6 +10,7 @@ import numpy as np
 import typer
 
 from airmoe.cli.console import tell
+from airmoe.cli.logs import LogOption, log_as
 from airmoe.cli.paths import all_expanded, expanded
 from airmoe.cli.plugin_option import Plugins, load_plugins, tell_unused_plugins
 from airmoe.cli.serving import UNAUTHENTICATED, Connect
@@ -53,6 +54,7 @@ def predict(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print a JSON object per image, one a line, and nothing else.")
     ] = False,
+    log: LogOption = "short",
     plugin: Plugins = [],  # noqa: B006 (Typer copies it)
 ) -> None:
     """Ask a running mesh what images show, who answered, for how many joules. Needs no PyTorch.
@@ -63,6 +65,7 @@ def predict(
     from airmoe.mesh import MeshClient
     from airmoe.scheduling import make_policy
 
+    log_as(log)
     load_plugins(plugin)
     decides = make_policy(policy, seed)
     tell_unused_plugins(plugin)

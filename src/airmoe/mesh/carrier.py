@@ -4,7 +4,6 @@ Shape suffixes: T items, I some of them, E experts, R replicas, N nodes, P (item
 expert.
 """
 
-import logging
 import time
 from functools import partial
 from typing import NamedTuple
@@ -26,10 +25,9 @@ from airmoe.mesh.extraction import PIECE
 from airmoe.mesh.frame import BYTES_PER_VALUE
 from airmoe.mesh.keys import Replica
 from airmoe.mesh.layer import MeshLayer
+from airmoe.mesh.log import about_node, mesh_log
 from airmoe.mesh.requests import Request, Requests, Traffic, called
 from airmoe.scheduling import Slot
-
-_log = logging.getLogger("airmoe.mesh")
 
 Outputs = list[tuple[int, NDArray[np.int64], NDArray[np.float32]]]
 """Expert, items and outputs."""
@@ -113,7 +111,8 @@ class MeshCarrier:
             if request in self._requests.open and not request.is_trial:
                 waited_s = now_s - end_s + transfer.deadline_s
                 what = "is late" if request.late_s <= now_s else "may not be waited for any longer"
-                _log.warning("%s %s: no answer within %.3f s", called(request.replica), what, waited_s)
+                whom, whose = called(request.replica), about_node(request.replica.node)
+                mesh_log.warning("%s %s: no answer within %.3f s", whom, what, waited_s, extra=whose)
         return self._delivery(transfer, outputs)
 
     def close(self) -> None:
@@ -169,7 +168,8 @@ class MeshCarrier:
             return np.ones(len(transfer.item_P), np.bool_)
         arrives_P = self._layer.ideal_price(self.links).arrives_P(transfer)
         for node in np.unique(transfer.node_P[~arrives_P]).tolist():
-            _log.info("outage: the link to node %d carries less than was thought", node)
+            outage = "outage: the link to node %d carries less than was thought"
+            mesh_log.info(outage, node, extra=about_node(node))
         return arrives_P
 
     def _received(

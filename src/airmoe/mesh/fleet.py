@@ -39,6 +39,7 @@ class NodeFleet:
         slot_ms: how long node 0 then collects requests.
         listen: loopback HOST:PORT of node 0, and the ports after it are those of the others; default free
             ports.
+        log: how the nodes write their logs, beside what they say; see `airmoe serve --log`.
         said: told every line that a node says once it serves, those before it included.
 
     Attributes:
@@ -59,6 +60,7 @@ class NodeFleet:
         schedule: str | None = None,
         slot_ms: float = 5.0,
         listen: str | None = None,
+        log: str = "full",
         said: Listener = lambda node, line: None,
     ) -> None:
         self.addresses = _addresses(listen, len(folders))
@@ -70,7 +72,7 @@ class NodeFleet:
         try:
             for folder, address in zip(folders, self.addresses, strict=True):
                 command = [sys.executable, "-m", "airmoe.cli", "serve", str(folder), "--listen", address]
-                command += ["--exit-with-parent"]
+                command += ["--exit-with-parent", "--log", log]
                 if address != self.addresses[0]:
                     command += ["--connect", self.addresses[0]]
                 elif schedule is not None:
