@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 import typer
 
+from airmoe.checks import number_within
 from airmoe.cli.console import tell
 from airmoe.cli.logs import LogOption, log_as
 from airmoe.cli.paths import all_expanded, expanded
@@ -63,9 +64,11 @@ def predict(
     """
     from airmoe.data import read_image
     from airmoe.mesh import MeshClient
+    from airmoe.mesh.client import LONGEST_DEADLINE_S
     from airmoe.scheduling import make_policy
 
     log_as(log)
+    number_within("deadline", deadline, 0, LONGEST_DEADLINE_S)  # before nodes are looked for
     load_plugins(plugin)
     decides = make_policy(policy, seed)
     tell_unused_plugins(plugin)

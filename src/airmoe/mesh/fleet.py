@@ -49,7 +49,7 @@ class NodeFleet:
     Raises:
         MeshError: a node ended or did not serve in time; its output is in the message.
         AddressError: ``listen`` is malformed.
-        InvalidInputError: ``listen`` leaves too few ports.
+        InvalidInputError: no folder, or one twice; ``listen`` leaves too few ports.
     """
 
     def __init__(
@@ -63,6 +63,7 @@ class NodeFleet:
         log: str = "full",
         said: Listener = lambda node, line: None,
     ) -> None:
+        _refuse_none_and_twice(folders)
         self.addresses = _addresses(listen, len(folders))
         self.start_s = [0.0] * len(folders)
         self._tell = said
@@ -182,6 +183,16 @@ class NodeFleet:
         with contextlib.suppress(ValueError, OSError):
             for line in stdout:
                 self._tell(node, line.rstrip())
+
+
+def _refuse_none_and_twice(folders: Sequence[Path]) -> None:
+    if not folders:
+        raise InvalidInputError("folders", [], "at least one client's folder")
+    seen = set[Path]()
+    for folder in folders:
+        if folder.resolve() in seen:
+            raise InvalidInputError("folders", str(folder), "every folder once: a node has one")
+        seen.add(folder.resolve())
 
 
 def _addresses(listen: str | None, count: int) -> list[str]:
