@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from airmoe.data import ImageSet
 from airmoe.manifest import Manifest, read_manifest
 from airmoe.mesh import MeshClient, simulated_links
+from airmoe.mesh.log import OneLineASecond, mesh_log
 from airmoe.runfolder import client_folders
 from tests.mesh.exported import ServerRun, load_model, make_server_run
 from tests.mesh.ports import free_address
@@ -28,6 +29,12 @@ def patient_clients() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(MeshClient.__init__.__kwdefaults__, "hedge_s", LONG_S)
         yield
+
+
+@pytest.fixture(autouse=True)
+def log_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No line is held back because of what a test before said."""
+    monkeypatch.setattr(mesh_log, "filters", [OneLineASecond(mesh_log.callHandlers)])
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from airmoe.errors import MeshError
+from airmoe.errors import InvalidInputError, MeshError
 from airmoe.mesh import MeshClient
 from airmoe.mesh.fleet import READY, NodeFleet
 from airmoe.runfolder import GATE, client_folders
@@ -52,7 +52,7 @@ def test_what_a_node_says_before_it_serves_is_told_too(folders: list[Path]) -> N
     told = list[tuple[int, str]]()
     with NodeFleet(folders[:2], said=lambda node, line: told.append((node, line))):
         of_the_second = [line for node, line in told if node == 1]
-    assert of_the_second[0].startswith(f"{folders[1] / GATE} cannot be read")
+    assert f" WARNING {folders[1] / GATE} cannot be read" in of_the_second[0]
     assert of_the_second[1].startswith(READY)
 
 
@@ -86,6 +86,20 @@ def test_a_node_that_cannot_start_is_named_with_what_it_said(tmp_path: Path, fol
     (folders[1] / "manifest.json").write_text("{", encoding="utf-8")
     with pytest.raises(MeshError, match=r"node 1 did not start: /.*manifest\.json is damaged"):
         NodeFleet(folders[:2])
+    assert processes_about(tmp_path) == {}
+
+
+def test_a_fleet_without_a_node_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match=r"^folders is \[\]; expected at least one client's folder$"):
+        NodeFleet([])
+
+
+def test_a_folder_twice_is_refused_before_a_node_starts(tmp_path: Path, folders: list[Path]) -> None:
+    again = folders[0] / ".." / folders[0].name
+    with pytest.raises(
+        InvalidInputError, match=r"^folders is .*; expected every folder once: a node has one"
+    ):
+        NodeFleet([folders[0], folders[1], again])
     assert processes_about(tmp_path) == {}
 
 

@@ -79,7 +79,7 @@ def test_a_killed_scheduler_is_done_without_and_logged_once(
     assert "a scheduler decides by jesa:0.5:2 again" in caplog.text
     again.kill()
     assert decided_by(client, images) == ALONE
-    assert len(warnings_of(caplog)) == 2
+    wait_until(lambda: len(warnings_of(caplog)) == 2)
 
 
 def test_without_any_scheduler_the_fallback_decides(

@@ -5,6 +5,7 @@ import re
 import shutil
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from airmoe.mesh.networks import OnnxNetwork
 from airmoe.mesh.request_queue import CREDITS
 from tests.mesh.ports import free_address
 from tests.mesh.processes import NodeProcess, node_processes
+from tests.mesh.steering import wait_until
 
 DEADLINE_S = 10.0
 FEATURES = 400
@@ -180,6 +182,20 @@ def test_a_bad_request_is_refused_with_the_reason_and_the_next_one_is_served(
     make, reason = REFUSED[case]
     assert reason in asker.refusal(make(asker.request))
     np.testing.assert_array_equal(output_of(asker.answer(asker.request)), expected)
+
+
+def test_a_flood_of_bad_requests_is_logged_in_a_line_a_second_that_names_who_sent_it(
+    asker: Asker, caplog: pytest.LogCaptureFixture
+) -> None:
+    begin_s, sent = time.monotonic(), 300
+    for _ in range(sent):
+        asker.refusal(b"no frame")
+    told = "refused a request of tester: the frame has 8 bytes; expected at least 41"
+    wait_until(lambda: sum(1 + getattr(record, "left_out", 0) for record in caplog.records) == sent)
+    assert len(caplog.messages) <= 2 + (time.monotonic() - begin_s)
+    assert {record.__dict__["peer"] for record in caplog.records} == {"tester"}
+    assert all(message.startswith(told) for message in caplog.messages)
+    assert caplog.messages[-1].endswith(f"(and {caplog.records[-1].__dict__['left_out']} more like this)")
 
 
 def test_a_full_queue_refuses_as_overloaded_and_drains(asker: Asker, expected: NDArray[np.float32]) -> None:

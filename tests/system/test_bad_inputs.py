@@ -77,6 +77,15 @@ WRONG = {
         ["serve", "run/clients/00", "--listen", NOWHERE, "--connect", "192.0.2.1:7447"],
         ["'192.0.2.1:7447'", "expected a loopback address"],
     ),
+    "empty peer": Wrong(
+        ["serve", "run/clients/00", "--listen", NOWHERE, "--connect", ""], ["address is ''", "HOST:PORT"]
+    ),
+    "no time to answer": Wrong(
+        ["predict", "zero.png", *ASK, "--deadline", "-1"], ["deadline is -1.0", "a number from 0 to 3600"]
+    ),
+    "unknown form of log": Wrong(
+        ["predict", "zero.png", *ASK, "--log", "xml"], ["--log is 'xml'", "'short', 'full', 'json'"]
+    ),
 }
 
 

@@ -22,7 +22,7 @@ from PIL import Image
 from airmoe.data import ImageSet
 from airmoe.manifest import read_manifest
 from airmoe.mesh import simulated_links
-from airmoe.runfolder import client_folders
+from airmoe.runfolder import GATE, client_folders
 from airmoe.scheduling import allocate_subcarriers
 from tests.mesh.exported import make_server_run
 from tests.mesh.ports import free_address
@@ -532,14 +532,31 @@ def test_a_node_of_a_whole_run_that_dies_is_named_and_one_interrupt_ends_the_oth
     (victim,) = [number for number, line in processes_about(run).items() if "/clients/02 " in line]
     os.kill(victim, signal.SIGKILL)
     assert re.fullmatch(
-        r"node 2 at 127\.0\.0\.1:\d+ died \(killed by SIGKILL\); 3 of 4 nodes serve on\n",
-        nodes.wait_for_line("node 2 at"),
+        r"\S+ ERROR node 2 at 127\.0\.0\.1:\d+ died \(killed by SIGKILL\); 3 of 4 nodes serve on\n",
+        nodes.wait_for_line("20"),
     )
     before = nodes.output
     nodes.send(signal.SIGINT)
     assert nodes.wait() == 0
     assert nodes.output == before
     assert processes_about(run) == {}
+
+
+def test_the_logs_of_a_whole_run_are_one_in_json_with_the_node_of_each_line(
+    run_folder: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(run_folder, run)
+    damaged = client_folders(run)[1] / GATE
+    damaged.unlink()
+    first = free_addresses_in_a_row(4)
+    with running("serve", run, "--all", "--listen", first, "--log", "json", program=AIRMOE_CORE) as nodes:
+        told = json.loads(nodes.wait_for_line("{"))
+        nodes.wait_for_line(UNAUTHENTICATED)
+        nodes.send(signal.SIGINT)
+        assert nodes.wait() == 0
+    assert (told["node"], told["level"]) == (1, "WARNING")
+    assert told["message"].startswith(f"{damaged} cannot be read")
 
 
 @pytest.mark.parametrize(

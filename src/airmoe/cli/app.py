@@ -1,7 +1,6 @@
 """The ``airmoe`` command: all groups of commands, and one line for a user's error."""
 
 import codecs
-import logging
 import os
 import sys
 import traceback
@@ -18,6 +17,7 @@ from airmoe.cli.asking import predict
 from airmoe.cli.bare import HELP_OPTIONS, explain_airmoe
 from airmoe.cli.evaluation import evaluate
 from airmoe.cli.interrupts import hear_interrupts, was_interrupted
+from airmoe.cli.logs import begin_log
 from airmoe.cli.serving import serve
 from airmoe.cli.study import study
 from airmoe.cli.training import demo, train
@@ -44,8 +44,7 @@ app.add_typer(study, name="study")
 def main() -> None:
     """Run the command line; a user's error gives one line and exit status 2, a bug its traceback and 1."""
     _write_what_the_streams_can_show()
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    logging.getLogger("airmoe").setLevel(logging.INFO)
+    begin_log()
     hear_interrupts()
     try:
         status = app(prog_name="airmoe", standalone_mode=False)

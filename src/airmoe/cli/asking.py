@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 import typer
 
+from airmoe.checks import number_within
 from airmoe.cli.console import tell
+from airmoe.cli.logs import LogOption, log_as
 from airmoe.cli.paths import all_expanded, expanded
 from airmoe.cli.plugin_option import Plugins, load_plugins, tell_unused_plugins
 from airmoe.cli.serving import UNAUTHENTICATED, Connect
@@ -60,6 +62,7 @@ def predict(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print a JSON object per image, one a line, and nothing else.")
     ] = False,
+    log: LogOption = "short",
     plugin: Plugins = [],  # noqa: B006 (Typer copies it)
 ) -> None:
     """Ask a running mesh what images show, who answered, for how many joules. Needs no PyTorch.
@@ -68,8 +71,11 @@ def predict(
     """
     from airmoe.data import read_image
     from airmoe.mesh import MeshClient
+    from airmoe.mesh.client import LONGEST_DEADLINE_S
     from airmoe.scheduling import make_policy
 
+    log_as(log)
+    number_within("deadline", deadline, 0, LONGEST_DEADLINE_S)  # before nodes are looked for
     load_plugins(plugin)
     decides = make_policy(policy, seed)
     tell_unused_plugins(plugin)

@@ -1,5 +1,6 @@
 """``airmoe serve``: a node, or all nodes of a run. It needs no PyTorch."""
 
+import logging
 import os
 import shlex
 import signal
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from airmoe.cli.logs import LogForm, LogOption, json_of_node, log_as
 from airmoe.cli.paths import expanded
 from airmoe.cli.plugin_option import Plugins, load_plugins, tell_unused_plugins
 from airmoe.errors import InvalidInputError, MeshError
@@ -17,6 +19,8 @@ from airmoe.scheduling.parsing import JOINT_POLICIES, JOINT_POLICY_FORMS
 
 if TYPE_CHECKING:
     from airmoe.scheduling import Policy
+
+_log = logging.getLogger("airmoe.cli")
 
 UNAUTHENTICATED = "unauthenticated: anyone on this machine may ask; loopback only until mutual TLS is there"
 
@@ -62,19 +66,21 @@ def serve(
     exit_with_parent: Annotated[
         bool, typer.Option(help="End when standard input closes, for processes started by another.")
     ] = False,
+    log: LogOption = "full",
     plugin: Plugins = [],  # noqa: B006 (Typer copies it)
 ) -> None:
     """Serve the experts of a client's folder to the mesh until interrupted. Needs no PyTorch."""
     stop = threading.Event()
     if exit_with_parent:
         threading.Thread(target=_set_at_end_of_input, args=(stop,), daemon=True).start()
+    log_as(log)
     load_plugins(plugin)
     policy = _joint_policy(schedule)
     tell_unused_plugins(plugin)
     if every_node:
         if connect:
             raise InvalidInputError("connect", connect, "none beside --all: the nodes find one another")
-        _serve_all(folder, listen, policy, slot_ms, stop)
+        _serve_all(folder, listen, policy, slot_ms, log, stop)
     elif (folder / "clients").is_dir():
         raise InvalidInputError("folder", str(folder), "clients/<id> in it, or --all to serve every node")
     else:
@@ -120,18 +126,20 @@ def _serve_one(
 
 
 def _serve_all(
-    run: Path, listen: str, policy: "Policy | None", slot_ms: float, stop: threading.Event
+    run: Path, listen: str, policy: "Policy | None", slot_ms: float, log: LogForm, stop: threading.Event
 ) -> None:
     from airmoe.mesh.fleet import NodeFleet
     from airmoe.plugins import loaded_plugins
     from airmoe.runfolder import SERVER, client_folders
 
     def told(node: int, line: str) -> None:
-        if line != UNAUTHENTICATED:  # said once for all
+        if log == "json" and (record := json_of_node(node, line)):
+            print(record, file=sys.stderr, flush=True)
+        elif line != UNAUTHENTICATED:  # said once for all
             print(f"node {node}: {line}", flush=True)
 
     folders, name = client_folders(run), None if policy is None else policy.name
-    with NodeFleet(folders, schedule=name, slot_ms=slot_ms, listen=listen, said=told) as fleet:
+    with NodeFleet(folders, schedule=name, slot_ms=slot_ms, listen=listen, log=log, said=told) as fleet:
         _set_at_signal(stop)
         server = run / "clients" / SERVER
         asker = server if server.exists() else folders[0]
@@ -142,7 +150,7 @@ def _serve_all(
         print(UNAUTHENTICATED, flush=True)
         while not stop.wait(timeout=0.5):
             for death in fleet.newly_dead():
-                print(f"{death}; {fleet.alive} of {len(folders)} nodes serve on", file=sys.stderr, flush=True)
+                _log.error("%s; %d of %d nodes serve on", death, fleet.alive, len(folders))
             if not fleet.alive:
                 raise MeshError("no node is left")
 

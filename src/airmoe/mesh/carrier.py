@@ -4,7 +4,6 @@ Shape suffixes: T items, I some of them, E experts, R replicas, N nodes, P (item
 expert.
 """
 
-import logging
 import time
 from dataclasses import replace
 from functools import partial
@@ -27,12 +26,11 @@ from airmoe.mesh.extraction import PIECE
 from airmoe.mesh.frame import BYTES_PER_VALUE
 from airmoe.mesh.keys import Replica
 from airmoe.mesh.layer import MeshLayer
+from airmoe.mesh.log import about_node, mesh_log
 from airmoe.mesh.requests import Outputs, Request, Requests, Traffic, called
 from airmoe.mesh.verification import Verification
 from airmoe.scheduling import Slot
 from airmoe.scheduling.placement import NOWHERE
-
-_log = logging.getLogger("airmoe.mesh")
 
 
 class _Round(NamedTuple):
@@ -135,7 +133,8 @@ class MeshCarrier:
             if request in self._requests.open and not request.is_trial:
                 waited_s = now_s - end_s + transfer.deadline_s
                 what = "is late" if request.late_s <= now_s else "may not be waited for any longer"
-                _log.warning("%s %s: no answer within %.3f s", called(request.replica), what, waited_s)
+                whom, whose = called(request.replica), about_node(request.replica.node)
+                mesh_log.warning("%s %s: no answer within %.3f s", whom, what, waited_s, extra=whose)
         return self._delivery(transfer, outputs)
 
     def _send(
@@ -233,7 +232,8 @@ class MeshCarrier:
             return np.ones(len(transfer.item_P), np.bool_)
         arrives_P = self._layer.ideal_price(self.links).arrives_P(transfer)
         for node in np.unique(transfer.node_P[~arrives_P]).tolist():
-            _log.info("outage: the link to node %d carries less than was thought", node)
+            outage = "outage: the link to node %d carries less than was thought"
+            mesh_log.info(outage, node, extra=about_node(node))
         return arrives_P
 
     def _received(

@@ -39,6 +39,7 @@ class NodeFleet:
         slot_ms: how long node 0 then collects requests.
         listen: loopback HOST:PORT of node 0, and the ports after it are those of the others; default free
             ports.
+        log: how the nodes write their logs, beside what they say; see `airmoe serve --log`.
         said: told every line that a node says once it serves, those before it included.
 
     Attributes:
@@ -48,7 +49,7 @@ class NodeFleet:
     Raises:
         MeshError: a node ended or did not serve in time; its output is in the message.
         AddressError: ``listen`` is malformed.
-        InvalidInputError: ``listen`` leaves too few ports.
+        InvalidInputError: no folder, or one twice; ``listen`` leaves too few ports.
     """
 
     def __init__(
@@ -59,8 +60,10 @@ class NodeFleet:
         schedule: str | None = None,
         slot_ms: float = 5.0,
         listen: str | None = None,
+        log: str = "full",
         said: Listener = lambda node, line: None,
     ) -> None:
+        _refuse_none_and_twice(folders)
         self.addresses = _addresses(listen, len(folders))
         self.start_s = [0.0] * len(folders)
         self._tell = said
@@ -70,7 +73,7 @@ class NodeFleet:
         try:
             for folder, address in zip(folders, self.addresses, strict=True):
                 command = [sys.executable, "-m", "airmoe.cli", "serve", str(folder), "--listen", address]
-                command += ["--exit-with-parent"]
+                command += ["--exit-with-parent", "--log", log]
                 if address != self.addresses[0]:
                     command += ["--connect", self.addresses[0]]
                 elif schedule is not None:
@@ -180,6 +183,16 @@ class NodeFleet:
         with contextlib.suppress(ValueError, OSError):
             for line in stdout:
                 self._tell(node, line.rstrip())
+
+
+def _refuse_none_and_twice(folders: Sequence[Path]) -> None:
+    if not folders:
+        raise InvalidInputError("folders", [], "at least one client's folder")
+    seen = set[Path]()
+    for folder in folders:
+        if folder.resolve() in seen:
+            raise InvalidInputError("folders", str(folder), "every folder once: a node has one")
+        seen.add(folder.resolve())
 
 
 def _addresses(listen: str | None, count: int) -> list[str]:

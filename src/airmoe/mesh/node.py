@@ -3,7 +3,6 @@
 Shape suffixes: T items.
 """
 
-import logging
 import threading
 import time
 from collections.abc import Sequence
@@ -22,8 +21,9 @@ from airmoe.files import AnyPath, as_path
 from airmoe.manifest import Manifest, read_manifest
 from airmoe.mesh.frame import MAX_FRAME_BYTES, Frame, Glance, Kind, decode, encode, glance
 from airmoe.mesh.keys import asker_in, expert_key
+from airmoe.mesh.log import about, mesh_log
 from airmoe.mesh.networks import OnnxNetwork, expert_of
-from airmoe.mesh.queries import REQUEST_ID_BYTES, refuse, reply_to, serve, withdrawals
+from airmoe.mesh.queries import REQUEST_ID_BYTES, refuse, reply_to, serve, who_asks, withdrawals
 from airmoe.mesh.request_queue import RequestQueue, Waiting
 from airmoe.mesh.run_links import simulated_links
 from airmoe.mesh.scheduler import Scheduler
@@ -33,8 +33,6 @@ from airmoe.mesh.slot_queue import LONGEST_SLOT_MS
 from airmoe.runfolder import checked_file
 from airmoe.scheduling import Policy
 from airmoe.scheduling.parsing import as_policy
-
-_log = logging.getLogger("airmoe.mesh")
 
 CLOSING_S = 1.5
 """How long closing waits for the request at hand: an expert may hang."""
@@ -200,7 +198,8 @@ class Node:
         except (MeshError, zenoh.ZError) as error:
             refuse(query, str(error))
         except Exception as error:  # one bad request must not end the service
-            _log.exception("a request failed")
+            peer = who_asks(query)
+            mesh_log.exception("a request of %s failed", peer, extra=about(peer))
             refuse(query, f"internal error: {type(error).__name__}")
 
 
@@ -228,7 +227,7 @@ def _warn_of_damage(client_folder: Path, manifest: Manifest) -> None:
         except RunFolderError as error:
             found.append(str(error))
     if found:
-        _log.warning("%s; the node serves, and nobody can ask from its folder", "; ".join(found))
+        mesh_log.warning("%s; the node serves, and nobody can ask from its folder", "; ".join(found))
 
 
 def _answer(request: _Request) -> bytes:

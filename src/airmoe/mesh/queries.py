@@ -1,14 +1,12 @@
 """Both ends of a Zenoh query: serving, asking without holding up the caller, refusing with a reason."""
 
-import logging
 import threading
 from collections.abc import Callable
 
 import zenoh
 
 from airmoe.mesh.keys import ANYBODY, asked_key, asker_in
-
-_log = logging.getLogger("airmoe.mesh")
+from airmoe.mesh.log import PEER_NAME_LENGTH, about, about_node, mesh_log
 
 MAX_REASON_BYTES = 200
 BUFFERED_BYTES = 32 << 10
@@ -81,7 +79,7 @@ def ask(
                 express=True,
             )
         except zenoh.ZError as error:
-            _log.warning("%s cannot be asked: %s", whom, error)
+            mesh_log.warning("%s cannot be asked: %s", whom, error, extra=about_node(key.rpartition("/")[2]))
             arrived(None)
 
     if len(frame) <= BUFFERED_BYTES:
@@ -100,7 +98,13 @@ def withdraw(session: zenoh.Session, key: str, asker: str, request_id: int) -> N
             express=True,
         )
     except zenoh.ZError as error:
-        _log.info("a request could not be withdrawn: %s", error)
+        node = key.rpartition("/")[2]
+        mesh_log.info("a request to node %s could not be withdrawn: %s", node, error, extra=about_node(node))
+
+
+def who_asks(query: zenoh.Query) -> str:
+    """Return what the log calls who asks: the beginning of the name that it gave itself."""
+    return (asker_in(str(query.key_expr)) or "somebody")[:PEER_NAME_LENGTH]
 
 
 def reply_to(query: zenoh.Query, data: bytes) -> None:
@@ -118,12 +122,13 @@ def reply_to(query: zenoh.Query, data: bytes) -> None:
 
 def refuse(query: zenoh.Query, reason: str) -> None:
     """Answer a query with the reason for the refusal, and log it."""
-    _log.warning("refused a request: %s", reason)
+    peer = who_asks(query)
+    mesh_log.warning("refused a request of %s: %s", peer, reason, extra=about(peer))
     try:
         query.reply_err(reason.encode())
         query.drop()
     except zenoh.ZError as error:  # whoever asked is gone
-        _log.warning("the refusal could not be sent: %s", error)
+        mesh_log.warning("%s did not get the refusal: %s", peer, error, extra=about(peer))
 
 
 def refusal_of(reply: zenoh.Reply) -> str:

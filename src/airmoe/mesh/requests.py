@@ -3,7 +3,6 @@
 Shape suffixes: I items of one request.
 """
 
-import logging
 import queue
 import time
 from dataclasses import dataclass
@@ -16,11 +15,10 @@ from airmoe.errors import FrameError
 from airmoe.mesh.frame import Frame, Kind, encode
 from airmoe.mesh.keys import Replica, expert_key
 from airmoe.mesh.layer import MeshLayer
+from airmoe.mesh.log import about_node, mesh_log
 from airmoe.mesh.queries import ask, refusal_of, withdraw
 from airmoe.mesh.replies import read_output
 from airmoe.mesh.request_queue import OVERLOADED
-
-_log = logging.getLogger("airmoe.mesh")
 
 Outputs = list[tuple[int, NDArray[np.int64], NDArray[np.float32]]]
 """Expert, items and outputs."""
@@ -151,7 +149,8 @@ class Requests:
 
     def _read(self, request: Request, reply: zenoh.Reply) -> NDArray[np.float32] | None:
         if reply.ok is None:
-            _log.warning("%s refused: %r", called(request.replica), refusal_of(reply))
+            why, whose = refusal_of(reply), about_node(request.replica.node)
+            mesh_log.warning("%s refused: %r", called(request.replica), why, extra=whose)
             return None
         data = reply.ok.payload.to_bytes()
         self._traffic.received_bytes += len(data)
@@ -159,7 +158,8 @@ class Requests:
             return read_output(data, request.frame, self._layer.spec)
         except FrameError as error:
             self._layer.peers.failed(request.replica.node)
-            _log.warning("%s sent a bad reply: %s", called(request.replica), error)
+            whose = about_node(request.replica.node)
+            mesh_log.warning("%s sent a bad reply: %s", called(request.replica), error, extra=whose)
             return None
 
 

@@ -3,7 +3,6 @@
 Shape suffixes: T items, N nodes.
 """
 
-import logging
 import threading
 import time
 from contextlib import ExitStack
@@ -14,12 +13,11 @@ import zenoh
 from airmoe.errors import AirmoeError, FrameError, RefusedError
 from airmoe.mesh.frame import Frame, Kind, decode, encode
 from airmoe.mesh.keys import scheduler_key
-from airmoe.mesh.queries import refuse, reply_to, serve
+from airmoe.mesh.log import about, mesh_log
+from airmoe.mesh.queries import refuse, reply_to, serve, who_asks
 from airmoe.mesh.slot_decision import SlotDecision
 from airmoe.mesh.slot_messages import SlotReply, SlotRequest
 from airmoe.mesh.slot_queue import MAX_SLOT_BYTES, SlotQueue, Waiting
-
-_log = logging.getLogger("airmoe.mesh")
 
 CLOSING_S = 5.0
 """How long closing waits for the decision at hand: a user's own policy may never return."""
@@ -158,5 +156,6 @@ def _refuse_for(error: Exception, query: zenoh.Query) -> None:
     if isinstance(error, AirmoeError | zenoh.ZError):
         refuse(query, str(error))
     else:
-        _log.error("a request failed", exc_info=error)
+        peer = who_asks(query)
+        mesh_log.error("a request of %s failed", peer, exc_info=error, extra=about(peer))
         refuse(query, f"internal error: {type(error).__name__}")

@@ -1,7 +1,6 @@
 """The schedulers of a mesh as one client sees them."""
 
 import itertools
-import logging
 import queue
 import secrets
 import threading
@@ -15,13 +14,12 @@ from airmoe.manifest import Manifest
 from airmoe.mesh.frame import Frame, Kind, decode, encode
 from airmoe.mesh.keys import scheduler_key, schedulers_key
 from airmoe.mesh.liveliness import Liveliness
+from airmoe.mesh.log import about, mesh_log
 from airmoe.mesh.peers import Peers
 from airmoe.mesh.queries import ask, asker_name, refusal_of
 from airmoe.mesh.requests import LISTENING_S, Traffic
 from airmoe.mesh.slot_messages import SlotReply, SlotRequest, read_reply, request_arrays
 from airmoe.scheduling import JointPolicy
-
-_log = logging.getLogger("airmoe.mesh")
 
 
 class Schedulers:
@@ -125,14 +123,15 @@ class Schedulers:
             changed = self._deciding != (failure is None)
             self._deciding = failure is None
         if changed and failure is not None:
-            _log.warning(
+            mesh_log.warning(
                 "%s; until one decides again, %s decides at this client instead of %s",
                 failure,
                 policy.fallback.name,
                 policy.name,
+                extra=about("schedulers"),
             )
         elif changed:
-            _log.info("a scheduler decides by %s again", policy.name)
+            mesh_log.info("a scheduler decides by %s again", policy.name, extra=about("schedulers"))
 
 
 def _answer_to(asked: Frame, reply: zenoh.Reply, traffic: Traffic) -> Frame:

@@ -3,7 +3,6 @@
 Shape suffixes: T items, I some of them, E experts, R replicas.
 """
 
-import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -12,11 +11,10 @@ from numpy.typing import NDArray
 
 from airmoe.mesh.keys import Replica
 from airmoe.mesh.layer import MeshLayer
+from airmoe.mesh.log import about_node, mesh_log
 from airmoe.mesh.replies import rounding_of
 from airmoe.mesh.requests import Outputs, Request, Requests
 from airmoe.scheduling.placement import NOWHERE
-
-_log = logging.getLogger("airmoe.mesh")
 
 
 @dataclass(eq=False)
@@ -109,9 +107,10 @@ class Verification:
         if furthest <= rounding_of(first.frame) * max(1.0, float(np.abs(first.output_I).max(initial=0.0))):
             self._verified.append((replica.expert, first.item_I))
             return first.outputs
-        _log.warning(
+        mesh_log.warning(
             "expert %d: nodes %d and %d contradict each other about %d items, by up to %.3g; neither counts",
             *(replica.expert, replica.node, second.replica.node, items, furthest),
+            extra=about_node(f"{replica.node} or {second.replica.node}"),
         )
         self._disputed |= {replica, second.replica}
         first.output_I = second.output_I = None
