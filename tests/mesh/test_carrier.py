@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import zenoh
 from numpy.typing import NDArray
 
 from airmoe.manifest import Manifest
 from airmoe.mesh import MeshClient, Node, open_session
 from airmoe.mesh.frame import Frame, Kind, encode
-from airmoe.mesh.keys import Replica, expert_key, layer_key
+from airmoe.mesh.keys import ANYBODY, Replica, asked_key, expert_key, layer_key
 from airmoe.mesh.peers import HEDGE_S
 from airmoe.mesh.queries import refuse, serve
 from airmoe.scheduling import All, TopK
@@ -185,6 +186,23 @@ def test_a_refusal_under_the_key_of_a_real_node_does_not_displace_its_answer(
             answer = answer_to(client, images, gate=prefer(0, 0, 1, 0))
             assert counts(answer.dispatched.arrived_TE) == [0, 0, 64, 0]
         refusing.undeclare()
+
+
+def test_a_silent_stranger_that_claims_a_key_for_itself_does_not_keep_requests_from_the_real_node(
+    folders: list[Path], manifest: Manifest, seed: str, address: str, images: NDArray[np.uint8]
+) -> None:
+    key = asked_key(expert_key(manifest.mesh, manifest.model_hash, 1, 2, 2), ANYBODY)
+    heard: list[zenoh.Query] = []
+    hears = zenoh.handlers.Callback(heard.append, indirect=False)
+    with open_session(address, [seed]) as session, MeshClient(folders[0], [seed, address]) as client:
+        client.wait_for_nodes(1)
+        claim = session.declare_queryable(key, hears, complete=True)
+        while not heard:
+            answer = client.predict(images, gate=prefer(0, 0, 1, 0), deadline_s=2.0)
+        assert counts(answer.dispatched.arrived_TE) == [0, 0, 64, 0]
+        claim.undeclare()
+        for query in heard:
+            query.drop()
 
 
 def test_tokens_with_odd_names_are_not_experts(folders: list[Path], manifest: Manifest, address: str) -> None:

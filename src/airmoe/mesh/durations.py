@@ -29,17 +29,30 @@ class Durations:
         Where this size was never seen, the nearest smaller one is taken to grow with the items, or the
         nearest larger one as it is.
         """
+        self._forget(now_s)
+        if not self._took_s:
+            return None
+        wanted = items.bit_length()
+        nearest = max((size for size in self._took_s if size <= wanted), default=min(self._took_s))
+        return self._usual_s(nearest) * 2.0 ** max(wanted - nearest, 0)
+
+    def least_s(self, items: int, now_s: float) -> float | None:
+        """Return what a request of so many items takes at least, as far as is known; None where nothing is.
+
+        That is what the nearest size usually takes that is no larger.
+        """
+        self._forget(now_s)
+        nearest = max((size for size in self._took_s if size <= items.bit_length()), default=None)
+        return None if nearest is None else self._usual_s(nearest)
+
+    def _usual_s(self, size: int) -> float:
+        took_s = sorted(each for _, each in self._took_s[size])
+        return took_s[min(int(self._quantile * len(took_s)), len(took_s) - 1)]
+
+    def _forget(self, now_s: float) -> None:
         for size in list(self._took_s):
             of_size = self._took_s[size]
             while of_size and now_s - of_size[0][0] > REMEMBERED_S:
                 of_size.popleft()
             if not of_size:
                 del self._took_s[size]
-        if not self._took_s:
-            return None
-        wanted = items.bit_length()
-        smaller = [size for size in self._took_s if size <= wanted]
-        nearest = max(smaller) if smaller else min(self._took_s)
-        took_s = sorted(each for _, each in self._took_s[nearest])
-        usual_s = took_s[min(int(self._quantile * len(took_s)), len(took_s) - 1)]
-        return usual_s * 2.0 ** max(wanted - nearest, 0)

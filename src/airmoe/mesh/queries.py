@@ -60,7 +60,8 @@ def ask(
     """Send a query; ``arrived`` gets each reply, and None when no more will come, on the network's thread.
 
     Each reply is handed on as it comes: by default Zenoh would hold it back until all that serve the key had
-    answered or the time was over, and keep the last one alone.
+    answered or the time was over, and keep the last one alone. The request goes to all that serve the key: by
+    default it would go to one alone, where that claims to be complete.
 
     A frozen node stops reading, and a large send to it then blocks for seconds. So another thread sends a
     large frame. This thread sends a small one: it fits into the buffers between two nodes, and a thread costs
@@ -74,6 +75,7 @@ def ask(
                 zenoh.handlers.Callback(arrived, lambda: arrived(None), indirect=False),
                 payload=frame,
                 timeout=timeout_s,
+                target=zenoh.QueryTarget.ALL,
                 congestion_control=zenoh.CongestionControl.BLOCK,
                 consolidation=zenoh.ConsolidationMode.NONE,
                 express=True,

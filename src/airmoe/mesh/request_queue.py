@@ -46,7 +46,8 @@ class RequestQueue(Generic[Item]):
     """Requests of several askers, each of which gets the same share of the work while it has some.
 
     A request that cannot be done in time is not taken in, or dropped when its turn comes: computing it would
-    make others late as well.
+    make others late as well. A request larger than any before is taken to need no more than they did, and when
+    it is done, what its size takes is known.
 
     The shares are those of start-time fair queuing: an asker's tag grows by the seconds of each request that
     it had, the lowest tag is next, and who had nothing to do begins anew at the tag that was served last.
@@ -126,4 +127,4 @@ class RequestQueue(Generic[Item]):
                 del self._tag_s[asker]
 
     def _takes_s(self, request: Waiting[Item], now_s: float) -> float:
-        return self._took.usual_s(request.items, now_s) or 0.0
+        return self._took.least_s(request.items, now_s) or 0.0
