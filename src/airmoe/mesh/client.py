@@ -82,7 +82,7 @@ class MeshClient:
 
     Args:
         client_folder: ``clients/<id>`` or ``clients/server`` of a run, or a copy of it.
-        connect: addresses of one or more nodes; the client learns of the others from them.
+        connect: addresses of one or more nodes, or rosters of them; the client learns of the others.
         policy: decides where a query names no other, or its text, e.g. "topk:2"; default top-1.
         links: the links between the nodes, or a source that is asked once per query; default the run's.
         wire_type: "float32", "float16" or "bfloat16" on the wire.
@@ -106,7 +106,7 @@ class MeshClient:
     def __init__(
         self,
         client_folder: AnyPath,
-        connect: Sequence[str] = (),
+        connect: Sequence[AnyPath] = (),
         *,
         policy: Policy | str | None = None,
         links: Links | LinkSource | None = None,
@@ -245,9 +245,10 @@ class MeshClient:
         found = len(layer.nodes_alive())
         if found < nodes:
             manifest = self.manifest
+            where = ", ".join(map(str, self._connect)) or "the session"
             raise NoNodeReachableError(
                 f"found {found} nodes of mesh {manifest.mesh!r}, model {manifest.model_hash}, "
-                f"at {', '.join(self._connect) or 'the session'} within {timeout_s} s; expected {nodes}"
+                f"at {where} within {timeout_s} s; expected {nodes}"
                 + ("" if found else f": {why_none_is_found(self._session, self._connect, manifest)}")
             )
         return found

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 from airmoe.errors import InvalidInputError, MeshError
-from airmoe.mesh.session import parse_address
+from airmoe.mesh.addresses import parse_address
 from airmoe.plugins import loaded_plugins
 
 READY = "serving expert"

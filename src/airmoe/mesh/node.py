@@ -71,9 +71,10 @@ class Node:
     Args:
         client_folder: ``clients/<id>`` of a run, or a copy of it.
         listen: loopback address to listen on, ``HOST:PORT``.
-        connect: addresses of other nodes; whoever is connected to one learns of the others.
+        connect: addresses of other nodes, or rosters of them; who is connected to one learns of the others.
         schedule: a joint policy by which this node decides for all sources that ask it; default none.
         slot_ms: how long it then collects requests before it decides, 0 to 500.
+        session: an open session to use instead of opening one with ``listen`` and ``connect``; it stays open.
 
     Raises:
         RunFolderError: the manifest or an expert is missing or damaged.
@@ -86,10 +87,11 @@ class Node:
         self,
         client_folder: AnyPath,
         listen: str,
-        connect: Sequence[str] = (),
+        connect: Sequence[AnyPath] = (),
         *,
         schedule: Policy | str | None = None,
         slot_ms: float = 5.0,
+        session: zenoh.Session | None = None,
     ) -> None:
         number_within("slot_ms", slot_ms, 0, LONGEST_SLOT_MS)
         client_folder = as_path(client_folder)
@@ -110,8 +112,9 @@ class Node:
         self._queue = RequestQueue[_Request]()
         self._closing = False
         with ExitStack() as open_:  # closes what is open where a later step fails
-            session = open_session(listen, connect)
-            open_.callback(close_session, session)
+            if session is None:
+                session = open_session(listen, connect)
+                open_.callback(close_session, session)
             worker = threading.Thread(target=self._work, name="airmoe experts", daemon=True)
             worker.start()
             open_.callback(worker.join, CLOSING_S)

@@ -5,15 +5,17 @@ from collections.abc import Sequence
 
 import zenoh
 
+from airmoe.files import AnyPath
 from airmoe.manifest import Manifest
-from airmoe.mesh.session import parse_address
+from airmoe.mesh.addresses import known, parse_address
 
 TRIED_S = 1.0
 """How long an address may take to accept a connection, and nodes to say that they are alive."""
 
 
-def why_none_is_found(session: zenoh.Session, connect: Sequence[str], manifest: Manifest) -> str:
+def why_none_is_found(session: zenoh.Session, connect: Sequence[AnyPath], manifest: Manifest) -> str:
     """Return in words what is wrong, as far as can be seen from here."""
+    connect = known(connect).addresses
     others = sorted(
         {
             f"mesh {mesh!r}, model {model}"

@@ -3,90 +3,57 @@
 Until mutual TLS is there, only loopback addresses are accepted.
 """
 
-import ipaddress
-import json
 import socket
 import time
 from collections.abc import Sequence
 
 import zenoh
 
-from airmoe.errors import AddressError, InvalidInputError
-from airmoe.mesh.frame import MAX_FRAME_BYTES
-
-LEASE_MS = 1500
-"""A node that says nothing for this long is taken for dead."""
+from airmoe.errors import AddressError
+from airmoe.files import AnyPath
+from airmoe.mesh.addresses import endpoint, known, parse_address
+from airmoe.mesh.door import open_with_door
+from airmoe.mesh.tending import Tended
+from airmoe.mesh.zenoh_config import session_config
 
 CLOSING_S = 5.0
 """How long `close_session` waits for a thread that still sends."""
 
 
-def parse_address(address: str) -> tuple[str, int]:
-    """Return host and port of ``HOST:PORT`` (``[::1]:PORT`` for IPv6).
-
-    Raises:
-        AddressError: malformed, or not a loopback address.
-    """
-    bracketed, separator, port = address.rpartition(":")
-    host = bracketed.removeprefix("[").removesuffix("]")
-    is_bare = ":" in host and bracketed != f"[{host}]"
-    if is_bare or not separator or not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise AddressError(f"address is {address!r}; expected HOST:PORT, for example 127.0.0.1:7447")
-    if host == "localhost":
-        return "127.0.0.1", int(port)
-    try:
-        loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback:
-        raise AddressError(
-            f"address is {address!r}; expected a loopback address (127.0.0.1, ::1 or localhost): "
-            "without mutual TLS the mesh is unauthenticated and stays on this machine"
-        )
-    return host, int(port)
-
-
-def open_session(listen: str | None = None, connect: Sequence[str] = ()) -> zenoh.Session:
+def open_session(listen: str | None = None, connect: Sequence[AnyPath] = ()) -> zenoh.Session:
     """Open a session that keeps retrying its connections and learns of other peers by gossip.
+
+    A peer that was found by gossip and is lost is dialled again, too.
 
     Args:
         listen: address to listen on, ``HOST:PORT``; None to only connect.
-        connect: addresses to connect to.
+        connect: addresses to connect to, HOST:PORT, or files with one on each line (rosters). A roster names
+            every node, this one too: the log then says who else is linked.
 
     Raises:
-        AddressError: an address is malformed, not loopback, or in use.
+        AddressError: an address is malformed, not loopback, in use, or twice in a roster.
     """
-    if isinstance(connect, str):
-        raise InvalidInputError("connect", connect, "a list of addresses")
+    told = known(connect)
     if listen is not None:
         _refuse_used(listen)
-    config = zenoh.Config()
-    for key, value in {
-        "mode": "peer",
-        "listen/endpoints": [] if listen is None else [_endpoint(listen)],
-        "connect/endpoints": [_endpoint(address) for address in connect],
-        "connect/timeout_ms": -1,
-        "connect/exit_on_failure": False,
-        "connect/retry": {"period_init_ms": 100, "period_max_ms": 500, "period_increase_factor": 1.5},
-        "scouting/multicast/enabled": False,
-        "scouting/gossip/enabled": True,
-        "transport/shared_memory/enabled": False,
-        "transport/link/tx/lease": LEASE_MS,
-        "transport/link/rx/max_message_size": 2 * MAX_FRAME_BYTES,  # with room for Zenoh's own headers
-        # A send to a node that stopped reading holds up the whole session. This closes the node's link.
-        "transport/link/tx/queue/congestion_control/block/wait_before_close": LEASE_MS * 1000,
-    }.items():
-        config.insert_json5(key, json.dumps(value))
-    try:
-        return zenoh.open(config)
-    except zenoh.ZError as error:
-        raise AddressError(f"cannot open a session on {listen or connect}: {error}") from None
+    here = [] if listen is None else [endpoint(listen)]
+    there = [each for each in map(endpoint, told.addresses) if each not in here]
+
+    def open_at(locators: Sequence[str]) -> zenoh.Session:
+        try:
+            return zenoh.open(session_config(locators, there))
+        except zenoh.ZError as error:
+            raise AddressError(f"cannot open a session on {listen or connect}: {error}") from None
+
+    session, door = (open_at(here), None) if here else open_with_door(open_at)
+    Tended(session, here, door, there, told.rosters)
+    return session
 
 
 def close_session(session: zenoh.Session) -> None:
     """Close a session as soon as no other thread sends through it; until then Zenoh refuses to.
 
-    A send to a node that stopped reading ends after `LEASE_MS`.
+    A send to a node that stopped reading ends after `airmoe.mesh.zenoh_config.LEASE_MS`.
     """
     end_s = time.monotonic() + CLOSING_S
     while not session.is_closed():
@@ -96,11 +63,6 @@ def close_session(session: zenoh.Session) -> None:
             if time.monotonic() >= end_s:
                 raise
             time.sleep(0.01)
-
-
-def _endpoint(address: str) -> str:
-    host, port = parse_address(address)
-    return f"tcp/[{host}]:{port}" if ":" in host else f"tcp/{host}:{port}"
 
 
 def _refuse_used(address: str) -> None:

@@ -1,0 +1,51 @@
+"""The end of a link never waits.
+
+When the lease of a dead link is over, Zenoh closes its socket in the thread that receives from all others.
+Zenoh sets SO_LINGER to 10 s: where a peer vanished silently and bytes for it are left, that thread waits in
+the kernel, and every other link stands still. Without SO_LINGER the kernel sends what is left by itself.
+Zenoh has no setting for it, so this looks for the link's socket among those of the process. Linux only.
+"""
+
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import zenoh
+
+from airmoe.mesh.locators import host_and_port
+
+_OPEN = Path("/proc/self/fd")
+_NEVER = struct.pack("ii", 0, 0)
+
+
+def never_linger(link: zenoh.Link) -> bool:
+    """Have the kernel close a link's socket at once; return whether the socket was found.
+
+    No other socket of the process is touched.
+    """
+    ends, found = (host_and_port(link.src), host_and_port(link.dst)), False
+    if None not in ends:
+        for duplicate in _sockets():
+            with suppress(OSError), duplicate:
+                if (duplicate.getsockname()[:2], duplicate.getpeername()[:2]) == ends:
+                    duplicate.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NEVER)
+                    found = True
+    return found
+
+
+def _sockets() -> Iterator[socket.socket]:
+    """Yield a duplicate of every open socket of the process; an option set on it is set on both."""
+    for descriptor in list(_OPEN.iterdir()) if _OPEN.is_dir() else ():
+        with suppress(OSError):  # closed meanwhile
+            if not descriptor.is_socket():
+                continue
+            duplicate = os.dup(int(descriptor.name))
+            try:
+                opened = socket.socket(fileno=duplicate)
+            except OSError:
+                os.close(duplicate)
+                raise
+            yield opened
