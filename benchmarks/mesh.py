@@ -1,16 +1,17 @@
-"""A query through the mesh beside the same bytes over asyncio streams, with mutual TLS and without, in turns.
+"""A query through the mesh beside the same bytes over bare Zenoh and over asyncio streams, in turns.
 
     python benchmarks/mesh.py RUN_FOLDER [--rounds 20] [--queries 50]
 
 Serves all nodes of a run, each a process of its own, and asks from client 0 about one image at a time; a
-random gate sends it to 1 or 2 of the other nodes. Beside it, in turns, two floors: a process per node that
-answers the same number of bytes with the same number of bytes over a stream and computes nothing. One stream
-is bare TCP, the other has mutual TLS, whose certificate the command `openssl` makes.
+random gate sends it to 1 or 2 of the other nodes. Beside it, in turns, three floors: a process per node that
+answers the same number of bytes with the same number of bytes and computes nothing, over Zenoh as the mesh
+uses it, over a TCP stream, and over one with mutual TLS, whose certificate the command `openssl` makes.
 Prints p50 and p99 of each, and the ratios of the medians, round by round, with their quartiles.
 """
 
 import argparse
 import asyncio
+import queue
 import ssl
 import statistics
 import subprocess
@@ -23,10 +24,12 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
+import zenoh
 from numpy.typing import NDArray
 
-from airmoe.mesh import MeshClient
+from airmoe.mesh import MeshClient, open_session
 from airmoe.mesh.fleet import NodeFleet
+from airmoe.mesh.queries import ask
 from airmoe.randomness import stream
 from airmoe.runfolder import client_folders
 from airmoe.scheduling import TopK
@@ -55,6 +58,69 @@ async def main():
 
 asyncio.run(main())
 """
+
+ZENOH_SERVER = """
+import socket, sys
+from airmoe.mesh import open_session
+from airmoe.mesh.queries import reply_to, serve
+
+with socket.create_server(("127.0.0.1", 0)) as free:
+    address = "127.0.0.1:%d" % free.getsockname()[1]
+key, answered = sys.argv[1], bytes(int(sys.argv[2]))
+session = open_session(address)
+
+def answer(query, asker):
+    query.payload.to_bytes()
+    reply_to(query, answered)
+
+served = serve(session, key, answer)
+print(address, flush=True)
+sys.stdin.read()
+"""
+
+
+class BareZenoh:
+    """Zenoh without the mesh: a process per node, which answers on the network's own thread."""
+
+    def __init__(self, nodes: int, asked_bytes: int, answered_bytes: int) -> None:
+        self._asked = bytes(asked_bytes)
+        command = [sys.executable, "-c", ZENOH_SERVER]
+        self._servers = [
+            subprocess.Popen(
+                [*command, f"benchmark/{node}", str(answered_bytes)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for node in range(nodes)
+        ]
+        self._session = open_session(connect=[first_line(server).strip() for server in self._servers])
+        time.sleep(1.0)  # until all are linked
+
+    def close(self) -> None:
+        self._session.close()
+        for server in self._servers:
+            server.kill()
+            server.wait()
+
+    def times_s(self, chosen: list[list[int]]) -> list[float]:
+        """Return what each query to the chosen nodes takes."""
+        times_s, replies = [], queue.SimpleQueue[zenoh.Reply]()
+
+        def arrived(reply: zenoh.Reply | None) -> None:
+            if reply is not None:
+                replies.put(reply)
+
+        for nodes in chosen:
+            begin_s = time.perf_counter()
+            for node in nodes:
+                ask(self._session, f"benchmark/{node}", "client", self._asked, 2.0, arrived, f"node {node}")
+            for _ in nodes:
+                ok = replies.get(timeout=2.0).ok
+                assert ok is not None
+                ok.payload.to_bytes()
+            times_s.append(time.perf_counter() - begin_s)
+        return times_s
 
 
 class Certificate(NamedTuple):
@@ -113,7 +179,9 @@ class Streams:
         self._servers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(nodes)]
         self._loop = asyncio.new_event_loop()
         self._streams = [
-            self._loop.run_until_complete(asyncio.open_connection("127.0.0.1", self._port(server), ssl=tls))
+            self._loop.run_until_complete(
+                asyncio.open_connection("127.0.0.1", int(first_line(server)), ssl=tls)
+            )
             for server in self._servers
         ]
 
@@ -141,10 +209,11 @@ class Streams:
             times_s.append(time.perf_counter() - begin_s)
         return times_s
 
-    @staticmethod
-    def _port(server: subprocess.Popen[str]) -> int:
-        assert server.stdout is not None
-        return int(server.stdout.readline())
+
+def first_line(process: subprocess.Popen[str]) -> str:
+    """Return what a process says first."""
+    assert process.stdout is not None
+    return process.stdout.readline()
 
 
 class Mesh:
@@ -201,7 +270,14 @@ def main() -> None:
         folder = Path(open_.enter_context(TemporaryDirectory()))
         tls = Streams(len(folders), *asked_answered, Certificate.made_in(folder))
         open_.callback(tls.close)
-        sides = {"mesh": mesh.times_s, "streams with TLS": tls.times_s, "bare streams": bare.times_s}
+        zenoh_alone = BareZenoh(len(folders), *asked_answered)
+        open_.callback(zenoh_alone.close)
+        sides = {
+            "mesh": mesh.times_s,
+            "bare Zenoh": zenoh_alone.times_s,
+            "streams with TLS": tls.times_s,
+            "bare streams": bare.times_s,
+        }
         print(f"{len(folders)} nodes; a request of {one.sent_bytes} bytes, a reply of {one.received_bytes}")
         for experts in (1, 2):
             chosen = [
