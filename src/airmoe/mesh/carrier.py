@@ -231,6 +231,8 @@ class MeshCarrier:
         if self._layer.is_analog:
             return np.ones(len(transfer.item_P), np.bool_)
         arrives_P = self._layer.ideal_price(self.links).arrives_P(transfer)
+        if arrives_P.all():
+            return arrives_P
         for node in np.unique(transfer.node_P[~arrives_P]).tolist():
             outage = "outage: the link to node %d carries less than was thought"
             mesh_log.info(outage, node, extra=about_node(node))

@@ -163,7 +163,9 @@ class Peers(Generic[Peer]):
             return True
 
     def _of(self, peer: Peer) -> _Known:
-        return self._known.setdefault(peer, _Known())
+        if (known := self._known.get(peer)) is None:
+            known = self._known[peer] = _Known()
+        return known
 
     def _look(self, known: _Known) -> None:
         """Suspect a peer that is late."""

@@ -42,7 +42,7 @@ class _SmallestK(SpecText, ABC):
         nearest_TE = np.where(cost.reachable_TE, key_TE, np.inf)
         first_TK = np.argsort(nearest_TE, axis=1, kind="stable")[:, : self.k]
         mask_TE = np.zeros(key_TE.shape, dtype=np.bool_)
-        np.put_along_axis(mask_TE, first_TK, True, axis=1)
+        mask_TE[np.arange(len(mask_TE))[:, np.newaxis], first_TK] = True
         return routing_of(mask_TE & cost.reachable_TE, cost)
 
 
