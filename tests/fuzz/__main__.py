@@ -3,10 +3,10 @@
     pip install -e ".[fuzz]"
     python -m tests.fuzz [TARGET ...] [--seconds 60] [--finds .fuzz] [--keep]
 
-Targets: frame (the codec), reply (what an expert returns), slot (messages of scheduling), manifest, and session
-(bytes to a real node through Zenoh on loopback). Each is fuzzed in a process of its own, one after the other,
-beginning with good inputs and the corpus in tests/fuzz/corpus. Inputs that reach new code are written
-to ``--finds``. With --keep, those that the corpus lacks are added to it: commit them, they are a test.
+Targets: frame (the codec), reply (what an expert returns), slot (messages of scheduling), manifest, and
+session (bytes to a real node through Zenoh on loopback). Each is fuzzed in a process of its own, one after
+the other, beginning with good inputs and the corpus in tests/fuzz/corpus. Inputs that reach new code are
+written to ``--finds``. With --keep, those that the corpus lacks are added to it: commit them, they are tests.
 
 Prints executions, branches reached and faults. Exit status 1 if there are faults; each is a file that
 ``python -m tests.fuzz TARGET --input FILE`` runs alone.
