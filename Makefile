@@ -8,6 +8,7 @@
 PYTHON ?= python3
 VENV := .venv
 ORTOOLS := .venv-ortools
+HIVEMIND := .venv-hivemind
 RUN := $(VENV)/bin/python
 # On Linux the plain PyTorch wheel brings CUDA libraries; README.md says how to get the CPU build.
 TORCH ?= torch==2.13.0
@@ -31,13 +32,14 @@ dist: $(VENV)/.dev
 	$(RUN) -m build --no-isolation
 	$(RUN) -m twine check --strict dist/*
 
-bench: $(VENV)/.dev $(ORTOOLS)/.ready
+bench: $(VENV)/.dev $(ORTOOLS)/.ready $(HIVEMIND)/.ready
 	$(RUN) benchmarks/selection.py
 	$(RUN) benchmarks/joint.py
 	$(RUN) benchmarks/gating.py
 	$(RUN) benchmarks/federated_round.py
 	test -d runs/bench || $(RUN) -m airmoe.cli train --out runs/bench
 	$(RUN) benchmarks/node_process.py runs/bench
+	$(RUN) benchmarks/hivemind.py runs/bench --python $(HIVEMIND)/bin/python
 
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
@@ -55,11 +57,16 @@ $(VENV)/.docs: $(VENV)/.dev
 	$(RUN) -m pip install --quiet "$(TORCH)" --editable ".[train,llm,dev,docs]"
 	touch $@
 
-# A competitor in the benchmarks only, so in an environment of its own.
+# Competitors in the benchmarks only, so each in an environment of its own.
 $(ORTOOLS)/.ready:
 	test -x $(ORTOOLS)/bin/python || $(PYTHON) -m venv $(ORTOOLS)
 	$(ORTOOLS)/bin/python -m pip install --quiet "ortools>=9.15,<10"
 	touch $@
 
+$(HIVEMIND)/.ready:
+	test -x $(HIVEMIND)/bin/python || $(PYTHON) -m venv $(HIVEMIND)
+	$(HIVEMIND)/bin/python -m pip install --quiet "$(TORCH)" "hivemind>=1.1.12,<2"
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(ORTOOLS) site dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(ORTOOLS) $(HIVEMIND) site dist .pytest_cache .mypy_cache .ruff_cache

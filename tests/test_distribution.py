@@ -19,7 +19,7 @@ import airmoe
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = {"torch", "numba", "onnx", "onnxscript", "safetensors", "scikit-learn", "matplotlib", "tensorboard"}
 TEXTS = ("*.md", "*.toml", "*.yml", "*.yaml", "*.cff", "*.py", "*.html", "Makefile", "run")
-NOT_OURS = {".git", ".venv", ".venv-ortools", "site", "dist", "runs"}
+NOT_OURS = {".git", ".venv", ".venv-ortools", ".venv-hivemind", ".fuzz", "site", "dist", "runs"}
 
 
 def project() -> dict[str, Any]:

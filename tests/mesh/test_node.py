@@ -22,7 +22,7 @@ from airmoe.mesh import Node, open_session
 from airmoe.mesh.frame import MAX_FRAME_BYTES, Frame, Kind, WireType, decode, encode
 from airmoe.mesh.keys import asked_key, expert_key, layer_key
 from airmoe.mesh.networks import OnnxNetwork
-from airmoe.mesh.request_queue import CREDITS
+from airmoe.mesh.request_queue import CREDITS, RequestQueue
 from tests.mesh.ports import free_address
 from tests.mesh.processes import NodeProcess, node_processes
 from tests.mesh.steering import wait_until
@@ -165,6 +165,12 @@ REFUSED: dict[str, tuple[Callable[[Frame], bytes | None], str]] = {
         lambda request: encode(replace(request, arrays={"features": np.zeros((2, 400), np.float32)})),
         "no array 'payload'; it has features",
     ),
+    "another array beside it": (
+        lambda request: encode(
+            replace(request, arrays={"decoy": np.zeros(1, np.float32)} | dict(request.arrays))
+        ),
+        "the request has 2 arrays; expected payload alone",
+    ),
     "NaN": (lambda request: encode(with_payload(request, NAN)), "not finite"),
     "infinite": (lambda request: encode(with_payload(request, INFINITE)), "not finite"),
     "a reply": (
@@ -196,6 +202,20 @@ def test_a_flood_of_bad_requests_is_logged_in_a_line_a_second_that_names_who_sen
     assert {record.__dict__["peer"] for record in caplog.records} == {"tester"}
     assert all(message.startswith(told) for message in caplog.messages)
     assert caplog.messages[-1].endswith(f"(and {caplog.records[-1].__dict__['left_out']} more like this)")
+
+
+def test_refused_requests_do_not_count_as_quick_ones(
+    folders: list[Path], manifest: Manifest, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[int] = []
+    monkeypatch.setattr(RequestQueue, "took", lambda queue, request, *_: counted.append(request.items))
+    with Node(folders[0], address), open_session(connect=[address]) as session:
+        wait_for_token(session, manifest)
+        asker = Asker(manifest, session)
+        asker.refusal(encode(with_payload(asker.request, NAN)))
+        asker.answer(asker.request)
+        wait_until(lambda: counted != [])
+    assert counted == [5]
 
 
 def test_a_full_queue_refuses_as_overloaded_and_drains(asker: Asker, expected: NDArray[np.float32]) -> None:

@@ -153,6 +153,9 @@ class Node:
         except FrameError as error:
             refuse(query, str(error))
             return
+        if len(seen.heads) > 1:  # the queue takes the first for the size of the work
+            refuse(query, f"the request has {len(seen.heads)} arrays; expected payload alone")
+            return
         request = _Request(query, served, data, seen, now_s)
         ends_s = now_s + seen.remaining_ms / 1000
         waiting = Waiting(request, asker, seen.request_id, seen.items, size, ends_s)
@@ -189,12 +192,13 @@ class Node:
                 if self._closing:
                     return
                 continue
-            self._serve(waiting.item)
-            now_s = time.monotonic()
-            with self._changed:
-                self._queue.took(waiting, now_s - begin_s, now_s)
+            if self._serve(waiting.item):
+                now_s = time.monotonic()
+                with self._changed:
+                    self._queue.took(waiting, now_s - begin_s, now_s)
 
-    def _serve(self, request: _Request) -> None:
+    def _serve(self, request: _Request) -> bool:
+        """Answer a request; return whether its work was done. A refused one says nothing of the next."""
         query = request.query
         try:
             reply_to(query, _answer(request))
@@ -204,6 +208,9 @@ class Node:
             peer = who_asks(query)
             mesh_log.exception("a request of %s failed", peer, extra=about(peer))
             refuse(query, f"internal error: {type(error).__name__}")
+        else:
+            return True
+        return False
 
 
 def _experts_of(client_folder: Path, manifest: Manifest) -> list[_Served]:

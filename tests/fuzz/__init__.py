@@ -1,0 +1,1 @@
+"""Fuzzing of what other devices may send: see `tests.fuzz.__main__`."""
