@@ -46,8 +46,8 @@ class RequestQueue(Generic[Item]):
     """Requests of several askers, each of which gets the same share of the work while it has some.
 
     A request that cannot be done in time is not taken in, or dropped when its turn comes: computing it would
-    make others late as well. A request larger than any before is taken to need no more than they did, and when
-    it is done, what its size takes is known.
+    make others late as well. A request larger than any before is taken to need no more than they did; once it
+    is done, what its size takes is known.
 
     The shares are those of start-time fair queuing: an asker's tag grows by the seconds of each request that
     it had, the lowest tag is next, and who had nothing to do begins anew at the tag that was served last.
