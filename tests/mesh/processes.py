@@ -22,16 +22,25 @@ with Node(Path(folder), listen, connect, schedule=make_policy(schedule) if sched
 
 
 class NodeProcess:
-    """A node in a process of its own; it ends when its input does, so it never outlives the tests."""
+    """A node in a process of its own; it ends when its input does, so it never outlives the tests.
+
+    What it logs is shown, unless it is ``quiet``.
+    """
 
     def __init__(
-        self, client_folder: Path, listen: str, connect: Sequence[str] = (), schedule: str = ""
+        self,
+        client_folder: Path,
+        listen: str,
+        connect: Sequence[str] = (),
+        schedule: str = "",
+        quiet: bool = False,
     ) -> None:
         self.address = listen
         self._process = subprocess.Popen(
             [sys.executable, "-W", "error", "-c", _SCRIPT, str(client_folder), listen, schedule, *connect],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL if quiet else None,
             text=True,
         )
         self.pid = self._process.pid

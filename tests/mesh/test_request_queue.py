@@ -187,7 +187,7 @@ def test_without_experience_everything_is_taken_in(items: int) -> None:
 def test_a_request_larger_than_any_before_is_taken_in_and_teaches_what_its_size_takes() -> None:
     queue = Queue()
     queue.took(request(items=1), ITEM_S, 0.0)
-    assert queue.add(request(number=1, items=4096, ends_s=1.0), 0.0) is None, "a small one is mostly overhead"
+    assert queue.add(request(number=1, items=4096, ends_s=1.0), 0.0) is None, "a small one is all overhead"
     assert taken(queue) == ["a1"]
     queue.took(request(items=4096), 2.0, 0.0)
     assert "it would take 2.000 s" in str(queue.add(request(number=2, items=4096, ends_s=1.0), 0.0))

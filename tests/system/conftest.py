@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from airmoe.data import ImageSet
 from airmoe.report import DemoResults, read_results
 from airmoe.report.measured import AnalogResults, Figures, MethodId
 from tests.system.commands import ended, processes_about
@@ -75,3 +76,15 @@ def tiny_settings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("settings") / "tiny.toml"
     path.write_text(TINY_SETTINGS, encoding="utf-8")
     return path
+
+
+@pytest.fixture(scope="session")
+def ten_nodes(tmp_path_factory: pytest.TempPathFactory, digits: ImageSet) -> Path:
+    """The run folder of a short federated run of 10 clients."""
+    from airmoe.networked import train_run
+    from airmoe.networked.config import parse_config
+
+    settings = "[features]\nrounds = 10\n[gate]\nrounds = 20\n"
+    out = tmp_path_factory.mktemp("ten") / "run"
+    train_run(parse_config(settings, "ten clients"), digits, out)
+    return out

@@ -53,9 +53,10 @@ class _Served:
 
 @dataclass(frozen=True, eq=False)
 class _Request:
+    """A request that waits. Its bytes are in the query alone: a copy would weigh as much again."""
+
     query: zenoh.Query
     served: _Served
-    data: bytes
     seen: Glance
     arrived_s: float
 
@@ -147,16 +148,15 @@ class Node:
             expected = f"a frame of at most {MAX_FRAME_BYTES} bytes alone"
             refuse(query, f"the request has {size} bytes; expected {expected}")
             return
-        data = query.payload.to_bytes()
         try:
-            seen = glance(data)
+            seen = glance(query.payload.to_bytes())
         except FrameError as error:
             refuse(query, str(error))
             return
         if len(seen.heads) > 1:  # the queue takes the first for the size of the work
             refuse(query, f"the request has {len(seen.heads)} arrays; expected payload alone")
             return
-        request = _Request(query, served, data, seen, now_s)
+        request = _Request(query, served, seen, now_s)
         ends_s = now_s + seen.remaining_ms / 1000
         waiting = Waiting(request, asker, seen.request_id, seen.items, size, ends_s)
         with self._changed:
@@ -241,7 +241,8 @@ def _warn_of_damage(client_folder: Path, manifest: Manifest) -> None:
 
 
 def _answer(request: _Request) -> bytes:
-    frame, served = decode(request.data, request.seen), request.served
+    assert request.query.payload is not None
+    frame, served = decode(request.query.payload.to_bytes(), request.seen), request.served
     wanted = (served.model_hash, served.layer, served.expert)
     if (asked := (frame.model_hash, frame.layer, frame.expert)) != wanted:
         raise RefusedError(f"the request is for (model, layer, expert) {asked}; this node serves {wanted}")

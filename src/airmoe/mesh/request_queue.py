@@ -46,7 +46,7 @@ class RequestQueue(Generic[Item]):
     """Requests of several askers, each of which gets the same share of the work while it has some.
 
     A request that cannot be done in time is not taken in, or dropped when its turn comes: computing it would
-    make others late as well. A request larger than any before is taken to need no more than they did; when it
+    make others late as well. A request larger than any before is taken to need no more than they did; once it
     is done, what its size takes is known.
 
     The shares are those of start-time fair queuing: an asker's tag grows by the seconds of each request that
