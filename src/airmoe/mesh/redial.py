@@ -6,7 +6,6 @@ It is linked with the first session, too, and gossips to it whom it found; the f
 The introducer listens nowhere, serves nothing, and ends as soon as nobody is missed.
 """
 
-import logging
 import threading
 import time
 from collections.abc import Collection
@@ -15,9 +14,8 @@ from contextlib import suppress
 import zenoh
 
 from airmoe.mesh.linger import never_linger
+from airmoe.mesh.log import mesh_log
 from airmoe.mesh.zenoh_config import session_config
-
-_log = logging.getLogger("airmoe.mesh")
 
 GRACE_S = 0.25
 """How long a lost peer has to come back by itself."""
@@ -76,7 +74,7 @@ class Redialler:
             try:
                 self._introduce(wanted)
             except zenoh.ZError as error:
-                _log.warning("lost nodes cannot be dialled: %s", error)
+                mesh_log.warning("lost nodes cannot be dialled: %s", error)
                 time.sleep(1.0)
 
     def _due(self) -> frozenset[str]:

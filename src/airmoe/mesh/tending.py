@@ -1,6 +1,5 @@
 """What a session's links need beside Zenoh: they end at once, are dialled again, and strangers are told."""
 
-import logging
 from collections.abc import Collection, Sequence
 
 import zenoh
@@ -8,9 +7,8 @@ import zenoh
 from airmoe.mesh.door import Door
 from airmoe.mesh.linger import never_linger
 from airmoe.mesh.locators import host_and_port
+from airmoe.mesh.log import about, mesh_log
 from airmoe.mesh.redial import Redialler
-
-_log = logging.getLogger("airmoe.mesh")
 
 
 def tend_links(session: zenoh.Session, listen: Sequence[str] = ()) -> None:
@@ -85,4 +83,5 @@ class Tended:
     def _tell_of_stranger(self, whom: str) -> None:
         if whom not in self._told:
             self._told.add(whom)
-            _log.warning("linked with %s, which %s does not name", whom, " and ".join(self._rosters))
+            rosters = " and ".join(self._rosters)
+            mesh_log.warning("linked with %s, which %s does not name", whom, rosters, extra=about(whom))
