@@ -19,7 +19,7 @@ from tests.test_examples import lines_of_code
 
 ROOT = Path(__file__).resolve().parents[1]
 OWN = ROOT / "examples" / "own_method"
-POLICY, PARTITION = OWN / "good_enough.py", OWN / "dirichlet.py"
+POLICY, PARTITION = OWN / "good_enough.py", OWN / "unequal.py"
 PAGE = (ROOT / "docs" / "how-to" / "own-method.md").read_text(encoding="utf-8")
 
 
@@ -47,18 +47,14 @@ def test_the_policy_takes_the_cheapest_of_the_good_experts() -> None:
         assert make_policy(f"good-enough:{share}").route(scores_TE, cost, slot).mask_TE[0].argmax() == expert
 
 
-def test_the_partition_makes_clients_the_less_alike_the_smaller_alpha() -> None:
+def test_the_partition_gives_each_client_as_many_times_the_images_of_the_one_before_as_its_ratio_says() -> (
+    None
+):
     load_plugins([PARTITION])
-    labels_T = np.arange(2000) % 10
-
-    def most_of_a_class(alpha: float) -> float:
-        parts = partition(labels_T, 5, f"dirichlet:{alpha}", seed=0)
-        assert np.sort(np.concatenate(parts)).tolist() == list(range(2000))
-        held = np.array([np.bincount(labels_T[part], minlength=10) for part in parts])
-        return float((held.max(axis=0) / held.sum(axis=0)).mean())
-
-    assert most_of_a_class(100) < 0.3
-    assert most_of_a_class(0.1) > 0.6
+    parts = partition(np.arange(2000) % 10, 4, "unequal:3", seed=0)
+    assert np.sort(np.concatenate(parts)).tolist() == list(range(2000))
+    sizes = [len(part) for part in parts]
+    assert sizes == pytest.approx([2000 * 3**client / 40 for client in range(4)], abs=1)
 
 
 def test_the_command_of_the_page_evaluates_the_policy(run_folder: Path, tmp_path: Path) -> None:

@@ -25,9 +25,11 @@ def _classes(labels: Labels, indices: NDArray[np.int64]) -> set[int]:
     return {int(label) for label in np.unique(labels[indices])}
 
 
-@given(
-    labels=labelled_sets(), clients=st.integers(2, 12), scheme=st.sampled_from(["iid", "ring"]), seed=SEEDS
-)
+WHOLE = st.sampled_from(["iid", "ring", "dirichlet:2"])
+"""Partitions that give every image to exactly one client, for any of these numbers of clients."""
+
+
+@given(labels=labelled_sets(), clients=st.integers(2, 12), scheme=WHOLE, seed=SEEDS)
 def test_every_image_falls_on_exactly_one_client(
     labels: Labels, clients: int, scheme: str, seed: int
 ) -> None:
@@ -36,9 +38,7 @@ def test_every_image_falls_on_exactly_one_client(
     assert np.sort(np.concatenate(parts)).tolist() == list(range(len(labels)))
 
 
-@given(
-    labels=labelled_sets(), clients=st.integers(2, 12), scheme=st.sampled_from(["iid", "ring"]), seed=SEEDS
-)
+@given(labels=labelled_sets(), clients=st.integers(2, 12), scheme=WHOLE, seed=SEEDS)
 def test_parts_are_sorted_int64_and_never_empty(labels: Labels, clients: int, scheme: str, seed: int) -> None:
     for part in partition(labels, clients, scheme, seed=seed):
         assert part.dtype == np.int64
@@ -46,15 +46,13 @@ def test_parts_are_sorted_int64_and_never_empty(labels: Labels, clients: int, sc
         assert (np.diff(part) > 0).all()
 
 
-@given(
-    labels=labelled_sets(), clients=st.integers(2, 12), scheme=st.sampled_from(["iid", "ring"]), seed=SEEDS
-)
+@given(labels=labelled_sets(), clients=st.integers(2, 12), scheme=WHOLE, seed=SEEDS)
 def test_the_same_seed_gives_the_same_parts(labels: Labels, clients: int, scheme: str, seed: int) -> None:
     once, again = (partition(labels, clients, scheme, seed=seed) for _ in range(2))
     assert all(np.array_equal(a, b) for a, b in zip(once, again, strict=True))
 
 
-@pytest.mark.parametrize("scheme", ["iid", "ring"])
+@pytest.mark.parametrize("scheme", ["iid", "ring", "dirichlet:0.5"])
 def test_another_seed_gives_other_parts(scheme: str) -> None:
     labels = np.arange(200) % 10
     assert (
@@ -127,7 +125,9 @@ def test_ring_goes_by_the_order_of_the_labels_not_by_their_values(
 
 
 def test_an_unknown_scheme_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(InvalidInputError, match="scheme is 'circle'; expected iid or ring"):
+    with pytest.raises(
+        InvalidInputError, match="scheme is 'circle'; expected iid, ring, disjoint or dirichlet:ALPHA"
+    ):
         partition(np.arange(10), 2, "circle", seed=0)
 
 
@@ -143,7 +143,7 @@ def test_a_number_of_clients_that_is_no_integer_is_refused(clients: object) -> N
         partition(np.arange(20) % 2, clients, "iid", seed=0)
 
 
-@pytest.mark.parametrize("scheme", ["iid", "ring"])
+@pytest.mark.parametrize("scheme", ["iid", "ring", "disjoint", "dirichlet:1"])
 def test_more_clients_than_images_are_refused(scheme: str) -> None:
     with pytest.raises(InvalidInputError, match=r"clients is 21; expected . to 20 \(the number of training"):
         partition(np.arange(20) % 2, 21, scheme, seed=0)
@@ -185,3 +185,61 @@ def test_a_negative_seed_is_refused() -> None:
 def test_labels_must_be_one_integer_per_image(labels: Labels) -> None:
     with pytest.raises(InvalidInputError, match=r"labels is .*; expected integers of shape \(T,\)"):
         partition(labels, 2, "iid", seed=0)
+
+
+@given(labels=labelled_sets(), seed=SEEDS, data=st.data())
+def test_disjoint_gives_every_class_to_one_client_and_every_client_neighbouring_classes(
+    labels: Labels, seed: int, data: st.DataObject
+) -> None:
+    classes = int(labels.max()) + 1
+    clients = data.draw(st.integers(1, classes))
+    held = [sorted(_classes(labels, part)) for part in partition(labels, clients, "disjoint", seed=seed)]
+    assert [label for classes_held in held for label in classes_held] == list(range(classes))
+    assert max(map(len, held)) - min(map(len, held)) <= 1
+
+
+def test_disjoint_of_five_clients_and_ten_classes_gives_each_two() -> None:
+    labels = np.arange(100) % 10
+    parts = partition(labels, 5, "disjoint", seed=0)
+    assert [_classes(labels, part) for part in parts] == [{0, 1}, {2, 3}, {4, 5}, {6, 7}, {8, 9}]
+    assert [len(part) for part in parts] == [20] * 5
+
+
+def test_disjoint_serves_no_more_clients_than_classes() -> None:
+    with pytest.raises(InvalidInputError, match="clients is 11; expected at most 10, or the partition iid"):
+        partition(np.arange(100) % 10, 11, "disjoint", seed=0)
+
+
+def shares(alpha: float, seed: int) -> NDArray[np.float64]:
+    """The share of each of 200 classes that each of 5 clients has."""
+    labels = np.repeat(np.arange(200), 400)
+    parts = partition(labels, 5, f"dirichlet:{alpha}", seed=seed)
+    return np.array([np.bincount(labels[part], minlength=200) / 400 for part in parts]).T
+
+
+@pytest.mark.parametrize("alpha", [0.1, 0.5, 1.0, 10.0])
+def test_dirichlet_shares_have_the_mean_and_the_variance_of_the_distribution(alpha: float) -> None:
+    share_CN = shares(alpha, seed=3)
+    assert share_CN.mean(axis=0) == pytest.approx([0.2] * 5, abs=0.06)
+    variance = 0.2 * 0.8 / (5 * alpha + 1)  # of Beta(alpha, 4 alpha)
+    assert share_CN.var(axis=0).mean() == pytest.approx(variance, rel=0.15)
+
+
+def test_dirichlet_draws_again_until_every_client_has_an_image() -> None:
+    labels = np.arange(40) % 2
+    for seed in range(50):
+        assert min(map(len, partition(labels, 6, "dirichlet:0.3", seed=seed))) > 0
+
+
+def test_a_concentration_that_leaves_clients_without_an_image_is_refused() -> None:
+    said = (
+        r"clients is 10; expected fewer, or a larger alpha: in 1000 draws of dirichlet:0.001 a client got no"
+    )
+    with pytest.raises(InvalidInputError, match=said):
+        partition(np.arange(100) % 2, 10, "dirichlet:0.001", seed=0)
+
+
+@pytest.mark.parametrize("alpha", ["0", "-1", "inf", "nan", "much", ""])
+def test_a_concentration_is_a_finite_number_above_0(alpha: str) -> None:
+    with pytest.raises(InvalidInputError, match=r"scheme is|alpha is"):
+        partition(np.arange(100) % 2, 2, f"dirichlet:{alpha}", seed=0)

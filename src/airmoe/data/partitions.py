@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from airmoe.checks import indices, integer_at_least, refuse_shape
+from airmoe.data.schemes import Dirichlet, Disjoint, Iid, Ring
 from airmoe.errors import InvalidInputError
 from airmoe.randomness import stream
-from airmoe.spec_text import SpecText, SpecTexts
+from airmoe.spec_text import SpecTexts
 
 _log = logging.getLogger("airmoe.data")
 
@@ -33,9 +33,14 @@ def partition(
 ) -> list[NDArray[np.int64]]:
     """Divide images among clients.
 
-    The first two give every image to exactly one client:
+    These give every image to exactly one client:
 
     * ``"iid"``: a random permutation is cut into equal parts.
+    * ``"disjoint"``: the classes are cut into as many arcs as there are clients, and client i holds A_i, as
+      below, alone.
+    * ``"dirichlet:ALPHA"``: the shares of a class among the clients are drawn from a symmetric Dirichlet
+      distribution of this concentration. The smaller it is, the fewer classes has a client. All shares are
+      drawn again until each client has an image.
     * ``"ring"``: every client holds a few classes and shares each with a neighbour. With n clients and c
       classes, n <= c, the classes are cut into n arcs, A_i = {j : j n // c = i}. Client i holds A_i and
       A_(i+1 mod n), so every class has two holders. With n = c these are the classes i and i+1 mod c. With
@@ -48,8 +53,8 @@ def partition(
 
     Args:
         labels: integer, (T,). The classes are the distinct labels, in order.
-        clients: number of clients; at least 1 for ``"iid"`` and 2 for ``"ring"``.
-        scheme: ``"iid"``, ``"ring"``, or the text of a plugin's partition.
+        clients: number of clients; at least 2 for ``"ring"``, at most one for each class for ``"disjoint"``.
+        scheme: one of the above, or the text of a plugin's partition.
         seed: not negative.
         class_names: what errors call the classes 0, 1, ...; left out, by their labels.
 
@@ -58,8 +63,8 @@ def partition(
 
     Raises:
         InvalidInputError: an argument is none of the above, there are more clients than images, a class has
-            fewer images than holders, or a plugin's partition gives other than an array of indices to each
-            client.
+            fewer images than holders, no draw of shares left an image for each client, or a plugin's
+            partition gives other than an array of indices to each client.
 
     Examples:
         >>> import numpy as np
@@ -100,7 +105,7 @@ def parts_of(
         number = len(labels_T) + 1
     if number > len(labels_T):
         raise InvalidInputError("clients", clients, f"{expected} for scheme {scheme!r}")
-    if isinstance(divide, Ring):
+    if isinstance(divide, Ring | Disjoint):
         names, (labels_C, images_C) = dict(enumerate(class_names)), np.unique(labels_T, return_counts=True)
         images = {
             names.get(label, str(label)): n for label, n in zip(labels_C.tolist(), images_C, strict=True)
@@ -113,7 +118,7 @@ def make_partition(text: str) -> Partition:
     """Return the partition of this name.
 
     Args:
-        text: "iid", "ring", or one that a plugin brings.
+        text: one of `partition`'s, or one that a plugin brings.
 
     Raises:
         InvalidInputError: none of these (the message lists them), or a parameter out of range.
@@ -138,77 +143,4 @@ def _checked(scheme: str, parts: Sequence[ArrayLike], clients: int, items: int) 
     return checked
 
 
-@dataclass(frozen=True)
-class Iid(SpecText, rule="iid"):
-    """Equal parts of a random permutation."""
-
-    def __call__(
-        self, labels_T: NDArray[np.integer], clients: int, random: np.random.Generator
-    ) -> list[NDArray[np.int64]]:
-        """Divide; see `Partition`."""
-        return np.array_split(random.permutation(len(labels_T)), clients)
-
-
-@dataclass(frozen=True)
-class Ring(SpecText, rule="ring"):
-    """Every client holds a few classes and shares each with a neighbour; see `partition`."""
-
-    fewest_clients: ClassVar[int] = 2
-
-    def __call__(
-        self, labels_T: NDArray[np.integer], clients: int, random: np.random.Generator
-    ) -> list[NDArray[np.int64]]:
-        """Divide; see `Partition`."""
-        return _ring(labels_T, clients, random)
-
-    def refuse_too_many(self, clients: int, images: Mapping[str, int]) -> None:
-        """Refuse so many clients that one gets no image of a class that it holds.
-
-        Args:
-            clients: how many.
-            images: how many there are of each class, by its name.
-        """
-        holders_C = map(len, _ring_holders(clients, len(images)))
-        for (name, held), holders in zip(images.items(), holders_C, strict=True):
-            if held < holders:
-                expected = (
-                    f"{_most_in_ring(list(images.values()), clients)}, or the partition iid: in a ring, "
-                    f"the training images of class {name} ({held}) are shared by {holders} clients"
-                )
-                raise InvalidInputError("clients", clients, expected)
-
-
-def _ring(
-    labels_T: NDArray[np.integer], clients: int, random: np.random.Generator
-) -> list[NDArray[np.int64]]:
-    classes_C = np.unique(labels_T)
-    parts: list[list[NDArray[np.int64]]] = [[] for _ in range(clients)]
-    for label, holders in zip(classes_C, _ring_holders(clients, len(classes_C)), strict=True):
-        of_class = np.flatnonzero(labels_T == label)
-        for holder, part in zip(
-            holders, np.array_split(random.permutation(of_class), len(holders)), strict=True
-        ):
-            parts[holder].append(part)
-    return [np.concatenate(of_client) for of_client in parts]
-
-
-def _most_in_ring(images_C: Sequence[int], clients: int) -> str:
-    """Return in words how many clients, fewer than so many, leave each holder of a class an image."""
-    # With C classes or more, a class has at least 2 * (clients // C) holders.
-    above = len(images_C) * (min(images_C) // 2 + 1)
-    for fewer in range(min(clients, above) - 1, 1, -1):
-        holders = map(len, _ring_holders(fewer, len(images_C)))
-        if all(held >= shared for held, shared in zip(images_C, holders, strict=True)):
-            return f"at most {fewer}"
-    return "2 training images at least in every class"
-
-
-def _ring_holders(clients: int, classes: int) -> list[list[int]]:
-    """Return the clients that hold each class."""
-    if clients <= classes:
-        arcs = [j * clients // classes for j in range(classes)]
-        return [sorted({arc, (arc - 1) % clients}) for arc in arcs]
-    return [[i for i in range(clients) if j in (i % classes, (i + 1) % classes)] for j in range(classes)]
-
-
-_PARTITIONS = SpecTexts[Partition]("partition", (Iid, Ring))
+_PARTITIONS = SpecTexts[Partition]("partition", (Iid, Ring, Disjoint, Dirichlet))
