@@ -11,7 +11,9 @@ from airmoe.errors import InvalidInputError
 
 @pytest.mark.parametrize("name", ["mnist", "", "folder:", "Digits"])
 def test_an_unknown_name_is_refused_with_the_known_ones(name: str) -> None:
-    with pytest.raises(InvalidInputError, match="expected digits, cifar10, cifar100 or folder:PATH"):
+    with pytest.raises(
+        InvalidInputError, match="expected digits, cifar10, cifar100, fashion-mnist or folder:PATH"
+    ):
         load_images(name)
 
 
@@ -26,7 +28,7 @@ def test_importing_the_package_loads_neither_torch_nor_scikit_learn() -> None:
     assert subprocess.run([sys.executable, "-c", code], timeout=500, check=False).returncode == 0
 
 
-@pytest.mark.parametrize("name", ["digits", "cifar10", "cifar100"])
+@pytest.mark.parametrize("name", ["digits", "cifar10", "cifar100", "fashion-mnist"])
 def test_only_a_folder_offers_a_choice_of_size(name: str) -> None:
     with pytest.raises(InvalidInputError, match=f"size is 64; expected 32, the size of the images of {name}"):
         load_images(name, size=64)

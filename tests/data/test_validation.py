@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from airmoe.data import ImageSet, is_cifar, load_images
+from airmoe.data import ImageSet, is_official, load_images
 from airmoe.data.split import validation_images
 from airmoe.errors import DataError
 
@@ -53,4 +53,4 @@ def test_a_class_of_one_image_cannot_be_split() -> None:
 
 def test_its_files_are_those_of_the_whole_set() -> None:
     names = "cifar10", "validation:cifar100", "digits", "validation:digits", "folder:cifar10", ""
-    assert [is_cifar(name) for name in names] == [True, True, False, False, False, False]
+    assert [is_official(name) for name in names] == [True, True, False, False, False, False]

@@ -66,14 +66,14 @@ def networked_settings(
     backbone: str | None = None,
 ) -> "NetworkedConfig":
     """Return the settings of a networked run; without a file, those of the demonstration."""
-    from airmoe.data import is_cifar
+    from airmoe.data import is_official
     from airmoe.networked.config import load_config, parse_config
     from airmoe.runs.settings import changed
 
     if config is not None:
         settings = load_config(config)
     else:
-        text, name = _built_in("airmoe.networked", cifar=is_cifar(data or ""))
+        text, name = _built_in("airmoe.networked", official=is_official(data or ""))
         settings = parse_config(text, name)
     values: dict[str, object] = {"data.name": data, "data.clients": clients, "seed": seed}
     values |= {"data.size": size, "model.backbone": backbone}
@@ -94,21 +94,21 @@ def channel_aware_settings(
 ) -> "ChannelAwareConfig":
     """Return the settings of a channel-aware run; without a file, those for digits or for CIFAR."""
     from airmoe.channel_aware.config import ChannelAwareConfig
-    from airmoe.data import is_cifar
+    from airmoe.data import is_official
     from airmoe.files import read_toml_text
     from airmoe.runs.settings import changed, parse_section
 
     if config is not None:
         text, name = read_toml_text(config), config.name
     else:
-        text, name = _built_in("airmoe.channel_aware", cifar=is_cifar(data or ""))
+        text, name = _built_in("airmoe.channel_aware", official=is_official(data or ""))
     settings = parse_section(ChannelAwareConfig, text, name)
     values = {"data.name": data, "model.experts": experts, "seed": seed}
     values |= {"data.size": size, "model.backbone": backbone}
     return changed(settings, values, _OPTIONS | {"model.experts": "clients"})
 
 
-def _built_in(package: str, *, cifar: bool) -> tuple[str, str]:
+def _built_in(package: str, *, official: bool) -> tuple[str, str]:
     """Return the text and the name of the settings that a package brings."""
-    name = "cifar10.toml" if cifar else "digits.toml"
+    name = "cifar10.toml" if official else "digits.toml"
     return files(package).joinpath(name).read_text(encoding="utf-8"), name

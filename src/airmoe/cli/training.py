@@ -33,14 +33,15 @@ TRAINING = "torch", "onnx", "onnxscript", "safetensors", "sklearn", "matplotlib"
 DataDir = Annotated[
     Path | None,
     typer.Option(
-        callback=expanded, help="Folder of the official binary files of CIFAR. [$AIRMOE_DATA, then the cache]"
+        callback=expanded,
+        help="Folder of the official files of CIFAR or Fashion-MNIST. [$AIRMOE_DATA, then the cache]",
     ),
 ]
 Data = Annotated[
     str | None,
     typer.Option(
-        help="digits, cifar10, cifar100, or folder:PATH with a directory per class. validation:NAME holds "
-        "out training images instead, to choose settings by. [digits, or the settings']"
+        help="digits, cifar10, cifar100, fashion-mnist, or folder:PATH with a directory per class. validation:NAME "
+        "holds out training images instead, to choose settings by. [digits, or the settings']"
     ),
 ]
 Size = Annotated[
@@ -95,7 +96,7 @@ def demo(
     if out is not None:
         refuse_taken(out)
     load_plugins(plugin)
-    from airmoe.data import is_cifar
+    from airmoe.data import is_official
     from airmoe.report import analog_table, equal_f1_text, methods_table
     from airmoe.report.progress import ProgressBars
     from airmoe.studies.demo.run import run_demo
@@ -104,7 +105,7 @@ def demo(
     _refuse_impossible(settings)
     tell_unused_plugins(plugin)
     if central_epochs is None:
-        central_epochs = 20 if is_cifar(settings.data.name) else settings.features.rounds
+        central_epochs = 20 if is_official(settings.data.name) else settings.features.rounds
     name = settings.data.name.partition(":")[0]
     out = out or Path("runs") / f"demo-{name}-{datetime.now():%Y%m%d-%H%M%S}"
     begin = time.monotonic()
@@ -267,10 +268,10 @@ def _train_channel_aware(
 
 
 def _load(name: str, data_dir: Path | None, size: int) -> "ImageSet":
-    from airmoe.data import is_cifar, load_images
+    from airmoe.data import is_official, load_images
     from airmoe.report.progress import ProgressBars
 
-    if data_dir is not None and not is_cifar(name):
+    if data_dir is not None and not is_official(name):
         raise InvalidInputError("data-dir", str(data_dir), f"no folder: {name} reads none")
     with ProgressBars(console()) as progress:
         return load_images(name, data_dir=data_dir, size=size, progress=progress)

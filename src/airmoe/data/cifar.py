@@ -4,8 +4,6 @@ A record begins with its labels, one byte each. 3072 bytes of pixels follow: 102
 blue ones, row by row.
 """
 
-import contextlib
-import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +13,8 @@ from numpy.typing import NDArray
 
 from airmoe.data.download import download, extract
 from airmoe.data.image_set import ImageSet
-from airmoe.errors import DataError, InvalidInputError
-from airmoe.files import as_path
+from airmoe.data.places import cache, places
+from airmoe.errors import DataError
 from airmoe.progress import Progress
 
 TRAIN_RECORDS, TEST_RECORDS = 50_000, 10_000
@@ -112,9 +110,7 @@ def load_cifar(cifar: CifarSet, data_dir: Path | None, progress: Progress) -> Im
         InvalidInputError: ``data_dir`` is not a folder.
         DataError: a file is missing or damaged, or the download failed.
     """
-    if data_dir is not None and not data_dir.is_dir():
-        raise InvalidInputError("data_dir", str(data_dir), "an existing folder")
-    folder = _find(cifar, data_dir) or _download_into(_cache(), cifar, progress)
+    folder = _find(cifar, places(data_dir)) or _download_into(cache(), cifar, progress)
     class_names = _read_class_names(folder / cifar.names_file, cifar.classes)
     train = [_read_records(folder / name, cifar) for name in cifar.train_files]
     test_images, test_labels = _read_records(folder / cifar.test_file, cifar)
@@ -128,14 +124,8 @@ def load_cifar(cifar: CifarSet, data_dir: Path | None, progress: Progress) -> Im
     )
 
 
-def _find(cifar: CifarSet, data_dir: Path | None) -> Path | None:
-    named = os.environ.get("AIRMOE_DATA")
-    places = [data_dir, as_path(named) if named else None]
-    with contextlib.suppress(InvalidInputError):  # without a home folder there is no cache
-        places.append(_cache())
-    for place in places:
-        if place is None:
-            continue
+def _find(cifar: CifarSet, among: list[Path]) -> Path | None:
+    for place in among:
         for folder in (place, place / cifar.folder):
             if _holds_records(folder, cifar):
                 return folder
@@ -150,19 +140,15 @@ def _holds_records(folder: Path, cifar: CifarSet) -> bool:
         raise DataError(f"{folder}: cannot be searched ({error.strerror})") from error
 
 
-def _cache() -> Path:
-    return as_path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "airmoe"
-
-
-def _download_into(cache: Path, cifar: CifarSet, progress: Progress) -> Path:
-    folder = cache / cifar.folder
+def _download_into(place: Path, cifar: CifarSet, progress: Progress) -> Path:
+    folder = place / cifar.folder
     member_bytes = {
         f"{cifar.folder}/{name}": records * cifar.record_bytes for name, records in cifar.records.items()
     }
     member_bytes[f"{cifar.folder}/{cifar.names_file}"] = _MAX_NAMES_BYTES
     try:
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache, prefix=f".{cifar.folder}.") as temporary:
+        place.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=place, prefix=f".{cifar.folder}.") as temporary:
             archive, unpacked = Path(temporary) / Path(cifar.url).name, Path(temporary) / cifar.folder
             download(cifar.url, archive, sha256=cifar.sha256, max_bytes=_MAX_ARCHIVE_BYTES, progress=progress)
             unpacked.mkdir()

@@ -17,13 +17,15 @@ _TIMEOUT_S = 30.0
 _CHUNK_BYTES = 1 << 18
 
 
-def download(url: str, target: Path, *, sha256: str, max_bytes: int, progress: Progress) -> None:
+def download(
+    url: str, target: Path, *, sha256: str | None = None, max_bytes: int, progress: Progress
+) -> None:
     """Download ``url`` to ``target``; the caller discards ``target`` if this raises.
 
     Args:
         url: the address to fetch.
         target: the file to write.
-        sha256: the expected hash of the whole content, in hexadecimal.
+        sha256: the expected hash of the whole content, in hexadecimal; None where the caller checks it.
         max_bytes: the size beyond which the download stops.
         progress: told the bytes so far and in all; 0 in all if that is not known.
 
@@ -51,7 +53,7 @@ def download(url: str, target: Path, *, sha256: str, max_bytes: int, progress: P
         raise DataError(f"{url} cannot be downloaded: {error}") from error
     if done < total:
         raise DataError(f"{url} cannot be downloaded: the connection broke off after {done} of {total} bytes")
-    if digest.hexdigest() != sha256:
+    if sha256 is not None and digest.hexdigest() != sha256:
         raise DataError(f"{url} has SHA-256 {digest.hexdigest()}; expected {sha256}")
 
 

@@ -3,6 +3,7 @@
 from airmoe.checks import integer_at_least
 from airmoe.data.cifar import CIFAR_SETS, load_cifar
 from airmoe.data.digits import load_digits
+from airmoe.data.fashion import FASHION_MNIST, load_fashion_mnist
 from airmoe.data.folder import load_folder
 from airmoe.data.image_set import ImageSet
 from airmoe.data.split import validation_images
@@ -16,12 +17,13 @@ USUAL_SIZE = 32
 LARGEST_SIZE = 1024
 
 _FOLDER, _VALIDATION = "folder:", "validation:"
-_NAMES = "digits, cifar10, cifar100 or folder:PATH, each also as validation:NAME"
+_OFFICIAL = (*CIFAR_SETS, FASHION_MNIST)
+_NAMES = f"digits, {', '.join(_OFFICIAL)} or folder:PATH, each also as validation:NAME"
 
 
-def is_cifar(name: str) -> bool:
-    """Whether a set of images of this name is read from the official files of CIFAR."""
-    return name.removeprefix(_VALIDATION) in CIFAR_SETS
+def is_official(name: str) -> bool:
+    """Whether a set of this name is read from official files, which are looked for or downloaded."""
+    return name.removeprefix(_VALIDATION) in _OFFICIAL
 
 
 def load_images(
@@ -35,6 +37,9 @@ def load_images(
       (``$XDG_CACHE_HOME/airmoe`` or ``~/.cache/airmoe``) are searched for the files. The files may lie there
       directly or in the archive's folder, ``cifar-10-batches-bin/`` or ``cifar-100-binary/``. If nothing is
       found, the archive (170 MB) is downloaded into the cache.
+    * ``"fashion-mnist"``: Fashion-MNIST in its official IDX files, packed (.gz) or not, 10,000 held out;
+      1x32x32, since its 28x28 pixels get a black border. The same folders are searched, then that of
+      Debian's package dataset-fashion-mnist; the download has 31 MB.
     * ``"folder:PATH"``: PATH holds one folder of images per class, or ``train/`` and ``test/`` with one per
       class each. Without those two, 20 % of every class is held out (at least one image). Images are read as
       `read_image` does, with 1 channel if all of them are greyscale and 3 otherwise.
@@ -44,7 +49,7 @@ def load_images(
 
     Args:
         name: one of the above.
-        data_dir: the first folder to look for CIFAR in.
+        data_dir: the first folder to look for official files in.
         size: height and width of images, pixels, 1 to 1024. Only a folder offers a choice.
         progress: told the bytes of a download so far and in all; 0 in all if that is not known. Told how many
             images of a folder are read.
@@ -72,13 +77,15 @@ def load_images(
         return validation_images(name, whole)
     if not 1 <= integer_at_least("size", size, 1) <= LARGEST_SIZE:
         raise InvalidInputError("size", size, f"at most {LARGEST_SIZE}")
-    if size != USUAL_SIZE and (name == "digits" or name in CIFAR_SETS):
+    if size != USUAL_SIZE and name in ("digits", *_OFFICIAL):
         expected = f"{USUAL_SIZE}, the size of the images of {name}; folder:PATH offers a choice"
         raise InvalidInputError("size", size, expected)
     if name == "digits":
         return load_digits()
     if name in CIFAR_SETS:
         return load_cifar(CIFAR_SETS[name], None if data_dir is None else as_path(data_dir), progress)
+    if name == FASHION_MNIST:
+        return load_fashion_mnist(None if data_dir is None else as_path(data_dir), progress)
     if name.startswith(_FOLDER) and name != _FOLDER:
         return load_folder(name, as_path(name.removeprefix(_FOLDER)), size, progress)
-    raise InvalidInputError("dataset", name, _NAMES + did_you_mean(name, ("digits", *CIFAR_SETS)))
+    raise InvalidInputError("dataset", name, _NAMES + did_you_mean(name, ("digits", *_OFFICIAL)))

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from airmoe.checks import refuse_type
-from airmoe.data import ImageSet, is_cifar, load_images, partition
+from airmoe.data import ImageSet, is_official, load_images, partition
 from airmoe.data.load import USUAL_SIZE
 from airmoe.errors import InvalidInputError, RunFolderError
 from airmoe.files import AnyPath, sought_in
@@ -87,7 +87,7 @@ class Run:
             DataError: as `airmoe.data.load_images`.
         """
         name = self.config["data"]["name"]
-        if data_dir is not None and not is_cifar(name):
+        if data_dir is not None and not is_official(name):
             raise InvalidInputError("data_dir", str(data_dir), f"no folder: {name} reads none")
         if why := why_no_folder(name):
             raise _not_found(self.folder, name, why, "data.name")

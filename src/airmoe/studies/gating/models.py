@@ -15,7 +15,7 @@ from airmoe.channel_aware.stages import (
     pick_device,
     train_stage,
 )
-from airmoe.data import ImageSet, is_cifar, load_images
+from airmoe.data import ImageSet, is_official, load_images
 from airmoe.links import TraceSnr, make_process
 from airmoe.nn import MixtureOfExperts
 from airmoe.runs.checkpoint import Checkpoint
@@ -45,7 +45,7 @@ def images_of(config: ChannelAwareConfig, work: Workspace) -> ImageSet:
 
 @lru_cache(maxsize=1)
 def _images(name: str, data_dir: str | None) -> ImageSet:
-    return load_images(name, data_dir=Path(data_dir) if data_dir and is_cifar(name) else None)
+    return load_images(name, data_dir=Path(data_dir) if data_dir and is_official(name) else None)
 
 
 def trained_model(config: ChannelAwareConfig, work: Workspace) -> MixtureOfExperts:
