@@ -67,8 +67,9 @@ def honesty(bench: Bench) -> Iterator[Figure]:
             share >= 0.95,
         )
         yield Figure(f"{policy}, 5 of 10 gone: wrongly marked, or not as said", str(false), "0", false == 0)
+        counts = f"{after.answers - after.lost} unmarked, {after.lost} marked answers"
         right = f"{after.right_unmarked:.3f}, {after.right_marked:.3f}"
-        yield Figure(f"{policy}, 5 of 10 gone: accuracy unmarked, marked", right)
+        yield Figure(f"{policy}, 5 of 10 gone: accuracy of {counts}", right)
     for lie in LIES:
         lied = lied_to(bench.run, images_TCHW[:50], lie)
         what = f"liar of weight 0.001, {lie}: changed of {lied.answers}"
@@ -108,8 +109,11 @@ def overloaded(bench: Bench) -> Iterator[Figure]:
         what = f"{items} images, {found.sent_at_3:.1f} times {found.capacity:.0f} requests a second"
         yield Figure(f"{what}: goodput, of that at once", f"{found.kept:.0%}", "80 %", found.kept >= 0.8)
         yield Figure(f"{what}: more memory", f"{found.more_mb:.0f} MB", "50 MB", found.more_mb <= 50)
+        came = ", ".join(f"{share:.0%} {what}" for what, share in sorted(found.came_at_3.items()))
+        yield Figure(f"{what}: what became of them", came)
         soon_s = found.overloaded_s
-        yield Figure(f"{what}: refused, p50, p99", f"{soon_s[0] * 1e3:.1f} ms, {soon_s[1] * 1e3:.1f} ms")
+        value = f"{soon_s[0] * 1e3:.1f} ms, {soon_s[1] * 1e3:.1f} ms" if found.came_at_3["overloaded"] else "none"
+        yield Figure(f"{what}: refused as overloaded, p50, p99", value)
 
 
 def greedy(bench: Bench) -> Iterator[Figure]:

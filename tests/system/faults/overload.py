@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from airmoe.mesh import MeshClient
 from airmoe.mesh.request_queue import CREDITS
 from tests.mesh.steering import prefer
-from tests.system.faults.bare_asker import BareAsker, run_on
+from tests.system.faults.bare_asker import BareAsker, Tally, run_on
 from tests.system.faults.elsewhere import elsewhere, together
 from tests.system.faults.mesh import FOUND_S, FaultyMesh, resident_mb
 
@@ -73,12 +73,12 @@ def overload(run: Path, items: int, phase_s: float, rounds: int = 3) -> Overload
         each = [(*place, f"asker-{number}", apart[1]) for number in range(ASKERS)]
         with elsewhere(BareAsker, each) as askers, most_resident_mb(mesh.pid(NODE)) as most_mb:
             together(askers, "with_open", _WINDOW, 0.5)
-            tallies = together(askers, "with_open", _WINDOW, phase_s)
-            capacity = sum(tally.came["in time"] for tally in tallies) / phase_s
+            # Whatever else the machine does makes it less, never more.
+            capacity = max(_rate(together(askers, "with_open", _WINDOW, 1.0), 1.0) for _ in range(3))
             at: dict[float, list[float]] = {1.0: [], FACTOR: []}
             for factor in (1.0, FACTOR) * rounds:
                 tallies = together(askers, "at_rate", factor * capacity / ASKERS, phase_s)
-                at[factor].append(sum(tally.came["in time"] for tally in tallies) / phase_s)
+                at[factor].append(_rate(tallies, phase_s))
             came = sum((tally.came for tally in tallies), start=type(tallies[0].came)())
             overloaded_s = np.concatenate([tally.overloaded_s for tally in tallies])
         quantiles = np.quantile(overloaded_s, [0.5, 0.99]) if overloaded_s.size else [np.nan] * 2
@@ -178,16 +178,19 @@ def greed(
         polite_each = [(mesh.folders[number], address, images_TCHW, apart[1]) for number in others]
         greedy_each = [(mesh.folders[NODE], address, items, "greedy", apart[1])]
         with elsewhere(Polite, polite_each) as polite, elsewhere(BareAsker, greedy_each) as (greedy,):
-            (full,) = together([greedy], "with_open", 2 * ASKERS, phase_s)
-            capacity = full.came["in time"] / phase_s
+            capacity = max(_rate(together([greedy], "with_open", 2 * ASKERS, 1.0), 1.0) for _ in range(3))
             alone, beside, got = [], [], []
             for _ in range(rounds):
                 alone.append(together(polite, "answered", phase_s))
                 greedy.begin("at_rate", FACTOR * capacity, phase_s)
                 beside.append(together(polite, "answered", phase_s))
-                got.append(greedy.result().came["in time"] / phase_s)
+                got.append(_rate([greedy.result()], phase_s))
         alone_C, beside_C = np.median(alone, axis=0), np.median(beside, axis=0)
         return Greed(tuple(alone_C.tolist()), tuple(beside_C.tolist()), float(np.median(got)))
+
+
+def _rate(tallies: list[Tally], seconds: float) -> float:
+    return sum(tally.came["in time"] for tally in tallies) / seconds
 
 
 def cores() -> tuple[int | None, int | None]:
