@@ -112,7 +112,8 @@ def overloaded(bench: Bench) -> Iterator[Figure]:
         came = ", ".join(f"{share:.0%} {what}" for what, share in sorted(found.came_at_3.items()))
         yield Figure(f"{what}: what became of them", came)
         soon_s = found.overloaded_s
-        value = f"{soon_s[0] * 1e3:.1f} ms, {soon_s[1] * 1e3:.1f} ms" if found.came_at_3["overloaded"] else "none"
+        is_any = found.came_at_3["overloaded"] > 0
+        value = f"{soon_s[0] * 1e3:.1f} ms, {soon_s[1] * 1e3:.1f} ms" if is_any else "none"
         yield Figure(f"{what}: refused as overloaded, p50, p99", value)
 
 

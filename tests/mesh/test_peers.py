@@ -8,10 +8,10 @@ from airmoe.mesh.durations import REMEMBERED_S
 from airmoe.mesh.peers import (
     BUSY_S,
     EXTRA_AT_ONCE,
+    FIRST_TIMES,
     FIRST_TRIAL_S,
     HEDGE_S,
     LAST_TRIAL_S,
-    UNKNOWN_TIMES,
     Peers,
 )
 
@@ -38,7 +38,7 @@ def ask(peers: Peers[int], clock: ManualClock, took_s: float, items: int = 1, ti
 
 
 def test_a_peer_that_nothing_is_known_of_gets_half_a_second(peers: Peers[int]) -> None:
-    assert peers.patience_s(PEER, 1) == UNKNOWN_TIMES * HEDGE_S == 0.5
+    assert peers.patience_s(PEER, 1) == FIRST_TIMES * HEDGE_S == 0.5
 
 
 def test_a_quick_peer_gets_20_ms(peers: Peers[int], clock: ManualClock) -> None:
@@ -71,7 +71,7 @@ def test_what_is_usual_goes_by_the_size_of_a_request_and_grows_at_most_with_it(
 def test_what_is_older_than_a_minute_is_forgotten(peers: Peers[int], clock: ManualClock) -> None:
     ask(peers, clock, QUICK_S, times=20)
     clock.advance(REMEMBERED_S + 1)
-    assert peers.patience_s(PEER, 1) == UNKNOWN_TIMES * HEDGE_S
+    assert peers.patience_s(PEER, 1) == FIRST_TIMES * HEDGE_S
 
 
 def test_a_peer_is_suspected_when_a_request_is_open_for_too_long(
@@ -178,3 +178,14 @@ def test_beside_a_suspected_peer_another_may_always_be_asked(peers: Peers[int]) 
 def test_a_wait_out_of_range_is_refused(hedge_s: float) -> None:
     with pytest.raises(InvalidInputError, match=r"hedge_s is .*; expected"):
         Peers(hedge_s)
+
+
+def test_a_peer_that_nothing_is_known_of_gets_what_the_slowest_of_the_others_gets(
+    peers: Peers[int], clock: ManualClock
+) -> None:
+    ask(peers, clock, QUICK_S, times=5)
+    assert peers.patience_s(PEER + 1, 1) == pytest.approx(3 * HEDGE_S)
+    for number in range(5):
+        peers.asked(PEER + 2, number, 1)
+        peers.answered(PEER + 2, number, 1, 0.05)
+    assert peers.patience_s(PEER + 1, 1) == pytest.approx(0.15)

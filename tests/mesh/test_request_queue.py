@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airmoe.mesh.request_queue import CREDITS, MAX_WAITING_BYTES, RequestQueue, Waiting
+from airmoe.mesh.request_queue import (
+    CREDIT_BYTES,
+    CREDITS,
+    MAX_WAITING_BYTES,
+    OVERLOADED,
+    RequestQueue,
+    Waiting,
+)
 
 NEVER_S = 1e9
 ITEM_S = 0.01
@@ -197,3 +204,12 @@ def test_a_request_smaller_than_any_before_is_taken_in() -> None:
     queue = Queue()
     queue.took(request(items=4096), 2.0, 0.0)
     assert queue.add(request(items=1, ends_s=0.02), 0.0) is None
+
+
+def test_the_requests_of_one_asker_hold_so_many_bytes_or_are_one() -> None:
+    queue = Queue()
+    assert queue.add(request("a", 0, size=CREDIT_BYTES + 1), 0.0) is None, "alone it may be larger"
+    assert "bytes of this asker" in str(queue.add(request("a", 1, size=1), 0.0))
+    assert queue.add(request("b", 0, size=CREDIT_BYTES - 10), 0.0) is None, "another has bytes of its own"
+    assert queue.add(request("b", 1, size=10), 0.0) is None
+    assert str(queue.add(request("b", 2, size=1), 0.0)).startswith(OVERLOADED)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from airmoe.data import ImageSet
-from tests.system.faults.overload import greed, overload
 from tests.system.faults.overload import full_queue as fill_queue
+from tests.system.faults.overload import greed, overload
 
 
 def test_what_waits_at_a_node_is_held_once(run_folder: Path) -> None:
@@ -29,7 +29,7 @@ def test_one_request_too_many_is_refused_within_10_ms(run_folder: Path) -> None:
 @pytest.mark.parametrize(
     "items",
     [
-        pytest.param(8, marks=pytest.mark.xfail(reason="0.72: to refuse costs the node an eighth of an answer")),
+        pytest.param(8, marks=pytest.mark.xfail(reason="0.72: to refuse costs the node time, too")),
         64,
         512,
     ],

@@ -148,6 +148,11 @@ class Node:
             expected = f"a frame of at most {MAX_FRAME_BYTES} bytes alone"
             refuse(query, f"the request has {size} bytes; expected {expected}")
             return
+        with self._changed:
+            why = self._queue.is_full(asker, size)
+        if why is not None:
+            refuse(query, why)
+            return
         try:
             seen = glance(query.payload.to_bytes())
         except FrameError as error:

@@ -1,7 +1,7 @@
 """How long each peer usually takes, and which peers are suspected: learnt from requests alone.
 
 A peer is suspected once a request to it has been open for three times as long as it usually takes, and for
-20 ms at least. How soon its asker gives up tells nothing. A suspected peer gets a trial request now and then;
+20 ms at least. Where nothing is known of it, it gets what the slowest of the others gets, and 60 ms at least. How soon its asker gives up tells nothing. A suspected peer gets a trial request now and then;
 whoever sends it does not wait for the answer. An answer about as quick as usual lets the peer in again.
 """
 
@@ -19,8 +19,11 @@ HEDGE_S = 0.02
 """A request is open for this long, at least, before another expert is asked as well."""
 
 TIMES_USUAL = 3.0
-UNKNOWN_TIMES = 25.0
-"""A peer that nothing is known of gets this many times `HEDGE_S`."""
+UNKNOWN_TIMES = 3.0
+"""How many times `HEDGE_S` a peer gets, at least, of which nothing is known."""
+
+FIRST_TIMES = 25.0
+"""The same where nothing is known of any peer."""
 
 EXTRA_SHARE = 0.05
 """The share of requests that may be asked beside others while no peer is suspected."""
@@ -183,6 +186,10 @@ class Peers(Generic[Peer]):
 
     def _patience_s(self, known: _Known, items: int) -> float:
         usual_s = known.took.usual_s(items, self._clock())
-        if usual_s is None:
-            return UNKNOWN_TIMES * self._hedge_s
-        return max(self._hedge_s, TIMES_USUAL * usual_s)
+        if usual_s is not None:
+            return max(self._hedge_s, TIMES_USUAL * usual_s)
+        others = [other.took.usual_s(items, self._clock()) for other in self._known.values()]
+        known_s = [usual_s for usual_s in others if usual_s is not None]
+        if not known_s:
+            return FIRST_TIMES * self._hedge_s
+        return max(UNKNOWN_TIMES * self._hedge_s, TIMES_USUAL * max(known_s))

@@ -12,6 +12,9 @@ from airmoe.mesh.frame import MAX_FRAME_BYTES
 CREDITS = 16
 """How many requests of one asker may wait."""
 
+CREDIT_BYTES = 8 << 20
+"""How many bytes they may have, together; a single one may be larger."""
+
 MAX_WAITING_BYTES = 4 * MAX_FRAME_BYTES
 """The most bytes that may wait, of all askers together."""
 
@@ -67,11 +70,10 @@ class RequestQueue(Generic[Item]):
     def add(self, request: Waiting[Item], now_s: float) -> str | None:
         """Let a request wait; return why where it may not."""
         own = self._waiting.get(request.asker, [])
-        if len(own) >= CREDITS:
-            return f"{OVERLOADED}: {len(own)} requests of this asker are waiting"
-        if self._bytes + request.size > MAX_WAITING_BYTES:
-            return f"{OVERLOADED}: too many bytes are waiting"
-        before_s = sum(self._takes_s(each, now_s) for each in own if each.ends_s <= request.ends_s)
+        if why := self.is_full(request.asker, request.size):
+            return why
+        takes_s = {items: self._took.usual_s(items, now_s) or 0.0 for items in {each.items for each in own}}
+        before_s = sum(takes_s[each.items] for each in own if each.ends_s <= request.ends_s)
         sharing = len(self._waiting) + (not own)
         needs_s, left_s = before_s * sharing + self._takes_s(request, now_s), request.ends_s - now_s
         if needs_s > left_s:
@@ -81,6 +83,17 @@ class RequestQueue(Generic[Item]):
             self._tag_s[request.asker] = max(self._tag_s.get(request.asker, 0.0), self._served_s)
         own.append(request)
         self._bytes += request.size
+        return None
+
+    def is_full(self, asker: str, size: int) -> str | None:
+        """Return why a request of so many bytes cannot wait, whatever it says; None if it may."""
+        own = self._waiting.get(asker, [])
+        if len(own) >= CREDITS:
+            return f"{OVERLOADED}: {len(own)} requests of this asker are waiting"
+        if own and sum(each.size for each in own) + size > CREDIT_BYTES:
+            return f"{OVERLOADED}: {CREDIT_BYTES} bytes of this asker would not hold what is waiting"
+        if self._bytes + size > MAX_WAITING_BYTES:
+            return f"{OVERLOADED}: too many bytes are waiting"
         return None
 
     def take(self, now_s: float) -> tuple[Waiting[Item] | None, list[Waiting[Item]]]:
