@@ -2,8 +2,8 @@
 
 A peer is suspected once a request to it has been open for three times as long as it usually takes, and for
 20 ms at least. Where nothing is known of it, it gets what the slowest of the others gets, and 60 ms at least.
-How soon its asker gives up tells nothing. A suspected peer gets a trial request now and then; whoever sends it
-does not wait for the answer. An answer about as quick as usual lets the peer in again.
+How soon its asker gives up tells nothing. A suspected peer gets a trial request now and then; whoever sends
+it does not wait for the answer. An answer about as quick as usual lets the peer in again.
 """
 
 import math
