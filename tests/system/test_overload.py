@@ -29,7 +29,7 @@ def test_one_request_too_many_is_refused_within_10_ms(run_folder: Path) -> None:
 @pytest.mark.parametrize(
     "items",
     [
-        pytest.param(8, marks=pytest.mark.xfail(reason="0.72: to refuse costs the node time, too")),
+        pytest.param(8, marks=pytest.mark.xfail(reason="0.75: refusing costs processor time")),
         64,
         512,
     ],

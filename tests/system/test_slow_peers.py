@@ -14,8 +14,8 @@ pytestmark = pytest.mark.long
 def test_with_frozen_hung_and_slow_peers_no_query_takes_100_ms_and_throughput_stays(
     ten_nodes: Path, digits: ImageSet, policy: str
 ) -> None:
-    for fault, slowed in slow_peers(ten_nodes, digits.test_images, 5.0, policy).items():
-        assert slowed.faulty.slowest_s < 0.1, fault
+    for fault, slowed in slow_peers(ten_nodes, digits.test_images, 3.0, policy).items():
+        assert slowed.slowest_s < 0.1, fault
         assert slowed.rate_ratio >= 0.8, fault
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from airmoe.mesh import MeshClient
 from tests.mesh.steering import prefer, trusted
-from tests.system.faults.mesh import FaultyMesh
+from tests.system.faults.mesh import FOUND_S, FaultyMesh
 
 SLOW_S = 0.3
 TINY_DEADLINE_S = 0.005
@@ -34,41 +34,49 @@ class Pace:
 
 @dataclass(frozen=True)
 class Slowed:
-    """What a fault does to the pace, between two phases without it.
+    """What a fault does to the pace, in turns with phases without it.
 
     Attributes:
-        healthy: before and after.
+        healthy: before and after each phase with the fault.
         faulty: while the fault lasted.
     """
 
-    healthy: tuple[Pace, Pace]
-    faulty: Pace
+    healthy: tuple[Pace, ...]
+    faulty: tuple[Pace, ...]
+
+    @property
+    def slowest_s(self) -> float:
+        """What the slowest query under the fault took."""
+        return max(pace.slowest_s for pace in self.faulty)
 
     @property
     def rate_ratio(self) -> float:
-        """Throughput under the fault, as a share of that without it."""
-        return self.faulty.rate / float(np.mean([pace.rate for pace in self.healthy]))
+        """Throughput under the fault as a share of that just before and after: the median of the turns."""
+        rate_H = np.array([pace.rate for pace in self.healthy])
+        beside_F = (rate_H[:-1] + rate_H[1:]) / 2
+        return float(np.median([pace.rate for pace in self.faulty] / beside_F))
 
 
 def slow_peers(
-    run: Path, images_TCHW: NDArray[np.uint8], phase_s: float, policy: str = "topk:1"
+    run: Path, images_TCHW: NDArray[np.uint8], phase_s: float, policy: str = "topk:1", turns: int = 3
 ) -> dict[str, Slowed]:
-    """Return the pace with 2 nodes frozen, then 1 wedged, then 1 that takes 300 ms, each alone."""
+    """Return the pace with 2 nodes frozen, with 1 wedged, and with 1 that takes 300 ms."""
     with FaultyMesh(run) as mesh, mesh.client() as client:
 
         def pace() -> Pace:
             return pace_of(client, images_TCHW, phase_s, policy)
 
         def slowed(begin: Callable[[], None], end: Callable[[], None]) -> Slowed:
-            client.wait_for_nodes(len(mesh.folders), 30.0)
             _warm_up(client, images_TCHW, policy)
-            before = pace()
-            begin()
-            faulty = pace()
-            end()
-            client.wait_for_nodes(len(mesh.folders), 30.0)
-            _warm_up(client, images_TCHW, policy)
-            return Slowed((before, pace()), faulty)
+            healthy, faulty = [pace()], list[Pace]()
+            for _ in range(turns):
+                begin()
+                faulty.append(pace())
+                end()
+                client.wait_for_nodes(len(mesh.folders), FOUND_S)
+                _warm_up(client, images_TCHW, policy)
+                healthy.append(pace())
+            return Slowed(tuple(healthy), tuple(faulty))
 
         def restart(node: int) -> None:
             mesh.kill(node)
