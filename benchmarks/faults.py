@@ -113,7 +113,7 @@ def overloaded(bench: Bench) -> Iterator[Figure]:
         came = ", ".join(f"{share:.0%} {what}" for what, share in sorted(found.came_at_3.items()))
         yield Figure(f"{what}: what became of them", came)
         soon_ms = [f"{seconds * 1e3:.1f} ms" for seconds in found.overloaded_s]
-        value = ", ".join(soon_ms) if found.came_at_3["overloaded"] else "none"
+        value = ", ".join(soon_ms) if found.came_at_3.get("overloaded") else "none"
         yield Figure(f"{what}: refused as overloaded, p50, p99", value)
 
 
