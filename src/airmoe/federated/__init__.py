@@ -14,6 +14,7 @@ from airmoe.federated.exchange import (
 )
 from airmoe.federated.loop import Loop
 from airmoe.federated.rounds import federate
+from airmoe.federated.sums import Summing, total
 
 __all__ = [
     "Aggregation",
@@ -27,9 +28,11 @@ __all__ = [
     "RoundResult",
     "Stage",
     "State",
+    "Summing",
     "average",
     "federate",
     "make_aggregation",
     "nbytes",
     "run_round",
+    "total",
 ]

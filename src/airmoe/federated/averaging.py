@@ -120,7 +120,7 @@ def average(replies: Mapping[int, Message]) -> dict[str, torch.Tensor]:
         raise InvalidInputError("samples", samples, "numbers whose sum is finite")
     first = next(iter(replies.values())).tensors
     for client, reply in replies.items():
-        _refuse_other_form(client, reply.tensors, first)
+        refuse_other_form(client, reply.tensors, first)
     mean = {}
     for name, like in first.items():
         whole = not (like.is_floating_point() or like.is_complex())
@@ -139,7 +139,7 @@ def _samples(client: int, reply: Message) -> float:
     return samples + 0  # PyTorch takes no boolean as a weight
 
 
-def _refuse_other_form(client: int, tensors: State, first: State) -> None:
+def refuse_other_form(client: int, tensors: State, first: State) -> None:
     """Raise unless a client's tensors can be averaged with the first one's."""
     if tensors.keys() != first.keys():
         names = sorted(tensors.keys() ^ first.keys())

@@ -3,9 +3,10 @@
 from airmoe.networked.baselines import train_central_moe, train_fedavg_network
 from airmoe.networked.client_data import ClientData, split_among_clients
 from airmoe.networked.config import NetworkedConfig, load_config, parse_config
+from airmoe.networked.gate_training import train_gate
 from airmoe.networked.outlook import outlook
 from airmoe.networked.run import radio_of, train_run
-from airmoe.networked.stages import NetworkedMoe, train_gate, train_stages
+from airmoe.networked.stages import NetworkedMoe, train_stages
 
 __all__ = [
     "ClientData",

@@ -1,8 +1,10 @@
 """The settings of the networked method: what each of its federated stages does."""
 
+from __future__ import annotations
+
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from airmoe.data.load import LARGEST_SIZE, USUAL_SIZE
 from airmoe.data.partitions import make_partition
@@ -89,8 +91,14 @@ class GateSettings(SgdSettings):
 
     With ``channel_aware`` the gate also looks at the SNR of the links. Experts are then asked with features
     as they arrive at each of a few SNRs, and the gate learns at SNRs drawn among these.
+
+    With ``method`` "closed-form" there is one round instead: a linear gate is fitted to sums over the
+    clients; see `airmoe.networked.closed_form`. Only ``ridge`` and ``sharpness`` matter then.
     """
 
+    method: Literal["fedgate", "closed-form"] = "fedgate"
+    ridge: Annotated[float, Field(gt=0, le=1e12)] = 10.0
+    sharpness: Annotated[float, Field(gt=0, le=1e6)] = 20.0
     rounds: Positive = 60
     learning_rate: LearningRate = 0.2
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -113,6 +121,15 @@ class NetworkedConfig(Section):
     experts: ExpertSettings = ExpertSettings()
     gate: GateSettings = GateSettings()
     links: RadioSettings = RadioSettings()
+
+    @model_validator(mode="after")
+    def _refuse_other_closed_forms(self) -> NetworkedConfig:
+        if self.gate.method == "closed-form":
+            if self.gate.channel_aware:
+                raise ValueError("gate.channel_aware is True; expected False with the closed form")
+            if self.model.gate != "linear":
+                raise ValueError(f"model.gate is {self.model.gate!r}; expected 'linear' with the closed form")
+        return self
 
 
 def parse_config(text: str, origin: str) -> NetworkedConfig:

@@ -1,35 +1,29 @@
 """The three stages, one after another: a mixture of experts from the images of clients.
 
-1 FedCE: the shared feature extractor. 2 Each client's expert on its own data. 3 FedGate: the shared gate.
+1 FedCE: the shared feature extractor. 2 Each client's expert on its own data. 3 FedGate, or the closed form:
+the shared gate.
 
 Shape suffixes: T items, C channels, H height, W width, F features, E experts.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
-import torch
 from torch import Tensor, nn
 
 from airmoe.checks import refuse_type
 from airmoe.federated import Averaging, Loop, State, federate, make_aggregation
-from airmoe.networked.answers import answers_over_links
 from airmoe.networked.client_data import ClientData
 from airmoe.networked.config import NetworkedConfig
 from airmoe.networked.experts import train_expert
 from airmoe.networked.features import features_of, initial_network
 from airmoe.networked.fedce import FedCeClient, Network
-from airmoe.networked.fedgate import EXCHANGES, FedGateClient, content_of, trained_part
-from airmoe.networked.moments import Moments, MomentsClient
-from airmoe.nn import BiasGate, LinearGate, MixtureOfExperts, MlpExpert, MoeLayer
-from airmoe.nn.build import build_gate
+from airmoe.networked.gate_training import train_gate
+from airmoe.nn import MixtureOfExperts, MlpExpert, MoeLayer
 from airmoe.progress import Progress, silent
-from airmoe.randomness import stream
 from airmoe.runs.checkpoint import Checkpoint, MetricsRow
-from airmoe.runs.evaluation import macro_f1, mean_macro_f1, outputs_in_batches, routed_answers
+from airmoe.runs.evaluation import macro_f1, outputs_in_batches
 from airmoe.runs.weights import load_weights
-from airmoe.seeding import torch_seeded
 
 
 @dataclass(frozen=True)
@@ -158,96 +152,3 @@ def _train_experts(
 def _expert(client: int) -> str:
     """Return the name of an expert's weights in a checkpoint."""
     return f"expert {client}"
-
-
-def train_gate(
-    stage: str,
-    config: NetworkedConfig,
-    extractor: nn.Module,
-    experts: Sequence[nn.Module],
-    features_TF: Sequence[Tensor],
-    data: ClientData,
-    *,
-    checkpoint: Checkpoint | None = None,
-    progress: Progress = silent,
-) -> tuple[nn.Module, list[MetricsRow]]:
-    """Stage 3: return a gate trained by FedGate, and the metrics rows.
-
-    Macro-F1 in the rows is measured on held-out images under top-1 routing, a mean over clients. A
-    channel-aware gate is measured over analog Rayleigh links with the run's mean SNR; about each image one
-    client asks, drawn at random. Another gate is measured over ideal links, where all clients get the same
-    answers.
-
-    Args:
-        stage: a name, for reports and checkpoints.
-        config: the run; ``config.gate.channel_aware`` says which gate it is.
-        extractor: trained in stage 1.
-        experts: trained in stage 2.
-        features_TF: of every client's images.
-        data: of all clients.
-        checkpoint: as `train_stages`.
-        progress: told of every round.
-    """
-    gate = _initial_gate(config, features_TF[0].shape[1], len(experts))
-    moments, moments_rows = federate(
-        Moments(f"{stage} statistics", len(features_TF)),
-        {},
-        Loop([MomentsClient(features) for features in features_TF]),
-        1,
-        checkpoint=checkpoint,
-    )
-    if isinstance(content := content_of(gate), LinearGate):  # others see to their features themselves
-        content.standardise(moments["mean"], moments["std"])
-    clients = [
-        FedGateClient(
-            gate,
-            partial(outputs_in_batches, expert),
-            features,
-            labels,
-            config.gate,
-            config.seed,
-            client,
-        )
-        for client, (expert, features, labels) in enumerate(
-            zip(experts, features_TF, data.labels_T, strict=True)
-        )
-    ]
-    part = trained_part(gate)
-    (test_features_TF,), test_snr_db_TE = features_of(extractor, [data.test_images_TCHW]), None
-    asks_T = torch.zeros(len(test_features_TF), dtype=torch.int64)
-    if config.gate.channel_aware:
-        random = stream(config.seed, "held-out links")
-        test_snr_db_TE, test_probability_TEC, asks_T = answers_over_links(
-            test_features_TF, experts, config.links.mean_snr_db, random
-        )
-    else:
-        test_probability_TEC = torch.stack([outputs_in_batches(e, test_features_TF) for e in experts], dim=1)
-
-    def evaluate(state: State) -> dict[str, float]:
-        part.load_state_dict(state)
-        with torch.no_grad():
-            scores_TE = gate(test_features_TF, test_snr_db_TE).scores_TE
-        answers_T = routed_answers(scores_TE, test_probability_TEC)
-        f1 = mean_macro_f1(data.test_labels_T, answers_T, asks_T.numpy(), len(data.class_names))
-        return {"macro_f1": f1}
-
-    state, rows = federate(
-        Averaging(stage, len(clients), EXCHANGES, make_aggregation(config.gate.aggregation)),
-        part.state_dict(),
-        Loop(clients),
-        config.gate.rounds,
-        checkpoint=checkpoint,
-        evaluate=evaluate,
-        progress=progress,
-    )
-    part.load_state_dict(state)
-    return gate.eval(), [*moments_rows, *rows]
-
-
-def _initial_gate(config: NetworkedConfig, features: int, experts: int) -> nn.Module:
-    with torch_seeded(config.seed, "gate weights"):
-        content = build_gate(config.model.gate, features, experts)
-    if not config.gate.channel_aware or content.sees_snr:
-        return content
-    with torch_seeded(config.seed, "worth of a link"):
-        return BiasGate(content)

@@ -113,7 +113,9 @@ def _train_aware(
 
     Stage 3 trains the gate with the settings of the usual one. The gate is written to ``shared/``.
     """
-    config = config.model_copy(update={"gate": config.gate.model_copy(update={"channel_aware": True})})
+    config = config.model_copy(
+        update={"gate": config.gate.model_copy(update={"channel_aware": True, "method": "fedgate"})}
+    )
     features_TF = features_of(naive.extractor, data.images_TCHW)
     experts = list(naive.layer.experts)
     gate, rows = train_gate(
