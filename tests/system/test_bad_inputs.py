@@ -80,6 +80,21 @@ WRONG = {
     "empty peer": Wrong(
         ["serve", "run/clients/00", "--listen", NOWHERE, "--connect", ""], ["address is ''", "HOST:PORT"]
     ),
+    "a node twice in a roster": Wrong(
+        ["predict", "zero.png", *ASK, "--connect", "twice.txt"],
+        ["twice.txt, line 2: address is 'localhost:7447'", "expected every node once: line 1 has it, too"],
+    ),
+    "an unknown name in a roster": Wrong(
+        ["serve", "run/clients/00", "--listen", NOWHERE, "--connect", "names.txt"],
+        ["names.txt, line 1: address is 'barn:7447'", "expected a loopback address"],
+    ),
+    "a roster that is an image": Wrong(
+        ["predict", "zero.png", *ASK, "--connect", "zero.png"], ["zero.png is no text", "HOST:PORT"]
+    ),
+    "no roster of that name": Wrong(
+        ["predict", "zero.png", *ASK, "--connect", "no.txt"],
+        ["address is 'no.txt'", "HOST:PORT", "or a file with one on each line"],
+    ),
     "no time to answer": Wrong(
         ["predict", "zero.png", *ASK, "--deadline", "-1"], ["deadline is -1.0", "a number from 0 to 3600"]
     ),
@@ -104,6 +119,8 @@ def place(tmp_path_factory: pytest.TempPathFactory, run_folder: Path) -> Path:
     (place / "text.png").write_text("not an image", encoding="utf-8")
     (place / "key.toml").write_text("[data]\nclientz = 3\n", encoding="utf-8")
     (place / "few.toml").write_text("[links]\nsubcarriers = 0\n", encoding="utf-8")
+    (place / "twice.txt").write_text("127.0.0.1:7447\nlocalhost:7447\n", encoding="utf-8")
+    (place / "names.txt").write_text("barn:7447 # by the road\n", encoding="utf-8")
     (place / "empty").mkdir()
     (place / "cut").mkdir()
     (place / "cut" / "batches.meta.txt").write_text("a b c d e f g h i j", encoding="utf-8")

@@ -25,7 +25,11 @@ _log = logging.getLogger("airmoe.cli")
 UNAUTHENTICATED = "unauthenticated: anyone on this machine may ask; loopback only until mutual TLS is there"
 
 Connect = Annotated[
-    list[str], typer.Option(help="HOST:PORT of a node; it knows the others. May be repeated.")
+    list[str],
+    typer.Option(
+        help="HOST:PORT of a node, which knows the others, or a file with one on each line, which names all "
+        "nodes. May be repeated."
+    ),
 ]
 
 

@@ -40,7 +40,7 @@ def _sockets() -> Iterator[socket.socket]:
     """Yield a duplicate of every open socket of the process; an option set on it is set on both."""
     for descriptor in list(_OPEN.iterdir()) if _OPEN.is_dir() else ():
         with suppress(OSError):  # closed meanwhile
-            if not descriptor.is_socket():
+            if not str(descriptor.readlink()).startswith("socket:"):
                 continue
             duplicate = os.dup(int(descriptor.name))
             try:
