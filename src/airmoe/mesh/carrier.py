@@ -73,7 +73,8 @@ class MeshCarrier:
     ) -> Price:
         """Return joules and seconds over the simulated links, whoever is alive.
 
-        What is charged contains the second request of an output that is verified.
+        What is charged contains the second request of an output that is verified. Nodes that contradicted
+        each other are out of reach.
         """
         if self._layer.is_analog:
             uses = partial(analog_channel_uses, payload_T[0].size)
@@ -83,11 +84,13 @@ class MeshCarrier:
             return price
         placed_ER = slot.placement.node_ER
         rank_TE = (slot.node_TE[:, :, np.newaxis] == placed_ER).argmax(axis=2)
-        other_TE = self.verification.other_node_ER(placed_ER)[np.arange(len(placed_ER)), rank_TE]
+        rank_of = np.arange(len(placed_ER)), rank_TE
+        other_TE = self.verification.other_node_ER(placed_ER)[rank_of]
         second_TE = (other_TE != NOWHERE) & ~slot.at_home_TE
         second = slot.served_by(np.where(second_TE, other_TE, slot.node_TE))
         cost = self._layer.ideal_price(self.links)(second, subcarrier_NN).charged
-        return Price(price.quoted, price.charged.plus(cost, second_TE & cost.reachable_TE))
+        quoted = price.quoted.where(~self.verification.disputed_ER(placed_ER)[rank_of])
+        return Price(quoted, price.charged.plus(cost, second_TE & cost.reachable_TE))
 
     def can_ask(self, slot: Slot) -> NDArray[np.bool_]:
         """Return (E, R): True for replicas alive at peers that are not suspected, and for the own ones."""
@@ -113,9 +116,7 @@ class MeshCarrier:
         items = _items_of(transfer.of_pairs(arrives_P) if lost_I.size else transfer)
         here = [replica for replica in items if replica in layer.here]
         asked = [
-            self._send(transfer, replica, item_I)
-            for replica, item_I in items.items()
-            if replica not in here and not self._is_disputed(replica)
+            self._send(transfer, replica, item_I) for replica, item_I in items.items() if replica not in here
         ]
         seconds = [] if self.verification is None else self._ask_second(transfer, asked)
         outputs: Outputs = []
@@ -142,9 +143,6 @@ class MeshCarrier:
     ) -> Request:
         payload_I = self._received(transfer, item_I, replica.node)
         return self._requests.send(replica, item_I, payload_I, transfer.deadline_s)
-
-    def _is_disputed(self, replica: Replica) -> bool:
-        return self.verification is not None and self.verification.is_disputed(replica)
 
     def _ask_second(self, transfer: Transfer[NDArray[np.float32]], asked: list[Request]) -> list[Request]:
         """Ask a second node for what was asked, where there is one and its link carries the items."""

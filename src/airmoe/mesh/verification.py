@@ -64,9 +64,12 @@ class Verification:
                 other_ER[expert, rank] = NOWHERE if other is None else other.node
         return other_ER
 
-    def is_disputed(self, replica: Replica) -> bool:
-        """Return whether a replica and another one contradicted each other."""
-        return replica in self._disputed
+    def disputed_ER(self, node_ER: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return which replicas contradicted another one."""
+        disputed_ER = np.zeros(node_ER.shape, np.bool_)
+        for expert, node in self._disputed:
+            disputed_ER[expert] |= node_ER[expert] == node
+        return disputed_ER
 
     def verified_TE(self, arrived_TE: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Return which of the outputs that arrived two nodes gave alike."""
