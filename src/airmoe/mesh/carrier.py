@@ -133,7 +133,7 @@ class MeshCarrier:
         for request in asked:
             if request in self._requests.open and not request.is_trial:
                 waited_s = now_s - end_s + transfer.deadline_s
-                what = "is late" if request.late_s <= now_s else "ran out of time"
+                what = "is late" if request.late_s <= now_s else "is no longer waited for"
                 whom, whose = called(request.replica), about_node(request.replica.node)
                 mesh_log.warning("%s %s: no answer within %.3f s", whom, what, waited_s, extra=whose)
         return self._delivery(transfer, outputs)
