@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from airmoe.errors import InvalidInputError, RunFolderError
-from airmoe.files import replaced_file
+from airmoe.files import AnyPath, as_path, replaced_file
 from airmoe.records import Record, refusal
 
 MANIFEST = "manifest.json"
@@ -284,13 +284,13 @@ def write_manifest(client_folder: Path, manifest: Manifest) -> None:
         temporary.write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
-def read_manifest(client_folder: Path) -> Manifest:
+def read_manifest(client_folder: AnyPath) -> Manifest:
     """Return the manifest of a client's folder.
 
     Raises:
         RunFolderError: it is missing, damaged or of another version of airmoe.
     """
-    path = client_folder / MANIFEST
+    path = as_path(client_folder) / MANIFEST
     try:
         read = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(read, dict) and read.get("format") != FORMAT:
@@ -300,7 +300,10 @@ def read_manifest(client_folder: Path) -> Manifest:
             )
         return Manifest.model_validate(read)
     except FileNotFoundError:
-        raise RunFolderError(f"{path} does not exist; expected a client's folder of a run") from None
+        expected = "a client's folder of a run"
+        if (path.parent / "clients").is_dir():
+            expected += f": one of those in {path.parent / 'clients'}"
+        raise RunFolderError(f"{path} does not exist; expected {expected}") from None
     except ValidationError as error:
         raise RunFolderError(f"{path} is damaged: {refusal(error, lambda key: key or 'manifest')}") from None
     except (OSError, ValueError, RecursionError) as error:

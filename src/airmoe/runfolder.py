@@ -15,6 +15,7 @@ import json
 from pathlib import Path
 
 from airmoe.errors import RunFolderError
+from airmoe.files import AnyPath, as_path
 from airmoe.manifest import Manifest
 
 SERVER = "server"
@@ -84,14 +85,16 @@ def checked_file(client_folder: Path, manifest: Manifest, name: str) -> Path:
     return path
 
 
-def client_folders(run_folder: Path) -> list[Path]:
+def client_folders(run_folder: AnyPath) -> list[Path]:
     """Return the clients' folders of a run, in client order; a server's is not among them.
 
     Raises:
         RunFolderError: there are none.
     """
+    run_folder = as_path(run_folder)
     folders = [folder for folder in (run_folder / "clients").glob("*/") if folder.name.isdecimal()]
     folders.sort(key=lambda folder: int(folder.name))
     if not folders:
-        raise RunFolderError(f"{run_folder} holds no clients/<id>/ folders; expected a run folder")
+        what = "holds no clients/<id>/ folders" if run_folder.exists() else "does not exist"
+        raise RunFolderError(f"{run_folder} {what}; expected the folder of a finished run")
     return folders

@@ -55,7 +55,8 @@ def predict(
         int,
         typer.Option(
             help="How many nodes have to give the same output, 1 or 2. With 2 a second node that holds the "
-            "expert is asked, too; two that contradict each other are named, and neither counts."
+            "expert is asked, too; two that contradict each other are named, and neither counts. Refused "
+            "where the run has every expert at one node alone."
         ),
     ] = 1,
     seed: Annotated[int, typer.Option(help="Seed of random policies.")] = 0,
@@ -167,6 +168,7 @@ def _record(image: Path, asker: "MeshClient", answer: "Answer") -> dict[str, Any
         "answered_by": experts,
         "chose_none": bool(answer.chose_none_T[0]),
         "degraded": bool(answer.degraded_T[0]),
+        "missed": _missed(answer),
         "reached": float(answer.reached_T[0]),
         "decided_by": dispatched.decided_by,
         "scheduler": answer.scheduler,
@@ -192,7 +194,10 @@ def _who(record: dict[str, Any]) -> str:
 
 def _tell(record: dict[str, Any]) -> None:
     """Print one image in one line."""
-    degraded = f", degraded: {record['reached']:.0%} of the score reached" if record["degraded"] else ""
+    degraded = ""
+    if record["degraded"]:
+        missed = ", ".join(map(str, record["missed"]))
+        degraded = f", degraded: {record['reached']:.0%} of the score reached, not expert {missed}"
     tell(
         f"{record['image']}: {record['label']} {record['probability']:.1%}, {_who(record)}{degraded}, "
         f"{record['energy_j'] * 1e6:.1f} µJ",
@@ -206,7 +211,7 @@ def _explain(record: dict[str, Any], asker: "MeshClient", answer: "Answer") -> N
         tell(f"{share:6.1%}  {label}")
     tell(_who(record))
     if record["degraded"]:
-        missed = ", ".join(str(expert) for expert in _missed(answer))
+        missed = ", ".join(map(str, record["missed"]))
         reached = f"{record['reached']:.0%} was reached"
         tell(f"degraded: of the wanted experts' score {reached}: not expert {missed}")
     if record["decided_by"] != asker.policy.name:

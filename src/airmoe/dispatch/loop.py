@@ -360,6 +360,6 @@ def _refuse_unanswered(arrived_TE: Flags, slot: Slot, deadline_s: float) -> None
         source = slot.source_T[unanswered_T[0]]
         own = np.any(slot.placement.node_ER == source)
         raise NoExpertReachedError(
-            f"item {unanswered_T[0]} at node {source}: no expert answered within {deadline_s} s, and "
+            f"item {unanswered_T[0]} at node {source}: no expert answered within {deadline_s:.3g} s, and "
             + ("neither did its own" if own else "the node holds no expert of its own")
         )

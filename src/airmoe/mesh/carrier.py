@@ -131,9 +131,11 @@ class MeshCarrier:
             outputs += self.verification.alone(asked)
         now_s = time.monotonic()
         for request in asked:
-            if request in self._requests.open and not request.is_trial:
+            is_late = request.late_s <= now_s
+            # An extra request that is open and in time has become needless: a late answer came first.
+            if request in self._requests.open and not request.is_trial and (is_late or now_s >= end_s):
                 waited_s = now_s - end_s + transfer.deadline_s
-                what = "is late" if request.late_s <= now_s else "is no longer waited for"
+                what = "is late" if is_late else "is no longer waited for"
                 whom, whose = called(request.replica), about_node(request.replica.node)
                 mesh_log.warning("%s %s: no answer within %.3f s", whom, what, waited_s, extra=whose)
         return self._delivery(transfer, outputs)

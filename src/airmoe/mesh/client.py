@@ -247,8 +247,8 @@ class MeshClient:
             manifest = self.manifest
             where = ", ".join(map(str, self._connect)) or "the session"
             raise NoNodeReachableError(
-                f"found {found} nodes of mesh {manifest.mesh!r}, model {manifest.model_hash}, "
-                f"at {where} within {timeout_s} s; expected {nodes}"
+                f"found {found} node{'s' * (found != 1)} of mesh {manifest.mesh!r}, model "
+                f"{manifest.model_hash}, at {where} within {timeout_s} s; expected {nodes}"
                 + ("" if found else f": {why_none_is_found(self._session, self._connect, manifest)}")
             )
         return found
@@ -281,7 +281,7 @@ class MeshClient:
             DeadlineError: there are more images than this client can prepare before the deadline.
             MeshError: the client is closed.
             NoExpertReachedError: fewer than ``min_experts`` answered about an image, or can be asked at all.
-                The client's own expert always answers; a server has none.
+                The client's own expert answers as far as time allows; a server has none.
         """
         self._refuse_closed()
         begin_s, traffic = time.monotonic(), Traffic()

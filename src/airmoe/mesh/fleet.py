@@ -22,6 +22,9 @@ READY = "serving expert"
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 """Nodes share the cores of one machine: each computes on one thread, as its ONNX Runtime does anyway."""
 
+LEAVING_S = 5.0
+"""How long closing waits for all nodes together before it kills those that are left."""
+
 Listener = Callable[[int, str], None]
 """Called with the number of a node and a line that it said, from any thread."""
 
@@ -149,9 +152,10 @@ class NodeFleet:
             if process.stdin is not None:
                 with contextlib.suppress(OSError):
                     process.stdin.close()
+        end_s = time.monotonic() + LEAVING_S
         for process in self._processes:
             try:
-                process.wait(timeout=5.0)
+                process.wait(timeout=max(end_s - time.monotonic(), 0.0))
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -186,6 +190,8 @@ class NodeFleet:
 
 
 def _refuse_none_and_twice(folders: Sequence[Path]) -> None:
+    if isinstance(folders, str | Path):
+        raise InvalidInputError("folders", str(folders), "a list of clients' folders")
     if not folders:
         raise InvalidInputError("folders", [], "at least one client's folder")
     seen = set[Path]()

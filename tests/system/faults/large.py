@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from airmoe.errors import DeadlineError
+from airmoe.errors import DeadlineError, NoExpertReachedError
 from airmoe.mesh import MeshClient
 from tests.system.faults.elsewhere import elsewhere
 from tests.system.faults.mesh import FOUND_S, FaultyMesh
@@ -60,7 +60,7 @@ class LargeAsker:
         begin_s = time.monotonic()
         try:
             answer = self._client.predict(self._images_TCHW, policy=policy, deadline_s=DEADLINE_S)
-        except DeadlineError:
+        except (DeadlineError, NoExpertReachedError):
             return False, time.monotonic() - begin_s, 0.0
         return True, time.monotonic() - begin_s, float(answer.degraded_T.mean())
 
