@@ -582,7 +582,7 @@ def test_a_folder_without_clients_is_no_run_to_serve(tmp_path: Path) -> None:
     told = ended("serve", tmp_path, "--all")
     assert (told.returncode, told.stderr) == (
         2,
-        f"airmoe: {tmp_path} holds no clients/<id>/ folders; expected a run folder\n",
+        f"airmoe: {tmp_path} holds no clients/<id>/ folders; expected the folder of a finished run\n",
     )
 
 
