@@ -333,6 +333,11 @@ def test_predict_says_how_much_of_the_score_was_reached_where_wanted_experts_are
     said_so = r"^degraded: of the wanted experts' score (\d+)% was reached: not expert [\d, ]+$"
     (said,) = re.findall(said_so, told.stdout, re.M)
     assert abs(int(said) - 100 * reached) <= 2
+    (missed,) = re.findall(r"not expert ([\d, ]+)$", told.stdout, re.M)
+    several = ended("predict", zero, zero, *options).stdout.splitlines()[0]
+    assert f"% of the score reached, not expert {missed}, " in several
+    record = json.loads(ended("predict", zero, *options, "--json").stdout)
+    assert ", ".join(map(str, record["missed"])) == missed
 
 
 def test_a_server_decides_by_a_joint_policy_at_ideal_prices(
