@@ -4,12 +4,16 @@ Until mutual TLS is there, only loopback addresses are accepted.
 """
 
 import ipaddress
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from airmoe.errors import AddressError, InvalidInputError
 from airmoe.files import AnyPath, as_path
+
+MOST_ROSTER_BYTES = 1 << 20
+"""The size of the largest roster that is read."""
 
 EXPECTED = "HOST:PORT, for example 127.0.0.1:7447"
 
@@ -35,7 +39,8 @@ def parse_address(address: str) -> tuple[str, int]:
     bracketed, separator, port = address.rpartition(":")
     host = bracketed.removeprefix("[").removesuffix("]")
     is_bare = ":" in host and bracketed != f"[{host}]"
-    if is_bare or not separator or not host or not port.isdecimal() or not 0 < int(port) < 65536:
+    is_port = port.isdecimal() and len(port) <= 5 and 0 < int(port) < 65536
+    if is_bare or not separator or not host or not is_port:
         raise AddressError(f"address is {address!r}; expected {EXPECTED}")
     if host == "localhost":
         return "127.0.0.1", int(port)
@@ -72,7 +77,7 @@ def known(connect: Sequence[AnyPath]) -> Known:
     by_endpoint, rosters = dict[str, str](), []
     for entry in connect:
         path = as_path(entry)
-        if not isinstance(entry, str) or path.is_file():
+        if not isinstance(entry, str) or _is_file(path):
             rosters.append(path.name)
             by_endpoint |= _read(path)
         elif ":" not in entry:
@@ -80,6 +85,13 @@ def known(connect: Sequence[AnyPath]) -> Known:
         else:
             by_endpoint[endpoint(entry)] = entry
     return Known(tuple(by_endpoint.values()), tuple(rosters))
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # no file can have such a name, for example
+        return False
 
 
 def _read(roster: Path) -> dict[str, str]:
@@ -105,7 +117,14 @@ def _read(roster: Path) -> dict[str, str]:
 def _lines(roster: Path) -> Iterator[tuple[int, str]]:
     """Yield number and address of every line that has one."""
     try:
-        text = roster.read_text(encoding="utf-8")
+        status = roster.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe may never end
+            raise AddressError(f"cannot read {roster.name}: it is no regular file")
+        if (size := status.st_size) > MOST_ROSTER_BYTES:
+            raise AddressError(
+                f"{roster.name} has {size} bytes; expected a roster of at most {MOST_ROSTER_BYTES}"
+            )
+        text = roster.read_text(encoding="utf-8-sig")  # Windows writes a mark at the beginning
     except OSError as error:
         raise AddressError(f"cannot read {roster.name}: {error.strerror}") from None
     except UnicodeDecodeError:
