@@ -10,6 +10,7 @@ from airmoe.mesh.request_queue import (
     CREDIT_BYTES,
     CREDITS,
     MAX_WAITING_BYTES,
+    MOST_WAITING,
     OVERLOADED,
     RequestQueue,
     Waiting,
@@ -101,6 +102,20 @@ def test_the_bytes_that_wait_are_bounded_and_counted_down() -> None:
     assert queue.add(request("b", size=10), 0.0) is None
     assert len(taken(queue)) == 2
     assert queue.add(request(size=MAX_WAITING_BYTES), 0.0) is None
+
+
+def test_the_requests_that_wait_are_bounded_whatever_names_their_askers_invent() -> None:
+    queue = Queue()
+    for number in range(MOST_WAITING):
+        assert queue.add(request(f"invented{number}"), 0.0) is None
+    assert queue.add(request("honest"), 0.0) == "overloaded: 1024 requests are waiting"
+    queue.take(0.0)
+    queue.withdraw("invented7", 0)
+    assert [queue.add(request(f"honest{number}"), 0.0) for number in range(3)] == [
+        None,
+        None,
+        "overloaded: 1024 requests are waiting",
+    ]
 
 
 def test_a_withdrawn_request_is_gone() -> None:

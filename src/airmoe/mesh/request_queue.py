@@ -18,6 +18,9 @@ CREDIT_BYTES = 8 << 20
 MAX_WAITING_BYTES = 4 * MAX_FRAME_BYTES
 """The most bytes that may wait, of all askers together."""
 
+MOST_WAITING = 1024
+"""The most requests that may wait, of all askers together: each weighs more than its bytes."""
+
 OVERLOADED = "overloaded"
 """How a reason begins that holds for every request of an asker, not for one with little time."""
 
@@ -60,12 +63,12 @@ class RequestQueue(Generic[Item]):
         self._waiting: dict[str, list[Waiting[Item]]] = {}
         self._tag_s: dict[str, float] = {}
         self._served_s = 0.0
-        self._bytes = 0
+        self._bytes = self._count = 0
         self._took = Durations(0.5)
 
     def __len__(self) -> int:
         """How many requests wait."""
-        return sum(map(len, self._waiting.values()))
+        return self._count
 
     def add(self, request: Waiting[Item], now_s: float) -> str | None:
         """Let a request wait; return why where it may not."""
@@ -83,6 +86,7 @@ class RequestQueue(Generic[Item]):
             self._tag_s[request.asker] = max(self._tag_s.get(request.asker, 0.0), self._served_s)
         own.append(request)
         self._bytes += request.size
+        self._count += 1
         return None
 
     def is_full(self, asker: str, size: int) -> str | None:
@@ -92,6 +96,8 @@ class RequestQueue(Generic[Item]):
             return f"{OVERLOADED}: {len(own)} requests of this asker are waiting"
         if own and sum(each.size for each in own) + size > CREDIT_BYTES:
             return f"{OVERLOADED}: {CREDIT_BYTES} bytes of this asker would not hold what is waiting"
+        if len(self) >= MOST_WAITING:
+            return f"{OVERLOADED}: {len(self)} requests are waiting"
         if self._bytes + size > MAX_WAITING_BYTES:
             return f"{OVERLOADED}: too many bytes are waiting"
         return None
@@ -130,6 +136,7 @@ class RequestQueue(Generic[Item]):
         own = self._waiting[request.asker]
         own.remove(request)
         self._bytes -= request.size
+        self._count -= 1
         if not own:
             del self._waiting[request.asker]
 
