@@ -4,12 +4,24 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from airmoe.errors import InvalidInputError
 from airmoe.links import Links, LinkSnr, RecordedLinks
 from airmoe.mesh import MeshClient
-from airmoe.scheduling import All, BestLink, Cheapest, Des, Jesa, Policy, TopK, allocate_subcarriers
+from airmoe.scheduling import (
+    All,
+    BestLink,
+    Cheapest,
+    Cost,
+    Des,
+    Jesa,
+    Policy,
+    Routing,
+    Slot,
+    TopK,
+    allocate_subcarriers,
+)
 from tests.mesh.exported import EXPERTS, SERVER_NODE, ServerRun, links_at
 from tests.mesh.processes import NodeProcess
 from tests.mesh.steering import answer_to, counts
@@ -138,6 +150,23 @@ def test_the_price_follows(client: MeshClient, images: NDArray[np.uint8]) -> Non
         per_bit_j_E = links.energy_per_bit_j(allocate_subcarriers(links))[SERVER_NODE, :EXPERTS]
         energy_j_T = answer_to(client, images, policy=All(), links=links).dispatched.energy_j_T
         np.testing.assert_allclose(energy_j_T, PAYLOAD_BITS * per_bit_j_E.sum(), rtol=1e-12)
+
+
+def test_a_policy_cannot_change_what_later_queries_see(client: MeshClient, images: NDArray[np.uint8]) -> None:
+    class Writing:
+        name, joint = "writing", False
+
+        def route(self, scores_TE: ArrayLike, cost: Cost, slot: Slot) -> Routing:
+            assert slot.bits_T is not None
+            for array in (slot.source_T, slot.bits_T, slot.node_TE, cost.energy_j_TE):
+                with pytest.raises(ValueError, match="read-only"):
+                    array[...] = 0
+            return All().route(scores_TE, cost, slot)
+
+    before = answer_to(client, images, policy=All(), links=ALL_GOOD)
+    answer_to(client, images, policy=Writing(), links=ALL_GOOD)
+    after = answer_to(client, images, policy=All(), links=ALL_GOOD)
+    np.testing.assert_array_equal(after.dispatched.energy_j_T, before.dispatched.energy_j_T)
 
 
 def test_a_link_without_gain_is_not_used(client: MeshClient, images: NDArray[np.uint8]) -> None:

@@ -83,11 +83,11 @@ class Slot(OneLine):
             holds_TE = np.any(serving[:, :, np.newaxis] == placed.node_ER, axis=2)
             refuse_where("node_TE", serving, ~holds_TE, "a node that holds the expert")
         for name, value in (
-            ("source_T", source),
+            ("source_T", read_only(source)),
             ("placement", placed),
             ("links", links),
             ("layer", layer),
-            ("bits_T", bits),
+            ("bits_T", None if bits is None else read_only(bits)),
             ("snr", snr),
             ("node_TE", serving),
         ):
@@ -112,7 +112,7 @@ class Slot(OneLine):
             raise InvalidInputError("bits", bits, "a finite number >= 0")
         if self.bits_T is not None and (self.bits_T == bits).all():
             return self
-        return self._with(bits_T=np.full(len(self.source_T), float(bits)))
+        return self._with(bits_T=read_only(np.full(len(self.source_T), float(bits))))
 
     def served_by(self, node_TE: NDArray[np.int64]) -> Slot:
         """Return the same slot with these nodes serving; each must hold the expert, which is not checked."""
