@@ -20,11 +20,11 @@ from airmoe.manifest import read_manifest
 from airmoe.mesh import Answer, MeshClient, simulated_links
 from airmoe.mesh.frame import Frame, encode
 from airmoe.runfolder import client_folders
-from airmoe.scheduling import TopK
-from tests.mesh.exported import export_maps, map_model
+from airmoe.scheduling import TopK, allocate_subcarriers
+from tests.mesh.exported import export_maps, links_at, map_model
 from tests.mesh.impostor import Impostor, reply_to
 from tests.mesh.ports import free_address
-from tests.mesh.steering import answer_to, prefer
+from tests.mesh.steering import LONG_S, answer_to, prefer
 from tests.system.commands import ended
 
 pytest.importorskip("torch")
@@ -126,6 +126,31 @@ def test_nodes_that_contradict_each_other_are_named_and_neither_counts(
         "expert 0: nodes (0 and 1|1 and 0) contradict each other about 5 items, by up to 1; neither counts",
         line,
     )
+
+
+def test_after_a_contradiction_a_third_node_is_asked_and_only_what_was_asked_is_paid(
+    tmp_path: Path, grey: NDArray[np.float32]
+) -> None:
+    placement = ((0, 1, 2), (0,))
+    model, holds = map_model(placement=placement), [[0], [1], [2], []]
+    export_maps(tmp_path, model, server=False, holds=holds, placement=placement)
+    folder, links = client_folders(tmp_path)[3], links_at(20, 15, 10, nodes=4)  # the liars are heard best
+    manifest = read_manifest(folder)
+    with ExitStack() as open_:
+        nodes = [
+            open_.enter_context(Impostor(manifest, [], sure_of(node), free_address(), replicas=[(0, node)]))
+            for node in range(3)
+        ]
+        client = open_.enter_context(MeshClient(folder, [node.address for node in nodes], verify=2))
+        client.layer.liveliness.wait_until(lambda alive: len(alive) == 3, LONG_S)
+        answer = answer_to(client, grey, policy=TopK(1), gate=prefer(0.9, 0.1), links=links)
+    assert asked(nodes) == [[0], [0], [0]]
+    assert answer.verified_TE is not None
+    assert not answer.verified_TE.any()
+    assert (answer.output_T.argmax(axis=1) == 2).all()
+    assert not answer.degraded_T.any()
+    joules_N = links.energy_per_bit_j(allocate_subcarriers(links))[manifest.node]
+    np.testing.assert_allclose(answer.dispatched.energy_j_T, (3 * 5 * 5 * 32 + 32) * joules_N[:3].sum())
 
 
 def test_rounding_is_no_contradiction(
