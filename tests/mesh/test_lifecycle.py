@@ -33,6 +33,28 @@ def test_a_process_ends_though_nobody_closed_its_node_and_its_client(
     assert subprocess.run(command, timeout=120, capture_output=True, check=False).returncode == status
 
 
+REDIALLING = """
+import atexit, sys, threading, time
+atexit.register(lambda: print([thread.name for thread in threading.enumerate()]))  # comes last
+from airmoe.mesh import close_session, open_session
+from airmoe.mesh.redial import Redialler
+session = open_session(sys.argv[1])
+redialler = Redialler(session.info, "tcp/" + sys.argv[1])
+redialler.lost(["tcp/127.0.0.1:1"])
+time.sleep(float(sys.argv[2]))
+if sys.argv[3] == "closes":
+    close_session(session)
+"""
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.4])
+@pytest.mark.parametrize("how", ["closes", "ends"])
+def test_no_thread_dials_any_longer_when_the_interpreter_ends(address: str, after_s: float, how: str) -> None:
+    command = [sys.executable, "-c", REDIALLING, address, str(after_s), how]
+    ended = subprocess.run(command, timeout=120, capture_output=True, check=False, text=True)
+    assert (ended.returncode, ended.stdout) == (0, "['MainThread']\n")
+
+
 def test_a_node_closes_though_its_expert_hangs(
     folders: list[Path], address: str, images: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ from contextlib import suppress
 
 import zenoh
 
+from airmoe.mesh.ending import ends_with_process
 from airmoe.mesh.linger import never_linger
 from airmoe.mesh.log import mesh_log
 from airmoe.mesh.zenoh_config import session_config
@@ -41,21 +42,31 @@ class Redialler:
         self._info, self._door = info, door
         self._changed = threading.Condition()
         self._lost: dict[str, float] = {}
-        self._works = False
+        self._works = self._ends = False
 
     def lost(self, locators: Collection[str]) -> None:
         """Dial these until they are found."""
         with self._changed:
-            self._lost.update(dict.fromkeys(locators, time.monotonic()))
+            if not self._ends:
+                self._lost.update(dict.fromkeys(locators, time.monotonic()))
             if self._lost and not self._works:
+                thread = threading.Thread(target=self._work, name="airmoe redial", daemon=True)
+                thread.start()
                 self._works = True
-                threading.Thread(target=self._work, name="airmoe redial", daemon=True).start()
+                ends_with_process(thread, self._end)
 
     def found(self, locators: Collection[str]) -> None:
         """Dial these no longer."""
         with self._changed:
             for locator in locators:
                 self._lost.pop(locator, None)
+            self._changed.notify_all()
+
+    def _end(self) -> None:
+        """Dial nobody any more."""
+        with self._changed:
+            self._ends = True
+            self._lost.clear()
             self._changed.notify_all()
 
     def _work(self) -> None:
