@@ -138,3 +138,11 @@ def test_with_the_seed_dead_a_node_that_was_frozen_is_back_within_2_s(
             back_s = time.monotonic() - begin_s
             print(f"back after {back_s:.3f} s")
             assert back_s < 2
+
+
+def test_a_session_opens_where_no_folder_can_be_written_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr("tempfile.TemporaryDirectory", refuse)
+    close_session(open_session(connect=[free_address()]))

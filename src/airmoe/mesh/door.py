@@ -35,7 +35,11 @@ def open_with_door(open_at: Callable[[Sequence[str]], zenoh.Session]) -> tuple[z
     # Gossip tells the name to others, so it says nothing of this machine. It is like no other, since Zenoh
     # removes it once more when the session ends: the number may be another folder's by then.
     name = f"airmoe-{secrets.token_hex(8)}"
-    with tempfile.TemporaryDirectory() as folder:
+    try:
+        made = tempfile.TemporaryDirectory()
+    except OSError:  # no folder can be written to, as in a container that is read-only
+        return open_at([]), None
+    with made as folder:
         place = os.open(folder, os.O_PATH)
         try:
             session = open_at([f"unixsock-stream/{_DESCRIPTORS}/{place}/{name}"])
