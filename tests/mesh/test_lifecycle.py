@@ -55,6 +55,22 @@ def test_no_thread_dials_any_longer_when_the_interpreter_ends(address: str, afte
     assert (ended.returncode, ended.stdout) == (0, "['MainThread']\n")
 
 
+LEFT_OPEN = """
+import atexit, sys, threading
+atexit.register(lambda: print([thread.name for thread in threading.enumerate()]))  # comes last
+from airmoe.mesh import Node
+node = Node(sys.argv[1], sys.argv[2])
+"""
+
+
+def test_a_node_that_nobody_closed_serves_no_longer_when_the_interpreter_ends(
+    folders: list[Path], address: str
+) -> None:
+    command = [sys.executable, "-c", LEFT_OPEN, str(folders[1]), address]
+    ended = subprocess.run(command, timeout=120, capture_output=True, check=False, text=True)
+    assert (ended.returncode, ended.stdout) == (0, "['MainThread']\n")
+
+
 def test_a_node_closes_though_its_expert_hangs(
     folders: list[Path], address: str, images: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -119,7 +119,6 @@ class Node:
                 open_.callback(close_session, session)
             worker = threading.Thread(target=self._work, name="airmoe experts", daemon=True)
             worker.start()
-            ends_with_process(worker, self._stop)
             open_.callback(worker.join, CLOSING_S)
             open_.callback(self._stop)
             if decision is not None:  # first, so that whoever finds the experts knows the scheduler, too
@@ -131,6 +130,7 @@ class Node:
             for served in experts:
                 open_.callback(session.liveliness().declare_token(served.key).undeclare)
             self._open = open_.pop_all()
+        ends_with_process(worker, self.close)  # what arrives later would crash the process, too
 
     def __enter__(self) -> "Node":
         return self
