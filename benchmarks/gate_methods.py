@@ -40,7 +40,7 @@ def main() -> None:
                 f1.append(float(of_gate[-1]["macro_f1"]))
                 megabytes.append(sum(float(row["bytes"]) for row in of_gate) / CLIENTS / 1e6)
                 rounds = sum(row["stage"] == "gate" for row in of_gate)
-            told = f"{np.mean(f1):.3f} ± {np.std(f1):.3f} | {np.mean(megabytes):.2f}"
+            told = f"{np.mean(f1):.3f} ± {np.std(f1, ddof=len(f1) > 1):.3f} | {np.mean(megabytes):.2f}"
             print(f"| `{partition}` | `{method}` | {rounds} | {told} |", flush=True)
 
 
