@@ -31,12 +31,6 @@ pytestmark = [
 CUTS = int(os.environ.get("AIRMOE_CUTS", "10"))
 SEED, CUT, ASKER = 0, 2, 4
 HOSTS = 5
-ALMOST_ALL = 0.995
-"""The share of queries that take 100 ms at most: two cores may be busy with something else now and then."""
-
-STANDS_STILL_S = 2.0
-"""A node that is late once is not asked for 0.25 s or 0.5 s; where links linger, it is 2.9 s and more."""
-
 CUT_S = 4.0
 """Longer than the lease, after which Zenoh takes a silent peer for dead."""
 
@@ -164,13 +158,9 @@ def test_a_cut_host_harms_no_other_and_is_asked_again_within_2_s(
     assert all(query.degraded for query in during if not query.whole)
     assert all(set(each) == gone for each in back_s)
     assert latest_s < 2
-    assert silent_s < STANDS_STILL_S, "a healthy host stood still"
-    assert share_within(0.1, healthy) > ALMOST_ALL
-    assert share_within(0.1, [query for query in during if query.wanted in gone]) > ALMOST_ALL
-
-
-def share_within(limit_s: float, asked: list[Query]) -> float:
-    return sum(query.took_s <= limit_s for query in asked) / len(asked)
+    assert silent_s < 1, "a healthy host stood still"  # 2.9 s and more where links linger
+    assert slowest_s < 0.1
+    assert routed_s < 0.1
 
 
 def others_than(gone: set[int]) -> set[int]:

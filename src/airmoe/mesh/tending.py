@@ -1,5 +1,6 @@
 """What a session's links need beside Zenoh: they end at once, are dialled again, and strangers are told."""
 
+import threading
 from collections.abc import Collection, Sequence
 
 import zenoh
@@ -50,6 +51,7 @@ class Tended:
         self._peer_of: dict[tuple[str, str], str] = {}
         self._dialled_of: dict[str, set[str]] = {}
         self._told: set[str] = set()
+        self._noting = threading.Lock()  # links are lost on several threads
         self._door = door
         way = door.locator if door is not None else next(iter(listen), None)
         self._redialler = None if way is None else Redialler(session.info, way)
@@ -66,19 +68,26 @@ class Tended:
             return
         if event.kind == zenoh.SampleKind.PUT:
             never_linger(link)
-            self._peer_of[ends] = peer
-            is_dialled = here[1] not in self._ports
-            if is_dialled:
-                self._dialled_of.setdefault(peer, set()).add(link.dst)
-            if self._redialler is not None:
-                self._redialler.found(self._dialled_of.get(peer, ()))
-            is_named = link.dst in self._given if is_dialled else there[0] in self._hosts
-            if self._rosters and not is_named:
-                self._tell_of_stranger(link.dst.partition("/")[2] if is_dialled else there[0])
-        elif self._peer_of.pop(ends, None) is not None and peer not in self._peer_of.values():
-            learnt = self._dialled_of.pop(peer, set()) - self._given
-            if self._redialler is not None and learnt:
-                self._redialler.lost(learnt)
+        with self._noting:
+            if event.kind == zenoh.SampleKind.PUT:
+                self._peer_of[ends] = peer
+                is_dialled = here[1] not in self._ports
+                if is_dialled:
+                    self._dialled_of.setdefault(peer, set()).add(link.dst)
+                self._found(self._dialled_of.get(peer, ()))
+                is_named = link.dst in self._given if is_dialled else there[0] in self._hosts
+                if self._rosters and not is_named:
+                    self._tell_of_stranger(link.dst.partition("/")[2] if is_dialled else there[0])
+            elif self._peer_of.pop(ends, None) is not None and peer not in self._peer_of.values():
+                self._lost(self._dialled_of.pop(peer, set()) - self._given)
+
+    def _found(self, locators: Collection[str]) -> None:
+        if self._redialler is not None:
+            self._redialler.found(locators)
+
+    def _lost(self, locators: Collection[str]) -> None:
+        if self._redialler is not None and locators:
+            self._redialler.lost(locators)
 
     def _tell_of_stranger(self, whom: str) -> None:
         if whom not in self._told:
