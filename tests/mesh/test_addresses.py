@@ -8,6 +8,7 @@ from airmoe.errors import AddressError, InvalidInputError
 from airmoe.mesh import open_session
 from airmoe.mesh.addresses import known
 from tests.mesh.ports import free_address
+from tests.mesh.sessions import untended
 from tests.mesh.steering import LONG_S, wait_until
 
 ROSTER = """
@@ -105,7 +106,7 @@ def test_the_log_names_once_who_is_linked_and_not_in_the_roster(
     named, stranger = free_address(), free_address()
     (roster := tmp_path / "nodes.txt").write_text(named, encoding="utf-8")
     told = f"linked with {stranger}, which nodes.txt does not name"
-    with open_session(named), open_session(stranger, [named]), open_session(connect=[roster]) as session:
+    with untended(named), untended(stranger, named), open_session(connect=[roster]) as session:
         wait_until(lambda: len(session.info.peers_zid()) == 2, LONG_S)
         wait_until(lambda: told in caplog.messages, LONG_S)
     assert caplog.messages.count(told) == 1

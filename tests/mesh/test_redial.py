@@ -13,6 +13,7 @@ from airmoe.mesh import MeshClient, close_session, open_session, redial, tend_li
 from airmoe.mesh.zenoh_config import session_config
 from tests.mesh.ports import free_address
 from tests.mesh.processes import NodeProcess
+from tests.mesh.sessions import untended
 from tests.mesh.steering import LONG_S, alive, wait_until
 
 needs_doors = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs Linux")
@@ -21,10 +22,6 @@ needs_doors = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="nee
 def linked_with(session: zenoh.Session) -> set[str]:
     """The addresses that a session dialled and is linked with."""
     return {link.dst.removeprefix("tcp/") for link in session.info.links()}
-
-
-def untended(address: str, *connect: str) -> zenoh.Session:
-    return zenoh.open(session_config([f"tcp/{address}"], [f"tcp/{other}" for other in connect]))
 
 
 def redials() -> int:
@@ -93,7 +90,7 @@ def test_a_session_of_ones_own_is_tended_where_it_listens() -> None:
     seed, address, own = free_address(), free_address(), free_address()
     with ExitStack() as open_:
         told, peer = untended(seed), untended(address, seed)
-        session = open_.enter_context(untended(own, seed))
+        session = open_.enter_context(zenoh.open(session_config([f"tcp/{own}"], [f"tcp/{seed}"])))
         tend_links(session, [f"tcp/{own}"])
         wait_until(lambda: address in linked_with(session), LONG_S)
         close_session(told)
