@@ -218,7 +218,10 @@ def test_refused_requests_do_not_count_as_quick_ones(
     assert counted == [5]
 
 
-def test_a_full_queue_refuses_as_overloaded_and_drains(asker: Asker, expected: NDArray[np.float32]) -> None:
+def test_a_full_queue_refuses_as_overloaded_and_drains(
+    asker: Asker, expected: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airmoe.mesh.request_queue.CREDIT_BYTES", 1 << 30)  # the long one has 64 MB
     long_work = encode(
         with_payload(asker.request, np.zeros((40_000, FEATURES), np.float32), remaining_ms=60_000)
     )
