@@ -193,3 +193,15 @@ def test_held_lines_come_by_themselves(limited: list[str]) -> None:
 def test_a_name_is_told_as_far_as_an_honest_one_goes() -> None:
     zenoh_id_digits, node_digits = 32, 6
     assert node_digits + len("-") + zenoh_id_digits <= PEER_NAME_LENGTH
+
+
+def test_a_line_may_be_counted_alone_while_one_of_its_kind_is_held(log: Watched) -> None:
+    assert not log.filter.counts("0-ab", "refused %d"), "none was told yet"
+    log.warn("refused %d", 0, peer="0-ab")
+    assert not log.filter.counts("0-ab", "refused %d"), "none is held that could tell the number"
+    log.warn("refused %d", 1, peer="0-ab")
+    assert [log.filter.counts("0-ab", "refused %d") for _ in range(5)] == [True] * 5
+    assert not log.filter.counts("1-cd", "refused %d"), "of another peer"
+    log.pass_s(1.0)
+    assert log.lines == ["refused 0", "refused 1 (and 5 more like this)"]
+    assert not log.filter.counts("0-ab", "refused %d")

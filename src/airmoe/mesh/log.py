@@ -82,6 +82,20 @@ class OneLineASecond(logging.Filter):
             self._later(LINE_S, self.tell_held)
         return False
 
+    def counts(self, peer: str, kind: str) -> bool:
+        """Count one more line of a kind where one is held back; return whether one is.
+
+        A line that a flood of requests would make is told by its number alone: to write it takes longer.
+        """
+        line = self._lines.get((peer, kind))
+        if line is None or line.held is None:
+            return False
+        with self._lock:
+            if line.held is None or self._clock() >= line.until_s:
+                return False
+            line.count += 1
+            return True
+
     def tell_held(self, *, at_end: bool = False) -> None:
         """Emit what is held back and due, or all of it at the end of the process."""
         due, left_s = [], []
@@ -112,6 +126,11 @@ class OneLineASecond(logging.Filter):
             if len(self._lines) >= MOST_LOG_LINES:
                 key = None, kind  # of as many kinds as the source has
         return key[0], self._lines.setdefault(key, _Line(now_s))
+
+
+def is_counted(peer: str, kind: str) -> bool:
+    """Return whether the log needs no further line of a kind about a peer for now; it is counted then."""
+    return any(limit.counts(peer, kind) for limit in mesh_log.filters if isinstance(limit, OneLineASecond))
 
 
 def about(peer: str) -> dict[str, str]:

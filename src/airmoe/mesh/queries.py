@@ -6,7 +6,7 @@ from collections.abc import Callable
 import zenoh
 
 from airmoe.mesh.keys import ANYBODY, asked_key, asker_in
-from airmoe.mesh.log import PEER_NAME_LENGTH, about, about_node, mesh_log
+from airmoe.mesh.log import PEER_NAME_LENGTH, about, about_node, is_counted, mesh_log
 
 MAX_REASON_BYTES = 200
 BUFFERED_BYTES = 32 << 10
@@ -124,8 +124,9 @@ def reply_to(query: zenoh.Query, data: bytes) -> None:
 
 def refuse(query: zenoh.Query, reason: str) -> None:
     """Answer a query with the reason for the refusal, and log it."""
-    peer = who_asks(query)
-    mesh_log.warning("refused a request of %s: %s", peer, reason, extra=about(peer))
+    peer, kind = who_asks(query), "refused a request of %s: %s"
+    if not is_counted(peer, kind):
+        mesh_log.warning(kind, peer, reason, extra=about(peer))
     try:
         query.reply_err(reason.encode())
         query.drop()
