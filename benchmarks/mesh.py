@@ -6,12 +6,14 @@ Serves all nodes of a run, each a process of its own, and asks from client 0 abo
 random gate sends it to 1 or 2 of the other nodes. Beside it, in turns, three floors: a process per node that
 answers the same number of bytes with the same number of bytes and computes nothing, over Zenoh as the mesh
 uses it, over a TCP stream, and over one with mutual TLS, whose certificate the command `openssl` makes.
-Prints p50 and p99 of each, and the ratios of the medians, round by round, with their quartiles.
+Prints p50 and p99 of each, and the ratios of the medians, round by round, with their quartiles; last, what a
+query takes that the client's own expert answers.
 """
 
 import argparse
 import asyncio
 import queue
+import socket
 import ssl
 import statistics
 import subprocess
@@ -32,7 +34,7 @@ from airmoe.mesh.fleet import NodeFleet
 from airmoe.mesh.queries import ask
 from airmoe.randomness import stream
 from airmoe.runfolder import client_folders
-from airmoe.scheduling import TopK
+from airmoe.scheduling import Local, TopK
 
 SERVER = """
 import asyncio, ssl, sys
@@ -60,13 +62,11 @@ asyncio.run(main())
 """
 
 ZENOH_SERVER = """
-import socket, sys
+import sys
 from airmoe.mesh import open_session
 from airmoe.mesh.queries import reply_to, serve
 
-with socket.create_server(("127.0.0.1", 0)) as free:
-    address = "127.0.0.1:%d" % free.getsockname()[1]
-key, answered = sys.argv[1], bytes(int(sys.argv[2]))
+address, key, answered = sys.argv[1], sys.argv[2], bytes(int(sys.argv[3]))
 session = open_session(address)
 
 def answer(query, asker):
@@ -87,12 +87,12 @@ class BareZenoh:
         command = [sys.executable, "-c", ZENOH_SERVER]
         self._servers = [
             subprocess.Popen(
-                [*command, f"benchmark/{node}", str(answered_bytes)],
+                [*command, address, f"benchmark/{node}", str(answered_bytes)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
             )
-            for node in range(nodes)
+            for node, address in enumerate(free_addresses(nodes))
         ]
         self._session = open_session(connect=[first_line(server).strip() for server in self._servers])
         time.sleep(1.0)  # until all are linked
@@ -210,6 +210,13 @@ class Streams:
         return times_s
 
 
+def free_addresses(count: int) -> list[str]:
+    """Return addresses that nobody uses, all different."""
+    with ExitStack() as open_:
+        probes = [open_.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [f"127.0.0.1:{probe.getsockname()[1]}" for probe in probes]
+
+
 def first_line(process: subprocess.Popen[str]) -> str:
     """Return what a process says first."""
     assert process.stdout is not None
@@ -285,6 +292,8 @@ def main() -> None:
                 for _ in range(arguments.rounds + 1)
             ]
             tell(f"top-{experts}", measured(sides, chosen))
+        own_s = [client.predict(np.zeros(shape, np.uint8), policy=Local()).elapsed_s for _ in range(1000)]
+        print(f"own expert, nothing sent: p50 {statistics.median(own_s) * 1e3:.2f} ms")
 
 
 def only(node: int, nodes: int) -> Callable[..., NDArray[np.float32]]:
