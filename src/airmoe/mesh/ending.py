@@ -20,6 +20,11 @@ def ends_with_process(thread: threading.Thread, stop: Callable[[], None]) -> Non
     _stop_of[thread] = stop
 
 
+def needs_no_wait(thread: threading.Thread) -> None:
+    """Have the end of the process not wait for a thread, which was stopped and waited for already."""
+    _stop_of.pop(thread, None)
+
+
 @atexit.register
 def _end() -> None:
     for stop in list(_stop_of.values()):

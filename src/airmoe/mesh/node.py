@@ -19,7 +19,7 @@ from airmoe.checks import number_within
 from airmoe.errors import FrameError, InvalidInputError, MeshError, RefusedError, RunFolderError
 from airmoe.files import AnyPath, as_path
 from airmoe.manifest import Manifest, read_manifest
-from airmoe.mesh.ending import ends_with_process
+from airmoe.mesh.ending import ends_with_process, needs_no_wait
 from airmoe.mesh.frame import MAX_FRAME_BYTES, Frame, Glance, Kind, decode, encode, glance
 from airmoe.mesh.keys import asker_in, expert_key
 from airmoe.mesh.log import about, mesh_log
@@ -119,6 +119,7 @@ class Node:
                 open_.callback(close_session, session)
             worker = threading.Thread(target=self._work, name="airmoe experts", daemon=True)
             worker.start()
+            open_.callback(needs_no_wait, worker)
             open_.callback(worker.join, CLOSING_S)
             open_.callback(self._stop)
             if decision is not None:  # first, so that whoever finds the experts knows the scheduler, too
