@@ -228,3 +228,12 @@ def test_the_requests_of_one_asker_hold_so_many_bytes_or_are_one() -> None:
     assert queue.add(request("b", 0, size=CREDIT_BYTES - 10), 0.0) is None, "another has bytes of its own"
     assert queue.add(request("b", 1, size=10), 0.0) is None
     assert str(queue.add(request("b", 2, size=1), 0.0)).startswith(OVERLOADED)
+
+
+def test_what_waits_is_not_judged_by_a_guess_either() -> None:
+    queue = Queue()
+    queue.took(request(items=1), ITEM_S, 0.0)
+    assert queue.add(request("a", 0, items=4096, ends_s=1.0), 0.0) is None
+    assert queue.add(request("a", 1, items=1, ends_s=1.0), 0.0) is None, (
+        "what the large one takes is not known"
+    )

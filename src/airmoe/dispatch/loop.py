@@ -175,9 +175,7 @@ def dispatch(
         batch.requested_TE,
         batch.node_TE,
         batch.intended_TE,
-        reached_share(scores_TE, batch.intended_TE, batch.arrived_TE)
-        if degraded_T.any()
-        else np.ones(len(scores_TE)),
+        reached_share(scores_TE, batch.intended_TE, batch.arrived_TE),
         degraded_T,
         batch.rerouted_T,
         batch.energy_j_T,

@@ -75,10 +75,10 @@ class RequestQueue(Generic[Item]):
         own = self._waiting.get(request.asker, [])
         if why := self.is_full(request.asker, request.size):
             return why
-        takes_s = {items: self._took.usual_s(items, now_s) or 0.0 for items in {each.items for each in own}}
+        takes_s = {items: self._takes_s(items, now_s) for items in {each.items for each in own}}
         before_s = sum(takes_s[each.items] for each in own if each.ends_s <= request.ends_s)
         sharing = len(self._waiting) + (not own)
-        needs_s, left_s = before_s * sharing + self._takes_s(request, now_s), request.ends_s - now_s
+        needs_s, left_s = before_s * sharing + self._takes_s(request.items, now_s), request.ends_s - now_s
         if needs_s > left_s:
             return f"too late: it would take {needs_s:.3f} s, and its asker waits for {max(left_s, 0):.3f} s"
         if not own:
@@ -109,7 +109,7 @@ class RequestQueue(Generic[Item]):
             asker = min(self._waiting, key=self._tag_s.__getitem__)
             request = min(self._waiting[asker], key=lambda each: each.ends_s)
             self._remove(request)
-            takes_s = self._takes_s(request, now_s)
+            takes_s = self._takes_s(request.items, now_s)
             if now_s + takes_s <= request.ends_s:
                 self._served_s = self._tag_s[asker]
                 self._tag_s[asker] += takes_s
@@ -146,5 +146,5 @@ class RequestQueue(Generic[Item]):
             if asker not in self._waiting:
                 del self._tag_s[asker]
 
-    def _takes_s(self, request: Waiting[Item], now_s: float) -> float:
-        return self._took.least_s(request.items, now_s) or 0.0
+    def _takes_s(self, items: int, now_s: float) -> float:
+        return self._took.least_s(items, now_s) or 0.0
