@@ -1,5 +1,6 @@
 """The mean of what clients reply."""
 
+from collections.abc import Mapping
 from fractions import Fraction
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airmoe.errors import InvalidInputError
-from airmoe.federated import Averaging, Message, average
+from airmoe.federated import Averaging, Message, State, average
 
 
 def reply_of(values: list[float], samples: int) -> Message:
@@ -83,19 +84,20 @@ def test_means_of_other_types_keep_the_type(dtype: torch.dtype) -> None:
 def test_booleans_stay_where_all_agree_and_have_no_mean_where_not() -> None:
     mask = torch.tensor([True, False])
     assert average(replies_of(mask, mask.clone(), mask.clone()))["w"].tolist() == [True, False]
-    with pytest.raises(
-        InvalidInputError, match="w of client 1 is 'another boolean'; expected the same at all"
-    ):
+    with pytest.raises(InvalidInputError, match="w is 'another boolean'; expected the same at all"):
         average(replies_of(mask, ~mask))
 
 
 @pytest.mark.parametrize(
     ("second", "said"),
     [
-        ({"w": torch.zeros(1)}, r"w of client 1 is \(torch.float32, \(1,\)\); expected .*\(3,\)"),
-        ({"w": torch.zeros(3).double()}, r"w of client 1 is \(torch.float64"),
-        ({}, r"tensors of client 1 is \[\]; expected those of the first client: \['w'\] differ"),
-        ({"w": torch.zeros(3), "v": torch.zeros(1)}, r"expected those of the first client: \['v'\] differ"),
+        ({"w": torch.zeros(1)}, r"client 1 is 'w is \(torch.float32, \(1,\)\); expected .*\(3,\)"),
+        ({"w": torch.zeros(3).double()}, r"client 1 is 'w is \(torch.float64"),
+        ({}, "tensors of client 1 is 'w is left out; expected .* expected those of the first client"),
+        (
+            {"w": torch.zeros(3), "v": torch.zeros(1)},
+            r"v is \(torch.float32, \(1,\)\); expected no such tensor",
+        ),
     ],
 )
 def test_tensors_of_another_form_are_not_bent_into_one(second: dict[str, torch.Tensor], said: str) -> None:
@@ -110,7 +112,7 @@ def test_tensors_of_another_form_are_not_bent_into_one(second: dict[str, torch.T
         ({}, "samples of client 0 is None; expected a number"),
         ({"samples": -1}, "samples of client 0 is -1; expected a number of at least 0"),
         ({"samples": float("nan")}, "samples of client 0 is nan; expected a number"),
-        ({"samples": 0}, r"samples is \{0: 0\}; expected one that is above 0"),
+        ({"samples": 0}, "samples is 0; expected a finite sum above 0"),
     ],
 )
 def test_a_mean_needs_weights(numbers: dict[str, float], said: str) -> None:
@@ -120,14 +122,47 @@ def test_a_mean_needs_weights(numbers: dict[str, float], said: str) -> None:
 
 def test_only_the_last_exchange_of_a_round_is_averaged() -> None:
     stage, state = Averaging("s", 1, ("ask", "train")), {"w": torch.zeros(1)}
+    assert stage.sums == ("train",)
     assert stage.server_step("ask", state, {0: reply_of([1.0], 1)}) == (state, {})
-    assert stage.server_step("train", state, {0: reply_of([1.0], 1)})[0]["w"].tolist() == [1.0]
+    numbers = {0: Message(numbers={"samples": 4})}
+    assert stage.sum_step("train", state, {"w": torch.tensor([8.0])}, numbers)[0]["w"].tolist() == [2.0]
 
 
 def test_where_nobody_trained_the_weights_stay() -> None:
     stage, state = Averaging("s", 2), {"w": torch.zeros(1)}
-    assert stage.server_step("train", state, {})[0] is state
-    assert stage.server_step("train", state, {0: reply_of([1.0], 0)})[0] is state
+    assert stage.sum_step("train", state, {}, {})[0] is state
+    other = Averaging("s", 2, aggregation=Largest())
+    assert other.server_step("train", state, {})[0] is state
+
+
+class Largest:
+    """An aggregation that is no mean: it needs every client's weights."""
+
+    name = "largest"
+
+    def __call__(self, state: State, replies: Mapping[int, Message]) -> State:
+        return {"w": torch.stack([reply.tensors["w"] for reply in replies.values()]).amax(dim=0)}
+
+
+def test_an_aggregation_that_is_no_mean_sees_the_weights_of_all_clients() -> None:
+    stage, state = Averaging("s", 2, aggregation=Largest()), {"w": torch.zeros(1)}
+    assert stage.sums == ()
+    replies = {client: reply_of([value], 1) for client, value in enumerate((3.0, 5.0))}
+    assert stage.server_step("train", state, replies)[0]["w"].tolist() == [5.0]
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        (reply_of([1.0], 0), "samples is 0; expected a number above 0"),
+        (Message({"w": torch.ones(1)}), "samples is None; expected a number above 0"),
+        (reply_of([1.0, 2.0], 1), "w is (torch.float32, (2,)); expected (torch.float32, (1,))"),
+        (Message({}, {"samples": 1}), "w is left out; expected (torch.float32, (1,))"),
+        (reply_of([1.0], 1), ""),
+    ],
+)
+def test_trained_weights_have_a_fault_where_they_cannot_be_averaged(reply: Message, said: str) -> None:
+    assert Averaging("s", 1).fault("train", {"w": torch.zeros(1)}, reply) == said
 
 
 def test_all_clients_get_the_weights_in_every_round() -> None:
@@ -142,7 +177,7 @@ def test_there_is_no_mean_of_no_replies() -> None:
 
 def test_samples_whose_sum_is_infinite_are_refused() -> None:
     replies = {client: Message({"w": torch.ones(1)}, {"samples": 1e308}) for client in range(2)}
-    with pytest.raises(InvalidInputError, match="expected numbers whose sum is finite"):
+    with pytest.raises(InvalidInputError, match="samples is inf; expected a finite sum"):
         average(replies)
 
 

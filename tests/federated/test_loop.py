@@ -47,8 +47,8 @@ def test_any_other_error_of_a_step_has_a_note() -> None:
 
 def test_an_error_of_the_server_says_so() -> None:
     class Picky(Averaging):
-        def server_step(
-            self, exchange: str, state: State, replies: Mapping[int, Message]
+        def sum_step(
+            self, exchange: str, state: State, total: State, replies: Mapping[int, Message]
         ) -> tuple[State, dict[int, Message]]:
             raise AirmoeError("no")
 
@@ -58,18 +58,18 @@ def test_an_error_of_the_server_says_so() -> None:
 
 def test_a_step_that_fails_leaves_the_state_of_its_client() -> None:
     loop, exchange = Loop([Failing(ValueError())]), Exchange("walk", 0, "train")
-    loop.carry(exchange, {0: Message(numbers={"round": 0})})
+    dict(loop.carry(exchange, {0: Message(numbers={"round": 0})}))
     with pytest.raises(ValueError):  # noqa: PT011 (it has no words)
-        loop.carry(exchange, {0: Message(numbers={"round": 1})})
+        dict(loop.carry(exchange, {0: Message(numbers={"round": 1})}))
     assert float(loop.states[0]["steps"]) == 1
 
 
 def test_clients_have_states_of_their_own_that_can_be_given_back() -> None:
     loop, exchange = Loop([Failing(), Failing()]), Exchange("walk", 0, "train")
-    loop.carry(exchange, {1: Message(numbers={"round": 0})})
+    dict(loop.carry(exchange, {1: Message(numbers={"round": 0})}))
     kept = {client: dict(state) for client, state in loop.states.items()}
     assert (kept[0], float(kept[1]["steps"])) == ({}, 1)
-    loop.carry(exchange, {0: Message(numbers={"round": 0}), 1: Message(numbers={"round": 0})})
+    dict(loop.carry(exchange, {0: Message(numbers={"round": 0}), 1: Message(numbers={"round": 0})}))
     loop.restore({1: kept[1]})
     assert loop.states == kept
 
@@ -99,8 +99,10 @@ def test_a_reply_stays_as_it_was_when_its_client_trains_on() -> None:
             return state, Message({"w": weights}, {"samples": 1}, {0: {"w": weights}})
 
     counting = Counting()
-    replies = Loop([counting, counting]).carry(
-        Exchange("count", 0, "train"), {client: Message() for client in range(2)}
+    replies = dict(
+        Loop([counting, counting]).carry(
+            Exchange("count", 0, "train"), {client: Message() for client in range(2)}
+        )
     )
     assert [float(reply.tensors["w"]) for reply in replies.values()] == [1.0, 2.0]
     assert [float(reply.letters[0]["w"]) for reply in replies.values()] == [1.0, 2.0]

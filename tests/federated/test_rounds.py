@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from airmoe.errors import InvalidInputError, TrainingDivergedError
-from airmoe.federated import Averaging, Loop, Message, State, federate
+from airmoe.federated import Averaging, Loop, Message, State, Summing, federate
 from airmoe.runs.checkpoint import Checkpoint
 from tests.federated.walkers import Losing, Walker, walkers
 
@@ -121,11 +121,15 @@ def test_client_and_server_may_keep_the_same_tensors(tmp_path: Path) -> None:
 
 def test_a_server_may_keep_one_tensor_under_two_names(tmp_path: Path) -> None:
     class Tied(Averaging):
-        def server_step(
-            self, exchange: str, state: State, replies: Mapping[int, Message]
+        def sum_step(
+            self, exchange: str, state: State, total: State, replies: Mapping[int, Message]
         ) -> tuple[State, dict[int, Message]]:
-            mean, told = super().server_step(exchange, state, replies)
+            untied = {name: tensor for name, tensor in state.items() if name != "tied"}
+            mean, told = super().sum_step(exchange, untied, total, replies)
             return {**mean, "tied": mean["bias"]}, told
+
+        def fault(self, exchange: str, state: State, reply: Message) -> str:
+            return ""
 
     class Apart(Walker):
         def client_step(self, exchange: str, state: State, message: Message) -> tuple[State, Message]:
@@ -163,7 +167,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
 
     workspace, _, seen = walkers([1.0])
     checkpoint, engine = Checkpoint(tmp_path, "x"), Loop([Diverging(workspace, 1.0, seen)])
-    with pytest.raises(TrainingDivergedError, match=r"^walk: the loss is (nan|inf) in round 3 of 5$"):
+    with pytest.raises(
+        TrainingDivergedError, match=r"^walk: no reply was of use in round 3 of 5; 0: the loss is (nan|inf)$"
+    ):
         federate(Averaging("walk", 1), workspace.state_dict(), engine, 5, checkpoint=checkpoint)
     saved = checkpoint.load("walk")
     assert saved is not None
@@ -171,15 +177,51 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
     assert len(saved.rows) == 2
 
 
-def test_a_weight_that_is_not_finite_stops_the_run_even_if_the_loss_is_finite(tmp_path: Path) -> None:
-    workspace, clients, _ = walkers([1.0, float("inf")])
-    clients[1].client_step = lambda exchange, state, message: (  # type: ignore[method-assign]
-        state,
-        Message(
-            {"weight": torch.zeros(1, 1), "bias": torch.tensor([torch.inf])}, {"samples": 1, "loss": 0.5}
-        ),
+def harmed(client: Walker, reply: Message) -> Walker:
+    client.client_step = lambda exchange, state, message: (state, reply)  # type: ignore[method-assign]
+    return client
+
+
+UNSOUND = {
+    "bias is not finite": Message(
+        {"weight": torch.zeros(1, 1), "bias": torch.tensor([torch.inf])}, {"samples": 1, "loss": 0.5}
+    ),
+    "the loss is nan": Message({}, {"samples": 1, "loss": torch.nan}),
+    "samples is 0; expected a number above 0": Message(
+        {"weight": torch.zeros(1, 1), "bias": torch.zeros(1)}, {"samples": 0}
+    ),
+    "bias is (torch.float32, (2,)); expected (torch.float32, (1,))": Message(
+        {"weight": torch.zeros(1, 1), "bias": torch.zeros(2)}, {"samples": 1}
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", UNSOUND)
+def test_an_update_that_is_of_no_use_is_left_out_and_told_with_its_client_and_the_run_goes_on(
+    fault: str,
+) -> None:
+    workspace, clients, _ = walkers([1.0, 5.0, 3.0])
+    harmed(clients[1], UNSOUND[fault])
+    told: list[str] = []
+    state, rows = federate(
+        Averaging("walk", 3),
+        workspace.state_dict(),
+        Loop(clients),
+        2,
+        progress=lambda activity, done, total, note="": told.append(note),
     )
-    with pytest.raises(TrainingDivergedError, match="walk: a weight is not finite in round 1 of 5"):
+    assert float(state["bias"]) == 2 * 2.0
+    assert [row["rejected"] for row in rows] == [f"1: {fault}"] * 2
+    assert not any("missing" in row for row in rows)
+    assert told == [f"rejected: 1: {fault}"] * 2
+
+
+def test_where_no_update_is_of_use_the_run_stops_and_names_all_reasons(tmp_path: Path) -> None:
+    workspace, clients, _ = walkers([1.0, 5.0])
+    for client, reply in zip(clients, UNSOUND.values(), strict=False):
+        harmed(client, reply)
+    expected = r"^walk: no reply was of use in round 1 of 5; 0: bias is not finite; 1: the loss is nan$"
+    with pytest.raises(TrainingDivergedError, match=expected):
         federate(
             Averaging("walk", 2),
             workspace.state_dict(),
@@ -188,6 +230,19 @@ def test_a_weight_that_is_not_finite_stops_the_run_even_if_the_loss_is_finite(tm
             checkpoint=Checkpoint(tmp_path, "x"),
         )
     assert not list(tmp_path.iterdir())
+
+
+def test_a_single_round_tells_of_every_reply() -> None:
+    workspace, clients, _ = walkers([1.0, 2.0])
+    told: list[tuple[str, int, int]] = []
+    federate(
+        Averaging("walk", 2),
+        workspace.state_dict(),
+        Loop(clients),
+        1,
+        progress=lambda activity, done, total, note="": told.append((activity, done, total)),
+    )
+    assert told == [("walk", 1, 2), ("walk", 2, 2)]
 
 
 def test_exchanges_that_are_one_text_are_refused() -> None:
@@ -202,7 +257,7 @@ def test_a_loss_without_its_weight_is_refused() -> None:
 
     expected = r"^walk, round 1: numbers of client 0 is \{'loss': 1.0\}; expected samples beside the loss"
     with pytest.raises(InvalidInputError, match=expected):
-        federate(Averaging("walk", 1), {}, Loop([Losses()]), 1)
+        federate(Summing("walk", 1), {}, Loop([Losses()]), 1)
 
 
 @pytest.mark.parametrize("name", ["../walk", "a/b", "", ".hidden"])

@@ -1,11 +1,12 @@
 """A stage that adds up what clients send."""
 
+import weakref
+from collections.abc import Iterator, Mapping
+
 import numpy as np
-import pytest
 import torch
 
-from airmoe.errors import InvalidInputError
-from airmoe.federated import Loop, Message, State, Summing, federate, total
+from airmoe.federated import Exchange, Loop, Message, State, Summing, federate, run_round
 
 
 class Sending:
@@ -35,12 +36,33 @@ def test_all_clients_are_told_the_same_first() -> None:
     assert [client.told["mean"].item() for client in clients] == [2.0, 2.0]
 
 
-def test_a_client_of_another_shape_is_named() -> None:
-    replies = {0: Message({"a": torch.ones(2)}), 3: Message({"a": torch.ones(3)})}
-    with pytest.raises(InvalidInputError, match="a of client 3"):
-        total(replies)
+def test_a_client_of_another_form_is_named_and_left_out() -> None:
+    clients = [Sending(a=torch.ones(2)), Sending(a=torch.ones(3)), Sending(a=torch.ones(2))]
+    sums, (row,) = federate(Summing("sums", 3), {}, Loop(clients), 1)
+    assert sums["a"].tolist() == [2.0, 2.0]
+    assert row["rejected"] == "1: a is (torch.float32, (3,)); expected (torch.float32, (2,))"
 
 
-def test_nothing_has_no_sum() -> None:
-    with pytest.raises(InvalidInputError, match=r"replies is {}; expected at least one"):
-        total({})
+def test_the_sum_of_nothing_is_empty() -> None:
+    class Deaf(Loop):
+        def carry(self, exchange: object, messages: object) -> Iterator[tuple[int, Message]]:
+            return iter(())
+
+    assert run_round(Summing("sums", 1), {}, 0, Deaf([Sending(a=torch.ones(1))])).state == {}
+
+
+def test_replies_are_added_up_one_at_a_time() -> None:
+    seen = list[weakref.ref[Message]]()
+
+    class Watched(Loop):
+        def carry(self, exchange: Exchange, messages: Mapping[int, Message]) -> Iterator[tuple[int, Message]]:
+            for client, reply in super().carry(exchange, messages):
+                seen.append(weakref.ref(reply))
+                most.append(sum(each() is not None for each in seen))
+                yield client, reply
+                del reply
+
+    most = list[int]()
+    clients = [Sending(a=torch.ones(2)) for _ in range(5)]
+    federate(Summing("sums", 5), {}, Watched(clients), 1)
+    assert max(most) <= 2  # the one that was added last, and the next

@@ -1,5 +1,7 @@
 """Clients that only walk: each adds its step to the weights of the server, in a workspace that all share."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import nn
 
@@ -36,7 +38,7 @@ class Losing(Loop):
         super().__init__(clients)
         self.lost = lost
 
-    def carry(self, exchange: Exchange, messages: dict[int, Message]) -> dict[int, Message]:  # type: ignore[override]
+    def carry(self, exchange: Exchange, messages: dict[int, Message]) -> Iterator[tuple[int, Message]]:  # type: ignore[override]
         reached = {
             client: message
             for client, message in messages.items()

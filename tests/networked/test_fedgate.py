@@ -1,6 +1,6 @@
 """Stage 3, FedGate."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 import numpy as np
@@ -152,7 +152,7 @@ def test_the_own_expert_is_asked_for_free() -> None:
 class Losing(Loop):
     """Whose client 2 is dead."""
 
-    def carry(self, exchange: Exchange, messages: Mapping[int, Message]) -> dict[int, Message]:
+    def carry(self, exchange: Exchange, messages: Mapping[int, Message]) -> Iterator[tuple[int, Message]]:
         return super().carry(exchange, {client: m for client, m in messages.items() if client != 2})
 
 

@@ -5,7 +5,7 @@ is started for each message. Messages and states cross as safetensors.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 import safetensors.torch
@@ -51,13 +51,13 @@ class Remote:
     def restore(self, states: Mapping[int, State]) -> None:
         self.kept = {client: in_bytes(states.get(client, {})) for client in self.kept}
 
-    def carry(self, exchange: Exchange, messages: Mapping[int, Message]) -> dict[int, Message]:
+    def carry(self, exchange: Exchange, messages: Mapping[int, Message]) -> Iterator[tuple[int, Message]]:
         replies = {}
         for client, message in reversed(messages.items()):  # in whatever order they come up
             state = safetensors.torch.load(self.kept[client])
             new, reply = self.make(client).client_step(exchange.name, state, crossed(message))
             self.kept[client], replies[client] = in_bytes(new), crossed(reply)
-        return replies
+        return iter(sorted(replies.items()))
 
 
 def data_of(client: int) -> tuple[Tensor, Tensor]:

@@ -276,7 +276,7 @@ def test_a_run_that_cannot_be_is_refused_before_it_begins(
 @pytest.mark.parametrize(
     ("section", "said", "kept"),
     [
-        ("features", "features: the loss is", []),
+        ("features", "features: no reply was of use in round 1 of 3; 0: the loss is", []),
         ("experts", "experts: a weight of client 0's expert is not finite", ["features"]),
         ("gate", "gate: ", ["experts", "features", "gate statistics"]),
     ],

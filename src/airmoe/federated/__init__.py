@@ -5,16 +5,17 @@ from airmoe.federated.exchange import (
     Client,
     Engine,
     Exchange,
+    Judge,
     Message,
-    RoundResult,
     Stage,
     State,
+    SumStage,
     nbytes,
-    run_round,
 )
 from airmoe.federated.loop import Loop
+from airmoe.federated.round import RoundResult, run_round
 from airmoe.federated.rounds import federate
-from airmoe.federated.sums import Summing, total
+from airmoe.federated.sums import Summing
 
 __all__ = [
     "Aggregation",
@@ -22,17 +23,18 @@ __all__ = [
     "Client",
     "Engine",
     "Exchange",
+    "Judge",
     "Loop",
     "Mean",
     "Message",
     "RoundResult",
     "Stage",
     "State",
+    "SumStage",
     "Summing",
     "average",
     "federate",
     "make_aggregation",
     "nbytes",
     "run_round",
-    "total",
 ]

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+from torch import Tensor
 
 from airmoe.errors import InvalidInputError, telling
 from airmoe.federated.exchange import Message, State
+from airmoe.federated.forms import fault_of_form, forms_of
+from airmoe.federated.sums import Sums
 from airmoe.spec_text import SpecText, SpecTexts
 
 
@@ -59,6 +62,8 @@ def make_aggregation(text: str) -> Aggregation:
 class Averaging:
     """A stage whose server sends its weights, and replaces them by what it makes of those that come back.
 
+    The mean needs no more than a sum (`SumStage`); another aggregation sees every client's weights.
+
     Args:
         name: of the stage, for reports and checkpoints.
         clients: how many, numbered from 0; all take part in every round.
@@ -72,34 +77,46 @@ class Averaging:
     exchanges: tuple[str, ...] = ("train",)
     aggregation: Aggregation = Mean()
 
+    by_samples = True
+
+    @property
+    def sums(self) -> tuple[str, ...]:
+        """The last exchange, where its mean is taken."""
+        return self.exchanges[-1:] if isinstance(self.aggregation, Mean) else ()
+
     def opening(self, state: State, round_: int) -> dict[int, Message]:
         """Send the weights to all clients."""
         return dict.fromkeys(range(self.clients), Message(state))
+
+    def fault(self, exchange: str, state: State, reply: Message) -> str:
+        """Return how trained weights differ in form from those that were sent, or that none were trained."""
+        if exchange != self.exchanges[-1]:
+            return ""
+        samples = reply.numbers.get("samples")
+        if samples is None or not 0 < samples < math.inf:
+            return f"samples is {samples}; expected a number above 0"
+        return fault_of_form(reply.tensors, forms_of(state))
+
+    def sum_step(
+        self, exchange: str, state: State, total: State, replies: Mapping[int, Message]
+    ) -> tuple[State, dict[int, Message]]:
+        """Take the mean of the weights that came back; keep the old ones where none did."""
+        return (mean_of_sums(total, _samples_of(replies), state) if replies else state), {}
 
     def server_step(
         self, exchange: str, state: State, replies: Mapping[int, Message]
     ) -> tuple[State, dict[int, Message]]:
         """Aggregate the weights that came back; keep the old ones where none did."""
-        trained = {client: reply for client, reply in replies.items() if reply.numbers.get("samples")}
-        if exchange != self.exchanges[-1] or not trained:
+        if exchange != self.exchanges[-1] or not replies:
             return state, {}
         with telling(f"aggregation {self.aggregation.name}"):
-            sent = next(iter(trained.values())).tensors
-            return _like(sent, self.aggregation(state, trained)), {}
+            made = self.aggregation(state, replies)
+            if fault := fault_of_form(made, forms_of(state)):
+                raise InvalidInputError("weights", fault, "the names, shapes and types that clients sent")
+            return made, {}
 
 
-def _like(sent: Mapping[str, torch.Tensor], made: State) -> State:
-    """Return new weights; refuse other names, shapes or types than those that clients sent."""
-    for name in sorted(sent.keys() | made.keys()):
-        if name not in made or name not in sent:
-            raise InvalidInputError("weights", sorted(made), f"those that clients sent: {sorted(sent)}")
-        old, new = ((tuple(each[name].shape), each[name].dtype) for each in (sent, made))
-        if old != new:
-            raise InvalidInputError(f"shape and type of {name}", new, str(old))
-    return made
-
-
-def average(replies: Mapping[int, Message]) -> dict[str, torch.Tensor]:
+def average(replies: Mapping[int, Message]) -> dict[str, Tensor]:
     """Return the mean of the replies' tensors, weighted by ``samples``.
 
     The sum is taken in float64, in the order given. The mean of integers, such as the number of batches that
@@ -112,45 +129,35 @@ def average(replies: Mapping[int, Message]) -> dict[str, torch.Tensor]:
     """
     if not replies:
         raise InvalidInputError("replies", replies, "at least one to take the mean of")
-    samples = {client: _samples(client, reply) for client, reply in replies.items()}
-    total = sum(samples.values())
-    if not total:
-        raise InvalidInputError("samples", samples, "one that is above 0, to weigh the mean")
-    if total == math.inf:
-        raise InvalidInputError("samples", samples, "numbers whose sum is finite")
-    first = next(iter(replies.values())).tensors
     for client, reply in replies.items():
-        refuse_other_form(client, reply.tensors, first)
+        samples = reply.numbers.get("samples")
+        if samples is None or not 0 <= samples < math.inf:
+            raise InvalidInputError(f"samples of client {client}", samples, "a number of at least 0")
+    sums, first = Sums(by_samples=True), next(iter(replies.values())).tensors
+    for client, reply in replies.items():
+        if fault := fault_of_form(reply.tensors, forms_of(first)):
+            raise InvalidInputError(f"tensors of client {client}", fault, "those of the first client")
+        sums.add(reply)
+    return mean_of_sums(sums.total, _samples_of(replies), first)
+
+
+def mean_of_sums(total: State, samples: float, like: State) -> dict[str, Tensor]:
+    """Return sums weighted by samples as means, in the types of ``like``; see `average`.
+
+    Raises:
+        InvalidInputError: the samples are 0 or infinite, or booleans do not agree.
+    """
+    if not 0 < samples < math.inf:
+        raise InvalidInputError("samples", samples, "a finite sum above 0, to weigh the mean")
     mean = {}
-    for name, like in first.items():
-        whole = not (like.is_floating_point() or like.is_complex())
-        accumulated = torch.zeros_like(like, dtype=torch.complex128 if like.is_complex() else torch.float64)
-        for client, reply in replies.items():
-            weight = samples[client] if whole else samples[client] / total
-            accumulated.add_(reply.tensors[name], alpha=weight)
-        mean[name] = (accumulated.div_(total).round_() if whole else accumulated).to(like.dtype)
+    for name, tensor in total.items():
+        divided, dtype = tensor / samples, like[name].dtype
+        if dtype == torch.bool and not bool(((divided == 0) | (divided == 1)).all()):
+            raise InvalidInputError(name, "another boolean", "the same at all clients: it has no mean")
+        whole = not (dtype.is_floating_point or dtype.is_complex)
+        mean[name] = (divided.round() if whole else divided).to(dtype)
     return mean
 
 
-def _samples(client: int, reply: Message) -> float:
-    samples = reply.numbers.get("samples")
-    if samples is None or not 0 <= samples < math.inf:
-        raise InvalidInputError(f"samples of client {client}", samples, "a number of at least 0")
-    return samples + 0  # PyTorch takes no boolean as a weight
-
-
-def refuse_other_form(client: int, tensors: State, first: State) -> None:
-    """Raise unless a client's tensors can be averaged with the first one's."""
-    if tensors.keys() != first.keys():
-        names = sorted(tensors.keys() ^ first.keys())
-        raise InvalidInputError(
-            f"tensors of client {client}", sorted(tensors), f"those of the first client: {names} differ"
-        )
-    for name, like in first.items():
-        form, expected = (tensors[name].dtype, tuple(tensors[name].shape)), (like.dtype, tuple(like.shape))
-        if form != expected:
-            raise InvalidInputError(f"{name} of client {client}", form, f"{expected}, as of the first client")
-        if like.dtype == torch.bool and not torch.equal(tensors[name], like):
-            raise InvalidInputError(
-                f"{name} of client {client}", "another boolean", "the same at all clients: it has no mean"
-            )
+def _samples_of(replies: Mapping[int, Message]) -> float:
+    return sum(reply.numbers["samples"] for reply in replies.values())

@@ -1,4 +1,4 @@
-"""Federated steps that know no engine: messages, the two sides of a stage, and one round of it.
+"""Federated steps that know no engine: messages, and the two sides of a stage.
 
 A round is a few exchanges. In each, every client gets a message, takes a step, and replies; then the server
 takes a step. FedAvg in these words, with one exchange:
@@ -16,17 +16,18 @@ rounds; its data (images, networks to compute in) belong to the object that take
 Clients that have to ask each other put letters into their replies. The engine brings a letter to the client
 that it is addressed to, with that client's next message. So a client asks in one exchange, another client
 answers in the next, and the answer lies in the message of the third.
+
+Where the server needs only the sum of what clients reply, the stage says so (`SumStage`). Then replies are
+added up as they come, one at a time in memory, and can be masked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
-
-from airmoe.errors import InvalidInputError, telling
 
 State = Mapping[str, Tensor]
 """Named tensors: what a client or server keeps from step to step. A step returns a new one, whole."""
@@ -85,6 +86,40 @@ class Stage(Protocol):
         ...
 
 
+@runtime_checkable
+class SumStage(Stage, Protocol):
+    """A stage with exchanges in which the server needs no more of the replies' tensors than their sum."""
+
+    @property
+    def sums(self) -> tuple[str, ...]:
+        """The names of these exchanges."""
+        ...
+
+    @property
+    def by_samples(self) -> bool:
+        """Whether each reply counts ``samples`` times in the sum."""
+        ...
+
+    def sum_step(
+        self, exchange: str, state: State, total: State, replies: Mapping[int, Message], /
+    ) -> tuple[State, Mapping[int, Message]]:
+        """Return the new state, and what clients are told in the next exchange of the round.
+
+        ``total`` holds the sums, float64, added in the order of the clients' numbers, empty where nobody
+        replied; ``replies`` hold the clients' numbers, but no tensors.
+        """
+        ...
+
+
+@runtime_checkable
+class Judge(Protocol):
+    """A stage that knows what a reply must be."""
+
+    def fault(self, exchange: str, state: State, reply: Message, /) -> str:
+        """Return why a reply is of no use, such as "samples is 0; expected ..."; empty if it is of use."""
+        ...
+
+
 @dataclass(frozen=True)
 class Exchange:
     """Which exchange of a run this is: its stage, round (from 0) and name."""
@@ -101,8 +136,8 @@ class Exchange:
 class Engine(Protocol):
     """What brings messages to clients, lets them take their steps, and brings back their replies."""
 
-    def carry(self, exchange: Exchange, messages: Mapping[int, Message], /) -> Mapping[int, Message]:
-        """Return the replies of the clients that replied."""
+    def carry(self, exchange: Exchange, messages: Mapping[int, Message], /) -> Iterable[tuple[int, Message]]:
+        """Return the clients that replied and their replies, in the order of the clients' numbers."""
         ...
 
     @property
@@ -115,53 +150,6 @@ class Engine(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class RoundResult:
-    """What came out of a round.
-
-    Args:
-        state: the server's.
-        replies: of the last exchange.
-        missing: clients that began the round and left it before its end.
-        nbytes: all that was exchanged, over all clients and in both directions. A letter counts once, as if
-            clients reached each other directly.
-    """
-
-    state: State
-    replies: Mapping[int, Message]
-    missing: tuple[int, ...]
-    nbytes: int
-
-
-def run_round(stage: Stage, state: State, round_: int, engine: Engine) -> RoundResult:
-    """Run one round of a stage: all its exchanges, one after another.
-
-    A client that fails to reply once leaves the round. Letters to clients that are not in the round are lost,
-    and count as bytes.
-
-    Raises:
-        InvalidInputError: a letter in the last exchange, which no message follows that could bring it.
-        AirmoeError: as the steps raise, with stage, round, exchange and client in front.
-    """
-    messages = _addressed(stage.opening(state, round_), {}, round_)
-    invited, replies, total = set(messages), dict[int, Message](), 0
-    for name in stage.exchanges:
-        exchange = Exchange(stage.name, round_, name)
-        total += sum(nbytes(message.tensors) for message in messages.values())
-        replies = dict(sorted(engine.carry(exchange, messages).items()))
-        for client, reply in replies.items():
-            if reply.letters and name == stage.exchanges[-1]:
-                with telling(f"{exchange}, client {client}"):
-                    raise InvalidInputError(
-                        "letters", f"for {sorted(reply.letters)}", "none in the last exchange of a round"
-                    )
-            total += nbytes(reply.tensors) + sum(map(nbytes, reply.letters.values()))
-        with telling(f"{exchange}, server"):
-            state, told = stage.server_step(name, state, replies)
-        messages = _addressed({client: told.get(client, Message()) for client in replies}, replies, round_)
-    return RoundResult(state, replies, tuple(sorted(invited - set(replies))), total)
-
-
 def copied(state: State) -> dict[str, Tensor]:
     """Return a copy that shares no memory with the state."""
     return {name: tensor.clone() for name, tensor in state.items()}
@@ -170,19 +158,3 @@ def copied(state: State) -> dict[str, Tensor]:
 def nbytes(state: State) -> int:
     """Return the bytes of all tensors."""
     return sum(tensor.nbytes for tensor in state.values())
-
-
-def _addressed(
-    messages: Mapping[int, Message], replies: Mapping[int, Message], round_: int
-) -> dict[int, Message]:
-    """Return the messages with the number of the round, and the letters that are for their clients."""
-    return {
-        client: replace(
-            message,
-            numbers={**message.numbers, "round": round_},
-            letters={
-                writer: reply.letters[client] for writer, reply in replies.items() if client in reply.letters
-            },
-        )
-        for client, message in sorted(messages.items())
-    }

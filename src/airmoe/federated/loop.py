@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from airmoe.errors import InvalidInputError, telling
@@ -23,13 +23,12 @@ class Loop:
         self._clients = clients
         self.states: dict[int, State] = {client: {} for client in range(len(clients))}
 
-    def carry(self, exchange: Exchange, messages: Mapping[int, Message]) -> dict[int, Message]:
-        """Let every client that has a message take its step; return the replies of all.
+    def carry(self, exchange: Exchange, messages: Mapping[int, Message]) -> Iterator[tuple[int, Message]]:
+        """Let every client that has a message take its step, when its reply is asked for.
 
         Raises:
             InvalidInputError: a message is for a client that there is not.
         """
-        replies = {}
         for client, message in messages.items():
             if client not in self.states:
                 expected = f"one of the {len(self.states)} clients of this loop, from 0"
@@ -38,8 +37,7 @@ class Loop:
                 self.states[client], reply = self._clients[client].client_step(
                     exchange.name, self.states[client], _copied(message)
                 )
-                replies[client] = _copied(reply)
-        return replies
+            yield client, _copied(reply)
 
     def restore(self, states: Mapping[int, State]) -> None:
         """Give the clients their states back; a client that has none begins anew."""

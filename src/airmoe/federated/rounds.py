@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from torch import Tensor
 
 from airmoe.errors import InvalidInputError, TrainingDivergedError, telling
-from airmoe.federated.exchange import Engine, Message, Stage, State, copied, run_round
+from airmoe.federated.exchange import Engine, Message, Stage, State, copied
+from airmoe.federated.round import run_round
 from airmoe.progress import Progress, silent
 from airmoe.runs.checkpoint import Checkpoint, MetricsRow
 
@@ -31,8 +32,8 @@ def federate(
     """Run the rounds of a stage; return the server's state and a metrics row per round.
 
     A row holds ``stage``, ``round`` (from 1), ``loss`` (mean over the samples, where clients told theirs),
-    ``bytes`` (see `RoundResult`), ``missing`` (the numbers of clients that left the round, if any did), and
-    what ``evaluate`` returned.
+    ``bytes`` (see `RoundResult`), ``missing`` (the numbers of clients that left the round, if any did),
+    ``rejected`` (clients whose replies were of no use, and why), and what ``evaluate`` returned.
 
     Args:
         stage: what the server does.
@@ -41,13 +42,13 @@ def federate(
         rounds: how many.
         checkpoint: saved after every round; training goes on from what it already holds.
         evaluate: measures the server's state every `EVALUATE_EVERY` rounds and after the last.
-        progress: told about every round.
+        progress: told about every round; of a single round, about every reply.
 
     Raises:
         InvalidInputError: exchanges that are one text, fewer rounds than the checkpoint has behind it, a loss
             without samples, or as `run_round` raises.
-        TrainingDivergedError: a loss or a tensor of the server's state is not finite; the last checkpoint is
-            the last good one.
+        TrainingDivergedError: no client's reply was of use, or a tensor of the server's state is not finite;
+            the last checkpoint is the last good one.
         AirmoeError: as the steps raise, with stage, round, exchange and client in front.
 
     Examples:
@@ -77,14 +78,16 @@ def federate(
         states = {group: tensors for group, tensors in saved.groups.items() if group != _SERVER}
         engine.restore({int(group.removeprefix(_CLIENT)): tensors for group, tensors in states.items()})
     for round_ in range(len(rows), rounds):
-        result = run_round(stage, current, round_, engine)
+        alone = partial(progress, stage.name) if rounds == 1 else _nobody
+        result = run_round(stage, current, round_, engine, alone)
         place = f"in round {round_ + 1} of {rounds}"
+        told = "; ".join(f"{client}: {fault}" for client, fault in sorted(result.rejected.items()))
+        if told and not result.replies:
+            raise TrainingDivergedError(f"{stage.name}: no reply was of use {place}; {told}")
         row: MetricsRow = {"stage": stage.name, "round": round_ + 1}
         with telling(f"{stage.name}, round {round_ + 1}"):
             loss = _mean_loss(result.replies)
         if loss is not None:
-            if not math.isfinite(loss):
-                raise TrainingDivergedError(f"{stage.name}: the loss is {loss} {place}")
             row["loss"] = loss
         row["bytes"] = result.nbytes
         current = dict(result.state)
@@ -92,17 +95,25 @@ def federate(
             raise TrainingDivergedError(f"{stage.name}: a weight is not finite {place}")
         if result.missing:
             row["missing"] = ", ".join(map(str, result.missing))
-        note = ""
+        if told:
+            row["rejected"] = told
+        note = f"rejected: {told}" if told else ""
         if evaluate is not None and ((round_ + 1) % EVALUATE_EVERY == 0 or round_ + 1 == rounds):
             measured = evaluate(current)
             row.update(measured)
-            note = ", ".join(f"{_spoken(name)} {value:.3f}" for name, value in measured.items())
+            notes = [note] if note else []
+            note = ", ".join(notes + [f"{_spoken(name)} {value:.3f}" for name, value in measured.items()])
         rows.append(row)
         if checkpoint is not None:
             clients = {f"{_CLIENT}{client}": state for client, state in engine.states.items()}
             checkpoint.save(stage.name, {_SERVER: current, **clients}, rows)
-        progress(stage.name, round_ + 1, rounds, note)
+        if rounds > 1 or note:
+            progress(stage.name, round_ + 1, rounds, note)
     return current, rows
+
+
+def _nobody(done: int, invited: int) -> None:
+    """Hear of replies in silence."""
 
 
 def _mean_loss(replies: Mapping[int, Message]) -> float | None:

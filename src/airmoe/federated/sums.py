@@ -1,4 +1,4 @@
-"""A stage whose result is a sum over clients: the same for every split, and for any order of the clients.
+"""Sums over clients, and a stage whose result is one: the same for every split and any order of clients.
 
 What one client added can be left out again by subtracting it.
 """
@@ -9,10 +9,36 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
-from airmoe.errors import InvalidInputError
-from airmoe.federated.averaging import refuse_other_form
 from airmoe.federated.exchange import Message, State
+from airmoe.federated.forms import Forms, fault_of_form, forms_of
+
+
+class Sums:
+    """The sums of replies' tensors, float64; ``by_samples`` counts each reply as often as it has samples."""
+
+    def __init__(self, by_samples: bool) -> None:
+        self._by_samples = by_samples
+        self._forms: Forms = {}
+        self.total: dict[str, Tensor] = {}
+
+    def fault(self, reply: Message) -> str:
+        """Return how a reply's form differs from that of the first one; empty if it does not."""
+        return fault_of_form(reply.tensors, self._forms) if self._forms else ""
+
+    def add(self, reply: Message) -> None:
+        """Add a reply."""
+        if not self.total:
+            self._forms = forms_of(reply.tensors)
+            self.total = {
+                name: torch.zeros_like(like, dtype=torch.complex128 if like.is_complex() else torch.float64)
+                for name, like in reply.tensors.items()
+            }
+        # PyTorch takes no boolean as a weight.
+        weight = reply.numbers["samples"] + 0 if self._by_samples else 1
+        for name, tensor in reply.tensors.items():
+            self.total[name].add_(tensor, alpha=weight)
 
 
 @dataclass(frozen=True)
@@ -31,6 +57,13 @@ class Summing:
     exchanges: tuple[str, ...] = ("sum",)
     told: State = field(default_factory=dict)
 
+    by_samples = False
+
+    @property
+    def sums(self) -> tuple[str, ...]:
+        """The last exchange."""
+        return self.exchanges[-1:]
+
     def opening(self, state: State, round_: int) -> dict[int, Message]:
         """Tell all clients what they need."""
         return dict.fromkeys(range(self.clients), Message(self.told))
@@ -38,23 +71,11 @@ class Summing:
     def server_step(
         self, exchange: str, state: State, replies: Mapping[int, Message]
     ) -> tuple[State, dict[int, Message]]:
-        """Add up, after the last exchange."""
-        return (total(replies) if exchange == self.exchanges[-1] else state), {}
+        """Tell nobody anything between the exchanges."""
+        return state, {}
 
-
-def total(replies: Mapping[int, Message]) -> dict[str, torch.Tensor]:
-    """Return the sums of the replies' tensors, float64, added in the order given.
-
-    Raises:
-        InvalidInputError: no replies, or tensors of a client that differ from the first one's in name, shape
-            or type.
-    """
-    if not replies:
-        raise InvalidInputError("replies", replies, "at least one to add up")
-    first = next(iter(replies.values())).tensors
-    sums = {name: torch.zeros_like(like, dtype=torch.float64) for name, like in first.items()}
-    for client, reply in replies.items():
-        refuse_other_form(client, reply.tensors, first)
-        for name in sums:
-            sums[name] += reply.tensors[name]
-    return sums
+    def sum_step(
+        self, exchange: str, state: State, total: State, replies: Mapping[int, Message]
+    ) -> tuple[State, dict[int, Message]]:
+        """Return the sums, float64."""
+        return total, {}

@@ -1,14 +1,13 @@
 """Mean and standard deviation of all clients' features together, by which the gate standardises features.
 
-The stage has one round. Each client sends sums and sums of squares, and gets the result. The server adds in
-client order in float64, so that the result hardly depends on how images fall on clients.
+The stage has one round. Each client sends sums and sums of squares, and gets the result. They are added in
+float64, so that the result hardly depends on how images fall on clients.
 
 Shape suffixes: T items, F features.
 """
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from airmoe.federated import Message, State
@@ -44,7 +43,7 @@ class Moments:
         clients: how many.
     """
 
-    exchanges = ("sum", "tell")
+    exchanges, sums, by_samples = ("sum", "tell"), ("sum",), False
 
     def __init__(self, name: str, clients: int) -> None:
         self.name, self._clients = name, clients
@@ -56,15 +55,16 @@ class Moments:
     def server_step(
         self, exchange: str, state: State, replies: Mapping[int, Message]
     ) -> tuple[State, dict[int, Message]]:
-        """Add up the sums, and tell all clients the moments."""
-        if exchange == "tell":
-            return state, {}
+        """Keep the moments when they have been told."""
+        return state, {}
+
+    def sum_step(
+        self, exchange: str, state: State, total: State, replies: Mapping[int, Message]
+    ) -> tuple[State, dict[int, Message]]:
+        """Tell all clients the moments."""
         samples = sum(reply.numbers["samples"] for reply in replies.values())
-        sum_F, squares_F = (
-            torch.stack([reply.tensors[name] for reply in replies.values()]).sum(dim=0)
-            for name in ("sum", "sum_of_squares")
-        )
-        mean_F = sum_F / samples
-        std_F = (squares_F / samples - mean_F.square()).clamp_min(0).sqrt().clamp_min(SMALLEST_STD)
+        mean_F = total["sum"] / samples
+        variance_F = total["sum_of_squares"] / samples - mean_F.square()
+        std_F = variance_F.clamp_min(0).sqrt().clamp_min(SMALLEST_STD)
         moments = {"mean": mean_F.float(), "std": std_F.float()}
         return moments, dict.fromkeys(replies, Message(moments))

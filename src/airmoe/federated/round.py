@@ -1,0 +1,120 @@
+"""One round of a stage: messages out, replies back, the server's step; and what of it was of use."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from airmoe.errors import InvalidInputError, telling
+from airmoe.federated.exchange import (
+    Engine,
+    Exchange,
+    Judge,
+    Message,
+    Stage,
+    State,
+    SumStage,
+    nbytes,
+)
+from airmoe.federated.sums import Sums
+
+
+@dataclass(frozen=True)
+class RoundResult:
+    """What came out of a round.
+
+    Args:
+        state: the server's.
+        replies: of the last exchange.
+        missing: clients that began the round and left it before its end.
+        rejected: by client, why a reply was of no use; such a client has left the round, too.
+        nbytes: all that was exchanged, over all clients and in both directions. A letter counts once, as if
+            clients reached each other directly.
+    """
+
+    state: State
+    replies: Mapping[int, Message]
+    missing: tuple[int, ...]
+    rejected: Mapping[int, str]
+    nbytes: int
+
+
+Heard = Callable[[int, int], object]
+"""Told how many clients have replied in the last exchange of a round, of how many."""
+
+
+def run_round(
+    stage: Stage, state: State, round_: int, engine: Engine, heard: Heard = lambda done, invited: None
+) -> RoundResult:
+    """Run one round of a stage: all its exchanges, one after another.
+
+    A client that fails to reply once leaves the round, and so does one whose reply is of no use: a tensor or
+    the loss is not finite, or the stage finds a fault with it (`Judge`). Letters to clients that are not in
+    the round are lost, and count as bytes.
+
+    Raises:
+        InvalidInputError: a letter in the last exchange, which no message follows that could bring it.
+        AirmoeError: as the steps raise, with stage, round, exchange and client in front.
+    """
+    messages = _addressed(stage.opening(state, round_), {}, round_)
+    invited, replies, total = set(messages), dict[int, Message](), 0
+    rejected = dict[int, str]()
+    for name in stage.exchanges:
+        exchange = Exchange(stage.name, round_, name)
+        total += sum(nbytes(message.tensors) for message in messages.values())
+        adds_up = stage if isinstance(stage, SumStage) and name in stage.sums else None
+        sums, replies = Sums(adds_up is not None and adds_up.by_samples), {}
+        for done, (client, reply) in enumerate(engine.carry(exchange, messages), 1):
+            if reply.letters and name == stage.exchanges[-1]:
+                with telling(f"{exchange}, client {client}"):
+                    raise InvalidInputError(
+                        "letters", f"for {sorted(reply.letters)}", "none in the last exchange of a round"
+                    )
+            total += nbytes(reply.tensors) + sum(map(nbytes, reply.letters.values()))
+            fault = _fault(stage, name, state, reply) or ("" if adds_up is None else sums.fault(reply))
+            if fault:
+                rejected[client] = fault
+            elif adds_up is not None:
+                sums.add(reply)
+                replies[client] = replace(reply, tensors={})
+            else:
+                replies[client] = reply
+            if name == stage.exchanges[-1]:
+                heard(done, len(messages))
+        with telling(f"{exchange}, server"):
+            if adds_up is not None:
+                state, told = adds_up.sum_step(name, state, sums.total, replies)
+            else:
+                replies = dict(sorted(replies.items()))
+                state, told = stage.server_step(name, state, replies)
+        messages = _addressed({client: told.get(client, Message()) for client in replies}, replies, round_)
+    missing = tuple(sorted(invited - set(replies) - set(rejected)))
+    return RoundResult(state, replies, missing, rejected, total)
+
+
+def _fault(stage: Stage, exchange: str, state: State, reply: Message) -> str:
+    """Return why a reply is of no use; empty if it is of use."""
+    if not math.isfinite(loss := reply.numbers.get("loss", 0.0)):
+        return f"the loss is {loss}"
+    for tensors in (reply.tensors, *reply.letters.values()):
+        for name, tensor in tensors.items():
+            if not bool(tensor.isfinite().all()):
+                return f"{name} is not finite"
+    return stage.fault(exchange, state, reply) if isinstance(stage, Judge) else ""
+
+
+def _addressed(
+    messages: Mapping[int, Message], replies: Mapping[int, Message], round_: int
+) -> dict[int, Message]:
+    """Return the messages with the number of the round, and the letters that are for their clients."""
+    return {
+        client: replace(
+            message,
+            numbers={**message.numbers, "round": round_},
+            letters={
+                writer: reply.letters[client] for writer, reply in replies.items() if client in reply.letters
+            },
+        )
+        for client, message in sorted(messages.items())
+    }
