@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from airmoe.federated import State
-from airmoe.networked.answers import CLEAN_DB, SNR_LEVELS_DB, AnswersAtLevels, answers_over_links
+from airmoe.networked.answers import CLEAN_DB, SNR_LEVELS_DB, AnswersAtLevels, questions_over_links
 
 ITEMS, FEATURES, EXPERTS, CLASSES = 40, 50, 4, 3
 LEVELS = len(SNR_LEVELS_DB)
@@ -127,9 +127,8 @@ def test_held_out_images_are_asked_about_over_rayleigh_links_of_their_own() -> N
     items, mean_snr_db = 3000, 4.0
     features_TF = torch.ones(items, 64)
     random = np.random.default_rng(2)
-    snr_db_TE, answer_TEC, asks_T = answers_over_links(
-        features_TF, [Power(e) for e in range(EXPERTS)], mean_snr_db, random
-    )
+    snr_db_TE, received, asks_T = questions_over_links(features_TF, EXPERTS, mean_snr_db, random)
+    answer_TEC = torch.stack([Power(e)(each) for e, each in enumerate(received)], dim=1)
     own_TE = snr_db_TE == 30
     assert (own_TE.sum(dim=1) == 1).all()
     assert own_TE[torch.arange(items), asks_T].all()

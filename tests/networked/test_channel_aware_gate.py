@@ -16,9 +16,10 @@ from torch import Tensor
 from airmoe.data import ImageSet, as_pixels
 from airmoe.federated import Averaging, Loop, Message, federate
 from airmoe.networked import split_among_clients
-from airmoe.networked.answers import answers_over_links
+from airmoe.networked.answers import questions_over_links
 from airmoe.networked.config import GateSettings, NetworkedConfig
-from airmoe.networked.fedgate import EXCHANGES, FedGateClient, trained_part
+from airmoe.networked.fedgate import EXCHANGES, FedGateClient
+from airmoe.networked.gates import trained_part
 from airmoe.networked.moments import SMALLEST_STD
 from airmoe.networked.run import radio_of
 from airmoe.networked.stages import train_stages
@@ -189,11 +190,11 @@ def test_its_macro_f1_is_the_mean_over_the_clients_that_ask_over_the_held_out_li
     model, labels_T = trained.model, few_digits.test_labels
     with torch.no_grad():
         features_TF = model.extractor(torch.from_numpy(as_pixels(few_digits.test_images)))
-        snr_db_TE, answer_TEC, asks_T = answers_over_links(
-            features_TF,
-            list(model.layer.experts),
-            config.links.mean_snr_db,
-            stream(config.seed, "held-out links"),
+        snr_db_TE, received, asks_T = questions_over_links(
+            features_TF, config.data.clients, config.links.mean_snr_db, stream(config.seed, "held-out links")
+        )
+        answer_TEC = torch.stack(
+            [expert(each) for expert, each in zip(model.layer.experts, received, strict=True)], dim=1
         )
         best_T = model.layer.gate(features_TF, snr_db_TE).scores_TE.argmax(dim=1)
     answer_T = answer_TEC[torch.arange(len(best_T)), best_T].argmax(dim=1)

@@ -11,9 +11,9 @@ from airmoe.data import ImageSet
 from airmoe.federated import Averaging, Loop, federate
 from airmoe.networked import ClientData, split_among_clients
 from airmoe.networked.config import NetworkedConfig
+from airmoe.networked.feature_training import train_network
 from airmoe.networked.features import initial_network
 from airmoe.networked.fedce import FedCeClient
-from airmoe.networked.stages import train_features
 from airmoe.randomness import stream
 
 Config = Callable[..., NetworkedConfig]
@@ -54,7 +54,7 @@ def test_one_client_trains_as_plain_sgd_does_on_the_same_batches(
 def test_bytes_are_those_of_the_closed_form(few_digits: ImageSet, tiny_config: Config, clients: int) -> None:
     config = tiny_config(data={"clients": clients}, features={"rounds": 2})
     data = split_among_clients(config, few_digits)
-    rows = train_features("features", config, network_of(config), data)
+    rows = train_network("features", config, network_of(config), data)
     extractor = 6 * (25 * 1 + 1) + 2 * 6 + 16 * (25 * 6 + 1) + 2 * 16
     head = 400 * 10 + 10
     assert sum(row["bytes"] for row in rows) == clients * 2 * 2 * (extractor + head) * 4
@@ -65,7 +65,7 @@ def test_weights_depend_on_the_seed_and_on_nothing_else(few_digits: ImageSet, ti
         torch.manual_seed(disturbance)
         config = tiny_config(seed=seed, features={"rounds": 1})
         network = network_of(config)
-        train_features("features", config, network, split_among_clients(config, few_digits))
+        train_network("features", config, network, split_among_clients(config, few_digits))
         return network.head.weight.detach()  # type: ignore[union-attr, return-value]
 
     first = trained(0, 1)
@@ -76,7 +76,7 @@ def test_weights_depend_on_the_seed_and_on_nothing_else(few_digits: ImageSet, ti
 def test_the_loss_falls_and_held_out_images_are_scored(few_digits: ImageSet, tiny_config: Config) -> None:
     config = tiny_config(features={"rounds": 6})
     data = split_among_clients(config, few_digits)
-    rows = train_features("features", config, network_of(config), data)
+    rows = train_network("features", config, network_of(config), data)
     assert float(rows[-1]["loss"]) < 0.8 * float(rows[0]["loss"])
     assert [row["round"] for row in rows if "macro_f1" in row] == [5, 6]
 

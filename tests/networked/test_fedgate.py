@@ -272,12 +272,14 @@ def test_a_whole_run_accounts_for_its_stages(
     trained = train_stages(config, split_among_clients(config, few_digits))
     of_stage = {
         stage: sum(int(row["bytes"]) for row in trained.rows if row["stage"] == stage)
-        for stage in ("features", "gate statistics", "gate")
+        for stage in ("features", "experts", "gate statistics", "gate")
     }
+    extractor = sum(tensor.nbytes for tensor in trained.model.extractor.state_dict().values())
+    assert of_stage["experts"] == 3 * extractor  # told to all, and nothing comes back
     assert of_stage["gate statistics"] == 3 * 400 * (2 * 8 + 2 * 4)
     # After 30 rounds of exploring, every image has met its 2 remote experts.
     gate_parameters, remote_pairs = 400 * 3 + 3, 200 * 2
     assert of_stage["gate"] == pytest.approx(
         3 * 2 * 30 * gate_parameters * 4 + remote_pairs * (400 + 10) * 4, abs=3 * (400 + 10) * 4
     )
-    assert sum(of_stage.values()) == sum(int(row.get("bytes", 0)) for row in trained.rows)  # stage 2: nothing
+    assert sum(of_stage.values()) == sum(int(row.get("bytes", 0)) for row in trained.rows)

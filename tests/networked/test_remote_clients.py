@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from airmoe.federated import Averaging, Client, Exchange, Loop, Message, State, federate
 from airmoe.networked.config import GateSettings, SgdSettings
 from airmoe.networked.fedce import FedCeClient, Network
-from airmoe.networked.fedgate import EXCHANGES, FedGateClient, trained_part
+from airmoe.networked.fedgate import EXCHANGES, FedGateClient
+from airmoe.networked.gates import trained_part
 from airmoe.networked.moments import Moments, MomentsClient
 from airmoe.nn import BiasGate, LinearGate
 

@@ -141,8 +141,8 @@ def test_metrics_are_written_as_they_grow(
     assert growing.read_text("utf-8").splitlines() == whole[:2]
     with pytest.raises(Interrupted):
         train_run(tiny_config(), few_digits, interrupted, resume=True, progress=stop_after("gate", 1))
-    features, statistics, gate = 3, 1, 1
-    assert growing.read_text("utf-8").splitlines() == whole[: features + statistics + gate]
+    features, experts, statistics, gate = 3, 1, 1, 1
+    assert growing.read_text("utf-8").splitlines() == whole[: features + experts + statistics + gate]
 
 
 def test_what_a_kill_left_torn_is_mended(

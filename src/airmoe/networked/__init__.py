@@ -4,14 +4,22 @@ from airmoe.networked.baselines import train_central_moe, train_fedavg_network
 from airmoe.networked.client_data import ClientData, split_among_clients
 from airmoe.networked.config import NetworkedConfig, load_config, parse_config
 from airmoe.networked.gate_training import train_gate
+from airmoe.networked.held_out import HeldOut
+from airmoe.networked.node import NetworkedNode, Nodes, NodesHere, Workspace
 from airmoe.networked.outlook import outlook
 from airmoe.networked.run import radio_of, train_run
-from airmoe.networked.stages import NetworkedMoe, train_stages
+from airmoe.networked.stages import NetworkedMoe, SharedParts, train_shared_parts, train_stages
 
 __all__ = [
     "ClientData",
+    "HeldOut",
     "NetworkedConfig",
     "NetworkedMoe",
+    "NetworkedNode",
+    "Nodes",
+    "NodesHere",
+    "SharedParts",
+    "Workspace",
     "load_config",
     "outlook",
     "parse_config",
@@ -21,5 +29,6 @@ __all__ = [
     "train_fedavg_network",
     "train_gate",
     "train_run",
+    "train_shared_parts",
     "train_stages",
 ]

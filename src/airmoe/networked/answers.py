@@ -15,15 +15,15 @@ F features, C classes.
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from airmoe.federated import State
 from airmoe.links import RayleighSnr, receive_analog
 from airmoe.links.snapshot import OWN_NODE_SNR_DB
-from airmoe.runs.evaluation import outputs_in_batches
 
 CLEAN_DB = (math.inf,)
 """The level of a gate that is blind to the channel."""
@@ -92,28 +92,34 @@ class AnswersAtLevels:
         return snr_db_BE, state["true_class"][item_B].gather(2, level_BE.unsqueeze(2)).squeeze(2)
 
 
-def answers_over_links(
-    features_TF: Tensor, experts: Sequence[nn.Module], mean_snr_db: float, random: np.random.Generator
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the SNR (T, E) of Rayleigh links, dB, and every expert's answer (T, E, C) over analog ones.
+class QuestionsOverLinks(NamedTuple):
+    """Features as they reach every expert over Rayleigh links that are drawn for each item.
 
-    Every image meets links of its own. A client drawn at random asks about it: the third is its number (T,).
+    Attributes:
+        snr_db_TE: what a gate sees of the links, dB.
+        received: for every expert the features (T, F) that it gets.
+        asked_by_T: the client that asks about each item, drawn at random.
     """
-    shape = len(features_TF), len(experts)
+
+    snr_db_TE: Tensor
+    received: list[Tensor]
+    asked_by_T: Tensor
+
+
+def questions_over_links(
+    features_TF: Tensor, experts: int, mean_snr_db: float, random: np.random.Generator
+) -> QuestionsOverLinks:
+    """Return features as they reach ``experts`` experts over analog Rayleigh links of a mean SNR."""
+    shape = len(features_TF), experts
     snr_db_TE = torch.from_numpy(RayleighSnr(mean_snr_db).draw(*shape, random)).float()
     asks_TE = _asks(random, shape)
     true_db_TE = snr_db_TE.masked_fill(asks_TE, math.inf).numpy()
-    probability_TEC = torch.stack(
-        [
-            outputs_in_batches(
-                expert,
-                torch.from_numpy(receive_analog(features_TF.numpy(), true_db_TE[:, number], random)),
-            )
-            for number, expert in enumerate(experts)
-        ],
-        dim=1,
-    )
-    return snr_db_TE.masked_fill(asks_TE, OWN_NODE_SNR_DB), probability_TEC, asks_TE.int().argmax(dim=1)
+    received = [
+        torch.from_numpy(receive_analog(features_TF.numpy(), true_db_TE[:, expert], random))
+        for expert in range(experts)
+    ]
+    seen_db_TE = snr_db_TE.masked_fill(asks_TE, OWN_NODE_SNR_DB)
+    return QuestionsOverLinks(seen_db_TE, received, asks_TE.int().argmax(dim=1))
 
 
 def _asks(random: np.random.Generator, shape: tuple[int, int]) -> Tensor:

@@ -13,9 +13,9 @@ from airmoe.data import ImageSet, as_pixels
 from airmoe.errors import TrainingDivergedError
 from airmoe.networked.client_data import ClientData
 from airmoe.networked.config import NetworkedConfig
+from airmoe.networked.feature_training import train_network
 from airmoe.networked.features import initial_network, norm_of
 from airmoe.networked.fedce import Network
-from airmoe.networked.stages import train_features
 from airmoe.nn import MixtureOfExperts, balance_loss, build_model
 from airmoe.progress import Progress, silent
 from airmoe.randomness import stream
@@ -43,7 +43,7 @@ def train_fedavg_network(
         return nn.Sequential(nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, len(data.class_names)))
 
     network = initial_network(config, data.test_images_TCHW.shape[1:], head)
-    return network, train_features("fedavg network", config, network, data, progress=progress)
+    return network, train_network("fedavg network", config, network, data, progress=progress)
 
 
 def train_central_moe(

@@ -16,6 +16,7 @@ from airmoe.data import ImageSet, as_pixels, partition
 from airmoe.data.partitions import parts_of
 from airmoe.errors import InvalidInputError
 from airmoe.networked.config import NetworkedConfig
+from airmoe.networked.held_out import HeldOut
 from airmoe.showing import OneLine
 
 
@@ -31,6 +32,11 @@ class ClientData(OneLine):
     test_images_TCHW: Tensor
     test_labels_T: NDArray[np.int64]
     class_names: tuple[str, ...]
+
+    @property
+    def held_out(self) -> HeldOut:
+        """The images that nobody trains on."""
+        return HeldOut(self.test_images_TCHW, self.test_labels_T, self.class_names)
 
     @property
     def holds(self) -> list[list[int]]:

@@ -30,7 +30,8 @@ from torch import Tensor, nn
 from airmoe.federated import Message, State
 from airmoe.networked.answers import CLEAN_DB, SNR_LEVELS_DB, AnswersAtLevels
 from airmoe.networked.config import GateSettings
-from airmoe.nn import BiasGate, LinearGate, balance_loss, topk_mask
+from airmoe.networked.gates import trained_part
+from airmoe.nn import balance_loss, topk_mask
 from airmoe.randomness import stream
 
 EXCHANGES = ("query", "answer", "train")
@@ -39,21 +40,6 @@ answers are letters between clients."""
 
 _GATE, _WANTED = "gate/", "wanted"
 """Names in a client's state within a round: the weights that it began with, and the pairs asked for."""
-
-
-def content_of(gate: nn.Module) -> nn.Module:
-    """Return the part of a gate that looks at features: what a worth of links is added to, or all of it."""
-    return gate.content if isinstance(gate, BiasGate) else gate
-
-
-def trained_part(gate: nn.Module) -> nn.Module:
-    """Return the part of a gate that is trained and averaged: all but a linear gate's standardisation."""
-    content = content_of(gate)
-    if not isinstance(content, LinearGate):
-        return gate
-    if not isinstance(gate, BiasGate):
-        return content.linear
-    return nn.ModuleDict({"linear": content.linear, "link_worth": gate.link_worth})
 
 
 class _Drawn(NamedTuple):

@@ -3,38 +3,36 @@
 Shape suffixes: T items, F features, E experts, C classes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from airmoe.federated import Averaging, Client, Loop, Stage, State, Summing, federate, make_aggregation
+from airmoe.federated import Averaging, Stage, State, Summing, federate, make_aggregation
 from airmoe.networked import closed_form, fedgate
-from airmoe.networked.answers import answers_over_links
-from airmoe.networked.client_data import ClientData
-from airmoe.networked.closed_form import GateSumsClient, fit_gate
+from airmoe.networked.answers import questions_over_links
+from airmoe.networked.closed_form import fit_gate
 from airmoe.networked.config import NetworkedConfig
 from airmoe.networked.features import features_of
-from airmoe.networked.fedgate import FedGateClient, content_of, trained_part
-from airmoe.networked.moments import Moments, MomentsClient
-from airmoe.nn import BiasGate, LinearGate
-from airmoe.nn.build import build_gate
+from airmoe.networked.gates import initial_gate, standardise, trained_part
+from airmoe.networked.held_out import HeldOut, ask_all
+from airmoe.networked.moments import Moments
+from airmoe.networked.node import GATE, HELD_OUT, STATISTICS, Nodes
+from airmoe.nn import Extractor, LinearGate
 from airmoe.progress import Progress, silent
 from airmoe.randomness import stream
 from airmoe.runs.checkpoint import Checkpoint, MetricsRow
-from airmoe.runs.evaluation import mean_macro_f1, outputs_in_batches, routed_answers
-from airmoe.seeding import torch_seeded
+from airmoe.runs.evaluation import mean_macro_f1, routed_answers
 
 
 def train_gate(
     stage: str,
     config: NetworkedConfig,
-    extractor: nn.Module,
-    experts: Sequence[nn.Module],
-    features_TF: Sequence[Tensor],
-    data: ClientData,
+    extractor: Extractor,
+    nodes: Nodes,
+    held_out: HeldOut,
     *,
     checkpoint: Checkpoint | None = None,
     progress: Progress = silent,
@@ -44,55 +42,50 @@ def train_gate(
     Macro-F1 in the rows is measured on held-out images under top-1 routing, a mean over clients. A
     channel-aware gate is measured over analog Rayleigh links with the run's mean SNR; about each image one
     client asks, drawn at random. Another gate is measured over ideal links, where all clients get the same
-    answers.
+    answers. The server asks every expert about these images once; that counts as no byte of training.
 
     Args:
         stage: a name, for reports and checkpoints.
         config: the run; ``config.gate.channel_aware`` says which gate it is.
         extractor: trained in stage 1.
-        experts: trained in stage 2.
-        features_TF: of every client's images.
-        data: of all clients.
+        nodes: reach the clients, which have their experts.
+        held_out: the images.
         checkpoint: as `train_stages`.
         progress: told of every round.
     """
-    gate = _initial_gate(config, features_TF[0].shape[1], len(experts))
+    gate = initial_gate(config, extractor.features, nodes.clients)
     moments, moments_rows = federate(
-        Moments(f"{stage} statistics", len(features_TF)),
+        Moments(f"{stage} statistics", nodes.clients),
         {},
-        Loop([MomentsClient(features) for features in features_TF]),
+        nodes.engine(STATISTICS),
         1,
         checkpoint=checkpoint,
     )
-    if isinstance(content := content_of(gate), LinearGate):  # others see to their features themselves
-        content.standardise(moments["mean"], moments["std"])
-    (test_features_TF,), test_snr_db_TE = features_of(extractor, [data.test_images_TCHW]), None
-    asks_T = torch.zeros(len(test_features_TF), dtype=torch.int64)
+    standardise(gate, moments)
+    nodes.standardise(moments)
+    (test_features_TF,), test_snr_db_TE = features_of(extractor, [held_out.images_TCHW]), None
+    asked_by_T = torch.zeros(len(test_features_TF), dtype=torch.int64)
+    asked = [test_features_TF] * nodes.clients
     if config.gate.channel_aware:
         random = stream(config.seed, "held-out links")
-        test_snr_db_TE, test_probability_TEC, asks_T = answers_over_links(
-            test_features_TF, experts, config.links.mean_snr_db, random
+        test_snr_db_TE, asked, asked_by_T = questions_over_links(
+            test_features_TF, nodes.clients, config.links.mean_snr_db, random
         )
-    else:
-        test_probability_TEC = torch.stack([outputs_in_batches(e, test_features_TF) for e in experts], dim=1)
-
-    if config.gate.method == "closed-form":
-        steps = _closed_form(stage, config, gate, experts, features_TF, data, moments)
-    else:
-        steps = _fedgate(stage, config, gate, experts, features_TF, data)
+    classes = len(held_out.class_names)
+    test_probability_TEC = ask_all(nodes.engine(HELD_OUT), asked, classes)
+    steps = _steps_of(stage, config, gate, nodes.clients, moments)
 
     def evaluate(state: State) -> dict[str, float]:
         steps.take(state)
         with torch.no_grad():
             scores_TE = gate(test_features_TF, test_snr_db_TE).scores_TE
         answers_T = routed_answers(scores_TE, test_probability_TEC)
-        f1 = mean_macro_f1(data.test_labels_T, answers_T, asks_T.numpy(), len(data.class_names))
-        return {"macro_f1": f1}
+        return {"macro_f1": mean_macro_f1(held_out.labels_T, answers_T, asked_by_T.numpy(), classes)}
 
     state, rows = federate(
         steps.stage,
         steps.start,
-        Loop(steps.clients),
+        nodes.engine(GATE),
         steps.rounds,
         checkpoint=checkpoint,
         evaluate=evaluate,
@@ -103,59 +96,22 @@ def train_gate(
 
 
 class _GateSteps(NamedTuple):
-    """How a gate is learnt: the two sides, the server's first state, and what the gate takes from a state."""
+    """How the server learns a gate: the stage, its first state, and what the gate takes from a state."""
 
     stage: Stage
-    clients: Sequence[Client]
     start: State
     rounds: int
     take: Callable[[State], object]
 
 
-def _fedgate(
-    stage: str,
-    config: NetworkedConfig,
-    gate: nn.Module,
-    experts: Sequence[nn.Module],
-    features_TF: Sequence[Tensor],
-    data: ClientData,
+def _steps_of(
+    stage: str, config: NetworkedConfig, gate: nn.Module, clients: int, moments: State
 ) -> _GateSteps:
-    each = enumerate(zip(experts, features_TF, data.labels_T, strict=True))
-    clients = [
-        FedGateClient(
-            gate, partial(outputs_in_batches, expert), features, labels, config.gate, config.seed, client
-        )
-        for client, (expert, features, labels) in each
-    ]
-    part, aggregation = trained_part(gate), make_aggregation(config.gate.aggregation)
-    averaging = Averaging(stage, len(clients), fedgate.EXCHANGES, aggregation)
-    return _GateSteps(averaging, clients, part.state_dict(), config.gate.rounds, part.load_state_dict)
-
-
-def _closed_form(
-    stage: str,
-    config: NetworkedConfig,
-    gate: nn.Module,
-    experts: Sequence[nn.Module],
-    features_TF: Sequence[Tensor],
-    data: ClientData,
-    moments: State,
-) -> _GateSteps:
-    assert isinstance(gate, LinearGate)  # the settings say so
-    each = enumerate(zip(experts, features_TF, data.labels_T, strict=True))
-    clients = [
-        GateSumsClient(partial(outputs_in_batches, expert), features, labels, client, len(experts))
-        for client, (expert, features, labels) in each
-    ]
-    summing = Summing(stage, len(clients), closed_form.EXCHANGES, told=moments)
-    fit = partial(fit_gate, gate, penalty=config.gate.ridge, sharpness=config.gate.sharpness)
-    return _GateSteps(summing, clients, {}, 1, fit)
-
-
-def _initial_gate(config: NetworkedConfig, features: int, experts: int) -> nn.Module:
-    with torch_seeded(config.seed, "gate weights"):
-        content = build_gate(config.model.gate, features, experts)
-    if not config.gate.channel_aware or content.sees_snr:
-        return content
-    with torch_seeded(config.seed, "worth of a link"):
-        return BiasGate(content)
+    settings = config.gate
+    if settings.method == "closed-form":
+        assert isinstance(gate, LinearGate)  # the settings say so
+        fit = partial(fit_gate, gate, penalty=settings.ridge, sharpness=settings.sharpness)
+        return _GateSteps(Summing(stage, clients, closed_form.EXCHANGES, told=moments), {}, 1, fit)
+    part, aggregation = trained_part(gate), make_aggregation(settings.aggregation)
+    averaging = Averaging(stage, clients, fedgate.EXCHANGES, aggregation)
+    return _GateSteps(averaging, part.state_dict(), settings.rounds, part.load_state_dict)

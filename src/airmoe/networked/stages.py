@@ -6,24 +6,23 @@ the shared gate.
 Shape suffixes: T items, C channels, H height, W width, F features, E experts.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from torch import Tensor, nn
+from torch import nn
 
 from airmoe.checks import refuse_type
-from airmoe.federated import Averaging, Loop, State, federate, make_aggregation
+from airmoe.federated import Summing, federate
 from airmoe.networked.client_data import ClientData
 from airmoe.networked.config import NetworkedConfig
-from airmoe.networked.experts import train_expert
-from airmoe.networked.features import features_of, initial_network
-from airmoe.networked.fedce import FedCeClient, Network
+from airmoe.networked.feature_training import train_extractor
+from airmoe.networked.features import initial_network
 from airmoe.networked.gate_training import train_gate
-from airmoe.nn import MixtureOfExperts, MlpExpert, MoeLayer
+from airmoe.networked.held_out import HeldOut
+from airmoe.networked.node import EXPERTS, FEATURES, Nodes, NodesHere
+from airmoe.nn import Extractor, MixtureOfExperts, MoeLayer
 from airmoe.progress import Progress, silent
 from airmoe.runs.checkpoint import Checkpoint, MetricsRow
-from airmoe.runs.evaluation import macro_f1, outputs_in_batches
-from airmoe.runs.weights import load_weights
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,14 @@ class NetworkedMoe:
     rows: list[MetricsRow]
 
 
+class SharedParts(NamedTuple):
+    """What the server has in the end: all but the experts, which stay at their clients."""
+
+    extractor: Extractor
+    gate: nn.Module
+    rows: list[MetricsRow]
+
+
 def train_stages(
     config: NetworkedConfig,
     data: ClientData,
@@ -41,9 +48,7 @@ def train_stages(
     checkpoint: Checkpoint | None = None,
     progress: Progress = silent,
 ) -> NetworkedMoe:
-    """Run the three stages.
-
-    Stage 1 is left out where the backbone is frozen: it would train a head that nobody keeps.
+    """Run the three stages in this process.
 
     Args:
         config: the run.
@@ -56,99 +61,55 @@ def train_stages(
     """
     refuse_type("config", config, NetworkedConfig)
     refuse_type("data", data, ClientData)
-    classes = len(data.class_names)
-    network = initial_network(
-        config, data.test_images_TCHW.shape[1:], lambda features: nn.Linear(features, classes)
-    )
-    feature_rows = list[MetricsRow]()
-    if not network.extractor.frozen:
-        feature_rows = train_features(
-            "features", config, network, data, checkpoint=checkpoint, progress=progress
-        )
-
-    features_TF = features_of(network.extractor, data.images_TCHW, progress)
-    experts = _train_experts(config, features_TF, data, checkpoint, progress)
-
-    gate, gate_rows = train_gate(
-        "gate",
-        config,
-        network.extractor,
-        experts,
-        features_TF,
-        data,
-        checkpoint=checkpoint,
-        progress=progress,
-    )
-    return NetworkedMoe(
-        MixtureOfExperts(network.extractor, MoeLayer(gate, experts)).eval(), feature_rows + gate_rows
-    )
+    nodes = NodesHere(config, data)
+    shared = train_shared_parts(config, nodes, data.held_out, checkpoint=checkpoint, progress=progress)
+    mixture = MixtureOfExperts(shared.extractor, MoeLayer(shared.gate, nodes.experts))
+    return NetworkedMoe(mixture.eval(), shared.rows)
 
 
-def train_features(
-    stage: str,
+def train_shared_parts(
     config: NetworkedConfig,
-    network: Network,
-    data: ClientData,
+    nodes: Nodes,
+    held_out: HeldOut,
     *,
     checkpoint: Checkpoint | None = None,
     progress: Progress = silent,
-) -> list[MetricsRow]:
-    """Stage 1: train ``network`` in place by FedCE over all clients; return the metrics rows.
+) -> SharedParts:
+    """Run the three stages from the server's side, wherever the clients are.
 
-    Of a network whose extractor is frozen the head alone is trained and exchanged, on features.
+    Stage 1 is left out where the backbone is frozen: it would train a head that nobody keeps.
+
+    Args:
+        config: the run.
+        nodes: reach the clients.
+        held_out: images that measure what was learnt.
+        checkpoint: as `train_stages`.
+        progress: as `train_stages`.
     """
-    extractor, test_inputs_T = network.extractor, data.test_images_TCHW
-    trained: nn.Module = network
-    inputs_T, at_once = data.images_TCHW, extractor.images_at_once
-    if extractor.frozen:
-        trained, inputs_T = network.head, features_of(extractor, data.images_TCHW, progress)
-        test_inputs_T = outputs_in_batches(extractor, test_inputs_T, at_once)
-    clients = [
-        FedCeClient(trained, inputs, labels, config.features, config.seed, client)
-        for client, (inputs, labels) in enumerate(zip(inputs_T, data.labels_T, strict=True))
-    ]
-
-    def evaluate(state: State) -> dict[str, float]:
-        trained.load_state_dict(state)
-        answers_T = outputs_in_batches(trained, test_inputs_T, at_once).argmax(dim=1).numpy()
-        return {"macro_f1": macro_f1(data.test_labels_T, answers_T, len(data.class_names))}
-
-    state, rows = federate(
-        Averaging(stage, len(clients), aggregation=make_aggregation(config.features.aggregation)),
-        trained.state_dict(),
-        Loop(clients),
-        config.features.rounds,
-        checkpoint=checkpoint,
-        evaluate=evaluate,
-        progress=progress,
+    classes = len(held_out.class_names)
+    network = initial_network(
+        config, held_out.images_TCHW.shape[1:], lambda features: nn.Linear(features, classes)
     )
-    trained.load_state_dict(state)
-    return rows
+    rows = list[MetricsRow]()
+    if not network.extractor.frozen:
+        rows += train_extractor(
+            FEATURES, config, network, nodes, held_out, checkpoint=checkpoint, progress=progress
+        )
+    extractor = network.extractor.eval()
+    rows += _train_experts(extractor, nodes, checkpoint, progress)
+    gate, gate_rows = train_gate(
+        "gate", config, extractor, nodes, held_out, checkpoint=checkpoint, progress=progress
+    )
+    return SharedParts(extractor, gate, [*rows, *gate_rows])
 
 
 def _train_experts(
-    config: NetworkedConfig,
-    features_TF: Sequence[Tensor],
-    data: ClientData,
-    checkpoint: Checkpoint | None,
-    progress: Progress,
-) -> list[MlpExpert]:
-    classes, hidden = len(data.class_names), config.model.expert_hidden
-    saved = checkpoint.load("experts") if checkpoint else None
-    if saved is not None:
-        experts = [MlpExpert(features_TF[0].shape[1], classes, hidden).eval() for _ in features_TF]
-        for client, expert in enumerate(experts):
-            load_weights(expert, saved.groups.get(_expert(client), {}), f"checkpoint of expert {client}")
-        return experts
-    experts = []
-    for client, (features, labels) in enumerate(zip(features_TF, data.labels_T, strict=True)):
-        experts.append(train_expert(features, labels, classes, hidden, config.experts, config.seed, client))
-        progress("experts", client + 1, len(features_TF))
-    if checkpoint is not None:
-        checkpoint.save("experts", {_expert(i): expert.state_dict() for i, expert in enumerate(experts)}, [])
-    return experts
-
-
-def _expert(client: int) -> str:
-    """Return the name of an expert's weights in a checkpoint."""
-    return f"expert {client}"
+    extractor: Extractor, nodes: Nodes, checkpoint: Checkpoint | None, progress: Progress
+) -> list[MetricsRow]:
+    """Stage 2: tell all clients the extractor; each trains its expert."""
+    told = {} if extractor.frozen else extractor.state_dict()
+    engine = nodes.engine(EXPERTS)
+    stage = Summing(EXPERTS, nodes.clients, exchanges=("train",), told=told)
+    _, rows = federate(stage, {}, engine, 1, checkpoint=checkpoint, progress=progress)
+    nodes.settle(extractor.state_dict(), engine.states)
+    return rows

@@ -7,11 +7,18 @@ from pathlib import Path
 
 from airmoe.data import ImageSet
 from airmoe.monitor import EVENTS, write_events
-from airmoe.networked import ClientData, train_central_moe, train_fedavg_network, train_gate, train_run
+from airmoe.networked import (
+    ClientData,
+    NodesHere,
+    train_central_moe,
+    train_fedavg_network,
+    train_gate,
+    train_run,
+)
 from airmoe.networked.config import NetworkedConfig
 from airmoe.networked.features import features_of
 from airmoe.networked.fedce import Network
-from airmoe.nn import MixtureOfExperts, MoeLayer
+from airmoe.nn import Extractor, MixtureOfExperts, MoeLayer
 from airmoe.progress import Progress
 from airmoe.report.results import CurvePoint, StageTraining
 from airmoe.runs.checkpoint import MetricsRow
@@ -116,14 +123,15 @@ def _train_aware(
     config = config.model_copy(
         update={"gate": config.gate.model_copy(update={"channel_aware": True, "method": "fedgate"})}
     )
-    features_TF = features_of(naive.extractor, data.images_TCHW)
-    experts = list(naive.layer.experts)
-    gate, rows = train_gate(
-        "channel-aware gate", config, naive.extractor, experts, features_TF, data, progress=progress
-    )
+    extractor, experts, nodes = naive.extractor, list(naive.layer.experts), NodesHere(config, data)
+    assert isinstance(extractor, Extractor)  # as training made it
+    weights = {client: expert.state_dict() for client, expert in enumerate(experts)}
+    nodes.settle(extractor.state_dict(), weights)
+    gate, rows = train_gate("channel-aware gate", config, extractor, nodes, data.held_out, progress=progress)
+    (features_TF,) = features_of(extractor, [data.test_images_TCHW[:32]])
     save_weights(gate, run / "shared" / f"{AWARE_GATE}.safetensors")
-    export_gate(gate, features_TF[0][:32], len(experts), run / "shared" / f"{AWARE_GATE}.onnx")
-    return MixtureOfExperts(naive.extractor, MoeLayer(gate, experts)).eval(), rows
+    export_gate(gate, features_TF, len(experts), run / "shared" / f"{AWARE_GATE}.onnx")
+    return MixtureOfExperts(extractor, MoeLayer(gate, experts)).eval(), rows
 
 
 def _counted(progress: Progress, activity: str, total: int) -> Progress:

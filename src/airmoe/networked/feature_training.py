@@ -1,0 +1,99 @@
+"""Stage 1: the shared feature extractor, by FedCE.
+
+Shape suffixes: T items.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from airmoe.federated import Averaging, Engine, Loop, State, federate, make_aggregation
+from airmoe.networked.client_data import ClientData
+from airmoe.networked.config import NetworkedConfig
+from airmoe.networked.features import features_of
+from airmoe.networked.fedce import FedCeClient, Network
+from airmoe.networked.held_out import HeldOut
+from airmoe.networked.node import FEATURES, Nodes
+from airmoe.progress import Progress, silent
+from airmoe.runs.checkpoint import Checkpoint, MetricsRow
+from airmoe.runs.evaluation import macro_f1, outputs_in_batches
+
+
+def train_extractor(
+    stage: str,
+    config: NetworkedConfig,
+    network: Network,
+    nodes: Nodes,
+    held_out: HeldOut,
+    *,
+    checkpoint: Checkpoint | None = None,
+    progress: Progress = silent,
+) -> list[MetricsRow]:
+    """Train ``network``, whose head is temporary, in place over all clients; return the metrics rows."""
+    return _fedce(
+        stage,
+        config,
+        network,
+        nodes.engine(FEATURES),
+        nodes.clients,
+        (held_out.images_TCHW, held_out.labels_T, network.extractor.images_at_once),
+        checkpoint,
+        progress,
+    )
+
+
+def train_network(
+    stage: str,
+    config: NetworkedConfig,
+    network: Network,
+    data: ClientData,
+    *,
+    checkpoint: Checkpoint | None = None,
+    progress: Progress = silent,
+) -> list[MetricsRow]:
+    """Train one network in place by federated averaging over all clients; return the metrics rows.
+
+    Of a network whose extractor is frozen the head alone is trained and exchanged, on features.
+    """
+    extractor, test_inputs_T = network.extractor, data.test_images_TCHW
+    trained: nn.Module = network
+    inputs_T, at_once = data.images_TCHW, extractor.images_at_once
+    if extractor.frozen:
+        trained, inputs_T = network.head, features_of(extractor, data.images_TCHW, progress)
+        test_inputs_T = outputs_in_batches(extractor, test_inputs_T, at_once)
+    clients = [
+        FedCeClient(trained, inputs, labels, config.features, config.seed, client)
+        for client, (inputs, labels) in enumerate(zip(inputs_T, data.labels_T, strict=True))
+    ]
+    test = test_inputs_T, data.test_labels_T, at_once
+    return _fedce(stage, config, trained, Loop(clients), len(clients), test, checkpoint, progress)
+
+
+def _fedce(
+    stage: str,
+    config: NetworkedConfig,
+    trained: nn.Module,
+    engine: Engine,
+    clients: int,
+    test: tuple[Tensor, NDArray[np.int64], int],
+    checkpoint: Checkpoint | None,
+    progress: Progress,
+) -> list[MetricsRow]:
+    inputs_T, labels_T, at_once = test
+
+    def evaluate(state: State) -> dict[str, float]:
+        trained.load_state_dict(state)
+        logits_TC = outputs_in_batches(trained, inputs_T, at_once)
+        return {"macro_f1": macro_f1(labels_T, logits_TC.argmax(dim=1).numpy(), logits_TC.shape[1])}
+
+    state, rows = federate(
+        Averaging(stage, clients, aggregation=make_aggregation(config.features.aggregation)),
+        trained.state_dict(),
+        engine,
+        config.features.rounds,
+        checkpoint=checkpoint,
+        evaluate=evaluate,
+        progress=progress,
+    )
+    trained.load_state_dict(state)
+    return rows

@@ -1,0 +1,215 @@
+"""One client's side of all stages, and all of the clients in this process.
+
+What a node has is its images, its own expert, and the shared networks as the server told them. Nothing but
+messages gets from node to server or from node to node, so nodes may as well be processes elsewhere.
+
+Shape suffixes: T items, C channels, H height, W width, F features, E experts.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from airmoe.errors import InvalidInputError, one_of
+from airmoe.federated import Client, Engine, Loop, State
+from airmoe.networked.client_data import ClientData
+from airmoe.networked.closed_form import GateSumsClient
+from airmoe.networked.config import NetworkedConfig
+from airmoe.networked.experts import ExpertClient
+from airmoe.networked.features import features_of, initial_network
+from airmoe.networked.fedce import FedCeClient
+from airmoe.networked.fedgate import FedGateClient
+from airmoe.networked.gates import initial_gate, standardise
+from airmoe.networked.held_out import AnsweringClient
+from airmoe.networked.moments import MomentsClient
+from airmoe.nn import MlpExpert
+from airmoe.runs.evaluation import outputs_in_batches
+
+FEATURES, EXPERTS, STATISTICS, HELD_OUT, GATE = "features", "experts", "statistics", "held-out", "gate"
+"""What a node takes part in, in this order."""
+
+
+class Nodes(Protocol):
+    """Where the clients of a run are."""
+
+    @property
+    def clients(self) -> int:
+        """How many there are, numbered from 0."""
+        ...
+
+    def engine(self, stage: str) -> Engine:
+        """Return what reaches the clients in a stage: `FEATURES`, `EXPERTS`, ..."""
+        ...
+
+    def settle(self, extractor: State, experts: Mapping[int, State]) -> None:
+        """See that every node has the trained extractor and its own expert, as far as it lacks them.
+
+        ``experts`` are the weights by client that the engine of `EXPERTS` holds.
+        """
+        ...
+
+    def standardise(self, moments: State) -> None:
+        """See that every node has the moments of the features."""
+        ...
+
+
+class Workspace:
+    """The networks that the nodes of one process compute in; each step loads the weights that it needs.
+
+    Args:
+        config: the run.
+        image_shape: (channels, height, width).
+        classes: number of classes.
+        experts: E.
+    """
+
+    def __init__(
+        self, config: NetworkedConfig, image_shape: Sequence[int], classes: int, experts: int
+    ) -> None:
+        self.network = initial_network(config, image_shape, lambda features: nn.Linear(features, classes))
+        self.gate = initial_gate(config, self.network.extractor.features, experts)
+        self.classes, self.experts = classes, experts
+
+
+class NetworkedNode:
+    """A client of the networked method, through all of its stages.
+
+    Args:
+        config: the run.
+        images_TCHW: float32 in [0, 1], this client's images.
+        labels_T: int64, their classes.
+        client: its number, that of its expert.
+        workspace: the networks to compute in.
+    """
+
+    def __init__(
+        self,
+        config: NetworkedConfig,
+        images_TCHW: Tensor,
+        labels_T: Tensor,
+        client: int,
+        workspace: Workspace,
+    ) -> None:
+        if not len(labels_T):
+            raise InvalidInputError(f"images of client {client}", 0, "at least one to train on")
+        self._config, self._images, self._labels = config, images_TCHW, labels_T
+        self._client, self._workspace = client, workspace
+        self._features_TF: Tensor | None = None
+        self._expert: MlpExpert | None = None
+
+    @property
+    def features_TF(self) -> Tensor:
+        """The features of its images, by the extractor in the workspace."""
+        if self._features_TF is None:
+            (self._features_TF,) = features_of(self._workspace.network.extractor, [self._images])
+        return self._features_TF
+
+    @property
+    def expert(self) -> MlpExpert:
+        """Its own expert.
+
+        Raises:
+            InvalidInputError: it has none yet.
+        """
+        if self._expert is None:
+            raise InvalidInputError(f"expert of client {self._client}", None, f"stage {EXPERTS} before")
+        return self._expert
+
+    def adopt(self, expert: State) -> None:
+        """Take weights as those of its own expert."""
+        made = self._new_expert()
+        made.load_state_dict(expert)
+        self._expert = made.eval()
+
+    def client(self, stage: str) -> Client:
+        """Return what takes this client's steps in a stage.
+
+        Raises:
+            InvalidInputError: there is no such stage, or an earlier one is missing.
+        """
+        made = {
+            FEATURES: self._in_features,
+            EXPERTS: self._in_experts,
+            STATISTICS: lambda: MomentsClient(self.features_TF),
+            HELD_OUT: lambda: AnsweringClient(partial(outputs_in_batches, self.expert)),
+            GATE: self._in_gate,
+        }
+        if stage not in made:
+            raise InvalidInputError("stage", stage, one_of(stage, made))
+        return made[stage]()
+
+    def _in_features(self) -> Client:
+        network, settings = self._workspace.network, self._config.features
+        return FedCeClient(network, self._images, self._labels, settings, self._config.seed, self._client)
+
+    def _in_experts(self) -> Client:
+        return ExpertClient(
+            self._config.experts,
+            self._labels,
+            self._config.seed,
+            self._client,
+            self._features_by,
+            self._new_expert,
+            self.adopt,
+        )
+
+    def _in_gate(self) -> Client:
+        expert, config = partial(outputs_in_batches, self.expert), self._config
+        if config.gate.method == "closed-form":
+            return GateSumsClient(
+                expert, self.features_TF, self._labels, self._client, self._workspace.experts
+            )
+        gate = self._workspace.gate
+        return FedGateClient(
+            gate, expert, self.features_TF, self._labels, config.gate, config.seed, self._client
+        )
+
+    def _features_by(self, extractor: State) -> Tensor:
+        """Return the features of its images by an extractor that the server told, if it told one."""
+        if extractor:
+            self._workspace.network.extractor.load_state_dict(extractor)
+        self._features_TF = None
+        return self.features_TF
+
+    def _new_expert(self) -> MlpExpert:
+        features = self._workspace.network.extractor.features
+        return MlpExpert(features, self._workspace.classes, self._config.model.expert_hidden)
+
+
+class NodesHere:
+    """All nodes of a run in this process; they take their steps one after another in one workspace.
+
+    Args:
+        config: the run.
+        data: of all clients.
+    """
+
+    def __init__(self, config: NetworkedConfig, data: ClientData) -> None:
+        shape, self.clients = data.test_images_TCHW.shape[1:], len(data.labels_T)
+        self._workspace = Workspace(config, shape, len(data.class_names), self.clients)
+        each = enumerate(zip(data.images_TCHW, data.labels_T, strict=True))
+        self._nodes = [
+            NetworkedNode(config, images, labels, client, self._workspace)
+            for client, (images, labels) in each
+        ]
+
+    @property
+    def experts(self) -> list[MlpExpert]:
+        """The experts of all nodes."""
+        return [node.expert for node in self._nodes]
+
+    def engine(self, stage: str) -> Loop:
+        """Return a loop over the clients of a stage."""
+        return Loop([node.client(stage) for node in self._nodes])
+
+    def settle(self, extractor: State, experts: Mapping[int, State]) -> None:
+        """Load the extractor into the workspace, and give the nodes their experts."""
+        self._workspace.network.extractor.load_state_dict(extractor)
+        for client, weights in experts.items():
+            self._nodes[client].adopt(weights)
+
+    def standardise(self, moments: State) -> None:
+        """Set the moments of the gate in the workspace."""
+        standardise(self._workspace.gate, moments)
