@@ -45,7 +45,7 @@ class ModelSettings(Section):
     Attributes:
         backbone: see `airmoe.nn.build_extractor`. A pretrained one, "hf:NAME_OR_PATH", stays as it is.
         norm: of lenet5 and resnet18; None is "group" for both.
-        width: of resnet18 and vit; None is the backbone's default.
+        width: of resnet18 and vit, or the number of filters of patches; None is the backbone's default.
         expert_hidden: width of an expert's hidden layer.
     """
 
@@ -67,15 +67,41 @@ class SgdSettings(Section):
     aggregation: Annotated[str, readable_by(make_aggregation)] = "mean"
 
 
-class FeatureSettings(SgdSettings):
-    """Stage 1, FedCE: federated averaging of the feature extractor and a temporary linear head."""
+class PatchSettings(Section):
+    """What filters of patches are fitted to; see `airmoe.networked.patch_sums`.
 
+    Attributes:
+        per_image: patches drawn from each image.
+        rounds: of k-means.
+    """
+
+    per_image: Annotated[int, Field(ge=1, le=1000)] = 2
+    rounds: Positive = 10
+
+
+class FeatureSettings(SgdSettings):
+    """Stage 1, FedCE: federated averaging of the feature extractor and a temporary linear head.
+
+    With ``method`` "patches" the filters of the backbone "patches" are fitted to sums over the clients
+    instead, and only ``patches`` matters.
+    """
+
+    method: Literal["fedce", "patches"] = "fedce"
     rounds: Positive = 80
+    patches: PatchSettings = PatchSettings()
 
 
 class ExpertSettings(Section):
-    """Stage 2: each client trains its own expert on its own data, the feature extractor fixed."""
+    """Stage 2: each client trains its own expert on its own data, the feature extractor fixed.
 
+    With ``method`` "sums" the expert is a linear discriminant instead, of the client's own class means and
+    the covariance of all clients' features: see `airmoe.networked.sum_experts`. Only ``shrinkage`` and
+    ``prior_images`` matter then.
+    """
+
+    method: Literal["sgd", "sums"] = "sgd"
+    shrinkage: Annotated[float, Field(gt=0, le=1)] = 0.05
+    prior_images: Annotated[float, Field(ge=0, le=1e9)] = 100.0
     epochs: Positive = 20
     batch_size: Positive = 32
     learning_rate: LearningRate = 0.02
@@ -94,9 +120,11 @@ class GateSettings(SgdSettings):
 
     With ``method`` "closed-form" there is one round instead: a linear gate is fitted to sums over the
     clients; see `airmoe.networked.closed_form`. Only ``ridge`` and ``sharpness`` matter then.
+    With "posterior" there is none: the score of an expert is how probable its classes are by the discriminant
+    of all clients' sums; see `airmoe.nn.PosteriorGate`.
     """
 
-    method: Literal["fedgate", "closed-form"] = "fedgate"
+    method: Literal["fedgate", "closed-form", "posterior"] = "fedgate"
     ridge: Annotated[float, Field(gt=0, le=1e12)] = 10.0
     sharpness: Annotated[float, Field(gt=0, le=1e6)] = 20.0
     rounds: Positive = 60
@@ -122,13 +150,29 @@ class NetworkedConfig(Section):
     gate: GateSettings = GateSettings()
     links: RadioSettings = RadioSettings()
 
+    @property
+    def sums_by_class(self) -> bool:
+        """Whether clients' features are added up by class."""
+        return self.experts.method == "sums" or self.gate.method == "posterior"
+
+    @model_validator(mode="after")
+    def _refuse_patches_of_another_backbone(self) -> NetworkedConfig:
+        if (self.features.method == "patches") != (self.model.backbone == "patches"):
+            other = "patches" if self.features.method == "patches" else "another than patches"
+            raise ValueError(
+                f"model.backbone is {self.model.backbone!r}; expected {other} "
+                f"with features.method {self.features.method!r}"
+            )
+        return self
+
     @model_validator(mode="after")
     def _refuse_other_closed_forms(self) -> NetworkedConfig:
-        if self.gate.method == "closed-form":
+        if self.gate.method != "fedgate":
+            by = f"gate.method {self.gate.method!r}"
             if self.gate.channel_aware:
-                raise ValueError("gate.channel_aware is True; expected False with the closed form")
+                raise ValueError(f"gate.channel_aware is True; expected False with {by}")
             if self.model.gate != "linear":
-                raise ValueError(f"model.gate is {self.model.gate!r}; expected 'linear' with the closed form")
+                raise ValueError(f"model.gate is {self.model.gate!r}; expected 'linear' with {by}")
         return self
 
 

@@ -1,4 +1,4 @@
-"""Stage 1: the shared feature extractor, by FedCE.
+"""Stage 1: the shared feature extractor, by FedCE, or fitted to sums.
 
 Shape suffixes: T items.
 """
@@ -14,6 +14,8 @@ from airmoe.networked.features import features_of
 from airmoe.networked.fedce import FedCeClient, Network
 from airmoe.networked.held_out import HeldOut
 from airmoe.networked.node import FEATURES, Nodes
+from airmoe.networked.patch_sums import PatchSums, fit_patches
+from airmoe.nn import Extractor, PatchExtractor
 from airmoe.progress import Progress, silent
 from airmoe.runs.checkpoint import Checkpoint, MetricsRow
 from airmoe.runs.evaluation import macro_f1, outputs_in_batches
@@ -30,6 +32,8 @@ def train_extractor(
     progress: Progress = silent,
 ) -> list[MetricsRow]:
     """Train ``network``, whose head is temporary, in place over all clients; return the metrics rows."""
+    if config.features.method == "patches":
+        return _patches(stage, config, network.extractor, nodes, checkpoint, progress)
     return _fedce(
         stage,
         config,
@@ -40,6 +44,28 @@ def train_extractor(
         checkpoint,
         progress,
     )
+
+
+def _patches(
+    stage: str,
+    config: NetworkedConfig,
+    extractor: Extractor,
+    nodes: Nodes,
+    checkpoint: Checkpoint | None,
+    progress: Progress,
+) -> list[MetricsRow]:
+    """Fit filters of patches to sums: one round of moments, and the rounds of k-means."""
+    assert isinstance(extractor, PatchExtractor)  # the settings say so
+    state, rows = federate(
+        PatchSums(stage, nodes.clients, len(extractor.filters_KS), config.seed),
+        {},
+        nodes.engine(FEATURES),
+        1 + config.features.patches.rounds,
+        checkpoint=checkpoint,
+        progress=progress,
+    )
+    fit_patches(extractor, state)
+    return rows
 
 
 def train_network(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from airmoe.errors import InvalidInputError, one_of
 from airmoe.federated import Client, Engine, Loop, State
+from airmoe.networked.class_sums import ClassSumsClient
 from airmoe.networked.client_data import ClientData
 from airmoe.networked.closed_form import GateSumsClient
 from airmoe.networked.config import NetworkedConfig
@@ -24,10 +25,13 @@ from airmoe.networked.fedgate import FedGateClient
 from airmoe.networked.gates import initial_gate, standardise
 from airmoe.networked.held_out import AnsweringClient
 from airmoe.networked.moments import MomentsClient
-from airmoe.nn import MlpExpert
+from airmoe.networked.patch_sums import PatchSumsClient
+from airmoe.networked.sum_experts import SumExpertClient
+from airmoe.nn import ClassifierExpert, DiscriminantExpert, MlpExpert, PatchExtractor
 from airmoe.runs.evaluation import outputs_in_batches
 
-FEATURES, EXPERTS, STATISTICS, HELD_OUT, GATE = "features", "experts", "statistics", "held-out", "gate"
+FEATURES, CLASS_SUMS, EXPERTS = "features", "class sums", "experts"
+STATISTICS, HELD_OUT, GATE = "statistics", "held-out", "gate"
 """What a node takes part in, in this order."""
 
 
@@ -97,7 +101,7 @@ class NetworkedNode:
         self._config, self._images, self._labels = config, images_TCHW, labels_T
         self._client, self._workspace = client, workspace
         self._features_TF: Tensor | None = None
-        self._expert: MlpExpert | None = None
+        self._expert: ClassifierExpert | None = None
 
     @property
     def features_TF(self) -> Tensor:
@@ -107,7 +111,7 @@ class NetworkedNode:
         return self._features_TF
 
     @property
-    def expert(self) -> MlpExpert:
+    def expert(self) -> ClassifierExpert:
         """Its own expert.
 
         Raises:
@@ -119,7 +123,7 @@ class NetworkedNode:
 
     def adopt(self, expert: State) -> None:
         """Take weights as those of its own expert."""
-        made = self._new_expert()
+        made = self._new_discriminant() if self._config.experts.method == "sums" else self._new_expert()
         made.load_state_dict(expert)
         self._expert = made.eval()
 
@@ -131,6 +135,7 @@ class NetworkedNode:
         """
         made = {
             FEATURES: self._in_features,
+            CLASS_SUMS: self._in_class_sums,
             EXPERTS: self._in_experts,
             STATISTICS: lambda: MomentsClient(self.features_TF),
             HELD_OUT: lambda: AnsweringClient(partial(outputs_in_batches, self.expert)),
@@ -141,10 +146,20 @@ class NetworkedNode:
         return made[stage]()
 
     def _in_features(self) -> Client:
-        network, settings = self._workspace.network, self._config.features
-        return FedCeClient(network, self._images, self._labels, settings, self._config.seed, self._client)
+        network, settings, seed = self._workspace.network, self._config.features, self._config.seed
+        if settings.method == "patches":
+            assert isinstance(network.extractor, PatchExtractor)  # the settings say so
+            side, per_image = network.extractor.side, settings.patches.per_image
+            return PatchSumsClient(self._images, side, per_image, seed, self._client)
+        return FedCeClient(network, self._images, self._labels, settings, seed, self._client)
+
+    def _in_class_sums(self) -> Client:
+        return ClassSumsClient(self._features_by, self._labels, self._workspace.classes)
 
     def _in_experts(self) -> Client:
+        if self._config.experts.method == "sums":
+            prior = self._config.experts.prior_images
+            return SumExpertClient(self._features_by, self._labels, prior, self._new_discriminant, self.adopt)
         return ExpertClient(
             self._config.experts,
             self._labels,
@@ -170,8 +185,11 @@ class NetworkedNode:
         """Return the features of its images by an extractor that the server told, if it told one."""
         if extractor:
             self._workspace.network.extractor.load_state_dict(extractor)
-        self._features_TF = None
+            self._features_TF = None
         return self.features_TF
+
+    def _new_discriminant(self) -> DiscriminantExpert:
+        return DiscriminantExpert(self._workspace.network.extractor.features, self._workspace.classes)
 
     def _new_expert(self) -> MlpExpert:
         features = self._workspace.network.extractor.features
@@ -196,7 +214,7 @@ class NodesHere:
         ]
 
     @property
-    def experts(self) -> list[MlpExpert]:
+    def experts(self) -> list[ClassifierExpert]:
         """The experts of all nodes."""
         return [node.expert for node in self._nodes]
 

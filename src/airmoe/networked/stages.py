@@ -12,17 +12,20 @@ from typing import NamedTuple
 from torch import nn
 
 from airmoe.checks import refuse_type
-from airmoe.federated import Summing, federate
+from airmoe.federated import State, Summing, federate
+from airmoe.networked.class_sums import ClassSums, Discriminant
 from airmoe.networked.client_data import ClientData
 from airmoe.networked.config import NetworkedConfig
 from airmoe.networked.feature_training import train_extractor
-from airmoe.networked.features import initial_network
+from airmoe.networked.features import features_of, initial_network
 from airmoe.networked.gate_training import train_gate
 from airmoe.networked.held_out import HeldOut
-from airmoe.networked.node import EXPERTS, FEATURES, Nodes, NodesHere
+from airmoe.networked.node import CLASS_SUMS, EXPERTS, FEATURES, Nodes, NodesHere
+from airmoe.networked.sum_experts import told_of
 from airmoe.nn import Extractor, MixtureOfExperts, MoeLayer
 from airmoe.progress import Progress, silent
 from airmoe.runs.checkpoint import Checkpoint, MetricsRow
+from airmoe.runs.evaluation import macro_f1
 
 
 @dataclass(frozen=True)
@@ -96,18 +99,55 @@ def train_shared_parts(
             FEATURES, config, network, nodes, held_out, checkpoint=checkpoint, progress=progress
         )
     extractor = network.extractor.eval()
-    rows += _train_experts(extractor, nodes, checkpoint, progress)
+    told: State = {} if extractor.frozen else extractor.state_dict()
+    discriminant = None
+    if config.sums_by_class:
+        discriminant, sums_rows = _add_up_classes(
+            config, extractor, nodes, held_out, told, checkpoint, progress
+        )
+        rows, told = [*rows, *sums_rows], {}
+    if config.experts.method == "sums":
+        assert discriminant is not None
+        told = told_of(discriminant)
+    rows += _train_experts(extractor, nodes, told, checkpoint, progress)
     gate, gate_rows = train_gate(
         "gate", config, extractor, nodes, held_out, checkpoint=checkpoint, progress=progress
     )
     return SharedParts(extractor, gate, [*rows, *gate_rows])
 
 
+def _add_up_classes(
+    config: NetworkedConfig,
+    extractor: Extractor,
+    nodes: Nodes,
+    held_out: HeldOut,
+    told: State,
+    checkpoint: Checkpoint | None,
+    progress: Progress,
+) -> tuple[Discriminant, list[MetricsRow]]:
+    """Add up all clients' features by class; return the discriminant that they make.
+
+    Macro-F1 in the row is that of the discriminant alone: one head for all clients, without a mixture.
+    """
+    classes = len(held_out.class_names)
+
+    def evaluate(state: State) -> dict[str, float]:
+        weight_CF, bias_C = Discriminant.fit(state, config.experts.shrinkage).of_raw_features()
+        (features_TF,) = features_of(extractor, [held_out.images_TCHW])
+        answers_T = (features_TF.double() @ weight_CF.T + bias_C).argmax(dim=1).numpy()
+        return {"macro_f1": macro_f1(held_out.labels_T, answers_T, classes)}
+
+    engine = nodes.engine(CLASS_SUMS)
+    stage = ClassSums(CLASS_SUMS, nodes.clients, classes, told)
+    sums, rows = federate(stage, {}, engine, 1, checkpoint=checkpoint, evaluate=evaluate, progress=progress)
+    nodes.settle(extractor.state_dict(), {})
+    return Discriminant.fit(sums, config.experts.shrinkage), rows
+
+
 def _train_experts(
-    extractor: Extractor, nodes: Nodes, checkpoint: Checkpoint | None, progress: Progress
+    extractor: Extractor, nodes: Nodes, told: State, checkpoint: Checkpoint | None, progress: Progress
 ) -> list[MetricsRow]:
-    """Stage 2: tell all clients the extractor; each trains its expert."""
-    told = {} if extractor.frozen else extractor.state_dict()
+    """Stage 2: tell all clients what they lack for it; each makes its expert."""
     engine = nodes.engine(EXPERTS)
     stage = Summing(EXPERTS, nodes.clients, exchanges=("train",), told=told)
     _, rows = federate(stage, {}, engine, 1, checkpoint=checkpoint, progress=progress)

@@ -2,6 +2,7 @@
 
 from airmoe.nn.backbones.extractor import Extractor
 from airmoe.nn.backbones.lenet5 import LeNet5Expert, LeNet5Extractor
+from airmoe.nn.backbones.patches import PatchExtractor
 from airmoe.nn.backbones.pooled import PooledExtractor
 from airmoe.nn.backbones.pretrained import PretrainedExtractor
 from airmoe.nn.backbones.resnet18 import ResNet18Expert, ResNet18Extractor
@@ -10,6 +11,7 @@ from airmoe.nn.build import build_extractor, build_model
 from airmoe.nn.carriers import IdealRadioCarrier, LocalCarrier
 from airmoe.nn.channel_gates import BiasGate, ConcatGate, MlpGate, NoisyTopK
 from airmoe.nn.combine import combine, mixing_weights
+from airmoe.nn.discriminant import DiscriminantExpert, PosteriorGate
 from airmoe.nn.experts import ClassifierExpert, MlpExpert
 from airmoe.nn.gates import Gate, GateOutput, LinearGate, balance_loss, topk_mask
 from airmoe.nn.moe import MixtureOfExperts
@@ -21,6 +23,7 @@ __all__ = [
     "BiasGate",
     "ClassifierExpert",
     "ConcatGate",
+    "DiscriminantExpert",
     "Extractor",
     "Gate",
     "GateOutput",
@@ -35,8 +38,10 @@ __all__ = [
     "MoeLayer",
     "MoeOutput",
     "NoisyTopK",
+    "PatchExtractor",
     "PooledExtractor",
     "Pooling",
+    "PosteriorGate",
     "PretrainedExtractor",
     "RadioCarrier",
     "ResNet18Expert",

@@ -10,6 +10,7 @@ from airmoe.errors import InvalidInputError
 from airmoe.nn.backbones.extractor import USUAL_SIZE, Extractor, ImageSize
 from airmoe.nn.backbones.lenet5 import LeNet5Extractor
 from airmoe.nn.backbones.own import OwnExtractor
+from airmoe.nn.backbones.patches import PatchExtractor
 from airmoe.nn.backbones.pretrained import PretrainedExtractor
 from airmoe.nn.backbones.resnet18 import ResNet18Extractor
 from airmoe.nn.backbones.vit import VitExtractor
@@ -23,7 +24,13 @@ from airmoe.parts import Parts
 PRETRAINED = "hf:"
 
 BACKBONES = Parts[Callable[..., nn.Module]](
-    "backbone", {"lenet5": LeNet5Extractor, "resnet18": ResNet18Extractor, "vit": VitExtractor}
+    "backbone",
+    {
+        "lenet5": LeNet5Extractor,
+        "resnet18": ResNet18Extractor,
+        "vit": VitExtractor,
+        "patches": PatchExtractor,
+    },
 )
 """Each backbone's feature extractor; its constructor names the options that it takes."""
 
@@ -66,14 +73,14 @@ def build_extractor(
     """Return the feature extractor of a backbone.
 
     Args:
-        backbone: "lenet5", "resnet18", "vit", "hf:NAME_OR_PATH" for a pretrained model of Hugging Face, or
-            one that a plugin brings: an `Extractor`, or any module from images (T, C, H, W) to a vector for
+        backbone: "lenet5", "resnet18", "vit", "patches" (see `airmoe.nn.PatchExtractor`), "hf:NAME_OR_PATH"
+            for a pretrained model of Hugging Face, or one that a plugin brings: an `Extractor`, or any module from images (T, C, H, W) to a vector for
             each, or to what its attribute ``pooling`` says.
         channels: image channels, 1 or 3.
         norm: "group" or "none" for lenet5 (default "group"), "batch" or "group" for resnet18 (default
             "batch"); None for the others.
-        width: channels of the first layer of resnet18 (default 64), or of a token of vit (default 192); None
-            for the others.
+        width: channels of the first layer of resnet18 (default 64), or of a token of vit (default 192), or
+            filters of patches (default 400); None for the others.
         size: height and width of the images, pixels; a pretrained model resizes them itself.
 
     Raises:

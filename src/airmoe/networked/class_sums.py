@@ -1,0 +1,176 @@
+"""Sums of features over all clients, by class, and the linear discriminant that they make.
+
+The result is that of all images in one place, to rounding, whatever the split, and a client that leaves can
+be subtracted. The sums are not private: see docs/operate/privacy.md.
+
+Shape suffixes: T items, F features, C classes, N clients, V the F (F + 1) / 2 values of a symmetric matrix.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from airmoe.errors import InvalidInputError
+from airmoe.federated import Message, State
+
+SMALLEST_STD = 1e-2
+"""The smallest standard deviation by which a feature is divided."""
+
+IN_CLASS = "images of class "
+"""Names the number of a client's images of each class, in the numbers of its reply."""
+
+
+NEVER = 1e-30
+"""The share of a class that has no image."""
+
+
+def packed(symmetric_FF: Tensor) -> Tensor:
+    """Return the upper triangle of a symmetric matrix, row by row (V,)."""
+    return torch.cat([symmetric_FF[row, row:] for row in range(len(symmetric_FF))])
+
+
+def unpacked(upper_V: Tensor, features: int) -> Tensor:
+    """Return the symmetric matrix (F, F) of an upper triangle."""
+    if upper_V.shape != (features * (features + 1) // 2,):
+        expected = f"({features * (features + 1) // 2},), an upper triangle of {features} features"
+        raise InvalidInputError("shape of a packed matrix", tuple(upper_V.shape), expected)
+    symmetric_FF = upper_V.new_empty(features, features)
+    begin = 0
+    for row in range(features):
+        values = upper_V[begin : begin + features - row]
+        symmetric_FF[row, row:] = values
+        symmetric_FF[row:, row] = values
+        begin += features - row
+    return symmetric_FF
+
+
+def class_sums(features_TF: Tensor, labels_T: Tensor, classes: int) -> dict[str, Tensor]:
+    """Return ``sums`` of features by class (C, F) and their ``gram`` matrix, packed; float64."""
+    features_TF = features_TF.double()
+    sums_CF = torch.zeros(classes, features_TF.shape[1], dtype=torch.float64)
+    sums_CF.index_add_(0, labels_T, features_TF)
+    return {"sums": sums_CF, "gram": packed(features_TF.T @ features_TF)}
+
+
+class ClassSumsClient:
+    """A client that sends the sums of its features.
+
+    Args:
+        features_by: the extractor's weights to the features (T, F) of its images; see `ExpertClient`.
+        labels_T: int64, their classes.
+        classes: number of all classes.
+    """
+
+    def __init__(self, features_by: Callable[[State], Tensor], labels_T: Tensor, classes: int) -> None:
+        self._features_by, self._labels, self._classes = features_by, labels_T, classes
+
+    def client_step(self, exchange: str, state: State, message: Message) -> tuple[State, Message]:
+        """Send them, and in the open how many images of each class there are."""
+        features_TF = self._features_by(message.tensors)
+        counts_C = torch.bincount(self._labels, minlength=self._classes).tolist()
+        numbers = {IN_CLASS + str(label): float(count) for label, count in enumerate(counts_C) if count}
+        sums = class_sums(features_TF, self._labels, self._classes)
+        return state, Message(sums, {"samples": len(self._labels), **numbers})
+
+
+class ClassSums:
+    """The server's side: its state becomes the ``sums``, the ``gram`` and ``counts`` (N, C), float64.
+
+    Args:
+        name: of the stage.
+        clients: how many.
+        classes: C.
+        told: what all clients are told first: the extractor.
+    """
+
+    exchanges, sums, by_samples = ("sum",), ("sum",), False
+
+    def __init__(self, name: str, clients: int, classes: int, told: State) -> None:
+        self.name, self._clients, self._classes, self._told = name, clients, classes, told
+
+    def opening(self, state: State, round_: int) -> dict[int, Message]:
+        """Tell all clients the extractor."""
+        return dict.fromkeys(range(self._clients), Message(self._told))
+
+    def server_step(
+        self, exchange: str, state: State, replies: Mapping[int, Message]
+    ) -> tuple[State, dict[int, Message]]:
+        """Do nothing: the exchange is a sum."""
+        return state, {}
+
+    def sum_step(
+        self, exchange: str, state: State, total: State, replies: Mapping[int, Message]
+    ) -> tuple[State, dict[int, Message]]:
+        """Keep the sums, and who holds how many images of which class."""
+        counts_NC = torch.zeros(self._clients, self._classes, dtype=torch.float64)
+        for client, reply in replies.items():
+            for label in range(self._classes):
+                counts_NC[client, label] = reply.numbers.get(IN_CLASS + str(label), 0.0)
+        return {**total, "counts": counts_NC}, {}
+
+
+@dataclass(frozen=True)
+class Discriminant:
+    """A linear discriminant of standardised features.
+
+    Args:
+        mean_F: of all features; ``std_F`` their standard deviation.
+        precision_FF: inverse of the shrunk covariance within classes.
+        class_mean_CF: of standardised features.
+        share_C: of the images.
+        weight_CF: of the discriminant; ``bias_C`` its constants.
+    """
+
+    mean_F: Tensor
+    std_F: Tensor
+    precision_FF: Tensor
+    class_mean_CF: Tensor
+    share_C: Tensor
+    weight_CF: Tensor
+    bias_C: Tensor
+
+    @staticmethod
+    def fit(sums: State, shrinkage: float) -> "Discriminant":
+        """Return the discriminant of all clients' sums.
+
+        Args:
+            sums: the state of `ClassSums`.
+            shrinkage: s; the covariance is (1 - s) S + s trace(S) / F I.
+        """
+        counts_C, sums_CF = sums["counts"].sum(dim=0), sums["sums"]
+        images, features = counts_C.sum(), sums_CF.shape[1]
+        mean_F = sums_CF.sum(dim=0) / images
+        covariance_FF = unpacked(sums["gram"], features)
+        std_F = (covariance_FF.diagonal() / images - mean_F.square()).clamp_min(0).sqrt()
+        std_F = std_F.clamp_min(SMALLEST_STD)
+        class_mean_CF = sums_CF / counts_C.clamp_min(1)[:, None]
+        # In place: of many features it is by far the largest thing there is.
+        covariance_FF.addmm_((class_mean_CF * counts_C[:, None]).T, class_mean_CF, alpha=-1).div_(images)
+        covariance_FF.div_(std_F[:, None]).div_(std_F)
+        average = covariance_FF.diagonal().mean()
+        covariance_FF.mul_(1 - shrinkage)
+        covariance_FF.diagonal().add_(shrinkage * average)
+        factor_FF = torch.linalg.cholesky(covariance_FF)
+        precision_FF = torch.cholesky_inverse(factor_FF)
+        standard_CF = torch.where(counts_C[:, None] > 0, (class_mean_CF - mean_F) / std_F, 0.0)
+        share_C = counts_C / images
+        weight_CF, bias_C = rows_of(standard_CF, standard_CF @ precision_FF, share_C)
+        return Discriminant(mean_F, std_F, precision_FF, standard_CF, share_C, weight_CF, bias_C)
+
+    def of_raw_features(self) -> tuple[Tensor, Tensor]:
+        """Return weights (C, F) and constants (C,) for features as they are."""
+        return raw(self.weight_CF, self.bias_C, self.mean_F, self.std_F)
+
+
+def rows_of(mean_CF: Tensor, weight_CF: Tensor, share_C: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a discriminant's weights and constants; a class without images is never chosen."""
+    bias_C = -0.5 * (mean_CF * weight_CF).sum(dim=1) + share_C.clamp_min(NEVER).log()
+    return weight_CF, bias_C
+
+
+def raw(weight_CF: Tensor, bias_C: Tensor, mean_F: Tensor, std_F: Tensor) -> tuple[Tensor, Tensor]:
+    """Return weights and constants for features as they are, of those for standardised ones."""
+    scaled_CF = weight_CF / std_F
+    return scaled_CF, bias_C - scaled_CF @ mean_F

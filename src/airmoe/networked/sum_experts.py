@@ -1,0 +1,76 @@
+"""Stage 2 without gradients: an expert from a client's own class means and the covariance of all clients.
+
+An expert of few classes that is trained on these alone answers to foreign images with confidence. This one
+knows the discriminant of all classes: what that gives to foreign classes it does not claim for its own.
+
+Shape suffixes: T items, F features, C classes, O own classes.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from airmoe.federated import Message, State
+from airmoe.networked.class_sums import Discriminant, packed, raw, rows_of, unpacked
+from airmoe.nn.discriminant import DiscriminantExpert
+
+
+def told_of(discriminant: Discriminant) -> State:
+    """Return what clients need of a discriminant, float32."""
+    told = {
+        "mean": discriminant.mean_F,
+        "std": discriminant.std_F,
+        "precision": packed(discriminant.precision_FF),
+        "means": discriminant.class_mean_CF,
+        "weight": discriminant.weight_CF,
+        "bias": discriminant.bias_C,
+        "share": discriminant.share_C,
+    }
+    return {name: tensor.float() for name, tensor in told.items()}
+
+
+class SumExpertClient:
+    """A client that makes its expert of what it is told and its own class means.
+
+    Its state are the buffers of its expert. It replies with no tensor.
+
+    Args:
+        features_by: the extractor's weights to the features (T, F) of its images; called with none.
+        labels_T: int64, their classes.
+        prior_images: so many images does the mean of all clients count for in the mean of a class.
+        new_expert: makes an expert.
+        adopt: is given its weights.
+    """
+
+    def __init__(
+        self,
+        features_by: Callable[[State], Tensor],
+        labels_T: Tensor,
+        prior_images: float,
+        new_expert: Callable[[], DiscriminantExpert],
+        adopt: Callable[[State], None],
+    ) -> None:
+        self._features_by, self._labels, self._prior = features_by, labels_T, prior_images
+        self._new_expert, self._adopt = new_expert, adopt
+
+    def client_step(self, exchange: str, state: State, message: Message) -> tuple[State, Message]:
+        """Make the expert."""
+        told = {name: tensor.double() for name, tensor in message.tensors.items()}
+        standard_TF = (self._features_by({}).double() - told["mean"]) / told["std"]
+        count_C = torch.bincount(self._labels, minlength=len(told["bias"]))
+        own = count_C.nonzero().flatten()
+        trust_O1 = (count_C[own] / (count_C[own] + self._prior))[:, None]
+        mean_OF = torch.stack([standard_TF[self._labels == label].mean(dim=0) for label in own.tolist()])
+        precision_FF = unpacked(told["precision"], standard_TF.shape[1])
+        mean_OF = trust_O1 * mean_OF + (1 - trust_O1) * told["means"][own]
+        weight_OF, bias_O = rows_of(mean_OF, mean_OF @ precision_FF, told["share"][own])
+        weight_CF, bias_C = told["weight"].clone(), told["bias"].clone()
+        weight_CF[own], bias_C[own] = weight_OF, bias_O
+        expert = self._new_expert()
+        weight_CF, bias_C = raw(weight_CF, bias_C, told["mean"], told["std"])
+        expert.weight_CF.copy_(weight_CF)
+        expert.bias_C.copy_(bias_C)
+        expert.own_C.copy_(count_C > 0)
+        self._adopt(expert.state_dict())
+        return expert.state_dict(), Message(numbers={"samples": len(self._labels)})
