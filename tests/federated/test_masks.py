@@ -73,7 +73,7 @@ def test_masks_cancel_to_the_last_bit(clients: int) -> None:
 
 def chi_squared_of_bytes(sent: np.ndarray) -> float:
     """How far the bytes are from all being equally frequent; its mean is 255 if they are uniform."""
-    counts = np.bincount(sent.view(np.uint8), minlength=256)
+    counts = np.bincount(sent.ravel().view(np.uint8), minlength=256)
     return float(((counts - counts.mean()) ** 2).sum() / counts.mean())
 
 

@@ -76,4 +76,4 @@ def encode(name: str, values: NDArray[np.float64], bound: int, clients: int) -> 
 
 def decode(total: NDArray[np.uint64], bound: int, clients: int) -> NDArray[np.float64]:
     """Return what a sum of encoded values stands for."""
-    return total.view(np.int64) * 2.0 ** -fraction_bits(bound, clients)
+    return total.view(np.int64).astype(np.float64) * 2.0 ** -fraction_bits(bound, clients)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -33,6 +33,8 @@ LEAST_CLIENTS = 3
 
 KEY_BYTES = 32
 """Length of a public key."""
+
+_A_KEY = f"{KEY_BYTES} bytes that are a public key of X25519"
 
 _BLOCK = bytes(1 << 20)
 """Zeros, of which a stream cipher makes a block of its stream."""
@@ -106,9 +108,19 @@ class MaskKey:
             try:
                 self._shared[public] = self._private.exchange(X25519PublicKey.from_public_bytes(public))
             except ValueError:  # another length, or a point of small order: its secret is 0 for everybody
-                expected = f"{KEY_BYTES} bytes that are a public key of X25519"
-                raise InvalidInputError(f"public key of client {client}", public, expected) from None
+                raise InvalidInputError(f"public key of client {client}", public, _A_KEY) from None
         return self._shared[public]
+
+
+def fault_of_key(public: bytes, others: Iterable[bytes]) -> str:
+    """Return why a public key cannot be added to others; empty if it can."""
+    if public in others:
+        return "the public key is another client's; expected one of its own"
+    try:
+        X25519PrivateKey.generate().exchange(X25519PublicKey.from_public_bytes(public))
+    except ValueError:
+        return f"the public key is {public!r}; expected {_A_KEY}"
+    return ""
 
 
 def refuse_few_clients(clients: int) -> None:
