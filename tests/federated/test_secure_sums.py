@@ -226,6 +226,16 @@ def test_what_is_sent_again_has_masks_of_its_own() -> None:
     assert not set(first.tolist()) & set(second.tolist())
 
 
+def test_no_two_rounds_and_no_two_exchanges_share_a_mask() -> None:
+    # All values are 0, and exceed no bound: what is sent is the mask alone.
+    stage, state = Averaging("mean", 4, ("train",)), {"w": torch.zeros(len(BOUNDS))}
+    way = way_of(stage, [Holder(state) for _ in range(4)])
+    federate(stage, state, SecureSums(way, stage), 3)
+    sent = [reply.tensors.get(f"{PREFIX}masked") for _, client, reply in way.passed if client == 0]
+    values = [value for masked in sent if masked is not None for value in masked.tolist()]
+    assert len(set(values)) == len(values) == 3 * 2 * len(BOUNDS)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_what_is_not_finite_is_never_masked_and_its_client_left_out(value: float) -> None:
     clients = holders()
