@@ -14,6 +14,7 @@ from airmoe.networked.features import features_of
 from airmoe.networked.fedce import FedCeClient, Network
 from airmoe.networked.held_out import HeldOut
 from airmoe.networked.node import FEATURES, Nodes
+from airmoe.networked.secured import secured
 from airmoe.progress import Progress, silent
 from airmoe.runs.checkpoint import Checkpoint, MetricsRow
 from airmoe.runs.evaluation import macro_f1, outputs_in_batches
@@ -30,12 +31,12 @@ def train_extractor(
     progress: Progress = silent,
 ) -> list[MetricsRow]:
     """Train ``network``, whose head is temporary, in place over all clients; return the metrics rows."""
+    averaging = _averaging(stage, config, nodes.clients)
     return _fedce(
-        stage,
+        averaging,
         config,
         network,
-        nodes.engine(FEATURES),
-        nodes.clients,
+        secured(config, averaging, nodes.engine(FEATURES)),
         (held_out.images_TCHW, held_out.labels_T, network.extractor.images_at_once),
         checkpoint,
         progress,
@@ -66,15 +67,19 @@ def train_network(
         for client, (inputs, labels) in enumerate(zip(inputs_T, data.labels_T, strict=True))
     ]
     test = test_inputs_T, data.test_labels_T, at_once
-    return _fedce(stage, config, trained, Loop(clients), len(clients), test, checkpoint, progress)
+    averaging = _averaging(stage, config, len(clients))
+    return _fedce(averaging, config, trained, Loop(clients), test, checkpoint, progress)
+
+
+def _averaging(stage: str, config: NetworkedConfig, clients: int) -> Averaging:
+    return Averaging(stage, clients, aggregation=make_aggregation(config.features.aggregation))
 
 
 def _fedce(
-    stage: str,
+    averaging: Averaging,
     config: NetworkedConfig,
     trained: nn.Module,
     engine: Engine,
-    clients: int,
     test: tuple[Tensor, NDArray[np.int64], int],
     checkpoint: Checkpoint | None,
     progress: Progress,
@@ -87,7 +92,7 @@ def _fedce(
         return {"macro_f1": macro_f1(labels_T, logits_TC.argmax(dim=1).numpy(), logits_TC.shape[1])}
 
     state, rows = federate(
-        Averaging(stage, clients, aggregation=make_aggregation(config.features.aggregation)),
+        averaging,
         trained.state_dict(),
         engine,
         config.features.rounds,
