@@ -297,9 +297,8 @@ def test_masked_values_of_another_length_are_left_out() -> None:
 
 def test_fewer_than_three_clients_are_refused_with_the_reason() -> None:
     stage = Summing("sums", 2)
-    with pytest.raises(
-        InvalidInputError, match="clients of a secure sum is 2; expected at least 3: of two, each"
-    ):
+    said = "^sums, round 1, exchange sum: clients of a secure sum is 2; expected at least 3: of two, each"
+    with pytest.raises(InvalidInputError, match=said):
         federate(stage, {}, SecureSums(way_of(stage, holders(2)), stage), 1)
 
 
@@ -440,6 +439,16 @@ def test_a_client_replies_to_no_sum_without_enough_keys() -> None:
         two = {f"{PREFIX}clients": clients[:2], f"{PREFIX}keys": keys[: 2 * KEY_BYTES]}
         with pytest.raises(InvalidInputError, match="clients of a secure sum is 2; expected at least 3"):
             after.ask(exchange, two, mask)
+
+
+def test_progress_is_told_of_a_single_round_when_its_sum_is_there() -> None:
+    told = list[tuple[str, int, int]]()
+
+    def progress(activity: str, done: int, total: int, note: str = "", /) -> None:
+        told.append((activity, done, total))
+
+    federate(SUMMING, {}, SecureSums(way_of(SUMMING, holders()), SUMMING), 1, progress=progress)
+    assert told == [("sums", 4, 4)]
 
 
 def test_a_stage_without_sums_is_refused() -> None:

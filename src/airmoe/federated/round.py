@@ -69,6 +69,8 @@ def run_round(
         adds_up = stage if isinstance(stage, SumStage) and name in stage.sums else None
         if adds_up is not None and isinstance(engine, SumEngine):
             came = engine.carry_sum(exchange, messages, fault)
+            if name == stage.exchanges[-1]:
+                heard(len(came.replies), len(messages))
         else:
             told_of = heard if name == stage.exchanges[-1] else lambda done, invited: None
             came = _carried(engine, exchange, messages, fault, adds_up, told_of)

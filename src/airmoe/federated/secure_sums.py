@@ -7,7 +7,7 @@ An exchange that is a sum (`airmoe.federated.SumStage`) is carried in two:
 * All clients turn their values into integers by that bound (`airmoe.federated.fixed_point`), mask them
   (`airmoe.federated.masks`), and send them: 8 bytes a value. The server adds them modulo 2^64.
 
-Before the first sum of a run each client makes a key pair; the server passes public keys on. A client that
+Before the first sum of a stage each client makes a key pair; the server passes public keys on. A client that
 does not reply is left out, and what was asked last is asked again of the others, under new masks: their
 steps are not repeated. Fewer than three have no secure sum.
 
@@ -28,7 +28,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from airmoe.errors import InvalidInputError
+from airmoe.errors import InvalidInputError, telling
 from airmoe.federated.exchange import Engine, Exchange, Message, Stage, State, Summed, SumStage, nbytes
 from airmoe.federated.fixed_point import BOUNDS, decode
 from airmoe.federated.forms import fault_of_form, forms_of
@@ -48,6 +48,29 @@ class SecureSums:
 
     Raises:
         InvalidInputError: the stage has none, so that all replies would stay in the open.
+
+    Examples:
+        The mean of what three clients have, of which the server sees no part:
+
+        >>> import torch
+        >>> from airmoe.federated import Averaging, Loop, Message, federate
+        >>> from airmoe.federated.masking_client import MaskingClient
+        >>> from airmoe.federated.secure_sums import SecureSums
+        >>> class Client:
+        ...     def __init__(self, value):
+        ...         self.value = torch.tensor([value])
+        ...
+        ...     def client_step(self, exchange, state, message):
+        ...         return state, Message({"mean": self.value}, {"samples": 1})
+        >>> stage = Averaging("mean", clients=3)
+        >>> clients = [
+        ...     MaskingClient(Client(value), number, "mean", stage.sums, by_samples=stage.by_samples)
+        ...     for number, value in enumerate((1.0, 3.0, 8.0))
+        ... ]
+        >>> start, engine = {"mean": torch.zeros(1)}, SecureSums(Loop(clients), stage)
+        >>> state, rows = federate(stage, start, engine, rounds=1)
+        >>> state
+        {'mean': tensor([4.])}
     """
 
     def __init__(self, engine: Engine, stage: Stage) -> None:
@@ -78,7 +101,8 @@ class SecureSums:
             InvalidInputError: fewer than three clients are invited.
             AirmoeError: as the clients' steps raise.
         """
-        refuse_few_clients(len(messages))
+        with telling(str(exchange)):
+            refuse_few_clients(len(messages))
         one = _OneSum(self._engine, exchange, fault, self._keys, self._masks)
         clients = one.with_keys(sorted(messages))
         clients, exceeded_V = one.add_up("", clients, messages, {}, one.fault_of_form)
@@ -158,9 +182,9 @@ class _OneSum:
                     total_V = total_V if left else np.zeros_like(masked_V)
                     total_V += masked_V
                     left.append(client)
-            if left == clients:
+            if len(left) == len(clients):
                 return clients, total_V
-            clients, messages, suffix = left, {}, suffix or AGAIN
+            clients, messages, suffix = sorted(left), {}, suffix or AGAIN
         few = f"fewer than {LEAST_CLIENTS} clients are left to add up"
         self.rejected |= dict.fromkeys(clients, few)
         return [], np.zeros(0, np.uint64)
