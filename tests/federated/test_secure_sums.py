@@ -465,6 +465,22 @@ def test_a_stage_without_sums_is_refused() -> None:
         SecureSums(Loop([]), stage)
 
 
+def test_replies_may_come_in_any_order() -> None:
+    class Backwards(Way):
+        def carry(self, exchange: Exchange, messages: Mapping[int, Message]) -> Iterator[tuple[int, Message]]:
+            yield from reversed(list(super().carry(exchange, messages)))
+
+    def lost(name: str, client: int, reply: Message) -> Message | None:
+        return None if (name, client) == ("sum", 1) else reply
+
+    clients = holders()
+    told = [
+        federate(SUMMING, {}, SecureSums(way(masking(clients, SUMMING), back=lost), SUMMING), 1)[0]
+        for way in (Way, Backwards)
+    ]
+    assert all(torch.equal(told[0][name], told[1][name]) for name in told[0])
+
+
 class Neighbours:
     """Asks the next one for its number by letter, and replies with what it was told."""
 

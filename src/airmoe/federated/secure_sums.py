@@ -11,8 +11,8 @@ Before the first sum of a stage each client makes a key pair; the server passes 
 does not reply is left out, and what was asked last is asked again of the others, under new masks: their
 steps are not repeated. Fewer than three have no secure sum.
 
-The server is trusted to follow this: keys that it passes on are not checked by anybody else, and one that
-asks again for a sum while it holds the reply of the client that is left out sees that client's part.
+The server is trusted to follow this: nobody else checks the keys that it passes on, and one that keeps the
+reply of a client that came too late can subtract the sum without it from the sum with it.
 
 Shape suffixes: N names of tensors, K bounds, V values of all tensors.
 """
