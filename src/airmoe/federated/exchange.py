@@ -23,7 +23,7 @@ added up as they come, one at a time in memory, and can be masked.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -147,6 +147,39 @@ class Engine(Protocol):
 
     def restore(self, states: Mapping[int, State], /) -> None:
         """Take back what `states` gave."""
+        ...
+
+
+@dataclass(frozen=True)
+class Summed:
+    """What came back in an exchange that is a sum.
+
+    Args:
+        total: the sums, float64.
+        replies: of the clients that are in it, in the order of their numbers; they hold no tensors.
+        rejected: by client, why a reply was of no use.
+        nbytes: all that was exchanged.
+    """
+
+    total: State
+    replies: Mapping[int, Message]
+    rejected: Mapping[int, str]
+    nbytes: int
+
+
+@runtime_checkable
+class SumEngine(Engine, Protocol):
+    """An engine that adds replies up itself, such as one whose clients mask theirs."""
+
+    def carry_sum(
+        self, exchange: Exchange, messages: Mapping[int, Message], fault: Callable[[int, Message], str], /
+    ) -> Summed:
+        """Carry an exchange that is a sum.
+
+        ``fault`` tells why a client's reply is of no use, or nothing. The tensors that it is given may be on
+        PyTorch's "meta" device, with type and shape but no values; then it is the engine that leaves out what
+        is not finite.
+        """
         ...
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from airmoe.errors import InvalidInputError, telling
 from airmoe.federated.exchange import (
@@ -14,6 +15,8 @@ from airmoe.federated.exchange import (
     Message,
     Stage,
     State,
+    SumEngine,
+    Summed,
     SumStage,
     nbytes,
 )
@@ -62,46 +65,71 @@ def run_round(
     rejected = dict[int, str]()
     for name in stage.exchanges:
         exchange = Exchange(stage.name, round_, name)
-        total += sum(nbytes(message.tensors) for message in messages.values())
+        fault = partial(_fault, stage, exchange, state)
         adds_up = stage if isinstance(stage, SumStage) and name in stage.sums else None
-        sums, replies = Sums(adds_up is not None and adds_up.by_samples), {}
-        for done, (client, reply) in enumerate(engine.carry(exchange, messages), 1):
-            if reply.letters and name == stage.exchanges[-1]:
-                with telling(f"{exchange}, client {client}"):
-                    raise InvalidInputError(
-                        "letters", f"for {sorted(reply.letters)}", "none in the last exchange of a round"
-                    )
-            total += nbytes(reply.tensors) + sum(map(nbytes, reply.letters.values()))
-            fault = _fault(stage, name, state, reply) or ("" if adds_up is None else sums.fault(reply))
-            if fault:
-                rejected[client] = fault
-            elif adds_up is not None:
-                sums.add(reply)
-                replies[client] = replace(reply, tensors={})
-            else:
-                replies[client] = reply
+        if adds_up is not None and isinstance(engine, SumEngine):
+            came = engine.carry_sum(exchange, messages, fault)
             if name == stage.exchanges[-1]:
-                heard(done, len(messages))
+                heard(len(came.replies), len(messages))
+        else:
+            told_of = heard if name == stage.exchanges[-1] else lambda done, invited: None
+            came = _carried(engine, exchange, messages, fault, adds_up, told_of)
+        total += came.nbytes
+        rejected |= came.rejected
+        replies = dict(came.replies)
         with telling(f"{exchange}, server"):
             if adds_up is not None:
-                state, told = adds_up.sum_step(name, state, sums.total, replies)
+                state, told = adds_up.sum_step(name, state, came.total, replies)
             else:
-                replies = dict(sorted(replies.items()))
                 state, told = stage.server_step(name, state, replies)
         messages = _addressed({client: told.get(client, Message()) for client in replies}, replies, round_)
     missing = tuple(sorted(invited - set(replies) - set(rejected)))
     return RoundResult(state, replies, missing, rejected, total)
 
 
-def _fault(stage: Stage, exchange: str, state: State, reply: Message) -> str:
-    """Return why a reply is of no use; empty if it is of use."""
+def _carried(
+    engine: Engine,
+    exchange: Exchange,
+    messages: Mapping[int, Message],
+    fault: Callable[[int, Message], str],
+    adds_up: SumStage | None,
+    heard: Heard,
+) -> Summed:
+    """Carry an exchange; keep the replies, or their sum where the server needs no more."""
+    sums, replies, rejected = Sums(adds_up is not None and adds_up.by_samples), {}, {}
+    total = sum(nbytes(message.tensors) for message in messages.values())
+    for done, (client, reply) in enumerate(engine.carry(exchange, messages), 1):
+        total += nbytes(reply.tensors) + sum(map(nbytes, reply.letters.values()))
+        found = fault(client, reply) or ("" if adds_up is None else sums.fault(reply))
+        if found:
+            rejected[client] = found
+        elif adds_up is not None:
+            sums.add(reply)
+            replies[client] = replace(reply, tensors={})
+        else:
+            replies[client] = reply
+        heard(done, len(messages))
+    return Summed(sums.total, dict(sorted(replies.items())), rejected, total)
+
+
+def _fault(stage: Stage, exchange: Exchange, state: State, client: int, reply: Message) -> str:
+    """Return why a reply is of no use; empty if it is of use.
+
+    Raises:
+        InvalidInputError: a letter in the last exchange.
+    """
+    if reply.letters and exchange.name == stage.exchanges[-1]:
+        with telling(f"{exchange}, client {client}"):
+            raise InvalidInputError(
+                "letters", f"for {sorted(reply.letters)}", "none in the last exchange of a round"
+            )
     if not math.isfinite(loss := reply.numbers.get("loss", 0.0)):
         return f"the loss is {loss}"
     for tensors in (reply.tensors, *reply.letters.values()):
         for name, tensor in tensors.items():
-            if not bool(tensor.isfinite().all()):
+            if not tensor.is_meta and not bool(tensor.isfinite().all()):
                 return f"{name} is not finite"
-    return stage.fault(exchange, state, reply) if isinstance(stage, Judge) else ""
+    return stage.fault(exchange.name, state, reply) if isinstance(stage, Judge) else ""
 
 
 def _addressed(

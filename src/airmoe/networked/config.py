@@ -137,6 +137,17 @@ class GateSettings(SgdSettings):
     channel_aware: bool = False
 
 
+class FederationSettings(Section):
+    """How what clients send comes together.
+
+    Attributes:
+        secure_sums: the server learns what clients add up to, and no client's part; see
+            `airmoe.federated.secure_sums`.
+    """
+
+    secure_sums: bool = False
+
+
 class NetworkedConfig(Section):
     """A whole run of the networked method."""
 
@@ -148,6 +159,7 @@ class NetworkedConfig(Section):
     features: FeatureSettings = FeatureSettings()
     experts: ExpertSettings = ExpertSettings()
     gate: GateSettings = GateSettings()
+    federation: FederationSettings = FederationSettings()
     links: RadioSettings = RadioSettings()
 
     @property
@@ -173,6 +185,19 @@ class NetworkedConfig(Section):
                 raise ValueError(f"gate.channel_aware is True; expected False with {by}")
             if self.model.gate != "linear":
                 raise ValueError(f"model.gate is {self.model.gate!r}; expected 'linear' with {by}")
+        return self
+
+    @model_validator(mode="after")
+    def _refuse_sums_that_cannot_be_masked(self) -> NetworkedConfig:
+        if not self.federation.secure_sums:
+            return self
+        if self.data.clients < 3:
+            told = "at least 3 with federation.secure_sums: of two, each knows the other's part of the sum"
+            raise ValueError(f"data.clients is {self.data.clients}; expected {told}")
+        for name, stage in (("features", self.features), ("gate", self.gate)):
+            if stage.aggregation != "mean":
+                told = "'mean' with federation.secure_sums: no other is made of a sum"
+                raise ValueError(f"{name}.aggregation is {stage.aggregation!r}; expected {told}")
         return self
 
 

@@ -15,6 +15,7 @@ from airmoe.networked.fedce import FedCeClient, Network
 from airmoe.networked.held_out import HeldOut
 from airmoe.networked.node import FEATURES, Nodes
 from airmoe.networked.patch_sums import PatchSums, fit_patches
+from airmoe.networked.secured import secured
 from airmoe.nn import Extractor, PatchExtractor
 from airmoe.progress import Progress, silent
 from airmoe.runs.checkpoint import Checkpoint, MetricsRow
@@ -34,12 +35,12 @@ def train_extractor(
     """Train ``network``, whose head is temporary, in place over all clients; return the metrics rows."""
     if config.features.method == "patches":
         return _patches(stage, config, network.extractor, nodes, checkpoint, progress)
+    averaging = _averaging(stage, config, nodes.clients)
     return _fedce(
-        stage,
+        averaging,
         config,
         network,
-        nodes.engine(FEATURES),
-        nodes.clients,
+        secured(config, averaging, nodes.engine(FEATURES)),
         (held_out.images_TCHW, held_out.labels_T, network.extractor.images_at_once),
         checkpoint,
         progress,
@@ -56,10 +57,11 @@ def _patches(
 ) -> list[MetricsRow]:
     """Fit filters of patches to sums: one round of moments, and the rounds of k-means."""
     assert isinstance(extractor, PatchExtractor)  # the settings say so
+    sums = PatchSums(stage, nodes.clients, len(extractor.filters_KS), config.seed)
     state, rows = federate(
-        PatchSums(stage, nodes.clients, len(extractor.filters_KS), config.seed),
+        sums,
         {},
-        nodes.engine(FEATURES),
+        secured(config, sums, nodes.engine(FEATURES)),
         1 + config.features.patches.rounds,
         checkpoint=checkpoint,
         progress=progress,
@@ -92,15 +94,19 @@ def train_network(
         for client, (inputs, labels) in enumerate(zip(inputs_T, data.labels_T, strict=True))
     ]
     test = test_inputs_T, data.test_labels_T, at_once
-    return _fedce(stage, config, trained, Loop(clients), len(clients), test, checkpoint, progress)
+    averaging = _averaging(stage, config, len(clients))
+    return _fedce(averaging, config, trained, Loop(clients), test, checkpoint, progress)
+
+
+def _averaging(stage: str, config: NetworkedConfig, clients: int) -> Averaging:
+    return Averaging(stage, clients, aggregation=make_aggregation(config.features.aggregation))
 
 
 def _fedce(
-    stage: str,
+    averaging: Averaging,
     config: NetworkedConfig,
     trained: nn.Module,
     engine: Engine,
-    clients: int,
     test: tuple[Tensor, NDArray[np.int64], int],
     checkpoint: Checkpoint | None,
     progress: Progress,
@@ -113,7 +119,7 @@ def _fedce(
         return {"macro_f1": macro_f1(labels_T, logits_TC.argmax(dim=1).numpy(), logits_TC.shape[1])}
 
     state, rows = federate(
-        Averaging(stage, clients, aggregation=make_aggregation(config.features.aggregation)),
+        averaging,
         trained.state_dict(),
         engine,
         config.features.rounds,

@@ -20,6 +20,7 @@ from airmoe.networked.gates import initial_gate, standardise, trained_part
 from airmoe.networked.held_out import HeldOut, ask_all
 from airmoe.networked.moments import Moments
 from airmoe.networked.node import GATE, HELD_OUT, STATISTICS, Nodes
+from airmoe.networked.secured import secured
 from airmoe.nn import Extractor, LinearGate
 from airmoe.progress import Progress, silent
 from airmoe.randomness import stream
@@ -54,13 +55,9 @@ def train_gate(
         progress: told of every round.
     """
     gate = initial_gate(config, extractor.features, nodes.clients)
-    moments, moments_rows = federate(
-        Moments(f"{stage} statistics", nodes.clients),
-        {},
-        nodes.engine(STATISTICS),
-        1,
-        checkpoint=checkpoint,
-    )
+    statistics = Moments(f"{stage} statistics", nodes.clients)
+    engine = secured(config, statistics, nodes.engine(STATISTICS))
+    moments, moments_rows = federate(statistics, {}, engine, 1, checkpoint=checkpoint)
     standardise(gate, moments)
     nodes.standardise(moments)
     (test_features_TF,), test_snr_db_TE = features_of(extractor, [held_out.images_TCHW]), None
@@ -85,7 +82,7 @@ def train_gate(
     state, rows = federate(
         steps.stage,
         steps.start,
-        nodes.engine(GATE),
+        secured(config, steps.stage, nodes.engine(GATE)),
         steps.rounds,
         checkpoint=checkpoint,
         evaluate=evaluate,

@@ -12,9 +12,10 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from airmoe.errors import InvalidInputError, one_of
+from airmoe.errors import InvalidInputError, one_of, require
 from airmoe.federated import Client, Engine, Loop, State
-from airmoe.networked.class_sums import ClassSumsClient
+from airmoe.networked import closed_form, fedgate
+from airmoe.networked.class_sums import ClassSums, ClassSumsClient
 from airmoe.networked.client_data import ClientData
 from airmoe.networked.closed_form import GateSumsClient
 from airmoe.networked.config import NetworkedConfig
@@ -24,8 +25,8 @@ from airmoe.networked.fedce import FedCeClient
 from airmoe.networked.fedgate import FedGateClient
 from airmoe.networked.gates import initial_gate, standardise
 from airmoe.networked.held_out import AnsweringClient
-from airmoe.networked.moments import MomentsClient
-from airmoe.networked.patch_sums import PatchSumsClient
+from airmoe.networked.moments import Moments, MomentsClient
+from airmoe.networked.patch_sums import PatchSums, PatchSumsClient
 from airmoe.networked.sum_experts import SumExpertClient
 from airmoe.nn import ClassifierExpert, DiscriminantExpert, MlpExpert, PatchExtractor
 from airmoe.runs.evaluation import outputs_in_batches
@@ -143,7 +144,25 @@ class NetworkedNode:
         }
         if stage not in made:
             raise InvalidInputError("stage", stage, one_of(stage, made))
-        return made[stage]()
+        return self._masking(made[stage](), stage)
+
+    def _masking(self, client: Client, stage: str) -> Client:
+        """Return a client that masks what it replies where the server needs only sums."""
+        closed = self._config.gate.method == "closed-form"
+        by_patches = self._config.features.method == "patches"
+        sums: dict[str, tuple[tuple[str, ...], bool]] = {
+            FEATURES: (PatchSums.sums, PatchSums.by_samples) if by_patches else (("train",), True),
+            CLASS_SUMS: (ClassSums.sums, ClassSums.by_samples),
+            STATISTICS: (Moments.sums, Moments.by_samples),
+            GATE: ((closed_form.EXCHANGES if closed else fedgate.EXCHANGES)[-1:], not closed),
+        }
+        if not self._config.federation.secure_sums or stage not in sums:
+            return client
+        require("train", "cryptography", by="federation.secure_sums")
+        from airmoe.federated.masking_client import MaskingClient
+
+        exchanges, by_samples = sums[stage]
+        return MaskingClient(client, self._client, stage, exchanges, by_samples=by_samples)
 
     def _in_features(self) -> Client:
         network, settings, seed = self._workspace.network, self._config.features, self._config.seed

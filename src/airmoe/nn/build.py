@@ -74,9 +74,8 @@ def build_extractor(
 
     Args:
         backbone: "lenet5", "resnet18", "vit", "patches" (see `airmoe.nn.PatchExtractor`), "hf:NAME_OR_PATH"
-            for a pretrained model of Hugging Face, or one that a plugin brings: an `Extractor`, or any module from images (T, C, H, W) to a vector for
-            each, or to what its attribute ``pooling`` says.
-        channels: image channels, 1 or 3.
+            for a pretrained model of Hugging Face, or one that a plugin brings: an `Extractor`, or any module
+            from images (T, C, H, W) to a vector for each, or to what its attribute ``pooling`` says.
         norm: "group" or "none" for lenet5 (default "group"), "batch" or "group" for resnet18 (default
             "batch"); None for the others.
         width: channels of the first layer of resnet18 (default 64), or of a token of vit (default 192), or
