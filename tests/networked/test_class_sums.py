@@ -1,4 +1,4 @@
-"""Sums of features by class, and the discriminant that they make: the same for every division of the images."""
+"""Sums of features by class, and the discriminant that they make: the same however images are divided."""
 
 import numpy as np
 import pytest
@@ -68,7 +68,7 @@ def test_it_is_the_shrunk_linear_discriminant_of_scikit_learn() -> None:
         sums_of(features_TF, labels_T, [np.arange(IMAGES)]), SHRINKAGE
     ).of_raw_features()
     ours = torch.softmax(features_TF.double() @ weight_CF.T + bias_C, dim=1).numpy()
-    # scikit-learn shrinks towards the mean variance, too, but of features as they are: give it standardised ones.
+    # Ours shrinks the covariance of standardised features.
     standard = (features_TF.double() - features_TF.double().mean(0)) / features_TF.double().std(
         0, correction=0
     )

@@ -107,9 +107,9 @@ def test_what_patches_cannot_be_is_refused() -> None:
         PatchExtractor(1, threshold=-1)
     with pytest.raises(InvalidInputError, match="size of images"):
         PatchExtractor(1, size=(7, 32))
-    with pytest.raises(
-        InvalidInputError, match="model.backbone is 'lenet5'; expected patches with features.method"
-    ):
+    with pytest.raises(InvalidInputError, match=r"model\.backbone is 'lenet5'; expected patches with"):
         parse_config('[features]\nmethod = "patches"', "test")
-    with pytest.raises(InvalidInputError, match="model.backbone is 'patches'; expected another than patches"):
+    with pytest.raises(
+        InvalidInputError, match=r"model\.backbone is 'patches'; expected another than patches"
+    ):
         parse_config('[model]\nbackbone = "patches"', "test")

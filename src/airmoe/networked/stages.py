@@ -21,6 +21,7 @@ from airmoe.networked.features import features_of, initial_network
 from airmoe.networked.gate_training import train_gate
 from airmoe.networked.held_out import HeldOut
 from airmoe.networked.node import CLASS_SUMS, EXPERTS, FEATURES, Nodes, NodesHere
+from airmoe.networked.secured import secured
 from airmoe.networked.sum_experts import told_of
 from airmoe.nn import Extractor, MixtureOfExperts, MoeLayer
 from airmoe.progress import Progress, silent
