@@ -1,30 +1,33 @@
-"""Stage 3: the shared gate, by FedGate or in closed form.
+"""Stage 3: the gate, by rounds of questions and training, or in closed form.
 
 Shape suffixes: T items, F features, E experts, C classes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
-import torch
 from torch import nn
 
+from airmoe.errors import InvalidInputError
+
 from airmoe.federated import Averaging, Stage, State, Summing, federate, make_aggregation
-from airmoe.networked import closed_form, fedgate
+from airmoe.networked import closed_form
 from airmoe.networked.answers import questions_over_links
 from airmoe.networked.closed_form import fit_gate
 from airmoe.networked.config import NetworkedConfig
 from airmoe.networked.features import features_of
-from airmoe.networked.gates import initial_gate, standardise, trained_part
+from airmoe.networked.fedgate import exchanges_of
+from airmoe.networked.gate_measures import HeldOutAnswers, measures, warn_of_collapse, warn_of_silence
+from airmoe.networked.gates import gates_at_clients, initial_gate, standardise, trained_part
 from airmoe.networked.held_out import HeldOut, ask_all
 from airmoe.networked.moments import Moments
 from airmoe.networked.node import GATE, HELD_OUT, STATISTICS, Nodes
-from airmoe.nn import Extractor, LinearGate
+from airmoe.networked.syncs import gates_differ
+from airmoe.nn import Extractor
 from airmoe.progress import Progress, silent
 from airmoe.randomness import stream
 from airmoe.runs.checkpoint import Checkpoint, MetricsRow
-from airmoe.runs.evaluation import mean_macro_f1, routed_answers
 
 
 def train_gate(
@@ -37,12 +40,14 @@ def train_gate(
     checkpoint: Checkpoint | None = None,
     progress: Progress = silent,
 ) -> tuple[nn.Module, list[MetricsRow]]:
-    """Stage 3: return a gate trained by FedGate, or fitted in closed form, and the metrics rows.
+    """Stage 3: return a gate that was trained or fitted in closed form, and the metrics rows.
 
-    Macro-F1 in the rows is measured on held-out images under top-1 routing, a mean over clients. A
-    channel-aware gate is measured over analog Rayleigh links with the run's mean SNR; about each image one
-    client asks, drawn at random. Another gate is measured over ideal links, where all clients get the same
-    answers. The server asks every expert about these images once; that counts as no byte of training.
+    The rows hold `airmoe.networked.gate_measures.measures` of held-out images. A channel-aware gate is
+    measured over analog Rayleigh links with the run's mean SNR; about each image one client asks, drawn at
+    random. Another gate is measured over ideal links; there every client asks about every image. The server
+    asks every expert about these images once; that counts as no byte of training.
+
+    Where clients have gates of their own, the gate is `airmoe.nn.PersonalGates`.
 
     Args:
         stage: a name, for reports and checkpoints.
@@ -52,6 +57,10 @@ def train_gate(
         held_out: the images.
         checkpoint: as `train_stages`.
         progress: told of every round.
+
+    Raises:
+        InvalidInputError: clients are to have gates of their own, and these are elsewhere.
+        TrainingDivergedError: as `airmoe.federated.federate`.
     """
     gate = initial_gate(config, extractor.features, nodes.clients)
     moments, moments_rows = federate(
@@ -64,44 +73,55 @@ def train_gate(
     standardise(gate, moments)
     nodes.standardise(moments)
     (test_features_TF,), test_snr_db_TE = features_of(extractor, [held_out.images_TCHW]), None
-    asked_by_T = torch.zeros(len(test_features_TF), dtype=torch.int64)
-    asked = [test_features_TF] * nodes.clients
+    asked_by_T, asked = None, [test_features_TF] * nodes.clients
     if config.gate.channel_aware:
         random = stream(config.seed, "held-out links")
-        test_snr_db_TE, asked, asked_by_T = questions_over_links(
+        test_snr_db_TE, asked, drawn_T = questions_over_links(
             test_features_TF, nodes.clients, config.links.mean_snr_db, random
         )
-    classes = len(held_out.class_names)
-    test_probability_TEC = ask_all(nodes.engine(HELD_OUT), asked, classes)
-    steps = _steps_of(stage, config, gate, nodes.clients, moments)
-
-    def evaluate(state: State) -> dict[str, float]:
-        steps.take(state)
-        with torch.no_grad():
-            scores_TE = gate(test_features_TF, test_snr_db_TE).scores_TE
-        answers_T = routed_answers(scores_TE, test_probability_TEC)
-        return {"macro_f1": mean_macro_f1(held_out.labels_T, answers_T, asked_by_T.numpy(), classes)}
+        asked_by_T = drawn_T.numpy()
+    answers = HeldOutAnswers(
+        test_features_TF,
+        held_out.labels_T,
+        ask_all(nodes.engine(HELD_OUT), asked, len(held_out.class_names)),
+        test_snr_db_TE,
+        asked_by_T,
+    )
+    steps, engine = _steps_of(stage, config, gate, nodes.clients, moments), nodes.engine(GATE)
+    if steps.personal and len(engine.states) < nodes.clients:
+        expected = "fedavg: clients that are elsewhere keep their gates to themselves"
+        raise InvalidInputError("gate.sync", config.gate.sync, expected)
 
     state, rows = federate(
         steps.stage,
         steps.start,
-        nodes.engine(GATE),
+        engine,
         steps.rounds,
         checkpoint=checkpoint,
-        evaluate=evaluate,
+        evaluate=lambda state: measures(steps.gate_of(state, engine.states), answers),
         progress=progress,
     )
-    steps.take(state)
-    return gate.eval(), [*moments_rows, *rows]
+    warn_of_collapse(stage, rows[-1])
+    warn_of_silence(stage, rows, nodes.clients)
+    return steps.gate_of(state, engine.states).eval(), [*moments_rows, *rows]
 
 
 class _GateSteps(NamedTuple):
-    """How the server learns a gate: the stage, its first state, and what the gate takes from a state."""
+    """How the server learns a gate.
+
+    Attributes:
+        stage: its side.
+        start: its first state.
+        rounds: how many.
+        gate_of: the gate, or every client's own, that the states of the server and of the clients make.
+        personal: whether clients have gates of their own.
+    """
 
     stage: Stage
     start: State
     rounds: int
-    take: Callable[[State], object]
+    gate_of: Callable[[State, Mapping[int, State]], nn.Module]
+    personal: bool
 
 
 def _steps_of(
@@ -109,9 +129,16 @@ def _steps_of(
 ) -> _GateSteps:
     settings = config.gate
     if settings.method == "closed-form":
-        assert isinstance(gate, LinearGate)  # the settings say so
-        fit = partial(fit_gate, gate, penalty=settings.ridge, sharpness=settings.sharpness)
-        return _GateSteps(Summing(stage, clients, closed_form.EXCHANGES, told=moments), {}, 1, fit)
-    part, aggregation = trained_part(gate), make_aggregation(settings.aggregation)
-    averaging = Averaging(stage, clients, fedgate.EXCHANGES, aggregation)
-    return _GateSteps(averaging, part.state_dict(), settings.rounds, part.load_state_dict)
+        summing = Summing(stage, clients, closed_form.EXCHANGES, told=moments)
+
+        def fitted(sums: State, _: Mapping[int, State]) -> nn.Module:
+            fit_gate(gate, sums, penalty=settings.ridge, sharpness=settings.sharpness)
+            return gate
+
+        return _GateSteps(summing, {}, 1, fitted, personal=False)
+    sync = settings.sync_rule
+    aggregation = make_aggregation(settings.aggregation if sync.averages else "mean")
+    averaging = Averaging(stage, clients, exchanges_of(sync), aggregation)
+    start = trained_part(gate).state_dict() if sync.averages else {}
+    gate_of = partial(gates_at_clients, gate, sync)
+    return _GateSteps(averaging, start, settings.rounds, gate_of, gates_differ(sync))

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from airmoe.errors import InvalidInputError
 from airmoe.nn import topk_mask
 from airmoe.spec_text import SpecText, SpecTexts
 
@@ -105,3 +106,13 @@ def make_query(text: str, k: int = 1) -> Query:
                 [ True, False, False]])
     """
     return _QUERIES.read(text, k=k)
+
+
+def refuse_too_many(query: Query, experts: int) -> None:
+    """Refuse a rule that asks more experts about an image than there are.
+
+    Raises:
+        InvalidInputError: its ``k`` is more than ``experts``.
+    """
+    if isinstance(query, TopK | RandomK) and query.k > experts:
+        raise InvalidInputError("query_k", query.k, f"at most {experts}, the number of experts")
