@@ -174,7 +174,13 @@ class NetworkedNode:
         expert, config = partial(outputs_in_batches, self.expert), self._config
         if config.gate.method == "closed-form":
             return GateSumsClient(
-                expert, self.features_TF, self._labels, self._client, self._workspace.experts
+                expert,
+                self.features_TF,
+                self._labels,
+                self._client,
+                self._workspace.experts,
+                channel_aware=config.gate.channel_aware,
+                seed=config.seed,
             )
         gate = self._workspace.gate
         return FedGateClient(
