@@ -10,7 +10,6 @@ from typing import NamedTuple
 from torch import nn
 
 from airmoe.errors import InvalidInputError
-
 from airmoe.federated import Averaging, Stage, State, Summing, federate, make_aggregation
 from airmoe.networked import closed_form
 from airmoe.networked.answers import questions_over_links
