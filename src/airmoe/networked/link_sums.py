@@ -6,7 +6,8 @@ by p: the experts that know an image matter, since the others are not asked abou
 
     change_l = sum p (p_l - p) / sum p
 
-These are sums over images, too, so the worth of a link is the same however they fall on clients.
+These are sums over images, too: but for the noise that is drawn, the worth of a link is the same however
+images fall on clients.
 
 Shape suffixes: T items, E experts, L levels of SNR, the last one without noise, V SNR codes, S ramps.
 """

@@ -39,7 +39,7 @@ class Query(Protocol):
 
 
 @dataclass(frozen=True)
-class TopK(SpecText, rule="topk", written=()):
+class TopK(SpecText, rule="topk"):
     """The ``k`` experts that the gate scores best, and one more drawn at random, which may be among them."""
 
     k: int = 1
@@ -53,7 +53,7 @@ class TopK(SpecText, rule="topk", written=()):
 
 
 @dataclass(frozen=True)
-class RandomK(SpecText, rule="random-k", written=()):
+class RandomK(SpecText, rule="random-k"):
     """``k`` experts, drawn for each image anew; none of them twice."""
 
     k: int = 1
@@ -91,8 +91,8 @@ def make_query(text: str, k: int = 1) -> Query:
     """Return the rule of this name.
 
     Args:
-        text: "topk", "random-k", "roll", "all", or one that a plugin brings.
-        k: experts per image, where the rule has such a number.
+        text: "topk[:K]", "random-k[:K]", "roll", "all", or one that a plugin brings.
+        k: experts per image where the text leaves it out.
 
     Raises:
         InvalidInputError: none of these (the message lists them), or a parameter out of range.
