@@ -63,6 +63,22 @@ def first(state, replies):
     return dict(replies[min(replies)].tensors)
 
 
+@register("query", "neighbours-first")
+def neighbours_first(scores_TE, round_, client, random):
+    wanted_TE = torch.zeros_like(scores_TE, dtype=torch.bool)
+    wanted_TE[:, client] = True
+    wanted_TE[:, (client + 1) % scores_TE.shape[1]] = round_ > 0
+    return wanted_TE
+
+
+@register("sync", "onward")
+class Onward:
+    hops: int = 1
+
+    def neighbours(self, client, clients, round_):
+        return [(client + self.hops) % clients]
+
+
 @register("gate", "quadratic")
 class Quadratic(nn.Module):
     sees_snr = False
@@ -211,7 +227,7 @@ def test_a_run_is_trained_with_every_kind_and_evaluated_by_an_own_policy(
         data={"partition": "halves"},
         model={"backbone": "pixels", "gate": "quadratic"},
         features={"aggregation": "first"},
-        gate={"aggregation": "first"},
+        gate={"aggregation": "first", "query": "neighbours-first", "sync": "onward:1"},
     )
     trained = train_run(config, few_digits, tmp_path / "run")
     run = load_run(tmp_path / "run")
@@ -376,12 +392,15 @@ def test_a_file_that_is_no_plugin_is_refused_with_its_line(
         ("channel", "rayleigh"),
         ("partition", "iid"),
         ("aggregation", "mean"),
+        ("query", "topk"),
+        ("sync", "ring"),
         ("gate", "linear"),
         ("backbone", "lenet5"),
     ],
 )
 def test_a_name_that_airmoe_has_is_refused(write: Callable[..., Path], kind: str, name: str) -> None:
-    body = f"@register('{kind}', '{name}')\nclass X:\n    route = draw = __call__ = forward = print\n"
+    hooks = "route = draw = __call__ = forward = neighbours = print"
+    body = f"@register('{kind}', '{name}')\nclass X:\n    {hooks}\n"
     with pytest.raises(InvalidInputError, match=f"name of a {kind} in mine.py is '{name}'.*airmoe has it"):
         load_plugins([write(body)])
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 from airmoe.errors import InvalidInputError, did_you_mean
 
-Kind = Literal["policy", "gate", "channel", "partition", "backbone", "aggregation"]
+Kind = Literal["policy", "gate", "channel", "partition", "backbone", "aggregation", "query", "sync"]
 """What a plugin can bring."""
 
 KINDS: tuple[str, ...] = get_args(Kind)

@@ -15,10 +15,13 @@ Then ``--policy good-enough:0.3`` works wherever a policy is named. What each ki
 * ``partition``: (labels_T, clients, random) to an index array for each client; a function, or a class with
   ``__call__``.
 * ``aggregation``: (state, replies by client) to the server's new state; likewise.
+* ``query``: (scores_TE, round, client, random) to bool (T, E), whom a client asks in stage 3 of the networked
+  method; likewise.
+* ``sync``: a class with `airmoe.networked.syncs.Sync.neighbours`.
 * ``gate``: a module made with (features, experts), as `airmoe.nn.Gate`, with a bool ``sees_snr``.
 * ``backbone``: a module made with (channels), images to payloads; see `airmoe.nn.build_extractor`.
 
-The fields of the first four are written in texts, after colons; a field ``seed`` is not, it gets the seed of
+The fields of the first six are written in texts, after colons; a field ``seed`` is not, it gets the seed of
 the run. Such a class needs no ``@dataclass`` and no ``name``.
 """
 
@@ -51,6 +54,8 @@ _HOOKS = {
     "channel": ("draw",),
     "partition": ("__call__",),
     "aggregation": ("__call__",),
+    "query": ("__call__",),
+    "sync": ("neighbours",),
     "gate": ("forward",),
     "backbone": ("forward", "tail"),
 }
@@ -87,7 +92,7 @@ def register(kind: Kind, name: str) -> Callable[[Registered], Registered]:
     """Register what is decorated, a class or a function, under a name.
 
     Args:
-        kind: "policy", "gate", "channel", "partition", "backbone" or "aggregation".
+        kind: "policy", "gate", "channel", "partition", "backbone", "aggregation", "query" or "sync".
         name: small letters, digits and hyphens.
 
     Raises:
@@ -303,8 +308,9 @@ def _described(kind: str, name: str, made: type[Any], where: str) -> Form:
         raise InvalidInputError(where, made.__name__, f"fields that a text can hold ({error})") from None
     made.form = form
     made.name = property(form.text_of)
-    if kind == "policy" and not hasattr(made, "joint"):
-        made.joint = False
+    for of_kind, attribute in (("policy", "joint"), ("sync", "averages")):
+        if kind == of_kind and not hasattr(made, attribute):
+            setattr(made, attribute, False)
     return form
 
 

@@ -7,7 +7,8 @@
 
 A client's folder is whole: it serves and asks wherever it is copied to. ``shared/`` keeps the weights for
 training. Without a server, every client is a node that serves its experts and asks. With a server, the
-clients only serve; the server asks, and holds no expert.
+clients only serve; the server asks, and holds no expert. Where every client has a gate of its own,
+``gate.onnx`` is that client's, its weights lie beside it as ``gate.safetensors``, and ``shared/`` holds none.
 """
 
 import hashlib
@@ -24,14 +25,30 @@ SERVER = "server"
 EXTRACTOR, GATE = "extractor.onnx", "gate.onnx"
 """Names that training gives the files a client asks with; readers take names from the manifest."""
 
-
-SHARED_WEIGHTS = "extractor.safetensors", "gate.safetensors"
-"""The files under ``shared/`` that every node has the weights of."""
+EXTRACTOR_WEIGHTS, GATE_WEIGHTS = "extractor.safetensors", "gate.safetensors"
+"""Names of the files that training goes on from."""
 
 
 def expert_file(expert: int, suffix: str = "onnx") -> str:
     """Return the name that training gives the file of an expert."""
     return f"expert-{expert}.{suffix}"
+
+
+def folder_of_client(run_folder: Path, client: int) -> Path:
+    """Return the folder of a client in a run folder."""
+    return run_folder / "clients" / f"{client:02d}"
+
+
+def gate_weights(run_folder: Path, clients: int) -> list[Path]:
+    """Return the file with the weights of the gate that all share, or those of every client's own gate.
+
+    Args:
+        run_folder: holds the weights.
+        clients: how many may have gates of their own.
+    """
+    shared = run_folder / "shared" / GATE_WEIGHTS
+    own = [folder_of_client(run_folder, client) / GATE_WEIGHTS for client in range(clients)]
+    return [shared] if shared.exists() or not any(path.exists() for path in own) else own
 
 
 def sha256_of(path: Path) -> str:
@@ -43,7 +60,7 @@ def sha256_of(path: Path) -> str:
 def model_hash_of(run_folder: Path, manifest: Manifest) -> str:
     """Return 16 hex digits over all that two nodes have to agree on to answer each other.
 
-    Those are the weights of extractor, gate and every expert, and what they mean: the classes, and what goes
+    Those are the weights of extractor, gates and every expert, and what they mean: the classes, and what goes
     in and out of an expert. Where the experts lie is not among them.
 
     Args:
@@ -55,10 +72,10 @@ def model_hash_of(run_folder: Path, manifest: Manifest) -> str:
     """
     meaning = [[layer.payload, layer.output.kind, layer.output.shape] for layer in manifest.layers]
     digest = hashlib.sha256(json.dumps([manifest.classes, meaning]).encode())
-    files = [run_folder / "shared" / name for name in SHARED_WEIGHTS]
+    files = [run_folder / "shared" / EXTRACTOR_WEIGHTS, *gate_weights(run_folder, manifest.nodes)]
     for layer in manifest.layers:
         for expert, nodes in enumerate(layer.placement):
-            files.append(run_folder / "clients" / f"{nodes[0]:02d}" / expert_file(expert, "safetensors"))
+            files.append(folder_of_client(run_folder, nodes[0]) / expert_file(expert, "safetensors"))
     for path in files:
         try:
             digest.update(path.read_bytes())

@@ -14,9 +14,10 @@ from sklearn.metrics import f1_score
 from torch import Tensor
 
 from airmoe.data import ImageSet, as_pixels
-from airmoe.federated import Averaging, Loop, Message, federate
-from airmoe.networked import split_among_clients
+from airmoe.federated import Averaging, Loop, Message, Summing, federate
+from airmoe.networked import closed_form, split_among_clients
 from airmoe.networked.answers import questions_over_links
+from airmoe.networked.closed_form import GateSumsClient, fit_gate
 from airmoe.networked.config import GateSettings, NetworkedConfig
 from airmoe.networked.fedgate import EXCHANGES, FedGateClient
 from airmoe.networked.gates import trained_part
@@ -117,6 +118,27 @@ def test_a_channel_aware_gate_comes_near_the_optimum_and_a_naive_one_near_what_i
     assert blindly == pytest.approx(either_of_two(), abs=0.02)
     assert by_links == pytest.approx(best_of_two(), abs=0.02)
     assert by_links > blindly + 0.15
+
+
+def test_so_does_the_closed_form(links: tuple[Tensor, Tensor, Tensor]) -> None:
+    gate = BiasGate(LinearGate(FEATURES, EXPERTS))
+    labels_T = [torch.tensor([c, (c + 1) % CLASSES]).repeat(20) for c in range(EXPERTS)]
+    features_TF = torch.cat([CODE_CF[labels] for labels in labels_T])
+    moments = {"mean": features_TF.mean(dim=0), "std": features_TF.std(dim=0).clamp_min(SMALLEST_STD)}
+    gate.content.standardise(moments["mean"], moments["std"])
+    clients = [
+        GateSumsClient(
+            partial(answer, client), CODE_CF[labels], labels, client, EXPERTS, channel_aware=True, seed=0
+        )
+        for client, labels in enumerate(labels_T)
+    ]
+    summing = Summing("gate", EXPERTS, closed_form.EXCHANGES, told=moments)
+    sums, (row,) = federate(summing, {}, Loop(clients), 1)
+    fit_gate(gate, sums, penalty=10.0, sharpness=20.0)
+    assert earned(gate, links) == pytest.approx(best_of_two(), abs=0.02)
+    pairs = EXPERTS * 40 * (EXPERTS - 1) * 7 * (FEATURES + CLASSES) * 4
+    of_sums = EXPERTS * ((FEATURES + 1) * (FEATURES + 1 + EXPERTS) + 7) * 8
+    assert row["bytes"] == pairs + of_sums + EXPERTS * 2 * FEATURES * 4
 
 
 def test_a_better_link_is_worth_more_as_far_as_links_matter(aware: BiasGate) -> None:

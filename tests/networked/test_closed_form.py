@@ -148,7 +148,8 @@ def test_one_round_reaches_what_rounds_of_fedgate_reach(digits: ImageSet) -> Non
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (settings("closed-form", channel_aware="true"), "gate.channel_aware is True; expected False"),
+        (settings("closed-form", query='"roll"'), "gate.query is 'roll'; expected it left out"),
+        (settings("closed-form", sync='"ring"'), "gate.sync is 'ring'; expected it left out"),
         ('[model]\ngate = "mlp"\n' + settings("closed-form"), "model.gate is 'mlp'"),
         (settings("closed"), "method"),
         (settings("closed-form", ridge=0), "ridge"),

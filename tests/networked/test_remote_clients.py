@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from airmoe.federated import Averaging, Client, Exchange, Loop, Message, State, federate
 from airmoe.networked.config import GateSettings, SgdSettings
 from airmoe.networked.fedce import FedCeClient, Network
-from airmoe.networked.fedgate import EXCHANGES, FedGateClient
+from airmoe.networked.fedgate import EXCHANGES, FedGateClient, exchanges_of
 from airmoe.networked.gates import trained_part
 from airmoe.networked.moments import Moments, MomentsClient
+from airmoe.networked.syncs import make_sync
 from airmoe.nn import BiasGate, LinearGate
 
 CLIENTS = EXPERTS = 3
@@ -88,9 +89,9 @@ def gate_of(channel_aware: bool) -> LinearGate | BiasGate:
     return BiasGate(content) if channel_aware else content
 
 
-def fedgate(client: int, channel_aware: bool) -> Client:
+def fedgate(client: int, channel_aware: bool, sync: str = "fedavg") -> Client:
     expert = weights_of(10 + client, FEATURES, CLASSES)
-    settings = GateSettings(channel_aware=channel_aware, batch_size=8, local_epochs=2)
+    settings = GateSettings(channel_aware=channel_aware, batch_size=8, local_epochs=2, sync=sync)
     features_TF, labels_T = data_of(client)
 
     def answer(received_PF: Tensor) -> Tensor:
@@ -111,6 +112,21 @@ CASES = {
         Averaging("gate", CLIENTS, EXCHANGES),
         trained_part(gate_of(True)).state_dict(),
         lambda client: fedgate(client, True),
+    ),
+    "gates of one's own": (
+        Averaging("gate", CLIENTS, EXCHANGES),
+        {},
+        lambda client: fedgate(client, False, "none"),
+    ),
+    "gates averaged in a ring": (
+        Averaging("gate", CLIENTS, exchanges_of(make_sync("ring"))),
+        {},
+        lambda client: fedgate(client, False, "ring"),
+    ),
+    "gates with a bias of one's own": (
+        Averaging("gate", CLIENTS, EXCHANGES),
+        trained_part(gate_of(True)).state_dict(),
+        lambda client: fedgate(client, True, "partial:2"),
     ),
 }
 

@@ -119,7 +119,7 @@ class Discriminant:
         mean_F: of all features; ``std_F`` their standard deviation.
         precision_FF: inverse of the shrunk covariance within classes.
         class_mean_CF: of standardised features.
-        share_C: of the images.
+        counts_NC: how many images of each class every client has.
         weight_CF: of the discriminant; ``bias_C`` its constants.
     """
 
@@ -127,7 +127,7 @@ class Discriminant:
     std_F: Tensor
     precision_FF: Tensor
     class_mean_CF: Tensor
-    share_C: Tensor
+    counts_NC: Tensor
     weight_CF: Tensor
     bias_C: Tensor
 
@@ -155,9 +155,14 @@ class Discriminant:
         factor_FF = torch.linalg.cholesky(covariance_FF)
         precision_FF = torch.cholesky_inverse(factor_FF)
         standard_CF = torch.where(counts_C[:, None] > 0, (class_mean_CF - mean_F) / std_F, 0.0)
-        share_C = counts_C / images
-        weight_CF, bias_C = rows_of(standard_CF, standard_CF @ precision_FF, share_C)
-        return Discriminant(mean_F, std_F, precision_FF, standard_CF, share_C, weight_CF, bias_C)
+        weight_CF, bias_C = rows_of(standard_CF, standard_CF @ precision_FF, counts_C / images)
+        return Discriminant(mean_F, std_F, precision_FF, standard_CF, sums["counts"], weight_CF, bias_C)
+
+    @property
+    def share_C(self) -> Tensor:
+        """Each class's share of all images."""
+        counts_C = self.counts_NC.sum(dim=0)
+        return counts_C / counts_C.sum()
 
     def of_raw_features(self) -> tuple[Tensor, Tensor]:
         """Return weights (C, F) and constants (C,) for features as they are."""

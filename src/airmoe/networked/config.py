@@ -8,9 +8,12 @@ from pydantic import Field, model_validator
 
 from airmoe.data.load import LARGEST_SIZE, USUAL_SIZE
 from airmoe.data.partitions import make_partition
+from airmoe.errors import InvalidInputError
 from airmoe.federated.averaging import make_aggregation
 from airmoe.files import AnyPath, as_path, read_toml_text
 from airmoe.manifest import RadioSettings, Seed
+from airmoe.networked.queries import Query, make_query, refuse_too_many
+from airmoe.networked.syncs import Partial, Sync, make_sync
 from airmoe.nn.build import GATES, known_backbone
 from airmoe.runs.settings import (
     LearningRate,
@@ -109,22 +112,29 @@ class ExpertSettings(Section):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
 
 
+METHODS = {"fedgate": ("topk", "fedavg"), "rangate": ("random-k", "fedavg"), "rollgate": ("roll", "fedavg")}
+"""Whom clients ask in stage 3, and how their gates stay alike, by the paper's names."""
+
+
 class GateSettings(SgdSettings):
-    """Stage 3, FedGate: federated averaging of the gate, everything else fixed.
+    """Stage 3: clients ask one another's experts about their images, keep the answers, and train the gate.
 
-    Each round a client asks, for each of its images, the ``query_k`` experts that its gate scores best and
-    one more drawn at random. It keeps the answers for later rounds.
-
-    With ``channel_aware`` the gate also looks at the SNR of the links. Experts are then asked with features
-    as they arrive at each of a few SNRs, and the gate learns at SNRs drawn among these.
+    ``method`` is "fedgate", "rangate" or "rollgate": a name for a pair of rules, `METHODS`, of which
+    ``query`` (see `airmoe.networked.queries`) and ``sync`` (see `airmoe.networked.syncs`) override one each.
+    ``query_k`` is for the rules "topk" and "random-k".
 
     With ``method`` "closed-form" there is one round instead: a linear gate is fitted to sums over the
     clients; see `airmoe.networked.closed_form`. Only ``ridge`` and ``sharpness`` matter then.
     With "posterior" there is none: the score of an expert is how probable its classes are by the discriminant
     of all clients' sums; see `airmoe.nn.PosteriorGate`.
+
+    With ``channel_aware`` the gate also looks at the SNR of the links. Experts are then asked with features
+    as they arrive at each of a few SNRs, and the gate learns at SNRs drawn among these.
     """
 
-    method: Literal["fedgate", "closed-form", "posterior"] = "fedgate"
+    method: Literal["fedgate", "rangate", "rollgate", "closed-form", "posterior"] = "fedgate"
+    query: Annotated[str, readable_by(make_query)] | None = None
+    sync: Annotated[str, readable_by(make_sync)] | None = None
     ridge: Annotated[float, Field(gt=0, le=1e12)] = 10.0
     sharpness: Annotated[float, Field(gt=0, le=1e6)] = 20.0
     rounds: Positive = 60
@@ -135,6 +145,16 @@ class GateSettings(SgdSettings):
     balance: Weight = 1e-2
     proximal: Weight = 1e-2
     channel_aware: bool = False
+
+    @property
+    def query_rule(self) -> Query:
+        """Whom clients ask: ``query``, or the method's rule."""
+        return make_query(self.query or METHODS[self.method][0], self.query_k)
+
+    @property
+    def sync_rule(self) -> Sync:
+        """How the clients' gates stay alike: ``sync``, or the method's rule."""
+        return make_sync(self.sync or METHODS[self.method][1])
 
 
 class FederationSettings(Section):
@@ -178,13 +198,20 @@ class NetworkedConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _refuse_other_closed_forms(self) -> NetworkedConfig:
-        if self.gate.method != "fedgate":
-            by = f"gate.method {self.gate.method!r}"
-            if self.gate.channel_aware:
-                raise ValueError(f"gate.channel_aware is True; expected False with {by}")
-            if self.model.gate != "linear":
-                raise ValueError(f"model.gate is {self.model.gate!r}; expected 'linear' with {by}")
+    def _gate_is_possible(self) -> NetworkedConfig:
+        gate, by = self.gate, f"gate.method {self.gate.method!r}"
+        if trains := gate.method in METHODS:
+            refuse_too_many(gate.query_rule, self.data.clients)
+        else:
+            for name, value in (("gate.query", gate.query), ("gate.sync", gate.sync)):
+                if value is not None:
+                    raise InvalidInputError(name, value, f"it left out with {by}")
+        if gate.method == "posterior" and gate.channel_aware:
+            raise InvalidInputError("gate.channel_aware", True, f"False with {by}")
+        if trains and isinstance(gate.sync_rule, Partial):
+            trains, by = False, f"gate.sync {gate.sync!r}"
+        if not trains and self.model.gate != "linear":
+            raise InvalidInputError("model.gate", self.model.gate, f"'linear' with {by}")
         return self
 
     @model_validator(mode="after")

@@ -1,12 +1,20 @@
-"""The gate of a run before it is trained, and the moments by which it standardises features."""
+"""The gate of a run: before it is trained, which part of it is, and what clients have in the end."""
 
+import copy
+from collections.abc import Mapping
+
+import torch
 from torch import nn
 
 from airmoe.federated import State
 from airmoe.networked.config import NetworkedConfig
-from airmoe.nn import BiasGate, LinearGate
+from airmoe.networked.syncs import Sync, gates_differ
+from airmoe.nn import BiasGate, LinearGate, PersonalGates
 from airmoe.nn.build import build_gate
 from airmoe.seeding import torch_seeded
+
+OF_GATE, OWN_BIAS = "gate/", "own_bias"
+"""Names in a client's state: what those of its gate's weights begin with; its own bias."""
 
 
 def initial_gate(config: NetworkedConfig, features: int, experts: int) -> nn.Module:
@@ -38,3 +46,42 @@ def trained_part(gate: nn.Module) -> nn.Module:
     if not isinstance(gate, BiasGate):
         return content.linear
     return nn.ModuleDict({"linear": content.linear, "link_worth": gate.link_worth})
+
+
+def take_weights(gate: nn.Module, common: State, client_state: State) -> None:
+    """Give a gate the weights that it has at a client: the common ones, or the client's own.
+
+    Args:
+        gate: of the form that was trained; a linear one where clients have a bias of their own.
+        common: what the server averaged; empty where it averages nothing.
+        client_state: the client's between rounds; empty for a client that took part in none. Its gate stays
+            as it began.
+    """
+    own = {
+        name.removeprefix(OF_GATE): each for name, each in client_state.items() if name.startswith(OF_GATE)
+    }
+    if weights := {**common, **own}:
+        trained_part(gate).load_state_dict(weights)
+    if OWN_BIAS in client_state:
+        linear = content_of(gate).linear
+        assert isinstance(linear, nn.Linear)  # the settings say so
+        with torch.no_grad():
+            linear.bias.add_(client_state[OWN_BIAS])
+
+
+def gates_at_clients(gate: nn.Module, sync: Sync, common: State, states: Mapping[int, State]) -> nn.Module:
+    """Return the gate that all clients have, or `airmoe.nn.PersonalGates` where each has its own.
+
+    Args:
+        gate: as it was before training; changed in place where all have the same.
+        sync: the rule by which it was trained.
+        common: what the server averaged.
+        states: every client's.
+    """
+    if not gates_differ(sync):
+        take_weights(gate, common, {})
+        return gate
+    gates = [copy.deepcopy(gate) for _ in states]
+    for client, each in enumerate(gates):
+        take_weights(each, common, states[client])
+    return PersonalGates(gates)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from airmoe.errors import InvalidInputError, one_of, require
 from airmoe.federated import Client, Engine, Loop, State
-from airmoe.networked import closed_form, fedgate
+from airmoe.networked import closed_form
 from airmoe.networked.class_sums import ClassSums, ClassSumsClient
 from airmoe.networked.client_data import ClientData
 from airmoe.networked.closed_form import GateSumsClient
@@ -22,7 +22,7 @@ from airmoe.networked.config import NetworkedConfig
 from airmoe.networked.experts import ExpertClient
 from airmoe.networked.features import features_of, initial_network
 from airmoe.networked.fedce import FedCeClient
-from airmoe.networked.fedgate import FedGateClient
+from airmoe.networked.fedgate import FedGateClient, exchanges_of
 from airmoe.networked.gates import initial_gate, standardise
 from airmoe.networked.held_out import AnsweringClient
 from airmoe.networked.moments import Moments, MomentsClient
@@ -148,21 +148,25 @@ class NetworkedNode:
 
     def _masking(self, client: Client, stage: str) -> Client:
         """Return a client that masks what it replies where the server needs only sums."""
-        closed = self._config.gate.method == "closed-form"
-        by_patches = self._config.features.method == "patches"
-        sums: dict[str, tuple[tuple[str, ...], bool]] = {
-            FEATURES: (PatchSums.sums, PatchSums.by_samples) if by_patches else (("train",), True),
-            CLASS_SUMS: (ClassSums.sums, ClassSums.by_samples),
-            STATISTICS: (Moments.sums, Moments.by_samples),
-            GATE: ((closed_form.EXCHANGES if closed else fedgate.EXCHANGES)[-1:], not closed),
-        }
-        if not self._config.federation.secure_sums or stage not in sums:
+        if not self._config.federation.secure_sums or stage not in (FEATURES, CLASS_SUMS, STATISTICS, GATE):
             return client
         require("train", "cryptography", by="federation.secure_sums")
         from airmoe.federated.masking_client import MaskingClient
 
-        exchanges, by_samples = sums[stage]
+        exchanges, by_samples = self._sums_of(stage)
         return MaskingClient(client, self._client, stage, exchanges, by_samples=by_samples)
+
+    def _sums_of(self, stage: str) -> tuple[tuple[str, ...], bool]:
+        """Return the exchanges of a stage that are sums, and whether these are weighted by samples."""
+        if stage in (CLASS_SUMS, STATISTICS):
+            kind = ClassSums if stage == CLASS_SUMS else Moments
+            return kind.sums, kind.by_samples
+        if stage == FEATURES:
+            by_patches = self._config.features.method == "patches"
+            return (PatchSums.sums, PatchSums.by_samples) if by_patches else (("train",), True)
+        if self._config.gate.method == "closed-form":
+            return closed_form.EXCHANGES[-1:], False
+        return exchanges_of(self._config.gate.sync_rule)[-1:], True
 
     def _in_features(self) -> Client:
         network, settings, seed = self._workspace.network, self._config.features, self._config.seed
@@ -193,7 +197,13 @@ class NetworkedNode:
         expert, config = partial(outputs_in_batches, self.expert), self._config
         if config.gate.method == "closed-form":
             return GateSumsClient(
-                expert, self.features_TF, self._labels, self._client, self._workspace.experts
+                expert,
+                self.features_TF,
+                self._labels,
+                self._client,
+                self._workspace.experts,
+                channel_aware=config.gate.channel_aware,
+                seed=config.seed,
             )
         gate = self._workspace.gate
         return FedGateClient(

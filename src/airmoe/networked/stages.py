@@ -18,7 +18,7 @@ from airmoe.networked.client_data import ClientData
 from airmoe.networked.config import NetworkedConfig
 from airmoe.networked.feature_training import train_extractor
 from airmoe.networked.features import features_of, initial_network
-from airmoe.networked.gate_training import train_gate
+from airmoe.networked.gate_training import fit_posterior_gate, train_gate
 from airmoe.networked.held_out import HeldOut
 from airmoe.networked.node import CLASS_SUMS, EXPERTS, FEATURES, Nodes, NodesHere
 from airmoe.networked.secured import secured
@@ -111,9 +111,14 @@ def train_shared_parts(
         assert discriminant is not None
         told = told_of(discriminant)
     rows += _train_experts(extractor, nodes, told, checkpoint, progress)
-    gate, gate_rows = train_gate(
-        "gate", config, extractor, nodes, held_out, checkpoint=checkpoint, progress=progress
-    )
+    gate: nn.Module
+    if config.gate.method == "posterior":
+        assert discriminant is not None
+        gate, gate_rows = fit_posterior_gate("gate", config, extractor, nodes, held_out, discriminant)
+    else:
+        gate, gate_rows = train_gate(
+            "gate", config, extractor, nodes, held_out, checkpoint=checkpoint, progress=progress
+        )
     return SharedParts(extractor, gate, [*rows, *gate_rows])
 
 

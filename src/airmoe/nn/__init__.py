@@ -16,6 +16,7 @@ from airmoe.nn.experts import ClassifierExpert, MlpExpert
 from airmoe.nn.gates import Gate, GateOutput, LinearGate, balance_loss, topk_mask
 from airmoe.nn.moe import MixtureOfExperts
 from airmoe.nn.moe_layer import MoeLayer, MoeOutput
+from airmoe.nn.personal_gates import PersonalGates
 from airmoe.nn.pooling import Pooling, pool
 from airmoe.nn.radio_carriers import RadioCarrier
 
@@ -39,6 +40,7 @@ __all__ = [
     "MoeOutput",
     "NoisyTopK",
     "PatchExtractor",
+    "PersonalGates",
     "PooledExtractor",
     "Pooling",
     "PosteriorGate",

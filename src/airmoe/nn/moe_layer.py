@@ -22,6 +22,7 @@ from airmoe.links import LinkSnr
 from airmoe.nn.carriers import LocalCarrier
 from airmoe.nn.combine import Normalise, combine, mixing_weights
 from airmoe.nn.gates import topk_mask
+from airmoe.nn.personal_gates import PersonalGates
 from airmoe.nn.pooling import Pooling, checked_pooling, pool
 from airmoe.scheduling import Placement, Policy, Slot, TopK
 from airmoe.scheduling.parsing import as_policy
@@ -55,7 +56,8 @@ class MoeLayer(nn.Module):
     score as it is, so that the gate learns.
 
     Args:
-        gate: pooled payload (T, F), SNR (T, E) in dB to `airmoe.nn.gates.GateOutput`.
+        gate: pooled payload (T, F), SNR (T, E) in dB to `airmoe.nn.gates.GateOutput`; or
+            `airmoe.nn.PersonalGates`, one for each node where items rest.
         experts: each maps payload rows to outputs (P, C).
         pooling: what a payload is, which decides what the gate sees of it; see `airmoe.nn.pooling.Pooling`.
         policy: who decides where a call does not say, or its text, e.g. "topk:2"; default top-1.
@@ -182,7 +184,8 @@ class MoeLayer(nn.Module):
             snr_db_TE = torch.tensor(observed_TE).to(payload_T)
         pooled_TF, shape_TE = pool(payload_T, self.pooling), (len(payload_T), len(self.experts))
         with telling(f"gate {type(self.gate).__name__}, (T, E) = {shape_TE}"):
-            scores_TE, _, load_TE = self.gate(pooled_TF, snr_db_TE)
+            personal = {"source_T": slot.source_T} if isinstance(self.gate, PersonalGates) else {}
+            scores_TE, _, load_TE = self.gate(pooled_TF, snr_db_TE, **personal)
             if scores_TE.shape != shape_TE:
                 raise InvalidInputError("shape of scores", tuple(scores_TE.shape), f"(T, E) = {shape_TE}")
         return scores_TE, load_TE

@@ -27,9 +27,20 @@ from airmoe.manifest import (
     RadioSpec,
     write_manifest,
 )
-from airmoe.nn import MixtureOfExperts, NoisyTopK
+from airmoe.nn import MixtureOfExperts, NoisyTopK, PersonalGates
+from airmoe.nn.personal_gates import gates_of
 from airmoe.records import refusal
-from airmoe.runfolder import EXTRACTOR, GATE, SERVER, SHARED_WEIGHTS, expert_file, model_hash_of, sha256_of
+from airmoe.runfolder import (
+    EXTRACTOR,
+    EXTRACTOR_WEIGHTS,
+    GATE,
+    GATE_WEIGHTS,
+    SERVER,
+    expert_file,
+    folder_of_client,
+    model_hash_of,
+    sha256_of,
+)
 from airmoe.runs.manifests import NOT_YET, node_manifests
 from airmoe.runs.onnx_files import export_gate, export_onnx, gate_sees
 from airmoe.runs.weights import save_weights
@@ -54,7 +65,8 @@ def export_run(
     """Write ``shared/`` and ``clients/`` of a run; every client's folder is whole and can be moved.
 
     Nothing is left of it if it fails. A noisy gate is written without its noise. An expert's safetensors are
-    written once, to the folder of the first node that serves it.
+    written once, to the folder of the first node that serves it. Of `airmoe.nn.PersonalGates` each client
+    gets its own.
 
     Args:
         folder: the run folder, without ``shared/`` and ``clients/``.
@@ -85,6 +97,7 @@ def export_run(
     experts, pooling = list(model.layer.experts), model.layer.pooling
     sees_snr = gate_sees(gate, gate_sees_snr)
     held = _checked_holds(holds)
+    _check_gates(gate, len(held), server)
     nodes_of = _checked_placement(placement, len(experts), len(held), server)
     try:
         with torch.no_grad():
@@ -121,15 +134,19 @@ def export_run(
     with _written_aside(folder, "shared", "clients") as aside:
         shared, clients = aside / "shared", aside / "clients"
         export_onnx(model.extractor, {INPUT: example_TCHW}, shared / EXTRACTOR)
-        export_gate(gate, payload_T, len(experts), shared / GATE, pooling, sees_snr=sees_snr)
-        for name, network in zip(SHARED_WEIGHTS, (model.extractor, gate), strict=True):
-            save_weights(network, shared / name)
+        save_weights(model.extractor, shared / EXTRACTOR_WEIGHTS)
         for name in manifests:
             (clients / name).mkdir()
+        is_personal, written = isinstance(gate, PersonalGates), None
+        for client, each in enumerate(gates_of(gate)):
+            place = folder_of_client(aside, client) if is_personal else shared
+            save_weights(each, place / GATE_WEIGHTS)
+            export_gate(each, payload_T, len(experts), place / GATE, pooling, sees_snr=sees_snr, like=written)
+            written = place / GATE
         traced: Path | None = None
         hashes = []
         for expert, (network, nodes) in enumerate(zip(experts, nodes_of, strict=True)):
-            first, *others = (clients / f"{node:02d}" for node in nodes)
+            first, *others = (folder_of_client(aside, node) for node in nodes)
             save_weights(network, first / expert_file(expert, "safetensors"))
             export_onnx(network, {INPUT: payload_T}, first / expert_file(expert), like=traced)
             traced = first / expert_file(expert)
@@ -139,7 +156,7 @@ def export_run(
         model_hash = model_hash_of(aside, manifests[SERVER if server else "00"])
         for name, manifest in manifests.items():
             if manifest.asks is not None:
-                for file in (EXTRACTOR, GATE):
+                for file in (EXTRACTOR,) if is_personal else (EXTRACTOR, GATE):
                     _share(shared / file, clients / name / file)
             digests = {file: sha256_of(clients / name / file) for file in manifest.files}
             known = {
@@ -174,6 +191,12 @@ def _check_example(example_TCHW: Tensor) -> None:
         raise InvalidInputError("shape of example_TCHW", tuple(example_TCHW.shape), expected)
     if example_TCHW.dtype != torch.float32:
         raise InvalidInputError("dtype of example_TCHW", str(example_TCHW.dtype), "torch.float32")
+
+
+def _check_gates(gate: nn.Module, clients: int, server: bool) -> None:
+    if isinstance(gate, PersonalGates) and (server or len(gate.gates) != clients):
+        expected = f"one for each of {clients} clients" if not server else "one gate: only the server asks"
+        raise InvalidInputError("number of personal gates", len(gate.gates), expected)
 
 
 def _checked_holds(holds: Sequence[Sequence[int]]) -> list[list[int]]:

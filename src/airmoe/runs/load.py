@@ -1,5 +1,6 @@
 """A finished run as an object: its model, its settings and its images, to evaluate or to build on."""
 
+import copy
 import json
 import tomllib
 from collections.abc import Mapping
@@ -19,12 +20,29 @@ from airmoe.data.load import USUAL_SIZE
 from airmoe.errors import InvalidInputError, RunFolderError
 from airmoe.files import AnyPath, sought_in
 from airmoe.manifest import Manifest, read_manifest
-from airmoe.nn import BiasGate, Extractor, MixtureOfExperts, MlpExpert, MoeLayer, PooledExtractor, build_model
+from airmoe.nn import (
+    BiasGate,
+    Extractor,
+    MixtureOfExperts,
+    MlpExpert,
+    MoeLayer,
+    PersonalGates,
+    PooledExtractor,
+    build_model,
+)
 from airmoe.nn.build import options_of, pretrained_digest
 from airmoe.nn.channel_gates import Blind
 from airmoe.plugins import refuse_missing_plugins
 from airmoe.progress import Progress, silent
-from airmoe.runfolder import SERVER, client_folders, expert_file, model_hash_of
+from airmoe.runfolder import (
+    EXTRACTOR_WEIGHTS,
+    SERVER,
+    client_folders,
+    expert_file,
+    folder_of_client,
+    gate_weights,
+    model_hash_of,
+)
 from airmoe.runs.run_writing import images_digest
 from airmoe.runs.weights import load_weights
 
@@ -216,13 +234,23 @@ def _model(
         model = MixtureOfExperts(PooledExtractor(extractor), MoeLayer(model.layer.gate, experts))
     if networked and config["gate"]["channel_aware"] and not model.layer.gate.sees_snr:
         model.layer.gate = BiasGate(model.layer.gate)
-    _load(model.extractor, run / "shared" / "extractor.safetensors")
-    _load(model.layer.gate, run / "shared" / "gate.safetensors")
+    _load(model.extractor, run / "shared" / EXTRACTOR_WEIGHTS)
     for expert, (network, nodes) in enumerate(zip(model.layer.experts, layer.placement, strict=True)):
-        _load(network, run / "clients" / f"{nodes[0]:02d}" / expert_file(expert, "safetensors"))
-    if model.layer.gate.sees_snr and not manifest.asks.gates[0].sees_snr:
-        model.layer.gate = Blind(model.layer.gate)
+        _load(network, folder_of_client(run, nodes[0]) / expert_file(expert, "safetensors"))
+    model.layer.gate = _gate(run, model.layer.gate, manifest)
     return model.eval()
+
+
+def _gate(run: Path, gate: nn.Module, manifest: Manifest) -> nn.Module:
+    """Return the gate with its weights: one that all share, or every client's own."""
+    assert manifest.asks is not None
+    gates = list[nn.Module]()
+    for path in (paths := gate_weights(run, manifest.nodes)):
+        gates.append(each := copy.deepcopy(gate))
+        _load(each, path)
+        if each.sees_snr and not manifest.asks.gates[0].sees_snr:
+            gates[-1] = Blind(each)
+    return gates[0] if paths[0].parent == run / "shared" else PersonalGates(gates)
 
 
 def _load(network: nn.Module, path: Path) -> None:

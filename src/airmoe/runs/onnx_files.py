@@ -149,6 +149,7 @@ def export_gate(
     pooling: Pooling = "vector",
     *,
     sees_snr: bool | None = None,
+    like: AnyPath | None = None,
 ) -> None:
     """Write a gate as the mesh runs it: payloads of any shape and, if it sees them, SNRs to scores (T, E).
 
@@ -160,6 +161,7 @@ def export_gate(
         pooling: what a payload is.
         sees_snr: False for a gate that was trained blind: it takes payloads alone and assumes good links.
             Default what the gate says.
+        like: the file of a gate of the same form; see `export_onnx`.
 
     Raises:
         InvalidInputError: the gate does not say whether it sees the SNR, or is to see what it cannot.
@@ -170,7 +172,7 @@ def export_gate(
         snr_db = torch.linspace(-20, 40, len(payload_T) * experts)
         snr_db[0], snr_db[-1] = -torch.inf, torch.inf  # links without gain and without noise
         inputs[SNR_INPUT] = snr_db.reshape(-1, experts)
-    export_onnx(_Scores(gate, pooling), inputs, path)
+    export_onnx(_Scores(gate, pooling), inputs, path, like=like)
 
 
 def gate_sees(gate: nn.Module, told: bool | None = None) -> bool:

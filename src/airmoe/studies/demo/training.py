@@ -118,10 +118,11 @@ def _train_aware(
 ) -> tuple[MixtureOfExperts, list[MetricsRow]]:
     """Return a mixture of the same extractor and experts under a channel-aware gate, and its metrics rows.
 
-    Stage 3 trains the gate with the settings of the usual one. The gate is written to ``shared/``.
+    Stage 3 trains the gate with the settings of the usual one, but all clients have the same. It is written
+    to ``shared/``.
     """
     config = config.model_copy(
-        update={"gate": config.gate.model_copy(update={"channel_aware": True, "method": "fedgate"})}
+        update={"gate": config.gate.model_copy(update={"channel_aware": True, "sync": None})}
     )
     extractor, experts, nodes = naive.extractor, list(naive.layer.experts), NodesHere(config, data)
     assert isinstance(extractor, Extractor)  # as training made it
