@@ -27,8 +27,8 @@ def test_many_releases_are_worth_one_with_as_many_times_less_variance(
 
 
 def test_epsilon_is_the_smallest_that_any_order_of_renyi_divergence_gives() -> None:
-    # An oracle without the closed form: rho-zCDP is (order, rho order) Renyi privacy for every order above 1, and
-    # that is (rho order + ln(1/delta) / (order - 1), delta) privacy (Mironov 2017).
+    # An oracle without the closed form: rho-zCDP is (order, rho order) Renyi privacy for every order above 1,
+    # and that is (rho order + ln(1/delta) / (order - 1), delta) privacy (Mironov 2017).
     sensitivity, noise_std, releases, delta = 0.02, 0.1, 30, 1e-5
     rho = releases * sensitivity**2 / (2 * noise_std**2)
     orders = [1 + 10 ** (step / 1000) for step in range(-3000, 3001)]

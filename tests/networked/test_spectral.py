@@ -4,6 +4,7 @@ Shape suffixes: J clients, T items, F inputs, P values of a projection.
 """
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -18,9 +19,7 @@ MU = 4.0
 
 def test_long_vectors_are_shortened_and_others_left_alone() -> None:
     given_TP = torch.tensor([[3.0, 4.0], [0.3, 0.4], [0.0, 0.0]])
-    torch.testing.assert_close(
-        clipped(given_TP, 4.0), torch.tensor([[1.2, 1.6], [0.3, 0.4], [0.0, 0.0]])
-    )
+    torch.testing.assert_close(clipped(given_TP, 4.0), torch.tensor([[1.2, 1.6], [0.3, 0.4], [0.0, 0.0]]))
 
 
 def test_a_projection_of_nothing_has_a_gradient_that_is_finite() -> None:
@@ -32,7 +31,9 @@ def test_a_projection_of_nothing_has_a_gradient_that_is_finite() -> None:
 
 @settings(max_examples=20)
 @given(st.integers(2, 12), st.integers(1, 6), st.integers(0, 1000))
-def test_alone_the_loss_is_that_of_spectral_contrast_over_all_pairs(items: int, width: int, seed: int) -> None:
+def test_alone_the_loss_is_that_of_spectral_contrast_over_all_pairs(
+    items: int, width: int, seed: int
+) -> None:
     # -2 mean z1.z2 + mean over all pairs of the 2n vectors of (z.z')^2, which needs no matrix.
     torch.manual_seed(seed)
     first, second = torch.randn(2, items, width, dtype=torch.float64)
@@ -43,7 +44,9 @@ def test_alone_the_loss_is_that_of_spectral_contrast_over_all_pairs(items: int, 
 
 
 @pytest.mark.parametrize("clients", [2, 3, 10])
-def test_at_one_over_j_the_mean_of_the_clients_gradients_is_that_of_the_global_objective(clients: int) -> None:
+def test_at_one_over_j_the_mean_of_the_gradients_is_that_of_the_global_objective(
+    clients: int,
+) -> None:
     torch.manual_seed(clients)
     items, inputs, width = 20, 7, 5
     network = nn.Sequential(nn.Linear(inputs, 9), nn.Tanh(), nn.Linear(9, width)).double()
@@ -96,7 +99,7 @@ def test_alpha_falls_linearly_from_1_to_one_over_the_clients() -> None:
     weights = [own_weight(round_, 11, 5) for round_ in range(11)]
     assert weights[0] == 1
     assert weights[-1] == pytest.approx(1 / 5)
-    steps = [before - after for before, after in zip(weights, weights[1:], strict=False)]
+    steps = [before - after for before, after in pairwise(weights)]
     assert steps == pytest.approx([0.08] * 10)
     assert own_weight(0, 1, 5) == 1
 

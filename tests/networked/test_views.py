@@ -64,7 +64,9 @@ def test_parts_show_the_shares_of_the_area_that_are_asked_for(monkeypatch: pytes
     unchanged_colours(monkeypatch)
     side, batch = 64, 600
     places = torch.arange(side) / side
-    ramp_CHW = torch.stack([places.expand(side, side), places[:, None].expand(side, side), torch.zeros(side, side)])
+    ramp_CHW = torch.stack(
+        [places.expand(side, side), places[:, None].expand(side, side), torch.zeros(side, side)]
+    )
     seen = view(ramp_CHW.expand(batch, -1, -1, -1), 0.2, False, np.random.default_rng(0))
     steps = side - 1
     across_B = (seen[:, 0, 0, -1] - seen[:, 0, 0, 0]).numpy() * side / steps
@@ -115,7 +117,9 @@ def test_saturation_mixes_a_colour_with_its_luma(monkeypatch: pytest.MonkeyPatch
     assert 0.6 < float(factor_B.min()) < 0.61
 
 
-def test_hue_turns_the_colours_as_on_a_colour_wheel_and_keeps_their_luma(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hue_turns_colours_on_a_wheel_and_keeps_their_luma(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     changed_by(monkeypatch, hue=0.1)
     red = torch.tensor([0.6, 0.4, 0.4])[:, None, None].expand(500, 3, 8, 8)
     seen = view(red, 1.0, False, np.random.default_rng(0))[:, :, 0, 0]

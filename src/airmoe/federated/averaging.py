@@ -13,7 +13,7 @@ from torch import Tensor
 from airmoe.errors import InvalidInputError, telling
 from airmoe.federated.exchange import Message, State
 from airmoe.federated.forms import fault_of_form, forms_of
-from airmoe.federated.participation import Participation
+from airmoe.federated.participation import ALL, Participation
 from airmoe.federated.sums import Sums
 from airmoe.spec_text import SpecText, SpecTexts
 
@@ -78,7 +78,7 @@ class Averaging:
     clients: int
     exchanges: tuple[str, ...] = ("train",)
     aggregation: Aggregation = Mean()
-    participation: Participation = Participation()
+    participation: Participation = ALL
 
     by_samples = True
 

@@ -45,3 +45,7 @@ class Participation:
             return tuple(range(clients))
         random = stream(self.seed, f"participants of {stage}", round_)
         return tuple(sorted(random.choice(clients, count, replace=False).tolist()))
+
+
+ALL = Participation()
+"""All clients, in every round."""

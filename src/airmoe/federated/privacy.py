@@ -1,8 +1,8 @@
 """Differential privacy of what clients release again and again with Gaussian noise, and what it adds up to.
 
 A client that adds noise of standard deviation sigma to every value of a release, whose sensitivity is S in
-Euclidean norm, spends rho = S^2 / (2 sigma^2) of zero-concentrated differential privacy. R releases of the same data
-spend R times as much, which makes
+Euclidean norm, spends rho = S^2 / (2 sigma^2) of zero-concentrated differential privacy. R releases of the
+same data spend R times as much, which makes
 
     epsilon = rho + 2 sqrt(rho ln(1 / delta))
 

@@ -28,10 +28,9 @@ from airmoe.federated.forms import fault_of_form
 from airmoe.federated.sums import Sums
 from airmoe.networked.config import FeatureSettings
 from airmoe.networked.fedce import Network
-from airmoe.networked.spectral import clipped, correlation, cosine_rate, own_weight, spectral_loss
+from airmoe.networked.spectral import clipped, cosine_rate, own_weight, spectral_loss
 from airmoe.networked.views import view
 from airmoe.randomness import stream
-from airmoe.seeding import torch_seeded
 
 EXCHANGES = ("correlate", "train")
 """The exchanges of a round of FedSC. FedAvg of local spectral contrast has the last one alone."""

@@ -25,8 +25,9 @@ from torch import Tensor
 
 def clipped(projections_TP: Tensor, mu: float) -> Tensor:
     """Return the vectors, shortened where their squared norm is above ``mu``."""
-    norm_T1 = projections_TP.norm(dim=1, keepdim=True)
-    return projections_TP * (math.sqrt(mu) / norm_T1.clamp_min(math.sqrt(mu)))
+    longest = math.sqrt(mu)
+    norm_T1: Tensor = projections_TP.norm(dim=1, keepdim=True)
+    return projections_TP * (longest / norm_T1.clamp_min(longest))
 
 
 def correlation(projections_TP: Tensor) -> Tensor:

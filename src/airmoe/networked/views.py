@@ -5,8 +5,10 @@ of SimCLR (Chen et al. 2020) without blur. A batch takes one resampling and one 
 colours for each image. So some things are simpler than in torchvision: the colours change in a fixed order,
 hue turns in the plane of the YIQ colour space, and values are cut off at 0 and 1 once, at the end.
 
-Shape suffixes: B images of a batch, C channels, H height, W width.
+Shape suffixes: B images of a batch, C channels, H height, W width, P pixels.
 """
+
+import math
 
 import numpy as np
 import torch
@@ -25,6 +27,7 @@ JITTER_SHARE, GREY_SHARE = 0.8, 0.2
 
 _YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 _LUMA = _YIQ[0]
+_GREY = np.tile(_LUMA, (3, 1))
 
 
 def view(images_BCHW: Tensor, smallest_part: float, flip: bool, random: np.random.Generator) -> Tensor:
@@ -48,7 +51,7 @@ def view(images_BCHW: Tensor, smallest_part: float, flip: bool, random: np.rando
     """
     parts_BCHW = _parts(images_BCHW, smallest_part, flip, random)
     if images_BCHW.shape[1] == 1:
-        return _brightness_and_contrast(parts_BCHW, random)
+        return _contrast(parts_BCHW, random)
     return _colours(parts_BCHW, random)
 
 
@@ -56,7 +59,7 @@ def _parts(images_BCHW: Tensor, smallest_part: float, flip: bool, random: np.ran
     """Return random parts of images, resized to the size of the images, some of them mirrored."""
     batch, _, height, width = images_BCHW.shape
     area_B = random.uniform(smallest_part, 1, batch) * height * width
-    aspect_B = np.exp(random.uniform(*np.log(ASPECTS), batch))
+    aspect_B = np.exp(random.uniform(math.log(ASPECTS[0]), math.log(ASPECTS[1]), batch))
     across_B = np.minimum(np.sqrt(area_B * aspect_B) / width, 1)
     down_B = np.minimum(np.sqrt(area_B / aspect_B) / height, 1)
     right_B, below_B = random.uniform(-1, 1, (2, batch)) * (1 - np.stack([across_B, down_B]))
@@ -71,51 +74,51 @@ def _parts(images_BCHW: Tensor, smallest_part: float, flip: bool, random: np.ran
     return functional.grid_sample(images_BCHW, places, padding_mode="border", align_corners=False)
 
 
-def _brightness_and_contrast(images_B1HW: Tensor, random: np.random.Generator) -> Tensor:
-    changed_B, brightness_B, contrast_B = _jitter(len(images_B1HW), random)
-    brightness_B, contrast_B = (np.where(changed_B, each, 1) for each in (brightness_B, contrast_B))
-    factor_B, kept_B = (
-        torch.from_numpy(each).to(images_B1HW)[:, None, None, None]
-        for each in (brightness_B * contrast_B, brightness_B * (1 - contrast_B))
+def _contrast(images_BCHW: Tensor, random: np.random.Generator) -> Tensor:
+    """Change brightness and contrast of greyscale images."""
+    _, factor_B, mean_factor_B = _jitter(len(images_BCHW), random)
+    factor_B111, mean_factor_B111 = (
+        torch.from_numpy(each)[:, None, None, None].to(images_BCHW) for each in (factor_B, mean_factor_B)
     )
-    mean_B111 = images_B1HW.mean(dim=(2, 3), keepdim=True)
-    return (factor_B * images_B1HW + kept_B * mean_B111).clamp_(0, 1)
-
-
-def _jitter(batch: int, random: np.random.Generator) -> tuple[NDArray[np.bool_], ...]:
-    """Return which views change, and by which factors of brightness and of contrast."""
-    changed_B = random.random(batch) < JITTER_SHARE
-    return changed_B, _factor(BRIGHTNESS, batch, random), _factor(CONTRAST, batch, random)
-
-
-def _factor(most: float, batch: int, random: np.random.Generator) -> NDArray[np.float64]:
-    return random.uniform(1 - most, 1 + most, batch)
+    mean_B111 = images_BCHW.mean(dim=(2, 3), keepdim=True)
+    return (factor_B111 * images_BCHW + mean_factor_B111 * mean_B111).clamp_(0, 1)
 
 
 def _colours(images_BCHW: Tensor, random: np.random.Generator) -> Tensor:
     """Change brightness, contrast, saturation and hue, in this order; take all colour from some images.
 
-    All of these are linear in the colour of a pixel and in the mean luma of the image.
+    All of these are linear in the colour of a pixel and in the mean luma of its image. What contrast adds is
+    grey, which neither saturation nor hue changes.
     """
     batch, channels, height, width = images_BCHW.shape
-    changed_B, brightness_B, contrast_B = _jitter(batch, random)
-    grey_C3 = np.tile(_LUMA, (3, 1))
+    changed_B, factor_B, mean_factor_B = _jitter(batch, random)
     saturation_B11 = _factor(SATURATION, batch, random)[:, None, None]
-    chroma_BCC = _hue(random.uniform(-HUE, HUE, batch)) @ (
-        saturation_B11 * np.eye(3) + (1 - saturation_B11) * grey_C3
-    )
-    pixel_BCC = (brightness_B * contrast_B)[:, None, None] * chroma_BCC
-    # What contrast keeps is grey, which neither saturation nor hue changes.
-    mean_B = brightness_B * (1 - contrast_B)
-    pixel_BCC = np.where(changed_B[:, None, None], pixel_BCC, np.eye(3))
-    mean_B = np.where(changed_B, mean_B, 0)
-    greyed_B = random.random(batch) < GREY_SHARE
-    pixel_BCC = np.where(greyed_B[:, None, None], grey_C3 @ pixel_BCC, pixel_BCC)
-    matrix_BCC, weight_B = (torch.from_numpy(each).to(images_BCHW) for each in (pixel_BCC, mean_B))
+    saturated_BCC = saturation_B11 * np.eye(3) + (1 - saturation_B11) * _GREY
+    hue_BCC = _hue(random.uniform(-HUE, HUE, batch))
+    chroma_BCC = np.where(changed_B[:, None, None], hue_BCC @ saturated_BCC, np.eye(3))
+    greyed_B11 = (random.random(batch) < GREY_SHARE)[:, None, None]
+    colour_BCC = factor_B[:, None, None] * np.where(greyed_B11, _GREY @ chroma_BCC, chroma_BCC)
+
     pixels_BCP = images_BCHW.reshape(batch, channels, height * width)
-    luma_B = torch.einsum("c,bcp->b", torch.from_numpy(_LUMA).to(images_BCHW), pixels_BCP) / (height * width)
-    changed_BCP = torch.baddbmm((weight_B * luma_B)[:, None, None], matrix_BCC, pixels_BCP)
-    return changed_BCP.clamp_(0, 1).reshape_as(images_BCHW)
+    luma_B = pixels_BCP.mean(dim=2) @ torch.from_numpy(_LUMA).to(images_BCHW)
+    added_B = torch.from_numpy(mean_factor_B).to(images_BCHW) * luma_B
+    matrix_BCC = torch.from_numpy(colour_BCC).to(images_BCHW)
+    coloured_BCP = torch.baddbmm(added_B[:, None, None], matrix_BCC, pixels_BCP)
+    return coloured_BCP.clamp_(0, 1).reshape_as(images_BCHW)
+
+
+def _jitter(
+    batch: int, random: np.random.Generator
+) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64]]:
+    """Return which views change, and what brightness and contrast do: factors of a pixel and of the mean."""
+    changed_B = random.random(batch) < JITTER_SHARE
+    brightness_B, contrast_B = _factor(BRIGHTNESS, batch, random), _factor(CONTRAST, batch, random)
+    factor_B = np.where(changed_B, brightness_B * contrast_B, 1.0)
+    return changed_B, factor_B, np.where(changed_B, brightness_B * (1 - contrast_B), 0.0)
+
+
+def _factor(most: float, batch: int, random: np.random.Generator) -> NDArray[np.float64]:
+    return random.uniform(1 - most, 1 + most, batch)
 
 
 def _hue(turns_B: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -125,4 +128,5 @@ def _hue(turns_B: NDArray[np.float64]) -> NDArray[np.float64]:
     turn_B33[:, 0, 0] = 1
     turn_B33[:, 1, 1] = turn_B33[:, 2, 2] = cos_B
     turn_B33[:, 1, 2], turn_B33[:, 2, 1] = -sin_B, sin_B
-    return np.linalg.inv(_YIQ) @ turn_B33 @ _YIQ
+    turned_B33: NDArray[np.float64] = np.linalg.inv(_YIQ) @ turn_B33 @ _YIQ
+    return turned_B33
