@@ -143,7 +143,7 @@ def test_alone_a_client_trains_as_plain_sgd_does_on_the_same_views(stage_1: Call
             torch.nn.utils.clip_grad_norm_(plain.parameters(), 3.0)
             optimiser.step()
     for name, tensor in plain.state_dict().items():
-        print(name, float((state[name]-tensor).abs().max()))
+        print(name, float((state[name] - tensor).abs().max()))
 
 
 def test_a_client_tells_the_correlations_of_all_its_images_in_a_few_views(
