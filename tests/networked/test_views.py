@@ -107,6 +107,17 @@ def test_contrast_is_a_factor_about_the_mean_luma(monkeypatch: pytest.MonkeyPatc
     assert 1.39 < float(factor_B.max()) < 1.4
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_contrast_keeps_the_mean_that_brightness_made(monkeypatch: pytest.MonkeyPatch, channels: int) -> None:
+    changed_by(monkeypatch, brightness=0.4, contrast=0.4)
+    plain = images(500, channels, low=0.3, high=0.5)
+    seen = view(plain, 1.0, False, np.random.default_rng(0))
+    weights = LUMA_C if channels == 3 else torch.ones(1)
+    ratio_B = (seen.mean(dim=(2, 3)) @ weights) / (plain.mean(dim=(2, 3)) @ weights)
+    assert 0.599 < float(ratio_B.min()) < 0.61
+    assert 1.39 < float(ratio_B.max()) < 1.401
+
+
 def test_saturation_mixes_a_colour_with_its_luma(monkeypatch: pytest.MonkeyPatch) -> None:
     changed_by(monkeypatch, saturation=0.4)
     plain = images(500, low=0.3, high=0.7)
