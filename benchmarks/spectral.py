@@ -19,9 +19,10 @@ from airmoe.data import load_images
 from airmoe.data.split import validation_images
 from airmoe.federated import Averaging, Client, Loop, Stage, federate
 from airmoe.networked import ClientData, NetworkedConfig, parse_config, split_among_clients
+from airmoe.networked.correlated_averaging import CorrelatedAveraging, weights_of
 from airmoe.networked.features import features_of, initial_network
 from airmoe.networked.fedce import FedCeClient, Network
-from airmoe.networked.fedsc import EXCHANGES, CorrelatedAveraging, SpectralClient, projector, weights_of
+from airmoe.networked.fedsc import EXCHANGES, SpectralClient, projector
 from airmoe.networked.probe import probed
 from airmoe.randomness import stream
 from airmoe.runs.evaluation import macro_f1

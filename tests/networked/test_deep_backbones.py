@@ -12,9 +12,10 @@ from airmoe.data import ImageSet
 from airmoe.federated import Averaging, Client, Loop, federate
 from airmoe.networked import split_among_clients
 from airmoe.networked.config import NetworkedConfig
+from airmoe.networked.correlated_averaging import CorrelatedAveraging
 from airmoe.networked.features import initial_network
 from airmoe.networked.fedce import FedCeClient, Network
-from airmoe.networked.fedsc import EXCHANGES, CorrelatedAveraging, SpectralClient, projector
+from airmoe.networked.fedsc import EXCHANGES, SpectralClient, projector
 from airmoe.networked.spectral import clipped, spectral_loss
 from airmoe.networked.views import view
 

@@ -24,11 +24,12 @@ from airmoe.federated import (
     composed_epsilon,
     federate,
 )
-from airmoe.networked import ClientData, fedsc, split_among_clients
+from airmoe.networked import ClientData, fedsc, outlook, split_among_clients, train_stages
 from airmoe.networked.config import FeatureSettings, NetworkedConfig
-from airmoe.networked.features import initial_network
+from airmoe.networked.correlated_averaging import CorrelatedAveraging, weights_of
+from airmoe.networked.features import feature_network
 from airmoe.networked.fedce import Network
-from airmoe.networked.fedsc import EXCHANGES, CorrelatedAveraging, SpectralClient, projector, weights_of
+from airmoe.networked.fedsc import EXCHANGES, SpectralClient
 from airmoe.networked.spectral import clipped, correlation, spectral_loss
 from airmoe.networked.views import view
 from airmoe.randomness import stream
@@ -61,9 +62,8 @@ class Stage1:
         self.config, self.settings = config, config.features
         self.data: ClientData = split_among_clients(config, images)
         self.count = len(self.data.labels_T)
-        self.network: Network = initial_network(
-            config, self.data.test_images_TCHW.shape[1:], lambda features: projector(features, self.settings)
-        )
+        image_shape = self.data.test_images_TCHW.shape[1:]
+        self.network: Network = feature_network(config, image_shape, classes=10)
         self.clients = [
             SpectralClient(self.network, images, self.settings, self.count, config.seed, client)
             for client, images in enumerate(self.data.images_TCHW)
@@ -144,7 +144,7 @@ def test_alone_a_client_trains_as_plain_sgd_does_on_the_same_views(stage_1: Call
             torch.nn.utils.clip_grad_norm_(plain.parameters(), 0.5)
             optimiser.step()
     for name, tensor in plain.state_dict().items():
-        print(name, float((state[name] - tensor).abs().max()))
+        torch.testing.assert_close(state[name], tensor, rtol=1e-4, atol=1e-6)
 
 
 def test_a_client_tells_the_correlations_of_all_its_images_in_a_few_views(
@@ -399,3 +399,52 @@ def test_settings_out_of_range_are_refused(key: str, value: float) -> None:
 def test_a_share_that_is_none_is_refused_in_the_settings(share: float) -> None:
     with pytest.raises(ValueError, match="participation"):
         FeatureSettings.model_validate({"participation": share})
+
+
+def test_all_stages_run_on_features_that_were_learnt_without_labels(
+    tiny_config: Config, few_digits: ImageSet
+) -> None:
+    narrow = {"projector_hidden": 8, "projector_out": WIDTH, "augmentation_passes": 1}
+    config = tiny_config(features={"method": "fedsc", "rounds": 2, "spectral": narrow})
+    trained = train_stages(config, split_among_clients(config, few_digits))
+    rows = [row for row in trained.rows if row["stage"] == "features"]
+    assert [row["round"] for row in rows if "probe_f1" in row] == [2]
+    assert 0.3 < float(rows[-1]["probe_f1"]) < 1
+    assert trained.rows[-1]["macro_f1"] > 0.2
+    names = [name for name, _ in trained.model.named_parameters()]
+    assert not any("head" in name or "projector" in name for name in names)  # dropped, as FedCE's head is
+
+
+def test_both_methods_begin_with_the_same_extractor(tiny_config: Config) -> None:
+    first, second = (
+        feature_network(tiny_config(features={"method": method}), (1, 32, 32), 10).extractor.state_dict()
+        for method in ("fedce", "fedsc")
+    )
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_split_with_a_client_of_one_image_is_refused_at_once(
+    tiny_config: Config, few_digits: ImageSet
+) -> None:
+    config = tiny_config(data={"clients": 150, "partition": "iid"}, features={"method": "fedsc"})
+    for refusing in (split_among_clients, outlook):
+        with pytest.raises(InvalidInputError, match=r"images of client [0-9]+ is 1; expected at least 2"):
+            refusing(config, few_digits)
+    split_among_clients(tiny_config(data={"clients": 150, "partition": "iid"}), few_digits)
+
+
+@pytest.mark.parametrize("participation", [1.0, 0.5])
+def test_what_is_told_before_a_run_are_the_bytes_and_the_privacy_of_its_end(
+    tiny_config: Config, few_digits: ImageSet, participation: float
+) -> None:
+    narrow = {"projector_hidden": 64, "projector_out": 32, "augmentation_passes": 1, "noise_std": 0.05}
+    changed = {"method": "fedsc", "rounds": 3, "participation": participation, "spectral": narrow}
+    config = tiny_config(data={"clients": 4}, features=changed)
+    told = outlook(config, few_digits)
+    trained = train_stages(config, split_among_clients(config, few_digits))
+    rows = [row for row in trained.rows if row["stage"] == "features"]
+    exchanged = sum(float(row["bytes"]) for row in rows)
+    assert float(told[2].split(", ")[1].split(" MB")[0]) == pytest.approx(exchanged / 1e6, abs=0.051)
+    assert f" to {rows[-1]['epsilon']:.3g} over the clients, delta 1e-05; the weights have none" in told[3]
+    config = tiny_config(features=changed | {"spectral": narrow | {"noise_std": 0.0}})
+    assert outlook(config, few_digits)[3].startswith("no privacy: correlation matrices and weights")

@@ -1,7 +1,7 @@
 """Stage 1, FedSC: a feature extractor learnt without labels, by spectral contrast across clients.
 
-After Jing et al., ICML 2024 (arXiv 2405.03949); `airmoe.networked.spectral` has the loss. A round has two
-exchanges, `EXCHANGES`:
+After Jing et al., ICML 2024 (arXiv 2405.03949); `airmoe.networked.spectral` has the loss, and
+`airmoe.networked.correlated_averaging` the server's side. A round has two exchanges, `EXCHANGES`:
 
 * "correlate": the server sends weights. Each client replies with the correlation matrix of its whole local
   set, in evaluation mode, with Gaussian noise if the settings say so.
@@ -15,22 +15,21 @@ Shape suffixes: T items, B items of a batch, C channels, H height, W width, P va
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from airmoe.errors import InvalidInputError
-from airmoe.federated import Averaging, Message, State, composed_epsilon
-from airmoe.federated.forms import fault_of_form
-from airmoe.federated.sums import Sums
+from airmoe.federated import Message, State, composed_epsilon
 from airmoe.networked.config import FeatureSettings
 from airmoe.networked.fedce import Network
 from airmoe.networked.spectral import clipped, cosine_rate, own_weight, spectral_loss
 from airmoe.networked.views import view
 from airmoe.randomness import stream
+
+METHODS = ("fedsc", "local-spectral")
+"""The methods of stage 1 whose clients are those of this module."""
 
 EXCHANGES = ("correlate", "train")
 """The exchanges of a round of FedSC. FedAvg of local spectral contrast has the last one alone."""
@@ -38,8 +37,8 @@ EXCHANGES = ("correlate", "train")
 _WEIGHTS, _OWN, _RELEASES = "weights/", "own correlation", "releases"
 """Names in a client's state. The first two are there within a round; releases are counted from the first."""
 
-_MATRIX, _KEPT = "correlation", "correlation/"
-"""The name of a matrix in a message, and how the server's state names those that it keeps of clients."""
+MATRIX = "correlation"
+"""The name of a client's matrix in its reply."""
 
 
 def projector(features: int, settings: FeatureSettings) -> nn.Sequential:
@@ -50,86 +49,6 @@ def projector(features: int, settings: FeatureSettings) -> nn.Sequential:
         nn.ReLU(),
         nn.Linear(spectral.projector_hidden, spectral.projector_out),
     )
-
-
-@dataclass(frozen=True)
-class CorrelatedAveraging:
-    """The server of FedSC: FedAvg whose clients are also told the sum of their correlation matrices.
-
-    Where all clients take part in every round, the server needs no more than the sum of the matrices of the
-    round. Where a share does, it keeps every client's last matrix, and the sum is over all clients that ever
-    took part.
-
-    Args:
-        averaging: of the weights, with `EXCHANGES`.
-        width: P, rows and columns of a matrix.
-    """
-
-    averaging: Averaging
-    width: int
-
-    exchanges, by_samples = EXCHANGES, True
-
-    @property
-    def name(self) -> str:
-        """The name of the stage."""
-        return self.averaging.name
-
-    @property
-    def sums(self) -> tuple[str, ...]:
-        """What the server needs as a sum alone."""
-        correlate = () if self._keeps else EXCHANGES[:1]
-        return correlate + self.averaging.sums
-
-    def opening(self, state: State, round_: int) -> Mapping[int, Message]:
-        """Send the weights to the clients of the round."""
-        return self.averaging.opening(weights_of(state), round_)
-
-    def fault(self, exchange: str, state: State, reply: Message) -> str:
-        """Return how a reply differs in form from a matrix, or from weights that were sent."""
-        if exchange in EXCHANGES[:1]:
-            return fault_of_form(reply.tensors, {_MATRIX: (torch.float32, (self.width, self.width))})
-        return self.averaging.fault(exchange, weights_of(state), reply)
-
-    def sum_step(
-        self, exchange: str, state: State, total: State, replies: Mapping[int, Message]
-    ) -> tuple[State, Mapping[int, Message]]:
-        """Tell the sum of the matrices; then take the mean of the weights."""
-        if exchange in EXCHANGES[:1]:
-            return state, _told(total, len(replies), replies) if replies else {}
-        weights, told = self.averaging.sum_step(exchange, weights_of(state), total, replies)
-        return {**weights, **_kept(state)}, told
-
-    def server_step(
-        self, exchange: str, state: State, replies: Mapping[int, Message]
-    ) -> tuple[State, Mapping[int, Message]]:
-        """Keep the matrices, and tell the sum of all that are kept; then aggregate the weights."""
-        if exchange not in EXCHANGES[:1]:
-            weights, told = self.averaging.server_step(exchange, weights_of(state), replies)
-            return {**weights, **_kept(state)}, told
-        new = {f"{_KEPT}{client}": reply.tensors[_MATRIX] for client, reply in replies.items()}
-        kept = _kept(state) | new
-        sums = Sums(by_samples=False)
-        for _, matrix_PP in sorted(kept.items(), key=lambda each: int(each[0].removeprefix(_KEPT))):
-            sums.add(Message({_MATRIX: matrix_PP}))
-        return {**weights_of(state), **kept}, _told(sums.total, len(kept), replies)
-
-    @property
-    def _keeps(self) -> bool:
-        return self.averaging.participation.share < 1
-
-
-def _told(total: State, clients: int, replies: Mapping[int, Message]) -> dict[int, Message]:
-    return dict.fromkeys(replies, Message({"sum": total[_MATRIX].float()}, {"clients": clients}))
-
-
-def _kept(state: State) -> dict[str, Tensor]:
-    return {name: tensor for name, tensor in state.items() if name.startswith(_KEPT)}
-
-
-def weights_of(state: State) -> dict[str, Tensor]:
-    """Return the weights in the server's state."""
-    return {name: tensor for name, tensor in state.items() if not name.startswith(_KEPT)}
 
 
 class SpectralClient:
@@ -164,9 +83,7 @@ class SpectralClient:
         client: int,
         noise_seed: int | None = None,
     ) -> None:
-        if len(images_TCHW) < 2:
-            expected = "at least 2: spectral contrast tells one image from another"
-            raise InvalidInputError(f"images of client {client}", len(images_TCHW), expected)
+        refuse_too_few(client, len(images_TCHW))
         self._network, self._images, self._settings = network, images_TCHW, settings
         self._clients, self._seed, self._client = clients, seed, client
         self._noise_seed = seed if noise_seed is None else noise_seed
@@ -185,7 +102,7 @@ class SpectralClient:
         own_PP = self._correlation(round_) + self._noise(round_)
         releases = state.get(_RELEASES, torch.zeros((), dtype=torch.int64)) + 1
         begun = {_WEIGHTS + name: tensor for name, tensor in message.tensors.items()}
-        return {**begun, _OWN: own_PP, _RELEASES: releases}, Message({_MATRIX: own_PP}, {"samples": 1.0})
+        return {**begun, _OWN: own_PP, _RELEASES: releases}, Message({MATRIX: own_PP}, {"samples": 1.0})
 
     def train(self, state: State, message: Message) -> tuple[State, Message]:
         """Train ``local_epochs`` epochs; reply with the weights, and with the privacy spent so far."""
@@ -277,6 +194,17 @@ class SpectralClient:
         spectral = self._settings.spectral
         sensitivity = spectral.mu / len(self._images)
         return composed_epsilon(sensitivity, spectral.noise_std, releases, spectral.delta)
+
+
+def refuse_too_few(client: int, images: int) -> None:
+    """Refuse a client that has too few images for spectral contrast.
+
+    Raises:
+        InvalidInputError: there are fewer than two.
+    """
+    if images < 2:
+        expected = "at least 2: spectral contrast tells one image from another"
+        raise InvalidInputError(f"images of client {client}", images, expected)
 
 
 def _refuse_not_finite(sent: State) -> None:

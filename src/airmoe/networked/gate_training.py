@@ -10,7 +10,15 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from airmoe.federated import Averaging, Stage, State, Summing, federate, make_aggregation
+from airmoe.federated import (
+    Averaging,
+    Participation,
+    Stage,
+    State,
+    Summing,
+    federate,
+    make_aggregation,
+)
 from airmoe.networked import closed_form, fedgate
 from airmoe.networked.answers import questions_over_links
 from airmoe.networked.closed_form import fit_gate
@@ -110,5 +118,6 @@ def _steps_of(
         fit = partial(fit_gate, gate, penalty=settings.ridge, sharpness=settings.sharpness)
         return _GateSteps(Summing(stage, clients, closed_form.EXCHANGES, told=moments), {}, 1, fit)
     part, aggregation = trained_part(gate), make_aggregation(settings.aggregation)
-    averaging = Averaging(stage, clients, fedgate.EXCHANGES, aggregation)
+    participation = Participation(settings.participation, config.seed)
+    averaging = Averaging(stage, clients, fedgate.EXCHANGES, aggregation, participation)
     return _GateSteps(averaging, part.state_dict(), settings.rounds, part.load_state_dict)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from airmoe.errors import InvalidInputError, one_of, require
 from airmoe.federated import Client, Engine, Loop, State
@@ -19,10 +19,12 @@ from airmoe.networked.class_sums import ClassSums, ClassSumsClient
 from airmoe.networked.client_data import ClientData
 from airmoe.networked.closed_form import GateSumsClient
 from airmoe.networked.config import NetworkedConfig
+from airmoe.networked.correlated_averaging import sums_of
 from airmoe.networked.experts import ExpertClient
-from airmoe.networked.features import features_of, initial_network
+from airmoe.networked.features import feature_network, features_of
 from airmoe.networked.fedce import FedCeClient
 from airmoe.networked.fedgate import FedGateClient
+from airmoe.networked.fedsc import METHODS, SpectralClient
 from airmoe.networked.gates import initial_gate, standardise
 from airmoe.networked.held_out import AnsweringClient
 from airmoe.networked.moments import Moments, MomentsClient
@@ -73,7 +75,7 @@ class Workspace:
     def __init__(
         self, config: NetworkedConfig, image_shape: Sequence[int], classes: int, experts: int
     ) -> None:
-        self.network = initial_network(config, image_shape, lambda features: nn.Linear(features, classes))
+        self.network = feature_network(config, image_shape, classes)
         self.gate = initial_gate(config, self.network.extractor.features, experts)
         self.classes, self.experts = classes, experts
 
@@ -149,9 +151,8 @@ class NetworkedNode:
     def _masking(self, client: Client, stage: str) -> Client:
         """Return a client that masks what it replies where the server needs only sums."""
         closed = self._config.gate.method == "closed-form"
-        by_patches = self._config.features.method == "patches"
         sums: dict[str, tuple[tuple[str, ...], bool]] = {
-            FEATURES: (PatchSums.sums, PatchSums.by_samples) if by_patches else (("train",), True),
+            FEATURES: self._sums_of_features(),
             CLASS_SUMS: (ClassSums.sums, ClassSums.by_samples),
             STATISTICS: (Moments.sums, Moments.by_samples),
             GATE: ((closed_form.EXCHANGES if closed else fedgate.EXCHANGES)[-1:], not closed),
@@ -164,12 +165,21 @@ class NetworkedNode:
         exchanges, by_samples = sums[stage]
         return MaskingClient(client, self._client, stage, exchanges, by_samples=by_samples)
 
+    def _sums_of_features(self) -> tuple[tuple[str, ...], bool]:
+        settings = self._config.features
+        if settings.method == "patches":
+            return PatchSums.sums, PatchSums.by_samples
+        return (sums_of(settings.participation) if settings.method == "fedsc" else ("train",)), True
+
     def _in_features(self) -> Client:
         network, settings, seed = self._workspace.network, self._config.features, self._config.seed
         if settings.method == "patches":
             assert isinstance(network.extractor, PatchExtractor)  # the settings say so
             side, per_image = network.extractor.side, settings.patches.per_image
             return PatchSumsClient(self._images, side, per_image, seed, self._client)
+        if settings.method in METHODS:
+            clients = self._workspace.experts
+            return SpectralClient(network, self._images, settings, clients, seed, self._client)
         return FedCeClient(network, self._images, self._labels, settings, seed, self._client)
 
     def _in_class_sums(self) -> Client:
