@@ -16,6 +16,7 @@ from airmoe.networked.client_data import images_of_clients
 from airmoe.networked.config import NetworkedConfig, SpectralSettings
 from airmoe.networked.features import feature_network
 from airmoe.networked.fedce import Network
+from airmoe.networked.fedsc import METHODS
 from airmoe.networked.node import FEATURES
 from airmoe.nn.threads import training_threads
 
@@ -65,6 +66,8 @@ def _told(
         seconds = _seconds(_evaluation(network, shape, extractor.images_at_once), clock)
         needed = _duration(seconds / extractor.images_at_once * (train + held_out))
         told.append(f"the backbone is frozen: stage 1 is left out; its features take {needed}")
+    elif config.features.method == "patches":
+        told.append(f"stage 1: {1 + config.features.patches.rounds} rounds of sums over the clients")
     else:
         told += _stage_1(config, network, shape, of_clients, clock)
     if config.data.name.startswith("folder:") and math.prod(extractor.size) > math.prod(shape[1:]):
@@ -87,7 +90,7 @@ def _stage_1(
     trained_images = int(rounds_of @ np.array(of_clients))
     batch = min(stage.batch_size, sum(of_clients))
     exchanged_bytes = sum(tensor.nbytes for tensor in network.state_dict().values())
-    views = 1 if stage.method == "fedce" else 2
+    views = 2 if stage.method in METHODS else 1
     seconds = _seconds(_training(network, shape, views * batch), clock) / batch
     seconds = seconds * (stage.local_epochs * trained_images)
     privacy = []
