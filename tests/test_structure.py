@@ -340,12 +340,12 @@ def test_what_is_private_or_local_needs_no_docstring(tmp_path: Path) -> None:
     assert undocumented(tmp_path) == []
 
 
-def by_section(sections: dict[str, object]) -> dict[str, object]:
-    """Values by "section.key", or "key" where there is no section."""
+def by_section(sections: dict[str, object], within: str = "") -> dict[str, object]:
+    """Values by "section.key", or "key" where there is no section; a section may lie within another."""
     found: dict[str, object] = {}
-    for section, value in sections.items():
-        named = value.items() if isinstance(value, dict) else [(None, value)]
-        found |= {f"{section}.{key}" if key else section: default for key, default in named}
+    for name, value in sections.items():
+        key = f"{within}{name}"
+        found |= by_section(value, f"{key}.") if isinstance(value, dict) else {key: value}
     return found
 
 

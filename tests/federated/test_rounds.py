@@ -26,7 +26,7 @@ def test_a_row_counts_both_directions_of_every_client() -> None:
     _, rows = federate(Averaging("walk", 2), workspace.state_dict(), Loop(clients), 3)
     weights_bytes = 2 * 4
     assert rows == [
-        {"stage": "walk", "round": round_, "loss": 1.5, "bytes": 2 * 2 * weights_bytes}
+        {"stage": "walk", "round": round_, "participants": 2, "loss": 1.5, "bytes": 2 * 2 * weights_bytes}
         for round_ in (1, 2, 3)
     ]
 
@@ -36,6 +36,7 @@ def test_a_row_names_the_clients_that_left_the_round_and_counts_without_them() -
     engine = Losing(clients, {(1, "train", 0), (1, "train", 2)})
     state, rows = federate(Averaging("walk", 3), workspace.state_dict(), engine, 3)
     assert [row.get("missing") for row in rows] == [None, "0, 2", None]
+    assert [row["participants"] for row in rows] == [3, 1, 3]
     assert [row["loss"] for row in rows] == [2.0, 2.0, 2.0]
     assert [row["bytes"] for row in rows] == [6 * 8, (3 + 1) * 8, 6 * 8]
     assert float(state["bias"]) == 2.0 + 2.0 + 2.0
@@ -46,7 +47,7 @@ def test_a_round_without_a_reply_is_a_row_without_a_loss() -> None:
     state, rows = federate(
         Averaging("walk", 1), workspace.state_dict(), Losing(clients, {(0, "train", 0)}), 2
     )
-    assert rows[0] == {"stage": "walk", "round": 1, "bytes": 8, "missing": "0"}
+    assert rows[0] == {"stage": "walk", "round": 1, "participants": 0, "bytes": 8, "missing": "0"}
     assert float(state["bias"]) == 1.0
 
 

@@ -27,7 +27,7 @@ def test_the_sum_is_taken_in_float64_in_the_order_of_the_clients() -> None:
     sums, (row,) = federate(Summing("sums", 4), {}, Loop(clients), 1)
     assert sums["a"].dtype == torch.float64
     np.testing.assert_array_equal(sums["a"].numpy(), sum(value.astype(np.float64) for value in values))
-    assert row == {"stage": "sums", "round": 1, "bytes": 4 * 3 * 4}
+    assert row == {"stage": "sums", "round": 1, "participants": 4, "bytes": 4 * 3 * 4}
 
 
 def test_all_clients_are_told_the_same_first() -> None:

@@ -19,7 +19,12 @@ def test_they_are_those_of_all_features_together_and_every_client_is_told() -> N
     np.testing.assert_allclose(moments["mean"].numpy(), pooled.mean(axis=0), rtol=1e-6)
     np.testing.assert_allclose(moments["std"][:5].numpy(), pooled[:, :5].std(axis=0), rtol=1e-5)
     assert float(moments["std"][5]) == pytest.approx(1e-2)  # constant: not divided by 0
-    assert row == {"stage": "gate statistics", "round": 1, "bytes": 3 * (2 * 6 * 8 + 2 * 6 * 4)}
+    assert row == {
+        "stage": "gate statistics",
+        "round": 1,
+        "participants": 3,
+        "bytes": 3 * (2 * 6 * 8 + 2 * 6 * 4),
+    }
     for state in engine.states.values():
         assert state.keys() == moments.keys()
         assert all(torch.equal(state[name], moments[name]) for name in moments)

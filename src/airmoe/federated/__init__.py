@@ -13,6 +13,8 @@ from airmoe.federated.exchange import (
     nbytes,
 )
 from airmoe.federated.loop import Loop
+from airmoe.federated.participation import Participation
+from airmoe.federated.privacy import composed_epsilon
 from airmoe.federated.round import RoundResult, run_round
 from airmoe.federated.rounds import federate
 from airmoe.federated.sums import Summing
@@ -27,12 +29,14 @@ __all__ = [
     "Loop",
     "Mean",
     "Message",
+    "Participation",
     "RoundResult",
     "Stage",
     "State",
     "SumStage",
     "Summing",
     "average",
+    "composed_epsilon",
     "federate",
     "make_aggregation",
     "nbytes",

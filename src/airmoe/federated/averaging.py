@@ -13,6 +13,7 @@ from torch import Tensor
 from airmoe.errors import InvalidInputError, telling
 from airmoe.federated.exchange import Message, State
 from airmoe.federated.forms import fault_of_form, forms_of
+from airmoe.federated.participation import ALL, Participation
 from airmoe.federated.sums import Sums
 from airmoe.spec_text import SpecText, SpecTexts
 
@@ -66,16 +67,18 @@ class Averaging:
 
     Args:
         name: of the stage, for reports and checkpoints.
-        clients: how many, numbered from 0; all take part in every round.
+        clients: how many, numbered from 0.
         exchanges: the names of a round's exchanges. Weights come back in the last; earlier ones serve letters
             between clients.
         aggregation: makes the new weights; default their mean.
+        participation: who takes part in a round; default all clients.
     """
 
     name: str
     clients: int
     exchanges: tuple[str, ...] = ("train",)
     aggregation: Aggregation = Mean()
+    participation: Participation = ALL
 
     by_samples = True
 
@@ -85,8 +88,8 @@ class Averaging:
         return self.exchanges[-1:] if isinstance(self.aggregation, Mean) else ()
 
     def opening(self, state: State, round_: int) -> dict[int, Message]:
-        """Send the weights to all clients."""
-        return dict.fromkeys(range(self.clients), Message(state))
+        """Send the weights to the clients that take part in this round."""
+        return dict.fromkeys(self.participation.drawn(self.name, round_, self.clients), Message(state))
 
     def fault(self, exchange: str, state: State, reply: Message) -> str:
         """Return how trained weights differ in form from those that were sent, or that none were trained."""

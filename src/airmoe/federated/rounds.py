@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from torch import Tensor
 
 from airmoe.errors import InvalidInputError, TrainingDivergedError, telling
 from airmoe.federated.exchange import Engine, Message, Stage, State, copied
+from airmoe.federated.privacy import privacy_spent
 from airmoe.federated.round import run_round
 from airmoe.progress import Progress, silent
 from airmoe.runs.checkpoint import Checkpoint, MetricsRow
@@ -31,9 +32,11 @@ def federate(
 ) -> tuple[dict[str, Tensor], list[MetricsRow]]:
     """Run the rounds of a stage; return the server's state and a metrics row per round.
 
-    A row holds ``stage``, ``round`` (from 1), ``loss`` (mean over the samples, where clients told theirs),
-    ``bytes`` (see `RoundResult`), ``missing`` (the numbers of clients that left the round, if any did),
-    ``rejected`` (clients whose replies were of no use, and why), and what ``evaluate`` returned.
+    A row holds ``stage``, ``round`` (from 1), ``participants`` (how many clients stayed to the end of the
+    round), ``loss`` (mean over the samples, where clients told theirs), ``bytes`` (see `RoundResult`),
+    ``missing`` (the numbers of clients that left the round, if any did), ``rejected`` (clients whose replies
+    were of no use, and why), the privacy spent, where clients told theirs (see
+    `airmoe.federated.privacy.privacy_spent`), and what ``evaluate`` returned.
 
     Args:
         stage: what the server does.
@@ -64,7 +67,7 @@ def federate(
         ...         return state, Message({"mean": self.value}, {"samples": 1})
         >>> start, engine = {"mean": torch.zeros(1)}, Loop([Client(1.0), Client(3.0)])
         >>> federate(Averaging("mean", clients=2), start, engine, rounds=1)
-        ({'mean': tensor([2.])}, [{'stage': 'mean', 'round': 1, 'bytes': 16}])
+        ({'mean': tensor([2.])}, [{'stage': 'mean', 'round': 1, 'participants': 2, 'bytes': 16}])
     """
     if isinstance(stage.exchanges, str):
         raise InvalidInputError("exchanges", stage.exchanges, 'a tuple of names, as ("train",)')
@@ -84,7 +87,8 @@ def federate(
         told = "; ".join(f"{client}: {fault}" for client, fault in sorted(result.rejected.items()))
         if told and not result.replies:
             raise TrainingDivergedError(f"{stage.name}: no reply was of use {place}; {told}")
-        row: MetricsRow = {"stage": stage.name, "round": round_ + 1}
+        participants = len(result.replies)
+        row: MetricsRow = {"stage": stage.name, "round": round_ + 1, "participants": participants}
         with telling(f"{stage.name}, round {round_ + 1}"):
             loss = _mean_loss(result.replies)
         if loss is not None:
@@ -97,6 +101,7 @@ def federate(
             row["missing"] = ", ".join(map(str, result.missing))
         if told:
             row["rejected"] = told
+        row.update(privacy_spent(result.replies, before=_largest_epsilon(rows)))
         note = f"rejected: {told}" if told else ""
         if evaluate is not None and ((round_ + 1) % EVALUATE_EVERY == 0 or round_ + 1 == rounds):
             measured = evaluate(current)
@@ -114,6 +119,10 @@ def federate(
 
 def _nobody(done: int, invited: int) -> None:
     """Hear of replies in silence."""
+
+
+def _largest_epsilon(rows: Sequence[MetricsRow]) -> float:
+    return max((float(row["epsilon"]) for row in rows if "epsilon" in row), default=0.0)
 
 
 def _mean_loss(replies: Mapping[int, Message]) -> float | None:

@@ -16,6 +16,7 @@ from airmoe.data import ImageSet, as_pixels, partition
 from airmoe.data.partitions import parts_of
 from airmoe.errors import InvalidInputError
 from airmoe.networked.config import NetworkedConfig
+from airmoe.networked.fedsc import METHODS, refuse_too_few
 from airmoe.networked.held_out import HeldOut
 from airmoe.showing import OneLine
 
@@ -48,7 +49,8 @@ def split_among_clients(config: NetworkedConfig, images: ImageSet) -> ClientData
     """Split the training images among the clients as the configuration says.
 
     Raises:
-        InvalidInputError: the partition cannot serve that many clients, or an argument is of another type.
+        InvalidInputError: the partition cannot serve that many clients, a client has fewer images than stage
+            1 needs, or an argument is of another type.
     """
     refuse_type("config", config, NetworkedConfig)
     refuse_type("images", images, ImageSet)
@@ -62,13 +64,13 @@ def split_among_clients(config: NetworkedConfig, images: ImageSet) -> ClientData
     )
 
 
-def refuse_impossible_split(config: NetworkedConfig, images: ImageSet) -> None:
-    """Refuse, at the cost of the labels alone, what `split_among_clients` would.
+def images_of_clients(config: NetworkedConfig, images: ImageSet) -> list[int]:
+    """Return how many images each client will have, at the cost of the labels alone.
 
     Raises:
-        InvalidInputError: the partition cannot serve that many clients.
+        InvalidInputError: as `split_among_clients`.
     """
-    _divided(parts_of, config, images)
+    return [len(part) for part in _divided(parts_of, config, images)]
 
 
 def _divided(
@@ -76,10 +78,14 @@ def _divided(
 ) -> list[NDArray[np.int64]]:
     data, names = config.data, images.class_names
     try:
-        return divide(images.train_labels, data.clients, data.partition, seed=config.seed, class_names=names)
+        parts = divide(images.train_labels, data.clients, data.partition, seed=config.seed, class_names=names)
     except InvalidInputError as error:
         if error.name != "clients":
             raise
         train, held_out = len(images.train_labels), len(images.test_labels)
         told = f"{error.expected}; there are {train} training images, and {held_out} more are held out"
         raise InvalidInputError("clients", data.clients, told) from None
+    if config.features.method in METHODS:
+        for client, part in enumerate(parts):
+            refuse_too_few(client, len(part))
+    return parts

@@ -60,7 +60,10 @@ class ModelSettings(Section):
 
 
 class SgdSettings(Section):
-    """Plain SGD with momentum, which begins anew at every client and round; the server aggregates."""
+    """Plain SGD with momentum, which begins anew at every client and round; the server aggregates.
+
+    With ``participation`` below 1 each round is taken by a share of the clients, drawn anew.
+    """
 
     rounds: Positive
     local_epochs: Positive = 1
@@ -68,6 +71,37 @@ class SgdSettings(Section):
     learning_rate: LearningRate = 0.02
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     aggregation: Annotated[str, readable_by(make_aggregation)] = "mean"
+    participation: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+
+class SpectralSettings(Section):
+    """What FedSC has beside FedCE's settings, and FedAvg of local spectral contrast, too.
+
+    Attributes:
+        learning_rate: of SGD in the first round, in place of ``features.learning_rate``.
+        weight_decay: of SGD.
+        gradient_clip: the most that the Euclidean norm of a gradient may be.
+        mu: the most that the squared norm of a projection may be.
+        projector_hidden: width of the projector's hidden layer.
+        projector_out: values of a projection, P.
+        smallest_part: the smallest share of an image's area that a view shows.
+        flip: whether views are mirrored.
+        augmentation_passes: views of each image in a correlation matrix.
+        noise_std: of the noise on every value of a correlation matrix; 0 is no privacy.
+        delta: at which the privacy that this gives is reported.
+    """
+
+    learning_rate: LearningRate = 0.03
+    weight_decay: Weight = 5e-4
+    gradient_clip: Annotated[float, Field(gt=0, le=1e30)] = 3.0
+    mu: Annotated[float, Field(gt=0, le=1e6)] = 4.0
+    projector_hidden: Annotated[int, Field(ge=1, le=1 << 16)] = 256
+    projector_out: Annotated[int, Field(ge=1, le=4096)] = 64
+    smallest_part: Annotated[float, Field(gt=0, le=1)] = 0.2
+    flip: bool = True
+    augmentation_passes: Annotated[int, Field(ge=1, le=1000)] = 5
+    noise_std: Weight = 0.0
+    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
 
 
 class PatchSettings(Section):
@@ -83,15 +117,18 @@ class PatchSettings(Section):
 
 
 class FeatureSettings(SgdSettings):
-    """Stage 1, FedCE: federated averaging of the feature extractor and a temporary linear head.
+    """Stage 1: federated averaging of the feature extractor and of what stands on it while it learns.
 
-    With ``method`` "patches" the filters of the backbone "patches" are fitted to sums over the clients
-    instead, and only ``patches`` matters.
+    ``method`` is "fedce", with a linear head and cross-entropy; "fedsc", self-supervised; or
+    "local-spectral", FedAvg of what FedSC is for a single client. These two also read ``spectral``. With
+    "patches" the filters of the backbone "patches" are fitted to sums over the clients instead, and only
+    ``patches`` matters.
     """
 
-    method: Literal["fedce", "patches"] = "fedce"
+    method: Literal["fedce", "fedsc", "local-spectral", "patches"] = "fedce"
     rounds: Positive = 80
     patches: PatchSettings = PatchSettings()
+    spectral: SpectralSettings = SpectralSettings()
 
 
 class ExpertSettings(Section):

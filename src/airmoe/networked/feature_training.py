@@ -1,4 +1,4 @@
-"""Stage 1: the shared feature extractor, by FedCE, or fitted to sums.
+"""Stage 1: the shared feature extractor, by FedCE, by FedSC or its baseline, or fitted to sums.
 
 Shape suffixes: T items.
 """
@@ -7,14 +7,26 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from airmoe.federated import Averaging, Engine, Loop, State, federate, make_aggregation
+from airmoe.federated import (
+    Averaging,
+    Engine,
+    Loop,
+    Participation,
+    Stage,
+    State,
+    federate,
+    make_aggregation,
+)
 from airmoe.networked.client_data import ClientData
 from airmoe.networked.config import NetworkedConfig
+from airmoe.networked.correlated_averaging import CorrelatedAveraging, weights_of
 from airmoe.networked.features import features_of
 from airmoe.networked.fedce import FedCeClient, Network
+from airmoe.networked.fedsc import EXCHANGES, METHODS
 from airmoe.networked.held_out import HeldOut
 from airmoe.networked.node import FEATURES, Nodes
 from airmoe.networked.patch_sums import PatchSums, fit_patches
+from airmoe.networked.probe import probe_macro_f1
 from airmoe.networked.secured import secured
 from airmoe.nn import Extractor, PatchExtractor
 from airmoe.progress import Progress, silent
@@ -32,19 +44,36 @@ def train_extractor(
     checkpoint: Checkpoint | None = None,
     progress: Progress = silent,
 ) -> list[MetricsRow]:
-    """Train ``network``, whose head is temporary, in place over all clients; return the metrics rows."""
+    """Train ``network``, whose head is temporary, in place over all clients; return the metrics rows.
+
+    On the held-out images the rows hold ``macro_f1`` of the temporary head in FedCE, and ``probe_f1`` in
+    FedSC and its baseline, see `airmoe.networked.probe.probe_macro_f1`.
+    """
     if config.features.method == "patches":
         return _patches(stage, config, network.extractor, nodes, checkpoint, progress)
-    averaging = _averaging(stage, config, nodes.clients)
-    return _fedce(
-        averaging,
-        config,
-        network,
-        secured(config, averaging, nodes.engine(FEATURES)),
-        (held_out.images_TCHW, held_out.labels_T, network.extractor.images_at_once),
-        checkpoint,
-        progress,
+    images_TCHW, labels_T = held_out.images_TCHW, held_out.labels_T
+    learning, at_once = _learning(stage, config, nodes.clients), network.extractor.images_at_once
+    engine = secured(config, learning, nodes.engine(FEATURES))
+    if config.features.method not in METHODS:
+        test = images_TCHW, labels_T, at_once
+        return _fedce(learning, config, network, engine, test, checkpoint, progress)
+
+    def evaluate(state: State) -> dict[str, float]:
+        network.load_state_dict(weights_of(state))
+        features_TF = outputs_in_batches(network.extractor, images_TCHW, at_once)
+        return {"probe_f1": probe_macro_f1(features_TF, labels_T, len(held_out.class_names))}
+
+    state, rows = federate(
+        learning,
+        network.state_dict(),
+        engine,
+        config.features.rounds,
+        checkpoint=checkpoint,
+        evaluate=evaluate,
+        progress=progress,
     )
+    network.load_state_dict(weights_of(state))
+    return rows
 
 
 def _patches(
@@ -94,16 +123,12 @@ def train_network(
         for client, (inputs, labels) in enumerate(zip(inputs_T, data.labels_T, strict=True))
     ]
     test = test_inputs_T, data.test_labels_T, at_once
-    averaging = _averaging(stage, config, len(clients))
+    averaging = _averaging(stage, config, len(clients), ("train",))
     return _fedce(averaging, config, trained, Loop(clients), test, checkpoint, progress)
 
 
-def _averaging(stage: str, config: NetworkedConfig, clients: int) -> Averaging:
-    return Averaging(stage, clients, aggregation=make_aggregation(config.features.aggregation))
-
-
 def _fedce(
-    averaging: Averaging,
+    averaging: Stage,
     config: NetworkedConfig,
     trained: nn.Module,
     engine: Engine,
@@ -129,3 +154,16 @@ def _fedce(
     )
     trained.load_state_dict(state)
     return rows
+
+
+def _learning(stage: str, config: NetworkedConfig, clients: int) -> Stage:
+    if config.features.method != "fedsc":
+        return _averaging(stage, config, clients, ("train",))
+    averaging = _averaging(stage, config, clients, EXCHANGES)
+    return CorrelatedAveraging(averaging, config.features.spectral.projector_out)
+
+
+def _averaging(stage: str, config: NetworkedConfig, clients: int, exchanges: tuple[str, ...]) -> Averaging:
+    aggregation = make_aggregation(config.features.aggregation)
+    participation = Participation(config.features.participation, config.seed)
+    return Averaging(stage, clients, exchanges, aggregation, participation)

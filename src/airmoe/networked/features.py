@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from airmoe.networked.config import ModelSettings, NetworkedConfig
 from airmoe.networked.fedce import Network
+from airmoe.networked.fedsc import METHODS, projector
 from airmoe.nn import Extractor, PooledExtractor, build_extractor
 from airmoe.nn.build import options_of
 from airmoe.progress import Progress, silent
@@ -52,6 +53,25 @@ def initial_network(
     with torch_seeded(config.seed, "initial weights"):
         extractor = network_extractor(config.model, image_shape)
         return Network(extractor, head(extractor.features))
+
+
+def feature_network(config: NetworkedConfig, image_shape: Sequence[int], classes: int) -> Network:
+    """Return what stage 1 trains, with the run's initial weights: a feature extractor under a temporary head.
+
+    The head is a projector in FedSC and its baseline, and otherwise linear.
+
+    Args:
+        config: the run.
+        image_shape: (channels, height, width).
+        classes: how many.
+
+    Raises:
+        InvalidInputError: as `airmoe.nn.build_extractor`.
+    """
+    settings = config.features
+    if settings.method in METHODS:
+        return initial_network(config, image_shape, lambda features: projector(features, settings))
+    return initial_network(config, image_shape, lambda features: nn.Linear(features, classes))
 
 
 def features_of(

@@ -10,7 +10,15 @@ from typing import NamedTuple
 from torch import nn
 
 from airmoe.errors import InvalidInputError
-from airmoe.federated import Averaging, Stage, State, Summing, federate, make_aggregation
+from airmoe.federated import (
+    Averaging,
+    Participation,
+    Stage,
+    State,
+    Summing,
+    federate,
+    make_aggregation,
+)
 from airmoe.networked import closed_form
 from airmoe.networked.answers import questions_over_links
 from airmoe.networked.class_sums import Discriminant
@@ -166,7 +174,8 @@ def _steps_of(
         return _GateSteps(summing, {}, 1, fitted, personal=False)
     sync = settings.sync_rule
     aggregation = make_aggregation(settings.aggregation if sync.averages else "mean")
-    averaging = Averaging(stage, clients, exchanges_of(sync), aggregation)
+    participation = Participation(settings.participation, config.seed)
+    averaging = Averaging(stage, clients, exchanges_of(sync), aggregation, participation)
     start = trained_part(gate).state_dict() if sync.averages else {}
     gate_of = partial(gates_at_clients, gate, sync)
     return _GateSteps(averaging, start, settings.rounds, gate_of, gates_differ(sync))

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from airmoe.errors import InvalidInputError, one_of, require
 from airmoe.federated import Client, Engine, Loop, State
@@ -19,10 +19,12 @@ from airmoe.networked.class_sums import ClassSums, ClassSumsClient
 from airmoe.networked.client_data import ClientData
 from airmoe.networked.closed_form import GateSumsClient
 from airmoe.networked.config import NetworkedConfig
+from airmoe.networked.correlated_averaging import sums_of
 from airmoe.networked.experts import ExpertClient
-from airmoe.networked.features import features_of, initial_network
+from airmoe.networked.features import feature_network, features_of
 from airmoe.networked.fedce import FedCeClient
 from airmoe.networked.fedgate import FedGateClient, exchanges_of
+from airmoe.networked.fedsc import METHODS, SpectralClient
 from airmoe.networked.gates import initial_gate, standardise
 from airmoe.networked.held_out import AnsweringClient
 from airmoe.networked.moments import Moments, MomentsClient
@@ -73,7 +75,7 @@ class Workspace:
     def __init__(
         self, config: NetworkedConfig, image_shape: Sequence[int], classes: int, experts: int
     ) -> None:
-        self.network = initial_network(config, image_shape, lambda features: nn.Linear(features, classes))
+        self.network = feature_network(config, image_shape, classes)
         self.gate = initial_gate(config, self.network.extractor.features, experts)
         self.classes, self.experts = classes, experts
 
@@ -162,8 +164,10 @@ class NetworkedNode:
             kind = ClassSums if stage == CLASS_SUMS else Moments
             return kind.sums, kind.by_samples
         if stage == FEATURES:
-            by_patches = self._config.features.method == "patches"
-            return (PatchSums.sums, PatchSums.by_samples) if by_patches else (("train",), True)
+            settings = self._config.features
+            if settings.method == "patches":
+                return PatchSums.sums, PatchSums.by_samples
+            return (sums_of(settings.participation) if settings.method == "fedsc" else ("train",)), True
         if self._config.gate.method == "closed-form":
             return closed_form.EXCHANGES[-1:], False
         return exchanges_of(self._config.gate.sync_rule)[-1:], True
@@ -174,6 +178,9 @@ class NetworkedNode:
             assert isinstance(network.extractor, PatchExtractor)  # the settings say so
             side, per_image = network.extractor.side, settings.patches.per_image
             return PatchSumsClient(self._images, side, per_image, seed, self._client)
+        if settings.method in METHODS:
+            clients = self._workspace.experts
+            return SpectralClient(network, self._images, settings, clients, seed, self._client)
         return FedCeClient(network, self._images, self._labels, settings, seed, self._client)
 
     def _in_class_sums(self) -> Client:

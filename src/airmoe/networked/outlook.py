@@ -7,15 +7,17 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 from torch.nn import functional
 
 from airmoe.checks import refuse_type
 from airmoe.data import ImageSet
-from airmoe.networked.client_data import refuse_impossible_split
-from airmoe.networked.config import NetworkedConfig
-from airmoe.networked.features import initial_network
+from airmoe.federated import Participation, composed_epsilon
+from airmoe.networked.client_data import images_of_clients
+from airmoe.networked.config import NetworkedConfig, SpectralSettings
+from airmoe.networked.features import feature_network
 from airmoe.networked.fedce import Network
+from airmoe.networked.fedsc import METHODS
+from airmoe.networked.node import FEATURES
 from airmoe.nn.threads import training_threads
 
 BATCHES, ENOUGH_S = 9, 2.0
@@ -30,7 +32,7 @@ _FLOAT_BYTES, _FLOAT_BITS = 4, 32
 def outlook(
     config: NetworkedConfig, images: ImageSet, *, clock: Callable[[], float] = time.perf_counter
 ) -> list[str]:
-    """Return sentences about the memory, the bytes and the time of a run; a few batches are tried out.
+    """Return sentences about the memory, bytes, time and privacy of a run; a few batches are tried out.
 
     Args:
         config: the run.
@@ -43,15 +45,16 @@ def outlook(
     """
     refuse_type("config", config, NetworkedConfig)
     refuse_type("images", images, ImageSet)
-    refuse_impossible_split(config, images)
+    of_clients = images_of_clients(config, images)
     with training_threads(config.model.backbone):
-        return _told(config, images, clock)
+        return _told(config, images, of_clients, clock)
 
 
-def _told(config: NetworkedConfig, images: ImageSet, clock: Callable[[], float]) -> list[str]:
+def _told(
+    config: NetworkedConfig, images: ImageSet, of_clients: list[int], clock: Callable[[], float]
+) -> list[str]:
     train, held_out, shape = len(images.train_images), len(images.test_images), images.train_images.shape[1:]
-    classes = len(images.class_names)
-    network = initial_network(config, shape, lambda features: nn.Linear(features, classes))
+    network = feature_network(config, shape, len(images.class_names))
     extractor, features = network.extractor, network.extractor.features
     stored_bytes = _FLOAT_BYTES * (train + held_out) * math.prod(shape)
     size = " x ".join(map(str, shape))
@@ -60,37 +63,90 @@ def _told(config: NetworkedConfig, images: ImageSet, clock: Callable[[], float])
         f"{features:,} features travel to an expert: {_FLOAT_BITS * features / 1000:,.1f} kbit an image",
     ]
     if extractor.frozen:
-        seconds = _seconds(network, shape, extractor.images_at_once, clock, trains=False)
-        needed = _duration(seconds * (train + held_out))
+        seconds = _seconds(_evaluation(network, shape, extractor.images_at_once), clock)
+        needed = _duration(seconds / extractor.images_at_once * (train + held_out))
         told.append(f"the backbone is frozen: stage 1 is left out; its features take {needed}")
+    elif config.features.method == "patches":
+        told.append(f"stage 1: {1 + config.features.patches.rounds} rounds of sums over the clients")
     else:
-        stage = config.features
-        weights = sum(tensor.nbytes for tensor in network.state_dict().values())
-        exchanged_bytes = 2 * weights * config.data.clients * stage.rounds
-        seconds = _seconds(network, shape, min(stage.batch_size, train), clock, trains=True)
-        needed = _duration(seconds * (stage.rounds * stage.local_epochs * train))
-        told.append(f"stage 1: {needed} on this machine, {_amount(exchanged_bytes)} exchanged in all")
+        told += _stage_1(config, network, shape, of_clients, clock)
     if config.data.name.startswith("folder:") and math.prod(extractor.size) > math.prod(shape[1:]):
         side = max(extractor.size)
         told.append(f"the backbone enlarges images to {side} pixels: size {side} keeps their detail")
     return told
 
 
-def _seconds(
-    network: Network, shape: Sequence[int], images: int, clock: Callable[[], float], *, trains: bool
-) -> NDArray[np.float64]:
-    """Return the time for one image, measured on several batches; the first is slower and does not count."""
+def _stage_1(
+    config: NetworkedConfig,
+    network: Network,
+    shape: Sequence[int],
+    of_clients: list[int],
+    clock: Callable[[], float],
+) -> list[str]:
+    stage, spectral = config.features, config.features.spectral
+    participation = Participation(stage.participation, config.seed)
+    drawn = [participation.drawn(FEATURES, round_, len(of_clients)) for round_ in range(stage.rounds)]
+    rounds_of = np.bincount(np.concatenate(drawn), minlength=len(of_clients))
+    trained_images = int(rounds_of @ np.array(of_clients))
+    batch = min(stage.batch_size, sum(of_clients))
+    exchanged_bytes = sum(tensor.nbytes for tensor in network.state_dict().values())
+    views = 2 if stage.method in METHODS else 1
+    seconds = _seconds(_training(network, shape, views * batch), clock) / batch
+    seconds = seconds * (stage.local_epochs * trained_images)
+    privacy = []
+    if stage.method == "fedsc":
+        exchanged_bytes += _FLOAT_BYTES * spectral.projector_out**2
+        passes = _seconds(_evaluation(network, shape, batch), clock) / batch
+        seconds = seconds + np.median(passes) * spectral.augmentation_passes * trained_images
+        privacy = [_privacy(spectral, of_clients, rounds_of)]
+    exchanged = _amount(2 * exchanged_bytes * int(rounds_of.sum()))
+    return [f"stage 1: {_duration(seconds)} on this machine, {exchanged} exchanged in all", *privacy]
+
+
+def _privacy(spectral: SpectralSettings, of_clients: list[int], rounds_of: NDArray[np.int64]) -> str:
+    if not spectral.noise_std:
+        return "no privacy: correlation matrices and weights are sent as they are (noise_std is 0)"
+    spent = [
+        composed_epsilon(spectral.mu / images, spectral.noise_std, int(releases), spectral.delta)
+        for images, releases in zip(of_clients, rounds_of, strict=True)
+    ]
+    return (
+        f"privacy of the correlation matrices in the end: epsilon {min(spent):.3g} to {max(spent):.3g} over "
+        f"the clients, delta {spectral.delta:g}; the weights have none"
+    )
+
+
+def _evaluation(network: Network, shape: Sequence[int], images: int) -> Callable[[], None]:
+    """Return what evaluates a batch."""
+    images_TCHW = torch.zeros(images, *shape)
+
+    def step() -> None:
+        network.eval()
+        with torch.no_grad():
+            network(images_TCHW)
+
+    return step
+
+
+def _training(network: Network, shape: Sequence[int], images: int) -> Callable[[], None]:
+    """Return what takes the gradient of a batch."""
     images_TCHW, labels_T = torch.zeros(images, *shape), torch.zeros(images, dtype=torch.int64)
-    network.train(trains)
+
+    def step() -> None:
+        network.train()
+        functional.cross_entropy(network(images_TCHW), labels_T).backward()
+
+    return step
+
+
+def _seconds(step: Callable[[], None], clock: Callable[[], float]) -> NDArray[np.float64]:
+    """Return the time for a step, measured several times; the first is slower and does not count."""
     seconds = list[float]()
     while len(seconds) <= BATCHES and sum(seconds[1:]) < ENOUGH_S:
         begin_s = clock()
-        with torch.set_grad_enabled(trains):
-            logits_TC = network(images_TCHW)
-        if trains:
-            functional.cross_entropy(logits_TC, labels_T).backward()
+        step()
         seconds.append(clock() - begin_s)
-    return np.array(seconds[1:]) / images
+    return np.array(seconds[1:])
 
 
 def _amount(count: float) -> str:

@@ -1,7 +1,7 @@
 """The three stages, one after another: a mixture of experts from the images of clients.
 
-1 FedCE: the shared feature extractor. 2 Each client's expert on its own data. 3 FedGate, or the closed form:
-the shared gate.
+1 FedCE or FedSC: the shared feature extractor. 2 Each client's expert on its own data. 3 FedGate, or the
+closed form: the shared gate.
 
 Shape suffixes: T items, C channels, H height, W width, F features, E experts.
 """
@@ -17,7 +17,7 @@ from airmoe.networked.class_sums import ClassSums, Discriminant
 from airmoe.networked.client_data import ClientData
 from airmoe.networked.config import NetworkedConfig
 from airmoe.networked.feature_training import train_extractor
-from airmoe.networked.features import features_of, initial_network
+from airmoe.networked.features import feature_network, features_of
 from airmoe.networked.gate_training import fit_posterior_gate, train_gate
 from airmoe.networked.held_out import HeldOut
 from airmoe.networked.node import CLASS_SUMS, EXPERTS, FEATURES, Nodes, NodesHere
@@ -91,9 +91,7 @@ def train_shared_parts(
         progress: as `train_stages`.
     """
     classes = len(held_out.class_names)
-    network = initial_network(
-        config, held_out.images_TCHW.shape[1:], lambda features: nn.Linear(features, classes)
-    )
+    network = feature_network(config, held_out.images_TCHW.shape[1:], classes)
     rows = list[MetricsRow]()
     if not network.extractor.frozen:
         rows += train_extractor(
