@@ -203,9 +203,12 @@ def train(
 
 def _refuse_impossible(settings: "NetworkedConfig | ChannelAwareConfig", resumed: Path | None = None) -> None:
     """Refuse, before any image is read, what the settings of a run show to be impossible."""
+    from airmoe.data.partitions import refuse_other_lists
     from airmoe.nn.build import refuse_impossible_backbone
     from airmoe.runs.load import why_no_folder
 
+    if settings.method == "networked":
+        refuse_other_lists(settings.data.partition, settings.data.clients)
     data, model = settings.data, settings.model
     where = "go to the folder where it was trained"
     if resumed is not None and (why := why_no_folder(data.name)):
