@@ -1,5 +1,6 @@
 """The networked mixture of experts, stage by stage: federated features, local experts, a federated gate."""
 
+from airmoe.networked.accounting import Device, Devices, device_costs, devices_table
 from airmoe.networked.baselines import train_central_moe, train_fedavg_network
 from airmoe.networked.client_data import ClientData, split_among_clients
 from airmoe.networked.config import NetworkedConfig, load_config, parse_config
@@ -12,6 +13,8 @@ from airmoe.networked.stages import NetworkedMoe, SharedParts, train_shared_part
 
 __all__ = [
     "ClientData",
+    "Device",
+    "Devices",
     "HeldOut",
     "NetworkedConfig",
     "NetworkedMoe",
@@ -20,6 +23,8 @@ __all__ = [
     "NodesHere",
     "SharedParts",
     "Workspace",
+    "device_costs",
+    "devices_table",
     "load_config",
     "outlook",
     "parse_config",

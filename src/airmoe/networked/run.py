@@ -18,6 +18,7 @@ from airmoe.progress import Progress, silent
 from airmoe.runs.export import export_run
 from airmoe.runs.manifests import rehearse_manifests
 from airmoe.runs.run_writing import begun_run, fingerprint, finish_run, run_checkpoint
+from airmoe.runs.stage_times import StageTimes
 
 
 def radio_of(config: NetworkedConfig) -> RadioSpec:
@@ -71,7 +72,8 @@ def _trained_in(
     backbone = backbone_digest(config.model.backbone, images.train_images.shape[1])
     lists = partition_digest(config.data.partition)
     checkpoint = run_checkpoint(unfinished, fingerprint(config, images, backbone, lists))
-    trained = train_stages(config, data, checkpoint=checkpoint, progress=progress)
+    times = StageTimes(unfinished)
+    trained = train_stages(config, data, checkpoint=checkpoint, progress=times.counting(progress))
     for leftover in ("shared", "clients"):
         shutil.rmtree(unfinished / leftover, ignore_errors=True)
     export_run(
@@ -84,5 +86,5 @@ def _trained_in(
         radio=radio_of(config),
     )
     read = {"backbone": backbone, "lists": lists}
-    finish_run(unfinished, out, config, config.seed, trained.rows, images, read)
+    finish_run(unfinished, out, config, config.seed, trained.rows, images, read, times.seconds)
     return trained
