@@ -5,7 +5,7 @@ and the server averages them (`airmoe.federated.Averaging`).
 
 The head is temporary. In the baseline "one FedAvg network" it has the shape of an expert and is kept.
 
-Shape suffixes: T items, C channels, H height, W width, F features.
+Shape suffixes: T items, C channels or classes, H height, W width, F features.
 """
 
 import torch
@@ -39,6 +39,7 @@ def train_epochs(
     labels_T: Tensor,
     settings: SgdSettings,
     orders: list[Tensor],
+    label_smoothing: float = 0.0,
 ) -> float:
     """Train with SGD over the images in the given orders, one epoch each; return the mean loss.
 
@@ -48,6 +49,7 @@ def train_epochs(
         labels_T: int64, the classes.
         settings: batch size, learning rate, momentum.
         orders: int64 permutations of T.
+        label_smoothing: share of a label that is spread over all classes.
     """
     optimiser = torch.optim.SGD(
         network.parameters(), lr=settings.learning_rate, momentum=settings.momentum, foreach=True
@@ -56,7 +58,8 @@ def train_epochs(
     network.train()
     for order in orders:
         for batch in order.split(settings.batch_size):
-            loss = functional.cross_entropy(network(images_T[batch]), labels_T[batch])
+            logits_TC = network(images_T[batch])
+            loss = functional.cross_entropy(logits_TC, labels_T[batch], label_smoothing=label_smoothing)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
