@@ -61,7 +61,7 @@ def test_bytes_are_those_that_a_method_needs(
     for method in ("random routing", "oracle routing", "holder routing"):
         assert sent[method] == pytest.approx(sum(by_stage.values()) - of_gate)
     head = 2 * 400 * 12 + 2 * 400 * 4 + 401 * (401 + 10) * 8
-    assert sent["global head"] == pytest.approx(by_stage["features"] + head)
+    assert sent["global head"] == pytest.approx(by_stage["features"] + by_stage["experts"] + head)
     assert sent["local"] == sent["local, smoothed"] == 0
     assert sent["central"] == few_digits.train_images.nbytes / CLIENTS
 

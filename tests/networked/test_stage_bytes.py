@@ -7,7 +7,13 @@ import pytest
 from airmoe.data import ImageSet
 from airmoe.networked import split_among_clients
 from airmoe.networked.config import NetworkedConfig
-from airmoe.networked.stage_bytes import answers_bytes, averaging_bytes, closed_form_bytes, moments_bytes
+from airmoe.networked.stage_bytes import (
+    answers_bytes,
+    averaging_bytes,
+    closed_form_bytes,
+    moments_bytes,
+    told_bytes,
+)
 from airmoe.networked.stages import train_stages
 
 CLIENTS, ITEMS, CLASSES = 4, 200, 10
@@ -32,6 +38,7 @@ def test_the_closed_form_costs_what_the_formulas_say(
     answers = answers_bytes(ITEMS * (CLIENTS - 1), FEATURES, CLASSES)
     assert measured(config, few_digits) == {
         "features": CLIENTS * averaging_bytes(EXTRACTOR + HEAD, rounds=3),
+        "experts": CLIENTS * told_bytes(EXTRACTOR),
         "gate statistics": CLIENTS * moments_bytes(FEATURES),
         "gate": CLIENTS * closed_form_bytes(FEATURES, CLIENTS) + answers,
     }
@@ -52,5 +59,6 @@ def test_fedgate_costs_what_the_formulas_say(
     )
     sums = measured(config, few_digits)
     assert sums["features"] == CLIENTS * averaging_bytes(EXTRACTOR + HEAD, rounds=3)
+    assert sums["experts"] == CLIENTS * told_bytes(EXTRACTOR)
     pairs = answers_bytes(ITEMS * (CLIENTS - 1), FEATURES, CLASSES, levels)
     assert sums["gate"] == CLIENTS * averaging_bytes(GATE + worth, rounds) + pairs

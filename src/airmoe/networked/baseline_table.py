@@ -67,7 +67,7 @@ class Setting:
     def exchanged_bytes(self, rows: Sequence[MetricsRow], *but: str) -> float:
         """Return the bytes of rows per client; those of stages whose names begin so are left out."""
         counted = [row for row in rows if not str(row["stage"]).startswith(but)] if but else rows
-        return sum(float(row.get("bytes", 0)) for row in counted) / self.config.data.clients
+        return sum(float(row["bytes"]) for row in counted) / self.config.data.clients
 
 
 @dataclass(frozen=True)
@@ -160,8 +160,7 @@ def _fedavg(method: str, setting: Setting) -> MethodScores:
 def _global_head(method: str, setting: Setting) -> MethodScores:
     extractor: nn.Module = setting.trained.model.extractor
     answers_T, rows = fit_global_head(extractor, setting.data, setting.config.gate.ridge)
-    features_rows = [row for row in setting.trained.rows if row["stage"] == "features"]
-    sent = setting.exchanged_bytes([*features_rows, *rows])
+    sent = setting.exchanged_bytes(setting.trained.rows, "gate") + setting.exchanged_bytes(rows)
     return MethodScores(method, _one_model(setting, answers_T.numpy()), sent)
 
 

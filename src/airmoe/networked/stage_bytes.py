@@ -24,6 +24,11 @@ def averaging_bytes(values: int, rounds: int) -> int:
     return 2 * rounds * values * _VALUE
 
 
+def told_bytes(values: int) -> int:
+    """Return the bytes of weights that a client is told: the final extractor, before stage 2."""
+    return values * _VALUE
+
+
 def answers_bytes(remote_pairs: int, features: int, classes: int, levels: int = 1) -> int:
     """Return the bytes of queries and their answers: features out, probabilities back.
 
