@@ -57,12 +57,12 @@ def test_bytes_are_those_that_a_method_needs(
     for row in setting.trained.rows:
         by_stage[str(row["stage"])] = by_stage.get(str(row["stage"]), 0) + float(row["bytes"]) / CLIENTS
     of_gate = by_stage["gate"] + by_stage["gate statistics"]
-    assert sent["networked"] == sent["networked, k = 2"] == pytest.approx(sum(by_stage.values()))
-    for method in ("random routing", "oracle routing", "holder routing"):
+    assert sent["networked"] == sent["networked-top-2"] == pytest.approx(sum(by_stage.values()))
+    for method in ("random", "oracle", "holder"):
         assert sent[method] == pytest.approx(sum(by_stage.values()) - of_gate)
     head = 2 * 400 * 12 + 2 * 400 * 4 + 401 * (401 + 10) * 8
-    assert sent["global head"] == pytest.approx(by_stage["features"] + by_stage["experts"] + head)
-    assert sent["local"] == sent["local, smoothed"] == 0
+    assert sent["global-head"] == pytest.approx(by_stage["features"] + by_stage["experts"] + head)
+    assert sent["local"] == sent["local-smoothed"] == 0
     assert sent["central"] == few_digits.train_images.nbytes / CLIENTS
 
 
@@ -76,8 +76,8 @@ def test_the_averaged_network_has_the_budget_of_the_mixture(
 
 
 def test_no_choice_is_better_than_the_oracles(lines: dict[str, MethodScores]) -> None:
-    best = lines["oracle routing"].scores.macro_f1
-    for method in ("networked", "random routing", "holder routing"):
+    best = lines["oracle"].scores.macro_f1
+    for method in ("networked", "random", "holder"):
         assert lines[method].scores.macro_f1 <= best
 
 

@@ -183,23 +183,23 @@ def _one_model(setting: Setting, answers_T: np.ndarray) -> Scores:
 
 METHODS: Mapping[str, Callable[[str, Setting], MethodScores]] = {
     "networked": partial(_mixture, k=1),
-    "networked, k = 2": partial(_mixture, k=2),
+    "networked-top-2": partial(_mixture, k=2),
     "local": partial(_local, smoothing=0.0),
-    "local, smoothed": partial(_local, smoothing=SMOOTHING),
+    "local-smoothed": partial(_local, smoothing=SMOOTHING),
     "fedavg": _fedavg,
     "central": _central,
-    "global head": _global_head,
-    "random routing": partial(_routed, by=lambda answers, seed: answers.at_random(seed)),
-    "oracle routing": partial(_routed, by=lambda answers, seed: answers.by_oracle()),
-    "holder routing": partial(_routed, by=lambda answers, seed: answers.by_holders()),
+    "global-head": _global_head,
+    "random": partial(_routed, by=lambda answers, seed: answers.at_random(seed)),
+    "oracle": partial(_routed, by=lambda answers, seed: answers.by_oracle()),
+    "holder": partial(_routed, by=lambda answers, seed: answers.by_holders()),
 }
 """The methods by name.
 
-* networked: the mixture, its gate's best expert; or its best two, mixed by their scores.
-* local: each client's own network on its own data; or with label smoothing, so that it names other classes.
+* networked, networked-top-2: the mixture, its gate's best expert, or its best two, mixed by their scores.
+* local, local-smoothed: each client's own network on its own data, the second with label smoothing.
 * fedavg: one network, averaged, with the rounds that the mixture's whole computing pays for.
 * central: a mixture trained in one place until more training brings nothing.
-* global head: one linear head in closed form on the mixture's features.
-* random routing, oracle routing, holder routing: the mixture's experts, chosen at random; with hindsight, one
+* global-head: one linear head in closed form on the mixture's features.
+* random, oracle, holder: the mixture's experts, chosen at random; with hindsight, one
   that is right if any is; or one whose client holds the true class.
 """

@@ -71,6 +71,7 @@ class FeatureSettings(SgdSettings):
     """Stage 1, FedCE: federated averaging of the feature extractor and a temporary linear head."""
 
     rounds: Positive = 80
+    weight_decay: Weight = 0.0
 
 
 class ExpertSettings(Section):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from airmoe.federated import Message, State
-from airmoe.networked.config import SgdSettings
+from airmoe.networked.config import FeatureSettings
 from airmoe.nn import Extractor
 from airmoe.randomness import stream
 
@@ -37,7 +37,7 @@ def train_epochs(
     network: nn.Module,
     images_T: Tensor,
     labels_T: Tensor,
-    settings: SgdSettings,
+    settings: FeatureSettings,
     orders: list[Tensor],
     label_smoothing: float = 0.0,
 ) -> float:
@@ -47,12 +47,16 @@ def train_epochs(
         network: inputs to logits; changed in place.
         images_T: inputs, first axis T.
         labels_T: int64, the classes.
-        settings: batch size, learning rate, momentum.
+        settings: batch size, learning rate, momentum, weight decay.
         orders: int64 permutations of T.
         label_smoothing: share of a label that is spread over all classes.
     """
     optimiser = torch.optim.SGD(
-        network.parameters(), lr=settings.learning_rate, momentum=settings.momentum, foreach=True
+        network.parameters(),
+        lr=settings.learning_rate,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+        foreach=True,
     )
     total, samples = torch.zeros(()), 0
     network.train()
@@ -87,7 +91,7 @@ class FedCeClient:
         network: nn.Module,
         images_TCHW: Tensor,
         labels_T: Tensor,
-        settings: SgdSettings,
+        settings: FeatureSettings,
         seed: int,
         client: int,
     ) -> None:
