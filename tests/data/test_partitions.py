@@ -125,9 +125,8 @@ def test_ring_goes_by_the_order_of_the_labels_not_by_their_values(
 
 
 def test_an_unknown_scheme_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(
-        InvalidInputError, match="scheme is 'circle'; expected iid, ring, disjoint or dirichlet:ALPHA"
-    ):
+    said = "scheme is 'circle'; expected iid, ring, disjoint, dirichlet:ALPHA or lists:FILE"
+    with pytest.raises(InvalidInputError, match=said):
         partition(np.arange(10), 2, "circle", seed=0)
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from airmoe.federated import Averaging, Client, Exchange, Loop, Message, State, federate
-from airmoe.networked.config import GateSettings, SgdSettings
+from airmoe.networked.config import FeatureSettings, GateSettings
 from airmoe.networked.fedce import FedCeClient, Network
 from airmoe.networked.fedgate import EXCHANGES, FedGateClient, exchanges_of
 from airmoe.networked.gates import trained_part
@@ -79,7 +79,7 @@ def fedce_network() -> Network:
 
 
 def fedce(client: int) -> Client:
-    settings = SgdSettings(rounds=3, local_epochs=2, batch_size=8)
+    settings = FeatureSettings(rounds=3, local_epochs=2, batch_size=8)
     return FedCeClient(fedce_network(), *data_of(client), settings, 0, client)
 
 

@@ -73,6 +73,7 @@ def test_an_interrupted_run_leaves_no_run_folder_but_what_can_be_taken_up(interr
     assert {p.relative_to(partial).as_posix() for p in partial.rglob("*") if p.is_file()} == {
         *("config.toml", "run.json", "metrics.jsonl"),
         "checkpoint/features.safetensors",
+        "checkpoint/seconds.json",
         "tensorboard/events.out.tfevents.0.airmoe",
     }
 

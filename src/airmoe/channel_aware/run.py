@@ -122,7 +122,8 @@ def _trained_in(
         server=True,
         gate_sees_snr=_sees_snr(config),
     )
-    finish_run(partial, out, config, config.seed, rows, images, pretrained_digest(model.extractor))
+    read = {"backbone": pretrained_digest(model.extractor)}
+    finish_run(partial, out, config, config.seed, rows, images, read)
     return ChannelAwareMoe(model, rows)
 
 

@@ -155,6 +155,53 @@ def gating(
     tell_unused_plugins([] if resume else plugin)
 
 
+@study.command()
+def networked(
+    quick: Quick = False,
+    smoke: Smoke = False,
+    niid_bench: Annotated[
+        bool,
+        typer.Option(
+            "--niid-bench", help="Instead: the public yardstick of that name, 500 epochs of one network."
+        ),
+    ] = False,
+    only: Only = [],  # noqa: B006 (Typer copies it)
+    seed: Seed = None,
+    settings: Settings = None,
+    out: Out = None,
+    resume: Resume = False,
+    workers: Workers = 1,
+    dask: Dask = None,
+    data_dir: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder of the official files of CIFAR and Fashion-MNIST. [$AIRMOE_DATA, then the cache]"
+        ),
+    ] = None,
+    plugin: Plugins = [],  # noqa: B006 (Typer copies it)
+) -> None:
+    """What clients learn together without sharing images: stages, divisions of the data, baselines.
+
+    Clients train a feature extractor, an expert each, and a gate (after arXiv 2511.01743). Measured are
+    macro-F1, how much a client's own expert answers, and the bytes of training: for ways to learn the gate,
+    divisions of the images, rounds, numbers of clients, and beside local, averaged and central training.
+
+    In full, LeNet-5 is trained on CIFAR-10 and Fashion-MNIST with three seeds, which takes hours on a
+    processor; --quick trains on digits. Stages are trained once for all curves that share them, and kept in
+    OUT.partial, from where --resume goes on. The run folder is that of the other studies.
+    """
+    require("train", "torch", "sklearn", "matplotlib", "tensorboard")
+    out = _free("networked", out, resume)
+    load_plugins(plugin)
+    from airmoe.studies.networked import NETWORKED
+
+    scale = _scale(quick=quick, smoke=smoke, niid_bench=niid_bench)
+    _run(
+        NETWORKED, scale, only, seed, settings, out, resume, _executor(workers, dask), {"data_dir": data_dir}
+    )
+    tell_unused_plugins([] if resume else plugin)
+
+
 def _free(study_name: str, out: Path | None, resume: bool) -> Path:
     """Return the run folder to make; refuse one that cannot be."""
     if resume and out is None:
@@ -166,7 +213,7 @@ def _free(study_name: str, out: Path | None, resume: bool) -> Path:
 
 def _scale(**asked: bool) -> str | None:
     """Return the one scale that is asked for, None if none is."""
-    scales = [scale for scale, wanted in asked.items() if wanted]
+    scales = [scale.replace("_", "-") for scale, wanted in asked.items() if wanted]
     if len(scales) > 1:
         value = "both" if len(scales) == 2 else "all"
         raise InvalidInputError(" ".join(f"--{scale}" for scale in scales), value, "at most one of them")

@@ -168,8 +168,9 @@ def train(
     load_plugins(plugin)
     if resume:
         _refuse_other_plugins(out)
-    from airmoe.networked import outlook, train_run
+    from airmoe.networked import device_costs, devices_table, outlook, train_run
     from airmoe.report.progress import ProgressBars
+    from airmoe.report.writing import write_tables
 
     if resume and (data, config, method, clients, seed) == (None,) * 5:
         config = begun_settings(out)
@@ -193,6 +194,9 @@ def train(
         except KeyboardInterrupt:
             _tell_how_to_go_on(out)
             raise
+    table = devices_table(device_costs(out))
+    write_tables([table], out)
+    console().print(table.rich(light=True))
     tell(f"macro-F1 of top-1 routing on held-out images: {trained.rows[-1]['macro_f1']:.3f}")
     for line in (
         f"Run folder: {out}. Serve it with: {shlex.join(['airmoe', 'serve', str(out), '--all'])}",
@@ -203,9 +207,12 @@ def train(
 
 def _refuse_impossible(settings: "NetworkedConfig | ChannelAwareConfig", resumed: Path | None = None) -> None:
     """Refuse, before any image is read, what the settings of a run show to be impossible."""
+    from airmoe.data.partitions import refuse_other_lists
     from airmoe.nn.build import refuse_impossible_backbone
     from airmoe.runs.load import why_no_folder
 
+    if settings.method == "networked":
+        refuse_other_lists(settings.data.partition, settings.data.clients)
     data, model = settings.data, settings.model
     where = "go to the folder where it was trained"
     if resumed is not None and (why := why_no_folder(data.name)):

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from airmoe.checks import indices, integer_at_least, refuse_shape
+from airmoe.data.index_lists import IndexLists
 from airmoe.data.schemes import Dirichlet, Disjoint, Iid, Ring
 from airmoe.errors import InvalidInputError
 from airmoe.randomness import stream
@@ -47,13 +48,18 @@ def partition(
       n > c, client i holds the classes i mod c and i+1 mod c. The images of a class are permuted at random
       and cut into equal parts for its holders.
 
-    A plugin may bring others, which may also leave images out or give one to several clients: the log says
-    how many. Equal parts differ by one image at most. `airmoe.randomness.stream` draws, with the purpose
-    "partition".
+    ``"lists:FILE"`` is your own division. FILE is JSON with a list for each client: the indices of its
+    training images, as in ``[[0, 5, 7], [1, 2]]``. ``clients`` is the number of lists. No list is empty, and
+    no index stands there twice, in one list or in two. The file has 16 MiB at most.
+
+    Lists may leave images out. So may the partitions that a plugin brings, which may also give an image to
+    several clients: the log says how many. Equal parts differ by one image at most.
+    `airmoe.randomness.stream` draws, with the purpose "partition".
 
     Args:
         labels: integer, (T,). The classes are the distinct labels, in order.
-        clients: number of clients; at least 2 for ``"ring"``, at most one for each class for ``"disjoint"``.
+        clients: number of clients; at least 2 for ``"ring"``, at most one for each class for ``"disjoint"``,
+            one for each list for ``"lists:FILE"``.
         scheme: one of the above, or the text of a plugin's partition.
         seed: not negative.
         class_names: what errors call the classes 0, 1, ...; left out, by their labels.
@@ -64,7 +70,9 @@ def partition(
     Raises:
         InvalidInputError: an argument is none of the above, there are more clients than images, a class has
             fewer images than holders, no draw of shares left an image for each client, or a plugin's
-            partition gives other than an array of indices to each client.
+            partition gives other than an array of indices to each client. Of lists, the message names client
+            and place.
+        DataError: a file of lists that is missing, too large, or no JSON.
 
     Examples:
         >>> import numpy as np
@@ -126,6 +134,29 @@ def make_partition(text: str) -> Partition:
     return _PARTITIONS.read(text)
 
 
+def partition_digest(scheme: str) -> str:
+    """Return SHA-256 of the file that a partition reads; "" unless it is ``"lists:FILE"``.
+
+    Raises:
+        InvalidInputError: no partition of this name.
+        DataError: the file is missing, too large, or no regular file.
+    """
+    divide = make_partition(scheme)
+    return divide.digest if isinstance(divide, IndexLists) else ""
+
+
+def refuse_other_lists(scheme: str, clients: int) -> None:
+    """Refuse, before any image is read, a file of lists that is not there or has no list for each client.
+
+    Raises:
+        InvalidInputError: as `partition`.
+        DataError: as `partition`.
+    """
+    divide = make_partition(scheme)
+    if isinstance(divide, IndexLists):
+        divide.refuse_other_number(clients)
+
+
 def _checked(scheme: str, parts: Sequence[ArrayLike], clients: int, items: int) -> list[NDArray[np.int64]]:
     """Return the parts as sorted int64 arrays."""
     name = f"partition {scheme}"
@@ -143,4 +174,4 @@ def _checked(scheme: str, parts: Sequence[ArrayLike], clients: int, items: int) 
     return checked
 
 
-_PARTITIONS = SpecTexts[Partition]("partition", (Iid, Ring, Disjoint, Dirichlet))
+_PARTITIONS = SpecTexts[Partition]("partition", (Iid, Ring, Disjoint, Dirichlet, IndexLists))

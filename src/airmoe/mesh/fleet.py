@@ -14,6 +14,7 @@ from types import TracebackType
 
 from airmoe.errors import InvalidInputError, MeshError
 from airmoe.mesh.addresses import parse_address
+from airmoe.mesh.model_memory import resident_bytes
 from airmoe.plugins import loaded_plugins
 
 READY = "serving expert"
@@ -139,11 +140,10 @@ class NodeFleet:
         """Return the peak resident memory of each node in MB (10^6 bytes); 0 for nodes that are gone."""
         peaks = []
         for process in self._processes:
-            peak_kib = 0
+            peak_bytes = 0
             with contextlib.suppress(OSError, IndexError):  # the process is gone, or a zombie
-                status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
-                peak_kib = int(status.partition("VmHWM:")[2].split(maxsplit=1)[0])
-            peaks.append(peak_kib * 1024 / 1e6)
+                peak_bytes = resident_bytes("VmHWM", str(process.pid))
+            peaks.append(peak_bytes / 1e6)
         return peaks
 
     def close(self) -> None:

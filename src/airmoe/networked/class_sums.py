@@ -14,9 +14,7 @@ from torch import Tensor
 
 from airmoe.errors import InvalidInputError
 from airmoe.federated import Message, State
-
-SMALLEST_STD = 1e-2
-"""The smallest standard deviation by which a feature is divided."""
+from airmoe.networked.moments import SMALLEST_STD
 
 IN_CLASS = "images of class "
 """Names the number of a client's images of each class, in the numbers of its reply."""

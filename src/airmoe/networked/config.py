@@ -129,6 +129,7 @@ class FeatureSettings(SgdSettings):
     rounds: Positive = 80
     patches: PatchSettings = PatchSettings()
     spectral: SpectralSettings = SpectralSettings()
+    weight_decay: Weight = 0.0
 
 
 class ExpertSettings(Section):

@@ -5,7 +5,7 @@ and the server averages them (`airmoe.federated.Averaging`).
 
 The head is temporary. In the baseline "one FedAvg network" it has the shape of an expert and is kept.
 
-Shape suffixes: T items, C channels, H height, W width, F features.
+Shape suffixes: T items, C channels or classes, H height, W width, F features.
 """
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from airmoe.federated import Message, State
-from airmoe.networked.config import SgdSettings
+from airmoe.networked.config import FeatureSettings
 from airmoe.nn import Extractor
 from airmoe.randomness import stream
 
@@ -37,8 +37,9 @@ def train_epochs(
     network: nn.Module,
     images_T: Tensor,
     labels_T: Tensor,
-    settings: SgdSettings,
+    settings: FeatureSettings,
     orders: list[Tensor],
+    label_smoothing: float = 0.0,
 ) -> float:
     """Train with SGD over the images in the given orders, one epoch each; return the mean loss.
 
@@ -46,17 +47,23 @@ def train_epochs(
         network: inputs to logits; changed in place.
         images_T: inputs, first axis T.
         labels_T: int64, the classes.
-        settings: batch size, learning rate, momentum.
+        settings: batch size, learning rate, momentum, weight decay.
         orders: int64 permutations of T.
+        label_smoothing: share of a label that is spread over all classes.
     """
     optimiser = torch.optim.SGD(
-        network.parameters(), lr=settings.learning_rate, momentum=settings.momentum, foreach=True
+        network.parameters(),
+        lr=settings.learning_rate,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+        foreach=True,
     )
     total, samples = torch.zeros(()), 0
     network.train()
     for order in orders:
         for batch in order.split(settings.batch_size):
-            loss = functional.cross_entropy(network(images_T[batch]), labels_T[batch])
+            logits_TC = network(images_T[batch])
+            loss = functional.cross_entropy(logits_TC, labels_T[batch], label_smoothing=label_smoothing)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -84,7 +91,7 @@ class FedCeClient:
         network: nn.Module,
         images_TCHW: Tensor,
         labels_T: Tensor,
-        settings: SgdSettings,
+        settings: FeatureSettings,
         seed: int,
         client: int,
     ) -> None:

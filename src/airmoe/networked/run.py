@@ -5,6 +5,7 @@ from pathlib import Path
 
 from airmoe.checks import refuse_type
 from airmoe.data import ImageSet
+from airmoe.data.partitions import partition_digest
 from airmoe.dispatch.reach import warn_of_reach
 from airmoe.files import AnyPath, as_path
 from airmoe.manifest import RadioSpec
@@ -17,6 +18,7 @@ from airmoe.progress import Progress, silent
 from airmoe.runs.export import export_run
 from airmoe.runs.manifests import rehearse_manifests
 from airmoe.runs.run_writing import begun_run, fingerprint, finish_run, run_checkpoint
+from airmoe.runs.stage_times import StageTimes
 
 
 def radio_of(config: NetworkedConfig) -> RadioSpec:
@@ -68,8 +70,10 @@ def _trained_in(
         mesh=config.mesh, class_names=data.class_names, holds=data.holds, radio=radio_of(config)
     )
     backbone = backbone_digest(config.model.backbone, images.train_images.shape[1])
-    checkpoint = run_checkpoint(unfinished, fingerprint(config, images, backbone))
-    trained = train_stages(config, data, checkpoint=checkpoint, progress=progress)
+    lists = partition_digest(config.data.partition)
+    checkpoint = run_checkpoint(unfinished, fingerprint(config, images, backbone, lists))
+    times = StageTimes(unfinished)
+    trained = train_stages(config, data, checkpoint=checkpoint, progress=times.counting(progress))
     for leftover in ("shared", "clients"):
         shutil.rmtree(unfinished / leftover, ignore_errors=True)
     export_run(
@@ -81,5 +85,6 @@ def _trained_in(
         holds=data.holds,
         radio=radio_of(config),
     )
-    finish_run(unfinished, out, config, config.seed, trained.rows, images, backbone)
+    read = {"backbone": backbone, "lists": lists}
+    finish_run(unfinished, out, config, config.seed, trained.rows, images, read, times.seconds)
     return trained

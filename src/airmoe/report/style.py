@@ -38,6 +38,13 @@ LOOKS = {
     "one-network": Look(SKY, "P"),
     "one-network-best-link": Look(SKY, "X", "--"),
     "central": Look(WINE, "X"),
+    # federated training
+    "networked": Look(VERMILION, "o"),
+    "networked-top-2": Look(VERMILION, "D", "--"),
+    "local-smoothed": Look(OLIVE, "^", "--"),
+    "fedavg": Look(SKY, "P"),
+    "global-head": Look(BLUE, "s"),
+    "holder": Look(PURPLE, "h", "--"),
     # bounds of a schedule
     "bound none": Look(MUTED, "^"),
     "bound fast": Look(BLUE, "s"),

@@ -17,6 +17,7 @@ from torch import nn
 from airmoe.checks import refuse_type
 from airmoe.data import ImageSet, is_official, load_images, partition
 from airmoe.data.load import USUAL_SIZE
+from airmoe.data.partitions import partition_digest
 from airmoe.errors import InvalidInputError, RunFolderError
 from airmoe.files import AnyPath, sought_in
 from airmoe.manifest import Manifest, read_manifest
@@ -127,11 +128,16 @@ class Run:
 
         Raises:
             InvalidInputError: a channel-aware run, whose images no clients share, or no `ImageSet`.
+            RunFolderError: the file of index lists changed since.
+            DataError: it is not there any more.
         """
         refuse_type("images", images, ImageSet)
         if self.method != "networked":
             raise InvalidInputError("method", self.method, "networked: other runs split no images")
         labels_T, data, names = images.train_labels, self.config["data"], images.class_names
+        if (digest := partition_digest(data["partition"])) != self.record.get("lists", digest):
+            told = f"{data['partition']} holds other lists now than {self.folder} was trained with"
+            raise RunFolderError(told)
         return partition(labels_T, data["clients"], data["partition"], seed=self.seed, class_names=names)
 
 

@@ -5,7 +5,7 @@ import json
 import platform
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -43,7 +43,7 @@ def begun_run(out: Path, config: Section, seed: int, images: ImageSet, *, resume
         try:
             if not resume:
                 _write(partial / CONFIG, with_short_home(dump_config(_of_images(config, images))))
-                _write(partial / PROVENANCE, _provenance(seed, images))
+                _write(partial / PROVENANCE, _provenance(seed, images, {}, {}))
             yield partial
         except BaseException:
             if not (partial / CHECKPOINTS).exists():
@@ -106,25 +106,28 @@ def finish_run(
     seed: int,
     rows: Sequence[MetricsRow],
     images: ImageSet,
-    backbone: str = "",
+    read: Mapping[str, str] | None = None,
+    seconds: Mapping[str, float] | None = None,
 ) -> None:
     """Write configuration, provenance and metrics, remove the checkpoints, and give the folder its name.
 
     The host is told by its kind, never by its name, and paths without what is of this machine alone.
-    ``backbone`` is the digest of a pretrained one.
+    ``read`` has the digest of what else the run read, by its name: of a pretrained backbone, for example.
+    Nothing is said of what has none. ``seconds`` is how long each stage took.
     """
     _write(partial / CONFIG, with_short_home(dump_config(_of_images(config, images))))
-    _write(partial / PROVENANCE, _provenance(seed, images, backbone))
+    _write(partial / PROVENANCE, _provenance(seed, images, read or {}, seconds or {}))
     write_metrics(rows, partial / METRICS)
     shutil.rmtree(partial / CHECKPOINTS)
     partial.rename(out)
 
 
-def _provenance(seed: int, images: ImageSet, backbone: str = "") -> str:
+def _provenance(seed: int, images: ImageSet, read: Mapping[str, str], seconds: Mapping[str, float]) -> str:
     provenance = {
         "seed": seed,
         "images": images_digest(images),
-        **({"backbone": backbone} if backbone else {}),
+        **{name: digest for name, digest in read.items() if digest},
+        **({"seconds": {stage: round(spent, 2) for stage, spent in seconds.items()}} if seconds else {}),
         **circumstances(),
     }
     return json.dumps(provenance, indent=1) + "\n"
