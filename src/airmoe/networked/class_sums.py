@@ -20,7 +20,7 @@ IN_CLASS = "images of class "
 """Names the number of a client's images of each class, in the numbers of its reply."""
 
 
-NEVER = 1e-30
+NO_SHARE = 1e-30
 """The share of a class that has no image."""
 
 
@@ -169,7 +169,7 @@ class Discriminant:
 
 def rows_of(mean_CF: Tensor, weight_CF: Tensor, share_C: Tensor) -> tuple[Tensor, Tensor]:
     """Return a discriminant's weights and constants; a class without images is never chosen."""
-    bias_C = -0.5 * (mean_CF * weight_CF).sum(dim=1) + share_C.clamp_min(NEVER).log()
+    bias_C = -0.5 * (mean_CF * weight_CF).sum(dim=1) + share_C.clamp_min(NO_SHARE).log()
     return weight_CF, bias_C
 
 

@@ -25,7 +25,7 @@ from airmoe.randomness import stream
 WHITENING = 0.01
 """Added to the eigenvalues of the patches' covariance, so that whitening does not blow up noise."""
 
-KEPT = 1e-3
+KEPT_DIRECTION = 1e-3
 """The weight of an atom's old direction in the new one: an atom that fits no patch stays."""
 
 
@@ -108,7 +108,7 @@ class PatchSums:
         if not state:
             patches = sum(reply.numbers["samples"] for reply in replies.values())
             return self._whitened(total["sum"] / patches, total["gram"] / patches), {}
-        moved_KS = functional.normalize(total["atoms"] + KEPT * state["dictionary"])
+        moved_KS = functional.normalize(total["atoms"] + KEPT_DIRECTION * state["dictionary"])
         return {**state, "dictionary": moved_KS}, {}
 
     def _whitened(self, mean_S: Tensor, square_SS: Tensor) -> State:

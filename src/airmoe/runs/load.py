@@ -23,12 +23,14 @@ from airmoe.files import AnyPath, sought_in
 from airmoe.manifest import Manifest, read_manifest
 from airmoe.nn import (
     BiasGate,
+    DiscriminantExpert,
     Extractor,
     MixtureOfExperts,
     MlpExpert,
     MoeLayer,
     PersonalGates,
     PooledExtractor,
+    PosteriorGate,
     build_model,
 )
 from airmoe.nn.build import options_of, pretrained_digest
@@ -235,9 +237,8 @@ def _model(
     assert isinstance(extractor, Extractor)
     if (digest := pretrained_digest(extractor)) != record.get("backbone", digest):
         raise RunFolderError(f"{settings['backbone']} is another model now than {run} was trained with")
-    if networked and extractor.pooling != "vector":  # clients' experts see pooled features
-        experts = [MlpExpert(extractor.features, classes, hidden) for _ in model.layer.experts]
-        model = MixtureOfExperts(PooledExtractor(extractor), MoeLayer(model.layer.gate, experts))
+    if networked:
+        model = _of_clients(model, extractor, config, classes)
     if networked and config["gate"]["channel_aware"] and not model.layer.gate.sees_snr:
         model.layer.gate = BiasGate(model.layer.gate)
     _load(model.extractor, run / "shared" / EXTRACTOR_WEIGHTS)
@@ -245,6 +246,21 @@ def _model(
         _load(network, folder_of_client(run, nodes[0]) / expert_file(expert, "safetensors"))
     model.layer.gate = _gate(run, model.layer.gate, manifest)
     return model.eval()
+
+
+def _of_clients(
+    model: MixtureOfExperts, extractor: Extractor, config: Mapping[str, Any], classes: int
+) -> MixtureOfExperts:
+    """Return the mixture in the form that clients train: their experts see pooled features."""
+    features, experts, gate = extractor.features, list(model.layer.experts), model.layer.gate
+    if config.get("experts", {}).get("method") == "sums":  # older settings name no method
+        experts = [DiscriminantExpert(features, classes) for _ in experts]
+    elif extractor.pooling != "vector":
+        experts = [MlpExpert(features, classes, config["model"]["expert_hidden"]) for _ in experts]
+    if config["gate"].get("method") == "posterior":
+        gate = PosteriorGate(features, len(experts), classes)
+    pooled = extractor if extractor.pooling == "vector" else PooledExtractor(extractor)
+    return MixtureOfExperts(pooled, MoeLayer(gate, experts))
 
 
 def _gate(run: Path, gate: nn.Module, manifest: Manifest) -> nn.Module:
