@@ -5,6 +5,7 @@ Shape suffixes: T items, C channels, H height, W width, P values of a projection
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -364,7 +365,9 @@ def test_a_matrix_that_is_none_is_rejected_and_the_round_goes_on_without_it(
 ) -> None:
     made = stage_1(participation=participation)
     monkeypatch.setattr(
-        made.clients[1], "correlate", lambda state, message: (state, Message({"correlation": spoilt}))
+        made.clients[1],
+        "correlate",
+        lambda state, message: (state, Message({"correlation": spoilt}, {"samples": 1})),
     )
     _, rows = made.run(rounds=2)
     rejected = [row for row in rows if "rejected" in row]
@@ -374,6 +377,35 @@ def test_a_matrix_that_is_none_is_rejected_and_the_round_goes_on_without_it(
     told = [m for (_, exchange, client), m in made.engine.told.items() if exchange == "train"]
     assert told
     assert all(bool(message.tensors["sum"].isfinite().all()) for message in told)
+
+
+@pytest.mark.parametrize("exchange", EXCHANGES)
+def test_a_client_that_wants_to_count_more_than_others_is_rejected(
+    exchange: str, stage_1: Callable[..., Stage1], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = stage_1()
+    step = made.clients[2].client_step
+
+    def greedy(name: str, state: State, message: Message) -> tuple[State, Message]:
+        state, reply = step(name, state, message)
+        return state, replace(
+            reply, numbers={**reply.numbers, "samples": 1000}
+        ) if name == exchange else reply
+
+    monkeypatch.setattr(made.clients[2], "client_step", greedy)
+    _, rows = made.run(rounds=1)
+    assert rows[0]["rejected"] == "2: samples is 1000; expected 1: every client counts alike"
+    assert rows[0]["participants"] == 2
+
+
+def test_a_round_to_which_nobody_replies_changes_nothing(stage_1: Callable[..., Stage1]) -> None:
+    for participation in (1.0, 0.5):
+        made = stage_1(participation=participation)
+        made.engine.carry = lambda exchange, messages: iter(())  # type: ignore[method-assign]
+        state, rows = made.run(rounds=1)
+        assert rows[0]["participants"] == 0
+        begun = made.network.state_dict()
+        assert all(torch.equal(state[name], begun[name]) for name in begun)
 
 
 @pytest.mark.parametrize(
@@ -448,3 +480,33 @@ def test_what_is_told_before_a_run_are_the_bytes_and_the_privacy_of_its_end(
     assert f" to {rows[-1]['epsilon']:.3g} over the clients, delta 1e-05; the weights have none" in told[3]
     config = tiny_config(features=changed | {"spectral": narrow | {"noise_std": 0.0}})
     assert outlook(config, few_digits)[3].startswith("no privacy: correlation matrices and weights")
+
+
+def test_with_secure_sums_matrices_and_weights_are_masked_and_the_run_ends_almost_alike(
+    tiny_config: Config, few_digits: ImageSet
+) -> None:
+    pytest.importorskip("cryptography")
+    narrow = {"projector_hidden": 8, "projector_out": WIDTH, "augmentation_passes": 1, "noise_std": 0.05}
+    changes = {"data": {"clients": 3}, "features": {"method": "fedsc", "rounds": 2, "spectral": narrow}}
+    plain, masked = (
+        train_stages(config, split_among_clients(config, few_digits))
+        for config in (tiny_config(**changes), tiny_config(**changes, federation={"secure_sums": True}))
+    )
+    for name, tensor in plain.model.extractor.state_dict().items():
+        torch.testing.assert_close(masked.model.extractor.state_dict()[name], tensor, rtol=1e-3, atol=1e-4)
+    epsilons = [[row["epsilon"] for row in each.rows if "epsilon" in row] for each in (plain, masked)]
+    assert epsilons[0] == epsilons[1]
+    # What is masked takes 8 bytes a value: were one of the two sent in the open, there would be fewer bytes.
+    first, second = ([row for row in each.rows if row["stage"] == "features"] for each in (plain, masked))
+    up = float(first[0]["bytes"]) / 2
+    assert float(second[1]["bytes"]) >= up + 2 * up
+
+
+def test_secure_sums_are_refused_where_the_server_has_to_keep_matrices(tiny_config: Config) -> None:
+    changes = {"data": {"clients": 10}, "federation": {"secure_sums": True}}
+    tiny_config(**changes, features={"participation": 0.5})
+    with pytest.raises(ValueError, match=r"participation is 0.5; expected 1.0 with fedsc"):
+        tiny_config(**changes, features={"participation": 0.5, "method": "fedsc"})
+    for stage in ("features", "gate"):
+        with pytest.raises(ValueError, match=rf"{stage}.participation is 0.2; expected .* at least 3 of 10"):
+            tiny_config(**changes, **{stage: {"participation": 0.2}})
