@@ -20,7 +20,7 @@ from airmoe.networked.config import NetworkedConfig
 from airmoe.networked.correlated_averaging import CorrelatedAveraging
 from airmoe.networked.fedsc import SpectralClient
 from airmoe.runs.checkpoint import Checkpoint
-from tests.networked.spectral_stage import WIDTH, Stage1, stages
+from tests.networked.spectral_stage import Stage1, stages
 
 Config = Callable[..., NetworkedConfig]
 
@@ -130,7 +130,7 @@ def test_with_secure_sums_matrices_and_weights_are_masked_and_the_run_ends_almos
     tiny_config: Config, few_digits: ImageSet
 ) -> None:
     pytest.importorskip("cryptography")
-    narrow = {"projector_hidden": 8, "projector_out": WIDTH, "augmentation_passes": 1, "noise_std": 0.05}
+    narrow = {"projector_hidden": 8, "projector_out": 64, "augmentation_passes": 1, "noise_std": 0.05}
     changes = {"data": {"clients": 3}, "features": {"method": "fedsc", "rounds": 2, "spectral": narrow}}
     plain, masked = (
         train_stages(config, split_among_clients(config, few_digits))
@@ -140,7 +140,7 @@ def test_with_secure_sums_matrices_and_weights_are_masked_and_the_run_ends_almos
         torch.testing.assert_close(masked.model.extractor.state_dict()[name], tensor, rtol=1e-3, atol=1e-4)
     epsilons = [[row["epsilon"] for row in each.rows if "epsilon" in row] for each in (plain, masked)]
     assert epsilons[0] == epsilons[1]
-    # What is masked takes 8 bytes a value: were one of the two sent in the open, there would be fewer bytes.
+    # What is masked takes 8 bytes a value. Were either sent in the open, there would be fewer bytes.
     first, second = ([row for row in each.rows if row["stage"] == "features"] for each in (plain, masked))
     up = float(first[0]["bytes"]) / 2
     assert float(second[1]["bytes"]) >= up + 2 * up
