@@ -1,11 +1,9 @@
-"""Stage 1, FedSC, and FedAvg of local spectral contrast.
+"""Stage 1, FedSC, and FedAvg of local spectral contrast: the steps of a client.
 
 Shape suffixes: T items, C channels, H height, W width, P values of a projection.
 """
 
-import re
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -15,91 +13,25 @@ from torch import Tensor
 from airmoe.data import ImageSet
 from airmoe.errors import InvalidInputError
 from airmoe.federated import (
-    Averaging,
-    Exchange,
-    Loop,
     Message,
-    Participation,
     State,
-    composed_epsilon,
-    federate,
 )
-from airmoe.networked import ClientData, fedsc, outlook, split_among_clients, train_stages
+from airmoe.networked import fedsc, outlook, split_among_clients, train_stages
 from airmoe.networked.config import FeatureSettings, NetworkedConfig
-from airmoe.networked.correlated_averaging import CorrelatedAveraging, weights_of
 from airmoe.networked.features import feature_network
 from airmoe.networked.fedce import Network
-from airmoe.networked.fedsc import EXCHANGES, SpectralClient
+from airmoe.networked.fedsc import SpectralClient
 from airmoe.networked.spectral import clipped, correlation, spectral_loss
 from airmoe.networked.views import view
 from airmoe.randomness import stream
-from airmoe.runs.checkpoint import Checkpoint
+from tests.networked.spectral_stage import WIDTH, Stage1, stages
 
 Config = Callable[..., NetworkedConfig]
-WIDTH = 6
-
-
-class Recording(Loop):
-    """A loop that keeps what every client was told and replied, by round, exchange and client."""
-
-    def __init__(self, clients: list[SpectralClient]) -> None:
-        super().__init__(clients)
-        self.told: dict[tuple[int, str, int], Message] = {}
-        self.replied: dict[tuple[int, str, int], Message] = {}
-
-    def carry(self, exchange: Exchange, messages: Mapping[int, Message]) -> Iterator[tuple[int, Message]]:
-        for client, message in messages.items():
-            self.told[exchange.round_, exchange.name, client] = message
-        for client, reply in super().carry(exchange, messages):
-            self.replied[exchange.round_, exchange.name, client] = reply
-            yield client, reply
-
-
-class Stage1:
-    """Stage 1 of a tiny run, whose parts tests look at."""
-
-    def __init__(self, config: NetworkedConfig, images: ImageSet) -> None:
-        self.config, self.settings = config, config.features
-        self.data: ClientData = split_among_clients(config, images)
-        self.count = len(self.data.labels_T)
-        image_shape = self.data.test_images_TCHW.shape[1:]
-        self.network: Network = feature_network(config, image_shape, classes=10)
-        self.clients = [
-            SpectralClient(self.network, images, self.settings, self.count, config.seed, client)
-            for client, images in enumerate(self.data.images_TCHW)
-        ]
-        self.engine = Recording(self.clients)
-        participation = Participation(self.settings.participation, config.seed)
-        if self.settings.method == "fedsc":
-            averaging = Averaging("features", self.count, EXCHANGES, participation=participation)
-            self.stage: CorrelatedAveraging | Averaging = CorrelatedAveraging(averaging, WIDTH)
-        else:
-            self.stage = Averaging("features", self.count, participation=participation)
-
-    def run(
-        self, rounds: int = 0, checkpoint: Checkpoint | None = None
-    ) -> tuple[State, list[dict[str, object]]]:
-        state, rows = federate(
-            self.stage,
-            self.network.state_dict(),
-            self.engine,
-            rounds or self.settings.rounds,
-            checkpoint=checkpoint,
-        )
-        return state, rows  # type: ignore[return-value]
 
 
 @pytest.fixture
 def stage_1(tiny_config: Config, few_digits: ImageSet) -> Callable[..., Stage1]:
-    def build(
-        method: str = "fedsc", clients: int = 3, seed: int = 0, spectral: object = None, **features: object
-    ) -> Stage1:
-        narrow = {"projector_hidden": 8, "projector_out": WIDTH, "augmentation_passes": 2}
-        changed = {"rounds": 2, **features, "method": method, "spectral": narrow | (spectral or {})}  # type: ignore[operator]
-        data = {"clients": clients, "partition": "ring" if clients > 1 else "iid"}
-        return Stage1(tiny_config(seed=seed, data=data, features=changed), few_digits)
-
-    return build
+    return stages(tiny_config, few_digits)
 
 
 def test_bytes_are_those_of_the_closed_form(stage_1: Callable[..., Stage1]) -> None:
@@ -112,14 +44,6 @@ def test_bytes_are_those_of_the_closed_form(stage_1: Callable[..., Stage1]) -> N
     _, rows = stage_1("local-spectral", clients=clients).run()
     values = extractor + projector_values
     assert sum(row["bytes"] for row in rows) == clients * 2 * rounds * values * 4  # type: ignore[misc]
-
-
-def test_with_a_share_of_the_clients_bytes_are_those_of_the_share(stage_1: Callable[..., Stage1]) -> None:
-    _, all_rows = stage_1(clients=4).run()
-    _, rows = stage_1(clients=4, participation=0.5).run()
-    assert [row["bytes"] for row in rows] == [row["bytes"] / 2 for row in all_rows]  # type: ignore[operator]
-    assert [row["participants"] for row in rows] == [2, 2]
-    assert [row["participants"] for row in all_rows] == [4, 4]
 
 
 def test_alone_a_client_trains_as_plain_sgd_does_on_the_same_views(stage_1: Callable[..., Stage1]) -> None:
@@ -184,126 +108,6 @@ def test_a_client_trains_against_the_mean_of_the_others_matrices_with_falling_al
             torch.testing.assert_close(used[3 * round_ + client][1], others)
 
 
-def test_with_a_share_the_last_matrices_of_absent_clients_stay_in_the_sum(
-    stage_1: Callable[..., Stage1],
-) -> None:
-    made = stage_1(clients=4, participation=0.5, rounds=5)
-    made.run()
-    last: dict[int, Tensor] = {}
-    absent = 0
-    for round_ in range(5):
-        here = [client for client in range(4) if (round_, "correlate", client) in made.engine.replied]
-        assert len(here) == 2
-        for client in here:
-            last[client] = made.engine.replied[round_, "correlate", client].tensors["correlation"]
-        absent += len(last) - 2
-        for client in here:
-            told = made.engine.told[round_, "train", client]
-            assert told.numbers["clients"] == len(last)
-            torch.testing.assert_close(told.tensors["sum"], torch.stack(list(last.values())).sum(dim=0))
-    assert absent > 0  # otherwise nothing was kept
-
-
-def test_where_all_take_part_the_server_needs_sums_alone_and_keeps_no_matrix(
-    stage_1: Callable[..., Stage1],
-) -> None:
-    whole, share = stage_1(), stage_1(participation=0.4)
-    assert whole.stage.sums == ("correlate", "train")
-    assert share.stage.sums == ("train",)
-    whole_state, _ = whole.run()
-    share_state, _ = share.run()
-    assert whole_state.keys() == whole.network.state_dict().keys() == weights_of(share_state).keys()
-    assert share_state.keys() > whole_state.keys()
-
-
-def test_every_client_counts_alike_in_the_mean_of_weights(stage_1: Callable[..., Stage1]) -> None:
-    made = stage_1()
-    state, _ = made.run(rounds=1)
-    assert len({len(labels) for labels in made.data.labels_T}) > 1
-    for name, tensor in state.items():
-        replies = [made.engine.replied[0, "train", client].tensors[name] for client in range(3)]
-        torch.testing.assert_close(tensor, torch.stack(replies).mean(dim=0))
-
-
-def test_noise_is_symmetric_and_of_the_deviation_asked_for(stage_1: Callable[..., Stage1]) -> None:
-    wide = {"projector_out": 200, "noise_std": 0.5}
-    noises = []
-    for spectral in (wide, wide | {"noise_std": 0.0}):
-        made = stage_1(spectral=spectral)
-        made.stage = CorrelatedAveraging(made.stage.averaging, 200)  # type: ignore[union-attr]
-        made.run(rounds=1)
-        noises.append([made.engine.replied[0, "correlate", i].tensors["correlation"] for i in range(2)])
-    first, second = (noisy - plain for noisy, plain in zip(*noises, strict=True))
-    torch.testing.assert_close(first, first.T)
-    assert float(first.triu(1)[first.triu(1) != 0].std()) == pytest.approx(0.5, rel=0.03)
-    assert float(first.diag().std()) == pytest.approx(0.5, rel=0.2)
-    assert abs(float((first * second).mean())) < 0.01  # clients draw apart
-
-
-def test_noise_is_drawn_anew_in_every_round_from_a_seed_of_its_own(stage_1: Callable[..., Stage1]) -> None:
-    made = stage_1(spectral={"noise_std": 100.0})
-    message = Message(dict(made.network.state_dict()), {"round": 0})
-
-    def matrix(round_: int, noise_seed: int | None) -> Tensor:
-        images = made.data.images_TCHW[0]
-        client = SpectralClient(made.network, images, made.settings, 3, 0, 0, noise_seed)
-        _, reply = client.correlate({}, Message(message.tensors, {"round": round_}))
-        return reply.tensors["correlation"]
-
-    assert torch.equal(matrix(0, None), matrix(0, 0))
-    for other in (matrix(1, None), matrix(0, 1)):
-        assert float((matrix(0, None) - other).abs().median()) > 30
-
-
-def test_rows_tell_the_privacy_that_every_client_has_spent(stage_1: Callable[..., Stage1]) -> None:
-    made = stage_1(spectral={"noise_std": 0.05, "delta": 1e-6}, rounds=3)
-    _, rows = made.run()
-    images = [len(labels) for labels in made.data.labels_T]
-    for round_, row in enumerate(rows):
-        spent = [composed_epsilon(4 / n, 0.05, round_ + 1, 1e-6) for n in images]
-        assert row["epsilon"] == max(spent)
-        assert row["epsilons"] == ", ".join(f"{i}: {each:.4g}" for i, each in enumerate(spent))
-    assert spent[images.index(min(images))] == max(spent)
-
-
-def test_rows_tell_that_there_is_no_privacy_without_noise(stage_1: Callable[..., Stage1]) -> None:
-    _, rows = stage_1().run()
-    assert [row["privacy"] for row in rows] == ["none", "none"]
-    assert not any("epsilon" in row for row in rows)
-    _, rows = stage_1("local-spectral").run()  # releases no matrix
-    assert not any("privacy" in row for row in rows)
-
-
-def test_absent_clients_spend_no_privacy_and_the_largest_epsilon_never_falls(
-    stage_1: Callable[..., Stage1],
-) -> None:
-    made = stage_1(clients=4, participation=0.5, rounds=6, spectral={"noise_std": 0.05})
-    _, rows = made.run()
-    releases = [0] * 4
-    for round_, row in enumerate(rows):
-        for client in range(4):
-            releases[client] += (round_, "correlate", client) in made.engine.replied
-        spent = [
-            composed_epsilon(4 / len(labels), 0.05, count, 1e-5)
-            for labels, count in zip(made.data.labels_T, releases, strict=True)
-        ]
-        assert row["epsilon"] == pytest.approx(max(spent))
-    assert max(releases) < 6
-
-
-@pytest.mark.parametrize("participation", [1.0, 0.5])
-def test_a_resumed_run_ends_at_the_same_weights_and_the_same_privacy(
-    tmp_path: Path, stage_1: Callable[..., Stage1], participation: float
-) -> None:
-    changes = {"clients": 4, "participation": participation, "rounds": 4, "spectral": {"noise_std": 0.05}}
-    whole, rows = stage_1(**changes).run()
-    checkpoint = Checkpoint(tmp_path, "x")
-    stage_1(**changes).run(rounds=2, checkpoint=checkpoint)
-    resumed, resumed_rows = stage_1(**changes).run(checkpoint=checkpoint)
-    assert resumed_rows == rows
-    assert all(torch.equal(resumed[name], tensor) for name, tensor in whole.items())
-
-
 def global_objective(network: Network, images: Tensor) -> float:
     """-2 tr(R+) + |R|^2 over all images, in views that are always the same."""
     random = np.random.default_rng(0)
@@ -314,7 +118,7 @@ def global_objective(network: Network, images: Tensor) -> float:
 
 @pytest.mark.parametrize("method", ["fedsc", "local-spectral"])
 def test_the_objective_over_all_images_falls(stage_1: Callable[..., Stage1], method: str) -> None:
-    made = stage_1(method, rounds=5, spectral={"projector_hidden": 32})
+    made = stage_1(method, rounds=5, batch_size=32, spectral={"projector_hidden": 32})
     images = torch.cat(made.data.images_TCHW)
     before = global_objective(made.network, images)
     state, _ = made.run()
@@ -344,36 +148,6 @@ def test_what_the_server_sends_must_be_finite(
     next(iter(sent.values())).view(-1)[0] = float("nan")
     with pytest.raises(InvalidInputError, match="from the server is 'not finite'; expected finite numbers"):
         made.clients[0].client_step(exchange, state, Message(sent, {"round": 0, "clients": 3}))
-
-
-@pytest.mark.parametrize(
-    ("spoilt", "fault"),
-    [
-        (torch.full((WIDTH, WIDTH), float("nan")), "1: correlation is not finite"),
-        (torch.zeros(WIDTH, WIDTH - 1), r"1: correlation is \(torch.float32, \(6, 5\)\); expected"),
-        (torch.zeros(WIDTH, WIDTH, dtype=torch.float64), "1: correlation is .*float64"),
-    ],
-)
-@pytest.mark.parametrize("participation", [1.0, 0.7])
-def test_a_matrix_that_is_none_is_rejected_and_the_round_goes_on_without_it(
-    stage_1: Callable[..., Stage1],
-    monkeypatch: pytest.MonkeyPatch,
-    spoilt: Tensor,
-    fault: str,
-    participation: float,
-) -> None:
-    made = stage_1(participation=participation)
-    monkeypatch.setattr(
-        made.clients[1], "correlate", lambda state, message: (state, Message({"correlation": spoilt}))
-    )
-    _, rows = made.run(rounds=2)
-    rejected = [row for row in rows if "rejected" in row]
-    assert rejected
-    for row in rejected:
-        assert re.match(fault, str(row["rejected"]))
-    told = [m for (_, exchange, client), m in made.engine.told.items() if exchange == "train"]
-    assert told
-    assert all(bool(message.tensors["sum"].isfinite().all()) for message in told)
 
 
 @pytest.mark.parametrize(
@@ -431,20 +205,3 @@ def test_a_split_with_a_client_of_one_image_is_refused_at_once(
         with pytest.raises(InvalidInputError, match=r"images of client [0-9]+ is 1; expected at least 2"):
             refusing(config, few_digits)
     split_among_clients(tiny_config(data={"clients": 150, "partition": "iid"}), few_digits)
-
-
-@pytest.mark.parametrize("participation", [1.0, 0.5])
-def test_what_is_told_before_a_run_are_the_bytes_and_the_privacy_of_its_end(
-    tiny_config: Config, few_digits: ImageSet, participation: float
-) -> None:
-    narrow = {"projector_hidden": 64, "projector_out": 32, "augmentation_passes": 1, "noise_std": 0.05}
-    changed = {"method": "fedsc", "rounds": 3, "participation": participation, "spectral": narrow}
-    config = tiny_config(data={"clients": 4}, features=changed)
-    told = outlook(config, few_digits)
-    trained = train_stages(config, split_among_clients(config, few_digits))
-    rows = [row for row in trained.rows if row["stage"] == "features"]
-    exchanged = sum(float(row["bytes"]) for row in rows)
-    assert float(told[2].split(", ")[1].split(" MB")[0]) == pytest.approx(exchanged / 1e6, abs=0.051)
-    assert f" to {rows[-1]['epsilon']:.3g} over the clients, delta 1e-05; the weights have none" in told[3]
-    config = tiny_config(features=changed | {"spectral": narrow | {"noise_std": 0.0}})
-    assert outlook(config, few_digits)[3].startswith("no privacy: correlation matrices and weights")

@@ -263,6 +263,12 @@ class NetworkedConfig(Section):
             if stage.aggregation != "mean":
                 told = "'mean' with federation.secure_sums: no other is made of a sum"
                 raise ValueError(f"{name}.aggregation is {stage.aggregation!r}; expected {told}")
+            if round(stage.participation * self.data.clients) < 3:
+                told = f"one that lets at least 3 of {self.data.clients} clients take part with secure sums"
+                raise ValueError(f"{name}.participation is {stage.participation}; expected {told}")
+        if self.features.method == "fedsc" and self.features.participation < 1:
+            told = "1.0 with fedsc and federation.secure_sums: else the server keeps each client's matrix"
+            raise ValueError(f"features.participation is {self.features.participation}; expected {told}")
         return self
 
 

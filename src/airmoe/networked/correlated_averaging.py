@@ -53,6 +53,8 @@ class CorrelatedAveraging:
 
     def fault(self, exchange: str, state: State, reply: Message) -> str:
         """Return how a reply differs in form from a matrix, or from weights that were sent."""
+        if (samples := reply.numbers.get("samples")) != 1:
+            return f"samples is {samples}; expected 1: every client counts alike"
         if exchange == EXCHANGES[0]:
             return fault_of_form(reply.tensors, {MATRIX: (torch.float32, (self.width, self.width))})
         return self.averaging.fault(exchange, weights_of(state), reply)
@@ -62,7 +64,7 @@ class CorrelatedAveraging:
     ) -> tuple[State, Mapping[int, Message]]:
         """Tell the sum of the matrices; then take the mean of the weights."""
         if exchange == EXCHANGES[0]:
-            return state, _told(total, len(replies), replies) if replies else {}
+            return state, _told(total, len(replies), replies)
         weights, told = self.averaging.sum_step(exchange, weights_of(state), total, replies)
         return {**weights, **_kept(state)}, told
 
@@ -90,6 +92,8 @@ def sums_of(participation: float) -> tuple[str, ...]:
 
 
 def _told(total: State, clients: int, replies: Mapping[int, Message]) -> dict[int, Message]:
+    if not replies:
+        return {}
     return dict.fromkeys(replies, Message({"sum": total[MATRIX].float()}, {"clients": clients}))
 
 

@@ -13,7 +13,8 @@ def averaging_bytes(values: int, rounds: int) -> int:
     """Return the bytes of federated averaging: the weights come down and go up in every round.
 
     Args:
-        values: of all weights that are averaged: |F| + |head| in FedCE, |G| in FedGate.
+        values: of all weights that are averaged: |F| + |head| in FedCE, |G| in FedGate. In FedSC, |F| +
+            |projector| + p^2: the weights and the matrix of p rows come down and go up, too.
         rounds: how many.
 
     Examples:
