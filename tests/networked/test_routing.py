@@ -1,6 +1,7 @@
 """Ways to choose among the experts of a mixture."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airmoe.networked.routing import ExpertAnswers, pattern
+from airmoe.runs.evaluation import macro_f1
 
 CLASSES = 10
 LABELS_T = np.repeat(np.arange(CLASSES), 400)
@@ -51,6 +53,24 @@ def test_a_perfect_gate_that_is_blind_to_the_client_is_half_local_on_own_classes
     assert scores.macro_f1 == scores.own_f1 == 1.0
     assert scores.own_local_share == pytest.approx(0.50, abs=0.02)
     assert scores.local_share == pytest.approx(0.10)
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_gates_of_ones_own_that_are_all_alike_are_as_one_that_is_shared(k: int) -> None:
+    shared = drawn(1)
+    own = replace(shared, scores_TE=shared.scores_TE.expand(4, *shared.scores_TE.shape))
+    assert own.by_gate(k) == shared.by_gate(k)
+    assert np.array_equal(pattern(own), pattern(shared))
+
+
+def test_a_client_whose_own_gate_keeps_all_answers_as_its_expert_does() -> None:
+    shared = drawn(2)
+    home_NTE = torch.eye(4)[:, None, :].expand(4, len(shared.labels_T), 4)
+    scores = replace(shared, scores_TE=home_NTE).by_gate()
+    assert scores.local_share == scores.own_local_share == 1
+    named_TE = shared.probability_TEC.argmax(dim=2).numpy()
+    by_hand = [macro_f1(shared.labels_T, named_TE[:, client], 3) for client in range(4)]
+    assert scores.macro_f1 == pytest.approx(np.mean(by_hand))
 
 
 def test_two_experts_of_an_image_are_local_by_half_each() -> None:

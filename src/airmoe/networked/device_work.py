@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from airmoe.networked.config import NetworkedConfig, SgdSettings
+from airmoe.networked.config import METHODS, NetworkedConfig, SgdSettings
 from airmoe.networked.features import network_extractor
 from airmoe.nn import BiasGate, Extractor, MixtureOfExperts, MlpExpert, MoeLayer, balance_loss
 from airmoe.nn.build import build_gate
@@ -101,7 +101,7 @@ def client_steps(
     expert_TF = torch.zeros(config.experts.batch_size, extractor.features)
     of_experts = SgdSettings(rounds=1, momentum=config.experts.momentum)
     steps["experts"] = _step(expert, of_experts, lambda: _entropy(expert.logits(expert_TF)))
-    if config.gate.method == "fedgate":
+    if config.gate.method in METHODS:
         gate_TF = torch.zeros(config.gate.batch_size, extractor.features)
         steps["gate"] = _step(gate, config.gate, lambda: -gate(gate_TF).scores_TE[:, 0].log().mean())
     return steps

@@ -24,8 +24,8 @@ from airmoe.nn.channel_gates import WORTH_STEEPNESS, LinkWorth, snr_code
 SMALLEST_RISE = 1e-4
 """The smallest rise of a ramp: by a softplus it cannot be 0."""
 
-_CODES = 65
-"""SNR codes at which the worth is fitted, evenly from the lowest to the highest."""
+_CODES, _SMALL = 65, 1e-3
+"""SNR codes at which the worth is fitted, evenly from the lowest to the highest; and what a rise costs."""
 
 
 def link_sums(true_TEL: Tensor) -> dict[str, Tensor]:
@@ -59,7 +59,8 @@ def fit_link_worth(worth: LinkWorth, logit_L: Tensor) -> None:
     target = np.bincount(of_level, logit_L.double().numpy()) / np.bincount(of_level)
     code_V = np.linspace(told[0], told[-1], _CODES)
     rise_S = _rises(worth.first_S.double().numpy(), code_V, np.interp(code_V, told, target))
-    weight_S = np.log(np.expm1(WORTH_STEEPNESS * np.maximum(rise_S, SMALLEST_RISE))) / WORTH_STEEPNESS
+    steep_S = WORTH_STEEPNESS * np.maximum(rise_S, SMALLEST_RISE)
+    weight_S = (steep_S + np.log(-np.expm1(-steep_S))) / WORTH_STEEPNESS  # softplus undone, without overflow
     with torch.no_grad():
         worth.weight_S.copy_(torch.from_numpy(weight_S))
 
@@ -67,9 +68,14 @@ def fit_link_worth(worth: LinkWorth, logit_L: Tensor) -> None:
 def _rises(
     first_S: NDArray[np.float64], code_V: NDArray[np.float64], target_V: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return the rise of each ramp, at least 0, of the nearest sum of ramps and a constant."""
+    """Return the rise of each ramp, at least 0, of the nearest sum of ramps and a constant.
+
+    Among sums that are equally near, that of small rises: the first ramp is nearly constant.
+    """
     share_VS = np.clip(code_V[:, np.newaxis] - first_S, 0, 1)
     constant_V1 = np.ones((len(code_V), 1))
-    solution, _ = nnls(np.hstack([share_VS, constant_V1, -constant_V1]), target_V)
+    small_SS = np.eye(len(first_S), len(first_S) + 2) * _SMALL
+    rows = np.vstack([np.hstack([share_VS, constant_V1, -constant_V1]), small_SS])
+    solution, _ = nnls(rows, np.concatenate([target_V, np.zeros(len(first_S))]))
     rise_S: NDArray[np.float64] = solution[: len(first_S)]
     return rise_S

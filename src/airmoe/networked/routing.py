@@ -15,7 +15,8 @@ from torch import Tensor
 
 from airmoe.networked.client_data import ClientData
 from airmoe.networked.scores import Scores, scores_of
-from airmoe.nn import Extractor, MixtureOfExperts, topk_mask
+from airmoe.nn import Extractor, MixtureOfExperts, PersonalGates, topk_mask
+from airmoe.nn.personal_gates import gates_of
 from airmoe.randomness import stream
 from airmoe.runs.evaluation import outputs_in_batches
 
@@ -25,7 +26,7 @@ class ExpertAnswers:
     """What all experts answer to all held-out images, over perfect links; expert e is that of client e.
 
     Args:
-        scores_TE: of the gate.
+        scores_TE: of the gate that all share; or (N, T, E), of every client's own.
         probability_TEC: of the experts.
         labels_T: the true classes.
         holds: for each client the classes in its data.
@@ -43,11 +44,17 @@ class ExpertAnswers:
 
     def by_gate(self, k: int = 1) -> Scores:
         """Return the scores of top-k routing by the gate, whose answers are mixed by its scores."""
-        chosen_TE = topk_mask(self.scores_TE, k)
-        weight_TE = torch.where(chosen_TE, self.scores_TE, 0.0)
-        mixed_TC = (weight_TE[:, :, None] * self.probability_TEC).sum(dim=1)
-        local_NT = chosen_TE.numpy().T / k
-        return self._scores(np.broadcast_to(mixed_TC.argmax(dim=1).numpy(), local_NT.shape), local_NT)
+        scores = self.scores_TE if self.scores_TE.ndim == 3 else self.scores_TE[None]
+        chosen = [topk_mask(scores_TE, k) for scores_TE in scores]
+        answers = [
+            (torch.where(chosen_TE, scores_TE, 0.0)[:, :, None] * self.probability_TEC)
+            .sum(dim=1)
+            .argmax(dim=1)
+            for scores_TE, chosen_TE in zip(scores, chosen, strict=True)
+        ]
+        clients = range(len(self.holds))
+        local_NT = torch.stack([chosen[client % len(chosen)][:, client] for client in clients]).numpy() / k
+        return self._scores(np.broadcast_to(torch.stack(answers).numpy(), local_NT.shape), local_NT)
 
     def at_random(self, seed: int) -> Scores:
         """Return the scores of one expert drawn at random for each client and image."""
@@ -93,17 +100,23 @@ def expert_answers(model: MixtureOfExperts, data: ClientData) -> ExpertAnswers:
     extractor = model.extractor
     assert isinstance(extractor, Extractor)
     features_TF = outputs_in_batches(extractor, data.test_images_TCHW, extractor.images_at_once)
+    gate = model.layer.gate.eval()
     with torch.no_grad():
-        scores_TE = model.layer.gate.eval()(features_TF).scores_TE
+        scores = [each(features_TF).scores_TE for each in gates_of(gate)]
+    scores_TE = torch.stack(scores) if isinstance(gate, PersonalGates) else scores[0]
     probability_TEC = torch.stack([outputs_in_batches(e, features_TF) for e in model.layer.experts], dim=1)
     return ExpertAnswers(scores_TE, probability_TEC, data.test_labels_T, data.holds)
 
 
 def pattern(answers: ExpertAnswers) -> NDArray[np.float64]:
     """Return (N, E): which share of a client's own-class images its gate sends to which expert, top-1."""
-    best_T = answers.scores_TE.argmax(dim=1).numpy()
-    experts = answers.scores_TE.shape[1]
-    own = [best_T[np.isin(answers.labels_T, held)] for held in answers.holds]
+    best_NT = np.broadcast_to(
+        answers.scores_TE.argmax(dim=-1).numpy(), (len(answers.holds), len(answers.labels_T))
+    )
+    experts = answers.scores_TE.shape[-1]
+    own = [
+        best_T[np.isin(answers.labels_T, held)] for best_T, held in zip(best_NT, answers.holds, strict=True)
+    ]
     return np.stack([np.bincount(best, minlength=experts) / max(len(best), 1) for best in own])
 
 
