@@ -56,9 +56,15 @@ def test_all_curves_of_a_figure_are_comparable(figure: str) -> None:
         assert all(curve.label for curve in curves)
 
 
-def test_figures_of_cifar_are_of_every_usual_scale_and_quick_ones_take_digits() -> None:
+ONLY_OF = {"niid_bench": ("niid-bench",)} | dict.fromkeys(("participation", "noise"), ("full", "smoke"))
+"""The scales of figures that are not of all usual ones."""
+
+
+def test_quick_and_smoke_take_digits_and_fashion_is_for_the_full_study_alone() -> None:
     for name, heading in FIGURES.items():
-        expected = {"niid_bench": ("niid-bench",)}.get(name, ("full", "quick", "smoke"))
+        expected = ONLY_OF.get(name, ("full", "quick", "smoke"))
+        if name.startswith("unlabelled_") and not name.endswith("_ring"):
+            expected = ("full", "smoke")
         assert heading.scales == (("full",) if "fashion" in name else expected)
         for scale in set(heading.scales) & {"quick", "smoke"}:
             assert {curve.data for curve in NETWORKED.read(name, scale).curves.values()} == {"digits"}
@@ -67,14 +73,15 @@ def test_figures_of_cifar_are_of_every_usual_scale_and_quick_ones_take_digits() 
 def test_stages_and_divisions_are_all_there() -> None:
     found = set()
     for name in FIGURES:
-        if name.startswith("stages_"):
+        if name.startswith(("stages_", "unlabelled_")):
             for curve in NETWORKED.read(name, "full").curves.values():
-                found.add((curve.data, curve.partition, curve.gate))
+                found.add((curve.data, curve.partition, curve.features, curve.gate))
                 assert set(curve.values) >= {1, 2}
+    gates = ("fedgate", "rangate", "rollgate", "closed-form")
+    pairs = {("fedce", gate) for gate in gates} | {("patches", "closed-form"), ("patches", "posterior")}
+    pairs |= {(features, gate) for features in ("fedsc", "local-spectral") for gate in (gates[0], gates[3])}
     divisions = ("ring", "iid", "dirichlet:0.1", "dirichlet:0.5")
-    gates = {gate for _, _, gate in found}
-    assert gates >= {"fedgate", "closed-form"}
-    assert found == {(d, p, g) for d in ("cifar10", "fashion-mnist") for p in divisions for g in gates}
+    assert found == {(d, p, *pair) for d in ("cifar10", "fashion-mnist") for p in divisions for pair in pairs}
 
 
 def test_every_baseline_has_a_curve() -> None:
@@ -194,12 +201,22 @@ def test_a_mixture_that_is_taken_up_is_the_same(work: Workspace) -> None:
         assert weights.equal(again.model.state_dict()[name])
 
 
-@pytest.mark.parametrize("swept", ["feature_rounds", "gate_rounds", "clients"])
-def test_what_is_swept_is_what_is_trained(work: Workspace, swept: str) -> None:
-    curve = MixtureSettings(**TINY | {"swept": swept, "values": (2, 3)})
+@pytest.mark.parametrize(
+    ("swept", "values"),
+    [("feature_rounds", (2, 3)), ("gate_rounds", (2, 3)), ("clients", (2, 3)), ("participation", (0.4, 1.0))],
+)
+def test_what_is_swept_is_what_is_trained(work: Workspace, swept: str, values: tuple[float, float]) -> None:
+    curve = MixtureSettings(**TINY | {"swept": swept, "values": values})
     rows = by_x(mixtures.measure(curve, 0, work))
-    assert list(rows) == [2, 3]
-    assert rows[2]["megabytes"] != rows[3]["megabytes"]
+    assert tuple(rows) == values
+    assert rows[values[0]]["megabytes"] != rows[values[1]]["megabytes"]
+
+
+def test_every_way_to_learn_is_measured(work: Workspace) -> None:
+    for name, curve in NETWORKED.read("unlabelled_cifar10_ring", "smoke").curves.items():
+        rows = list(mixtures.measure(curve, 0, work))
+        assert all(0 <= row["macro_f1"] <= 1 for row in rows), name
+    assert len([path for path in kept(work) if path == "features.safetensors"]) == 3
 
 
 def test_the_pattern_has_a_row_for_each_client_and_expert(work: Workspace) -> None:
