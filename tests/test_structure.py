@@ -355,16 +355,21 @@ def defaults() -> dict[str, object]:
     from airmoe.links import Ofdma
     from airmoe.networked.config import NetworkedConfig
     from airmoe.studies.gating.settings import GatingSettings
+    from airmoe.studies.networked.settings import TrainingSettings
 
     tested = {
         *("label", "seeds", "swept", "values", "method", "test_images", "transmission", "law", "policy"),
         *("mean_snr_db", "spread_db", "bad_db", "correlation", "delay_slots", "error_db"),
     }
     trained = {name: value for name, value in GatingSettings().model_dump().items() if name not in tested}
+    mixture = TrainingSettings().model_dump()
     prefixed = {
         "": by_section(NetworkedConfig().model_dump()),
         "channel-aware: ": by_section(ChannelAwareConfig().model_dump()),
         "gating study: ": trained,
+        "networked study: ": {
+            name: mixture[name] for name in mixture if name not in tested - {"test_images"}
+        },
         "Ofdma.": vars(Ofdma()),
     }
     return {f"{prefix}{name}": value for prefix, found in prefixed.items() for name, value in found.items()}

@@ -88,9 +88,13 @@ def test_the_best_central_mixture_is_the_one_that_knew_the_deciding_images_best(
     assert max(f1) > 0.9
 
 
-def test_the_best_central_mixture_ends_at_the_latest_where_it_is_told_to(
-    few_digits: ImageSet, tiny_config: Config
+def test_the_best_central_mixture_ends_when_patience_does_or_where_it_is_told_to(
+    few_digits: ImageSet, tiny_config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(baselines, "RATE_DROPS", 0)
+    monkeypatch.setattr(baselines, "PATIENCE", 3)
+    _, rows = train_best_central_moe(tiny_config(), few_digits, 60)
+    assert len(rows) - 1 - int(np.argmax(f1_when_given(rows))) == 3
     _, rows = train_best_central_moe(tiny_config(), few_digits, 2)
     assert [row["round"] for row in rows] == [1, 2]
     with pytest.raises(InvalidInputError, match="most_epochs is 0"):

@@ -48,7 +48,7 @@ def test_an_answer_takes_two_operations_for_each_multiply_add(channels: int) -> 
 
 def test_a_step_of_each_stage_goes_forward_and_backward() -> None:
     config = CONFIG.model_copy(update={"gate": CONFIG.gate.model_copy(update={"batch_size": 8})})
-    steps = client_steps(device_model(config, SHAPE, CLASSES, holds=1), config, SHAPE)
+    steps = client_steps(device_model(config, SHAPE, CLASSES, holds=1), config, SHAPE, CLASSES)
     flops = {stage: counted_flops(step) for stage, step in steps.items()}
     assert flops == {
         "features": 2 * 32 * (2 * CONV_1[3] + 3 * CONV_2 + 3 * HEAD),
@@ -59,7 +59,7 @@ def test_a_step_of_each_stage_goes_forward_and_backward() -> None:
 
 def test_a_gate_in_closed_form_takes_no_steps() -> None:
     config = CONFIG.model_copy(update={"gate": CONFIG.gate.model_copy(update={"method": "closed-form"})})
-    assert set(client_steps(device_model(config, SHAPE, CLASSES, holds=1), config, SHAPE)) == {
+    assert set(client_steps(device_model(config, SHAPE, CLASSES, holds=1), config, SHAPE, CLASSES)) == {
         "features",
         "experts",
     }
@@ -73,7 +73,40 @@ def test_a_step_of_the_whole_mixture_trains_one_expert_an_image() -> None:
 def test_a_step_changes_the_weights() -> None:
     model = device_model(CONFIG, SHAPE, CLASSES, holds=1)
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
-    for step in client_steps(model, CONFIG, SHAPE).values():
+    for step in client_steps(model, CONFIG, SHAPE, CLASSES).values():
         step()
     changed = {name for name, weight in model.state_dict().items() if not weight.equal(before[name])}
     assert {name.partition(".")[0] for name in changed} == {"extractor", "layer"}
+
+
+def steps_of(**changes: dict[str, object]) -> dict[str, int]:
+    config = NetworkedConfig.model_validate(changes)
+    model = device_model(config, SHAPE, CLASSES, holds=1)
+    steps = client_steps(model, config, SHAPE, CLASSES)
+    return {stage: counted_flops(step) for stage, step in steps.items()}
+
+
+@pytest.mark.parametrize("method", ["rangate", "rollgate"])
+def test_every_gate_that_is_trained_takes_the_same_steps(method: str) -> None:
+    assert steps_of(gate={"method": method}) == steps_of(gate={"method": "fedgate"})
+
+
+@pytest.mark.parametrize("method", ["fedsc", "local-spectral"])
+def test_contrast_trains_on_two_views_of_every_image(method: str) -> None:
+    of_views = 2 * 2 * 32 * (2 * CONV_1[3] + 3 * (CONV_2 + 400 * 256 + 256 * 64))
+    # Beside the network there are products of projections of 64 values.
+    assert of_views < steps_of(features={"method": method})["features"] < 1.1 * of_views
+
+
+def test_what_is_fitted_to_sums_takes_no_steps() -> None:
+    by_sums = {"experts": {"method": "sums"}, "gate": {"method": "posterior"}}
+    assert set(steps_of(**by_sums)) == {"features"}
+    patches = {"features": {"method": "patches"}, "model": {"backbone": "patches", "width": 8}}
+    assert set(steps_of(**patches)) == {"experts", "gate"}
+
+
+def test_fitted_experts_and_gates_are_counted_by_their_values() -> None:
+    config = NetworkedConfig.model_validate({"experts": {"method": "sums"}, "gate": {"method": "posterior"}})
+    state = device_model(config, SHAPE, CLASSES, holds=1).layer.state_dict()
+    expert, gate = 400 * 10 + 10 + 10, 400 * 10 + 10 + 10 * 10
+    assert sum(value.numel() for value in state.values()) == expert + gate

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.colors import to_rgb
 
+from airmoe.networked.baseline_table import METHODS as BASELINES
 from airmoe.report.dark import DARK, dark_svg
 from airmoe.report.drawing import PAPER
 from airmoe.report.style import LOOKS, SPARE, looks_of
@@ -47,7 +48,9 @@ def lab(colour: str, seen: object) -> "np.ndarray[tuple[int], np.dtype[np.float6
     return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
 
 
-@pytest.mark.parametrize("names", [tuple(METHODS), ORDER], ids=["gating", "selection"])
+@pytest.mark.parametrize(
+    "names", [tuple(METHODS), ORDER, tuple(BASELINES)], ids=["gating", "selection", "networked"]
+)
 @pytest.mark.parametrize("who", SEEN_BY)
 def test_two_methods_differ_in_what_everybody_sees(names: tuple[str, ...], who: str) -> None:
     for one, other in combinations(names, 2):

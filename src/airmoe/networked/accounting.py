@@ -38,7 +38,8 @@ class Device:
     """What one device stores, computes and needs of memory.
 
     Attributes:
-        parameters: trained weights on the device.
+        parameters: values of all weights on the device, trained or fitted to sums; the mean and deviation
+            by which a gate standardises features are among them.
         weight_bytes: 4 bytes for each of them.
         file_bytes: the ONNX files as they lie on its disk; more than the weights by the graphs.
         answer_flops: for one image that it asks about, on this device: extractor, gate, and the own expert
@@ -95,7 +96,7 @@ def device_costs(run_folder: AnyPath, own_share: float | None = None) -> Devices
     client, central = device_model(config, shape, classes, holds=1), device_model(config, shape, classes)
     flops = answer_flops(client, shape)
     asking = flops["extractor"] + flops["gate"]
-    steps = client_steps(client, config, shape)
+    steps = client_steps(client, config, shape, classes)
     return Devices(
         client=_device(
             client,
@@ -136,7 +137,7 @@ def _device(
 
 
 def _parameters(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
+    return sum(value.numel() for value in model.state_dict().values())
 
 
 def devices_table(

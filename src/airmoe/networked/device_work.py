@@ -19,10 +19,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from airmoe.networked.config import METHODS, NetworkedConfig, SgdSettings
-from airmoe.networked.features import network_extractor
-from airmoe.nn import BiasGate, Extractor, MixtureOfExperts, MlpExpert, MoeLayer, balance_loss
-from airmoe.nn.build import build_gate
+from airmoe.networked.config import METHODS as BY_STEPS
+from airmoe.networked.config import NetworkedConfig, SgdSettings
+from airmoe.networked.features import feature_network, network_extractor
+from airmoe.networked.fedce import Network
+from airmoe.networked.fedsc import METHODS as SPECTRAL
+from airmoe.networked.gates import initial_gate
+from airmoe.networked.spectral import spectral_loss
+from airmoe.nn import Extractor, MixtureOfExperts, MlpExpert, MoeLayer, balance_loss
+from airmoe.nn.discriminant import DiscriminantExpert, PosteriorGate
 
 Step = Callable[[], None]
 """One training step: forward, backward, and the optimiser's."""
@@ -58,12 +63,17 @@ def device_model(
         InvalidInputError: as `airmoe.nn.build_extractor`.
     """
     extractor = network_extractor(config.model, image_shape)
-    gate = build_gate(config.model.gate, extractor.features, config.data.clients)
-    if config.gate.channel_aware and not gate.sees_snr:
-        gate = BiasGate(gate)
+    features, clients = extractor.features, config.data.clients
+    gate = (
+        PosteriorGate(features, clients, classes)
+        if config.gate.method == "posterior"
+        else initial_gate(config, features, clients)
+    )
     experts = [
-        MlpExpert(extractor.features, classes, config.model.expert_hidden)
-        for _ in range(config.data.clients if holds is None else holds)
+        DiscriminantExpert(features, classes)
+        if config.experts.method == "sums"
+        else MlpExpert(features, classes, config.model.expert_hidden)
+        for _ in range(clients if holds is None else holds)
     ]
     return MixtureOfExperts(extractor, MoeLayer(gate, experts))
 
@@ -81,34 +91,44 @@ def answer_flops(model: MixtureOfExperts, image_shape: Sequence[int]) -> dict[st
 
 
 def client_steps(
-    model: MixtureOfExperts, config: NetworkedConfig, image_shape: Sequence[int]
+    model: MixtureOfExperts, config: NetworkedConfig, image_shape: Sequence[int], classes: int
 ) -> dict[str, Step]:
     """Return one training step of a client for each stage, on a batch of the stage's size.
 
-    "features" trains F under a linear head; a frozen F has no such step. "experts" trains H on features that
-    are there. "gate" trains G on features and answers that are there; a gate in closed form has no step.
+    "features" trains F under its temporary head, by labels or by two views of every image. "experts" trains H
+    on features that are there. "gate" trains G on features and answers that are there. A stage that adds up
+    sums has no steps, and neither has an extractor that stays as it is.
+
+    Args:
+        model: of `device_model`.
+        config: of the run.
+        image_shape: (channels, height, width).
+        classes: how many.
     """
     extractor, gate, expert = model.extractor, model.layer.gate, model.layer.experts[0]
     assert isinstance(extractor, Extractor)
-    assert isinstance(expert, MlpExpert)
     steps = dict[str, Step]()
-    if not extractor.frozen:
-        last = expert.layers[-1]
-        assert isinstance(last, nn.Linear)
-        network = nn.Sequential(extractor, nn.Linear(extractor.features, last.out_features))
-        images_TCHW = torch.zeros(config.features.batch_size, *image_shape)
-        steps["features"] = _step(network, config.features, lambda: _entropy(network(images_TCHW)))
-    expert_TF = torch.zeros(config.experts.batch_size, extractor.features)
-    of_experts = SgdSettings(rounds=1, momentum=config.experts.momentum)
-    steps["experts"] = _step(expert, of_experts, lambda: _entropy(expert.logits(expert_TF)))
-    if config.gate.method in METHODS:
+    if not extractor.frozen and config.features.method != "patches":
+        network = Network(extractor, feature_network(config, image_shape, classes).head)
+        spectral, items = config.features.method in SPECTRAL, config.features.batch_size
+        images_TCHW = torch.zeros(2 * items if spectral else items, *image_shape)
+        loss_of = _contrast if spectral else _entropy
+        steps["features"] = _step(network, config.features, lambda: loss_of(network(images_TCHW)))
+    if isinstance(expert, MlpExpert):
+        expert_TF = torch.zeros(config.experts.batch_size, extractor.features)
+        of_experts = SgdSettings(rounds=1, momentum=config.experts.momentum)
+        steps["experts"] = _step(expert, of_experts, lambda: _entropy(expert.logits(expert_TF)))
+    if config.gate.method in BY_STEPS:
         gate_TF = torch.zeros(config.gate.batch_size, extractor.features)
         steps["gate"] = _step(gate, config.gate, lambda: -gate(gate_TF).scores_TE[:, 0].log().mean())
     return steps
 
 
 def central_step(model: MixtureOfExperts, config: NetworkedConfig, image_shape: Sequence[int]) -> Step:
-    """Return one training step of the whole mixture in one place, top-1, on a batch of stage 1's size."""
+    """Return one training step of the whole mixture in one place, top-1, on a batch of stage 1's size.
+
+    Parts that are fitted to sums stay as they are.
+    """
     images_TCHW = torch.zeros(config.features.batch_size, *image_shape)
 
     def loss() -> Tensor:
@@ -122,7 +142,10 @@ def central_step(model: MixtureOfExperts, config: NetworkedConfig, image_shape: 
 def _step(network: nn.Module, settings: SgdSettings, loss: Callable[[], Tensor]) -> Step:
     def step() -> None:
         network.train()
-        optimiser = torch.optim.SGD(network.parameters(), lr=1e-6, momentum=settings.momentum, foreach=True)
+        weights = [weight for weight in network.parameters() if weight.requires_grad]
+        if not weights:
+            return
+        optimiser = torch.optim.SGD(weights, lr=1e-6, momentum=settings.momentum, foreach=True)
         loss().backward()
         optimiser.step()
 
@@ -131,3 +154,9 @@ def _step(network: nn.Module, settings: SgdSettings, loss: Callable[[], Tensor])
 
 def _entropy(logits_TC: Tensor) -> Tensor:
     return functional.cross_entropy(logits_TC, torch.zeros(len(logits_TC), dtype=torch.int64))
+
+
+def _contrast(projection_TP: Tensor) -> Tensor:
+    first_BP, second_BP = projection_TP.chunk(2)
+    others_PP = torch.zeros(projection_TP.shape[1], projection_TP.shape[1])
+    return spectral_loss(first_BP, second_BP, 0.5, others_PP)

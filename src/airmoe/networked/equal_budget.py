@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional
 
+from airmoe.networked.answers import SNR_LEVELS_DB
 from airmoe.networked.config import NetworkedConfig
 from airmoe.networked.device_work import answer_flops, client_steps, counted_flops, device_model
 from airmoe.nn import Extractor, MlpExpert
@@ -21,7 +22,8 @@ def mixture_flops(config: NetworkedConfig, image_shape: Sequence[int], classes: 
     """Return the operations of each stage for an image that a client trains on.
 
     Stage 2 begins with the features of the image, and stage 3 with the answers of all experts to it, as it
-    ends up with when it lasts long enough.
+    ends up with when it lasts long enough. Where a stage adds up sums, the Gram matrix counts. Fitting
+    filters of patches counts nothing, since one averaged network has no such stage.
 
     Args:
         config: the run.
@@ -30,22 +32,23 @@ def mixture_flops(config: NetworkedConfig, image_shape: Sequence[int], classes: 
     """
     model = device_model(config, image_shape, classes, holds=1)
     forward = answer_flops(model, image_shape)
-    step = {stage: counted_flops(work) for stage, work in client_steps(model, config, image_shape).items()}
-    of_features = config.features.rounds * config.features.local_epochs / config.features.batch_size
-    of_experts = config.experts.epochs / config.experts.batch_size
-    of_gate = config.gate.rounds * config.gate.local_epochs / config.gate.batch_size
-    answers = config.data.clients * forward["expert"]
-    if "gate" in step:
-        gate = of_gate * step["gate"]
-    else:  # the Gram matrix of the features with a constant, and its products with the answers
-        extractor = model.extractor
-        assert isinstance(extractor, Extractor)
-        bordered = extractor.features + 1
-        gate = 2 * bordered * (bordered + config.data.clients)
+    steps = client_steps(model, config, image_shape, classes)
+    step = {stage: counted_flops(work) for stage, work in steps.items()}
+    extractor, features, settings = model.extractor, config.features, config.gate
+    assert isinstance(extractor, Extractor)
+    of_features = features.local_epochs * step.get("features", 0) / features.batch_size
+    if features.method == "fedsc":
+        of_features += features.spectral.augmentation_passes * forward["extractor"]
+    of_experts = config.experts.epochs * step.get("experts", 0) / config.experts.batch_size
+    of_gate = settings.rounds * settings.local_epochs * step.get("gate", 0) / settings.batch_size
+    bordered, levels = extractor.features + 1, len(SNR_LEVELS_DB) if settings.channel_aware else 1
+    answers = 0 if settings.method == "posterior" else config.data.clients * levels * forward["expert"]
+    gate_sums = 2 * bordered * (bordered + config.data.clients) if settings.method == "closed-form" else 0
+    class_sums = 2 * extractor.features**2 if config.sums_by_class else 0
     return {
-        "features": of_features * step.get("features", 0),
-        "experts": forward["extractor"] + of_experts * step["experts"],
-        "gate": answers + gate,
+        "features": features.rounds * of_features,
+        "experts": forward["extractor"] + class_sums + of_experts,
+        "gate": answers + gate_sums + of_gate,
     }
 
 

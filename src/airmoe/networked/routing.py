@@ -15,7 +15,7 @@ from torch import Tensor
 
 from airmoe.networked.client_data import ClientData
 from airmoe.networked.scores import Scores, scores_of
-from airmoe.nn import Extractor, MixtureOfExperts, PersonalGates, topk_mask
+from airmoe.nn import Extractor, MixtureOfExperts, topk_mask
 from airmoe.nn.personal_gates import gates_of
 from airmoe.randomness import stream
 from airmoe.runs.evaluation import outputs_in_batches
@@ -26,13 +26,13 @@ class ExpertAnswers:
     """What all experts answer to all held-out images, over perfect links; expert e is that of client e.
 
     Args:
-        scores_TE: of the gate that all share; or (N, T, E), of every client's own.
+        scores_NTE: of the gate that each client has; that of all clients may stand there once for each.
         probability_TEC: of the experts.
         labels_T: the true classes.
         holds: for each client the classes in its data.
     """
 
-    scores_TE: Tensor
+    scores_NTE: Tensor
     probability_TEC: Tensor
     labels_T: NDArray[np.int64]
     holds: Sequence[Sequence[int]]
@@ -44,17 +44,14 @@ class ExpertAnswers:
 
     def by_gate(self, k: int = 1) -> Scores:
         """Return the scores of top-k routing by the gate, whose answers are mixed by its scores."""
-        scores = self.scores_TE if self.scores_TE.ndim == 3 else self.scores_TE[None]
-        chosen = [topk_mask(scores_TE, k) for scores_TE in scores]
-        answers = [
-            (torch.where(chosen_TE, scores_TE, 0.0)[:, :, None] * self.probability_TEC)
-            .sum(dim=1)
-            .argmax(dim=1)
-            for scores_TE, chosen_TE in zip(scores, chosen, strict=True)
-        ]
-        clients = range(len(self.holds))
-        local_NT = torch.stack([chosen[client % len(chosen)][:, client] for client in clients]).numpy() / k
-        return self._scores(np.broadcast_to(torch.stack(answers).numpy(), local_NT.shape), local_NT)
+        answers, local = list[NDArray[np.int64]](), list[NDArray[np.float64]]()
+        for client, scores_TE in enumerate(self.scores_NTE):
+            chosen_TE = topk_mask(scores_TE, k)
+            weight_TE = torch.where(chosen_TE, scores_TE, 0.0)
+            mixed_TC = torch.einsum("te,tec->tc", weight_TE, self.probability_TEC.to(weight_TE.dtype))
+            answers.append(mixed_TC.argmax(dim=1).numpy())
+            local.append(chosen_TE[:, client].numpy() / k)
+        return self._scores(np.stack(answers), np.stack(local))
 
     def at_random(self, seed: int) -> Scores:
         """Return the scores of one expert drawn at random for each client and image."""
@@ -100,23 +97,19 @@ def expert_answers(model: MixtureOfExperts, data: ClientData) -> ExpertAnswers:
     extractor = model.extractor
     assert isinstance(extractor, Extractor)
     features_TF = outputs_in_batches(extractor, data.test_images_TCHW, extractor.images_at_once)
-    gate = model.layer.gate.eval()
+    gates = gates_of(model.layer.gate.eval())
     with torch.no_grad():
-        scores = [each(features_TF).scores_TE for each in gates_of(gate)]
-    scores_TE = torch.stack(scores) if isinstance(gate, PersonalGates) else scores[0]
+        scores_NTE = torch.stack([gate(features_TF).scores_TE for gate in gates])
+    scores_NTE = scores_NTE.expand(len(data.holds), -1, -1)  # one gate is that of all clients
     probability_TEC = torch.stack([outputs_in_batches(e, features_TF) for e in model.layer.experts], dim=1)
-    return ExpertAnswers(scores_TE, probability_TEC, data.test_labels_T, data.holds)
+    return ExpertAnswers(scores_NTE, probability_TEC, data.test_labels_T, data.holds)
 
 
 def pattern(answers: ExpertAnswers) -> NDArray[np.float64]:
     """Return (N, E): which share of a client's own-class images its gate sends to which expert, top-1."""
-    best_NT = np.broadcast_to(
-        answers.scores_TE.argmax(dim=-1).numpy(), (len(answers.holds), len(answers.labels_T))
-    )
-    experts = answers.scores_TE.shape[-1]
-    own = [
-        best_T[np.isin(answers.labels_T, held)] for best_T, held in zip(best_NT, answers.holds, strict=True)
-    ]
+    best_NT, experts = answers.scores_NTE.argmax(dim=2).numpy(), answers.scores_NTE.shape[2]
+    own_NT = [np.isin(answers.labels_T, held) for held in answers.holds]
+    own = [best_T[own_T] for best_T, own_T in zip(best_NT, own_NT, strict=True)]
     return np.stack([np.bincount(best, minlength=experts) / max(len(best), 1) for best in own])
 
 

@@ -41,16 +41,17 @@ def training_memory(
 
 def _train_once(what: str, settings: str) -> None:
     told = json.loads(settings)
-    config, shape = NetworkedConfig.model_validate(told["config"]), told["shape"]
+    config = NetworkedConfig.model_validate(told["config"])
+    shape, classes = told["shape"], told["classes"]
     torch.set_num_threads(1)
     _load_all_libraries()
     libraries_bytes = resident_bytes("VmRSS")
     steps = (
-        list(client_steps(device_model(config, shape, told["classes"], holds=1), config, shape).values())
+        client_steps(device_model(config, shape, classes, holds=1), config, shape, classes)
         if what == "client"
-        else [central_step(device_model(config, shape, told["classes"]), config, shape)]
+        else {"central": central_step(device_model(config, shape, classes), config, shape)}
     )
-    for step in steps:
+    for step in steps.values():
         step()
     tell_memory(libraries_bytes)
 

@@ -16,6 +16,7 @@ from airmoe.networked.config import (
     ModelSettings,
     NetworkedConfig,
 )
+from airmoe.nn.build import known_backbone
 from airmoe.runs.settings import LearningRate, Positive, Weight, readable_by
 from airmoe.studies.curves.settings import CurveSettings, Experts, Seeds, Values, none_is
 
@@ -29,6 +30,7 @@ def _known(name: str) -> str:
 # A TOML has arrays, not tuples.
 OneValue = Annotated[tuple[int], Field(strict=False)]
 Size = Annotated[int | None, Field(ge=1, le=10**6), *none_is("all")]
+Width = Annotated[int | None, Field(ge=1, le=4096), *none_is("own")]
 
 QUICK = {
     "data": "digits",
@@ -75,12 +77,18 @@ class TrainingSettings(ImagesSettings):
     """How a networked mixture is trained.
 
     Attributes:
+        backbone: the feature extractor, as ``model.backbone`` of a run; "patches" for features of that name.
+        width: of the backbone; None, "own" in a file, is its own.
         expert_hidden: width of an expert's hidden layer.
+        features: how stage 1 learns, as ``features.method`` of a run.
+        participation: share of the clients that take part in a round of stage 1.
+        noise_std: noise for privacy on the correlation matrices of FedSC.
         feature_rounds: rounds of stage 1.
         local_epochs: passes over a client's images in a round of stage 1.
         batch_size: of stage 1.
         learning_rate: of stage 1.
         momentum: of stage 1.
+        experts: how stage 2 learns, as ``experts.method`` of a run.
         expert_epochs: of stage 2.
         expert_batch_size: of stage 2.
         gate: how stage 3 learns the gate, as ``gate.method`` of a run.
@@ -91,12 +99,18 @@ class TrainingSettings(ImagesSettings):
 
     SCALES: ClassVar[Mapping[str, Mapping[str, Any]]] = {"quick": QUICK, "smoke": SMOKE}
 
+    backbone: Annotated[str, readable_by(known_backbone)] = "lenet5"
+    width: Width = None
     expert_hidden: Positive = 256
+    features: str = "fedce"
+    participation: Annotated[float, Field(gt=0, le=1)] = 1.0
+    noise_std: Weight = 0.0
     feature_rounds: Positive = 45
     local_epochs: Positive = 1
     batch_size: Positive = 32
     learning_rate: LearningRate = 0.02
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    experts: str = "sgd"
     expert_epochs: Positive = 5
     expert_batch_size: Positive = 128
     gate: str = "fedgate"
@@ -114,15 +128,26 @@ class TrainingSettings(ImagesSettings):
         return NetworkedConfig(
             seed=seed,
             data=DataSettings(name=self.data, clients=self.clients, partition=self.partition),
-            model=ModelSettings(expert_hidden=self.expert_hidden),
-            features=FeatureSettings(
-                rounds=self.feature_rounds,
-                local_epochs=self.local_epochs,
-                batch_size=self.batch_size,
-                learning_rate=self.learning_rate,
-                momentum=self.momentum,
+            model=ModelSettings(backbone=self.backbone, width=self.width, expert_hidden=self.expert_hidden),
+            features=FeatureSettings.model_validate(
+                {
+                    "method": self.features,
+                    "rounds": self.feature_rounds,
+                    "local_epochs": self.local_epochs,
+                    "batch_size": self.batch_size,
+                    "learning_rate": self.learning_rate,
+                    "momentum": self.momentum,
+                    "participation": self.participation,
+                    "spectral": {"noise_std": self.noise_std},
+                }
             ),
-            experts=ExpertSettings(epochs=self.expert_epochs, batch_size=self.expert_batch_size),
+            experts=ExpertSettings.model_validate(
+                {
+                    "method": self.experts,
+                    "epochs": self.expert_epochs,
+                    "batch_size": self.expert_batch_size,
+                }
+            ),
             gate=GateSettings.model_validate(
                 {
                     "method": self.gate,
@@ -143,7 +168,7 @@ class MixtureSettings(TrainingSettings):
 
     SWEPT_IS_X: ClassVar[bool] = True
 
-    swept: Literal["k", "feature_rounds", "gate_rounds", "clients"] = "k"
+    swept: Literal["k", "feature_rounds", "gate_rounds", "clients", "participation", "noise_std"] = "k"
     values: Values = (1, 2)
     k: Experts = 1
 
