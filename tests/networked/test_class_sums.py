@@ -116,3 +116,13 @@ def test_a_symmetric_matrix_is_packed_and_unpacked_unchanged(features: int) -> N
 def test_a_packed_matrix_of_another_size_is_refused() -> None:
     with pytest.raises(InvalidInputError, match=r"shape of a packed matrix is \(5,\); expected \(6,\)"):
         unpacked(torch.zeros(5), 3)
+
+
+def test_mirrored_images_are_added_as_images_of_their_own() -> None:
+    features_TF, labels_T = images_of(5)
+    both_TF, both_T = torch.cat([features_TF, -features_TF]), torch.cat([labels_T, labels_T])
+    client = ClassSumsClient(lambda told: features_TF, labels_T, CLASSES, mirrored=lambda: -features_TF)
+    mirrored = federate(ClassSums("class sums", 1, CLASSES, {}), {}, Loop([client]), 1)[0]
+    together = sums_of(both_TF, both_T, [np.arange(2 * IMAGES)])
+    for name in ("sums", "gram", "counts"):
+        torch.testing.assert_close(mirrored[name], together[name], rtol=1e-12, atol=1e-9)

@@ -59,17 +59,31 @@ class ClassSumsClient:
         features_by: the extractor's weights to the features (T, F) of its images; see `ExpertClient`.
         labels_T: int64, their classes.
         classes: number of all classes.
+        mirrored: returns the features of its images mirrored, which are added, too; None for none.
     """
 
-    def __init__(self, features_by: Callable[[State], Tensor], labels_T: Tensor, classes: int) -> None:
+    def __init__(
+        self,
+        features_by: Callable[[State], Tensor],
+        labels_T: Tensor,
+        classes: int,
+        mirrored: Callable[[], Tensor] | None = None,
+    ) -> None:
         self._features_by, self._labels, self._classes = features_by, labels_T, classes
+        self._mirrored = mirrored
 
     def client_step(self, exchange: str, state: State, message: Message) -> tuple[State, Message]:
         """Send them, and in the open how many images of each class there are."""
         features_TF = self._features_by(message.tensors)
+        times = 1 if self._mirrored is None else 2
         counts_C = torch.bincount(self._labels, minlength=self._classes).tolist()
-        numbers = {IN_CLASS + str(label): float(count) for label, count in enumerate(counts_C) if count}
+        numbers = {
+            IN_CLASS + str(label): float(times * count) for label, count in enumerate(counts_C) if count
+        }
         sums = class_sums(features_TF, self._labels, self._classes)
+        if self._mirrored is not None:
+            of_mirrored = class_sums(self._mirrored(), self._labels, self._classes)
+            sums = {name: tensor.add_(of_mirrored[name]) for name, tensor in sums.items()}
         return state, Message(sums, {"samples": len(self._labels), **numbers})
 
 

@@ -136,12 +136,13 @@ class ExpertSettings(Section):
     """Stage 2: each client trains its own expert on its own data, the feature extractor fixed.
 
     With ``method`` "sums" the expert is a linear discriminant instead, of the client's own class means and
-    the covariance of all clients' features: see `airmoe.networked.sum_experts`. Only ``shrinkage`` and
-    ``prior_images`` matter then.
+    the covariance of all clients' features: see `airmoe.networked.sum_experts`. Only ``shrinkage``,
+    ``mirrored`` and ``prior_images`` matter then.
     """
 
     method: Literal["sgd", "sums"] = "sgd"
     shrinkage: Annotated[float, Field(gt=0, le=1)] = 0.05
+    mirrored: bool = False
     prior_images: Annotated[float, Field(ge=0, le=1e9)] = 100.0
     epochs: Positive = 20
     batch_size: Positive = 32

@@ -184,7 +184,16 @@ class NetworkedNode:
         return FedCeClient(network, self._images, self._labels, settings, seed, self._client)
 
     def _in_class_sums(self) -> Client:
-        return ClassSumsClient(self._features_by, self._labels, self._workspace.classes)
+        def mirrored() -> Tensor:
+            (features_TF,) = features_of(self._workspace.network.extractor, [self._images.flip(3)])
+            return features_TF
+
+        return ClassSumsClient(
+            self._features_by,
+            self._labels,
+            self._workspace.classes,
+            mirrored if self._config.experts.mirrored else None,
+        )
 
     def _in_experts(self) -> Client:
         if self._config.experts.method == "sums":
