@@ -116,8 +116,8 @@ class SpectralClient:
             begun = dict(message.tensors)
             _refuse_not_finite(begun)
         elif _OWN not in state:
-            kept = "what exchange correlate left there: this client was started anew since"
-            raise InvalidInputError(f"state of client {self._client}", sorted(state), kept)
+            expected = "what exchange correlate left there: this client was started anew since"
+            raise InvalidInputError(f"state of client {self._client}", sorted(state), expected)
         else:
             begun = {name.removeprefix(_WEIGHTS): state[name] for name in state if name.startswith(_WEIGHTS)}
             others = int(message.numbers["clients"]) - 1
