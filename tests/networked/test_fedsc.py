@@ -150,6 +150,13 @@ def test_what_the_server_sends_must_be_finite(
         made.clients[0].client_step(exchange, state, Message(sent, {"round": 0, "clients": 3}))
 
 
+def test_a_client_that_was_started_anew_within_a_round_says_so(stage_1: Callable[..., Stage1]) -> None:
+    with pytest.raises(
+        InvalidInputError, match=r"state of client 0 is \[\]; expected what exchange correlate"
+    ):
+        stage_1().clients[0].train({}, Message({"sum": torch.eye(WIDTH)}, {"round": 0, "clients": 3}))
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [

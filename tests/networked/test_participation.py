@@ -71,3 +71,23 @@ def test_a_resumed_run_draws_the_same_clients(
     assert resumed.rows == half.rows
     for name, tensor in half.model.state_dict().items():
         assert torch.equal(resumed.model.state_dict()[name], tensor), name
+
+
+def test_a_share_is_refused_where_the_only_client_that_is_asked_may_be_absent(tiny_config: Config) -> None:
+    for asking in ({"method": "rollgate"}, {"method": "fedgate", "query": "roll"}):
+        tiny_config(gate=asking)
+        with pytest.raises(
+            ValueError, match=r"gate.participation is 0.5; expected 1.0 with gate.query 'roll'"
+        ):
+            tiny_config(gate=asking | {"participation": 0.5})
+
+
+@pytest.mark.parametrize("sync", ["fedavg", "ring", "none"])
+def test_every_way_to_keep_gates_alike_bears_absent_clients(
+    tiny_config: Config, few_digits: ImageSet, sync: str
+) -> None:
+    changes = {"data": {"clients": 4}, "features": {"rounds": 1}}
+    config = tiny_config(**changes, gate={"participation": 0.5, "sync": sync, "method": "rangate"})
+    rows = train_stages(config, split_among_clients(config, few_digits)).rows
+    assert [row["participants"] for row in rows if row["stage"] == "gate"] == [2, 2, 2]
+    assert not any("rejected" in row for row in rows)

@@ -16,7 +16,7 @@ from airmoe.data import ImageSet, as_pixels, partition
 from airmoe.data.partitions import parts_of
 from airmoe.errors import InvalidInputError
 from airmoe.networked.config import NetworkedConfig
-from airmoe.networked.fedsc import METHODS, refuse_too_few
+from airmoe.networked.fedsc import SPECTRAL, refuse_too_few
 from airmoe.networked.held_out import HeldOut
 from airmoe.showing import OneLine
 
@@ -85,7 +85,7 @@ def _divided(
         train, held_out = len(images.train_labels), len(images.test_labels)
         told = f"{error.expected}; there are {train} training images, and {held_out} more are held out"
         raise InvalidInputError("clients", data.clients, told) from None
-    if config.features.method in METHODS:
+    if config.features.method in SPECTRAL:
         for client, part in enumerate(parts):
             refuse_too_few(client, len(part))
     return parts

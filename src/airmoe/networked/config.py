@@ -12,7 +12,7 @@ from airmoe.errors import InvalidInputError
 from airmoe.federated.averaging import make_aggregation
 from airmoe.files import AnyPath, as_path, read_toml_text
 from airmoe.manifest import RadioSettings, Seed
-from airmoe.networked.queries import Query, make_query, refuse_too_many
+from airmoe.networked.queries import Query, Roll, make_query, refuse_too_many
 from airmoe.networked.syncs import Partial, Sync, make_sync
 from airmoe.nn.build import GATES, known_backbone
 from airmoe.runs.settings import (
@@ -241,6 +241,9 @@ class NetworkedConfig(Section):
         gate, by = self.gate, f"gate.method {self.gate.method!r}"
         if trains := gate.method in METHODS:
             refuse_too_many(gate.query_rule, self.data.clients)
+            if gate.participation < 1 and isinstance(gate.query_rule, Roll):
+                told = "1.0 with gate.query 'roll': the one client that is asked has to be there"
+                raise InvalidInputError("gate.participation", gate.participation, told)
         else:
             for name, value in (("gate.query", gate.query), ("gate.sync", gate.sync)):
                 if value is not None:

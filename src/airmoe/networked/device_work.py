@@ -23,7 +23,7 @@ from airmoe.networked.config import METHODS as BY_STEPS
 from airmoe.networked.config import NetworkedConfig, SgdSettings
 from airmoe.networked.features import feature_network, network_extractor
 from airmoe.networked.fedce import Network
-from airmoe.networked.fedsc import METHODS as SPECTRAL
+from airmoe.networked.fedsc import SPECTRAL
 from airmoe.networked.gates import initial_gate
 from airmoe.networked.spectral import spectral_loss
 from airmoe.nn import Extractor, MixtureOfExperts, MlpExpert, MoeLayer, balance_loss

@@ -22,7 +22,7 @@ from airmoe.networked.config import NetworkedConfig
 from airmoe.networked.correlated_averaging import CorrelatedAveraging, weights_of
 from airmoe.networked.features import features_of
 from airmoe.networked.fedce import FedCeClient, Network
-from airmoe.networked.fedsc import EXCHANGES, METHODS
+from airmoe.networked.fedsc import EXCHANGES, SPECTRAL
 from airmoe.networked.held_out import HeldOut
 from airmoe.networked.node import FEATURES, Nodes
 from airmoe.networked.patch_sums import PatchSums, fit_patches
@@ -54,7 +54,7 @@ def train_extractor(
     images_TCHW, labels_T = held_out.images_TCHW, held_out.labels_T
     learning, at_once = _learning(stage, config, nodes.clients), network.extractor.images_at_once
     engine = secured(config, learning, nodes.engine(FEATURES))
-    if config.features.method not in METHODS:
+    if config.features.method not in SPECTRAL:
         test = images_TCHW, labels_T, at_once
         return _fedce(learning, config, network, engine, test, checkpoint, progress)
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from airmoe.networked.config import ModelSettings, NetworkedConfig
 from airmoe.networked.fedce import Network
-from airmoe.networked.fedsc import METHODS, projector
+from airmoe.networked.fedsc import SPECTRAL, projector
 from airmoe.nn import Extractor, PooledExtractor, build_extractor
 from airmoe.nn.build import options_of
 from airmoe.progress import Progress, silent
@@ -69,7 +69,7 @@ def feature_network(config: NetworkedConfig, image_shape: Sequence[int], classes
         InvalidInputError: as `airmoe.nn.build_extractor`.
     """
     settings = config.features
-    if settings.method in METHODS:
+    if settings.method in SPECTRAL:
         return initial_network(config, image_shape, lambda features: projector(features, settings))
     return initial_network(config, image_shape, lambda features: nn.Linear(features, classes))
 

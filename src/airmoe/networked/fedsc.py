@@ -28,7 +28,7 @@ from airmoe.networked.spectral import clipped, cosine_rate, own_weight, spectral
 from airmoe.networked.views import view
 from airmoe.randomness import stream
 
-METHODS = ("fedsc", "local-spectral")
+SPECTRAL = ("fedsc", "local-spectral")
 """The methods of stage 1 whose clients are those of this module."""
 
 EXCHANGES = ("correlate", "train")
@@ -105,19 +105,26 @@ class SpectralClient:
         return {**begun, _OWN: own_PP, _RELEASES: releases}, Message({MATRIX: own_PP}, {"samples": 1.0})
 
     def train(self, state: State, message: Message) -> tuple[State, Message]:
-        """Train ``local_epochs`` epochs; reply with the weights, and with the privacy spent so far."""
+        """Train ``local_epochs`` epochs; reply with the weights, and with the privacy spent so far.
+
+        Raises:
+            InvalidInputError: what the server sent is not finite, or "correlate" did not come before.
+        """
         round_, settings = int(message.numbers["round"]), self._settings
         alpha, others_PP = 1.0, None
-        if _OWN in state:
+        if settings.method == "local-spectral":
+            begun = dict(message.tensors)
+            _refuse_not_finite(begun)
+        elif _OWN not in state:
+            expected = "what exchange correlate left there: this client was started anew since"
+            raise InvalidInputError(f"state of client {self._client}", sorted(state), expected)
+        else:
             begun = {name.removeprefix(_WEIGHTS): state[name] for name in state if name.startswith(_WEIGHTS)}
             others = int(message.numbers["clients"]) - 1
             if others:
                 _refuse_not_finite(message.tensors)
                 alpha = own_weight(round_, settings.rounds, self._clients)
                 others_PP = (message.tensors["sum"] - state[_OWN]) / others
-        else:
-            begun = dict(message.tensors)
-            _refuse_not_finite(begun)
         self._network.load_state_dict(begun)
         loss = self._train_epochs(round_, alpha, others_PP)
         numbers = {"samples": 1.0, "loss": loss}

@@ -24,7 +24,7 @@ from airmoe.networked.experts import ExpertClient
 from airmoe.networked.features import feature_network, features_of
 from airmoe.networked.fedce import FedCeClient
 from airmoe.networked.fedgate import FedGateClient, exchanges_of
-from airmoe.networked.fedsc import METHODS, SpectralClient
+from airmoe.networked.fedsc import SPECTRAL, SpectralClient
 from airmoe.networked.gates import initial_gate, standardise
 from airmoe.networked.held_out import AnsweringClient
 from airmoe.networked.moments import Moments, MomentsClient
@@ -178,7 +178,7 @@ class NetworkedNode:
             assert isinstance(network.extractor, PatchExtractor)  # the settings say so
             side, per_image = network.extractor.side, settings.patches.per_image
             return PatchSumsClient(self._images, side, per_image, seed, self._client)
-        if settings.method in METHODS:
+        if settings.method in SPECTRAL:
             clients = self._workspace.experts
             return SpectralClient(network, self._images, settings, clients, seed, self._client)
         return FedCeClient(network, self._images, self._labels, settings, seed, self._client)

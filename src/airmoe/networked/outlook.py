@@ -16,7 +16,7 @@ from airmoe.networked.client_data import images_of_clients
 from airmoe.networked.config import NetworkedConfig, SpectralSettings
 from airmoe.networked.features import feature_network
 from airmoe.networked.fedce import Network
-from airmoe.networked.fedsc import METHODS
+from airmoe.networked.fedsc import SPECTRAL
 from airmoe.networked.node import FEATURES
 from airmoe.nn.threads import training_threads
 
@@ -90,7 +90,7 @@ def _stage_1(
     trained_images = int(rounds_of @ np.array(of_clients))
     batch = min(stage.batch_size, sum(of_clients))
     exchanged_bytes = sum(tensor.nbytes for tensor in network.state_dict().values())
-    views = 2 if stage.method in METHODS else 1
+    views = 2 if stage.method in SPECTRAL else 1
     seconds = _seconds(_training(network, shape, views * batch), clock) / batch
     seconds = seconds * (stage.local_epochs * trained_images)
     privacy = []
