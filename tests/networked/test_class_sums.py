@@ -16,6 +16,7 @@ from airmoe.networked.class_sums import (
     Discriminant,
     class_sums,
     packed,
+    packed_gram,
     unpacked,
 )
 
@@ -126,3 +127,9 @@ def test_mirrored_images_are_added_as_images_of_their_own() -> None:
     together = sums_of(both_TF, both_T, [np.arange(2 * IMAGES)])
     for name in ("sums", "gram", "counts"):
         torch.testing.assert_close(mirrored[name], together[name], rtol=1e-12, atol=1e-9)
+
+
+@pytest.mark.parametrize("features", [1, 511, 513])
+def test_a_gram_matrix_is_computed_in_blocks_of_rows(features: int) -> None:
+    features_TF = torch.randn(6, features, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(packed_gram(features_TF), packed(features_TF.T @ features_TF))

@@ -24,6 +24,20 @@ NO_SHARE = 1e-30
 """The share of a class that has no image."""
 
 
+ROWS_AT_ONCE = 512
+"""Rows of a Gram matrix that are computed together."""
+
+
+def packed_gram(features_TF: Tensor) -> Tensor:
+    """Return the upper triangle of features^T features (V,), of which the lower one is never computed."""
+    features = features_TF.shape[1]
+    rows = list[Tensor]()
+    for begin in range(0, features, ROWS_AT_ONCE):
+        rows_RF = features_TF[:, begin : begin + ROWS_AT_ONCE].T @ features_TF[:, begin:]
+        rows += [row[number:] for number, row in enumerate(rows_RF)]
+    return torch.cat(rows)
+
+
 def packed(symmetric_FF: Tensor) -> Tensor:
     """Return the upper triangle of a symmetric matrix, row by row (V,)."""
     return torch.cat([symmetric_FF[row, row:] for row in range(len(symmetric_FF))])
@@ -49,7 +63,7 @@ def class_sums(features_TF: Tensor, labels_T: Tensor, classes: int) -> dict[str,
     features_TF = features_TF.double()
     sums_CF = torch.zeros(classes, features_TF.shape[1], dtype=torch.float64)
     sums_CF.index_add_(0, labels_T, features_TF)
-    return {"sums": sums_CF, "gram": packed(features_TF.T @ features_TF)}
+    return {"sums": sums_CF, "gram": packed_gram(features_TF)}
 
 
 class ClassSumsClient:
