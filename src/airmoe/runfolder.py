@@ -13,6 +13,7 @@ clients only serve; the server asks, and holds no expert. Where every client has
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from airmoe.errors import RunFolderError
@@ -57,31 +58,42 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def model_hash_of(run_folder: Path, manifest: Manifest) -> str:
+def model_hash(manifest: Manifest, digests: Sequence[str]) -> str:
     """Return 16 hex digits over all that two nodes have to agree on to answer each other.
 
     Those are the weights of extractor, gates and every expert, and what they mean: the classes, and what goes
     in and out of an expert. Where the experts lie is not among them.
 
     Args:
+        manifest: of any of the nodes; says what the weights mean.
+        digests: the SHA-256 of the safetensors of extractor, gates and each expert, as hex digits.
+    """
+    meaning = [[layer.payload, layer.output.kind, layer.output.shape] for layer in manifest.layers]
+    told = json.dumps([manifest.classes, meaning, list(digests)])
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
+def model_hash_of(run_folder: Path, manifest: Manifest) -> str:
+    """Return the `model_hash` of a run folder that holds all weights.
+
+    Args:
         run_folder: holds the weights.
-        manifest: of any of its nodes; says what the weights mean and where the experts' lie.
+        manifest: of any of its nodes; says where the weights of the experts lie.
 
     Raises:
         RunFolderError: a file is missing.
     """
-    meaning = [[layer.payload, layer.output.kind, layer.output.shape] for layer in manifest.layers]
-    digest = hashlib.sha256(json.dumps([manifest.classes, meaning]).encode())
     files = [run_folder / "shared" / EXTRACTOR_WEIGHTS, *gate_weights(run_folder, manifest.nodes)]
     for layer in manifest.layers:
         for expert, nodes in enumerate(layer.placement):
             files.append(folder_of_client(run_folder, nodes[0]) / expert_file(expert, "safetensors"))
+    digests = []
     for path in files:
         try:
-            digest.update(path.read_bytes())
+            digests.append(sha256_of(path))
         except OSError as error:
             raise RunFolderError(f"{path} cannot be read: {error.strerror}") from None
-    return digest.hexdigest()[:16]
+    return model_hash(manifest, digests)
 
 
 def checked_file(client_folder: Path, manifest: Manifest, name: str) -> Path:

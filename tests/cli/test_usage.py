@@ -1,10 +1,9 @@
 """A wrong option is told in the words of all other errors."""
 
 import pytest
-import typer
 
 from airmoe.cli.app import app
-from airmoe.cli.usage import line_about_usage
+from airmoe.cli.usage import WrongUsage, line_about_usage
 
 OPTIONS = {
     "predict a.png --client c --wire-type float8": "--wire-type is 'float8'; expected one of 'float32', ",
@@ -19,7 +18,7 @@ OPTIONS = {
 
 @pytest.mark.parametrize("words", OPTIONS)
 def test_a_wrong_value_of_an_option_is_told_in_our_words(words: str) -> None:
-    with pytest.raises(typer.TyperException) as refused:
+    with pytest.raises(WrongUsage) as refused:
         app(words.split(), standalone_mode=False)
     line = line_about_usage(refused.value)
     assert line.startswith(OPTIONS[words])

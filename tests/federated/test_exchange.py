@@ -137,6 +137,15 @@ def test_the_server_chooses_who_takes_part_and_what_each_is_told_next() -> None:
     assert engine.states[1]["kept"].tolist() == [0.5]
 
 
+def test_a_letter_over_the_server_counts_both_ways() -> None:
+    class Relay(Engine):
+        relays = True
+
+    direct = run_round(STAGE, START, 0, engine_of())
+    relayed = run_round(STAGE, START, 0, Relay([Neighbours(client, 3) for client in range(3)], (0, 1, 2)))
+    assert relayed.nbytes - direct.nbytes == 3 * (3 * 4 + 1 * 4)  # a question and an answer per client
+
+
 def test_a_letter_in_the_last_exchange_is_refused_for_no_message_could_bring_it() -> None:
     expected = (
         r"^neighbours, round 1, exchange ask, client 0: letters is 'for \[1\]'; expected none in the last"

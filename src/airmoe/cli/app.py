@@ -16,12 +16,13 @@ from airmoe.cli import end
 from airmoe.cli.asking import predict
 from airmoe.cli.bare import HELP_OPTIONS, explain_airmoe
 from airmoe.cli.evaluation import evaluate
+from airmoe.cli.flower import flower
 from airmoe.cli.interrupts import hear_interrupts, was_interrupted
 from airmoe.cli.logs import begin_log
 from airmoe.cli.serving import serve
 from airmoe.cli.study import study
 from airmoe.cli.training import demo, train
-from airmoe.cli.usage import line_about_usage
+from airmoe.cli.usage import WrongUsage, line_about_usage
 from airmoe.trouble import line_about
 
 BUG = "this is a bug, in airmoe or in a part of your own; please report it with all lines above"
@@ -39,6 +40,7 @@ app = typer.Typer(
 for command in (demo, train, evaluate, serve, predict):
     app.command()(command)
 app.add_typer(study, name="study")
+app.add_typer(flower, name="flower")
 
 
 def main() -> None:
@@ -62,7 +64,7 @@ def main() -> None:
 
 
 def _fail(error: Exception) -> NoReturn:
-    line = line_about_usage(error) if isinstance(error, typer.TyperException) else line_about(error)
+    line = line_about_usage(error) if isinstance(error, WrongUsage) else line_about(error)
     if line is None:
         traceback.print_exception(error)
     print(f"airmoe: {line or BUG}", file=sys.stderr)

@@ -183,6 +183,16 @@ class SumEngine(Engine, Protocol):
         ...
 
 
+@runtime_checkable
+class Relaying(Protocol):
+    """An engine that says whether letters between clients pass the server."""
+
+    @property
+    def relays(self) -> bool:
+        """Whether they do: each of their bytes travels twice then, and counts twice."""
+        ...
+
+
 def copied(state: State) -> dict[str, Tensor]:
     """Return a copy that shares no memory with the state."""
     return {name: tensor.clone() for name, tensor in state.items()}

@@ -13,6 +13,7 @@ from airmoe.federated.exchange import (
     Exchange,
     Judge,
     Message,
+    Relaying,
     Stage,
     State,
     SumEngine,
@@ -33,7 +34,7 @@ class RoundResult:
         missing: clients that began the round and left it before its end.
         rejected: by client, why a reply was of no use; such a client has left the round, too.
         nbytes: all that was exchanged, over all clients and in both directions. A letter counts once, as if
-            clients reached each other directly.
+            clients reached each other directly; twice if the engine says that it goes over the server.
     """
 
     state: State
@@ -98,6 +99,8 @@ def _carried(
     """Carry an exchange; keep the replies, or their sum where the server needs no more."""
     sums, replies, rejected = Sums(adds_up is not None and adds_up.by_samples), {}, {}
     total = sum(nbytes(message.tensors) for message in messages.values())
+    if isinstance(engine, Relaying) and engine.relays:
+        total += sum(nbytes(letter) for each in messages.values() for letter in each.letters.values())
     for done, (client, reply) in enumerate(engine.carry(exchange, messages), 1):
         total += nbytes(reply.tensors) + sum(map(nbytes, reply.letters.values()))
         found = fault(client, reply) or ("" if adds_up is None else sums.fault(reply))

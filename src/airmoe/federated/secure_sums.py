@@ -29,7 +29,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from airmoe.errors import InvalidInputError, telling
-from airmoe.federated.exchange import Engine, Exchange, Message, Stage, State, Summed, SumStage, nbytes
+from airmoe.federated.exchange import (
+    Engine,
+    Exchange,
+    Message,
+    Relaying,
+    Stage,
+    State,
+    Summed,
+    SumStage,
+    nbytes,
+)
 from airmoe.federated.fixed_point import BOUNDS, decode
 from airmoe.federated.forms import fault_of_form, forms_of
 from airmoe.federated.masking_client import AGAIN, FAULT, FORM, KEYS, PREFIX, SUM
@@ -82,6 +92,11 @@ class SecureSums:
     def carry(self, exchange: Exchange, messages: Mapping[int, Message]) -> Iterable[tuple[int, Message]]:
         """Carry an exchange that is no sum, as the engine does."""
         return self._engine.carry(exchange, messages)
+
+    @property
+    def relays(self) -> bool:
+        """Whether letters between clients pass the server, as the engine tells."""
+        return isinstance(self._engine, Relaying) and self._engine.relays
 
     @property
     def states(self) -> Mapping[int, State]:

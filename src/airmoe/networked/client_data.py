@@ -64,6 +64,11 @@ def split_among_clients(config: NetworkedConfig, images: ImageSet) -> ClientData
     )
 
 
+def held_out_of(images: ImageSet) -> HeldOut:
+    """Return the images that nobody trains on."""
+    return HeldOut(torch.from_numpy(as_pixels(images.test_images)), images.test_labels, images.class_names)
+
+
 def images_of_clients(config: NetworkedConfig, images: ImageSet) -> list[int]:
     """Return how many images each client will have, at the cost of the labels alone.
 

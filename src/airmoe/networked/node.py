@@ -50,10 +50,13 @@ class Nodes(Protocol):
         """Return what reaches the clients in a stage: `FEATURES`, `EXPERTS`, ..."""
         ...
 
-    def settle(self, extractor: State, experts: Mapping[int, State]) -> None:
+    def settle(self, extractor: State, experts: Mapping[int, State], told: State | None = None) -> None:
         """See that every node has the trained extractor and its own expert, as far as it lacks them.
 
-        ``experts`` are the weights by client that the engine of `EXPERTS` holds.
+        Args:
+            extractor: its weights; nothing if it is frozen.
+            experts: the weights by client that the engine of `EXPERTS` holds.
+            told: what clients were told to make their experts of; None before they were.
         """
         ...
 
@@ -267,9 +270,10 @@ class NodesHere:
         """Return a loop over the clients of a stage."""
         return Loop([node.client(stage) for node in self._nodes])
 
-    def settle(self, extractor: State, experts: Mapping[int, State]) -> None:
+    def settle(self, extractor: State, experts: Mapping[int, State], told: State | None = None) -> None:
         """Load the extractor into the workspace, and give the nodes their experts."""
-        self._workspace.network.extractor.load_state_dict(extractor)
+        if extractor:
+            self._workspace.network.extractor.load_state_dict(extractor)
         for client, weights in experts.items():
             self._nodes[client].adopt(weights)
 

@@ -98,7 +98,7 @@ def train_shared_parts(
             FEATURES, config, network, nodes, held_out, checkpoint=checkpoint, progress=progress
         )
     extractor = network.extractor.eval()
-    told: State = {} if extractor.frozen else extractor.state_dict()
+    told = _trained(extractor)
     discriminant = None
     if config.sums_by_class:
         discriminant, sums_rows = _add_up_classes(
@@ -144,7 +144,7 @@ def _add_up_classes(
     stage = ClassSums(CLASS_SUMS, nodes.clients, classes, told)
     engine = secured(config, stage, nodes.engine(CLASS_SUMS))
     sums, rows = federate(stage, {}, engine, 1, checkpoint=checkpoint, evaluate=evaluate, progress=progress)
-    nodes.settle(extractor.state_dict(), {})
+    nodes.settle(_trained(extractor), {})
     return Discriminant.fit(sums, config.experts.shrinkage), rows
 
 
@@ -155,5 +155,10 @@ def _train_experts(
     engine = nodes.engine(EXPERTS)
     stage = Summing(EXPERTS, nodes.clients, exchanges=("train",), told=told)
     _, rows = federate(stage, {}, engine, 1, checkpoint=checkpoint, progress=progress)
-    nodes.settle(extractor.state_dict(), engine.states)
+    nodes.settle(_trained(extractor), engine.states, told)
     return rows
+
+
+def _trained(extractor: Extractor) -> State:
+    """Return the weights that clients have to be told: none of an extractor that stays as it is."""
+    return {} if extractor.frozen else extractor.state_dict()

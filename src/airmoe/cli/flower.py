@@ -1,0 +1,146 @@
+"""``airmoe flower``: federated training across machines. What a command needs is imported there."""
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from airmoe.cli.bare import explain
+from airmoe.cli.console import tell
+from airmoe.cli.paths import expanded
+from airmoe.cli.training import DataDir
+from airmoe.errors import InvalidInputError, require
+
+NEEDS = "flwr", "cryptography", "torch"
+
+SERVER, CLIENT = "airmoe.networked.flower:server", "airmoe.networked.flower:client"
+
+flower = typer.Typer(
+    callback=explain,
+    invoke_without_command=True,
+    rich_markup_mode=None,
+    help="Train across machines: a SuperLink that closes its interfaces, and nodes that keep their data.",
+)
+
+Keys = Annotated[Path, typer.Option(callback=expanded, help="Folder that `airmoe flower keys` made.")]
+Authority = Annotated[Path, typer.Option(callback=expanded, help="authority.crt of the SuperLink's owner.")]
+SuperLink = Annotated[str, typer.Option(help="HOST:PORT of the SuperLink.")]
+ClientNumber = Annotated[int, typer.Option(min=0, help="Number of the client, from 0.")]
+
+
+@flower.command()
+def keys(
+    folder: Annotated[Path, typer.Argument(callback=expanded, help="Folder to make.")],
+    host: Annotated[
+        list[str], typer.Option(help="Name or address of the SuperLink's machine. May be repeated.")
+    ] = [],  # noqa: B006 (Typer copies it)
+) -> None:
+    """Make the certificates and secrets of a SuperLink."""
+    require("flower", *NEEDS)
+    from airmoe.federated.flower.keys import make_keys
+
+    make_keys(folder, host)
+    tell(f"made {folder}: give authority.crt to every node, and nothing else of it to anybody")
+
+
+@flower.command("node-key")
+def node_key(
+    path: Annotated[
+        Path, typer.Argument(callback=expanded, help="File to make; the public half is PATH.pub.")
+    ],
+) -> None:
+    """Make the key of a node, at the node: it never leaves it."""
+    require("flower", *NEEDS)
+    from airmoe.federated.flower.keys import make_node_key
+
+    tell(f"made {path}; send {make_node_key(path)} to the owner of the SuperLink")
+
+
+@flower.command()
+def superlink(
+    keys: Keys,
+    folder: Annotated[
+        Path, typer.Option(callback=expanded, help="Where it keeps which nodes are registered.")
+    ],
+    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen at.")] = 9092,
+) -> None:
+    """Run the SuperLink, until Ctrl-C."""
+    require("flower", *NEEDS)
+    from airmoe.federated.flower.superlink import run_superlink
+
+    run_superlink(keys, folder, host, port)
+
+
+@flower.command()
+def register(
+    public_key: Annotated[Path, typer.Argument(callback=expanded, help="The .pub of a node's key.")],
+    client: ClientNumber,
+    keys: Keys,
+    superlink: SuperLink = "127.0.0.1:9092",
+) -> None:
+    """Let the SuperLink know the key of a node."""
+    require("flower", *NEEDS)
+    from airmoe.federated.flower.connection import register_node
+    from airmoe.federated.flower.keys import AUTHORITY, TOKEN, read_secret
+
+    register_node(superlink, keys / f"{AUTHORITY}.crt", read_secret(keys / TOKEN), public_key, client)
+    tell(f"registered client {client}")
+
+
+@flower.command()
+def node(
+    client: ClientNumber,
+    superlink: SuperLink,
+    authority: Authority,
+    key: Annotated[Path, typer.Option(callback=expanded, help="What `airmoe flower node-key` made.")],
+    folder: Annotated[
+        Path,
+        typer.Option(callback=expanded, help="Where this node keeps its states and its expert; its own."),
+    ],
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="This node's own images, such as folder:PATH. [its part of the run's images, if it has them]"
+        ),
+    ] = None,
+    data_dir: DataDir = None,
+    participant: Annotated[
+        str | None,
+        typer.Option(
+            help="module:function that makes what takes part in a run; without it, the networked method does."
+        ),
+    ] = None,
+) -> None:
+    """Run the node of a client, until Ctrl-C."""
+    require("flower", *NEEDS)
+    from airmoe.federated.flower.resident import participant_named, run_node
+
+    if participant is not None:
+        if data is not None or data_dir is not None:
+            raise InvalidInputError("data", data or str(data_dir), "none beside --participant")
+        takes_part = participant_named(participant)
+    else:
+        from airmoe.networked.node_apart import NodeApart
+
+        takes_part = partial(NodeApart, data=data, data_dir=data_dir)
+    run_node(superlink, authority, key, client, folder, takes_part)
+
+
+@flower.command()
+def app(
+    folder: Annotated[Path, typer.Argument(callback=expanded, help="Folder to make.")],
+    keys: Keys,
+    superlink: SuperLink = "127.0.0.1:9092",
+) -> None:
+    """Make the two folders that `flwr run` wants: FOLDER/app, and FOLDER/home for FLWR_HOME."""
+    require("flower", *NEEDS)
+    from airmoe.federated.flower.app import write_app
+    from airmoe.federated.flower.connection import write_connection
+    from airmoe.federated.flower.keys import AUTHORITY, TOKEN, read_secret
+    from airmoe.networked.flower import SETTINGS
+
+    write_app(folder / "app", SERVER, CLIENT, SETTINGS)
+    write_connection(folder / "home", superlink, keys / f"{AUTHORITY}.crt", read_secret(keys / TOKEN))
+    tell(f"made {folder}; train with: FLWR_HOME={folder / 'home'} flwr run {folder / 'app'}")

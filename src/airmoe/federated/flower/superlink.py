@@ -1,0 +1,133 @@
+"""A SuperLink whose interfaces are closed to strangers.
+
+Flower serves three interfaces at one port. Each is closed here by what Flower itself provides:
+
+    fleet     to nodes         only keys that were registered, by signature
+    control   to its owner     the token: Flower calls it a login; without it, whoever has the authority's
+                               certificate could register keys and start runs
+    runtime   to runs          handing out work needs the executor's secret, everything else the work's own
+                               token; in Flower's default, whoever reaches the port could take a run over
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from airmoe.federated.flower.keys import AUTHORITY, EXECUTOR_SECRET, SERVER, TOKEN, read_secret
+from airmoe.federated.flower.quiet import be_quiet, environment
+
+
+def run_superlink(keys: Path, folder: Path, host: str, port: int) -> None:
+    """Run a SuperLink until the process is told to end.
+
+    Args:
+        keys: what `airmoe.federated.flower.keys.make_keys` made.
+        folder: where it keeps which nodes are registered; nobody else should read it.
+        host: the address to listen at.
+        port: the port.
+
+    Raises:
+        RunFolderError: a secret is missing, or others may read it.
+    """
+    token, secret = read_secret(keys / TOKEN), read_secret(keys / EXECUTOR_SECRET)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    be_quiet(folder / "home")
+
+    import uvicorn
+    from flwr.superlink.cli.flower_superlink import SuperLinkLifespan
+    from flwr.superlink.config_loader import SuperLinkLifespanConfig
+    from flwr.superlink.main import create_app
+
+    logging.getLogger("flwr").propagate = False  # it writes its log itself
+    authority, certificate, key = (
+        str(keys / f"{AUTHORITY}.crt"),
+        str(keys / f"{SERVER}.crt"),
+        str(keys / f"{SERVER}.key"),
+    )
+    config = SuperLinkLifespanConfig(
+        host=host,
+        port=port,
+        insecure=False,
+        certificates=(
+            Path(authority).read_bytes(),
+            Path(certificate).read_bytes(),
+            Path(key).read_bytes(),
+        ),
+        ssl_ca_certfile=authority,
+        ssl_certfile=certificate,
+        ssl_keyfile=key,
+        enable_supernode_auth=True,
+        authn_plugin=_login(token),
+        isolation="process",  # Flower's other mode hands runs out without asking for the secret
+        superexec_auth_secret=secret,
+        database=str(folder / "superlink.db"),
+        simulation=False,
+        runtime_dependency_install=False,
+        control_address="",  # older interfaces, not started
+        fleet_api_type="grpc-rere",
+        fleet_api_address=None,
+        health_server_address=None,
+        event_log_plugin=None,
+        fleet_event_log_plugin=None,
+        enable_event_log=False,
+        artifact_provider=None,
+    )
+    app = create_app(config, SuperLinkLifespan)
+    executor = subprocess.Popen(
+        [
+            "flower-superexec",
+            *("--runtime-api-address", f"{_reached_at(host)}:{port}"),
+            *("--root-certificates", authority),
+            *("--superexec-auth-secret-file", str(keys / EXECUTOR_SECRET)),
+            *("--parent-pid", str(os.getpid())),
+        ],
+        env=environment(folder / "home"),
+    )
+    try:
+        uvicorn.run(
+            app,
+            host=host,
+            port=port,
+            ssl_certfile=certificate,
+            ssl_keyfile=key,
+            access_log=False,
+            log_level="warning",
+        )
+    finally:
+        executor.terminate()
+        executor.wait()
+
+
+def _reached_at(host: str) -> str:
+    """Return the address by which a process of this machine reaches an address that is listened at."""
+    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+
+
+def _login(token: bytes):  # type: ignore[no-untyped-def]
+    """Return what lets the control interface ask for the token."""
+    from flwr.common.constant import ACCESS_TOKEN_KEY, NOOP_ACCOUNT_NAME, NOOP_FLWR_AID
+    from flwr.supercore.auth.typing import AccountInfo
+    from flwr.superlink.auth_plugin import NoOpControlAuthnPlugin
+
+    expected = hashlib.sha256(token).digest()
+
+    class TokenLogin(NoOpControlAuthnPlugin):  # type: ignore[misc]
+        def validate_tokens_in_metadata(
+            self, metadata: Sequence[tuple[str, str | bytes]]
+        ) -> tuple[bool, AccountInfo | None]:
+            given = dict(metadata).get(ACCESS_TOKEN_KEY, "")
+            digest = hashlib.sha256(given.encode() if isinstance(given, str) else given).digest()
+            if not hmac.compare_digest(digest, expected):
+                return False, None
+            return True, AccountInfo(flwr_aid=NOOP_FLWR_AID, account_name=NOOP_ACCOUNT_NAME)
+
+        def refresh_tokens(self, metadata: Sequence[tuple[str, str | bytes]]) -> tuple[None, None]:
+            return None, None
+
+    return TokenLogin()
