@@ -25,7 +25,7 @@ from airmoe.networked.apart import EXTRACTOR
 from airmoe.networked.client_data import split_among_clients
 from airmoe.networked.config import NetworkedConfig, parse_config
 from airmoe.networked.export_apart import EXPORT, ExportClient
-from airmoe.networked.fedsc import METHODS, refuse_too_few
+from airmoe.networked.fedsc import SPECTRAL, refuse_too_few
 from airmoe.networked.gates import standardise
 from airmoe.networked.node import CLASS_SUMS, EXPERTS, STATISTICS, NetworkedNode, Workspace
 from airmoe.nn.threads import training_threads
@@ -164,7 +164,7 @@ def _images(
     if data is None:
         split = split_among_clients(config, own)
         return split.images_TCHW[client], split.labels_T[client]
-    if config.features.method in METHODS:
+    if config.features.method in SPECTRAL:
         refuse_too_few(client, len(own.train_labels))
     labels_T = torch.from_numpy(_labels_among(own, class_names))
     return torch.from_numpy(as_pixels(own.train_images)), labels_T
