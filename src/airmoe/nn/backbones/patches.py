@@ -23,7 +23,7 @@ CONTRAST = 0.004
 """Added to the variance of a patch before it is divided by its standard deviation, so that noise in flat
 patches stays small. Pixels are in [0, 1]."""
 
-PATCH_RESPONSES_AT_ONCE = 1 << 20
+PATCH_RESPONSES_AT_ONCE = 1 << 21
 """So many responses of filters at patches are computed together; more would not fit a cache."""
 
 
@@ -95,12 +95,12 @@ class PatchExtractor(Extractor):
         """Return features (T, F) of images with pixels in [0, 1]."""
         filters_KCpp = self.filters_KS.reshape(-1, self.channels, self.side, self.side)
         response_TKRL = functional.conv2d(images_TCHW, filters_KCpp)
-        response_TKRL = response_TKRL / self._contrast(images_TCHW) - self.offset_K[:, None, None]
-        cells = [
-            functional.adaptive_avg_pool2d(each.clamp_min(0), self.grid)
-            for each in (response_TKRL - self.threshold, -response_TKRL - self.threshold)
-        ]
-        return torch.cat(cells, dim=1).flatten(1).sqrt()
+        # In place: new memory for every step would take longer than the steps.
+        response_TKRL.div_(self._contrast(images_TCHW)).sub_(self.offset_K[:, None, None])
+        above = functional.adaptive_avg_pool2d((response_TKRL - self.threshold).clamp_min_(0), self.grid)
+        response_TKRL.neg_().sub_(self.threshold).clamp_min_(0)
+        below = functional.adaptive_avg_pool2d(response_TKRL, self.grid)
+        return torch.cat([above, below], dim=1).flatten(1).sqrt()
 
     def _contrast(self, images_TCHW: Tensor) -> Tensor:
         """Return the standard deviation (T, 1, R, L) of every patch."""
