@@ -37,6 +37,7 @@ bench: $(VENV)/.dev $(ORTOOLS)/.ready $(HIVEMIND)/.ready
 	$(RUN) benchmarks/joint.py
 	$(RUN) benchmarks/gating.py
 	$(RUN) benchmarks/federated_round.py
+	$(RUN) benchmarks/flower_round.py
 	test -d runs/bench || $(RUN) -m airmoe.cli train --out runs/bench
 	$(RUN) benchmarks/node_process.py runs/bench
 	$(RUN) benchmarks/hivemind.py runs/bench --python $(HIVEMIND)/bin/python

@@ -42,6 +42,10 @@ class NodesApart:
         """Return what reaches the clients in a stage."""
         return self._reach.engine(stage)
 
+    def ask_all(self) -> None:
+        """Ask everybody who is there in the next exchange, whoever missed before."""
+        self._reach.ask_all()
+
     def settle(self, extractor: State, experts: Mapping[int, State], told: State | None = None) -> None:
         """Let nodes that come late be told the extractor, or make their expert, before anything else."""
         if told is not None:

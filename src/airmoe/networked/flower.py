@@ -161,6 +161,7 @@ def _export(
     save_weights(gate, into / GATE_WEIGHTS)
     payload = list(payload_T.shape[1:])
     manifests = _manifests(config, held_out, payload, nodes.clients, sees_snr=gate_sees(gate))
+    nodes.ask_all()  # for the last time
     result = run_round(Exporting(manifests, into), {}, 0, nodes.engine(EXPORT))
     return sorted(set(range(nodes.clients)) - set(result.replies))
 

@@ -122,6 +122,15 @@ def test_a_round_that_needs_a_client_that_missed_asks_it_and_does_not_wait(tmp_p
     assert grid.time_s < 12.0
 
 
+def test_everybody_who_is_there_is_asked_for_the_last_time(tmp_path: Path) -> None:
+    grid = ClockedGrid(nodes(tmp_path), after_s={1: math.inf})
+    reach = reach_over(grid)
+    walk(reach.engine("walking"), rounds=1)
+    grid.after_s.clear()
+    reach.ask_all()
+    assert missing(walk(reach.engine("walking"), rounds=1, stage="again")[1]) == [""]
+
+
 def test_a_message_is_worth_nothing_after_the_time_out(tmp_path: Path) -> None:
     grid = ClockedGrid(nodes(tmp_path))
     walk(engine_over(grid, timeout_s=7.0), rounds=1)

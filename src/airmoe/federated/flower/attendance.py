@@ -101,6 +101,10 @@ class Attendance:
         out = min(2 ** (misses - 1), MOST_ROUNDS_OUT)
         self._absent[client] = _Absence(node, misses, self._round + out + 1)
 
+    def forgive(self) -> None:
+        """Forget who missed."""
+        self._absent.clear()
+
     def answered(self, client: int) -> None:
         """Take note that a client answered."""
         self._absent.pop(client, None)

@@ -87,6 +87,10 @@ class FlowerReach:
         """Return the engine of a part of the run; its name says what a node's participant takes part in."""
         return FlowerEngine(self, part)
 
+    def ask_all(self) -> None:
+        """Ask everybody who is there in the next exchange, whoever missed before."""
+        self._attendance.forgive()
+
     def first_take(
         self, part: str, exchange: Exchange, message: Message, like: tuple[str, str] | None = None
     ) -> None:
