@@ -133,10 +133,11 @@ def _add_up_classes(
 
     Macro-F1 in the row is that of the discriminant alone: one head for all clients, without a mixture.
     """
-    classes = len(held_out.class_names)
+    classes, fitted = len(held_out.class_names), list[Discriminant]()
 
     def evaluate(state: State) -> dict[str, float]:
-        weight_CF, bias_C = Discriminant.fit(state, config.experts.shrinkage).of_raw_features()
+        fitted.append(Discriminant.fit(state, config.experts.shrinkage))
+        weight_CF, bias_C = fitted[-1].of_raw_features()
         (features_TF,) = features_of(extractor, [held_out.images_TCHW])
         answers_T = (features_TF.double() @ weight_CF.T + bias_C).argmax(dim=1).numpy()
         return {"macro_f1": macro_f1(held_out.labels_T, answers_T, classes)}
@@ -145,7 +146,8 @@ def _add_up_classes(
     engine = secured(config, stage, nodes.engine(CLASS_SUMS))
     sums, rows = federate(stage, {}, engine, 1, checkpoint=checkpoint, evaluate=evaluate, progress=progress)
     nodes.settle(_trained(extractor), {})
-    return Discriminant.fit(sums, config.experts.shrinkage), rows
+    resumed = not fitted
+    return Discriminant.fit(sums, config.experts.shrinkage) if resumed else fitted[-1], rows
 
 
 def _train_experts(
