@@ -241,3 +241,29 @@ def test_a_run_is_evaluated_with_the_pretrained_model_of_its_training_alone(
     save_file(changed, here / "tiny" / "model.safetensors", {"format": "pt"})
     with pytest.raises(RunFolderError, match=r"is another model now than .*run was trained with"):
         load_run(run)
+
+
+def test_a_pretrained_backbone_may_be_tuned(
+    tmp_path: Path, tiny_config: Callable[..., NetworkedConfig], pretrained: str
+) -> None:
+    config = tiny_config(
+        model={"backbone": pretrained, "tuned": True}, features={"rounds": 3, "learning_rate": 0.1}
+    )
+    images = coloured(32)
+    trained = train_run(config, images, tmp_path / "run")
+    first, *_, last = [row for row in trained.rows if row["stage"] == "features"]
+    assert float(last["loss"]) < float(first["loss"])
+    loaded = network_extractor(config.model, (3, 32, 32)).state_dict()
+    tuned = trained.model.extractor.state_dict()
+    assert any(not torch.equal(tuned[name], loaded[name]) for name in loaded)
+    (told,) = [row["bytes"] for row in trained.rows if row["stage"] == "experts"]
+    assert told == config.data.clients * sum(tensor.nbytes for tensor in tuned.values())
+    again = load_run(tmp_path / "run").model.extractor.state_dict()
+    assert all(torch.equal(again[name], tuned[name]) for name in tuned)
+
+
+def test_a_backbone_that_is_trained_anyhow_is_not_tuned(tiny_config: Callable[..., NetworkedConfig]) -> None:
+    with pytest.raises(
+        InvalidInputError, match=r"model\.tuned is True; expected False: stage 1 trains lenet5"
+    ):
+        tiny_config(model={"tuned": True})

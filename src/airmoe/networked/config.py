@@ -14,7 +14,7 @@ from airmoe.files import AnyPath, as_path, read_toml_text
 from airmoe.manifest import RadioSettings, Seed
 from airmoe.networked.queries import Query, Roll, make_query, refuse_too_many
 from airmoe.networked.syncs import Partial, Sync, make_sync
-from airmoe.nn.build import GATES, known_backbone
+from airmoe.nn.build import GATES, PRETRAINED, known_backbone
 from airmoe.runs.settings import (
     LearningRate,
     Positive,
@@ -46,13 +46,16 @@ class ModelSettings(Section):
     """The networks.
 
     Attributes:
-        backbone: see `airmoe.nn.build_extractor`. A pretrained one, "hf:NAME_OR_PATH", stays as it is.
+        backbone: see `airmoe.nn.build_extractor`. A pretrained one, "hf:NAME_OR_PATH", stays as it is, unless
+            it is to be tuned.
+        tuned: whether stage 1 trains a pretrained backbone, too.
         norm: of lenet5 and resnet18; None is "group" for both.
         width: of resnet18 and vit, or the number of filters of patches; None is the backbone's default.
         expert_hidden: width of an expert's hidden layer.
     """
 
     backbone: Annotated[str, readable_by(known_backbone)] = "lenet5"
+    tuned: bool = False
     norm: Literal["group", "none"] | None = None
     width: Annotated[int, Field(ge=1, le=4096)] | None = None
     gate: Annotated[str, named_in(GATES, "linear")] = "linear"
@@ -220,6 +223,13 @@ class NetworkedConfig(Section):
     gate: GateSettings = GateSettings()
     federation: FederationSettings = FederationSettings()
     links: RadioSettings = RadioSettings()
+
+    @model_validator(mode="after")
+    def _refuse_to_tune_what_is_new(self) -> NetworkedConfig:
+        if self.model.tuned and not self.model.backbone.startswith(PRETRAINED):
+            told = f"False: stage 1 trains {self.model.backbone} in any case"
+            raise InvalidInputError("model.tuned", True, told)
+        return self
 
     @property
     def sums_by_class(self) -> bool:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from airmoe.networked.config import ModelSettings, NetworkedConfig
 from airmoe.networked.fedce import Network
 from airmoe.networked.fedsc import SPECTRAL, projector
-from airmoe.nn import Extractor, PooledExtractor, build_extractor
+from airmoe.nn import Extractor, PooledExtractor, PretrainedExtractor, build_extractor
 from airmoe.nn.build import options_of
 from airmoe.progress import Progress, silent
 from airmoe.runs.evaluation import outputs_in_batches
@@ -39,6 +39,9 @@ def network_extractor(settings: ModelSettings, image_shape: Sequence[int]) -> Ex
     extractor = build_extractor(
         settings.backbone, channels, norm_of(settings), settings.width, (height, width)
     )
+    if settings.tuned:
+        assert isinstance(extractor, PretrainedExtractor)  # the settings say so
+        extractor.thaw()
     return extractor if extractor.pooling == "vector" else PooledExtractor(extractor)
 
 

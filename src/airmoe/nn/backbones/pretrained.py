@@ -1,4 +1,4 @@
-"""Vision models of Hugging Face as feature extractors that are never trained.
+"""Vision models of Hugging Face as feature extractors, frozen unless they are to be tuned.
 
 Shape suffixes: T items, C channels, H height, W width, L tokens, D width.
 """
@@ -27,14 +27,15 @@ _POOLING_OF_AXES: dict[int, Pooling] = {2: "vector", 3: "tokens", 4: "map"}
 
 
 class PretrainedExtractor(Extractor):
-    """A frozen vision model: images (T, C, H, W) of any size to its last hidden state.
+    """A pretrained vision model: images (T, C, H, W) of any size to its last hidden state.
 
     That is tokens (T, L, D) with the class token first, or a map (T, C, H, W) of a convolutional model. If
     there is no class token, the mean of the tokens is put first (ours), so that a gate sees all of them.
 
     Images are resized to what the model was trained on, bilinearly and as a whole (no centre crop), and
     normalised with its mean and standard deviation. Weights are read from safetensors only; no code that lies
-    beside them is run. The model takes no gradients and stays in evaluation, whatever `train` is told.
+    beside them is run. The model takes no gradients until `thaw`, and stays in evaluation, whatever `train`
+    is told.
 
     Args:
         source: a folder made by ``save_pretrained``, with the model's ``preprocessor_config.json``, or a
@@ -111,6 +112,11 @@ class PretrainedExtractor(Extractor):
     def train(self, mode: bool = True) -> Self:
         """Stay in evaluation."""
         return super().train(False)
+
+    def thaw(self) -> None:
+        """Let training tune the weights. Dropout stays off, and normalisations keep their statistics."""
+        self.frozen = False
+        self.model.requires_grad_(True)
 
     def digest(self) -> str:
         """Return SHA-256 of what was loaded: all weights, the model's settings and the size of its images."""
