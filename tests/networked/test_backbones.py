@@ -19,6 +19,7 @@ from airmoe.errors import InvalidInputError, RunFolderError
 from airmoe.networked import (
     ClientData,
     NetworkedMoe,
+    parse_config,
     split_among_clients,
     train_central_moe,
     train_fedavg_network,
