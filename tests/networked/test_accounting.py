@@ -51,6 +51,7 @@ def test_a_share_is_a_number_from_0_to_1(run_folder: Path) -> None:
         device_costs(run_folder, own_share=1.5)
 
 
+@pytest.mark.long
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match="holds no clients"):
         device_costs(tmp_path)

@@ -127,6 +127,7 @@ def test_an_expert_that_does_not_answer_counts_as_wrong(world: World) -> None:
     assert reply.tensors["cross"][-1, 1] > 0
 
 
+@pytest.mark.long
 def settings(method: str, **gate: object) -> str:
     more = "".join(f"{name} = {value}\n" for name, value in gate.items())
     stages = "[data]\nclients = 5\n[features]\nrounds = 12\n[experts]\nepochs = 8\n"

@@ -71,6 +71,7 @@ def test_a_run_that_is_interrupted_ends_at_the_same_gates(
     assert resumed.rows == whole.rows
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", ["rangate", "rollgate"])
 def test_other_methods_learn_which_expert_is_good_for_an_image(
     digits: ImageSet, tiny_config: Config, method: str

@@ -139,6 +139,6 @@ def test_a_wrong_argument_is_named_with_what_is_expected(wrong: dict[str, object
 
 @pytest.mark.parametrize("name", ["lenet6", "", "hf:", "LeNet5"])
 def test_an_unknown_backbone_is_refused_with_the_known_ones(name: str) -> None:
-    expected = f"backbone is '{name}'; expected one of lenet5, resnet18, vit, hf:NAME_OR_PATH"
+    expected = f"backbone is '{name}'; expected one of lenet5, resnet18, vit, patches, hf:NAME_OR_PATH"
     with pytest.raises(InvalidInputError, match=expected):
         build_extractor(name, 1)

@@ -12,6 +12,8 @@ from airmoe.onnx_runtime import onnx_session
 from airmoe.runs import load_run
 
 SETTINGS = """
+[data]
+clients = 4
 [model]
 backbone = "patches"
 width = 12

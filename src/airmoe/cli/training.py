@@ -168,9 +168,9 @@ def train(
     load_plugins(plugin)
     if resume:
         _refuse_other_plugins(out)
+    from airmoe.files import replaced_file
     from airmoe.networked import device_costs, devices_table, outlook, train_run
     from airmoe.report.progress import ProgressBars
-    from airmoe.report.writing import write_tables
 
     if resume and (data, config, method, clients, seed) == (None,) * 5:
         config = begun_settings(out)
@@ -195,7 +195,8 @@ def train(
             _tell_how_to_go_on(out)
             raise
     table = devices_table(device_costs(out))
-    write_tables([table], out)
+    with replaced_file(out / "tables" / f"{table.name}.csv") as temporary:
+        temporary.write_text(table.csv(), encoding="utf-8")
     console().print(table.rich(light=True))
     tell(f"macro-F1 of top-1 routing on held-out images: {trained.rows[-1]['macro_f1']:.3f}")
     for line in (

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from airmoe.report.drawing import latex_text
 from airmoe.report.terminal import ScreenTable
 
 
@@ -90,6 +89,8 @@ class Table:
 
     def latex(self) -> str:
         """Return it as a LaTeX tabular; the preamble needs booktabs."""
+        from airmoe.report.drawing import latex_text  # it brings Matplotlib along
+
         columns = "l" + "r" * (len(self.header) - 1)
         cells = [self.header, *([cell_text(cell) for cell in row] for row in self.rows)]
         head, *body = [" & ".join(latex_text(_minus(cell)) for cell in row) + r" \\" for row in cells]
