@@ -13,6 +13,7 @@ import pytest
 
 pytest.importorskip("flwr", reason="needs airmoe[flower]")
 
+import flwr
 import httpx
 
 from airmoe.federated.flower.connection import SuperLinkError, register_node
@@ -20,6 +21,9 @@ from airmoe.federated.flower.keys import TOKEN, make_keys, make_node_key, read_s
 from airmoe.federated.flower.lab import Lab
 from airmoe.federated.flower.quiet import environment
 from tests.system.commands import ended, left_after, processes_about, running
+
+if any(letter.isspace() for letter in flwr.__file__):
+    pytest.skip("Flower runs no SuperLink from a folder with a space", allow_module_level=True)
 
 PROTOBUF = {"content-type": "application/protobuf", "accept": "application/protobuf"}
 NOWHERE = "airmoe.nowhere:nothing"

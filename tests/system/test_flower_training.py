@@ -11,6 +11,8 @@ from PIL import Image
 
 pytest.importorskip("flwr", reason="needs airmoe[flower]")
 
+import flwr
+
 from airmoe.data import ImageSet
 from airmoe.federated.flower.lab import Lab
 from airmoe.manifest import read_manifest
@@ -22,6 +24,8 @@ from tests.mesh.ports import free_address
 from tests.system.commands import AIRMOE_CORE, Command, ended, left_after, running
 
 pytestmark = pytest.mark.long
+if any(letter.isspace() for letter in flwr.__file__):
+    pytest.skip("Flower runs no SuperLink from a folder with a space", allow_module_level=True)
 
 APP = "airmoe.networked.flower"
 CLIENTS = 3

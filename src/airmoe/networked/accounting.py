@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch import nn
 
@@ -26,8 +27,10 @@ from airmoe.networked.device_work import (
     device_model,
 )
 from airmoe.nn import MixtureOfExperts
-from airmoe.report.table import Cell, Table
 from airmoe.runfolder import EXTRACTOR, GATE, client_folders, expert_file
+
+if TYPE_CHECKING:
+    from airmoe.report.table import Cell, Table
 
 VALUE_BYTES = 4
 """Of a parameter, float32."""
@@ -163,6 +166,8 @@ def devices_table(
     rows.append(["a step of the whole mixture, MFLOP", "", central.step_flops["central"] / 1e6])
     rows += _memory_rows("answering", client.serving, central.serving)
     rows += _memory_rows("training", *training)
+    from airmoe.report.table import Table  # it brings Matplotlib along, which training does without
+
     return Table(
         "devices",
         "What a device stores and computes",

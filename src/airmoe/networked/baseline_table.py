@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import nn
@@ -22,9 +23,11 @@ from airmoe.networked.routing import ExpertAnswers, expert_answers
 from airmoe.networked.scores import Scores, scores_of
 from airmoe.networked.stages import NetworkedMoe, train_stages
 from airmoe.progress import Progress, silent
-from airmoe.report.table import Table
 from airmoe.runs.checkpoint import MetricsRow
 from airmoe.runs.evaluation import outputs_in_batches
+
+if TYPE_CHECKING:
+    from airmoe.report.table import Table
 
 MOST_CENTRAL_EPOCHS = 200
 """Where the training of a central mixture ends at the latest."""
@@ -107,6 +110,8 @@ def measure_method(method: str, setting: Setting) -> MethodScores:
 
 def baselines_table(lines: Sequence[MethodScores]) -> Table:
     """Return the table of several methods."""
+    from airmoe.report.table import Table  # it brings Matplotlib along, which training does without
+
     return Table(
         "baselines",
         "Methods on the same data and budget",

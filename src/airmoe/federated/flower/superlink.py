@@ -19,6 +19,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from airmoe.errors import InvalidInputError
 from airmoe.federated.flower.keys import AUTHORITY, EXECUTOR_SECRET, SERVER, TOKEN, read_secret
 from airmoe.federated.flower.quiet import be_quiet, environment
 
@@ -34,7 +35,9 @@ def run_superlink(keys: Path, folder: Path, host: str, port: int) -> None:
 
     Raises:
         RunFolderError: a secret is missing, or others may read it.
+        InvalidInputError: Flower is installed in a folder with a space in its name.
     """
+    refuse_place_with_space()
     token, secret = read_secret(keys / TOKEN), read_secret(keys / EXECUTOR_SECRET)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     be_quiet(folder / "home")
@@ -102,6 +105,21 @@ def run_superlink(keys: Path, folder: Path, host: str, port: int) -> None:
     finally:
         executor.terminate()
         executor.wait()
+
+
+def refuse_place_with_space() -> None:
+    """Refuse to run where Flower 1.41 would make no tables: it takes a space for the end of a path.
+
+    Raises:
+        InvalidInputError: Flower is installed in a folder with a space in its name.
+    """
+    import flwr
+
+    place = str(Path(flwr.__file__).parent)
+    if any(letter.isspace() for letter in place):
+        raise InvalidInputError(
+            "folder of Flower", place, "one without a space: Flower keeps no nodes otherwise"
+        )
 
 
 def _reached_at(host: str) -> str:
