@@ -75,7 +75,7 @@ def measured(images: ImageSet, train_TF: Tensor, test_TF: Tensor, seed: int) -> 
     features = train_TF.shape[1]
     each = zip(own_TF, labels, strict=True)
     clients = [ClassSumsClient(lambda told, own=own: own, label, CLASSES) for own, label in each]
-    sums, rows = federate(ClassSums("class sums", CLIENTS, CLASSES, {}), {}, Loop(clients), 1)
+    sums, rows = federate(ClassSums("class sums", CLIENTS, classes=CLASSES), {}, Loop(clients), 1)
     discriminant = Discriminant.fit(sums, SHRINKAGE)
     experts = [DiscriminantExpert(features, CLASSES) for _ in parts]
     each = zip(own_TF, labels, experts, strict=True)

@@ -36,7 +36,7 @@ def sums_of(features_TF: torch.Tensor, labels_T: torch.Tensor, parts: list[np.nd
     clients = [
         ClassSumsClient(lambda told, part=part: features_TF[part], labels_T[part], CLASSES) for part in parts
     ]
-    return federate(ClassSums("class sums", len(parts), CLASSES, {}), {}, Loop(clients), 1)[0]
+    return federate(ClassSums("class sums", len(parts), classes=CLASSES), {}, Loop(clients), 1)[0]
 
 
 def close(first: Discriminant, second: Discriminant) -> bool:
@@ -123,7 +123,7 @@ def test_mirrored_images_are_added_as_images_of_their_own() -> None:
     features_TF, labels_T = images_of(5)
     both_TF, both_T = torch.cat([features_TF, -features_TF]), torch.cat([labels_T, labels_T])
     client = ClassSumsClient(lambda told: features_TF, labels_T, CLASSES, mirrored=lambda: -features_TF)
-    mirrored = federate(ClassSums("class sums", 1, CLASSES, {}), {}, Loop([client]), 1)[0]
+    mirrored = federate(ClassSums("class sums", 1, classes=CLASSES), {}, Loop([client]), 1)[0]
     together = sums_of(both_TF, both_T, [np.arange(2 * IMAGES)])
     for name in ("sums", "gram", "counts"):
         torch.testing.assert_close(mirrored[name], together[name], rtol=1e-12, atol=1e-9)

@@ -7,13 +7,13 @@ Shape suffixes: T items, F features, C classes, N clients, V the F (F + 1) / 2 v
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from airmoe.errors import InvalidInputError
-from airmoe.federated import Message, State
+from airmoe.federated import Message, State, Summing
 from airmoe.networked.moments import SMALLEST_STD
 
 IN_CLASS = "images of class "
@@ -101,38 +101,23 @@ class ClassSumsClient:
         return state, Message(sums, {"samples": len(self._labels), **numbers})
 
 
-class ClassSums:
+@dataclass(frozen=True)
+class ClassSums(Summing):
     """The server's side: its state becomes the ``sums``, the ``gram`` and ``counts`` (N, C), float64.
 
     Args:
-        name: of the stage.
-        clients: how many.
         classes: C.
-        told: what all clients are told first: the extractor.
     """
 
-    exchanges, sums, by_samples = ("sum",), ("sum",), False
-
-    def __init__(self, name: str, clients: int, classes: int, told: State) -> None:
-        self.name, self._clients, self._classes, self._told = name, clients, classes, told
-
-    def opening(self, state: State, round_: int) -> dict[int, Message]:
-        """Tell all clients the extractor."""
-        return dict.fromkeys(range(self._clients), Message(self._told))
-
-    def server_step(
-        self, exchange: str, state: State, replies: Mapping[int, Message]
-    ) -> tuple[State, dict[int, Message]]:
-        """Do nothing: the exchange is a sum."""
-        return state, {}
+    classes: int = field(kw_only=True)
 
     def sum_step(
         self, exchange: str, state: State, total: State, replies: Mapping[int, Message]
     ) -> tuple[State, dict[int, Message]]:
         """Keep the sums, and who holds how many images of which class."""
-        counts_NC = torch.zeros(self._clients, self._classes, dtype=torch.float64)
+        counts_NC = torch.zeros(self.clients, self.classes, dtype=torch.float64)
         for client, reply in replies.items():
-            for label in range(self._classes):
+            for label in range(self.classes):
                 counts_NC[client, label] = reply.numbers.get(IN_CLASS + str(label), 0.0)
         return {**total, "counts": counts_NC}, {}
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from airmoe.errors import InvalidInputError, one_of, require
 from airmoe.federated import Client, Engine, Loop, State
 from airmoe.networked import closed_form
-from airmoe.networked.class_sums import ClassSums, ClassSumsClient
+from airmoe.networked.class_sums import ClassSumsClient
 from airmoe.networked.client_data import ClientData
 from airmoe.networked.closed_form import GateSumsClient
 from airmoe.networked.config import NetworkedConfig
@@ -27,7 +27,7 @@ from airmoe.networked.fedgate import FedGateClient, exchanges_of
 from airmoe.networked.fedsc import SPECTRAL, SpectralClient
 from airmoe.networked.gates import initial_gate, standardise
 from airmoe.networked.held_out import AnsweringClient
-from airmoe.networked.moments import Moments, MomentsClient
+from airmoe.networked.moments import MomentsClient
 from airmoe.networked.patch_sums import PatchSums, PatchSumsClient
 from airmoe.networked.sum_experts import SumExpertClient
 from airmoe.nn import ClassifierExpert, DiscriminantExpert, MlpExpert, PatchExtractor
@@ -164,8 +164,7 @@ class NetworkedNode:
     def _sums_of(self, stage: str) -> tuple[tuple[str, ...], bool]:
         """Return the exchanges of a stage that are sums, and whether these are weighted by samples."""
         if stage in (CLASS_SUMS, STATISTICS):
-            kind = ClassSums if stage == CLASS_SUMS else Moments
-            return kind.sums, kind.by_samples
+            return ("sum",), False
         if stage == FEATURES:
             settings = self._config.features
             if settings.method == "patches":

@@ -142,7 +142,7 @@ def _add_up_classes(
         answers_T = (features_TF.double() @ weight_CF.T + bias_C).argmax(dim=1).numpy()
         return {"macro_f1": macro_f1(held_out.labels_T, answers_T, classes)}
 
-    stage = ClassSums(CLASS_SUMS, nodes.clients, classes, told)
+    stage = ClassSums(CLASS_SUMS, nodes.clients, told=told, classes=classes)
     engine = secured(config, stage, nodes.engine(CLASS_SUMS))
     sums, rows = federate(stage, {}, engine, 1, checkpoint=checkpoint, evaluate=evaluate, progress=progress)
     nodes.settle(_trained(extractor), {})
