@@ -122,3 +122,9 @@ def read_toml_text(path: Path, called: str = "config") -> str:
         return path.read_text(encoding="utf-8-sig")  # Windows writes a mark at the beginning
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInputError(called, str(path), f"a readable TOML file ({error})") from None
+
+
+def write_secret(path: Path, secret: bytes) -> None:
+    """Write a new file that its owner alone can read."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(secret)

@@ -12,7 +12,7 @@ pytest.importorskip("flwr", reason="needs airmoe[flower]")
 
 from airmoe.data import ImageSet
 from airmoe.errors import DataError, InvalidInputError, RunFolderError
-from airmoe.federated import Message
+from airmoe.federated import Client, Message
 from airmoe.federated.flower.engine import FlowerReach
 from airmoe.federated.flower.frame import Frame
 from airmoe.federated.flower.node import ResidentNode, run_name
@@ -21,7 +21,10 @@ from airmoe.networked import NetworkedConfig, load_config, parse_config, split_a
 from airmoe.networked.apart import NodesApart, told_to_nodes
 from airmoe.networked.client_data import held_out_of
 from airmoe.networked.export_apart import FOLDER, Exporting
+from airmoe.networked.features import feature_network
+from airmoe.networked.fedsc import MATRIX
 from airmoe.networked.flower import _config, _export, _manifests
+from airmoe.networked.node import NetworkedNode, Workspace
 from airmoe.networked.node_apart import NodeApart
 from airmoe.networked.stages import train_shared_parts
 from airmoe.runfolder import client_folders, sha256_of
@@ -235,6 +238,25 @@ def test_images_of_other_classes_or_another_shape_are_refused(tmp_path: Path, di
     coloured = images_of(tmp_path / "coloured", "73", digits, channels=3)
     with pytest.raises(DataError, match=r"images of client 1 are \(3, 32, 32\); those of the run are \(1, "):
         NodeApart(settings, 1, tmp_path, data=coloured)
+
+
+def test_noise_for_privacy_is_secret_and_the_same_after_a_crash(tmp_path: Path, digits: ImageSet) -> None:
+    config = parsed(TINY.replace("[features]", '[features]\nmethod = "fedsc"\nspectral.noise_std = 0.1'))
+    settings = told_to_nodes(config, held_out_of(digits))
+    data = split_among_clients(config, digits)
+    here = NetworkedNode(
+        config, data.images_TCHW[1], data.labels_T[1], 1, Workspace(config, (1, 32, 32), 10, 3)
+    ).client("features")
+    weights = feature_network(config, (1, 32, 32), 10).state_dict()
+
+    def sent(client: Client) -> torch.Tensor:
+        return client.client_step("correlate", {}, Message(weights, {"round": 0.0}))[1].tensors[MATRIX]
+
+    node = sent(NodeApart(settings, 1, tmp_path / "a").client("features"))
+    assert torch.equal(node, sent(NodeApart(settings, 1, tmp_path / "a").client("features")))
+    assert (tmp_path / "a" / "noise.seed").stat().st_mode & 0o777 == 0o600
+    for other in (sent(here), sent(NodeApart(settings, 1, tmp_path / "b").client("features"))):
+        assert (node - other).std() > 0.1  # the noise of one is not that of the other
 
 
 def test_what_a_node_kept_and_is_damaged_is_refused(tmp_path: Path, digits: ImageSet) -> None:

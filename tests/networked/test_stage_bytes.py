@@ -40,7 +40,7 @@ def test_the_closed_form_costs_what_the_formulas_say(
         "features": CLIENTS * averaging_bytes(EXTRACTOR + HEAD, rounds=3),
         "experts": CLIENTS * told_bytes(EXTRACTOR),
         "gate statistics": CLIENTS * moments_bytes(FEATURES),
-        "gate": CLIENTS * closed_form_bytes(FEATURES, CLIENTS) + answers,
+        "gate": CLIENTS * (closed_form_bytes(FEATURES, CLIENTS) + told_bytes(GATE)) + answers,
     }
 
 
@@ -61,4 +61,6 @@ def test_fedgate_costs_what_the_formulas_say(
     assert sums["features"] == CLIENTS * averaging_bytes(EXTRACTOR + HEAD, rounds=3)
     assert sums["experts"] == CLIENTS * told_bytes(EXTRACTOR)
     pairs = answers_bytes(ITEMS * (CLIENTS - 1), FEATURES, CLASSES, levels)
-    assert sums["gate"] == CLIENTS * averaging_bytes(GATE + worth, rounds) + pairs
+    assert (
+        sums["gate"] == CLIENTS * (averaging_bytes(GATE + worth, rounds) + told_bytes(GATE + worth)) + pairs
+    )

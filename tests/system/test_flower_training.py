@@ -1,9 +1,11 @@
 """The networked method over a SuperLink and nodes that are processes: what it ends at, and who may die."""
 
 import json
+import os
+import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ import flwr
 
 from airmoe.data import ImageSet
 from airmoe.federated.flower.lab import Lab
+from airmoe.federated.flower.quiet import environment
 from airmoe.manifest import read_manifest
 from airmoe.networked import load_config, train_run
 from airmoe.networked.export_apart import FOLDER
@@ -53,6 +56,29 @@ def lab_in(folder: Path) -> Lab:
 def begun(lab: Lab, settings: Path, out: Path, *, minimum: int, timeout_s: float = 120.0) -> Command:
     told = {"config": str(settings), "out": str(out), "minimum": minimum, "timeout_s": timeout_s}
     return Command(lab.begin_run(told))
+
+
+@contextmanager
+def stock_supernode(lab: Lab, client: int, folder: Path) -> Iterator[None]:
+    """Flower's own SuperNode in place of ``airmoe flower node``; it starts a process for each message."""
+    home = folder.with_name("stock-home")
+    process = subprocess.Popen(
+        [
+            *("flower-supernode", "--superlink", lab.address, "--root-certificates", str(lab.authority)),
+            *("--auth-supernode-private-key", str(lab.folder / f"node-{client}.key")),
+            *("--node-config", f'client={client} folder="{folder}"'),
+            *("--port", free_address().rpartition(":")[2]),
+        ],
+        env=environment(home),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def rows_of(run: Path) -> list[dict[str, object]]:
@@ -183,6 +209,23 @@ def test_what_all_nodes_wrote_serves_as_a_mesh(
         told = ended("predict", tmp_path / "four.png", "--client", folders[0], *connect, program=AIRMOE_CORE)
     assert (told.returncode, told.stderr) == (0, "")
     assert "4" in told.stdout.splitlines()[0] + told.stdout.splitlines()[1]
+
+
+def test_a_stock_supernode_takes_part_as_any_other_node(
+    lab: Lab, few_rounds: Path, in_the_loop: Path
+) -> None:
+    settings, out, folder = lab.folder / "stock.toml", lab.folder / "stock", lab.folder / "stock-node"
+    settings.write_text(few_rounds.read_text().replace("true", "false"))
+    lab.kill("node-2")
+    with stock_supernode(lab, 2, folder):
+        run = begun(lab, settings, out, minimum=CLIENTS)
+        run.wait()
+    lab.start_node(2)
+    assert out.exists(), run.output
+    for name in ("extractor.safetensors", "gate.safetensors"):
+        assert sha256_of(out / "shared" / name) == sha256_of(in_the_loop / "shared" / name)
+    (expert,) = folder.glob(f"*/{FOLDER}/expert-2.safetensors")
+    assert sha256_of(expert) == sha256_of(client_folders(in_the_loop)[2] / "expert-2.safetensors")
 
 
 def test_a_node_that_comes_late_trains_its_expert_and_takes_part(lab: Lab, few_rounds: Path) -> None:

@@ -159,6 +159,10 @@ def gating(
 def networked(
     quick: Quick = False,
     smoke: Smoke = False,
+    cpu: Annotated[
+        bool,
+        typer.Option("--cpu", help="Instead: 5,000 training images and 2,000 held-out ones; an hour or two."),
+    ] = False,
     niid_bench: Annotated[
         bool,
         typer.Option(
@@ -186,16 +190,17 @@ def networked(
     macro-F1, how much a client's own expert answers, and the bytes of training: for ways to learn the gate,
     divisions of the images, rounds, numbers of clients, and beside local, averaged and central training.
 
-    In full, LeNet-5 is trained on CIFAR-10 and Fashion-MNIST with three seeds, which takes hours on a
-    processor; --quick trains on digits. Stages are trained once for all curves that share them, and kept in
-    OUT.partial, from where --resume goes on. The run folder is that of the other studies.
+    In full, LeNet-5 is trained on CIFAR-10 and Fashion-MNIST with three seeds, which takes most of a day on a
+    processor; --cpu has a tenth of the images, and --quick trains on digits. Stages are trained once for all
+    curves that share them, and kept in OUT.partial, from where --resume goes on. The run folder is that of
+    the other studies.
     """
     require("train", "torch", "sklearn", "matplotlib", "tensorboard")
     out = _free("networked", out, resume)
     load_plugins(plugin)
     from airmoe.studies.networked import NETWORKED
 
-    scale = _scale(quick=quick, smoke=smoke, niid_bench=niid_bench)
+    scale = _scale(quick=quick, smoke=smoke, cpu=cpu, niid_bench=niid_bench)
     _run(
         NETWORKED, scale, only, seed, settings, out, resume, _executor(workers, dask), {"data_dir": data_dir}
     )

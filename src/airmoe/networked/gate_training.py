@@ -18,6 +18,7 @@ from airmoe.federated import (
     Summing,
     federate,
     make_aggregation,
+    nbytes,
 )
 from airmoe.networked import closed_form
 from airmoe.networked.answers import questions_over_links
@@ -51,7 +52,8 @@ def train_gate(
 ) -> tuple[nn.Module, list[MetricsRow]]:
     """Stage 3: return a gate that was trained or fitted in closed form, and the metrics rows.
 
-    The rows hold `airmoe.networked.gate_measures.measures` of held-out images. A channel-aware gate is
+    The rows hold `airmoe.networked.gate_measures.measures` of held-out images. The bytes of the last one
+    include telling every client the gate that it shares with all. A channel-aware gate is
     measured over analog Rayleigh links with the run's mean SNR; about each image one client asks, drawn at
     random. Another gate is measured over ideal links; there every client asks about every image. The server
     asks every expert about these images once; that counts as no byte of training.
@@ -95,7 +97,10 @@ def train_gate(
     )
     warn_of_collapse(stage, rows[-1])
     warn_of_silence(stage, rows, nodes.clients)
-    return steps.gate_of(state, engine.states).eval(), [*moments_rows, *rows]
+    trained = steps.gate_of(state, engine.states).eval()
+    if not steps.personal:
+        rows = _with_gate_told(rows, trained_part(trained), nodes.clients)
+    return trained, [*moments_rows, *rows]
 
 
 def fit_posterior_gate(
@@ -123,7 +128,14 @@ def fit_posterior_gate(
     gate.bias_C.copy_(bias_C)
     gate.share_CE.copy_(counts_CN / counts_CN.sum(dim=1, keepdim=True).clamp_min(1))
     answers = held_out_answers(config, extractor, nodes, held_out)
-    return gate, [{"stage": stage, "round": 1, "bytes": 0, **measures(gate, answers)}]
+    row: MetricsRow = {"stage": stage, "round": 1, "bytes": 0, **measures(gate, answers)}
+    return gate, _with_gate_told([row], gate, nodes.clients)
+
+
+def _with_gate_told(rows: list[MetricsRow], gate: nn.Module, clients: int) -> list[MetricsRow]:
+    """Return rows whose last one counts the bytes of telling all clients the gate in the end, too."""
+    *others, last = rows
+    return [*others, {**last, "bytes": int(last["bytes"]) + clients * nbytes(gate.state_dict())}]
 
 
 def held_out_answers(

@@ -92,6 +92,7 @@ class NetworkedNode:
         labels_T: int64, their classes.
         client: its number, that of its expert.
         workspace: the networks to compute in.
+        noise_seed: of the noise for privacy, which who knows it can subtract; default the run's seed.
     """
 
     def __init__(
@@ -101,11 +102,12 @@ class NetworkedNode:
         labels_T: Tensor,
         client: int,
         workspace: Workspace,
+        noise_seed: int | None = None,
     ) -> None:
         if not len(labels_T):
             raise InvalidInputError(f"images of client {client}", 0, "at least one to train on")
         self._config, self._images, self._labels = config, images_TCHW, labels_T
-        self._client, self._workspace = client, workspace
+        self._client, self._workspace, self._noise_seed = client, workspace, noise_seed
         self._features_TF: Tensor | None = None
         self._expert: ClassifierExpert | None = None
 
@@ -182,7 +184,9 @@ class NetworkedNode:
             return PatchSumsClient(self._images, side, per_image, seed, self._client)
         if settings.method in SPECTRAL:
             clients = self._workspace.experts
-            return SpectralClient(network, self._images, settings, clients, seed, self._client)
+            return SpectralClient(
+                network, self._images, settings, clients, seed, self._client, self._noise_seed
+            )
         return FedCeClient(network, self._images, self._labels, settings, seed, self._client)
 
     def _in_class_sums(self) -> Client:

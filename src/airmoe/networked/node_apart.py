@@ -1,12 +1,14 @@
 """A client of a run at its node: its data, its steps, and what it keeps in a folder of its own.
 
 The folder holds the extractor that the node was told, its expert, and the moments of the features. So a node
-that was killed goes on, and its expert never has to leave it.
+that was killed goes on, and its expert never has to leave it. Noise for privacy comes from a seed that lies
+there, too: the server cannot subtract it, and a step that is repeated after a crash adds the same noise.
 
 Shape suffixes: T items, C channels, H height, W width.
 """
 
 import json
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from torch import Tensor
 from airmoe.data import ImageSet, as_pixels, load_images
 from airmoe.errors import DataError, RunFolderError
 from airmoe.federated import Client, Message, State
-from airmoe.files import replaced_file
+from airmoe.files import replaced_file, write_secret
 from airmoe.networked.apart import EXTRACTOR
 from airmoe.networked.client_data import split_among_clients
 from airmoe.networked.config import NetworkedConfig, parse_config
@@ -31,6 +33,7 @@ from airmoe.networked.node import CLASS_SUMS, EXPERTS, STATISTICS, NetworkedNode
 from airmoe.nn.threads import training_threads
 from airmoe.runs.weights import unshared
 
+_NOISE_SEED, _NOISE_SEED_BYTES = "noise.seed", 16
 _EXTRACTOR, _EXPERT, _MOMENTS = (f"{name}.safetensors" for name in ("extractor", "expert", "moments"))
 
 
@@ -68,7 +71,9 @@ class NodeApart:
             raise DataError(f"images of client {client} are {own}; those of the run are {tuple(shape)}")
         self._holds = labels_T.unique().tolist()
         self._workspace = Workspace(self._config, shape, len(class_names), self._config.data.clients)
-        self._node = NetworkedNode(self._config, images_TCHW, labels_T, client, self._workspace)
+        self._node = NetworkedNode(
+            self._config, images_TCHW, labels_T, client, self._workspace, self._noise_seed()
+        )
         self._in_part: tuple[str, Client] | None = None
         self._take_up()
 
@@ -93,6 +98,15 @@ class NodeApart:
             STATISTICS: self._keep_moments,
         }
         return _Keeping(client, self._config.model.backbone, kept.get(part, _keep_nothing))
+
+    def _noise_seed(self) -> int:
+        path = self._folder / _NOISE_SEED
+        if not path.exists():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            write_secret(path, secrets.token_bytes(_NOISE_SEED_BYTES))
+        if len(seed := path.read_bytes()) != _NOISE_SEED_BYTES:
+            raise RunFolderError(f"{path} is damaged: {len(seed)} bytes; expected {_NOISE_SEED_BYTES}")
+        return int.from_bytes(seed)
 
     def _take_up(self) -> None:
         for name, take in (

@@ -26,7 +26,7 @@ def averaging_bytes(values: int, rounds: int) -> int:
 
 
 def told_bytes(values: int) -> int:
-    """Return the bytes of weights that a client is told: the final extractor, before stage 2."""
+    """Return the bytes of weights that a client is told: the final extractor, and the gate that all share."""
     return values * _VALUE
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
-import os
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from airmoe.errors import InvalidInputError, RunFolderError
+from airmoe.files import write_secret
 
 AUTHORITY, SERVER = "authority", "server"
 TOKEN, EXECUTOR_SECRET = "control.token", "executor.secret"
@@ -113,12 +113,6 @@ def read_secret(path: Path) -> bytes:
     if not secret:
         raise RunFolderError(f"secret {path} is empty")
     return secret
-
-
-def write_secret(path: Path, secret: bytes) -> None:
-    """Write a new file that its owner alone can read."""
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(secret)
 
 
 def _write_pair(

@@ -15,9 +15,9 @@ import threading
 from pathlib import Path
 
 from airmoe.errors import AirmoeError, InvalidInputError
-from airmoe.federated.flower.keys import write_secret
 from airmoe.federated.flower.node import ParticipantOf, ResidentNode
 from airmoe.federated.flower.quiet import be_quiet, environment
+from airmoe.files import write_secret
 
 LOOKS_EVERY_S = 0.2
 """How often the process looks whether its SuperNode lives."""

@@ -32,6 +32,7 @@ OneValue = Annotated[tuple[int], Field(strict=False)]
 Size = Annotated[int | None, Field(ge=1, le=10**6), *none_is("all")]
 Width = Annotated[int | None, Field(ge=1, le=4096), *none_is("own")]
 
+CPU = {"train_images": 5000, "test_images": 2000}
 QUICK = {
     "data": "digits",
     "seeds": 2,
@@ -97,7 +98,7 @@ class TrainingSettings(ImagesSettings):
         query_k: experts that a client asks in stage 3, beside one at random.
     """
 
-    SCALES: ClassVar[Mapping[str, Mapping[str, Any]]] = {"quick": QUICK, "smoke": SMOKE}
+    SCALES: ClassVar[Mapping[str, Mapping[str, Any]]] = {"cpu": CPU, "quick": QUICK, "smoke": SMOKE}
 
     backbone: Annotated[str, readable_by(known_backbone)] = "lenet5"
     width: Width = None
@@ -185,7 +186,11 @@ class PatternSettings(TrainingSettings):
     A row's abscissa is client x clients + expert.
     """
 
-    SCALES: ClassVar[Mapping[str, Mapping[str, Any]]] = {"quick": QUICK, "smoke": SMOKE | {"values": (4,)}}
+    SCALES: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "cpu": CPU,
+        "quick": QUICK,
+        "smoke": SMOKE | {"values": (4,)},
+    }
 
     swept: Literal["clients"] = "clients"
     values: OneValue = (10,)
@@ -203,7 +208,11 @@ class BaselineSettings(TrainingSettings):
         method: one of `airmoe.networked.baseline_table.METHODS`.
     """
 
-    SCALES: ClassVar[Mapping[str, Mapping[str, Any]]] = {"quick": QUICK, "smoke": SMOKE | {"values": (4,)}}
+    SCALES: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "cpu": CPU,
+        "quick": QUICK,
+        "smoke": SMOKE | {"values": (4,)},
+    }
 
     swept: Literal["clients"] = "clients"
     values: OneValue = (10,)
@@ -226,6 +235,7 @@ class AveragingSettings(ImagesSettings):
 
     SWEPT_IS_X: ClassVar[bool] = True
     SCALES: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "cpu": CPU,
         "quick": {"data": "digits", "seeds": 2, "values": (10, 20)},
         "smoke": {
             "data": "digits",

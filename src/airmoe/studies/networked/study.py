@@ -15,7 +15,7 @@ NETWORKED = Study(
     folder=Path(__file__).parent / "figures",
     packages=("airmoe", "numpy", "torch", "matplotlib"),
     inputs=inputs_of,
-    scales=("full", "quick", "smoke", "niid-bench"),
+    scales=("full", "cpu", "quick", "smoke", "niid-bench"),
     threads=1,
 )
 """``airmoe study networked``."""
