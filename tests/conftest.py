@@ -1,5 +1,6 @@
 """What is slow and shared: loaded or trained once per session. Never write into ``run_folder``: copy it."""
 
+import functools
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -44,6 +45,17 @@ def one_thread() -> None:
     except ImportError:  # the core's tests run without PyTorch
         return
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def operators_read_once() -> None:
+    """Read PyTorch's ONNX operators once a session: it parses 1,500 functions anew for every export."""
+    try:
+        from torch.onnx._internal.exporter import _registration
+    except ImportError:  # no PyTorch, or another one
+        return
+    apis = _registration.onnxscript_apis
+    apis.get_torchlib_ops = functools.cache(apis.get_torchlib_ops)
 
 
 @pytest.fixture(autouse=True)

@@ -6,13 +6,13 @@ import torch
 from torch.nn import functional
 
 from airmoe.errors import InvalidInputError
-from airmoe.federated import Loop, State, federate
+from airmoe.federated import Loop, Message, State, federate
 from airmoe.networked import parse_config
 from airmoe.networked.patch_sums import WHITENING, PatchSums, PatchSumsClient, fit_patches
 from airmoe.nn import PatchExtractor
 from airmoe.nn.backbones.patches import normalised
 
-SIDE, FILTERS = 4, 5
+SIDE, FILTERS, DIRECTIONS, THRESHOLD = 4, 5, 3, 0.5
 
 
 def pictures(count: int) -> torch.Tensor:
@@ -25,8 +25,16 @@ def fitted(rounds: int, splits: tuple[int, ...] = (7, 13)) -> tuple[State, list[
         PatchSumsClient(part, SIDE, 3, seed=1, client=client)
         for client, part in enumerate(pictures(sum(splits)).split(list(splits)))
     ]
-    state, rows = federate(PatchSums("features", len(clients), FILTERS, 1), {}, Loop(clients), rounds)
+    stage = PatchSums("features", len(clients), FILTERS, 1, 8, DIRECTIONS, THRESHOLD)
+    state, rows = federate(stage, {}, Loop(clients), rounds)
     return state, list(map(dict, rows))
+
+
+def responses(state: State) -> torch.Tensor:
+    """What the filters answer to every patch of all images, each filter twice: above zero and below."""
+    client = PatchSumsClient(pictures(20), SIDE, 3, seed=1, client=0)
+    response = (client._normalised().double() - state["mean"]) @ state["whitening"] @ state["dictionary"].T
+    return torch.cat([(response - THRESHOLD).clamp_min(0), (-response - THRESHOLD).clamp_min(0)], dim=1)
 
 
 def test_whitened_patches_have_covariance_one_but_for_what_is_added_to_their_variances() -> None:
@@ -64,10 +72,33 @@ def test_one_round_moves_atoms_to_the_sum_of_the_patches_that_they_fit_best() ->
     np.testing.assert_allclose(after["dictionary"].numpy(), expected, atol=1e-9)
 
 
+def test_directions_are_the_principal_ones_of_all_responses_however_images_are_split() -> None:
+    state, _ = fitted(10, (20,))
+    response = responses(state)
+    _, vectors = torch.linalg.eigh(torch.cov(response.T, correction=0))
+    largest = vectors.T.flip(0)[:DIRECTIONS]
+    assert torch.allclose((state["basis"] * largest).sum(dim=1).abs(), torch.ones(3).double(), atol=1e-6)
+    assert torch.allclose(state["response_mean"], response.mean(dim=0), atol=1e-6)
+    for row in state["basis"]:
+        assert row[row.abs().argmax()] > 0
+
+
+def test_directions_of_split_images_are_those_of_all_in_one_place() -> None:
+    told = fitted(9, (20,))[0]
+    whole = PatchSumsClient(pictures(20), SIDE, 3, seed=1, client=0)
+    halves = [PatchSumsClient(part, SIDE, 3, seed=1, client=0) for part in pictures(20).split(10)]
+    normal = whole._normalised()
+    for half, patches in zip(halves, normal.split(len(normal) // 2), strict=True):
+        half._normal_TS = patches  # the same patches, drawn elsewhere
+    message = Message(told, {"round": 9.0, "threshold": THRESHOLD})
+    sums = whole.client_step("sum", {}, message)[1].tensors
+    parts = [half.client_step("sum", {}, message)[1].tensors for half in halves]
+    for name, total in sums.items():
+        assert torch.allclose(parts[0][name] + parts[1][name], total, rtol=1e-12)
+
+
 def test_only_sums_leave_a_client() -> None:
     client = PatchSumsClient(pictures(5), SIDE, 3, seed=1, client=0)
-    from airmoe.federated import Message
-
     _, first = client.client_step("sum", {}, Message({}, {"round": 0}))
     pixels = SIDE * SIDE
     assert {name: tuple(tensor.shape) for name, tensor in first.tensors.items()} == {
@@ -76,8 +107,8 @@ def test_only_sums_leave_a_client() -> None:
     }
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_features_are_those_of_patches_taken_one_by_one(channels: int) -> None:
+@pytest.mark.parametrize(("channels", "directions"), [(1, DIRECTIONS), (3, DIRECTIONS), (1, 0)])
+def test_features_are_those_of_patches_taken_one_by_one(channels: int, directions: int) -> None:
     random = torch.Generator().manual_seed(0)
     images = torch.rand(3, channels, 9, 11, generator=random)
     pixels = channels * SIDE**2
@@ -87,8 +118,14 @@ def test_features_are_those_of_patches_taken_one_by_one(channels: int) -> None:
         half + half.T,
         functional.normalize(torch.randn(FILTERS, pixels, generator=random)).double(),
     )
-    extractor = PatchExtractor(channels, FILTERS, (9, 11), side=SIDE, grid=2, threshold=0.5)
-    fit_patches(extractor, {"mean": mean, "whitening": whitening, "dictionary": dictionary})
+    size = 9, 11
+    extractor = PatchExtractor(
+        channels, FILTERS, size, side=SIDE, grid=2, threshold=THRESHOLD, directions=directions
+    )
+    response_mean, basis = torch.rand(2 * FILTERS).double(), torch.randn(DIRECTIONS, 2 * FILTERS).double()
+    fitted_to = {"mean": mean, "whitening": whitening, "dictionary": dictionary}
+    pairs_of = {"response_mean": response_mean, "basis": basis} if directions else {}
+    fit_patches(extractor, {**fitted_to, **pairs_of})
     rows, columns = 9 - SIDE + 1, 11 - SIDE + 1
     patches = functional.unfold(images, SIDE).transpose(1, 2).reshape(-1, pixels)
     response = ((normalised(patches).double() - mean) @ whitening @ dictionary.T).reshape(
@@ -96,6 +133,15 @@ def test_features_are_those_of_patches_taken_one_by_one(channels: int) -> None:
     )
     both = torch.cat([(response - 0.5).clamp_min(0), (-response - 0.5).clamp_min(0)], dim=3)
     expected = functional.adaptive_avg_pool2d(both.permute(0, 3, 1, 2), 2).flatten(1).sqrt()
+    if directions:
+        along = (both.flatten(1, 2) - response_mean) @ basis.T
+        products = [
+            (along[:, :, first] * along[:, :, second]).mean(dim=1)
+            for first in range(directions)
+            for second in range(first, directions)
+        ]
+        pairs = torch.stack(products, dim=1)
+        expected = torch.cat([expected, pairs.sign() * pairs.abs().sqrt()], dim=1)
     assert extractor.features == expected.shape[1]
     assert torch.allclose(extractor(images).double(), expected, atol=1e-4)
 
@@ -103,6 +149,8 @@ def test_features_are_those_of_patches_taken_one_by_one(channels: int) -> None:
 def test_what_patches_cannot_be_is_refused() -> None:
     with pytest.raises(InvalidInputError, match="width is 0; expected"):
         PatchExtractor(1, 0)
+    with pytest.raises(InvalidInputError, match="directions is 21; expected 0 to 20"):
+        PatchExtractor(1, 10, directions=21)
     with pytest.raises(InvalidInputError, match="threshold is -1; expected a number of at least 0"):
         PatchExtractor(1, threshold=-1)
     with pytest.raises(InvalidInputError, match="size of images"):

@@ -62,18 +62,19 @@ def begun(lab: Lab, settings: Path, out: Path, *, minimum: int, timeout_s: float
 def stock_supernode(lab: Lab, client: int, folder: Path) -> Iterator[None]:
     """Flower's own SuperNode in place of ``airmoe flower node``; it starts a process for each message."""
     home = folder.with_name("stock-home")
-    process = subprocess.Popen(
-        [
-            *("flower-supernode", "--superlink", lab.address, "--root-certificates", str(lab.authority)),
-            *("--auth-supernode-private-key", str(lab.folder / f"node-{client}.key")),
-            *("--node-config", f'client={client} folder="{folder}"'),
-            *("--port", free_address().rpartition(":")[2]),
-        ],
-        env=environment(home),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    with folder.with_name("stock.log").open("wb") as log:
+        process = subprocess.Popen(
+            [
+                *("flower-supernode", "--superlink", lab.address, "--root-certificates", str(lab.authority)),
+                *("--auth-supernode-private-key", str(lab.folder / f"node-{client}.key")),
+                *("--node-config", f'client={client} folder="{folder}"'),
+                *("--port", free_address().rpartition(":")[2]),
+            ],
+            env=environment(home),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
     try:
         yield
     finally:
@@ -216,7 +217,7 @@ def test_a_stock_supernode_takes_part_as_any_other_node(
 ) -> None:
     settings, out, folder = lab.folder / "stock.toml", lab.folder / "stock", lab.folder / "stock-node"
     settings.write_text(few_rounds.read_text().replace("true", "false"))
-    lab.kill("node-2")
+    lab.stop("node-2")
     with stock_supernode(lab, 2, folder):
         run = begun(lab, settings, out, minimum=CLIENTS)
         run.wait()

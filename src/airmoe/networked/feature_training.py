@@ -84,14 +84,22 @@ def _patches(
     checkpoint: Checkpoint | None,
     progress: Progress,
 ) -> list[MetricsRow]:
-    """Fit filters of patches to sums: one round of moments, and the rounds of k-means."""
+    """Fit filters of patches, and the directions of their products, to sums."""
     assert isinstance(extractor, PatchExtractor)  # the settings say so
-    sums = PatchSums(stage, nodes.clients, len(extractor.filters_KS), config.seed)
+    sums = PatchSums(
+        stage,
+        nodes.clients,
+        len(extractor.filters_KS),
+        config.seed,
+        config.features.patches.rounds,
+        extractor.directions,
+        extractor.threshold,
+    )
     state, rows = federate(
         sums,
         {},
         secured(config, sums, nodes.engine(FEATURES)),
-        1 + config.features.patches.rounds,
+        sums.rounds,
         checkpoint=checkpoint,
         progress=progress,
     )

@@ -18,6 +18,8 @@ from airmoe.networked.features import feature_network
 from airmoe.networked.fedce import Network
 from airmoe.networked.fedsc import SPECTRAL
 from airmoe.networked.node import FEATURES
+from airmoe.networked.patch_sums import patch_rounds
+from airmoe.nn import PatchExtractor
 from airmoe.nn.threads import training_threads
 
 BATCHES, ENOUGH_S = 9, 2.0
@@ -66,8 +68,9 @@ def _told(
         seconds = _seconds(_evaluation(network, shape, extractor.images_at_once), clock)
         needed = _duration(seconds / extractor.images_at_once * (train + held_out))
         told.append(f"the backbone is frozen: stage 1 is left out; its features take {needed}")
-    elif config.features.method == "patches":
-        told.append(f"stage 1: {1 + config.features.patches.rounds} rounds of sums over the clients")
+    elif isinstance(extractor, PatchExtractor):
+        rounds = patch_rounds(config.features.patches.rounds, extractor.directions)
+        told.append(f"stage 1: {rounds} rounds of sums over the clients")
     else:
         told += _stage_1(config, network, shape, of_clients, clock)
     if config.data.name.startswith("folder:") and math.prod(extractor.size) > math.prod(shape[1:]):

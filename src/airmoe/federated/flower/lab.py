@@ -122,6 +122,13 @@ class Lab:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
+    def stop(self, name: str) -> None:
+        """End "superlink" or "node-3" as who runs it would, so that it says goodbye."""
+        self._processes[name].terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._processes[name].wait(_ENDS_WITHIN_S)
+        self.kill(name)
+
     def begin_run(self, settings: Settings) -> subprocess.Popen[str]:
         """Start ``flwr run`` and return its process, whose output streams the run's log.
 

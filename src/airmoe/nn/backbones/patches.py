@@ -1,10 +1,11 @@
 """Features of whitened patches: one wide layer that is fitted to sums, without gradients.
 
 After A. Coates and A. Y. Ng, "Selecting receptive fields in deep networks", NIPS 2011, and L. Thiry et al.,
-"The unreasonable effectiveness of patches in deep convolutional kernels methods", ICLR 2021.
+"The unreasonable effectiveness of patches in deep convolutional kernels methods", ICLR 2021. Products of
+responses are after T.-Y. Lin et al., "Bilinear CNN models for fine-grained visual recognition", ICCV 2015.
 
-Shape suffixes: T items, C channels, H height, W width, R rows and L columns of patches, S pixels of a patch
-(C p p), K filters, F features.
+Shape suffixes: T items, C channels, H height, W width, R rows and L columns of patches, P patches, S pixels
+of a patch (C p p), K filters, J responses above and below zero (2 K), D directions, F features.
 """
 
 import math
@@ -26,14 +27,19 @@ patches stays small. Pixels are in [0, 1]."""
 PATCH_RESPONSES_AT_ONCE = 1 << 21
 """So many responses of filters at patches are computed together; more would not fit a cache."""
 
+MOST_DIRECTIONS = 64
+"""Of the products, by default."""
+
 
 class PatchExtractor(Extractor):
-    """Images (T, C, H, W) to (T, F): how strongly each filter answers in each cell of a grid.
+    """Images (T, C, H, W) to (T, F): how strongly each filter answers where, and which answer together.
 
     Every patch of ``side`` x ``side`` pixels is brought to mean 0 and variance 1, and compared with K
     filters. What exceeds ``threshold`` is averaged over each cell of a ``grid`` x ``grid``, above and below
-    zero apart, and the square root is taken: F = 2 K grid^2. Filters are drawn at random until they are
-    fitted to sums over clients (`airmoe.networked.patch_sums`).
+    zero apart. Along D principal directions of these 2 K responses, the products of every two are averaged
+    over the image. Of all the square root is taken, with the sign: F = 2 K grid^2 + D (D + 1) / 2. Filters
+    and directions are drawn at random until they are fitted to sums over clients
+    (`airmoe.networked.patch_sums`).
 
     Args:
         channels: 1 for grey images, 3 for colour.
@@ -42,6 +48,7 @@ class PatchExtractor(Extractor):
         side: of a patch, pixels.
         grid: cells along each axis.
         threshold: of a filter's response; the response to a whitened patch has variance 1.
+        directions: D, 0 for no products; None is width / 4, at most `MOST_DIRECTIONS`.
 
     Raises:
         InvalidInputError: a number is out of range, or the images hold fewer patches than cells.
@@ -50,6 +57,8 @@ class PatchExtractor(Extractor):
     pooling: Pooling = "vector"
     filters_KS: Tensor
     offset_K: Tensor
+    basis_DJ: Tensor
+    centre_D: Tensor
 
     def __init__(
         self,
@@ -59,18 +68,24 @@ class PatchExtractor(Extractor):
         side: int = 6,
         grid: int = 3,
         threshold: float = 0.5,
+        directions: int | None = None,
     ) -> None:
         super().__init__()
         for name, number in (("width", width), ("side", side), ("grid", grid)):
             integer_at_least(name, number, 1)
         if not 0 <= threshold < math.inf:
             raise InvalidInputError("threshold", threshold, "a number of at least 0")
+        self.directions = min(width // 4, MOST_DIRECTIONS) if directions is None else directions
+        if not 0 <= self.directions <= 2 * width:
+            raise InvalidInputError("directions", directions, f"0 to {2 * width}, twice the width")
         self.size = checked_size(size, side + grid - 1, "patches")
         self.channels, self.side, self.grid, self.threshold = channels, side, grid, threshold
-        self.features = 2 * width * grid * grid
+        self.features = 2 * width * grid * grid + self.directions * (self.directions + 1) // 2
         self.payload_shape = (self.features,)
         self.register_buffer("filters_KS", functional.normalize(torch.randn(width, channels * side**2)))
         self.register_buffer("offset_K", torch.zeros(width))
+        self.register_buffer("basis_DJ", functional.normalize(torch.randn(self.directions, 2 * width)))
+        self.register_buffer("centre_D", torch.zeros(self.directions))
 
     @property
     def images_at_once(self) -> int:
@@ -91,16 +106,39 @@ class PatchExtractor(Extractor):
         # Without its mean a filter sees no brightness, so patches need no mean taken off.
         self.filters_KS.copy_(filters_KS - filters_KS.mean(dim=1, keepdim=True))
 
+    def fit_directions(self, mean_J: Tensor, basis_DJ: Tensor) -> None:
+        """Take the directions of products.
+
+        Args:
+            mean_J: of the responses that exceed the threshold, above and below.
+            basis_DJ: rows of length 1.
+        """
+        self.basis_DJ.copy_(basis_DJ)
+        self.centre_D.copy_(basis_DJ.double() @ mean_J.double())
+
     def forward(self, images_TCHW: Tensor) -> Tensor:
         """Return features (T, F) of images with pixels in [0, 1]."""
         filters_KCpp = self.filters_KS.reshape(-1, self.channels, self.side, self.side)
         response_TKRL = functional.conv2d(images_TCHW, filters_KCpp)
         # In place: new memory for every step would take longer than the steps.
         response_TKRL.div_(self._contrast(images_TCHW)).sub_(self.offset_K[:, None, None])
-        above = functional.adaptive_avg_pool2d((response_TKRL - self.threshold).clamp_min_(0), self.grid)
-        response_TKRL.neg_().sub_(self.threshold).clamp_min_(0)
-        below = functional.adaptive_avg_pool2d(response_TKRL, self.grid)
-        return torch.cat([above, below], dim=1).flatten(1).sqrt()
+        above_TKRL = (response_TKRL - self.threshold).clamp_min_(0)
+        below_TKRL = response_TKRL.neg_().sub_(self.threshold).clamp_min_(0)
+        cells = [functional.adaptive_avg_pool2d(each, self.grid) for each in (above_TKRL, below_TKRL)]
+        cells_TF = torch.cat(cells, dim=1).flatten(1).sqrt()
+        if not self.directions:
+            return cells_TF
+        return torch.cat([cells_TF, self._products(above_TKRL, below_TKRL)], dim=1)
+
+    def _products(self, above_TKRL: Tensor, below_TKRL: Tensor) -> Tensor:
+        """Return the root of the mean product of every two directions (T, D (D + 1) / 2), with its sign."""
+        along_DK11 = [half[:, :, None, None] for half in self.basis_DJ.chunk(2, dim=1)]
+        above_TDRL, below_TDRL = map(functional.conv2d, (above_TKRL, below_TKRL), along_DK11)
+        along_TDP = above_TDRL.add_(below_TDRL).sub_(self.centre_D[:, None, None]).flatten(2)
+        product_TDD = along_TDP @ along_TDP.transpose(1, 2) / along_TDP.shape[2]
+        first, second = torch.triu_indices(self.directions, self.directions)
+        product_TF = product_TDD[:, first, second]
+        return product_TF.sign() * product_TF.abs().sqrt()
 
     def _contrast(self, images_TCHW: Tensor) -> Tensor:
         """Return the standard deviation (T, 1, R, L) of every patch."""
@@ -115,6 +153,11 @@ class PatchExtractor(Extractor):
             InvalidInputError: always.
         """
         raise InvalidInputError("expert_hidden", None, "a width: patches have no rest of a network")
+
+
+def beyond(response_PK: Tensor, threshold: float) -> Tensor:
+    """Return what of the responses to patches exceeds a threshold, above and below zero apart (P, J)."""
+    return torch.cat([response_PK - threshold, -response_PK - threshold], dim=1).clamp_min_(0)
 
 
 def normalised(patches_TS: Tensor) -> Tensor:
