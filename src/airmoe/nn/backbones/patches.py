@@ -27,6 +27,9 @@ patches stays small. Pixels are in [0, 1]."""
 PATCH_RESPONSES_AT_ONCE = 1 << 21
 """So many responses of filters at patches are computed together; more would not fit a cache."""
 
+ROOT_FROM = 1e-3
+"""Products far above it, or below its negative, have their root taken."""
+
 MOST_DIRECTIONS = 64
 """Of the products, by default."""
 
@@ -37,7 +40,7 @@ class PatchExtractor(Extractor):
     Every patch of ``side`` x ``side`` pixels is brought to mean 0 and variance 1, and compared with K
     filters. What exceeds ``threshold`` is averaged over each cell of a ``grid`` x ``grid``, above and below
     zero apart. Along D principal directions of these 2 K responses, the products of every two are averaged
-    over the image. Of all the square root is taken, with the sign: F = 2 K grid^2 + D (D + 1) / 2. Filters
+    over the image. Of all the root is taken (`signed_root`): F = 2 K grid^2 + D (D + 1) / 2. Filters
     and directions are drawn at random until they are fitted to sums over clients
     (`airmoe.networked.patch_sums`).
 
@@ -137,8 +140,7 @@ class PatchExtractor(Extractor):
         along_TDP = above_TDRL.add_(below_TDRL).sub_(self.centre_D[:, None, None]).flatten(2)
         product_TDD = along_TDP @ along_TDP.transpose(1, 2) / along_TDP.shape[2]
         first, second = torch.triu_indices(self.directions, self.directions)
-        product_TF = product_TDD[:, first, second]
-        return product_TF.sign() * product_TF.abs().sqrt()
+        return signed_root(product_TDD[:, first, second])
 
     def _contrast(self, images_TCHW: Tensor) -> Tensor:
         """Return the standard deviation (T, 1, R, L) of every patch."""
@@ -153,6 +155,14 @@ class PatchExtractor(Extractor):
             InvalidInputError: always.
         """
         raise InvalidInputError("expert_hidden", None, "a width: patches have no rest of a network")
+
+
+def signed_root(values: Tensor) -> Tensor:
+    """Return the square roots of values, with their signs; near zero in proportion to the values.
+
+    There a plain root would make much of rounding.
+    """
+    return values * (values.abs() + ROOT_FROM).rsqrt()
 
 
 def beyond(response_PK: Tensor, threshold: float) -> Tensor:
