@@ -27,7 +27,7 @@ patches stays small. Pixels are in [0, 1]."""
 PATCH_RESPONSES_AT_ONCE = 1 << 21
 """So many responses of filters at patches are computed together; more would not fit a cache."""
 
-ROOT_FROM = 1e-3
+ROOT_FROM = 1e-2
 """Products far above it, or below its negative, have their root taken."""
 
 MOST_DIRECTIONS = 64
