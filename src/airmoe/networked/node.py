@@ -164,7 +164,10 @@ class NetworkedNode:
         return MaskingClient(client, self._client, stage, exchanges, by_samples=by_samples)
 
     def _sums_of(self, stage: str) -> tuple[tuple[str, ...], bool]:
-        """Return the exchanges of a stage that are sums, and whether these are weighted by samples."""
+        """Return the exchanges of a stage that are sums, and whether these are weighted by samples.
+
+        A client knows this by itself: a server that could tell it could ask for replies without masks.
+        """
         if stage in (CLASS_SUMS, STATISTICS):
             return ("sum",), False
         if stage == FEATURES:
