@@ -139,6 +139,7 @@ def measured(images: ImageSet, train_TF: Tensor, test_TF: Tensor, seed: int) -> 
         SumExpertClient(
             lambda told, own=own: own,
             label,
+            None,
             PRIOR_IMAGES,
             lambda: DiscriminantExpert(features, CLASSES),
             expert.load_state_dict,

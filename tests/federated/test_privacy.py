@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airmoe.errors import InvalidInputError
-from airmoe.federated import Message, composed_epsilon
+from airmoe.federated import composed_epsilon
 from airmoe.federated.privacy import privacy_spent
 
 SENSITIVITIES, NOISES = st.floats(1e-6, 10), st.floats(1e-6, 10)
@@ -58,16 +58,12 @@ def test_numbers_out_of_range_are_refused_by_name(name: str, value: float) -> No
         composed_epsilon(**arguments)  # type: ignore[arg-type]
 
 
-def told(**epsilon: float) -> dict[int, Message]:
-    return {int(client[1:]): Message(numbers={"epsilon": value}) for client, value in epsilon.items()}
-
-
 def test_a_row_tells_the_largest_epsilon_so_far_and_that_of_each_client_of_the_round() -> None:
-    row = privacy_spent(told(c0=1.5, c3=2.25), before=0)
+    row = privacy_spent({3: 2.25, 0: 1.5}, before=0)
     assert row == {"epsilon": 2.25, "epsilons": "0: 1.5, 3: 2.25"}
-    assert privacy_spent(told(c0=1.75), before=2.25) == {"epsilon": 2.25, "epsilons": "0: 1.75"}
+    assert privacy_spent({0: 1.75}, before=2.25) == {"epsilon": 2.25, "epsilons": "0: 1.75"}
 
 
 def test_a_row_says_none_where_one_client_has_no_privacy_and_nothing_where_nothing_is_released() -> None:
-    assert privacy_spent(told(c0=1.5, c1=math.inf), before=0) == {"privacy": "none"}
-    assert privacy_spent({0: Message(numbers={"samples": 3})}, before=0) == {}
+    assert privacy_spent({0: 1.5, 1: math.inf}, before=0) == {"privacy": "none"}
+    assert privacy_spent({}, before=0) == {}

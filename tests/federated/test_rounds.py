@@ -51,6 +51,43 @@ def test_a_round_without_a_reply_is_a_row_without_a_loss() -> None:
     assert float(state["bias"]) == 1.0
 
 
+def test_a_single_round_without_a_reply_is_refused() -> None:
+    workspace, clients, _ = walkers([1.0])
+    engine = Losing(clients, {(0, "train", 0)})
+    with pytest.raises(TrainingDivergedError, match="walk: nobody replied in round 1 of 1"):
+        federate(Averaging("walk", 1), workspace.state_dict(), engine, 1)
+
+
+def test_a_sum_of_nothing_is_refused() -> None:
+    _, clients, _ = walkers([1.0])
+    with pytest.raises(TrainingDivergedError, match="sums: nobody replied"):
+        federate(Summing("sums", 1, ("train",)), {}, Losing(clients, {(0, "train", 0)}), 1)
+
+
+def test_a_round_in_which_nobody_learnt_anything_changes_nothing() -> None:
+    class Idle:
+        def client_step(self, exchange: str, state: State, message: Message) -> tuple[State, Message]:
+            return state, Message(message.tensors, {"samples": 0})
+
+    state, rows = federate(Averaging("idle", 1), {"w": torch.ones(2)}, Loop([Idle()]), 2)
+    assert torch.equal(state["w"], torch.ones(2))
+    assert [row["rejected"] for row in rows] == ["0: samples is 0; expected a number above 0"] * 2
+
+
+def test_the_privacy_of_a_reply_that_is_rejected_is_spent_all_the_same() -> None:
+    class Released:
+        def __init__(self, epsilon: float, loss: float) -> None:
+            self.numbers = {"samples": 1.0, "epsilon": epsilon, "loss": loss}
+
+        def client_step(self, exchange: str, state: State, message: Message) -> tuple[State, Message]:
+            return state, Message(message.tensors, self.numbers)
+
+    clients = [Released(1.0, 0.0), Released(50.0, float("nan"))]
+    _, (row,) = federate(Averaging("noisy", 2), {"w": torch.ones(2)}, Loop(clients), 1)
+    assert (row["epsilon"], row["epsilons"]) == (50.0, "0: 1, 1: 50")
+    assert row["rejected"] == "1: the loss is nan"
+
+
 def test_weights_are_evaluated_every_5_rounds_and_after_the_last_and_progress_says_so() -> None:
     workspace, clients, _ = walkers([1.0])
     told: list[tuple[str, int, int, str]] = []

@@ -499,7 +499,11 @@ class Neighbours:
 
 def test_exchanges_that_are_no_sums_and_letters_pass_as_they_are() -> None:
     stage = Averaging("neighbours", 3, ("ask", "answer", "train"))
-    way = way_of(stage, [Neighbours(i) for i in range(3)])
+    clients = [
+        MaskingClient(Neighbours(i), i, stage.name, stage.sums, by_samples=True, others=("ask", "answer"))
+        for i in range(3)
+    ]
+    way = Way(clients, as_it_is, as_it_is)
     state, _ = federate(stage, {"w": torch.zeros(1)}, SecureSums(way, stage), 1)
     assert state["w"].tolist() == [1.0]
 
@@ -518,3 +522,30 @@ def test_a_resumed_run_ends_at_the_same_weights(tmp_path: Path) -> None:
     run(1, parts)
     resumed = run(3, parts)
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+@pytest.mark.parametrize("exchange", ["Train", "train ", "sum", "", "train: sums", "ask: sum"])
+def test_a_sum_by_another_name_is_refused(exchange: str) -> None:
+    client = MaskingClient(
+        Holder(0, {"w": torch.ones(3)}), 0, "walk", ("train",), by_samples=True, others=("ask",)
+    )
+    with pytest.raises(InvalidInputError, match="exchange is "):
+        client.client_step(exchange, {}, Message({}, {"round": 0.0}))
+    assert holder.steps == 0
+
+
+def test_letters_that_pass_the_server_count_twice_with_secure_sums_too() -> None:
+    stage = Averaging("neighbours", 3, ("ask", "answer", "train"))
+
+    def letters_bytes(*, relays: bool) -> int:
+        clients = [
+            MaskingClient(Neighbours(i), i, stage.name, stage.sums, by_samples=True, others=("ask", "answer"))
+            for i in range(3)
+        ]
+        way = Way(clients, as_it_is, as_it_is)
+        way.relays = relays  # type: ignore[attr-defined]
+        _, rows = federate(stage, {"w": torch.zeros(1)}, SecureSums(way, stage), 1)
+        return int(rows[0]["bytes"])
+
+    answers = 3 * 4  # a number each, which arrives with the message that asks for the sum
+    assert letters_bytes(relays=True) - letters_bytes(relays=False) == answers

@@ -18,7 +18,7 @@ from airmoe.federated.flower.frame import Frame
 from airmoe.federated.flower.node import ResidentNode, run_name
 from airmoe.manifest import Manifest
 from airmoe.networked import NetworkedConfig, load_config, parse_config, split_among_clients, train_stages
-from airmoe.networked.apart import NodesApart, told_to_nodes
+from airmoe.networked.apart import EXTRACTOR, NodesApart, told_to_nodes
 from airmoe.networked.client_data import held_out_of
 from airmoe.networked.export_apart import FOLDER, Exporting
 from airmoe.networked.features import feature_network
@@ -283,3 +283,19 @@ def test_gates_of_the_clients_own_are_refused_before_anything_is_trained(tmp_pat
     (tmp_path / "run.toml").write_text(TINY.replace("[gate]", '[gate]\nsync = "none"'))
     with pytest.raises(InvalidInputError, match=r"gate\.sync is 'none'; expected fedavg"):
         _config(str(tmp_path / "run.toml"))
+
+
+def test_features_of_an_earlier_extractor_are_forgotten(tmp_path: Path, digits: ImageSet) -> None:
+    config = parsed(TINY)
+    node = NodeApart(told_to_nodes(config, held_out_of(digits)), 0, tmp_path)
+    before = node._node.features_TF
+    other = feature_network(config.model_copy(update={"seed": 5}), (1, 32, 32), 10).extractor.state_dict()
+    node.client(EXTRACTOR).client_step("tell", {}, Message(other, {"round": 0.0}))
+    assert not torch.allclose(node._node.features_TF, before)
+
+
+def test_a_node_gives_no_sum_by_another_name(tmp_path: Path, digits: ImageSet) -> None:
+    node = NodeApart(told_to_nodes(parsed(TINY + SECURE), held_out_of(digits)), 0, tmp_path)
+    for part in ("features", "statistics"):
+        with pytest.raises(InvalidInputError, match="exchange is 'Train'"):
+            node.client(part).client_step("Train", {}, Message({}, {"round": 0.0}))

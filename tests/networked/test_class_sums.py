@@ -133,3 +133,29 @@ def test_mirrored_images_are_added_as_images_of_their_own() -> None:
 def test_a_gram_matrix_is_computed_in_blocks_of_rows(features: int) -> None:
     features_TF = torch.randn(6, features, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(packed_gram(features_TF), packed(features_TF.T @ features_TF))
+
+
+def test_a_class_that_nobody_holds_is_never_chosen() -> None:
+    random = torch.Generator().manual_seed(0)
+    features_TF = torch.randn(
+        300, 250, generator=random
+    )  # so many features, so few images: scores far below 0
+    labels_T = torch.arange(300) % (CLASSES - 1)
+    parts = [np.arange(300)]
+    weight_CF, bias_C = Discriminant.fit(sums_of(features_TF, labels_T, parts), 0.01).of_raw_features()
+    scores_TC = (1000 * torch.randn(500, 250, generator=random)).double() @ weight_CF.T + bias_C
+    assert not (scores_TC.argmax(dim=1) == CLASSES - 1).any()
+    assert torch.softmax(scores_TC.float(), dim=1).isfinite().all()
+
+
+def test_images_that_are_all_the_same_are_refused() -> None:
+    labels_T = torch.arange(CLASSES)
+    alone = sums_of(torch.randn(CLASSES, FEATURES), labels_T, [np.arange(CLASSES)])  # one image of each class
+    with pytest.raises(InvalidInputError, match="variance of features within classes is .* that differ"):
+        Discriminant.fit(alone, SHRINKAGE)
+
+
+def test_a_shrinkage_that_leaves_no_inverse_is_refused() -> None:
+    features_TF, labels_T = torch.randn(20, 40), torch.arange(20) % CLASSES
+    with pytest.raises(InvalidInputError, match=r"experts\.shrinkage is 1e-17; expected larger"):
+        Discriminant.fit(sums_of(features_TF, labels_T, [np.arange(20)]), 1e-17)

@@ -42,3 +42,8 @@ def test_stages_2_and_3_pay_for_more_rounds(local_epochs: int) -> None:
 def test_more_work_in_the_experts_pays_for_more_rounds() -> None:
     short, long = (NetworkedConfig.model_validate({"experts": {"epochs": epochs}}) for epochs in (1, 200))
     assert equal_rounds(long, SHAPE, 10) > equal_rounds(short, SHAPE, 10) + 10
+
+
+def test_experts_from_sums_have_a_budget_too() -> None:
+    config = parse_config('[experts]\nmethod = "sums"\n[features]\nrounds = 10', "x")
+    assert equal_rounds(config, SHAPE, 10) > 10

@@ -154,3 +154,18 @@ def test_secure_sums_are_refused_where_the_server_has_to_keep_matrices(tiny_conf
     for stage in ("features", "gate"):
         with pytest.raises(ValueError, match=rf"{stage}.participation is 0.2; expected .* at least 3 of 10"):
             tiny_config(**changes, **{stage: {"participation": 0.2}})
+
+
+def test_no_two_matrices_have_the_same_noise_and_a_repeated_one_has(stage_1: Callable[..., Stage1]) -> None:
+    """The difference of two releases with the same noise would be free of it."""
+    made = stage_1(spectral={"noise_std": 1.0})
+    begun = made.network.state_dict()
+    moved = {name: 1.001 * tensor for name, tensor in begun.items()}
+
+    def matrix(weights: dict[str, Tensor]) -> Tensor:
+        images = made.data.images_TCHW[0]
+        client = SpectralClient(made.network, images, made.settings, 3, 0, 0, noise_seed=7)
+        return client.correlate({}, Message(weights, {"round": 0.0}))[1].tensors["correlation"]
+
+    assert torch.equal(matrix(begun), matrix(begun))
+    assert float((matrix(begun) - matrix(moved)).abs().mean()) > 0.3

@@ -70,7 +70,10 @@ def test_a_gate_in_closed_form_is_that_without_secure_sums_to_nine_digits() -> N
         clients.append(GateSumsClient(expert, features_TF, labels_T, client, 3))
     told = {"mean": torch.zeros(12), "std": torch.ones(12)}
     stage = Summing("gate", 3, EXCHANGES, told=told)
-    masking = [MaskingClient(c, i, "gate", stage.sums, by_samples=False) for i, c in enumerate(clients)]
+    masking = [
+        MaskingClient(each, client, "gate", stage.sums, by_samples=False, others=EXCHANGES[:-1])
+        for client, each in enumerate(clients)
+    ]
     plain, _ = federate(stage, {}, Loop(clients), 1)
     secure, _ = federate(stage, {}, SecureSums(Loop(masking), stage), 1)
     assert float(plain["gram"].max()) > 1e8

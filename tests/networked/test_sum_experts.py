@@ -1,10 +1,13 @@
 """Experts from a client's own class means and the covariance of all."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 
 from airmoe.data import load_images
+from airmoe.errors import InvalidInputError
 from airmoe.federated import Message, State
 from airmoe.networked import parse_config, split_among_clients, train_stages
 from airmoe.networked.class_sums import Discriminant, class_sums
@@ -29,11 +32,17 @@ def told_to_all() -> State:
     return told_of(Discriminant.fit({**class_sums(features_TF, labels_T, CLASSES), "counts": counts}, 0.05))
 
 
-def expert_of(features_TF: torch.Tensor, labels_T: torch.Tensor, prior_images: float) -> DiscriminantExpert:
+def expert_of(
+    features_TF: torch.Tensor,
+    labels_T: torch.Tensor,
+    prior_images: float,
+    mirrored: Callable[[], torch.Tensor] | None = None,
+) -> DiscriminantExpert:
     expert, told = DiscriminantExpert(FEATURES, CLASSES), told_to_all()
     client = SumExpertClient(
         lambda extractor: features_TF,
         labels_T,
+        mirrored,
         prior_images,
         lambda: DiscriminantExpert(FEATURES, CLASSES),
         expert.load_state_dict,
@@ -64,6 +73,22 @@ def test_with_all_images_it_is_the_discriminant_of_all() -> None:
     standard_TF = (features_TF - told["mean"]) / told["std"]
     expected_TC = torch.softmax(standard_TF @ told["weight"].T + told["bias"], dim=1)
     assert torch.allclose(expert(features_TF), expected_TC, atol=1e-5)
+
+
+def test_mirrored_images_count_in_its_own_means_as_in_those_of_all() -> None:
+    features_TF, labels_T = drawn()
+    half = len(features_TF) // 2
+    whole = expert_of(features_TF, labels_T, prior_images=20)
+    of_halves = expert_of(features_TF[:half], labels_T[:half], 20, lambda: features_TF[half:])
+    for name, weights in whole.state_dict().items():
+        assert torch.allclose(of_halves.state_dict()[name], weights, rtol=1e-5, atol=1e-5)
+
+
+def test_features_that_are_not_finite_make_no_expert() -> None:
+    features_TF, labels_T = drawn()
+    features_TF[5, 2] = torch.nan
+    with pytest.raises(InvalidInputError, match="features of own images is .nan or infinite"):
+        expert_of(features_TF, labels_T, prior_images=0)
 
 
 def test_the_mean_of_all_clients_stands_in_where_a_client_has_few_images() -> None:

@@ -17,6 +17,9 @@ from airmoe.federated.participation import ALL, Participation
 from airmoe.federated.sums import Sums
 from airmoe.spec_text import SpecText, SpecTexts
 
+NOTHING_LEARNT = "samples is 0; expected a number above 0"
+"""The fault of a reply that has no weight in the mean."""
+
 
 class Aggregation(Protocol):
     """Makes the server's new weights of those that clients reply with; `airmoe.plugins` brings your own."""
@@ -96,6 +99,8 @@ class Averaging:
         if exchange != self.exchanges[-1]:
             return ""
         samples = reply.numbers.get("samples")
+        if samples == 0:
+            return NOTHING_LEARNT
         if samples is None or not 0 < samples < math.inf:
             return f"samples is {samples}; expected a number above 0"
         return fault_of_form(reply.tensors, forms_of(state))

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from airmoe.errors import InvalidInputError
+from airmoe.errors import InvalidInputError, one_of
 from airmoe.federated.exchange import Client, Message, State
 from airmoe.federated.fixed_point import BOUNDS, encode, largest_of
 from airmoe.federated.masks import KEY_BYTES, MaskKey
@@ -46,13 +46,22 @@ class MaskingClient:
         stage: the name of the stage.
         sums: the exchanges that are sums; what is replied in them never leaves unmasked.
         by_samples: whether its tensors count ``samples`` times in the sum.
+        others: the exchanges of the stage that are none. All further ones are refused: a server could give a
+            sum another name.
     """
 
     def __init__(
-        self, client: Client, number: int, stage: str, sums: Sequence[str], *, by_samples: bool
+        self,
+        client: Client,
+        number: int,
+        stage: str,
+        sums: Sequence[str],
+        *,
+        by_samples: bool,
+        others: Sequence[str] = (),
     ) -> None:
         self._client, self._number, self._stage = client, number, stage
-        self._sums, self._by_samples = tuple(sums), by_samples
+        self._sums, self._by_samples, self._others = tuple(sums), by_samples, tuple(others)
         self._key: MaskKey | None = None
         self._last_mask = -1
         self._waiting = dict[str, NDArray[np.float64]]()
@@ -66,16 +75,20 @@ class MaskingClient:
         the server's list, because it was started anew, replies with nothing.
 
         Raises:
-            InvalidInputError: the server told no keys or too few, asked twice for the same mask, or to add up
-                with others than before; or the sum could overflow; or as `MaskKey.mask`.
+            InvalidInputError: there is no such exchange, the server told no keys or too few, asked twice for
+                the same mask, or to add up with others than before; or the sum could overflow; or as
+                `MaskKey.mask`.
         """
         if exchange == KEYS:
             self._key, self._last_mask = MaskKey.fresh(), -1
             key = torch.frombuffer(bytearray(self._key.public), dtype=torch.uint8)
             return state, Message({f"{PREFIX}key": key})
         name = exchange.removesuffix(AGAIN).removesuffix(SUM)
-        if name not in self._sums:
+        if exchange in self._others:
             return self._client.client_step(exchange, state, message)
+        if name not in self._sums:
+            known = (KEYS, *self._sums, *self._others)
+            raise InvalidInputError("exchange", exchange, one_of(exchange, known))
         keys = _keys_told(message)
         if self._key is None or keys.get(self._number) != self._key.public:
             return state, Message()

@@ -15,7 +15,6 @@ from collections.abc import Mapping
 
 from airmoe.checks import integer_at_least, number_within, positive_number
 from airmoe.errors import InvalidInputError
-from airmoe.federated.exchange import Message
 
 NO_PRIVACY = "none"
 """What a metrics row says of releases without noise."""
@@ -53,12 +52,12 @@ def composed_epsilon(sensitivity: float, noise_std: float, releases: int, delta:
     return rho + 2 * math.sqrt(rho * -math.log(delta))
 
 
-def privacy_spent(replies: Mapping[int, Message], before: float) -> dict[str, str | float]:
+def privacy_spent(epsilons: Mapping[int, float], before: float) -> dict[str, str | float]:
     """Return what a metrics row says of the privacy that clients have spent.
 
     Args:
-        replies: of a round; a client that releases something tells its composed ``epsilon`` among its
-            numbers.
+        epsilons: by client, what it has spent by the end of a round; a client that releases something tells
+            it as ``epsilon`` among its numbers.
         before: the largest epsilon of earlier rounds, for clients that were absent in this one; 0 if none.
 
     Returns:
@@ -66,13 +65,10 @@ def privacy_spent(replies: Mapping[int, Message], before: float) -> dict[str, st
         ``epsilons``, as "client: epsilon" of each one in this round. Without noise ``privacy`` is
         `NO_PRIVACY` instead.
     """
-    told = {
-        client: reply.numbers["epsilon"] for client, reply in replies.items() if "epsilon" in reply.numbers
-    }
-    if not told:
+    if not epsilons:
         return {}
-    largest = max(before, *told.values())
+    largest = max(before, *epsilons.values())
     if largest == math.inf:
         return {"privacy": NO_PRIVACY}
-    each = ", ".join(f"{client}: {epsilon:.4g}" for client, epsilon in told.items())
+    each = ", ".join(f"{client}: {epsilon:.4g}" for client, epsilon in sorted(epsilons.items()))
     return {"epsilon": largest, "epsilons": each}

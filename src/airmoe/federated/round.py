@@ -31,6 +31,7 @@ class RoundResult:
     Args:
         state: the server's.
         replies: of the last exchange.
+        epsilons: by client, the privacy that it told to have spent, whatever became of its reply.
         missing: clients that began the round and left it before its end.
         rejected: by client, why a reply was of no use; such a client has left the round, too.
         nbytes: all that was exchanged, over all clients and in both directions. A letter counts once, as if
@@ -39,6 +40,7 @@ class RoundResult:
 
     state: State
     replies: Mapping[int, Message]
+    epsilons: Mapping[int, float]
     missing: tuple[int, ...]
     rejected: Mapping[int, str]
     nbytes: int
@@ -54,8 +56,9 @@ def run_round(
     """Run one round of a stage: all its exchanges, one after another.
 
     A client that fails to reply once leaves the round, and so does one whose reply is of no use: a tensor or
-    the loss is not finite, or the stage finds a fault with it (`Judge`). Letters to clients that are not in
-    the round are lost, and count as bytes.
+    the loss is not finite, or the stage finds a fault with it (`Judge`). Where none is left, the round is
+    over, and the server takes no step. Letters to clients that are not in the round are lost, and count as
+    bytes.
 
     Raises:
         InvalidInputError: a letter in the last exchange, which no message follows that could bring it.
@@ -63,10 +66,10 @@ def run_round(
     """
     messages = _addressed(stage.opening(state, round_), {}, round_)
     invited, replies, total = set(messages), dict[int, Message](), 0
-    rejected = dict[int, str]()
+    rejected, epsilons = dict[int, str](), dict[int, float]()
     for name in stage.exchanges:
         exchange = Exchange(stage.name, round_, name)
-        fault = partial(_fault, stage, exchange, state)
+        fault = partial(_heard_and_judged, epsilons, partial(_fault, stage, exchange, state))
         adds_up = stage if isinstance(stage, SumStage) and name in stage.sums else None
         if adds_up is not None and isinstance(engine, SumEngine):
             came = engine.carry_sum(exchange, messages, fault)
@@ -78,6 +81,8 @@ def run_round(
         total += came.nbytes
         rejected |= came.rejected
         replies = dict(came.replies)
+        if not replies:
+            break
         with telling(f"{exchange}, server"):
             if adds_up is not None:
                 state, told = adds_up.sum_step(name, state, came.total, replies)
@@ -85,7 +90,7 @@ def run_round(
                 state, told = stage.server_step(name, state, replies)
         messages = _addressed({client: told.get(client, Message()) for client in replies}, replies, round_)
     missing = tuple(sorted(invited - set(replies) - set(rejected)))
-    return RoundResult(state, replies, missing, rejected, total)
+    return RoundResult(state, replies, epsilons, missing, rejected, total)
 
 
 def _carried(
@@ -113,6 +118,15 @@ def _carried(
             replies[client] = reply
         heard(done, len(messages))
     return Summed(sums.total, dict(sorted(replies.items())), rejected, total)
+
+
+def _heard_and_judged(
+    epsilons: dict[int, float], fault: Callable[[int, Message], str], client: int, reply: Message
+) -> str:
+    """Take note of the privacy that a reply has cost, of use or not; return its fault."""
+    if "epsilon" in reply.numbers:
+        epsilons[client] = reply.numbers["epsilon"]
+    return fault(client, reply)
 
 
 def _fault(stage: Stage, exchange: Exchange, state: State, client: int, reply: Message) -> str:

@@ -8,6 +8,7 @@ from functools import partial
 from torch import Tensor
 
 from airmoe.errors import InvalidInputError, TrainingDivergedError, telling
+from airmoe.federated.averaging import NOTHING_LEARNT
 from airmoe.federated.exchange import Engine, Message, Stage, State, copied
 from airmoe.federated.privacy import privacy_spent
 from airmoe.federated.round import run_round
@@ -50,8 +51,8 @@ def federate(
     Raises:
         InvalidInputError: exchanges that are one text, fewer rounds than the checkpoint has behind it, a loss
             without samples, or as `run_round` raises.
-        TrainingDivergedError: no client's reply was of use, or a tensor of the server's state is not finite;
-            the last checkpoint is the last good one.
+        TrainingDivergedError: no client's reply was of use, nobody replied in a single round, or a tensor of
+            the server's state is not finite; the last checkpoint is the last good one.
         AirmoeError: as the steps raise, with stage, round, exchange and client in front.
 
     Examples:
@@ -85,8 +86,8 @@ def federate(
         result = run_round(stage, current, round_, engine, alone)
         place = f"in round {round_ + 1} of {rounds}"
         told = "; ".join(f"{client}: {fault}" for client, fault in sorted(result.rejected.items()))
-        if told and not result.replies:
-            raise TrainingDivergedError(f"{stage.name}: no reply was of use {place}; {told}")
+        if not result.replies:
+            _refuse_useless(stage.name, result.rejected, told, place, only=rounds == 1)
         participants = len(result.replies)
         row: MetricsRow = {"stage": stage.name, "round": round_ + 1, "participants": participants}
         with telling(f"{stage.name}, round {round_ + 1}"):
@@ -101,7 +102,7 @@ def federate(
             row["missing"] = ", ".join(map(str, result.missing))
         if told:
             row["rejected"] = told
-        row.update(privacy_spent(result.replies, before=_largest_epsilon(rows)))
+        row.update(privacy_spent(result.epsilons, before=_largest_epsilon(rows)))
         note = f"rejected: {told}" if told else ""
         if evaluate is not None and ((round_ + 1) % EVALUATE_EVERY == 0 or round_ + 1 == rounds):
             measured = evaluate(current)
@@ -115,6 +116,14 @@ def federate(
         if rounds > 1 or note:
             progress(stage.name, round_ + 1, rounds, note)
     return current, rows
+
+
+def _refuse_useless(stage: str, rejected: Mapping[int, str], told: str, place: str, *, only: bool) -> None:
+    """Refuse a round without a reply of use, unless later ones can make up for it."""
+    if set(rejected.values()) - {NOTHING_LEARNT}:
+        raise TrainingDivergedError(f"{stage}: no reply was of use {place}; {told}")
+    if only:
+        raise TrainingDivergedError(f"{stage}: nobody replied {place}, and no other follows")
 
 
 def _nobody(done: int, invited: int) -> None:

@@ -246,6 +246,8 @@ class _OneSum:
         numbers = {"round": self._exchange.round_}
         messages = {client: replace(m, numbers={**m.numbers, **numbers}) for client, m in messages.items()}
         self.nbytes += sum(nbytes(message.tensors) for message in messages.values())
+        if isinstance(self._engine, Relaying) and self._engine.relays:
+            self.nbytes += sum(nbytes(letter) for m in messages.values() for letter in m.letters.values())
         for client, reply in self._engine.carry(replace(self._exchange, name=name), messages):
             self.nbytes += nbytes(reply.tensors) + sum(map(nbytes, reply.letters.values()))
             yield client, reply

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from airmoe.checks import integer_at_least, refuse_type
 from airmoe.data import ImageSet, as_pixels
 from airmoe.data.split import held_out_split
-from airmoe.errors import TrainingDivergedError
+from airmoe.errors import InvalidInputError, TrainingDivergedError
 from airmoe.networked.client_data import ClientData
 from airmoe.networked.config import NetworkedConfig
 from airmoe.networked.feature_training import train_network
@@ -40,8 +40,24 @@ RATE_FACTOR = 0.1
 """To what part of itself it drops."""
 
 
+def refuse_without_gradients(config: NetworkedConfig) -> None:
+    """Refuse a backbone that gradients do not train.
+
+    Raises:
+        InvalidInputError: the backbone is "patches", whose filters would stay as they were drawn.
+    """
+    if config.model.backbone == "patches":
+        expected = "a backbone that gradients train, for this baseline has no sums to fit filters to"
+        raise InvalidInputError("model.backbone", config.model.backbone, expected)
+
+
 def network_of_one_expert(config: NetworkedConfig, data: ClientData) -> Network:
-    """Return a network of the run's backbone whose head has the shape of one expert, with initial weights."""
+    """Return a network of the run's backbone whose head has the shape of one expert, with initial weights.
+
+    Raises:
+        InvalidInputError: as `refuse_without_gradients`.
+    """
+    refuse_without_gradients(config)
 
     def head(features: int) -> nn.Module:
         hidden = config.model.expert_hidden
@@ -65,7 +81,8 @@ def train_fedavg_network(
             returns those that cost as much as all stages of the mixture.
 
     Raises:
-        InvalidInputError: an argument is of another type, or ``rounds`` is below 1.
+        InvalidInputError: an argument is of another type, ``rounds`` is below 1, or gradients do not train
+            the backbone.
     """
     refuse_type("config", config, NetworkedConfig)
     refuse_type("data", data, ClientData)
@@ -93,7 +110,8 @@ def train_central_moe(
         progress: told of every epoch.
 
     Raises:
-        InvalidInputError: an argument is of another type, or ``epochs`` is negative.
+        InvalidInputError: an argument is of another type, ``epochs`` is negative, or gradients do not train
+            the backbone.
         TrainingDivergedError: the loss is not finite.
     """
     refuse_type("config", config, NetworkedConfig)
@@ -123,7 +141,8 @@ def train_best_central_moe(
         progress: told of every epoch.
 
     Raises:
-        InvalidInputError: an argument is of another type, or ``most_epochs`` is below 1.
+        InvalidInputError: an argument is of another type, ``most_epochs`` is below 1, or gradients do not
+            train the backbone.
         TrainingDivergedError: the loss is not finite.
     """
     refuse_type("config", config, NetworkedConfig)
@@ -165,6 +184,7 @@ class _CentralTraining:
     """The training of a mixture in one place, on some of the images."""
 
     def __init__(self, config: NetworkedConfig, images: ImageSet, train_T: Tensor) -> None:
+        refuse_without_gradients(config)
         self._settings, self._seed = config.features, config.seed
         self._pixels_TCHW = torch.from_numpy(as_pixels(images.train_images))
         self._labels_T, self._train_T = torch.from_numpy(images.train_labels), train_T

@@ -20,8 +20,11 @@ IN_CLASS = "images of class "
 """Names the number of a client's images of each class, in the numbers of its reply."""
 
 
-NO_SHARE = 1e-30
-"""The share of a class that has no image."""
+NEVER = -1e30
+"""The constant of a class that has no image: below any score."""
+
+SMALLEST_VARIANCE = 1e-6
+"""Of standardised features within classes, on average: below it images of a class are all the same."""
 
 
 ROWS_AT_ONCE = 512
@@ -149,6 +152,9 @@ class Discriminant:
         Args:
             sums: the state of `ClassSums`.
             shrinkage: s; the covariance is (1 - s) S + s trace(S) / F I.
+
+        Raises:
+            InvalidInputError: images of a class are all the same, or the covariance has no inverse.
         """
         counts_C, sums_CF = sums["counts"].sum(dim=0), sums["sums"]
         images, features = counts_C.sum(), sums_CF.shape[1]
@@ -161,9 +167,15 @@ class Discriminant:
         covariance_FF.addmm_((class_mean_CF * counts_C[:, None]).T, class_mean_CF, alpha=-1).div_(images)
         covariance_FF.div_(std_F[:, None]).div_(std_F)
         average = covariance_FF.diagonal().mean()
+        if not average > SMALLEST_VARIANCE:
+            expected = "images that differ within their classes: there is no covariance to invert"
+            raise InvalidInputError("variance of features within classes", float(average), expected)
         covariance_FF.mul_(1 - shrinkage)
         covariance_FF.diagonal().add_(shrinkage * average)
-        factor_FF = torch.linalg.cholesky(covariance_FF)
+        factor_FF, failed = torch.linalg.cholesky_ex(covariance_FF)
+        if failed:
+            expected = "larger: with it, the covariance of the features cannot be inverted"
+            raise InvalidInputError("experts.shrinkage", shrinkage, expected)
         precision_FF = torch.cholesky_inverse(factor_FF)
         standard_CF = torch.where(counts_C[:, None] > 0, (class_mean_CF - mean_F) / std_F, 0.0)
         weight_CF, bias_C = rows_of(standard_CF, standard_CF @ precision_FF, counts_C / images)
@@ -182,8 +194,8 @@ class Discriminant:
 
 def rows_of(mean_CF: Tensor, weight_CF: Tensor, share_C: Tensor) -> tuple[Tensor, Tensor]:
     """Return a discriminant's weights and constants; a class without images is never chosen."""
-    bias_C = -0.5 * (mean_CF * weight_CF).sum(dim=1) + share_C.clamp_min(NO_SHARE).log()
-    return weight_CF, bias_C
+    bias_C = -0.5 * (mean_CF * weight_CF).sum(dim=1) + share_C.log()
+    return weight_CF, bias_C.masked_fill(share_C == 0, NEVER)
 
 
 def raw(weight_CF: Tensor, bias_C: Tensor, mean_F: Tensor, std_F: Tensor) -> tuple[Tensor, Tensor]:

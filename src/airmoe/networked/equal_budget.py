@@ -69,9 +69,9 @@ def equal_rounds(config: NetworkedConfig, image_shape: Sequence[int], classes: i
     model = device_model(config, image_shape, classes, holds=1)
     extractor = model.extractor
     expert, images_TCHW = model.layer.experts[0], torch.zeros(config.features.batch_size, *image_shape)
-    assert isinstance(expert, MlpExpert)
-
     assert isinstance(extractor, Extractor)
+    if not isinstance(expert, MlpExpert):  # of sums: one averaged network has the expert of the settings
+        expert = MlpExpert(extractor.features, classes, config.model.expert_hidden)
     features_TF = torch.zeros(len(images_TCHW), extractor.features)
 
     def step() -> None:

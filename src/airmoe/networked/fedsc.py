@@ -14,6 +14,7 @@ throughout, the same steps are FedAvg of local spectral contrast, the baseline.
 Shape suffixes: T items, B items of a batch, C channels, H height, W width, P values of a projection.
 """
 
+import hashlib
 import math
 
 import numpy as np
@@ -99,13 +100,15 @@ class SpectralClient:
         round_ = int(message.numbers["round"])
         _refuse_not_finite(message.tensors)
         self._network.load_state_dict(message.tensors)
-        own_PP = self._correlation(round_) + self._noise(round_)
+        bare_PP = self._correlation(round_)
+        own_PP = bare_PP + self._noise(round_, bare_PP)
         releases = state.get(_RELEASES, torch.zeros((), dtype=torch.int64)) + 1
         begun = {_WEIGHTS + name: tensor for name, tensor in message.tensors.items()}
-        return {**begun, _OWN: own_PP, _RELEASES: releases}, Message({MATRIX: own_PP}, {"samples": 1.0})
+        numbers = {"samples": 1.0, "epsilon": self._epsilon(int(releases))}
+        return {**begun, _OWN: own_PP, _RELEASES: releases}, Message({MATRIX: own_PP}, numbers)
 
     def train(self, state: State, message: Message) -> tuple[State, Message]:
-        """Train ``local_epochs`` epochs; reply with the weights, and with the privacy spent so far.
+        """Train ``local_epochs`` epochs; reply with the weights.
 
         Raises:
             InvalidInputError: what the server sent is not finite, or "correlate" did not come before.
@@ -127,13 +130,9 @@ class SpectralClient:
                 others_PP = (message.tensors["sum"] - state[_OWN]) / others
         self._network.load_state_dict(begun)
         loss = self._train_epochs(round_, alpha, others_PP)
-        numbers = {"samples": 1.0, "loss": loss}
-        kept = {}
-        if _RELEASES in state:
-            kept = {_RELEASES: state[_RELEASES]}
-            numbers["epsilon"] = self._epsilon(int(state[_RELEASES]))
+        kept = {_RELEASES: state[_RELEASES]} if _RELEASES in state else {}
         trained = {name: tensor.clone() for name, tensor in self._network.state_dict().items()}
-        return kept, Message(trained, numbers)
+        return kept, Message(trained, {"samples": 1.0, "loss": loss})
 
     def _train_epochs(self, round_: int, alpha: float, others_PP: Tensor | None) -> float:
         """Train the workspace; return the mean loss of an image."""
@@ -175,13 +174,16 @@ class SpectralClient:
                     sums.append(projections_BP.T @ projections_BP)
         return (torch.stack(sums).sum(dim=0) / (passes * len(self._images))).float()
 
-    def _noise(self, round_: int) -> Tensor:
+    def _noise(self, round_: int, bare_PP: Tensor) -> Tensor:
         """Return the noise (P, P): a draw for each value on and above the diagonal, mirrored below.
 
-        The matrix is symmetric, so noise that is not could be halved by whoever gets it.
+        The matrix is symmetric, so noise that is not could be halved by whoever gets it. The draw belongs to
+        this very matrix: a release that is repeated is the same, and another matrix, as after other weights
+        or with another image, never gets the same noise, which the difference of the two would be free of.
         """
         spectral = self._settings.spectral
-        random = stream(self._noise_seed, "correlation noise", round_, self._client)
+        matrix = int.from_bytes(hashlib.sha256(bare_PP.numpy().tobytes()).digest())
+        random = stream(self._noise_seed, "correlation noise", round_, self._client, matrix)
         drawn_PP = random.normal(0, spectral.noise_std, (spectral.projector_out,) * 2)
         upper_PP = torch.from_numpy(drawn_PP).float().triu()
         return upper_PP + upper_PP.triu(1).T
@@ -196,7 +198,7 @@ class SpectralClient:
     def _epsilon(self, releases: int) -> float:
         """Return the privacy spent, where the number of images is taken as known.
 
-        One image moves the matrix by at most mu / images in Frobenius norm.
+        An image that is left out, the number kept, moves the matrix by at most mu / images in Frobenius norm.
         """
         spectral = self._settings.spectral
         sensitivity = spectral.mu / len(self._images)

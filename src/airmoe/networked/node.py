@@ -6,7 +6,7 @@ messages gets from node to server or from node to node, so nodes may as well be 
 Shape suffixes: T items, C channels, H height, W width, F features, E experts.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from airmoe.errors import InvalidInputError, one_of, require
 from airmoe.federated import Client, Engine, Loop, State
 from airmoe.networked import closed_form
-from airmoe.networked.class_sums import ClassSumsClient
+from airmoe.networked.class_sums import ClassSums, ClassSumsClient
 from airmoe.networked.client_data import ClientData
 from airmoe.networked.closed_form import GateSumsClient
 from airmoe.networked.config import NetworkedConfig
@@ -24,10 +24,11 @@ from airmoe.networked.experts import ExpertClient
 from airmoe.networked.features import feature_network, features_of
 from airmoe.networked.fedce import FedCeClient
 from airmoe.networked.fedgate import FedGateClient, exchanges_of
+from airmoe.networked.fedsc import EXCHANGES as SPECTRAL_EXCHANGES
 from airmoe.networked.fedsc import SPECTRAL, SpectralClient
 from airmoe.networked.gates import initial_gate, standardise
 from airmoe.networked.held_out import AnsweringClient
-from airmoe.networked.moments import MomentsClient
+from airmoe.networked.moments import Moments, MomentsClient
 from airmoe.networked.patch_sums import PatchSums, PatchSumsClient
 from airmoe.networked.sum_experts import SumExpertClient
 from airmoe.nn import ClassifierExpert, DiscriminantExpert, MlpExpert, PatchExtractor
@@ -129,6 +130,11 @@ class NetworkedNode:
             raise InvalidInputError(f"expert of client {self._client}", None, f"stage {EXPERTS} before")
         return self._expert
 
+    def take_extractor(self, weights: State) -> None:
+        """Take the extractor's weights; features of an earlier one are forgotten."""
+        self._workspace.network.extractor.load_state_dict(weights)
+        self._features_TF = None
+
     def adopt(self, expert: State) -> None:
         """Take weights as those of its own expert."""
         made = self._new_discriminant() if self._config.experts.method == "sums" else self._new_expert()
@@ -160,24 +166,32 @@ class NetworkedNode:
         require("train", "cryptography", by="federation.secure_sums")
         from airmoe.federated.masking_client import MaskingClient
 
-        exchanges, by_samples = self._sums_of(stage)
-        return MaskingClient(client, self._client, stage, exchanges, by_samples=by_samples)
+        exchanges, sums, by_samples = self._sums_of(stage)
+        others = [name for name in exchanges if name not in sums]
+        return MaskingClient(client, self._client, stage, sums, by_samples=by_samples, others=others)
 
-    def _sums_of(self, stage: str) -> tuple[tuple[str, ...], bool]:
-        """Return the exchanges of a stage that are sums, and whether these are weighted by samples.
+    def _sums_of(self, stage: str) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
+        """Return the exchanges of a stage, those that are sums, and whether these are weighted by samples.
 
         A client knows this by itself: a server that could tell it could ask for replies without masks.
         """
-        if stage in (CLASS_SUMS, STATISTICS):
-            return ("sum",), False
         if stage == FEATURES:
-            settings = self._config.features
-            if settings.method == "patches":
-                return PatchSums.sums, PatchSums.by_samples
-            return (sums_of(settings.participation) if settings.method == "fedsc" else ("train",)), True
-        if self._config.gate.method == "closed-form":
-            return closed_form.EXCHANGES[-1:], False
-        return exchanges_of(self._config.gate.sync_rule)[-1:], True
+            return self._sums_of_features()
+        if stage == GATE and self._config.gate.method == "closed-form":
+            return closed_form.EXCHANGES, closed_form.EXCHANGES[-1:], False
+        if stage == GATE:
+            exchanges = exchanges_of(self._config.gate.sync_rule)
+            return exchanges, exchanges[-1:], True
+        of_stage = ClassSums if stage == CLASS_SUMS else Moments
+        return of_stage.exchanges, of_stage.exchanges[:1], of_stage.by_samples
+
+    def _sums_of_features(self) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
+        settings = self._config.features
+        if settings.method == "patches":
+            return PatchSums.exchanges, PatchSums.sums, PatchSums.by_samples
+        if settings.method == "fedsc":
+            return SPECTRAL_EXCHANGES, sums_of(settings.participation), True
+        return ("train",), ("train",), True
 
     def _in_features(self) -> Client:
         network, settings, seed = self._workspace.network, self._config.features, self._config.seed
@@ -193,21 +207,14 @@ class NetworkedNode:
         return FedCeClient(network, self._images, self._labels, settings, seed, self._client)
 
     def _in_class_sums(self) -> Client:
-        def mirrored() -> Tensor:
-            (features_TF,) = features_of(self._workspace.network.extractor, [self._images.flip(3)])
-            return features_TF
-
-        return ClassSumsClient(
-            self._features_by,
-            self._labels,
-            self._workspace.classes,
-            mirrored if self._config.experts.mirrored else None,
-        )
+        return ClassSumsClient(self._features_by, self._labels, self._workspace.classes, self._mirrored)
 
     def _in_experts(self) -> Client:
         if self._config.experts.method == "sums":
             prior = self._config.experts.prior_images
-            return SumExpertClient(self._features_by, self._labels, prior, self._new_discriminant, self.adopt)
+            return SumExpertClient(
+                self._features_by, self._labels, self._mirrored, prior, self._new_discriminant, self.adopt
+            )
         return ExpertClient(
             self._config.experts,
             self._labels,
@@ -235,11 +242,20 @@ class NetworkedNode:
             gate, expert, self.features_TF, self._labels, config.gate, config.seed, self._client
         )
 
+    @property
+    def _mirrored(self) -> Callable[[], Tensor] | None:
+        """What returns the features of its images mirrored, where these count, too."""
+
+        def mirrored() -> Tensor:
+            (features_TF,) = features_of(self._workspace.network.extractor, [self._images.flip(3)])
+            return features_TF
+
+        return mirrored if self._config.experts.mirrored else None
+
     def _features_by(self, extractor: State) -> Tensor:
         """Return the features of its images by an extractor that the server told, if it told one."""
         if extractor:
-            self._workspace.network.extractor.load_state_dict(extractor)
-            self._features_TF = None
+            self.take_extractor(extractor)
         return self.features_TF
 
     def _new_discriminant(self) -> DiscriminantExpert:

@@ -85,7 +85,7 @@ class NodeApart:
 
     def _client_of(self, part: str) -> Client:
         if part == EXTRACTOR:
-            client: Client = _ToldClient(self._workspace.network.extractor.load_state_dict)
+            client: Client = _ToldClient(self._node.take_extractor)
         elif part == EXPORT:
             features_TF, expert = self._node.features_TF, self._node.expert
             client = ExportClient(expert, features_TF, self._client, self._holds, self._folder)
@@ -110,7 +110,7 @@ class NodeApart:
 
     def _take_up(self) -> None:
         for name, take in (
-            (_EXTRACTOR, self._workspace.network.extractor.load_state_dict),
+            (_EXTRACTOR, self._node.take_extractor),
             (_EXPERT, self._node.adopt),
             (_MOMENTS, self._standardise),
         ):

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from airmoe.errors import TrainingDivergedError
 from airmoe.federated import Message, State
 from airmoe.networked.class_sums import packed_gram, unpacked
 from airmoe.nn.backbones.patches import PatchExtractor, beyond, normalised
@@ -131,7 +132,7 @@ class PatchSums:
 
     def opening(self, state: State, round_: int) -> dict[int, Message]:
         """Tell all clients what is known so far."""
-        last = round_ > self.k_means_rounds
+        last = round_ > self.k_means_rounds and "dictionary" in state
         return dict.fromkeys(range(self.clients), Message(state, {THRESHOLD: self.threshold} if last else {}))
 
     def server_step(
@@ -144,8 +145,6 @@ class PatchSums:
         self, exchange: str, state: State, total: State, replies: Mapping[int, Message]
     ) -> tuple[State, dict[int, Message]]:
         """Whiten in the first round, and move the atoms in later ones."""
-        if not replies:
-            return state, {}
         patches = sum(reply.numbers["samples"] for reply in replies.values())
         if not state:
             return self._whitened(total["sum"] / patches, total["gram"] / patches), {}
@@ -175,7 +174,14 @@ def patch_rounds(k_means_rounds: int, directions: int) -> int:
 
 
 def fit_patches(extractor: PatchExtractor, state: State) -> None:
-    """Give an extractor the filters of a server's state, and its directions if it has any."""
+    """Give an extractor the filters of a server's state, and its directions if it has any.
+
+    Raises:
+        TrainingDivergedError: nobody replied in the round that they are fitted in.
+    """
+    wanted = {"dictionary"} | ({"basis"} if extractor.directions else set())
+    if missing := wanted - state.keys():
+        raise TrainingDivergedError(f"nobody replied in the round that {', '.join(sorted(missing))} is from")
     extractor.fit(state["mean"], state["whitening"], state["dictionary"])
-    if "basis" in state:
+    if extractor.directions:
         extractor.fit_directions(state["response_mean"], state["basis"])

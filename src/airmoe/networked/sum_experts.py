@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from airmoe.errors import InvalidInputError
 from airmoe.federated import Message, State
 from airmoe.networked.class_sums import Discriminant, packed, raw, rows_of, unpacked
 from airmoe.nn.discriminant import DiscriminantExpert
@@ -38,6 +39,7 @@ class SumExpertClient:
     Args:
         features_by: the extractor's weights to the features (T, F) of its images; called with none.
         labels_T: int64, their classes.
+        mirrored: as of `airmoe.networked.class_sums.ClassSumsClient`.
         prior_images: so many images does the mean of all clients count for in the mean of a class.
         new_expert: makes an expert.
         adopt: is given its weights.
@@ -47,22 +49,33 @@ class SumExpertClient:
         self,
         features_by: Callable[[State], Tensor],
         labels_T: Tensor,
+        mirrored: Callable[[], Tensor] | None,
         prior_images: float,
         new_expert: Callable[[], DiscriminantExpert],
         adopt: Callable[[State], None],
     ) -> None:
-        self._features_by, self._labels, self._prior = features_by, labels_T, prior_images
+        self._features_by, self._labels, self._mirrored = features_by, labels_T, mirrored
+        self._prior = prior_images
         self._new_expert, self._adopt = new_expert, adopt
 
     def client_step(self, exchange: str, state: State, message: Message) -> tuple[State, Message]:
-        """Make the expert."""
+        """Make the expert.
+
+        Raises:
+            InvalidInputError: a feature of the client's images is not finite.
+        """
         told = {name: tensor.double() for name, tensor in message.tensors.items()}
-        standard_TF = (self._features_by({}).double() - told["mean"]) / told["std"]
-        count_C = torch.bincount(self._labels, minlength=len(told["bias"]))
+        features_TF, labels_T = self._features_by({}), self._labels
+        if self._mirrored is not None:
+            features_TF, labels_T = torch.cat([features_TF, self._mirrored()]), labels_T.repeat(2)
+        count_C = torch.bincount(labels_T, minlength=len(told["bias"]))
         own = count_C.nonzero().flatten()
         trust_O1 = (count_C[own] / (count_C[own] + self._prior))[:, None]
-        mean_OF = torch.stack([standard_TF[self._labels == label].mean(dim=0) for label in own.tolist()])
-        precision_FF = unpacked(told["precision"], standard_TF.shape[1])
+        mean_OF = torch.stack([features_TF[labels_T == label].double().mean(dim=0) for label in own.tolist()])
+        if not mean_OF.isfinite().all():
+            raise InvalidInputError("features of own images", "nan or infinite", "finite ones")
+        mean_OF = (mean_OF - told["mean"]) / told["std"]
+        precision_FF = unpacked(told["precision"], features_TF.shape[1])
         mean_OF = trust_O1 * mean_OF + (1 - trust_O1) * told["means"][own]
         weight_OF, bias_O = rows_of(mean_OF, mean_OF @ precision_FF, told["share"][own])
         weight_CF, bias_C = told["weight"].clone(), told["bias"].clone()

@@ -47,13 +47,13 @@ def _trained(settings: AveragingSettings, config: NetworkedConfig, work: Workspa
         lambda features: LeNet5Expert(len(data.class_names), features).layers,
     )
     initial, labels_T = network.state_dict(), torch.from_numpy(data.test_labels_T)
-    asked_rounds = {int(value) // settings.local_epochs for value in settings.values}
+    asked_rounds = sorted({int(value) // settings.local_epochs for value in settings.values})
     each = enumerate(zip(data.images_TCHW, data.labels_T, strict=True))
     clients = [
         FedCeClient(network, pixels, labels, config.features, config.seed, client)
         for client, (pixels, labels) in each
     ]
-    digest = fingerprint(config, images, STAGE, partition_digest(settings.partition))
+    digest = fingerprint(config, images, STAGE, partition_digest(settings.partition), str(asked_rounds))
     title = f"average LeNet-5, {settings.partition}, momentum {settings.momentum:g}, seed {config.seed}"
     rows = list[MetricsRow]()
 
@@ -66,7 +66,7 @@ def _trained(settings: AveragingSettings, config: NetworkedConfig, work: Workspa
     with work.locked(digest[:16]):
         if (saved := checkpoint.load(STAGE)) is not None:
             rows = saved.rows
-        for rounds in sorted(asked_rounds):  # the last round of each call is evaluated
+        for rounds in asked_rounds:  # the last round of each call is evaluated
             if rounds > len(rows):
                 _, rows = federate(
                     Averaging(STAGE, len(clients)),

@@ -235,7 +235,6 @@ class AveragingSettings(ImagesSettings):
 
     SWEPT_IS_X: ClassVar[bool] = True
     SCALES: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "cpu": CPU,
         "quick": {"data": "digits", "seeds": 2, "values": (10, 20)},
         "smoke": {
             "data": "digits",
