@@ -526,9 +526,8 @@ def test_a_resumed_run_ends_at_the_same_weights(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("exchange", ["Train", "train ", "sum", "", "train: sums", "ask: sum"])
 def test_a_sum_by_another_name_is_refused(exchange: str) -> None:
-    client = MaskingClient(
-        Holder(0, {"w": torch.ones(3)}), 0, "walk", ("train",), by_samples=True, others=("ask",)
-    )
+    holder = Holder({"w": torch.ones(3)})
+    client = MaskingClient(holder, 0, "walk", ("train",), by_samples=True, others=("ask",))
     with pytest.raises(InvalidInputError, match="exchange is "):
         client.client_step(exchange, {}, Message({}, {"round": 0.0}))
     assert holder.steps == 0

@@ -151,7 +151,7 @@ def test_a_class_that_nobody_holds_is_never_chosen() -> None:
 def test_images_that_are_all_the_same_are_refused() -> None:
     labels_T = torch.arange(CLASSES)
     alone = sums_of(torch.randn(CLASSES, FEATURES), labels_T, [np.arange(CLASSES)])  # one image of each class
-    with pytest.raises(InvalidInputError, match="variance of features within classes is .* that differ"):
+    with pytest.raises(InvalidInputError, match=r"variance of features within classes is .* that differ"):
         Discriminant.fit(alone, SHRINKAGE)
 
 

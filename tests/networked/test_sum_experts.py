@@ -87,7 +87,7 @@ def test_mirrored_images_count_in_its_own_means_as_in_those_of_all() -> None:
 def test_features_that_are_not_finite_make_no_expert() -> None:
     features_TF, labels_T = drawn()
     features_TF[5, 2] = torch.nan
-    with pytest.raises(InvalidInputError, match="features of own images is .nan or infinite"):
+    with pytest.raises(InvalidInputError, match="features of own images is 'nan or infinite"):
         expert_of(features_TF, labels_T, prior_images=0)
 
 
