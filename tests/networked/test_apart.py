@@ -294,6 +294,13 @@ def test_features_of_an_earlier_extractor_are_forgotten(tmp_path: Path, digits: 
     assert not torch.allclose(node._node.features_TF, before)
 
 
+def test_a_node_may_insist_on_secure_sums(tmp_path: Path, digits: ImageSet) -> None:
+    bare, secure = (told_to_nodes(parsed(text), held_out_of(digits)) for text in (TINY, TINY + SECURE))
+    with pytest.raises(InvalidInputError, match=r"federation\.secure_sums is False; expected true"):
+        NodeApart(bare, 0, tmp_path, only_secure_sums=True)
+    NodeApart(secure, 0, tmp_path, only_secure_sums=True)
+
+
 def test_a_node_gives_no_sum_by_another_name(tmp_path: Path, digits: ImageSet) -> None:
     node = NodeApart(told_to_nodes(parsed(TINY + SECURE), held_out_of(digits)), 0, tmp_path)
     for part in ("features", "statistics"):

@@ -106,6 +106,10 @@ def node(
         ),
     ] = None,
     data_dir: DataDir = None,
+    only_secure_sums: Annotated[
+        bool,
+        typer.Option("--only-secure-sums", help="Take part in no run whose settings turn secure sums off."),
+    ] = False,
     participant: Annotated[
         str | None,
         typer.Option(
@@ -120,11 +124,13 @@ def node(
     if participant is not None:
         if data is not None or data_dir is not None:
             raise InvalidInputError("data", data or str(data_dir), "none beside --participant")
+        if only_secure_sums:
+            raise InvalidInputError("--only-secure-sums", True, "not beside --participant")
         takes_part = participant_named(participant)
     else:
         from airmoe.networked.node_apart import NodeApart
 
-        takes_part = partial(NodeApart, data=data, data_dir=data_dir)
+        takes_part = partial(NodeApart, data=data, data_dir=data_dir, only_secure_sums=only_secure_sums)
     run_node(superlink, authority, key, client, folder, takes_part)
 
 

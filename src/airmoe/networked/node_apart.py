@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from airmoe.data import ImageSet, as_pixels, load_images
-from airmoe.errors import DataError, RunFolderError
+from airmoe.errors import DataError, InvalidInputError, RunFolderError
 from airmoe.federated import Client, Message, State
 from airmoe.files import replaced_file, write_secret
 from airmoe.networked.apart import EXTRACTOR
@@ -47,9 +47,11 @@ class NodeApart:
         data: name of its own image set, all of whose training images it has; None if it takes its part of the
             run's image set, by the run's partition.
         data_dir: where official files lie.
+        only_secure_sums: whether it takes part in no run whose server sees more than sums.
 
     Raises:
         DataError: its images are not of the classes or the shape of the run's.
+        InvalidInputError: the run has no secure sums, and the node insists on them.
         RunFolderError: what it kept is damaged.
     """
 
@@ -61,9 +63,13 @@ class NodeApart:
         *,
         data: str | None = None,
         data_dir: Path | None = None,
+        only_secure_sums: bool = False,
     ) -> None:
         text, class_names, shape = json.loads(settings)
         self._config = parse_config(text, "the server's settings")
+        if only_secure_sums and not self._config.federation.secure_sums:
+            expected = "true: this node gives nothing in the open that the server needs as a sum"
+            raise InvalidInputError("federation.secure_sums", False, expected)
         self._client, self._folder = client, folder
         images_TCHW, labels_T = _images(self._config, client, class_names, data, data_dir)
         if list(images_TCHW.shape[1:]) != shape:

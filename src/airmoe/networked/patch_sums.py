@@ -8,7 +8,8 @@
    whose products become features.
 
 Each step is a sum, so the filters are the same however images fall on clients, but for which patches are
-drawn. No patch leaves its client.
+drawn. An atom that a single patch fits best is told by its sum as this patch, but for its brightness and
+contrast; with secure sums the server sees sums over all clients alone.
 
 Shape suffixes: T images or patches, C channels, H height, W width, S pixels of a patch, K filters,
 J responses above and below zero, D directions, V values of a packed matrix (see `class_sums`).
