@@ -29,6 +29,7 @@ def federate(
     *,
     checkpoint: Checkpoint | None = None,
     evaluate: Callable[[State], dict[str, float]] | None = None,
+    closing_bytes: int = 0,
     progress: Progress = silent,
 ) -> tuple[dict[str, Tensor], list[MetricsRow]]:
     """Run the rounds of a stage; return the server's state and a metrics row per round.
@@ -46,6 +47,7 @@ def federate(
         rounds: how many.
         checkpoint: saved after every round; training goes on from what it already holds.
         evaluate: measures the server's state every `EVALUATE_EVERY` rounds and after the last.
+        closing_bytes: of what clients are told when the stage is over; they count in the last row.
         progress: told about every round; of a single round, about every reply.
 
     Raises:
@@ -94,7 +96,7 @@ def federate(
             loss = _mean_loss(result.replies)
         if loss is not None:
             row["loss"] = loss
-        row["bytes"] = result.nbytes
+        row["bytes"] = result.nbytes + (closing_bytes if round_ + 1 == rounds else 0)
         current = dict(result.state)
         if not all(bool(tensor.isfinite().all()) for tensor in current.values()):
             raise TrainingDivergedError(f"{stage.name}: a weight is not finite {place}")

@@ -86,6 +86,7 @@ def train_gate(
         expected = "fedavg: clients that are elsewhere keep their gates to themselves"
         raise InvalidInputError("gate.sync", config.gate.sync, expected)
 
+    told_bytes = nodes.clients * nbytes(trained_part(gate).state_dict())
     state, rows = federate(
         steps.stage,
         steps.start,
@@ -93,14 +94,12 @@ def train_gate(
         steps.rounds,
         checkpoint=checkpoint,
         evaluate=lambda state: measures(steps.gate_of(state, engine.states), answers),
+        closing_bytes=0 if steps.personal else told_bytes,
         progress=progress,
     )
     warn_of_collapse(stage, rows[-1])
     warn_of_silence(stage, rows, nodes.clients)
-    trained = steps.gate_of(state, engine.states).eval()
-    if not steps.personal:
-        rows = _with_gate_told(rows, trained_part(trained), nodes.clients)
-    return trained, [*moments_rows, *rows]
+    return steps.gate_of(state, engine.states).eval(), [*moments_rows, *rows]
 
 
 def fit_posterior_gate(
@@ -128,14 +127,8 @@ def fit_posterior_gate(
     gate.bias_C.copy_(bias_C)
     gate.share_CE.copy_(counts_CN / counts_CN.sum(dim=1, keepdim=True).clamp_min(1))
     answers = held_out_answers(config, extractor, nodes, held_out)
-    row: MetricsRow = {"stage": stage, "round": 1, "bytes": 0, **measures(gate, answers)}
-    return gate, _with_gate_told([row], gate, nodes.clients)
-
-
-def _with_gate_told(rows: list[MetricsRow], gate: nn.Module, clients: int) -> list[MetricsRow]:
-    """Return rows whose last one counts the bytes of telling all clients the gate in the end, too."""
-    *others, last = rows
-    return [*others, {**last, "bytes": int(last["bytes"]) + clients * nbytes(gate.state_dict())}]
+    told_bytes = nodes.clients * nbytes(gate.state_dict())
+    return gate, [{"stage": stage, "round": 1, "bytes": told_bytes, **measures(gate, answers)}]
 
 
 def held_out_answers(
