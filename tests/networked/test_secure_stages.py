@@ -10,14 +10,14 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from airmoe.data import ImageSet
-from airmoe.errors import MissingExtraError
+from airmoe.errors import InvalidInputError, MissingExtraError
 from airmoe.federated import Exchange, Loop, Message, State, Summing, federate
 from airmoe.federated.fixed_point import BOUNDS
 from airmoe.federated.masking_client import PREFIX, MaskingClient
 from airmoe.federated.secure_sums import SecureSums
 from airmoe.networked import split_among_clients
 from airmoe.networked.closed_form import EXCHANGES, GateSumsClient, ridge
-from airmoe.networked.config import NetworkedConfig
+from airmoe.networked.config import NetworkedConfig, parse_config
 from airmoe.networked.node import EXPERTS
 from airmoe.networked.stages import NetworkedMoe, train_stages
 from airmoe.plugins import register
@@ -166,3 +166,25 @@ def test_a_missing_package_is_told_with_the_command_that_installs_it(
     monkeypatch.setattr("airmoe.errors.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match="secure_sums needs cryptography; install with: pip"):
         trained(tiny_config(data={"clients": 3}, federation=SECURE), few_digits)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[data]\nclients = 2\n[federation]\nsecure_sums = true", "data.clients is 2; expected at least 3"),
+        ("[features.spectral]\nnoise_std = 1.0", "features.spectral.noise_std is 1.0; expected 0 with"),
+        (
+            '[model]\nbackbone = "patches"\n[features]\nmethod = "patches"\nparticipation = 0.5',
+            "features.participation is 0.5; expected 1.0 with",
+        ),
+        (
+            '[gate]\nmethod = "closed-form"\nparticipation = 0.5',
+            "gate.participation is 0.5; expected 1.0 with",
+        ),
+        ("[gate]\nquery_k = 11", "gate.query_k is 11; expected at most 10"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused_with_file_key_and_value(text: str, said: str) -> None:
+    with pytest.raises(InvalidInputError) as told:
+        parse_config(text, "mine.toml")
+    assert str(told.value).startswith(f"mine.toml: {said}")

@@ -56,18 +56,22 @@ def test_all_curves_of_a_figure_are_comparable(figure: str) -> None:
         assert all(curve.label for curve in curves)
 
 
-ONLY_OF = {"niid_bench": ("niid-bench",)} | dict.fromkeys(("participation", "noise"), ("full", "smoke"))
-"""The scales of figures that are not of all usual ones."""
-
-
-def test_quick_and_smoke_take_digits_and_fashion_is_for_the_full_study_alone() -> None:
+def test_quick_and_smoke_take_digits_and_a_processor_the_official_images() -> None:
     for name, heading in FIGURES.items():
-        expected = ONLY_OF.get(name, ("full", "quick", "smoke"))
-        if name.startswith("unlabelled_") and not name.endswith("_ring"):
-            expected = ("full", "smoke")
-        assert heading.scales == (("full",) if "fashion" in name else expected)
+        assert set(heading.scales) <= {"full", "cpu", "quick", "smoke", "niid-bench"}
         for scale in set(heading.scales) & {"quick", "smoke"}:
             assert {curve.data for curve in NETWORKED.read(name, scale).curves.values()} == {"digits"}
+        if "cpu" in heading.scales:
+            for curve in NETWORKED.read(name, "cpu").curves.values():
+                assert curve.data in ("cifar10", "fashion-mnist")
+                assert (curve.seeds, curve.train_images, curve.test_images) == (3, 5000, 2000)
+
+
+def test_every_ablation_and_division_is_measured_on_a_processor() -> None:
+    measured = {name for name, heading in FIGURES.items() if "cpu" in heading.scales}
+    cifar = {f"stages_cifar10_{split}" for split in ("ring", "iid", "dirichlet_0_1", "dirichlet_0_5")}
+    others = {"stages_fashion_ring", "unlabelled_cifar10_ring", "unlabelled_cifar10_iid", "pattern", "rounds"}
+    assert cifar | others | {"clients", "participation", "noise", "baselines_ring"} <= measured
 
 
 def test_stages_and_divisions_are_all_there() -> None:

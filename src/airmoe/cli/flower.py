@@ -70,7 +70,7 @@ def superlink(
     require("flower", *NEEDS)
     from airmoe.federated.flower.superlink import run_superlink
 
-    run_superlink(keys, folder, host, port)
+    run_superlink(keys, folder, host, port, lambda: tell(f"listens at {host}:{port}, until Ctrl-C"))
 
 
 @flower.command()
@@ -149,4 +149,5 @@ def app(
 
     write_app(folder / "app", SERVER, CLIENT, SETTINGS)
     write_connection(folder / "home", superlink, keys / f"{AUTHORITY}.crt", read_secret(keys / TOKEN))
-    tell(f"made {folder}; train with: FLWR_HOME={folder / 'home'} flwr run {folder / 'app'}")
+    told = """--stream --run-config 'config="PATH.toml" out="RUN FOLDER"'"""
+    tell(f"made {folder}; train with: FLWR_HOME={folder / 'home'} flwr run {folder / 'app'} {told}")

@@ -45,12 +45,14 @@ class Setting:
         images: all of the data.
         mixture: trains the networked mixture, once, when a method first needs it.
         progress: told of every training.
+        most_central_epochs: where the central mixture's training ends at the latest.
     """
 
     config: NetworkedConfig
     images: ImageSet
     mixture: Callable[[NetworkedConfig, ClientData], NetworkedMoe] = train_stages
     progress: Progress = silent
+    most_central_epochs: int = MOST_CENTRAL_EPOCHS
 
     @cached_property
     def data(self) -> ClientData:
@@ -171,7 +173,7 @@ def _global_head(method: str, setting: Setting) -> MethodScores:
 
 def _central(method: str, setting: Setting) -> MethodScores:
     model, rows = train_best_central_moe(
-        setting.config, setting.images, MOST_CENTRAL_EPOCHS, setting.progress
+        setting.config, setting.images, setting.most_central_epochs, setting.progress
     )
     sent = setting.images.train_images.nbytes / setting.config.data.clients
     scores = expert_answers(model, setting.data).by_gate()

@@ -240,10 +240,22 @@ class NetworkedConfig(Section):
     def _refuse_patches_of_another_backbone(self) -> NetworkedConfig:
         if (self.features.method == "patches") != (self.model.backbone == "patches"):
             other = "patches" if self.features.method == "patches" else "another than patches"
-            raise ValueError(
-                f"model.backbone is {self.model.backbone!r}; expected {other} "
-                f"with features.method {self.features.method!r}"
-            )
+            told = f"{other} with features.method {self.features.method!r}"
+            raise InvalidInputError("model.backbone", self.model.backbone, told)
+        return self
+
+    @model_validator(mode="after")
+    def _refuse_what_would_do_nothing(self) -> NetworkedConfig:
+        features, gate = self.features, self.gate
+        if features.method != "fedsc" and features.spectral.noise_std:
+            told = f"0 with features.method {features.method!r}: only fedsc sends matrices to add noise to"
+            raise InvalidInputError("features.spectral.noise_std", features.spectral.noise_std, told)
+        if features.method == "patches" and features.participation < 1:
+            told = "1.0 with features.method 'patches': all clients are added up"
+            raise InvalidInputError("features.participation", features.participation, told)
+        if gate.method not in METHODS and gate.participation < 1:
+            told = f"1.0 with gate.method {gate.method!r}: all clients are added up"
+            raise InvalidInputError("gate.participation", gate.participation, told)
         return self
 
     @model_validator(mode="after")
@@ -272,17 +284,17 @@ class NetworkedConfig(Section):
             return self
         if self.data.clients < 3:
             told = "at least 3 with federation.secure_sums: of two, each knows the other's part of the sum"
-            raise ValueError(f"data.clients is {self.data.clients}; expected {told}")
+            raise InvalidInputError("data.clients", self.data.clients, told)
         for name, stage in (("features", self.features), ("gate", self.gate)):
             if stage.aggregation != "mean":
                 told = "'mean' with federation.secure_sums: no other is made of a sum"
-                raise ValueError(f"{name}.aggregation is {stage.aggregation!r}; expected {told}")
+                raise InvalidInputError(f"{name}.aggregation", stage.aggregation, told)
             if round(stage.participation * self.data.clients) < 3:
                 told = f"one that lets at least 3 of {self.data.clients} clients take part with secure sums"
-                raise ValueError(f"{name}.participation is {stage.participation}; expected {told}")
+                raise InvalidInputError(f"{name}.participation", stage.participation, told)
         if self.features.method == "fedsc" and self.features.participation < 1:
             told = "1.0 with fedsc and federation.secure_sums: else the server keeps each client's matrix"
-            raise ValueError(f"features.participation is {self.features.participation}; expected {told}")
+            raise InvalidInputError("features.participation", self.features.participation, told)
         return self
 
 

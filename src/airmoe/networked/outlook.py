@@ -103,6 +103,8 @@ def _stage_1(
         seconds = seconds + np.median(passes) * spectral.augmentation_passes * trained_images
         privacy = [_privacy(spectral, of_clients, rounds_of)]
     exchanged = _amount(2 * exchanged_bytes * int(rounds_of.sum()))
+    if config.federation.secure_sums:
+        exchanged += ", and half as much again for secure sums,"
     return [f"stage 1: {_duration(seconds)} on this machine, {exchanged} exchanged in all", *privacy]
 
 

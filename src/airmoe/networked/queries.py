@@ -115,4 +115,4 @@ def refuse_too_many(query: Query, experts: int) -> None:
         InvalidInputError: its ``k`` is more than ``experts``.
     """
     if isinstance(query, TopK | RandomK) and query.k > experts:
-        raise InvalidInputError("query_k", query.k, f"at most {experts}, the number of experts")
+        raise InvalidInputError("gate.query_k", query.k, f"at most {experts}, the number of experts")

@@ -75,7 +75,10 @@ def parse_section(model: type[Parsed], text: str, origin: str) -> Parsed:
     try:
         return model.model_validate(tomllib.loads(text))
     except ValidationError as error:
-        raise refusal(error, lambda key: f"{origin}: {key}", model) from None
+        found = refusal(error, lambda key: f"{origin}: {key}", model)
+        if not found.name.startswith(origin):  # a complaint about several keys names none of pydantic's
+            found = InvalidInputError(f"{origin}: {found.name}", found.value, found.expected)
+        raise found from None
     except (ValueError, RecursionError) as error:  # not TOML, or nested or long beyond what Python reads
         raise InvalidInputError(origin, str(error), "valid TOML") from None
 

@@ -11,20 +11,30 @@ Flower serves three interfaces at one port. Each is closed here by what Flower i
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import logging
 import os
+import socket
 import subprocess
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from airmoe.errors import InvalidInputError
 from airmoe.federated.flower.keys import AUTHORITY, EXECUTOR_SECRET, SERVER, TOKEN, read_secret
 from airmoe.federated.flower.quiet import be_quiet, environment
 
+_LOG = logging.getLogger(__name__)
 
-def run_superlink(keys: Path, folder: Path, host: str, port: int) -> None:
+LOOKS_EVERY_S, ENDS_WITHIN_S = 0.5, 5
+"""How often it looks whether what starts runs is alive, and how long that, and open requests, take to end."""
+
+
+def run_superlink(
+    keys: Path, folder: Path, host: str, port: int, ready: Callable[[], object] = lambda: None
+) -> None:
     """Run a SuperLink until the process is told to end.
 
     Args:
@@ -32,6 +42,7 @@ def run_superlink(keys: Path, folder: Path, host: str, port: int) -> None:
         folder: where it keeps which nodes are registered; nobody else should read it.
         host: the address to listen at.
         port: the port.
+        ready: called once it listens.
 
     Raises:
         RunFolderError: a secret is missing, or others may read it.
@@ -82,16 +93,18 @@ def run_superlink(keys: Path, folder: Path, host: str, port: int) -> None:
         artifact_provider=None,
     )
     app = create_app(config, SuperLinkLifespan)
-    executor = subprocess.Popen(
-        [
-            "flower-superexec",
-            *("--runtime-api-address", f"{_reached_at(host)}:{port}"),
-            *("--root-certificates", authority),
-            *("--superexec-auth-secret-file", str(keys / EXECUTOR_SECRET)),
-            *("--parent-pid", str(os.getpid())),
-        ],
-        env=environment(folder / "home"),
-    )
+    words = [
+        "flower-superexec",
+        *("--runtime-api-address", f"{_reached_at(host)}:{port}"),
+        *("--root-certificates", authority),
+        *("--superexec-auth-secret-file", str(keys / EXECUTOR_SECRET)),
+        *("--parent-pid", str(os.getpid())),
+    ]
+    ends = threading.Event()
+    keeper = threading.Thread(target=_keep_running, args=(words, environment(folder / "home"), ends))
+    announcer = threading.Thread(target=_announce, args=(_reached_at(host), port, ready, ends), daemon=True)
+    keeper.start()
+    announcer.start()
     try:
         uvicorn.run(
             app,
@@ -101,10 +114,35 @@ def run_superlink(keys: Path, folder: Path, host: str, port: int) -> None:
             ssl_keyfile=key,
             access_log=False,
             log_level="warning",
+            timeout_graceful_shutdown=ENDS_WITHIN_S,
         )
     finally:
-        executor.terminate()
+        ends.set()
+        keeper.join()
+
+
+def _keep_running(words: list[str], environment_: dict[str, str], ends: threading.Event) -> None:
+    """Run what starts runs, anew if it dies: without it no run would ever begin."""
+    while not ends.is_set():
+        executor = subprocess.Popen(words, env=environment_)
+        while executor.poll() is None and not ends.wait(LOOKS_EVERY_S):
+            pass
+        if not ends.is_set():
+            _LOG.warning("Flower's executor of runs ended with status %s; started anew", executor.returncode)
+            ends.wait(LOOKS_EVERY_S)
+    executor.terminate()
+    try:
+        executor.wait(ENDS_WITHIN_S)
+    except subprocess.TimeoutExpired:
+        executor.kill()
         executor.wait()
+
+
+def _announce(host: str, port: int, ready: Callable[[], object], ends: threading.Event) -> None:
+    while not ends.wait(LOOKS_EVERY_S):
+        with contextlib.suppress(OSError), socket.create_connection((host.strip("[]"), port), timeout=1.0):
+            ready()
+            return
 
 
 def refuse_place_with_space() -> None:

@@ -27,7 +27,7 @@ def measure(settings: BaselineSettings, seed: int, work: Workspace) -> Iterator[
         return trained_mixture(config, images, work)[0]
 
     with one_thread():
-        setting = Setting(at.training(seed), images, mixture, work.progress)
+        setting = Setting(at.training(seed), images, mixture, work.progress, settings.central_epochs)
         line = measure_method(settings.method, setting)
     yield {"x": clients, "seed": seed, **row_of(line.scores, line.training_bytes)}
 

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from airmoe.data.partitions import make_partition
 from airmoe.errors import one_of
-from airmoe.networked.baseline_table import METHODS
+from airmoe.networked.baseline_table import METHODS, MOST_CENTRAL_EPOCHS
 from airmoe.networked.config import (
     DataSettings,
     ExpertSettings,
@@ -206,17 +206,19 @@ class BaselineSettings(TrainingSettings):
 
     Attributes:
         method: one of `airmoe.networked.baseline_table.METHODS`.
+        central_epochs: at most, of the central mixture.
     """
 
     SCALES: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "cpu": CPU,
         "quick": QUICK,
-        "smoke": SMOKE | {"values": (4,)},
+        "smoke": SMOKE | {"values": (4,), "central_epochs": 3},
     }
 
     swept: Literal["clients"] = "clients"
     values: OneValue = (10,)
     method: Annotated[str, AfterValidator(_known)] = "networked"
+    central_epochs: Positive = MOST_CENTRAL_EPOCHS
 
 
 class AveragingSettings(ImagesSettings):
