@@ -64,3 +64,27 @@ def test_fedgate_costs_what_the_formulas_say(
     assert (
         sums["gate"] == CLIENTS * (averaging_bytes(GATE + worth, rounds) + told_bytes(GATE + worth)) + pairs
     )
+
+
+def test_sums_cost_what_the_formulas_say(
+    few_digits: ImageSet, tiny_config: Callable[..., NetworkedConfig]
+) -> None:
+    config = tiny_config(data={"clients": CLIENTS}, experts={"method": "sums"}, gate={"method": "posterior"})
+    sums, triangle = measured(config, few_digits), FEATURES * (FEATURES + 1) // 2
+    assert sums["class sums"] == CLIENTS * (8 * (CLASSES * FEATURES + triangle) + told_bytes(EXTRACTOR))
+    told = triangle + 2 * CLASSES * FEATURES + 2 * FEATURES + 2 * CLASSES
+    assert sums["experts"] == CLIENTS * told_bytes(told)
+    assert sums["gate"] == CLIENTS * told_bytes(CLASSES * (FEATURES + 1 + CLIENTS))
+
+
+def test_fedsc_costs_what_the_formulas_say(
+    few_digits: ImageSet, tiny_config: Callable[..., NetworkedConfig]
+) -> None:
+    hidden, out = 16, 8
+    spectral = {"projector_hidden": hidden, "projector_out": out}
+    config = tiny_config(
+        data={"clients": CLIENTS}, features={"method": "fedsc", "rounds": 2, "spectral": spectral}
+    )
+    projector = FEATURES * hidden + hidden + hidden * out + out
+    values = EXTRACTOR + projector + out**2
+    assert measured(config, few_digits)["features"] == CLIENTS * averaging_bytes(values, rounds=2)

@@ -52,7 +52,8 @@ Backbone = Annotated[
     str | None,
     typer.Option(
         help="Feature extractor: lenet5, resnet18, vit, or hf:NAME_OR_PATH, a pretrained model of Hugging "
-        "Face that stays as it is. [lenet5, or the settings']"
+        "Face that stays as it is. (patches needs features.method, too: a settings file.) [lenet5, or the "
+        "settings']"
     ),
 ]
 Settings = Annotated[
