@@ -47,6 +47,7 @@ ROWS = (
     ("Lite2, 48 directions", ("2",), 48),
     ("Lite0, 32 directions", ("0",), 32),
     ("Lite0 + Lite2, 32 directions", ("0", "2"), 32),
+    ("Lite0 + Lite2, 48 directions", ("0", "2"), 48),
 )
 """Backbones, and directions whose products are features."""
 
