@@ -7,6 +7,7 @@ stands beside it, and the lock is on ``.NAME.lock``.
 import contextlib
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
@@ -70,7 +71,7 @@ def _opened_beside(out: Path, path: Path, made: list[Path]) -> TextIO:
                     try:
                         folder.mkdir()
                     except FileExistsError:  # another has made it, or it is a file
-                        if folder.exists() and not folder.is_dir():
+                        if not stat.S_ISDIR(folder.stat().st_mode):  # one look: it may be gone by the next
                             raise
                     else:
                         made.append(folder)

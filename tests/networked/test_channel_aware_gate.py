@@ -197,7 +197,7 @@ def test_a_whole_run_exchanges_the_gate_and_every_answer_at_seven_levels(
     config = tiny_config(data={"clients": 3}, gate={"rounds": 3, "query_k": 3, "channel_aware": True})
     trained = train_stages(config, split_among_clients(config, few_digits))
     link_worth = 19
-    rounds = 2 * 3 * 3 * (400 * 3 + 3 + link_worth) * 4
+    rounds = (2 * 3 + 1) * 3 * (400 * 3 + 3 + link_worth) * 4  # the last gate is told, too
     pairs = 200 * 2 * 7 * (400 + 10) * 4  # query_k = 3: all are asked in the first round
     assert sum(int(row["bytes"]) for row in trained.rows if row["stage"] == "gate") == rounds + pairs
     assert isinstance(trained.model.layer.gate, BiasGate)

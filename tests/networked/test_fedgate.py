@@ -280,6 +280,6 @@ def test_a_whole_run_accounts_for_its_stages(
     # After 30 rounds of exploring, every image has met its 2 remote experts.
     gate_parameters, remote_pairs = 400 * 3 + 3, 200 * 2
     assert of_stage["gate"] == pytest.approx(
-        3 * 2 * 30 * gate_parameters * 4 + remote_pairs * (400 + 10) * 4, abs=3 * (400 + 10) * 4
+        3 * (2 * 30 + 1) * gate_parameters * 4 + remote_pairs * (400 + 10) * 4, abs=3 * (400 + 10) * 4
     )
     assert sum(of_stage.values()) == sum(int(row.get("bytes", 0)) for row in trained.rows)
