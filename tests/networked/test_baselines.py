@@ -99,3 +99,17 @@ def test_the_best_central_mixture_ends_when_patience_does_or_where_it_is_told_to
     assert [row["round"] for row in rows] == [1, 2]
     with pytest.raises(InvalidInputError, match="most_epochs is 0"):
         train_best_central_moe(tiny_config(), few_digits, 0)
+
+
+def test_a_backbone_that_gradients_do_not_train_is_refused(few_digits: ImageSet, tiny_config: Config) -> None:
+    config = tiny_config(
+        model={"backbone": "patches", "width": 8},
+        features={"method": "patches"},
+        experts={"method": "sums"},
+        gate={"method": "posterior"},
+    )
+    refused = r"model\.backbone is 'patches'; expected a backbone that gradients train"
+    with pytest.raises(InvalidInputError, match=refused):
+        train_fedavg_network(config, split_among_clients(config, few_digits))
+    with pytest.raises(InvalidInputError, match=refused):
+        train_central_moe(config, few_digits, epochs=1)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from airmoe.errors import InvalidInputError
+from airmoe.errors import InvalidInputError, TrainingDivergedError
 from airmoe.federated import Loop, Message, State, federate
 from airmoe.networked import parse_config
 from airmoe.networked.patch_sums import WHITENING, PatchSums, PatchSumsClient, fit_patches
@@ -161,3 +161,11 @@ def test_what_patches_cannot_be_is_refused() -> None:
         InvalidInputError, match=r"model\.backbone is 'patches'; expected another than patches"
     ):
         parse_config('[model]\nbackbone = "patches"', "test")
+
+
+@pytest.mark.parametrize(("rounds", "missing"), [(0, "basis, dictionary"), (9, "basis")])
+def test_filters_and_directions_that_nobody_fitted_are_refused(rounds: int, missing: str) -> None:
+    state = fitted(rounds)[0] if rounds else {}
+    extractor = PatchExtractor(1, FILTERS, (16, 16), side=SIDE, directions=DIRECTIONS)
+    with pytest.raises(TrainingDivergedError, match=f"nobody replied in the round that {missing} is from"):
+        fit_patches(extractor, state)

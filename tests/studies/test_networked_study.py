@@ -287,6 +287,12 @@ def stop_at(activity: str, done: int) -> Callable[..., None]:
     return progress
 
 
+def test_a_longer_averaging_before_in_the_same_folder_leaves_out_no_point(work: Workspace) -> None:
+    list(averaging.measure(AveragingSettings(**AVERAGED, local_epochs=1, values=(4,)), 0, work))
+    rows = by_x(averaging.measure(AveragingSettings(**AVERAGED, local_epochs=1, values=(1, 4)), 0, work))
+    assert rows.keys() == {1, 4}
+
+
 def test_an_averaging_that_was_interrupted_between_two_points_ends_the_same(work: Workspace) -> None:
     curve = AveragingSettings(**AVERAGED, local_epochs=1, values=(1, 4))
     whole = list(averaging.measure(curve, 0, work))

@@ -123,13 +123,11 @@ def run_superlink(
 
 def _keep_running(words: list[str], environment_: dict[str, str], ends: threading.Event) -> None:
     """Run what starts runs, anew if it dies: without it no run would ever begin."""
-    while not ends.is_set():
-        executor = subprocess.Popen(words, env=environment_)
-        while executor.poll() is None and not ends.wait(LOOKS_EVERY_S):
-            pass
-        if not ends.is_set():
+    executor = subprocess.Popen(words, env=environment_)
+    while not ends.wait(LOOKS_EVERY_S):
+        if executor.poll() is not None:
             _LOG.warning("Flower's executor of runs ended with status %s; started anew", executor.returncode)
-            ends.wait(LOOKS_EVERY_S)
+            executor = subprocess.Popen(words, env=environment_)
     executor.terminate()
     try:
         executor.wait(ENDS_WITHIN_S)
