@@ -1,8 +1,10 @@
-"""The form of tensors that belong together: names, types and shapes."""
+"""What tensors that belong together must be: of one form, which is names, types and shapes; and finite."""
 
+import cmath
 from collections.abc import Mapping
 
 import torch
+from torch import Tensor
 
 from airmoe.federated.exchange import State
 
@@ -17,8 +19,20 @@ def forms_of(tensors: State) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
 
 def fault_of_form(tensors: State, forms: Forms) -> str:
     """Return the first difference in name, type or shape; empty if there is none."""
-    for name in sorted(tensors.keys() | forms.keys()):
-        given = forms_of(tensors).get(name, "left out")
-        if given != (expected := forms.get(name, "no such tensor")):
-            return f"{name} is {given}; expected {expected}"
-    return ""
+    if (given := forms_of(tensors)) == forms:
+        return ""
+    name = min(name for name in given.keys() | forms.keys() if given.get(name) != forms.get(name))
+    return f"{name} is {given.get(name, 'left out')}; expected {forms.get(name, 'no such tensor')}"
+
+
+def not_finite(tensors: State) -> str:
+    """Return the name of the first tensor that holds NaN or an infinity; empty if there is none.
+
+    Tensors without values (``meta``) count as finite.
+    """
+    return next((name for name, tensor in tensors.items() if not _is_finite(tensor)), "")
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    # A finite sum has finite terms, and takes a tenth of the time; one that overflowed tells nothing.
+    return tensor.is_meta or cmath.isfinite(tensor.sum().item()) or bool(tensor.isfinite().all())

@@ -21,6 +21,7 @@ from airmoe.federated.exchange import (
     SumStage,
     nbytes,
 )
+from airmoe.federated.forms import not_finite
 from airmoe.federated.sums import Sums
 
 
@@ -143,9 +144,8 @@ def _fault(stage: Stage, exchange: Exchange, state: State, client: int, reply: M
     if not math.isfinite(loss := reply.numbers.get("loss", 0.0)):
         return f"the loss is {loss}"
     for tensors in (reply.tensors, *reply.letters.values()):
-        for name, tensor in tensors.items():
-            if not tensor.is_meta and not bool(tensor.isfinite().all()):
-                return f"{name} is not finite"
+        if name := not_finite(tensors):
+            return f"{name} is not finite"
     return stage.fault(exchange.name, state, reply) if isinstance(stage, Judge) else ""
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from airmoe.errors import InvalidInputError, TrainingDivergedError, telling
 from airmoe.federated.averaging import NOTHING_LEARNT
 from airmoe.federated.exchange import Engine, Message, Stage, State, copied
+from airmoe.federated.forms import not_finite
 from airmoe.federated.privacy import privacy_spent
 from airmoe.federated.round import run_round
 from airmoe.progress import Progress, silent
@@ -98,8 +99,8 @@ def federate(
             row["loss"] = loss
         row["bytes"] = result.nbytes + (closing_bytes if round_ + 1 == rounds else 0)
         current = dict(result.state)
-        if not all(bool(tensor.isfinite().all()) for tensor in current.values()):
-            raise TrainingDivergedError(f"{stage.name}: a weight is not finite {place}")
+        if name := not_finite(current):
+            raise TrainingDivergedError(f"{stage.name}: {name} is not finite {place}")
         if result.missing:
             row["missing"] = ", ".join(map(str, result.missing))
         if told:

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from airmoe.errors import InvalidInputError
 from airmoe.federated import Message, State
+from airmoe.federated.forms import fault_of_form, forms_of
 from airmoe.networked.config import FeatureSettings
 from airmoe.nn import Extractor
 from airmoe.randomness import stream
@@ -97,15 +99,23 @@ class FedCeClient:
     ) -> None:
         self._network, self._images, self._labels = network, images_TCHW, labels_T
         self._settings, self._seed, self._client = settings, seed, client
+        # They share memory with the parameters: training changes them.
+        self._weights = network.state_dict()
+        self._forms = forms_of(self._weights)
 
     def client_step(self, exchange: str, state: State, message: Message) -> tuple[State, Message]:
         """Train ``local_epochs`` epochs from the weights that the server sent; reply with the new ones."""
-        self._network.load_state_dict(message.tensors)
+        self._load(message.tensors)
         random = stream(self._seed, "fedce batches", int(message.numbers["round"]), self._client)
         orders = [
             torch.from_numpy(random.permutation(len(self._labels)))
             for _ in range(self._settings.local_epochs)
         ]
         loss = train_epochs(self._network, self._images, self._labels, self._settings, orders)
-        trained = {name: tensor.clone() for name, tensor in self._network.state_dict().items()}
-        return state, Message(trained, {"samples": len(self._labels), "loss": loss})
+        return state, Message(self._weights, {"samples": len(self._labels), "loss": loss})
+
+    def _load(self, weights: State) -> None:
+        """Copy weights into the workspace: ``load_state_dict``, at a tenth of its time."""
+        if fault := fault_of_form(weights, self._forms):
+            raise InvalidInputError("weights from the server", fault, "those of this client's network")
+        torch._foreach_copy_(list(self._weights.values()), [weights[name] for name in self._weights])

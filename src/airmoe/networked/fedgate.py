@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from airmoe.federated import Message, State
+from airmoe.federated.forms import not_finite
 from airmoe.networked.answers import CLEAN_DB, SNR_LEVELS_DB, AnswersAtLevels
 from airmoe.networked.config import GateSettings
 from airmoe.networked.gate_loss import Biased, train_epochs
@@ -197,10 +198,10 @@ class FedGateClient:
         trained = _weights_of(self._part)
         own = {OWN_BIAS: gate.bias_E.detach().clone()} if isinstance(gate, Biased) else {}
         if self._sync.averages:
-            if not all(map(_is_finite, own.values())):
+            if not_finite(own):
                 return _without_weights(state), Message(numbers=numbers | {"loss": float("nan")})
             return {**_without_weights(state), **own}, Message(trained, numbers)
-        if not all(map(_is_finite, trained.values())):
+        if not_finite(trained):
             return state, Message(numbers=numbers | {"loss": float("nan")})
         state = {**state, **{OF_GATE + name: tensor for name, tensor in trained.items()}}
         if exchanges_of(self._sync) == EXCHANGES:
@@ -237,10 +238,6 @@ def _weights_of(part: nn.Module) -> dict[str, Tensor]:
 
 def _without_weights(state: State) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in state.items() if not name.startswith(OF_GATE)}
-
-
-def _is_finite(tensor: Tensor) -> bool:
-    return bool(tensor.isfinite().all())
 
 
 def _items_of(wanted_TE: Tensor, expert: int) -> Tensor:

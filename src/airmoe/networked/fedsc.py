@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from airmoe.errors import InvalidInputError
 from airmoe.federated import Message, State, composed_epsilon
+from airmoe.federated.forms import not_finite
 from airmoe.networked.config import FeatureSettings
 from airmoe.networked.fedce import Network
 from airmoe.networked.spectral import clipped, cosine_rate, own_weight, spectral_loss
@@ -131,8 +132,7 @@ class SpectralClient:
         self._network.load_state_dict(begun)
         loss = self._train_epochs(round_, alpha, others_PP)
         kept = {_RELEASES: state[_RELEASES]} if _RELEASES in state else {}
-        trained = {name: tensor.clone() for name, tensor in self._network.state_dict().items()}
-        return kept, Message(trained, {"samples": 1.0, "loss": loss})
+        return kept, Message(self._network.state_dict(), {"samples": 1.0, "loss": loss})
 
     def _train_epochs(self, round_: int, alpha: float, others_PP: Tensor | None) -> float:
         """Train the workspace; return the mean loss of an image."""
@@ -217,6 +217,5 @@ def refuse_too_few(client: int, images: int) -> None:
 
 
 def _refuse_not_finite(sent: State) -> None:
-    for name, tensor in sent.items():
-        if not bool(tensor.isfinite().all()):
-            raise InvalidInputError(f"{name} from the server", "not finite", "finite numbers")
+    if name := not_finite(sent):
+        raise InvalidInputError(f"{name} from the server", "not finite", "finite numbers")
