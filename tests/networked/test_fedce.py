@@ -8,7 +8,8 @@ from torch import nn
 from torch.nn import functional
 
 from airmoe.data import ImageSet
-from airmoe.federated import Averaging, Loop, federate
+from airmoe.errors import InvalidInputError
+from airmoe.federated import Averaging, Loop, Message, federate
 from airmoe.networked import ClientData, split_among_clients
 from airmoe.networked.config import NetworkedConfig
 from airmoe.networked.feature_training import train_network
@@ -91,3 +92,17 @@ def test_every_client_gets_the_images_of_its_part_as_pixels_from_0_to_1(
     assert images.dtype == torch.float32
     assert float(images.min()) == 0.0
     assert 0.9 < float(images.max()) <= 1.0
+
+
+def test_weights_of_another_network_are_refused_and_change_nothing(
+    few_digits: ImageSet, tiny_config: Config
+) -> None:
+    config = tiny_config(data={"clients": 1, "partition": "iid"})
+    data = split_among_clients(config, few_digits)
+    network = network_of(config)
+    client = FedCeClient(network, data.images_TCHW[0], data.labels_T[0], config.features, config.seed, 0)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    sent = {name: torch.zeros_like(tensor) for name, tensor in before.items()} | {"head.bias": torch.zeros(1)}
+    with pytest.raises(InvalidInputError, match=r"weights from the server is 'head.bias is .*\(10,\)"):
+        client.client_step("train", {}, Message(sent, {"round": 0}))
+    assert all(torch.equal(network.state_dict()[name], tensor) for name, tensor in before.items())
