@@ -71,7 +71,7 @@ def test_every_ablation_and_division_is_measured_on_a_processor() -> None:
     measured = {name for name, heading in FIGURES.items() if "cpu" in heading.scales}
     cifar = {f"stages_cifar10_{split}" for split in ("ring", "iid", "dirichlet_0_1", "dirichlet_0_5")}
     others = {"stages_fashion_ring", "unlabelled_cifar10_ring", "unlabelled_cifar10_iid", "pattern", "rounds"}
-    assert cifar | others | {"clients", "participation", "noise", "baselines_ring"} <= measured
+    assert cifar | others | {"clients", "participation", "noise", "calibration", "baselines_ring"} <= measured
 
 
 def test_stages_and_divisions_are_all_there() -> None:

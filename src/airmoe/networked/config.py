@@ -141,6 +141,9 @@ class ExpertSettings(Section):
     With ``method`` "sums" the expert is a linear discriminant instead, of the client's own class means and
     the covariance of all clients' features: see `airmoe.networked.sum_experts`. Only ``shrinkage``,
     ``mirrored`` and ``prior_images`` matter then.
+
+    ``calibration`` is the share of a client's images that its expert is not trained on, and whose labels set
+    its confidence instead: see `airmoe.networked.calibration`.
     """
 
     method: Literal["sgd", "sums"] = "sgd"
@@ -152,6 +155,7 @@ class ExpertSettings(Section):
     learning_rate: LearningRate = 0.02
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    calibration: Annotated[float, Field(ge=0, le=0.5)] = 0.0
 
 
 METHODS = {"fedgate": ("topk", "fedavg"), "rangate": ("random-k", "fedavg"), "rollgate": ("roll", "fedavg")}
@@ -253,6 +257,9 @@ class NetworkedConfig(Section):
         if features.method == "patches" and features.participation < 1:
             told = "1.0 with features.method 'patches': all clients are added up"
             raise InvalidInputError("features.participation", features.participation, told)
+        if self.experts.method == "sums" and self.experts.calibration:
+            told = "0 with experts.method 'sums': a discriminant has no training images to hold back from"
+            raise InvalidInputError("experts.calibration", self.experts.calibration, told)
         if gate.method not in METHODS and gate.participation < 1:
             told = f"1.0 with gate.method {gate.method!r}: all clients are added up"
             raise InvalidInputError("gate.participation", gate.participation, told)

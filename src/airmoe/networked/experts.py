@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from airmoe.errors import TrainingDivergedError
 from airmoe.federated import Message, State
+from airmoe.networked.calibration import calibrate, held_back
 from airmoe.networked.config import ExpertSettings
 from airmoe.nn import MlpExpert
 from airmoe.randomness import stream
@@ -46,11 +47,19 @@ class ExpertClient:
         self._features_by, self._new_expert, self._adopt = features_by, new_expert, adopt
 
     def client_step(self, exchange: str, state: State, message: Message) -> tuple[State, Message]:
-        """Train the expert."""
+        """Train the expert, and set its confidence by what was held back."""
         features_TF = self._features_by(message.tensors)
         with torch_seeded(self._seed, "expert weights", self._client):
             expert = self._new_expert()
-        loss = train_expert(expert, features_TF, self._labels, self._settings, self._seed, self._client)
+        held = held_back(len(self._labels), self._settings.calibration)
+        order_T = torch.from_numpy(
+            stream(self._seed, "held back", self._client).permutation(len(self._labels))
+        )
+        apart_T, kept_T = order_T[:held], order_T[held:].sort().values
+        kept_TF, kept_labels_T = features_TF[kept_T], self._labels[kept_T]
+        loss = train_expert(expert, kept_TF, kept_labels_T, self._settings, self._seed, self._client)
+        if held:
+            calibrate(expert, features_TF[apart_T], self._labels[apart_T])
         self._adopt(expert.state_dict())
         return expert.state_dict(), Message(numbers={"samples": len(self._labels), "loss": loss})
 

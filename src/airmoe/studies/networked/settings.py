@@ -92,6 +92,8 @@ class TrainingSettings(ImagesSettings):
         experts: how stage 2 learns, as ``experts.method`` of a run.
         expert_epochs: of stage 2.
         expert_batch_size: of stage 2.
+        label_smoothing: of stage 2.
+        calibration: share of a client's images that sets its expert's temperature.
         gate: how stage 3 learns the gate, as ``gate.method`` of a run.
         gate_rounds: of stage 3.
         gate_batch_size: of stage 3.
@@ -114,6 +116,8 @@ class TrainingSettings(ImagesSettings):
     experts: str = "sgd"
     expert_epochs: Positive = 5
     expert_batch_size: Positive = 128
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    calibration: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     gate: str = "fedgate"
     gate_rounds: Positive = 50
     gate_batch_size: Positive = 128
@@ -147,6 +151,8 @@ class TrainingSettings(ImagesSettings):
                     "method": self.experts,
                     "epochs": self.expert_epochs,
                     "batch_size": self.expert_batch_size,
+                    "label_smoothing": self.label_smoothing,
+                    "calibration": self.calibration,
                 }
             ),
             gate=GateSettings.model_validate(
