@@ -377,13 +377,15 @@ def defaults() -> dict[str, object]:
 
 def fixed(names: Iterator[str]) -> dict[str, object]:
     """The values of these constants, each defined once in the source."""
+    homes: dict[str, list[str]] = {}
+    for path, tree in modules(SOURCE):
+        for node in tree.body:
+            if isinstance(node, ast.Assign):
+                home = ".".join(("airmoe", *path.with_suffix("").parts))
+                homes.setdefault(ast.unparse(node.targets[0]), []).append(home)
     found: dict[str, object] = {}
     for name in names:
-        (home,) = [
-            ".".join(("airmoe", *path.with_suffix("").parts))
-            for path, tree in modules(SOURCE)
-            if any(isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == name for n in tree.body)
-        ]
+        (home,) = homes[name]
         found[name] = getattr(importlib.import_module(home), name)
     return found
 

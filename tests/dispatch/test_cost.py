@@ -175,3 +175,36 @@ def test_the_simulated_radio_charges_airtime_and_tells_bits() -> None:
     np.testing.assert_array_equal(theirs.charged.energy_j_TE, ours.charged.energy_j_TE)
     np.testing.assert_array_equal(theirs.quoted.airtime_s_TE, ours.quoted.airtime_s_TE)
     assert carrier.payload_bits(payload_T) == 400 * 32 + 32
+
+
+ASYMMETRIC = np.array([[0.0, 9.0, 3.0], [5.0, 0.0, 9.0], [20.0, 9.0, 0.0]])
+
+
+def test_an_output_that_is_charged_pays_for_the_way_back_over_the_reverse_link() -> None:
+    there, back = (Ofdma(subcarriers=6, charge_return=back) for back in (False, True))
+    slot = Slot([0, 1], [0, 1, 2], bits_T=np.array([1e4, 3e4]))
+    subcarrier_NN = np.zeros((3, 3), np.int64)
+    one_way, both_ways = (
+        IdealPrice(Links.from_snr(ASYMMETRIC, radio), subcarrier_NN)(slot).charged for radio in (there, back)
+    )
+    reverse = IdealPrice(Links.from_snr(ASYMMETRIC.T, there), subcarrier_NN)(slot).charged
+    np.testing.assert_allclose(both_ways.energy_j_TE, one_way.energy_j_TE + reverse.energy_j_TE)
+    np.testing.assert_allclose(both_ways.airtime_s_TE, one_way.airtime_s_TE + reverse.airtime_s_TE)
+    assert (both_ways.energy_j_TE[slot.at_home_TE] == 0).all()
+
+
+def test_an_output_that_is_charged_is_lost_where_the_reverse_link_carries_less_than_was_thought() -> None:
+    worse = ASYMMETRIC.copy()
+    worse[1, 0] -= 3.0  # from the expert's node back
+    slot = Slot([0, 0], [0, 1, 2], bits_T=np.ones(2))
+    for charged, arrives in ((False, [True, True, True]), (True, [True, False, True])):
+        radio = Ofdma(subcarriers=6, charge_return=charged)
+        links = Links.from_snr(worse, radio).with_observed(Links.from_snr(ASYMMETRIC, radio))
+        item_P, expert_P = np.array([0, 1, 0]), np.array([0, 1, 2])
+        transfer = Transfer(np.zeros((2, 1)), item_P, expert_P, expert_P, slot, None, 1.0)
+        assert IdealPrice(links, np.zeros((3, 3), np.int64)).arrives_P(transfer).tolist() == arrives
+
+
+def test_channel_uses_are_not_charged_for_outputs() -> None:
+    with pytest.raises(InvalidInputError, match="charge_return is True; expected False where channel uses"):
+        AirtimePrice(Ofdma(charge_return=True))

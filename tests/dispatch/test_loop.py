@@ -520,3 +520,13 @@ def test_a_carrier_that_answers_for_other_replicas_is_refused() -> None:
 def test_a_deadline_that_is_no_number_is_refused() -> None:
     with pytest.raises(InvalidInputError, match="deadline_s is nan"):
         send(lossy(), TopK(1), deadline_s=np.nan)
+
+
+def test_computing_is_charged_wherever_it_is_done_and_policies_see_it() -> None:
+    scores_TE = np.array([[0.5, 0.5], [0.5, 0.5]])
+    slot = Slot([0, 1], Placement([0, 1], compute_j=[0.25, 16.0]))
+    done = dispatch(np.ones((2, 1)), scores_TE, All(), Multiplying(PRICE_J[:2]), slot)
+    assert done.energy_j_T.tolist() == [0.25 + 16.0 + 2.0, 1.0 + 0.25 + 16.0]
+    assert done.airtime_s_T.tolist() == [0.2, 0.1]
+    cheapest = dispatch(np.ones((2, 1)), scores_TE, Des(0.5, 1), Multiplying(PRICE_J[:2]), slot)
+    assert cheapest.requested_TE.tolist() == [[True, False], [True, False]]  # not at home, for 16 J

@@ -94,3 +94,22 @@ def test_a_slot_of_replicas_has_the_first_node_of_each_until_told_otherwise() ->
     assert slot.observed_snr_db_TE == pytest.approx(np.array([[3.0]]))
     elsewhere = Slot([0], Placement.of([[1, 2]]), links, node_TE=[[2]])
     assert elsewhere.observed_snr_db_TE == pytest.approx(np.array([[6.0]]))
+
+
+def test_computing_costs_every_expert_what_it_says() -> None:
+    assert Placement([0, 1]).compute_j_E.tolist() == [0.0, 0.0]
+    assert Placement([0, 1], compute_j=2e-4).compute_j_E.tolist() == [2e-4, 2e-4]
+    assert Placement([[0, 1], [1, -1]], compute_j=[1e-4, 2e-4]).compute_j_E.tolist() == [1e-4, 2e-4]
+
+
+@pytest.mark.parametrize(
+    ("compute_j", "named"),
+    [
+        (-1e-4, "compute_j is -0.0001; expected a finite number >= 0"),
+        ([1e-4, np.inf], r"compute_j\[1\] is inf"),
+        ([1e-4], r"shape of compute_j is \(1,\); expected \(\) or \(E,\) = \(2,\)"),
+    ],
+)
+def test_joules_that_no_expert_spends_are_refused(compute_j: Any, named: str) -> None:
+    with pytest.raises(InvalidInputError, match=named):
+        Placement([0, 1], compute_j)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from airmoe.channel_aware.augmentation import augmented
 from airmoe.channel_aware.config import ChannelAwareConfig, ChannelStageSettings, StageSettings
-from airmoe.channel_aware.optimiser_state import flattened, restored
+from airmoe.runs.optimiser_state import flattened, restored
 from airmoe.channel_aware.routing_loss import routing_loss
 from airmoe.data import ImageSet
 from airmoe.errors import InvalidInputError, TrainingDivergedError

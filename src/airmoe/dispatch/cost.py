@@ -71,6 +71,8 @@ def snr_met(slot: Slot, links: Links | None) -> LinkSnr:
 class IdealPrice:
     """What bits cost at the Shannon rate r of a link: s0 / r seconds, and s0 P0 / r joules.
 
+    Where the radio charges outputs, the reverse link's seconds and joules come on top.
+
     A sender knows the links as observed, and sends at their rate. That is what it pays, whatever the links
     are in truth. If the true rate is lower, nothing arrives (an outage).
 
@@ -83,7 +85,7 @@ class IdealPrice:
     def __init__(self, links: Links, subcarrier_NN: NDArray[np.int64] | None = None) -> None:
         self._links = links
         self.subcarrier_NN = allocate_subcarriers(links.observed) if subcarrier_NN is None else subcarrier_NN
-        self._standing_NN = links.observed.energy_per_bit_j(self.subcarrier_NN)
+        self._standing_NN = self._joules_per_bit_NN(self.subcarrier_NN)
         self._priced: tuple[Slot, Price] | None = None
 
     def __call__(self, slot: Slot, subcarrier_NN: NDArray[np.int64] | None = None) -> Price:
@@ -104,7 +106,11 @@ class IdealPrice:
             if priced is None or priced[0] is not slot:
                 self._priced = priced = slot, self._price(slot, self._standing_NN)
             return priced[1]
-        return self._price(slot, self._links.observed.energy_per_bit_j(subcarrier_NN))
+        return self._price(slot, self._joules_per_bit_NN(subcarrier_NN))
+
+    def _joules_per_bit_NN(self, subcarrier_NN: NDArray[np.int64]) -> NDArray[np.float64]:
+        there_NN = self._links.observed.energy_per_bit_j(subcarrier_NN)
+        return there_NN + there_NN.T if self._links.radio.charge_return else there_NN
 
     def _price(self, slot: Slot, joules_per_bit_NN: NDArray[np.float64]) -> Price:
         assert slot.bits_T is not None
@@ -123,9 +129,15 @@ class IdealPrice:
             return np.ones(len(transfer.item_P), np.bool_)
         subcarrier_NN = self.subcarrier_NN if transfer.subcarrier_NN is None else transfer.subcarrier_NN
         source_P, node_P = transfer.slot.source_T[transfer.item_P], transfer.node_P
-        link_P = source_P, node_P, subcarrier_NN[source_P, node_P]
-        chosen_P, carried_P = (each.radio.rate_bps(each.gain_NNM[link_P]) for each in (links.observed, links))
-        return transfer.at_home_P | (chosen_P <= carried_P)
+        arrives_P = np.ones(len(node_P), np.bool_)
+        ways = [(source_P, node_P), (node_P, source_P)]
+        for from_P, to_P in ways if links.radio.charge_return else ways[:1]:
+            link_P = from_P, to_P, subcarrier_NN[from_P, to_P]
+            chosen_P, carried_P = (
+                each.radio.rate_bps(each.gain_NNM[link_P]) for each in (links.observed, links)
+            )
+            arrives_P &= chosen_P <= carried_P
+        return transfer.at_home_P | arrives_P
 
 
 class AirtimePrice:
@@ -139,6 +151,8 @@ class AirtimePrice:
     """
 
     def __init__(self, radio: Ofdma, links: Links | None = None) -> None:
+        if radio.charge_return:
+            raise InvalidInputError("charge_return", True, "False where channel uses are charged, not bits")
         self._radio, self._links = radio, links
 
     def __call__(

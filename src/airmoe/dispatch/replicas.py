@@ -115,7 +115,7 @@ def askable(carrier: Carrier[Any, Any], slot: Slot) -> Flags:
 def priced(
     payload_T: Any, carrier: Carrier[Any, Any], slot: Slot, subcarrier_NN: NDArray[np.int64] | None
 ) -> Price:
-    """Return a carrier's price for the nodes of a slot.
+    """Return a carrier's price for the nodes of a slot, and what the experts spend on computing.
 
     Raises:
         InvalidInputError: the price has another shape.
@@ -126,4 +126,5 @@ def priced(
             if cost.energy_j_TE.shape != slot.node_TE.shape:
                 shape = cost.energy_j_TE.shape
                 raise InvalidInputError(f"shape of {name} cost", shape, f"(T, E) = {slot.node_TE.shape}")
-    return price
+    compute_j_E = slot.placement.compute_j_E
+    return Price(*(cost.plus_energy(compute_j_E) for cost in price)) if compute_j_E.any() else price

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from airmoe.checks import integer_at_least, positive_number, real_array
+from airmoe.checks import integer_at_least, positive_number, real_array, refuse_type
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,12 @@ class Ofdma:
         subcarrier_hz: B0, the bandwidth of one subcarrier, Hz.
         power_w: P0, the transmit power per subcarrier, W.
         noise_w: N0, the noise power on one subcarrier (a density times B0), W.
+        charge_return: whether an expert's output travels back over the reverse link, for the price of its
+            payload. False counts the way there alone, as the paper does.
 
     Raises:
-        InvalidInputError: a value is not a finite number above 0, or `subcarriers` is not an integer.
+        InvalidInputError: a value is not a finite number above 0, `subcarriers` is not an integer, or
+            `charge_return` is no boolean.
 
     Examples:
         >>> from airmoe.links import Ofdma
@@ -38,11 +41,13 @@ class Ofdma:
     subcarrier_hz: float = 1e6
     power_w: float = 1e-2
     noise_w: float = 3.98e-15
+    charge_return: bool = False
 
     def __post_init__(self) -> None:
         integer_at_least("subcarriers", self.subcarriers, 1)
         for name in ("subcarrier_hz", "power_w", "noise_w"):
             positive_number(name, getattr(self, name))
+        refuse_type("charge_return", self.charge_return, bool)
 
     @property
     def snr_per_gain(self) -> float:

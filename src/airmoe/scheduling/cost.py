@@ -71,6 +71,10 @@ class Cost(OneLine):
             np.where(arrived_TE, 0.0, self.energy_j_TE), np.where(arrived_TE, 0.0, self.airtime_s_TE)
         )
 
+    def plus_energy(self, energy_j_E: NDArray[np.float64]) -> Cost:
+        """Return the same cost with J added for each expert."""
+        return unchecked(self.energy_j_TE + energy_j_E, self.airtime_s_TE)
+
     def plus(self, other: Cost, added_TE: NDArray[np.bool_]) -> Cost:
         """Return the sum of two costs where the other one is added."""
         return unchecked(

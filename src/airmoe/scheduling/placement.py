@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from airmoe.checks import indices, read_only
+from airmoe.checks import indices, read_only, real_array, refuse_where
 from airmoe.errors import InvalidInputError
 from airmoe.showing import OneLine
 
@@ -25,9 +25,11 @@ class Placement(OneLine):
 
     Args:
         nodes: integer (E,), the node of each expert; or (E, R), its nodes, filled up with -1.
+        compute_j: a_j, J that each expert spends on an item wherever it runs, one number or (E,), >= 0.
 
     Raises:
-        InvalidInputError: another shape, a node below -1, an expert that is nowhere or twice at one node.
+        InvalidInputError: another shape, a node below -1, an expert that is nowhere or twice at one node, or
+            joules that are negative or not finite.
 
     Examples:
         >>> from airmoe.scheduling import Placement
@@ -37,8 +39,9 @@ class Placement(OneLine):
     """
 
     node_ER: NDArray[np.int64]
+    compute_j_E: NDArray[np.float64]
 
-    def __init__(self, nodes: ArrayLike) -> None:
+    def __init__(self, nodes: ArrayLike, compute_j: ArrayLike = 0.0) -> None:
         given = indices("placement", nodes, NOWHERE, np.iinfo(np.int64).max)
         if given.ndim not in (1, 2) or not given.size:
             raise InvalidInputError("shape of placement", given.shape, "(E,) or (E, R), E at least 1")
@@ -50,6 +53,11 @@ class Placement(OneLine):
             held = self.nodes_of(expert)
             if len(set(held)) < len(held):
                 raise InvalidInputError(f"placement[{expert}]", held, "each node of an expert once")
+        joules = real_array("compute_j", compute_j)
+        refuse_where("compute_j", joules, ~(np.isfinite(joules) & (joules >= 0)), "a finite number >= 0")
+        if joules.shape not in ((), (self.experts,)):
+            raise InvalidInputError("shape of compute_j", joules.shape, f"() or (E,) = ({self.experts},)")
+        object.__setattr__(self, "compute_j_E", np.broadcast_to(joules, self.experts))
 
     @classmethod
     def of(cls, nodes: Iterable[Iterable[int]]) -> Placement:

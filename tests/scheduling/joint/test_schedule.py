@@ -17,10 +17,16 @@ from tests.scheduling.joint.joint_optimum import (
 
 
 def plan_of(
-    nodes: int, subcarriers: int, items: int, seed: int, threshold: float = 0.6, **options: object
+    nodes: int,
+    subcarriers: int,
+    items: int,
+    seed: int,
+    threshold: float = 0.6,
+    charge_return: bool = False,
+    **options: object,
 ) -> Plan:
     scores_TE, source_T, gain_NNM = instance(nodes, subcarriers, items, seed)
-    radio = Ofdma(subcarriers=subcarriers)
+    radio = Ofdma(subcarriers=subcarriers, charge_return=charge_return)
     return schedule_layer(scores_TE, source_T, gain_NNM, radio, threshold=threshold, **options)  # type: ignore[arg-type]
 
 
@@ -135,11 +141,10 @@ def test_selection_subcarriers_and_energy_belong_together(
         scores_TE,
         source_T,
         gain_NNM,
-        Ofdma(subcarriers=subcarriers),
+        Ofdma(subcarriers=subcarriers, charge_return=charge_return),
         threshold=0.5,
         max_experts=3,
         compute_j_per_token=compute_j_E,
-        charge_return=charge_return,
     )
     used = plan.subcarrier[plan.subcarrier >= 0]
     assert len(set(used)) == used.size

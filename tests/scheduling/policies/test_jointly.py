@@ -14,6 +14,7 @@ from airmoe.scheduling import (
     Homogeneous,
     Jesa,
     JointPolicy,
+    Placement,
     Routing,
     Slot,
     TopK,
@@ -248,3 +249,25 @@ def test_a_joint_policy_without_a_sound_fallback_is_refused() -> None:
         dispatch(
             np.zeros((ITEMS, 1)), np.ones((ITEMS, NODES)), Endless(), RadioCarrier(slot.links), slot, None
         )
+
+
+def test_jesa_charges_computing_and_the_way_back_as_the_schedule_does() -> None:
+    scores_TE, slot = slot_of()
+    assert slot.links is not None
+    radio = Ofdma(subcarriers=24, charge_return=True)
+    links = Links.from_gain(slot.links.gain_NNM, radio)
+    compute_j_E = np.linspace(1e-5, 4e-5, NODES)
+    sent = Slot(slot.source_T, Placement(np.arange(NODES), compute_j_E), links)
+    done = dispatch(np.zeros((ITEMS, 1)), scores_TE, Jesa(0.5, 2), RadioCarrier(links), sent)
+    plan = schedule_layer(
+        scores_TE, slot.source_T, links.gain_NNM, radio,
+        threshold=0.5, token_bits=BITS, compute_j_per_token=compute_j_E,
+    )  # fmt: skip
+    np.testing.assert_array_equal(done.requested_TE, plan.selection.mask)
+    assert done.energy_j_T.sum() == pytest.approx(plan.energy_j, rel=1e-12)
+    assert (
+        plan.energy_j
+        > schedule_layer(
+            scores_TE, slot.source_T, links.gain_NNM, RADIO, threshold=0.5, token_bits=BITS
+        ).energy_j
+    )

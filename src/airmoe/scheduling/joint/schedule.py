@@ -110,7 +110,6 @@ def schedule_layer(
     token_bits: ArrayLike = 65536,
     compute_j_per_token: ArrayLike = 0.0,
     compute_j_fixed: ArrayLike = 0.0,
-    charge_return: bool = False,
     bound: Bound = "fast",
     restarts: int = 0,
     seed: int = 0,
@@ -129,7 +128,7 @@ def schedule_layer(
         scores: t, (T, E), finite, >= 0.
         source: integer (T,), the node that holds each item.
         gain: H, (N, N, M), power gain of link i -> j on subcarrier m, linear, finite, >= 0.
-        radio: the OFDMA radio; M is its number of subcarriers.
+        radio: the OFDMA radio; M is its number of subcarriers. It says whether outputs are charged, too.
         threshold: q, one number or (T,), from 0 to 1.
         max_experts: D, an integer >= 1.
         placement: integer (E,), the node of each expert, or (T, E), the node that would serve each item by
@@ -140,7 +139,6 @@ def schedule_layer(
         compute_j_per_token: a_j, J that an expert spends on an item, one number or (E,), >= 0.
         compute_j_fixed: b_j, J that an expert spends if it is used at all, one number or (E,), >= 0. It is
             reported and not optimised; a plan with any of it is never called proven.
-        charge_return: True if outputs travel over the reverse link at the price of payloads.
         bound: "none", "fast" (every link on its best subcarrier, exclusive or not: LB of the paper) or
             "tight" (see `airmoe.scheduling.joint.bounds`).
         restarts: how many more descents begin at perturbed loads, while the plan is not proven.
@@ -171,7 +169,6 @@ def schedule_layer(
         reachable,
         token_bits,
         compute_j_per_token,
-        charge_return,
     )
     fixed_j_E = _per_expert("compute_j_fixed", compute_j_fixed, layer.scores_TE.shape[1])
     if bound not in get_args(Bound):
@@ -312,7 +309,6 @@ def _checked_layer(
     reachable: ArrayLike | None,
     token_bits: ArrayLike,
     compute_j_per_token: ArrayLike,
-    charge_return: bool,
 ) -> Layer:
     scores_TE = check_scores("scores", scores)
     items, experts = scores_TE.shape
@@ -343,7 +339,7 @@ def _checked_layer(
         compute_j_E=_per_expert("compute_j_per_token", compute_j_per_token, experts),
         reachable_TE=reachable_TE,
         price_NNM=_usable(radio.energy_per_bit_j(gain_NNM)),
-        charge_return=bool(charge_return),
+        charge_return=radio.charge_return,
     )
 
 

@@ -123,6 +123,7 @@ def _scheduled(
         placement=slot.node_TE,
         reachable=cost.reachable_TE,
         token_bits=bits_T,
+        compute_j_per_token=slot.placement.compute_j_E,
         bound="none",
         restarts=policy.restarts,
         seed=policy.seed,

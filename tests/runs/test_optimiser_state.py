@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from airmoe.channel_aware.optimiser_state import flattened, restored
+from airmoe.runs.optimiser_state import flattened, restored
 from airmoe.runs.checkpoint import Checkpoint
 
 

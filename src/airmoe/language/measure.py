@@ -1,0 +1,46 @@
+"""How well a language model predicts a text: bits per byte.
+
+Shape suffixes: B sequences, S positions, V bytes, W windows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+
+def windows_of(text: NDArray[np.uint8], context: int, windows: int) -> Tensor:
+    """Return int64 (W, context + 1): windows that tell one another nothing, evenly spread over a text.
+
+    There are at most ``windows``; each begins with a byte that is not predicted.
+    """
+    steps = context + 1
+    whole = len(text) // steps
+    first_W = np.unique(np.linspace(0, whole - 1, min(windows, whole)).astype(np.int64)) * steps
+    return torch.from_numpy(text[first_W[:, np.newaxis] + np.arange(steps)].astype(np.int64))
+
+
+def bits_per_byte(logits_of: Callable[[Tensor], Tensor], windows_WS: Tensor, at_once: int = 16) -> float:
+    """Return the mean of -log2 of the probability that each byte of the windows but the first was given.
+
+    Args:
+        logits_of: bytes (B, S) to logits (B, S, V) of the next byte.
+        windows_WS: int64; a byte is predicted from those before it in its window.
+        at_once: windows of a batch.
+    """
+    total = 0.0
+    with torch.no_grad():
+        for windows_BS in windows_WS.split(at_once):
+            logits_BSV = logits_of(windows_BS[:, :-1])
+            total += float(
+                functional.cross_entropy(
+                    logits_BSV.flatten(0, 1).double(), windows_BS[:, 1:].flatten(), reduction="sum"
+                )
+            )
+    return total / math.log(2) / windows_WS[:, 1:].numel()

@@ -1,0 +1,162 @@
+"""Texts by domain, as bytes, split by document: what is asked of a model was not in any document it learnt.
+
+Shape suffixes: W windows, S positions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sysconfig
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from airmoe.errors import DataError, InvalidInputError
+from airmoe.files import as_path
+from airmoe.showing import OneLine
+
+HELD_OUT = 0.1
+"""Share of a domain's documents that are held out, at least one; as many more choose settings."""
+
+PYTHON, _FOLDER = "python", "folder:"
+_NAMES = "python or folder:PATH"
+_LEAST_DOCUMENTS = 3
+_PARTING = b"\n\n"
+
+
+@dataclass(frozen=True)
+class Domain:
+    """The documents of one domain, each in one part only.
+
+    Attributes:
+        name: of the domain.
+        train: to learn from.
+        validation: to choose settings on.
+        test: to measure with, once.
+    """
+
+    name: str
+    train: tuple[bytes, ...]
+    validation: tuple[bytes, ...]
+    test: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, repr=False)
+class Texts(OneLine):
+    """Texts of several domains.
+
+    Attributes:
+        name: as `load_texts` was given it.
+        domains: in alphabetical order.
+    """
+
+    name: str
+    domains: tuple[Domain, ...]
+
+    def __repr__(self) -> str:
+        """Return the domains and their bytes in one line."""
+        sizes = ", ".join(f"{each.name} {sum(map(len, each.train)):,} bytes" for each in self.domains)
+        return f"Texts({self.name}: {sizes})"
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all documents and their parts."""
+        digest = hashlib.sha256()
+        for domain in self.domains:
+            for part, documents in (
+                ("train", domain.train),
+                ("validation", domain.validation),
+                ("test", domain.test),
+            ):
+                digest.update(f"{domain.name} {part} {[len(each) for each in documents]}".encode())
+                for document in documents:
+                    digest.update(document)
+        return digest.hexdigest()
+
+
+def load_texts(name: str = PYTHON) -> Texts:
+    """Load texts; the split into documents for training, validation and test never depends on a seed.
+
+    * ``"python"``: what every Python brings along: the sources of its standard library (domain ``code``) and
+      the prose of its language reference (``prose``). They differ between versions of Python.
+    * ``"folder:PATH"``: PATH holds one folder per domain, with a file per document, at least three; files of
+      folders below count, too. Bytes are taken as they are.
+
+    Documents of equal content count once. A tenth of a domain's documents is held out, and another tenth is
+    for validation, by the digest of what they say.
+
+    Raises:
+        InvalidInputError: the name is none of these.
+        DataError: a folder cannot be read, has fewer than two domains, or a domain too few documents.
+
+    Examples:
+        >>> from airmoe.language import load_texts
+        >>> [domain.name for domain in load_texts("python").domains]
+        ['code', 'prose']
+    """
+    if name == PYTHON:
+        return _texts(name, {"code": _sources_of_python(), "prose": _reference_of_python()})
+    if not name.startswith(_FOLDER):
+        raise InvalidInputError("texts", name, _NAMES)
+    folder = as_path(name.removeprefix(_FOLDER)).expanduser()
+    try:
+        found = {
+            place.name: [path.read_bytes() for path in sorted(place.rglob("*")) if path.is_file()]
+            for place in sorted(folder.iterdir())
+            if place.is_dir() and not place.name.startswith(".")
+        }
+    except OSError as error:
+        raise DataError(f"{folder}: {error.strerror or error}") from None
+    if len(found) < 2:
+        raise DataError(f"{folder}: {len(found)} domains; expected a folder for each of at least two")
+    return _texts(name, found)
+
+
+def _texts(name: str, found: Mapping[str, list[bytes]]) -> Texts:
+    return Texts(name, tuple(_split(domain, documents) for domain, documents in sorted(found.items())))
+
+
+def _split(name: str, documents: list[bytes]) -> Domain:
+    by_digest = {hashlib.sha256(document).digest(): document for document in documents if document}
+    if len(by_digest) < _LEAST_DOCUMENTS:
+        told = f"{len(by_digest)} documents; expected at least {_LEAST_DOCUMENTS} that differ"
+        raise DataError(f"domain {name}: {told}")
+    ordered = [by_digest[digest] for digest in sorted(by_digest)]
+    held = max(1, round(len(ordered) * HELD_OUT))
+    return Domain(name, tuple(ordered[2 * held :]), tuple(ordered[held : 2 * held]), tuple(ordered[:held]))
+
+
+def _sources_of_python() -> list[bytes]:
+    folder = Path(sysconfig.get_paths()["stdlib"])
+    return [path.read_bytes() for path in sorted(folder.glob("*.py"))]
+
+
+def _reference_of_python() -> list[bytes]:
+    from pydoc_data.topics import topics
+
+    return [text.encode() for _, text in sorted(topics.items())]
+
+
+def joined(documents: tuple[bytes, ...]) -> NDArray[np.uint8]:
+    """Return documents one after another, parted by an empty line."""
+    return np.frombuffer(_PARTING.join(documents), dtype=np.uint8)
+
+
+def drawn_windows(
+    text: NDArray[np.uint8], windows: int, steps: int, random: np.random.Generator
+) -> NDArray[np.int64]:
+    """Return (W, S) windows of a text at places drawn at random; one shorter than S is repeated.
+
+    Args:
+        text: bytes.
+        windows: W.
+        steps: S.
+        random: draws the places.
+    """
+    if len(text) < steps:
+        text = np.tile(text, -(-steps // len(text)))
+    start_W = random.integers(0, len(text) - steps + 1, windows)
+    return text[start_W[:, np.newaxis] + np.arange(steps)].astype(np.int64)

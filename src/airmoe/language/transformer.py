@@ -1,0 +1,300 @@
+"""A language model over bytes whose feed-forward parts are MoE layers: attention here, experts anywhere.
+
+Attention, norms and routers stay at the node where a sequence rests, its source. What travels is the hidden
+state of a token, after the norm, to the experts that a policy chose. Rotary positions (Su et al., 2021),
+RMSNorm, and SwiGLU experts (Shazeer, 2020), as in Llama and Mixtral.
+
+Shape suffixes: B sequences, S positions, H heads, D values of a head, W width, V bytes, T tokens, E experts,
+P (token, expert) pairs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, NamedTuple, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional
+
+from airmoe.dispatch import Carrier
+from airmoe.errors import InvalidInputError
+from airmoe.nn import GateOutput, MoeLayer, MoeOutput
+from airmoe.runs.settings import Section
+from airmoe.scheduling import Placement, Policy
+
+BYTES = 256
+"""V: every value of a byte is a token, so any text can be read and nothing is unknown."""
+
+
+class TransformerSettings(Section):
+    """The form of a transformer; the defaults are ours, small enough to be trained on a processor.
+
+    Attributes:
+        width: W, values of a hidden state.
+        layers: MoE layers, one after each attention.
+        heads: of attention.
+        expert_hidden: values inside an expert.
+        experts: E, in every layer.
+        k: experts of a token while training.
+        context: the most positions that the model attends to.
+    """
+
+    width: Annotated[int, Field(ge=2, le=1 << 16)] = 128
+    layers: Annotated[int, Field(ge=1, le=1000)] = 4
+    heads: Annotated[int, Field(ge=1, le=1000)] = 4
+    expert_hidden: Annotated[int, Field(ge=1, le=1 << 18)] = 256
+    experts: Annotated[int, Field(ge=1, le=1000)] = 4
+    k: Annotated[int, Field(ge=1, le=1000)] = 2
+    context: Annotated[int, Field(ge=2, le=1 << 20)] = 256
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.width % (2 * self.heads):
+            told = f"a multiple of {2 * self.heads}: each of {self.heads} heads turns pairs of values"
+            raise InvalidInputError("width", self.width, told)
+        if self.k > self.experts:
+            raise InvalidInputError("k", self.k, f"at most {self.experts}, the number of experts")
+        return self
+
+
+class SwiGlu(nn.Module):
+    """An expert: hidden states (P, W) to (P, W), W_down (silu(W_gate h) * W_up h)."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.gate, self.up = (nn.Linear(width, hidden, bias=False) for _ in range(2))
+        self.down = nn.Linear(hidden, width, bias=False)
+
+    def forward(self, hidden_PW: Tensor) -> Tensor:
+        """Return what is added to the hidden states."""
+        return self.down(functional.silu(self.gate(hidden_PW)) * self.up(hidden_PW))  # type: ignore[no-any-return]
+
+
+class Router(nn.Module):
+    """softmax(h W): the scores of all experts, blind to the links."""
+
+    sees_snr = False
+
+    def __init__(self, width: int, experts: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, experts, bias=False)
+
+    def forward(self, hidden_TW: Tensor, snr_db_TE: Tensor | None = None) -> GateOutput:
+        """Return scores and logits (T, E); the SNR is not used."""
+        logits_TE = self.linear(hidden_TW)
+        return GateOutput(torch.softmax(logits_TE, dim=-1), logits_TE)
+
+
+class Cache:
+    """Keys and values of what each sequence holds so far, so that a further byte costs one position.
+
+    Sequences may differ in length.
+
+    Args:
+        settings: of the model.
+        sequences: B.
+    """
+
+    def __init__(self, settings: TransformerSettings, sequences: int) -> None:
+        shape = (sequences, settings.heads, settings.context, settings.width // settings.heads)
+        self.keys = [torch.zeros(shape) for _ in range(settings.layers)]
+        self.values = [torch.zeros(shape) for _ in range(settings.layers)]
+        self.length_B = torch.zeros(sequences, dtype=torch.int64)
+
+    def keep(self, layer: int, keys_BHSD: Tensor, values_BHSD: Tensor) -> tuple[Tensor, Tensor]:
+        """Write keys and values behind those that are there; return all, as far as any sequence goes."""
+        positions_BS = self.length_B[:, None] + torch.arange(keys_BHSD.shape[2])
+        sequence_B1 = torch.arange(len(self.length_B))[:, None]
+        end = int(positions_BS.max()) + 1
+        for kept, new in ((self.keys[layer], keys_BHSD), (self.values[layer], values_BHSD)):
+            kept[sequence_B1, :, positions_BS] = new.transpose(1, 2)
+        return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
+
+
+def rotated(values_BHSD: Tensor, positions_BS: Tensor) -> Tensor:
+    """Return queries or keys turned by their positions: pair i by position * 10000^(-2i/D)."""
+    half = values_BHSD.shape[-1] // 2
+    rates = 10000.0 ** (-torch.arange(half, dtype=torch.float32) / half)
+    angles_B1Sh = positions_BS[:, None, :, None] * rates
+    cos, sin = angles_B1Sh.cos(), angles_B1Sh.sin()
+    first, second = values_BHSD[..., :half], values_BHSD[..., half:]
+    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
+
+
+class Attention(nn.Module):
+    """Causal attention with rotary positions."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.into, self.out = nn.Linear(width, 3 * width, bias=False), nn.Linear(width, width, bias=False)
+
+    def forward(
+        self, hidden_BSW: Tensor, positions_BS: Tensor, cache: Cache | None = None, layer: int = 0
+    ) -> Tensor:
+        """Return what is added to the hidden states (B, S, W).
+
+        Args:
+            hidden_BSW: after the norm.
+            positions_BS: int64, the place of each in its sequence.
+            cache: what came before; left out, nothing did, and positions begin at 0.
+            layer: which keys and values of the cache, from 0.
+        """
+        queries, keys, values = (
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for part in self.into(hidden_BSW).chunk(3, dim=-1)
+        )
+        queries, keys = rotated(queries, positions_BS), rotated(keys, positions_BS)
+        if cache is None:
+            mixed = functional.scaled_dot_product_attention(queries, keys, values, is_causal=True)
+        else:
+            keys, values = cache.keep(layer, keys, values)
+            seen_BSS = torch.arange(keys.shape[2]) <= positions_BS[..., None]
+            mixed = functional.scaled_dot_product_attention(queries, keys, values, seen_BSS[:, None])
+        return self.out(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+
+class Places(NamedTuple):
+    """Where the values of a batch belong.
+
+    Attributes:
+        positions_BS: int64, the place of each in its sequence.
+        taken_BS: bool, False where it only fills the batch up.
+        source_T: int64, the node where each token rests.
+    """
+
+    positions_BS: Tensor
+    taken_BS: Tensor
+    source_T: NDArray[np.int64]
+
+
+class Block(nn.Module):
+    """Attention, then a MoE layer; each adds to the hidden state what it makes of its norm."""
+
+    def __init__(self, settings: TransformerSettings, layer: int, placement: Placement | None) -> None:
+        super().__init__()
+        width, hidden = settings.width, settings.expert_hidden
+        self.attention_norm, self.moe_norm = nn.RMSNorm(width), nn.RMSNorm(width)
+        self.attention = Attention(width, settings.heads)
+        self.moe = MoeLayer(
+            Router(width, settings.experts),
+            [SwiGlu(width, hidden) for _ in range(settings.experts)],
+            placement=placement,
+            policy=f"topk:{settings.k}",
+            layer=layer + 1,
+            training_k=settings.k,
+        )
+
+    def forward(
+        self,
+        hidden_BSW: Tensor,
+        places: Places,
+        cache: Cache | None,
+        policy: Policy | str | None,
+        carrier: Carrier[Tensor, Tensor] | None,
+    ) -> tuple[Tensor, MoeOutput]:
+        """Return the hidden states (B, S, W) after this block, and what its MoE layer did."""
+        normed_BSW = self.attention_norm(hidden_BSW)
+        hidden_BSW = hidden_BSW + self.attention(normed_BSW, places.positions_BS, cache, self.moe.number - 1)
+        tokens_TW = self.moe_norm(hidden_BSW)[places.taken_BS]
+        done: MoeOutput = self.moe(tokens_TW, places.source_T, policy=policy, carrier=carrier)
+        added_BSW = torch.zeros_like(hidden_BSW).masked_scatter(places.taken_BS[..., None], done.y_TC)
+        return hidden_BSW + added_BSW, done
+
+
+@dataclass(frozen=True)
+class LanguageOutput:
+    """What a language model returns.
+
+    Attributes:
+        logits_BSV: of the byte that follows each position.
+        layers: what became of the tokens in each MoE layer. They are T = the sequences' tokens, one sequence
+            after another, without what fills a batch up.
+    """
+
+    logits_BSV: Tensor
+    layers: tuple[MoeOutput, ...]
+
+
+class MoeTransformer(nn.Module):
+    """Bytes to logits of the next byte.
+
+    Args:
+        settings: its form.
+        placement: the node, or nodes, of every layer's experts; default expert e on node e.
+
+    Examples:
+        >>> import torch
+        >>> from airmoe.language import MoeTransformer, TransformerSettings
+        >>> model = MoeTransformer(TransformerSettings(width=16, layers=2, heads=2, expert_hidden=32))
+        >>> output = model.eval()(torch.tensor([list(b"wireless")]))
+        >>> tuple(output.logits_BSV.shape), len(output.layers)
+        ((1, 8, 256), 2)
+    """
+
+    def __init__(self, settings: TransformerSettings, placement: Placement | None = None) -> None:
+        super().__init__()
+        self.settings = settings
+        self.embedding = nn.Embedding(BYTES, settings.width)
+        self.blocks = nn.ModuleList(Block(settings, layer, placement) for layer in range(settings.layers))
+        self.norm = nn.RMSNorm(settings.width)
+        self.head = nn.Linear(settings.width, BYTES, bias=False)
+        self.apply(_begin_small)
+
+    def new_cache(self, sequences: int) -> Cache:
+        """Return an empty cache for so many sequences."""
+        return Cache(self.settings, sequences)
+
+    def forward(
+        self,
+        tokens_BS: Tensor,
+        count_B: Tensor | None = None,
+        *,
+        cache: Cache | None = None,
+        source_B: NDArray[np.int64] | None = None,
+        policy: Policy | str | None = None,
+        carrier: Carrier[Tensor, Tensor] | None = None,
+    ) -> LanguageOutput:
+        """Return logits, and what each MoE layer did.
+
+        Args:
+            tokens_BS: int64, 0 to 255.
+            count_B: int64, how many of each row are tokens, at least 1; the rest fills the batch up, and goes
+                to no expert. Default all.
+            cache: what came before, which is extended.
+            source_B: int64, the node where each sequence rests; default 0.
+            policy: who chooses experts in evaluation; default top-k with the k of training.
+            carrier: who brings tokens to experts; default all in this process.
+
+        Raises:
+            InvalidInputError: no tokens, or more than the context holds.
+            NoExpertReachedError: a token got no answer from any expert.
+        """
+        sequences, steps = tokens_BS.shape
+        begun_B = torch.zeros(sequences, dtype=torch.int64) if cache is None else cache.length_B
+        count_B = torch.full((sequences,), steps) if count_B is None else count_B
+        longest = int(begun_B.max()) + steps if sequences and steps else 0
+        if not 1 <= longest <= self.settings.context:
+            raise InvalidInputError("positions", longest, f"1 to {self.settings.context}, the context")
+        source_B = np.zeros(sequences, np.int64) if source_B is None else source_B
+        places = Places(
+            begun_B[:, None] + torch.arange(steps),
+            torch.arange(steps) < count_B[:, None],
+            np.repeat(np.asarray(source_B, np.int64), count_B.numpy()),
+        )
+        hidden_BSW, layers = self.embedding(tokens_BS), list[MoeOutput]()
+        for block in self.blocks:
+            hidden_BSW, done = block(hidden_BSW, places, cache, policy, carrier)
+            layers.append(done)
+        if cache is not None:
+            cache.length_B = begun_B + count_B
+        return LanguageOutput(self.head(self.norm(hidden_BSW)), tuple(layers))
+
+
+def _begin_small(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=0.02)
