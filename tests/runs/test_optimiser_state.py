@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from airmoe.runs.optimiser_state import flattened, restored
 from airmoe.runs.checkpoint import Checkpoint
+from airmoe.runs.optimiser_state import flattened, restored
 
 
 def network() -> nn.Sequential:

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from airmoe.channel_aware.augmentation import augmented
 from airmoe.channel_aware.config import ChannelAwareConfig, ChannelStageSettings, StageSettings
-from airmoe.runs.optimiser_state import flattened, restored
 from airmoe.channel_aware.routing_loss import routing_loss
 from airmoe.data import ImageSet
 from airmoe.errors import InvalidInputError, TrainingDivergedError
@@ -28,6 +27,7 @@ from airmoe.progress import Progress, silent
 from airmoe.radio import make_transmission
 from airmoe.randomness import stream
 from airmoe.runs.checkpoint import Checkpoint, MetricsRow
+from airmoe.runs.optimiser_state import flattened, restored
 from airmoe.runs.run_writing import fingerprint
 from airmoe.runs.weights import load_weights
 from airmoe.seeding import torch_seeded

@@ -159,4 +159,4 @@ def drawn_windows(
     if len(text) < steps:
         text = np.tile(text, -(-steps // len(text)))
     start_W = random.integers(0, len(text) - steps + 1, windows)
-    return text[start_W[:, np.newaxis] + np.arange(steps)].astype(np.int64)
+    return np.asarray(text[start_W[:, np.newaxis] + np.arange(steps)], dtype=np.int64)

@@ -1,0 +1,68 @@
+"""The settings of a mixture that is a language model: branch, train, mix."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from airmoe.language.transformer import TransformerSettings
+from airmoe.manifest import RadioSettings, Seed
+from airmoe.runs.settings import LearningRate, Positive, Section, Weight
+
+
+class TextSettings(Section):
+    """Which texts are learnt.
+
+    Attributes:
+        name: see `airmoe.language.load_texts`.
+    """
+
+    name: str = "python"
+
+
+class StepSettings(Section):
+    """A stage: AdamW, with a learning rate that rises over the first steps and falls along a cosine.
+
+    Attributes:
+        steps: how many.
+        batch_size: windows of a step, shared evenly among the texts.
+        learning_rate: the highest.
+        weight_decay: of AdamW.
+    """
+
+    steps: Positive = 600
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = 32
+    learning_rate: LearningRate = 3e-3
+    weight_decay: Weight = 0.1
+
+
+class BranchSettings(StepSettings):
+    """Each expert is trained on texts of its own domain, from the seed's feed-forward parts."""
+
+    steps: Positive = 200
+    learning_rate: LearningRate = 1e-3
+
+
+class MixSettings(StepSettings):
+    """Routers are trained on the texts of all domains, all else fixed.
+
+    Attributes:
+        balance: weight of the term that keeps all experts in use, CV^2 of the scores' batch mean.
+    """
+
+    steps: Positive = 100
+    learning_rate: LearningRate = 1e-2
+    balance: Weight = 0.01
+
+
+class DmoeConfig(Section):
+    """A whole run: a dense seed, experts branched off it, and routers (after arXiv 2403.07816; ours)."""
+
+    method: Literal["dmoe"] = "dmoe"
+    seed: Seed = 0
+    mesh: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")] = "lab"
+    data: TextSettings = TextSettings()
+    model: TransformerSettings = TransformerSettings()
+    dense: StepSettings = StepSettings()
+    branch: BranchSettings = BranchSettings()
+    mix: MixSettings = MixSettings()
+    links: RadioSettings = RadioSettings()
