@@ -202,7 +202,9 @@ class Block(nn.Module):
         hidden_BSW = hidden_BSW + self.attention(normed_BSW, places.positions_BS, cache, self.moe.number - 1)
         tokens_TW = self.moe_norm(hidden_BSW)[places.taken_BS]
         done: MoeOutput = self.moe(tokens_TW, places.source_T, policy=policy, carrier=carrier)
-        added_BSW = torch.zeros_like(hidden_BSW).masked_scatter(places.taken_BS[..., None], done.y_TC.to(hidden_BSW.dtype))
+        added_BSW = torch.zeros_like(hidden_BSW).masked_scatter(
+            places.taken_BS[..., None], done.y_TC.to(hidden_BSW.dtype)
+        )
         return hidden_BSW + added_BSW, done
 
 
