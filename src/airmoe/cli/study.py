@@ -207,6 +207,41 @@ def networked(
     tell_unused_plugins([] if resume else plugin)
 
 
+@study.command()
+def dmoe(
+    quick: Quick = False,
+    smoke: Smoke = False,
+    only: Only = [],  # noqa: B006 (Typer copies it)
+    seed: Seed = None,
+    settings: Settings = None,
+    out: Out = None,
+    resume: Resume = False,
+    workers: Workers = 1,
+    dask: Dask = None,
+    plugin: Plugins = [],  # noqa: B006 (Typer copies it)
+) -> None:
+    """A language model whose experts sit on several nodes: bits per byte against joules per byte.
+
+    A small transformer of bytes is trained by branch, train, mix (after arXiv 2403.07816): a dense seed,
+    experts of each domain, routers. Its held-out texts are asked over fading links, with JESA, DES,
+    homogeneous requirements, top-k and others choosing experts in every layer (after arXiv 2503.13421).
+    Measured are bits per byte, energy, control traffic and time on the air, which layers tolerate less, and
+    what subcarriers bring.
+
+    The texts are Python's own sources and reference. In full, three models are trained, which takes an hour
+    or two of a core; --quick trains one for two minutes. Models are trained once for all curves that share
+    them, and kept in OUT.partial, from where --resume goes on. The run folder is that of the other studies.
+    """
+    require("train", "torch", "matplotlib", "numba", "tensorboard")
+    out = _free("dmoe", out, resume)
+    load_plugins(plugin)
+    from airmoe.studies.dmoe import DMOE
+
+    scale = _scale(quick=quick, smoke=smoke)
+    _run(DMOE, scale, only, seed, settings, out, resume, _executor(workers, dask))
+    tell_unused_plugins([] if resume else plugin)
+
+
 def _free(study_name: str, out: Path | None, resume: bool) -> Path:
     """Return the run folder to make; refuse one that cannot be."""
     if resume and out is None:

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from airmoe.language.texts import Texts, joined
+
 
 def windows_of(text: NDArray[np.uint8], context: int, windows: int) -> Tensor:
     """Return int64 (W, context + 1): windows that tell one another nothing, evenly spread over a text.
@@ -24,6 +26,20 @@ def windows_of(text: NDArray[np.uint8], context: int, windows: int) -> Tensor:
     whole = len(text) // steps
     first_W = np.unique(np.linspace(0, whole - 1, min(windows, whole)).astype(np.int64)) * steps
     return torch.from_numpy(text[first_W[:, np.newaxis] + np.arange(steps)].astype(np.int64))
+
+
+def questions(texts: Texts, context: int, windows: int) -> list[Tensor]:
+    """Return windows of each domain's held-out documents, (W, context + 1), none of which was learnt.
+
+    A window that also stands in a document of training, such as a licence, is left out.
+    """
+    learnt = b"\0".join(document for domain in texts.domains for document in domain.train)
+    found = []
+    for domain in texts.domains:
+        windows_WS = windows_of(joined(domain.test), context, windows)
+        new_W = [window_S.numpy().astype(np.uint8).tobytes() not in learnt for window_S in windows_WS]
+        found.append(windows_WS[torch.tensor(new_W)])
+    return found
 
 
 def bits_per_byte(logits_of: Callable[[Tensor], Tensor], windows_WS: Tensor, at_once: int = 16) -> float:

@@ -25,7 +25,7 @@ from torch.nn import functional
 from airmoe.errors import InvalidInputError, TrainingDivergedError
 from airmoe.language.config import DmoeConfig, StepSettings
 from airmoe.language.texts import Texts, drawn_windows, joined
-from airmoe.language.transformer import MoeTransformer
+from airmoe.language.transformer import EXPERT, ROUTER, MoeTransformer
 from airmoe.nn.gates import balance_loss
 from airmoe.progress import Progress, silent
 from airmoe.randomness import stream
@@ -47,7 +47,6 @@ LARGEST_STEP = 1.0
 """Gradients of a larger norm are scaled down to it."""
 
 _MODEL, _OPTIMISER = "model", "optimiser"
-_EXPERT, _ROUTER = ".moe.experts.", ".moe.gate."
 
 Bytes = NDArray[np.uint8]
 
@@ -105,12 +104,42 @@ def train_dmoe(
     branches = list[MoeTransformer]()
     for expert, (_, text) in enumerate(owned_E):
         branches.append(copy.deepcopy(seed))
-        train(f"expert {expert}", branches[-1], _EXPERT, [text], config.branch)
+        train(f"expert {expert}", branches[-1], EXPERT, [text], config.branch)
     model.load_state_dict(
         mixed(model.state_dict(), seed.state_dict(), [each.state_dict() for each in branches])
     )
-    train("mix", model, _ROUTER, [joined(domain.train) for domain in texts.domains], config.mix)
+    train("mix", model, ROUTER, [joined(domain.train) for domain in texts.domains], config.mix)
     return DmoeModel(model.eval(), seed.eval(), tuple(domain for domain, _ in owned_E), rows)
+
+
+def trained_on(
+    config: DmoeConfig,
+    texts: Texts,
+    dense: MoeTransformer,
+    steps: int,
+    *,
+    checkpoint: Checkpoint | None = None,
+    progress: Progress = silent,
+) -> MoeTransformer:
+    """Return a dense model trained on for so many steps, on texts of all domains, at the rate of branches.
+
+    It is what a mixture has to be measured against: the same texts and steps in one place.
+
+    Args:
+        config: the run.
+        texts: what is learnt.
+        dense: the model to begin with; it stays as it is.
+        steps: how many.
+        checkpoint: as in `train_dmoe`.
+        progress: as in `train_dmoe`.
+
+    Raises:
+        TrainingDivergedError: a loss is not finite.
+    """
+    model, of = copy.deepcopy(dense), config.branch.model_copy(update={"steps": steps})
+    parts = [joined(domain.train) for domain in texts.domains]
+    _Steps(f"dense {steps} steps more", config, model, "", parts, of).run(checkpoint, progress)
+    return model.eval()
 
 
 def texts_of_experts(config: DmoeConfig, texts: Texts) -> list[tuple[str, Bytes]]:
@@ -135,12 +164,12 @@ def mixed(
     """Return a mixture's weights: routers as they are, expert e of branch e, all else of the seed."""
     weights = dict[str, Tensor]()
     for name, tensor in fresh.items():
-        if _ROUTER in name:
+        if ROUTER in name:
             weights[name] = tensor
-        elif _EXPERT in name:
-            block, _, rest = name.partition(_EXPERT)
+        elif EXPERT in name:
+            block, _, rest = name.partition(EXPERT)
             expert, _, weight = rest.partition(".")
-            weights[name] = branches[int(expert)][f"{block}{_EXPERT}0.{weight}"]
+            weights[name] = branches[int(expert)][f"{block}{EXPERT}0.{weight}"]
         else:
             weights[name] = seed[name]
     return weights
@@ -221,4 +250,4 @@ class _Steps:
         loss.backward()
         nn.utils.clip_grad_norm_(self._trained, LARGEST_STEP)
         self._optimiser.step()
-        return float(nats)
+        return float(nats.detach())

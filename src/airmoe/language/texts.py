@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import sysconfig
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,13 @@ from airmoe.files import as_path
 from airmoe.showing import OneLine
 
 HELD_OUT = 0.1
-"""Share of a domain's documents that are held out, at least one; as many more choose settings."""
+"""Share of a domain's bytes that are held out, at least a document; of the rest as much chooses settings."""
+
+LONG_LINE = 40
+"""Bytes of a line that tells where it comes from."""
+
+RELATED = 0.2
+"""Share of such lines of the shorter of two documents; if they share as many, they are split as one."""
 
 PYTHON, _FOLDER = "python", "folder:"
 _NAMES = "python or folder:PATH"
@@ -85,8 +93,9 @@ def load_texts(name: str = PYTHON) -> Texts:
     * ``"folder:PATH"``: PATH holds one folder per domain, with a file per document, at least three; files of
       folders below count, too. Bytes are taken as they are.
 
-    Documents of equal content count once. A tenth of a domain's documents is held out, and another tenth is
-    for validation, by the digest of what they say.
+    Documents of equal content count once, and documents that share much stay together (`related`). Documents
+    that make up a tenth of a domain's bytes are held out, and of the rest as many are for validation, in the
+    order of their digests.
 
     Raises:
         InvalidInputError: the name is none of these.
@@ -121,12 +130,57 @@ def _texts(name: str, found: Mapping[str, list[bytes]]) -> Texts:
 
 def _split(name: str, documents: list[bytes]) -> Domain:
     by_digest = {hashlib.sha256(document).digest(): document for document in documents if document}
-    if len(by_digest) < _LEAST_DOCUMENTS:
-        told = f"{len(by_digest)} documents; expected at least {_LEAST_DOCUMENTS} that differ"
+    groups = related([by_digest[digest] for digest in sorted(by_digest)])
+    if len(groups) < _LEAST_DOCUMENTS:
+        told = f"{len(groups)} documents; expected at least {_LEAST_DOCUMENTS} that differ"
         raise DataError(f"domain {name}: {told}")
-    ordered = [by_digest[digest] for digest in sorted(by_digest)]
-    held = max(1, round(len(ordered) * HELD_OUT))
-    return Domain(name, tuple(ordered[2 * held :]), tuple(ordered[held : 2 * held]), tuple(ordered[:held]))
+    test, groups = _taken(groups)
+    validation, groups = _taken(groups)
+    return Domain(name, tuple(document for group in groups for document in group), validation, test)
+
+
+def _taken(groups: list[list[bytes]]) -> tuple[tuple[bytes, ...], list[list[bytes]]]:
+    """Return the documents of the first groups that make up a tenth of all bytes, and the other groups."""
+    sizes = [sum(map(len, group)) for group in groups]
+    left, taken = HELD_OUT * sum(sizes), list[int]()
+    for number, size in enumerate(sizes):
+        if size <= left:
+            taken.append(number)
+            left -= size
+    taken = taken or [sizes.index(min(sizes))]
+    others = [group for number, group in enumerate(groups) if number not in taken]
+    return tuple(document for number in taken for document in groups[number]), others
+
+
+def related(documents: Sequence[bytes]) -> list[list[bytes]]:
+    """Return the documents in groups: two that share a fifth of the shorter one's long lines are in one.
+
+    So a text that repeats another is never asked about where the other was learnt.
+    """
+    lines = [
+        {line.strip() for line in document.splitlines() if len(line.strip()) >= LONG_LINE}
+        for document in documents
+    ]
+    holders = dict[bytes, list[int]]()
+    for number, of_document in enumerate(lines):
+        for line in of_document:
+            holders.setdefault(line, []).append(number)
+    shared = Counter(pair for numbers in holders.values() for pair in combinations(numbers, 2))
+    group = list(range(len(documents)))
+
+    def first(number: int) -> int:
+        while group[number] != number:
+            number = group[number]
+        return number
+
+    for (one, other), count in shared.items():
+        if count >= RELATED * min(len(lines[one]), len(lines[other])):
+            low, high = sorted((first(one), first(other)))
+            group[high] = low
+    found = dict[int, list[bytes]]()
+    for number, document in enumerate(documents):
+        found.setdefault(first(number), []).append(document)
+    return list(found.values())
 
 
 def _sources_of_python() -> list[bytes]:

@@ -10,8 +10,9 @@ P (token, expert) pairs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple, Self
+from typing import Annotated, Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -20,11 +21,15 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
+from airmoe.checks import integer_at_least
 from airmoe.dispatch import Carrier
 from airmoe.errors import InvalidInputError
 from airmoe.nn import GateOutput, MoeLayer, MoeOutput
 from airmoe.runs.settings import Section
 from airmoe.scheduling import Placement, Policy
+
+EXPERT, ROUTER = ".moe.experts.", ".moe.gate."
+"""What the names of experts' and routers' weights contain."""
 
 BYTES = 256
 """V: every value of a byte is a token, so any text can be read and nothing is unknown."""
@@ -258,8 +263,8 @@ class MoeTransformer(nn.Module):
         *,
         cache: Cache | None = None,
         source_B: NDArray[np.int64] | None = None,
-        policy: Policy | str | None = None,
-        carrier: Carrier[Tensor, Tensor] | None = None,
+        policy: Policy | str | Sequence[Policy | str] | None = None,
+        carrier: Carrier[Tensor, Tensor] | Sequence[Carrier[Tensor, Tensor]] | None = None,
     ) -> LanguageOutput:
         """Return logits, and what each MoE layer did.
 
@@ -269,11 +274,12 @@ class MoeTransformer(nn.Module):
                 to no expert. Default all.
             cache: what came before, which is extended.
             source_B: int64, the node where each sequence rests; default 0.
-            policy: who chooses experts in evaluation; default top-k with the k of training.
-            carrier: who brings tokens to experts; default all in this process.
+            policy: who chooses experts in evaluation; default top-k with the k of training. A list has one
+                for each layer.
+            carrier: who brings tokens to experts; default all in this process. A list has one for each layer.
 
         Raises:
-            InvalidInputError: no tokens, or more than the context holds.
+            InvalidInputError: no tokens, or more than the context holds; or a list of another length.
             NoExpertReachedError: a token got no answer from any expert.
         """
         sequences, steps = tokens_BS.shape
@@ -289,12 +295,52 @@ class MoeTransformer(nn.Module):
             np.repeat(np.asarray(source_B, np.int64), count_B.numpy()),
         )
         hidden_BSW, layers = self.embedding(tokens_BS), list[MoeOutput]()
-        for block in self.blocks:
-            hidden_BSW, done = block(hidden_BSW, places, cache, policy, carrier)
+        policies, carriers = self._of_layers("policy", policy), self._of_layers("carrier", carrier)
+        for block, of_layer, carried_by in zip(self.blocks, policies, carriers, strict=True):
+            hidden_BSW, done = block(hidden_BSW, places, cache, of_layer, carried_by)
             layers.append(done)
         if cache is not None:
             cache.length_B = begun_B + count_B
         return LanguageOutput(self.head(self.norm(hidden_BSW)), tuple(layers))
+
+    def place(self, placement: Placement) -> None:
+        """Have the experts of every layer live on other nodes from now on.
+
+        Raises:
+            InvalidInputError: it is for another number of experts.
+        """
+        if placement.experts != self.settings.experts:
+            expected = f"{self.settings.experts}, as each layer has"
+            raise InvalidInputError("experts of placement", placement.experts, expected)
+        for block in self.blocks:
+            block.moe.placement = placement  # type: ignore[union-attr]
+
+    def alone(self, expert: int) -> MoeTransformer:
+        """Return a dense model that shares no memory with this one: in every layer this expert alone.
+
+        Raises:
+            InvalidInputError: there is no such expert.
+        """
+        if not 0 <= integer_at_least("expert", expert, 0) < self.settings.experts:
+            raise InvalidInputError("expert", expert, f"0 to {self.settings.experts - 1}")
+        dense = MoeTransformer(self.settings.model_copy(update={"experts": 1, "k": 1}))
+        own = self.state_dict()
+        weights = {}
+        for name in dense.state_dict():
+            if ROUTER in name:
+                weights[name] = own[name][[expert]]
+            else:
+                weights[name] = own[name.replace(f"{EXPERT}0.", f"{EXPERT}{expert}.")]
+        dense.load_state_dict(weights)
+        return dense.train(self.training)
+
+    def _of_layers(self, name: str, given: Any) -> Sequence[Any]:
+        layers = self.settings.layers
+        if not isinstance(given, Sequence) or isinstance(given, str):
+            return [given] * layers
+        if len(given) != layers:
+            raise InvalidInputError(f"{name} of layers", len(given), f"one for each of {layers} layers")
+        return given
 
 
 def _begin_small(module: nn.Module) -> None:
