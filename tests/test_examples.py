@@ -90,6 +90,7 @@ def test_own_images_learns_ten_kinds_of_digits() -> None:
     assert 0.9 < macro_f1_printed(printed("own_images")) <= 1.0
 
 
+@pytest.mark.long
 def test_own_images_takes_a_folder_of_ones_own(tmp_path: Path) -> None:
     from PIL import Image
 

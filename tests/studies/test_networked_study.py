@@ -306,7 +306,7 @@ def test_an_averaging_that_was_interrupted_between_two_points_ends_the_same(work
 def test_the_command_makes_a_run_folder(tmp_path: Path) -> None:
     out = tmp_path / "run"
     words = ["networked", "--smoke", "--out", str(out), "--seed", "7"]
-    figures = ("pattern", "baselines_iid")
+    figures = ("pattern", "baselines_ring")
     only = [word for figure in figures for word in ("--only", figure)]
     told = CliRunner().invoke(study_command, [*words, *only])
     assert told.exit_code == 0, told.output

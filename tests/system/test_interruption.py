@@ -35,7 +35,7 @@ def wait_until_asking(demo: Command, place: Path) -> None:
 @pytest.mark.parametrize(
     ("wait", "settings"),
     [
-        pytest.param(wait_until_training, "endless_settings", id="while it trains"),
+        pytest.param(wait_until_training, "endless_settings", id="while it trains", marks=pytest.mark.long),
         pytest.param(wait_until_asking, "tiny_settings", id="while it asks"),
     ],
 )
@@ -53,6 +53,7 @@ def test_interrupting_the_demonstration_leaves_nothing(
     assert all_under(tmp_path) == {}
 
 
+@pytest.mark.long
 def test_killing_the_demonstration_takes_its_nodes_along(tmp_path: Path, tiny_settings: Path) -> None:
     options = ["--config", tiny_settings, "--central-epochs", 1, "--ask", 100, "--out", tmp_path / "run"]
     with running("demo", *options) as demo:

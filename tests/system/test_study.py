@@ -257,7 +257,7 @@ def test_a_study_of_the_settings_that_it_left_has_the_same_rows(study: Study, tm
     assert not (tmp_path / "again" / "run_time.csv").exists()
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.long), 2])
 def test_a_study_that_was_interrupted_goes_on_and_ends_with_the_same_rows(
     study: Study, tmp_path: Path, workers: int
 ) -> None:
@@ -437,6 +437,7 @@ def test_the_oracle_is_the_best_and_without_a_channel_nothing_changes(gating: St
         assert len({row["accuracy"] for row in off}) == 1
 
 
+@pytest.mark.long
 def test_two_workers_that_share_models_leave_the_same_rows(gating: Study, tmp_path: Path) -> None:
     """Curves of three methods, two of which share both stages and all of which share the first."""
     text = (gating.out / "settings" / "analog_spread_0.toml").read_text(encoding="utf-8")
