@@ -1,5 +1,6 @@
 """Language models whose experts live on different devices."""
 
+from airmoe.language.huggingface import NodesOfModel
 from airmoe.language.texts import Domain, Texts, load_texts
 from airmoe.language.transformer import Cache, LanguageOutput, MoeTransformer, TransformerSettings
 
@@ -8,6 +9,7 @@ __all__ = [
     "Domain",
     "LanguageOutput",
     "MoeTransformer",
+    "NodesOfModel",
     "Texts",
     "TransformerSettings",
     "load_texts",

@@ -80,13 +80,14 @@ class SwiGlu(nn.Module):
 
 
 class Router(nn.Module):
-    """softmax(h W): the scores of all experts, blind to the links."""
+    """softmax(h W + b): the scores of all experts, blind to the links."""
 
     sees_snr = False
 
     def __init__(self, width: int, experts: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(width, experts, bias=False)
+        self.linear = nn.Linear(width, experts)
+        nn.init.zeros_(self.linear.bias)
 
     def forward(self, hidden_TW: Tensor, snr_db_TE: Tensor | None = None) -> GateOutput:
         """Return scores and logits (T, E); the SNR is not used."""

@@ -75,10 +75,8 @@ def measure_layers(settings: LayersSettings, seed: int, work: Workspace) -> Iter
         model = placed(mixture_of(settings, seed, work).model, settings, seed)
         windows_WS = all_domains(held_out(settings))
         for value in settings.values:
-            policies = [
-                settings.weakened if layer == value else settings.policy
-                for layer in range(1, settings.layers + 1)
-            ]
+            at = settings.at(value)
+            policies = [at.weakened if layer == at.layer else at.policy for layer in range(1, at.layers + 1)]
             yield {"x": value, "seed": seed, **row_of(asked(model, windows_WS, settings, policies, seed))}
 
 
@@ -94,6 +92,7 @@ def measure_subcarriers(settings: SubcarriersSettings, seed: int, work: Workspac
 
 def measure_pattern(settings: PatternSettings, seed: int, work: Workspace) -> Iterator[Row]:
     """Yield the share of a domain's bytes that each expert of each layer gets."""
+    settings = settings.at(settings.values[0])
     with one_thread():
         model = placed(mixture_of(settings, seed, work).model, settings, seed)
         cost = asked(model, held_out(settings)[settings.domain], settings, settings.policy, seed)

@@ -27,6 +27,8 @@ SMOKE = {
     "windows": 4,
 }
 
+# A TOML has arrays, not tuples.
+OneValue = Annotated[tuple[int], Field(strict=False)]
 Joules = Annotated[
     tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]], Field(strict=False)
 ]
@@ -90,6 +92,7 @@ class QualitySettings(LanguageSettings):
     """Bits per byte of one model, for each domain and for the mixture of all, which comes last.
 
     Attributes:
+        domains: how many the texts have.
         method: the mixture by its routers (k experts a byte), one of its experts alone, the dense seed, or
             the seed trained on for as many steps as one expert ("dense-branch") or as all that was trained
             after it ("dense-all").
@@ -98,7 +101,8 @@ class QualitySettings(LanguageSettings):
     """
 
     swept: Literal["domains"] = "domains"
-    values: Annotated[tuple[int], Field(strict=False)] = (2,)
+    values: OneValue = (2,)
+    domains: Positive = 2
     method: Literal["mixture", "expert", "seed", "dense-branch", "dense-all"] = "mixture"
     k: Annotated[int, Field(ge=1, le=64)] = 2
     expert: Annotated[int, Field(ge=0, le=63)] = 0
@@ -142,10 +146,15 @@ class RadioSettings(LanguageSettings):
 
 
 class TradeOffSettings(RadioSettings):
-    """Bits per byte and joules of a policy against one of its parameters."""
+    """Bits per byte and joules of a policy against one of its parameters.
+
+    Attributes:
+        parameter: what stands for {x}.
+    """
 
     swept: Literal["parameter"] = "parameter"
     values: Values = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+    parameter: float = 0.5
 
     @model_validator(mode="after")
     def _policies_are_readable(self) -> Self:
@@ -161,6 +170,7 @@ class LayersSettings(RadioSettings):
     """Bits per byte where one layer alone has another policy; at 0 none has.
 
     Attributes:
+        layer: which one, from 1; 0 for none.
         weakened: the policy of that layer; all others have ``policy``.
     """
 
@@ -172,14 +182,14 @@ class LayersSettings(RadioSettings):
 
     swept: Literal["layer"] = "layer"
     values: Values = (0, 1, 2, 3, 4)
+    layer: Annotated[int, Field(ge=0, le=100)] = 0
     policy: Annotated[str, readable_by(make_policy)] = "topk:2"
     weakened: Annotated[str, readable_by(make_policy)] = "topk:1"
 
     @model_validator(mode="after")
-    def _there_are_such_layers(self) -> Self:
-        for value in self.values:
-            if value not in range(self.layers + 1):
-                raise ValueError(f"values from 0 to {self.layers}, the number of layers")
+    def _there_is_such_a_layer(self) -> Self:
+        if self.layer > self.layers:
+            raise ValueError(f"layer is {self.layer}; expected 0 to {self.layers}, the number of layers")
         return self
 
 
@@ -206,13 +216,13 @@ class PatternSettings(RadioSettings):
         domain: its number, in alphabetical order.
     """
 
-    swept: Literal["pairs"] = "pairs"
-    values: Annotated[tuple[int], Field(strict=False)] = (16,)
+    swept: Literal["layers"] = "layers"
+    values: OneValue = (4,)
     policy: Annotated[str, readable_by(make_policy)] = "topk:2"
     domain: Annotated[int, Field(ge=0, le=1000)] = 0
-    SCALES: ClassVar[Mapping[str, Mapping[str, Any]]] = {"quick": QUICK, "smoke": SMOKE | {"values": (8,)}}
+    SCALES: ClassVar[Mapping[str, Mapping[str, Any]]] = {"quick": QUICK, "smoke": SMOKE | {"values": (2,)}}
 
     @property
     def x_values(self) -> tuple[float, ...]:
         """Every pair of a layer and an expert."""
-        return tuple(float(pair) for pair in range(self.values[0]))
+        return tuple(float(pair) for pair in range(self.values[0] * self.experts))

@@ -1,0 +1,343 @@
+"""Mixtures of Hugging Face over nodes: a policy picks experts, a carrier brings tokens to them.
+
+The model stays as it is loaded. Within a `NodesOfModel` its routers are asked for the scores of all experts,
+and its experts run where the placement says, by transformers' own interface for experts functions. With the
+model's own top-k, experts in this process and the family's own weights, outputs are those of the untouched
+model (``experts_implementation="eager"``) to the last bit.
+
+A family is a row of `FAMILIES`: how logits become scores, and what the weights of other experts than its own
+top-k would be. A shared expert stays at the source.
+
+Shape suffixes: B sequences, S positions, T tokens, E experts, H values of a hidden state, K experts of a
+token, P (token, expert) pairs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from airmoe.checks import indices
+from airmoe.dispatch import Carrier, Dispatched, dispatch
+from airmoe.errors import InvalidInputError, require
+from airmoe.nn import LocalCarrier
+from airmoe.scheduling import Placement, Policy, Slot
+from airmoe.scheduling.parsing import as_policy
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+IMPLEMENTATION = "airmoe"
+"""The name of our experts function among those of transformers."""
+
+
+@dataclass(frozen=True)
+class Routed:
+    """What a router says of a batch.
+
+    Attributes:
+        scores_TE: float32, what the family chooses by, >= 0; -inf became 0 where it rules experts out.
+        weigh: bool (T, E) of chosen experts to their weights (T, E), 0 elsewhere.
+    """
+
+    scores_TE: Tensor
+    weigh: Callable[[Tensor], Tensor]
+
+
+Route = Callable[[Any, Tensor], Routed]
+"""(router module, its logits (T, E)) to what it says."""
+
+
+def softmax_renormalised(router: Any, logits_TE: Tensor) -> Routed:
+    """Mixtral; Qwen2-MoE, Qwen3-MoE and OLMoE where ``norm_topk_prob``, else their scores as they are."""
+    scores_TE = torch.softmax(logits_TE.float(), dim=-1)
+
+    def weigh(chosen_TE: Tensor) -> Tensor:
+        weights_TE = scores_TE * chosen_TE
+        if not getattr(router, "norm_topk_prob", True):
+            return weights_TE
+        return weights_TE / weights_TE.sum(dim=-1, keepdim=True)
+
+    return Routed(scores_TE, weigh)
+
+
+def softmax_of_chosen(router: Any, logits_TE: Tensor) -> Routed:
+    """GraniteMoE: the softmax over the logits of the chosen."""
+
+    def weigh(chosen_TE: Tensor) -> Tensor:
+        return torch.softmax(logits_TE.float().masked_fill(~chosen_TE, -math.inf), dim=-1)
+
+    return Routed(torch.softmax(logits_TE.float(), dim=-1), weigh)
+
+
+def biased_sigmoid(router: Any, logits_TE: Tensor) -> Routed:
+    """DeepSeek-V3: chosen by sigmoid and bias within the best groups, weighed by the sigmoid.
+
+    Scores are those that decide, moved above 0 where a bias made them negative, as shares of their sum.
+    """
+    sigmoid_TE = logits_TE.float().sigmoid()
+    biased_TE = sigmoid_TE + router.e_score_correction_bias
+    grouped_TGE = biased_TE.unflatten(-1, (router.num_group, -1))
+    group_TG = grouped_TGE.topk(2, dim=-1)[0].sum(dim=-1)
+    best_TG = torch.zeros_like(group_TG, dtype=torch.bool)
+    best_TG.scatter_(1, group_TG.topk(router.topk_group, dim=-1)[1], True)
+    allowed_TE = best_TG[..., None].expand_as(grouped_TGE).flatten(1)
+    lowest_T1 = biased_TE.amin(dim=-1, keepdim=True)
+    above_TE = torch.where(lowest_T1 > 0, biased_TE, biased_TE - lowest_T1 + 1e-6) * allowed_TE
+
+    def weigh(chosen_TE: Tensor) -> Tensor:
+        weights_TE = sigmoid_TE * chosen_TE
+        if router.norm_topk_prob:
+            weights_TE = weights_TE / (weights_TE.sum(dim=-1, keepdim=True) + 1e-20)
+        return weights_TE * float(router.routed_scaling_factor)
+
+    return Routed(above_TE / above_TE.sum(dim=-1, keepdim=True), weigh)
+
+
+FAMILIES: dict[str, Route] = {
+    "mixtral": softmax_renormalised,
+    "qwen2_moe": softmax_renormalised,
+    "qwen3_moe": softmax_renormalised,
+    "olmoe": softmax_renormalised,
+    "granitemoe": softmax_of_chosen,
+    "deepseek_v3": biased_sigmoid,
+}
+"""Families whose routers are known, by ``model_type``."""
+
+REFUSED = {
+    "gpt_oss": "its experts have biases, and weights in another layout",
+    "phimoe": "its router has a rule of its own, in which the second expert depends on the first",
+    "llama4": "its router scales what goes into an expert, not what comes out",
+    "longcat_flash": "some of its experts compute nothing",
+}
+"""Families that are known not to work, and why."""
+
+
+@dataclass
+class LayerOnNodes:
+    """One MoE layer of the model.
+
+    Attributes:
+        name: of its experts module in the model.
+        number: from 1.
+        placement: the node, or nodes, of each of its experts.
+        done: what became of each batch, newest last.
+    """
+
+    name: str
+    number: int
+    placement: Placement
+    done: list[Dispatched[Tensor]] = field(default_factory=list)
+
+
+class NodesOfModel:
+    """A context in which a model's experts live on nodes; on leaving it, the model is as it was.
+
+    Tokens of one batch are scheduled together. What fills a batch up is routed, too, as transformers does.
+
+    Args:
+        model: of a family of `FAMILIES`.
+        placement: the node, or nodes, of each expert, in every layer alike.
+        policy: who chooses experts, or its text; default top-k with the model's own k.
+        carrier: who brings hidden states to experts; default all in this process.
+        source: the node where each sequence of a batch rests, one number or (B,).
+
+    Raises:
+        InvalidInputError: another family, or a placement for another number of experts.
+        MissingExtraError: transformers is not installed.
+
+    Examples:
+        >>> import torch
+        >>> from transformers import AutoModelForCausalLM, MixtralConfig
+        >>> from airmoe.language import NodesOfModel
+        >>> config = MixtralConfig(
+        ...     vocab_size=64, hidden_size=32, intermediate_size=32, num_hidden_layers=2,
+        ...     num_attention_heads=2, num_key_value_heads=2, num_local_experts=4,
+        ... )
+        >>> model = AutoModelForCausalLM.from_config(config).eval()
+        >>> with NodesOfModel(model, placement=[0, 0, 1, 1]) as nodes:
+        ...     text = model.generate(torch.tensor([[1, 2, 3]]), max_new_tokens=2, pad_token_id=0)
+        >>> [len(layer.done) for layer in nodes.layers]
+        [2, 2]
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        *,
+        placement: Placement | ArrayLike,
+        policy: Policy | str | None = None,
+        carrier: Carrier[Tensor, Tensor] | None = None,
+        source: ArrayLike = 0,
+    ) -> None:
+        require("llm", "transformers")
+        self._route = _route_of(model)
+        placed = placement if isinstance(placement, Placement) else Placement(placement)
+        self._model, self._carrier = model, carrier or LocalCarrier()
+        self._source_B = np.atleast_1d(indices("source", source, 0, np.iinfo(np.int64).max))
+        self._blocks = [
+            (name, module)
+            for name, module in model.named_modules()
+            if hasattr(module, "experts") and _router_of(module) is not None
+        ]
+        self.layers = [
+            LayerOnNodes(f"{name}.experts", number, placed)
+            for number, (name, _) in enumerate(self._blocks, start=1)
+        ]
+        for layer, (_, block) in zip(self.layers, self._blocks, strict=True):
+            if placed.experts != block.experts.num_experts:
+                expected = f"{block.experts.num_experts}, as {layer.name} has"
+                raise InvalidInputError("experts of placement", placed.experts, expected)
+        own_k = _router_of(self._blocks[0][1]).top_k
+        self._policy = as_policy(policy or f"topk:{own_k}")
+        self._before: dict[str, str | None] = {}
+        self._hooks = list[Any]()
+
+    def __enter__(self) -> Self:
+        """Take the routers' word and the experts' work over."""
+        from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
+
+        ALL_EXPERTS_FUNCTIONS.register(IMPLEMENTATION, _experts_forward)
+        self._before = self._model.get_experts_implementation()
+        for layer, (_, block) in zip(self.layers, self._blocks, strict=True):
+            call = _Layer(self, layer, block.experts)
+            self._hooks.append(_router_of(block).register_forward_hook(call.hear))
+            block.experts._airmoe = call
+        self._model.set_experts_implementation(IMPLEMENTATION)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Give both back."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
+        for _, block in self._blocks:
+            del block.experts._airmoe
+        self._model.set_experts_implementation(self._before)
+
+    @property
+    def energy_j(self) -> float:
+        """J of all batches so far, in all layers."""
+        return sum(float(done.energy_j_T.sum()) for layer in self.layers for done in layer.done)
+
+
+class _Layer:
+    """What a layer's router said last, and how its experts are run."""
+
+    def __init__(self, nodes: NodesOfModel, layer: LayerOnNodes, experts: nn.Module) -> None:
+        self._nodes, self._layer = nodes, layer
+        self._experts = [_Expert(experts, number) for number in range(layer.placement.experts)]
+        self._logits_TE = torch.empty(0)
+
+    def hear(self, router: nn.Module, inputs: tuple[Tensor, ...], said: tuple[Tensor, ...]) -> None:
+        """Keep a router's logits; what it chose itself comes with the call of the experts."""
+        self._router, self._logits_TE = router, said[0]
+
+    def run(self, hidden_TH: Tensor, own_TK: Tensor, own_weights_TK: Tensor) -> Tensor:
+        """Return what the experts add to the hidden states (T, H).
+
+        Args:
+            hidden_TH: the tokens.
+            own_TK: int64, the experts that the model would choose.
+            own_weights_TK: and their weights.
+        """
+        nodes = self._nodes
+        routed = nodes._route(self._router, self._logits_TE)
+        source_T = _spread(nodes._source_B, len(hidden_TH))
+        links = None if nodes._carrier.links is None else nodes._carrier.links.observed
+        slot = Slot(source_T, self._layer.placement, links, self._layer.number)
+        scores_TE = routed.scores_TE.detach().double().cpu().numpy()
+        with torch.no_grad():
+            done = dispatch(
+                hidden_TH, scores_TE, nodes._policy, nodes._carrier, slot, self._experts, deadline_s=math.inf
+            )
+        self._layer.done.append(done)
+        arrived_TE = torch.from_numpy(done.arrived_TE).to(hidden_TH.device)
+        weights_TE = _weights(routed, arrived_TE, own_TK, own_weights_TK).to(own_weights_TK.dtype)
+        return _added(hidden_TH, weights_TE, done)
+
+
+class _Expert:
+    """One of the experts whose weights a module holds stacked."""
+
+    def __init__(self, experts: Any, number: int) -> None:
+        self._experts, self._number = experts, number
+
+    def __call__(self, hidden_PH: Tensor) -> Tensor:
+        experts, number = self._experts, self._number
+        inside_PI = experts._apply_gate(functional.linear(hidden_PH, experts.gate_up_proj[number]))
+        return functional.linear(inside_PI, experts.down_proj[number])
+
+
+def _experts_forward(experts: Any, hidden_TH: Tensor, top_k_index: Tensor, top_k_weights: Tensor) -> Tensor:
+    layer: _Layer = experts._airmoe
+    return layer.run(hidden_TH, top_k_index, top_k_weights)
+
+
+def _weights(routed: Routed, arrived_TE: Tensor, own_TK: Tensor, own_weights_TK: Tensor) -> Tensor:
+    """Return the weights of what arrived: the model's own where that is what it chose itself.
+
+    So its own top-k gives its own bits, whatever the order in which it adds up.
+    """
+    own_TE = torch.zeros_like(arrived_TE).scatter_(1, own_TK, True)
+    own_weights_TE = torch.zeros(arrived_TE.shape, dtype=own_weights_TK.dtype).scatter_(
+        1, own_TK, own_weights_TK
+    )
+    same_T1 = (own_TE == arrived_TE).all(dim=1, keepdim=True)
+    if bool(same_T1.all()):
+        return own_weights_TE
+    return torch.where(same_T1, own_weights_TE, routed.weigh(arrived_TE).to(own_weights_TK.dtype))
+
+
+def _added(hidden_TH: Tensor, weights_TE: Tensor, done: Dispatched[Tensor]) -> Tensor:
+    """Return (T, H): outputs times weights, added up expert by expert, as the models' own loop does."""
+    added_TH = torch.zeros_like(hidden_TH)
+    for expert in range(weights_TE.shape[1]):
+        for delivery in done.deliveries:
+            of_expert_P = torch.from_numpy(delivery.expert_P == expert)
+            if not bool(of_expert_P.any()):
+                continue
+            token_P = torch.from_numpy(delivery.item_P)[of_expert_P]
+            weighted_PH = delivery.output_P[of_expert_P] * weights_TE[token_P, expert, None]
+            added_TH.index_add_(0, token_P, weighted_PH.to(added_TH.dtype))
+    return added_TH
+
+
+def _spread(source_B: NDArray[np.int64], tokens: int) -> NDArray[np.int64]:
+    """Return the node of each token of sequences that are equally long, one after another."""
+    if tokens % len(source_B):
+        told = f"a divisor of the batch's {tokens} tokens: one node for each sequence"
+        raise InvalidInputError("number of sources", len(source_B), told)
+    return np.repeat(source_B, tokens // len(source_B))
+
+
+def _route_of(model: PreTrainedModel) -> Route:
+    family = model.config.model_type
+    if family in REFUSED:
+        raise InvalidInputError("family", family, f"one of {', '.join(FAMILIES)}: {REFUSED[family]}")
+    if family not in FAMILIES:
+        raise InvalidInputError("family", family, f"one of {', '.join(FAMILIES)}")
+    return FAMILIES[family]
+
+
+def _router_of(block: nn.Module) -> Any:
+    """Return the router of a MoE block, None if it is none."""
+    for name in ("gate", "router"):
+        router = getattr(block, name, None)
+        if router is not None and hasattr(router, "top_k"):
+            return router
+    return None
