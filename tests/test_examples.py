@@ -22,7 +22,7 @@ from airmoe.scheduling import Slot
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-TESTED = {"joint_schedule", "own_carrier", "own_channel", "own_images", "own_policy"}
+TESTED = {"huggingface_nodes", "joint_schedule", "own_carrier", "own_channel", "own_images", "own_policy"}
 TOLERANCE = 1e-3  # joules are printed with five digits
 
 
@@ -184,3 +184,28 @@ def test_own_carrier_records_what_the_dispatch_charges() -> None:
     assert float(busy_ms) == pytest.approx(dispatched.airtime_s_T.sum() * 1e3, rel=TOLERANCE)
     assert float(busy_ms) == pytest.approx(dispatched.energy_j_T.sum() / Ofdma().power_w * 1e3, rel=TOLERANCE)
     assert whole == f"{busy_ms} ms in all"
+
+
+def test_huggingface_nodes_prints_what_the_asked_experts_cost_both_ways() -> None:
+    pytest.importorskip("transformers")
+    used = variables("huggingface_nodes")
+    carrier, (*_, done_jesa) = used["carrier"], used["nodes"].layers
+    lines = printed("huggingface_nodes")
+    spent_mj = {line.partition(": ")[0]: float(line.split()[-2]) for line in lines}
+    assert spent_mj["jesa:0.7:2"] <= spent_mj["des:0.7:2"] < 0.8 * spent_mj["topk:2"]
+    assert spent_mj["jesa:0.7:2"] == pytest.approx(used["nodes"].energy_j * 1e3, rel=TOLERANCE)
+    # Top-2 again, without the library's dispatch: its own routers, and the links' prices.
+    model, bits = used["model"], 64 * 32 + 32
+    there_NN = carrier.links.energy_per_bit_j(carrier._price.subcarrier_NN)
+    both_ways_N = there_NN[0] + there_NN[:, 0]
+    energy_j = 0.0
+
+    def add(router: Any, inputs: Any, said: Any) -> None:
+        nonlocal energy_j
+        energy_j += bits * both_ways_N[said[2].numpy() // 2].sum()
+
+    for layer in model.model.layers:
+        layer.mlp.gate.register_forward_hook(add)
+    model.generate(used["prompt"], max_new_tokens=20, do_sample=False, pad_token_id=0)
+    assert spent_mj["topk:2"] == pytest.approx(energy_j * 1e3, rel=TOLERANCE)
+    assert len(done_jesa.done) == 20
