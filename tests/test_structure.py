@@ -351,8 +351,10 @@ def by_section(sections: dict[str, object], within: str = "") -> dict[str, objec
 def defaults() -> dict[str, object]:
     """Every default of a run and of the radio, under the name that the settings page uses."""
     from airmoe.channel_aware import ChannelAwareConfig
+    from airmoe.language.config import DmoeConfig
     from airmoe.links import Ofdma
     from airmoe.networked.config import NetworkedConfig
+    from airmoe.studies.dmoe.settings import RadioSettings
     from airmoe.studies.gating.settings import GatingSettings
     from airmoe.studies.networked.settings import TrainingSettings
 
@@ -368,6 +370,12 @@ def defaults() -> dict[str, object]:
         "gating study: ": trained,
         "networked study: ": {
             name: mixture[name] for name in mixture if name not in tested - {"test_images"}
+        },
+        "dmoe: ": by_section(DmoeConfig().model_dump()),
+        "dmoe study: ": {
+            name: value
+            for name, value in RadioSettings().model_dump().items()
+            if name not in {"label", "seeds", "swept", "values"}
         },
         "Ofdma.": vars(Ofdma()),
     }

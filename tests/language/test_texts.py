@@ -9,7 +9,7 @@ import pytest
 from airmoe.errors import DataError, InvalidInputError
 from airmoe.language import Texts, load_texts
 from airmoe.language.measure import questions, windows_of
-from airmoe.language.texts import drawn_windows, joined, related
+from airmoe.language.texts import code_and_docstrings, drawn_windows, joined, related
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +36,25 @@ def test_no_document_is_in_two_parts_and_no_question_in_what_is_learnt(python: T
     for windows_WS in questions(python, 127, 300):
         assert len(windows_WS) > 200
         assert not any(bytes(window_S.tolist()) in learnt for window_S in windows_WS)
+
+
+def test_docstrings_are_parted_from_the_code_around_them() -> None:
+    source = b'''"""A module."""
+import os
+
+
+class C:
+    """A class,
+    at length."""
+
+    def f(self):
+        "One line."
+        return """no docstring"""
+'''
+    code, docstrings = code_and_docstrings(source)
+    assert docstrings == b"A module.\n\nA class,\nat length.\n\nOne line."
+    assert code == b'import os\n\n\nclass C:\n\n    def f(self):\n        return """no docstring"""\n'
+    assert code_and_docstrings(b"x = 1\n") == (b"x = 1\n", b"")
 
 
 def test_documents_that_share_much_stay_together() -> None:

@@ -29,7 +29,7 @@ class StepSettings(Section):
         weight_decay: of AdamW.
     """
 
-    steps: Positive = 600
+    steps: Positive = 700
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 32
     learning_rate: LearningRate = 3e-3
     weight_decay: Weight = 0.1
@@ -38,20 +38,21 @@ class StepSettings(Section):
 class BranchSettings(StepSettings):
     """Each expert is trained on texts of its own domain, from the seed's feed-forward parts."""
 
-    steps: Positive = 200
+    steps: Positive = 300
     learning_rate: LearningRate = 1e-3
 
 
 class MixSettings(StepSettings):
-    """Routers are trained on the texts of all domains, all else fixed.
+    """Routers are fitted to sums, and may then be trained on the texts of all domains, all else fixed.
 
     Attributes:
-        balance: weight of the term that keeps all experts in use, CV^2 of the scores' batch mean.
+        windows: of its text that each owner adds up.
+        steps: after that; 0 leaves the routers as the sums make them.
     """
 
-    steps: Positive = 100
+    windows: Positive = 64
+    steps: Annotated[int, Field(ge=0, le=10**6)] = 60
     learning_rate: LearningRate = 1e-2
-    balance: Weight = 0.01
 
 
 class DmoeConfig(Section):

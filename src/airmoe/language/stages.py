@@ -4,7 +4,8 @@ After Branch-Train-MiX (arXiv 2403.07816), with one difference: attention, embed
 seed's, so experts that were trained apart, by owners who share no text, fit into one model as they are.
 
 Stages, each with its checkpoint: ``dense``, on texts of all domains; ``expert 0``, ``expert 1``, ... , whose
-feed-forward parts alone are trained, on documents that no other owner has; ``mix``, the routers alone.
+feed-forward parts alone are trained, on documents that no other owner has; ``mix``, the routers alone, which
+begin as `airmoe.language.routers` fits them.
 
 Shape suffixes: B sequences, S positions.
 """
@@ -24,9 +25,9 @@ from torch.nn import functional
 
 from airmoe.errors import InvalidInputError, TrainingDivergedError
 from airmoe.language.config import DmoeConfig, StepSettings
+from airmoe.language.routers import fit_routers
 from airmoe.language.texts import Texts, drawn_windows, joined
 from airmoe.language.transformer import EXPERT, ROUTER, MoeTransformer
-from airmoe.nn.gates import balance_loss
 from airmoe.progress import Progress, silent
 from airmoe.randomness import stream
 from airmoe.runs.checkpoint import Checkpoint, MetricsRow
@@ -108,6 +109,7 @@ def train_dmoe(
     model.load_state_dict(
         mixed(model.state_dict(), seed.state_dict(), [each.state_dict() for each in branches])
     )
+    fit_routers(model, seed.eval(), [text for _, text in owned_E], config.mix.windows, config.seed)
     train("mix", model, ROUTER, [joined(domain.train) for domain in texts.domains], config.mix)
     return DmoeModel(model.eval(), seed.eval(), tuple(domain for domain, _ in owned_E), rows)
 
@@ -243,11 +245,8 @@ class _Steps:
         )
         output = self._model(windows_BS[:, :-1])
         nats = functional.cross_entropy(output.logits_BSV.flatten(0, 1), windows_BS[:, 1:].flatten())
-        loss = nats
-        if balance := getattr(settings, "balance", 0.0):
-            loss = nats + balance * sum(balance_loss(layer.scores_TE) for layer in output.layers)
         self._optimiser.zero_grad()
-        loss.backward()
+        nats.backward()
         nn.utils.clip_grad_norm_(self._trained, LARGEST_STEP)
         self._optimiser.step()
         return float(nats.detach())

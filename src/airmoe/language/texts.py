@@ -5,6 +5,7 @@ Shape suffixes: W windows, S positions.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import sysconfig
 from collections import Counter
@@ -88,8 +89,9 @@ class Texts(OneLine):
 def load_texts(name: str = PYTHON) -> Texts:
     """Load texts; the split into documents for training, validation and test never depends on a seed.
 
-    * ``"python"``: what every Python brings along: the sources of its standard library (domain ``code``) and
-      the prose of its language reference (``prose``). They differ between versions of Python.
+    * ``"python"``: what every Python brings along: the sources of its standard library without their
+      docstrings (domain ``code``), and these docstrings and the language reference (``prose``). They differ
+      between versions of Python.
     * ``"folder:PATH"``: PATH holds one folder per domain, with a file per document, at least three; files of
       folders below count, too. Bytes are taken as they are.
 
@@ -107,7 +109,8 @@ def load_texts(name: str = PYTHON) -> Texts:
         ['code', 'prose']
     """
     if name == PYTHON:
-        return _texts(name, {"code": _sources_of_python(), "prose": _reference_of_python()})
+        code, docstrings = _library_of_python()
+        return _texts(name, {"code": code, "prose": docstrings + _reference_of_python()})
     if not name.startswith(_FOLDER):
         raise InvalidInputError("texts", name, _NAMES)
     folder = as_path(name.removeprefix(_FOLDER)).expanduser()
@@ -183,9 +186,25 @@ def related(documents: Sequence[bytes]) -> list[list[bytes]]:
     return list(found.values())
 
 
-def _sources_of_python() -> list[bytes]:
+def _library_of_python() -> tuple[list[bytes], list[bytes]]:
+    """Return the modules of the standard library without their docstrings, and their docstrings."""
     folder = Path(sysconfig.get_paths()["stdlib"])
-    return [path.read_bytes() for path in sorted(folder.glob("*.py"))]
+    parted = [code_and_docstrings(path.read_bytes()) for path in sorted(folder.glob("*.py"))]
+    return [code for code, _ in parted], [docstrings for _, docstrings in parted]
+
+
+def code_and_docstrings(source: bytes) -> tuple[bytes, bytes]:
+    """Return a module's source without the lines of its docstrings, and these, parted by empty lines."""
+    told, lines = list[str](), set[int]()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            docstring = ast.get_docstring(node)
+            if docstring is not None:
+                told.append(docstring)
+                first = node.body[0]
+                lines.update(range(first.lineno, (first.end_lineno or first.lineno) + 1))
+    kept = [line for number, line in enumerate(source.splitlines(keepends=True), 1) if number not in lines]
+    return b"".join(kept), _PARTING.join(text.encode() for text in told)
 
 
 def _reference_of_python() -> list[bytes]:

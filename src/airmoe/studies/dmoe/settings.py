@@ -47,7 +47,7 @@ class LanguageSettings(CurveSettings):
         context: bytes of a window.
         dense_steps: of the seed.
         branch_steps: of each expert.
-        mix_steps: of the routers.
+        mix_steps: of the routers, after they were fitted to sums.
         batch_size: windows of a step.
         windows: of each domain's held-out texts, on which is measured.
     """
@@ -62,11 +62,16 @@ class LanguageSettings(CurveSettings):
     expert_hidden: Positive = 256
     experts: Annotated[int, Field(ge=1, le=64)] = 4
     context: Annotated[int, Field(ge=2, le=4096)] = 128
-    dense_steps: Positive = 1500
+    dense_steps: Positive = 700
     branch_steps: Positive = 300
-    mix_steps: Positive = 50
+    mix_steps: Annotated[int, Field(ge=0, le=10**6)] = 60
     batch_size: Positive = 32
-    windows: Count = 128
+    windows: Count = 64
+
+    @model_validator(mode="after")
+    def _can_be_trained(self) -> Self:
+        self.training(0)
+        return self
 
     def training(self, seed: int) -> DmoeConfig:
         """Return how the model of this curve is trained; curves with the same training share it."""
