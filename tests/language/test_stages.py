@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from airmoe.errors import InvalidInputError, TrainingDivergedError
-from airmoe.language import Domain, Texts, TransformerSettings
+from airmoe.language import Texts, TransformerSettings
 from airmoe.language.config import BranchSettings, DmoeConfig, MixSettings, StepSettings
 from airmoe.language.measure import bits_per_byte, questions
 from airmoe.language.stages import DmoeModel, texts_of_experts, train_dmoe, trained_on
@@ -23,29 +23,6 @@ CONFIG = DmoeConfig(
     branch=BranchSettings(steps=50, batch_size=16, learning_rate=1e-2),
     mix=MixSettings(steps=30, batch_size=16),
 )
-
-
-def language(letters: bytes, seed: int) -> tuple[bytes, ...]:
-    """Documents in which each letter is followed by one of two: easy to learn, and other in each domain."""
-    random = np.random.default_rng(seed)
-    follows = {letter: random.choice(list(letters), 2) for letter in letters}
-    documents = []
-    for _ in range(12):
-        text = [letters[0]]
-        for _ in range(600):
-            text.append(int(random.choice(follows[text[-1]])))
-        documents.append(bytes(text))
-    return tuple(documents)
-
-
-@pytest.fixture(scope="module")
-def texts() -> Texts:
-    """The same letters, but what follows a letter depends on the domain."""
-    domains = []
-    for number, name in enumerate(("one", "two")):
-        documents = language(b"abcdefgh", number)
-        domains.append(Domain(name, documents[:8], documents[8:9], documents[9:]))
-    return Texts("letters", tuple(domains))
 
 
 @pytest.fixture(scope="module")

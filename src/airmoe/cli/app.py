@@ -17,6 +17,7 @@ from airmoe.cli.asking import predict
 from airmoe.cli.bare import HELP_OPTIONS, explain_airmoe
 from airmoe.cli.evaluation import evaluate
 from airmoe.cli.flower import flower
+from airmoe.cli.generating import generate
 from airmoe.cli.interrupts import hear_interrupts, was_interrupted
 from airmoe.cli.logs import begin_log
 from airmoe.cli.serving import serve
@@ -37,7 +38,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # what stands in brackets is text
     pretty_exceptions_enable=False,
 )
-for command in (demo, train, evaluate, serve, predict):
+for command in (demo, train, evaluate, serve, predict, generate):
     app.command()(command)
 app.add_typer(study, name="study")
 app.add_typer(flower, name="flower")

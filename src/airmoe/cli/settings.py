@@ -11,15 +11,20 @@ from airmoe.newfolder import CONFIG, partial_of
 
 if TYPE_CHECKING:
     from airmoe.channel_aware.config import ChannelAwareConfig
+    from airmoe.language.config import DmoeConfig
     from airmoe.networked.config import NetworkedConfig
 
-NETWORKED, CHANNEL_AWARE = "networked", "channel-aware"
+NETWORKED, CHANNEL_AWARE, DMOE = "networked", "channel-aware", "dmoe"
 
 _OPTIONS = {"data.name": "data", "data.size": "size", "model.backbone": "backbone"}
 """The options of the command line that change a setting of any method."""
 
 
-SECTIONS_OF = {NETWORKED: {"features", "experts", "gate"}, CHANNEL_AWARE: {"clean", "channel", "precision"}}
+SECTIONS_OF = {
+    NETWORKED: {"features", "experts", "gate"},
+    CHANNEL_AWARE: {"clean", "channel", "precision"},
+    DMOE: {"dense", "branch", "mix"},
+}
 """Keys that only the settings of one method have: they tell which one a file is for that names none."""
 
 
@@ -106,6 +111,21 @@ def channel_aware_settings(
     values = {"data.name": data, "model.experts": experts, "seed": seed}
     values |= {"data.size": size, "model.backbone": backbone}
     return changed(settings, values, _OPTIONS | {"model.experts": "clients"})
+
+
+def dmoe_settings(
+    data: str | None, config: Path | None, experts: int | None, seed: int | None
+) -> "DmoeConfig":
+    """Return the settings of a language model; without a file, the defaults."""
+    from airmoe.files import read_toml_text
+    from airmoe.language.config import DmoeConfig
+    from airmoe.runs.settings import changed, parse_section
+
+    settings = DmoeConfig()
+    if config is not None:
+        settings = parse_section(DmoeConfig, read_toml_text(config), config.name)
+    values = {"data.name": data, "model.experts": experts, "seed": seed}
+    return changed(settings, values, {"data.name": "data", "model.experts": "clients"})
 
 
 def _built_in(package: str, *, official: bool) -> tuple[str, str]:

@@ -14,8 +14,10 @@ from airmoe.cli.paths import expanded
 from airmoe.cli.plugin_option import Plugins, load_plugins, tell_unused_plugins
 from airmoe.cli.settings import (
     CHANNEL_AWARE,
+    DMOE,
     begun_settings,
     channel_aware_settings,
+    dmoe_settings,
     method_of,
     networked_settings,
 )
@@ -25,6 +27,7 @@ from airmoe.newfolder import CHECKPOINTS, partial_of, refuse_taken
 if TYPE_CHECKING:
     from airmoe.channel_aware.config import ChannelAwareConfig
     from airmoe.data import ImageSet
+    from airmoe.language.config import DmoeConfig
     from airmoe.networked.config import NetworkedConfig
 
 TRAINING = "torch", "onnx", "onnxscript", "safetensors", "sklearn", "matplotlib", "numba", "tensorboard"
@@ -140,11 +143,12 @@ def train(
     data_dir: DataDir = None,
     config: Settings = None,
     method: Annotated[
-        Literal["networked", "channel-aware"] | None,
+        Literal["networked", "channel-aware", "dmoe"] | None,
         typer.Option(
             help="networked: clients with data and an expert each, in three federated stages. channel-aware: "
-            "a server whose gate sees the SNR of every link to its experts, in two stages. "
-            "[that of the settings, or networked]"
+            "a server whose gate sees the SNR of every link to its experts, in two stages. dmoe: a language "
+            "model with experts in every layer; --data is python or folder:PATH, a folder of texts per "
+            "domain. [that of the settings, or networked]"
         ),
     ] = None,
     size: Size = None,
@@ -180,6 +184,19 @@ def train(
         _refuse_impossible(server, out if resume else None)
         tell_unused_plugins([] if resume else plugin)
         _train_channel_aware(server, data_dir, device or "auto", out, resume)
+        return
+    if method_of(config, method) == DMOE:
+        for option, value in (
+            ("data-dir", data_dir),
+            ("size", size),
+            ("backbone", backbone),
+            ("device", device),
+        ):
+            if value is not None:
+                raise InvalidInputError(option, str(value), f"none: --method {DMOE} has no such choice")
+        language = dmoe_settings(data, config, clients, seed)
+        tell_unused_plugins([] if resume else plugin)
+        _train_language(language, out, resume)
         return
     if device is not None:
         raise InvalidInputError("device", device, f"none: only --method {CHANNEL_AWARE} has a choice")
@@ -271,6 +288,28 @@ def _train_channel_aware(
     )
     for line in (
         f"Run folder: {out}. Serve it with: {shlex.join(['airmoe', 'serve', str(out), '--all'])}",
+        _look_with(out),
+    ):
+        tell(line)
+
+
+def _train_language(settings: "DmoeConfig", out: Path, resume: bool) -> None:
+    from airmoe.language import load_texts
+    from airmoe.language.run import train_dmoe_run
+    from airmoe.report.progress import ProgressBars
+
+    texts = load_texts(settings.data.name)
+    with ProgressBars(console()) as progress:
+        try:
+            trained = train_dmoe_run(settings, texts, out, resume=resume, progress=progress)
+        except KeyboardInterrupt:
+            _tell_how_to_go_on(out)
+            raise
+    held_out = trained.rows[-1]
+    told = ", ".join(f"{held_out[f'bits_per_byte_{each.name}']:.3f} ({each.name})" for each in texts.domains)
+    for line in (
+        f"bits per byte on held-out texts: {told}",
+        f"Run folder: {out}. Write with: {shlex.join(['airmoe', 'generate', str(out), 'def '])}",
         _look_with(out),
     ):
         tell(line)

@@ -46,7 +46,7 @@ def generate(
     policy: Any = None,
     carrier: Any = None,
 ) -> Iterator[Written]:
-    """Yield the bytes that follow each prompt, one of each sequence at a time.
+    """Return an iterator over the bytes that follow each prompt, one of each sequence at a time.
 
     Args:
         model: in evaluation mode.
@@ -56,7 +56,8 @@ def generate(
         seed: of what is drawn; a sequence's bytes do not depend on those beside it.
         source: the node where each sequence rests, one number or (B,).
         policy: who chooses experts; see `MoeTransformer`.
-        carrier: who brings tokens to experts; see `MoeTransformer`.
+        carrier: who brings tokens to experts; see `MoeTransformer`. A function gives the carriers of each
+            step by its number, from 0, for links that change.
 
     Raises:
         InvalidInputError: an empty prompt, a number out of range, more bytes than the model's context holds,
@@ -76,6 +77,20 @@ def generate(
         expected = f"at most {context}, the model's context"
         raise InvalidInputError("bytes of the longest prompt and of what follows", longest + length, expected)
     source_B = np.broadcast_to(indices("source", source, 0, np.iinfo(np.int64).max), len(prompts))
+    return _written(model, prompts, length, temperature, seed, source_B, policy, carrier)
+
+
+def _written(
+    model: MoeTransformer,
+    prompts: Sequence[bytes],
+    length: int,
+    temperature: float,
+    seed: int,
+    source_B: NDArray[np.int64],
+    policy: Any,
+    carrier: Any,
+) -> Iterator[Written]:
+    longest = max(map(len, prompts))
     count_B = torch.tensor([len(prompt) for prompt in prompts])
     tokens_BS = torch.zeros((len(prompts), longest), dtype=torch.int64)
     for row_S, prompt in zip(tokens_BS, prompts, strict=True):
@@ -83,7 +98,14 @@ def generate(
     cache = model.new_cache(len(prompts))
     for step in range(length):
         with torch.no_grad():
-            output = model(tokens_BS, count_B, cache=cache, source_B=source_B, policy=policy, carrier=carrier)
+            output = model(
+                tokens_BS,
+                count_B,
+                cache=cache,
+                source_B=source_B,
+                policy=policy,
+                carrier=carrier(step) if callable(carrier) else carrier,
+            )
         logits_BV = output.logits_BSV[torch.arange(len(prompts)), count_B - 1]
         byte_B = _chosen(logits_BV, temperature, seed, step)
         yield Written(byte_B, output.layers)

@@ -90,9 +90,8 @@ def train_dmoe(
         TrainingDivergedError: a loss is not finite; the last checkpoint is the last good one.
     """
     owned_E = texts_of_experts(config, texts)
-    dense = config.model.model_copy(update={"experts": 1, "k": 1})
     with torch_seeded(config.seed, "language model weights"):
-        seed, model = MoeTransformer(dense), MoeTransformer(config.model)
+        seed, model = MoeTransformer(config.model.dense), MoeTransformer(config.model)
     rows = list[MetricsRow]()
 
     def train(

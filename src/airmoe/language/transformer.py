@@ -56,6 +56,11 @@ class TransformerSettings(Section):
     k: Annotated[int, Field(ge=1, le=1000)] = 2
     context: Annotated[int, Field(ge=2, le=1 << 20)] = 256
 
+    @property
+    def dense(self) -> Self:
+        """The same form with one expert a layer."""
+        return self.model_copy(update={"experts": 1, "k": 1})
+
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.width % (2 * self.heads):
@@ -324,7 +329,7 @@ class MoeTransformer(nn.Module):
         """
         if not 0 <= integer_at_least("expert", expert, 0) < self.settings.experts:
             raise InvalidInputError("expert", expert, f"0 to {self.settings.experts - 1}")
-        dense = MoeTransformer(self.settings.model_copy(update={"experts": 1, "k": 1}))
+        dense = MoeTransformer(self.settings.dense)
         own = self.state_dict()
         weights = {}
         for name in dense.state_dict():

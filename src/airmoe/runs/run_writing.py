@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -29,8 +29,18 @@ _PACKAGES = {name: name for name in ("airmoe", "torch", "numpy", "onnx", "onnxru
 _PACKAGES["eclipse-zenoh"] = "zenoh"
 
 
+class Texts(Protocol):
+    """What a language model learns from."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all of it."""
+
+
 @contextmanager
-def begun_run(out: Path, config: Section, seed: int, images: ImageSet, *, resume: bool) -> Iterator[Path]:
+def begun_run(
+    out: Path, config: Section, seed: int, data: ImageSet | Texts, *, resume: bool
+) -> Iterator[Path]:
     """Yield the folder in which the run folder ``out`` is made; configuration and provenance are in it.
 
     It stays where the block fails, unless there is no checkpoint to resume from.
@@ -42,8 +52,8 @@ def begun_run(out: Path, config: Section, seed: int, images: ImageSet, *, resume
     with resumable_folder(out, resume=resume) as partial:
         try:
             if not resume:
-                _write(partial / CONFIG, with_short_home(dump_config(_of_images(config, images))))
-                _write(partial / PROVENANCE, _provenance(seed, images, {}, {}))
+                _write(partial / CONFIG, with_short_home(dump_config(_told(config, data))))
+                _write(partial / PROVENANCE, _provenance(seed, data, {}, {}))
             yield partial
         except BaseException:
             if not (partial / CHECKPOINTS).exists():
@@ -67,27 +77,35 @@ def run_checkpoint(partial: Path, fingerprint: str) -> Checkpoint:
     return checkpoint
 
 
-def fingerprint(config: Section, images: ImageSet, *further: str) -> str:
+def fingerprint(config: Section, data: ImageSet | Texts, *further: str) -> str:
     """Return a digest of a configuration and its data, for checkpoints.
 
     Args:
         config: of the run.
-        images: the data.
+        data: images or texts.
         further: digests of what else the run reads.
     """
-    settings = dump_config(_of_images(config, images))
-    identity = "".join([settings, images_digest(images), *further, *plugin_digests().values()])
+    settings = dump_config(_told(config, data))
+    identity = "".join([settings, *_digest_of(data).values(), *further, *plugin_digests().values()])
     return hashlib.sha256(identity.encode()).hexdigest()
 
 
-def _of_images(config: Section, images: ImageSet) -> Section:
+def _told(config: Section, data: ImageSet | Texts) -> Section:
     """Return the settings with the name and size of the images that are trained on, whatever they said."""
-    height, width = images.train_images.shape[2:]
-    told: dict[str, object] = {"name": images.name}
+    if not isinstance(data, ImageSet):
+        return config
+    height, width = data.train_images.shape[2:]
+    told: dict[str, object] = {"name": data.name}
     if height == width <= LARGEST_SIZE:
         told["size"] = height
-    data: Section = getattr(config, "data")  # noqa: B009 (of either method)
-    return config.model_copy(update={"data": data.model_copy(update=told)})
+    section: Section = getattr(config, "data")  # noqa: B009 (of either method)
+    return config.model_copy(update={"data": section.model_copy(update=told)})
+
+
+def _digest_of(data: ImageSet | Texts) -> dict[str, str]:
+    if isinstance(data, ImageSet):
+        return {"images": images_digest(data)}
+    return {"texts": data.digest}
 
 
 @lru_cache(maxsize=2)
@@ -105,7 +123,7 @@ def finish_run(
     config: Section,
     seed: int,
     rows: Sequence[MetricsRow],
-    images: ImageSet,
+    data: ImageSet | Texts,
     read: Mapping[str, str] | None = None,
     seconds: Mapping[str, float] | None = None,
 ) -> None:
@@ -115,17 +133,19 @@ def finish_run(
     ``read`` has the digest of what else the run read, by its name: of a pretrained backbone, for example.
     Nothing is said of what has none. ``seconds`` is how long each stage took.
     """
-    _write(partial / CONFIG, with_short_home(dump_config(_of_images(config, images))))
-    _write(partial / PROVENANCE, _provenance(seed, images, read or {}, seconds or {}))
+    _write(partial / CONFIG, with_short_home(dump_config(_told(config, data))))
+    _write(partial / PROVENANCE, _provenance(seed, data, read or {}, seconds or {}))
     write_metrics(rows, partial / METRICS)
     shutil.rmtree(partial / CHECKPOINTS)
     partial.rename(out)
 
 
-def _provenance(seed: int, images: ImageSet, read: Mapping[str, str], seconds: Mapping[str, float]) -> str:
+def _provenance(
+    seed: int, data: ImageSet | Texts, read: Mapping[str, str], seconds: Mapping[str, float]
+) -> str:
     provenance = {
         "seed": seed,
-        "images": images_digest(images),
+        **_digest_of(data),
         **{name: digest for name, digest in read.items() if digest},
         **({"seconds": {stage: round(spent, 2) for stage, spent in seconds.items()}} if seconds else {}),
         **circumstances(),
