@@ -15,6 +15,7 @@ from airmoe.language import Texts, TransformerSettings
 from airmoe.language.config import BranchSettings, DmoeConfig, MixSettings, StepSettings
 from airmoe.language.run import load_dmoe, train_dmoe_run
 from airmoe.language.stages import DmoeModel
+from airmoe.runs import load_run
 from tests.language.test_stages import Stopped
 
 CONFIG = DmoeConfig(
@@ -143,3 +144,8 @@ def test_a_prompt_that_is_no_utf_8_is_refused(run: tuple[Path, DmoeModel]) -> No
     ended = subprocess.run(command, capture_output=True, timeout=500, check=False)
     assert ended.returncode == 2
     assert b"expected text in UTF-8" in ended.stderr
+
+
+def test_commands_for_images_say_what_the_folder_is(run: tuple[Path, DmoeModel]) -> None:
+    with pytest.raises(RunFolderError, match="is the run of a language model, which airmoe generate takes"):
+        load_run(run[0])

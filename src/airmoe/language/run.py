@@ -22,14 +22,12 @@ from airmoe.monitor import EVENTS, write_events
 from airmoe.newfolder import CONFIG, PROVENANCE
 from airmoe.nn.threads import one_thread
 from airmoe.progress import Progress, silent
+from airmoe.runfolder import LANGUAGE_WEIGHTS, SEED_WEIGHTS
 from airmoe.runs.checkpoint import MetricsRow
 from airmoe.runs.run_writing import begun_run, fingerprint, finish_run, run_checkpoint
 from airmoe.runs.settings import parse_section
 from airmoe.runs.stage_times import StageTimes
 from airmoe.runs.weights import load_weights, save_weights
-
-WEIGHTS, SEED_WEIGHTS = "shared/model.safetensors", "shared/seed.safetensors"
-"""The mixture, and the dense model that its experts branched off, in a run folder."""
 
 HELD_OUT_WINDOWS = 64
 """Windows of each domain on which a finished run is measured."""
@@ -87,7 +85,7 @@ def train_dmoe_run(
         trained = train_dmoe(config, texts, checkpoint=checkpoint, progress=times.counting(progress))
         trained.rows.append({"stage": "held out", "round": 1, **held_out_bits(trained.model, texts)})
         write_events(partial / EVENTS, trained.rows[-1:])
-        for name, model in ((WEIGHTS, trained.model), (SEED_WEIGHTS, trained.seed)):
+        for name, model in ((LANGUAGE_WEIGHTS, trained.model), (SEED_WEIGHTS, trained.seed)):
             (partial / name).parent.mkdir(exist_ok=True)
             save_weights(model, partial / name)
         finish_run(partial, out, config, config.seed, trained.rows, texts, seconds=times.seconds)
@@ -121,7 +119,7 @@ def load_dmoe(folder: AnyPath) -> DmoeRun:
             )
         config = parse_section(DmoeConfig, text, CONFIG)
         model, seed = MoeTransformer(config.model), MoeTransformer(config.model.dense)
-        for name, network in ((WEIGHTS, model), (SEED_WEIGHTS, seed)):
+        for name, network in ((LANGUAGE_WEIGHTS, model), (SEED_WEIGHTS, seed)):
             load_weights(network, load_file(folder / name), f"{folder / name}")
     except (OSError, ValueError, SafetensorError) as error:
         raise RunFolderError(

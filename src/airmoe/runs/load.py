@@ -39,6 +39,7 @@ from airmoe.plugins import refuse_missing_plugins
 from airmoe.progress import Progress, silent
 from airmoe.runfolder import (
     EXTRACTOR_WEIGHTS,
+    LANGUAGE_WEIGHTS,
     SERVER,
     client_folders,
     expert_file,
@@ -181,6 +182,8 @@ def _read_run(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         if run.name.endswith(".partial") and run.exists():
             raise RunFolderError(f"{run} is not finished: go on with --resume --out {run.with_suffix('')}")
         what = "a client's folder" if (run / "manifest.json").exists() else "no run folder"
+        if (run / LANGUAGE_WEIGHTS).exists():
+            what = "the run of a language model, which airmoe generate takes"
         raise RunFolderError(f"{run} is {what}; expected a folder that airmoe train or airmoe demo made")
     try:
         config = tomllib.loads((run / "config.toml").read_text(encoding="utf-8"))
