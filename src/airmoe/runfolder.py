@@ -27,9 +27,10 @@ EXTRACTOR, GATE = "extractor.onnx", "gate.onnx"
 """Names that training gives the files a client asks with; readers take names from the manifest."""
 
 EXTRACTOR_WEIGHTS, GATE_WEIGHTS = "extractor.safetensors", "gate.safetensors"
+"""Names of the files that training goes on from."""
+
 LANGUAGE_WEIGHTS, SEED_WEIGHTS = "shared/model.safetensors", "shared/seed.safetensors"
 """Of a language model: the mixture, and the dense model that its experts branched off."""
-"""Names of the files that training goes on from."""
 
 
 def expert_file(expert: int, suffix: str = "onnx") -> str:

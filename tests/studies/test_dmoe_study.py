@@ -5,12 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from airmoe.cli.study import study as study_command
 from airmoe.errors import InvalidInputError
+from airmoe.language import MoeTransformer, TransformerSettings
+from airmoe.seeding import torch_seeded
 from airmoe.studies.curves.figure_file import dump_figure
 from airmoe.studies.dmoe import DMOE
+from airmoe.studies.dmoe.probe import NoisyCarrier, probe, sent, with_one
 
 FIGURES = DMOE.figures
 Rows = list[dict[str, float]]
@@ -134,3 +138,39 @@ def test_a_domain_more_or_less_is_measured_and_the_last_row_is_their_mean(study:
         code, prose, both = column(study, "quality", curve, "bits_per_byte")
         assert both == pytest.approx((code + prose) / 2)
     assert rows(study, "quality", "seed") != rows(study, "quality", "dense_branch")
+
+
+def test_less_can_be_read_where_there_is_noise_and_more_than_the_most_frequent_byte(study: Path) -> None:
+    named = [column(study, "probe", name, "named") for name in ("none", "half", "once")]
+    for clean, half, once, frequent in zip(
+        *named, column(study, "probe", "none", "most_frequent"), strict=True
+    ):
+        assert frequent < once < half <= clean
+
+
+def test_a_probe_reads_what_is_linear_in_the_hidden_states() -> None:
+    random = torch.Generator().manual_seed(0)
+    shown_VW = torch.randn(256, 64, generator=random, dtype=torch.float64)
+    byte_T = torch.randint(0, 40, (4000,), generator=random)
+    weight_WV = probe(shown_VW[byte_T], byte_T)
+    asked_T = torch.randint(0, 40, (500,), generator=random)
+    assert torch.equal((with_one(shown_VW[asked_T]) @ weight_WV).argmax(dim=1), asked_T)
+
+
+def test_a_carrier_without_noise_changes_nothing_and_with_noise_adds_as_much_as_it_says() -> None:
+    with torch_seeded(0, "probed"):
+        model = MoeTransformer(
+            TransformerSettings(width=32, layers=2, heads=2, expert_hidden=16, context=32)
+        ).eval()
+    tokens_BS = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (4, 32)))
+    with torch.no_grad():
+        clean, noisy = (
+            [NoisyCarrier(0.0, 0), NoisyCarrier(0.0, 1)],
+            [NoisyCarrier(0.5, 0), NoisyCarrier(0.0, 1)],
+        )
+        before = model(tokens_BS).logits_BSV
+        torch.testing.assert_close(model(tokens_BS, carrier=clean).logits_BSV, before)
+        assert not torch.allclose(model(tokens_BS, carrier=noisy).logits_BSV, before, atol=1e-4)
+    added_TW = noisy[0].sent_TW[0] - clean[0].sent_TW[0]
+    assert float(added_TW.std() / clean[0].sent_TW[0].square().mean().sqrt()) == pytest.approx(0.5, rel=0.1)
+    assert sent(model, tokens_BS, 0.0, 0).shape == (128, 2, 32)

@@ -212,6 +212,34 @@ class SubcarriersSettings(RadioSettings):
     policy: Annotated[str, readable_by(make_policy)] = "jesa:0.6:2"
 
 
+class ProbeSettings(LanguageSettings):
+    """What a node that serves an expert can read out of the hidden states that it is sent.
+
+    Attributes:
+        layer: whose hidden states, from 1.
+        noise: standard deviation of Gaussian noise on all that is sent, as a share of its root mean square.
+        known: windows of training text for which the reader knows both.
+    """
+
+    SWEPT_IS_X: ClassVar[bool] = True
+    SCALES: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "quick": QUICK,
+        "smoke": SMOKE | {"values": (1, 2), "known": 8},
+    }
+
+    swept: Literal["layer"] = "layer"
+    values: Values = (1, 2, 3, 4)
+    layer: Annotated[int, Field(ge=1, le=100)] = 1
+    noise: Annotated[float, Field(ge=0, le=100)] = 0.0
+    known: Count = 256
+
+    @model_validator(mode="after")
+    def _there_is_such_a_layer(self) -> Self:
+        if self.layer > self.layers:
+            raise ValueError(f"layer is {self.layer}; expected 1 to {self.layers}, the number of layers")
+        return self
+
+
 class PatternSettings(RadioSettings):
     """Which share of a domain's bytes each expert of each layer gets.
 

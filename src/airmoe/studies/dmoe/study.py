@@ -5,6 +5,7 @@ from pathlib import Path
 from airmoe.studies.curves.study import Study
 from airmoe.studies.dmoe.costs import LAYERS, PATTERN, SUBCARRIERS, TRADE_OFF
 from airmoe.studies.dmoe.models import inputs_of
+from airmoe.studies.dmoe.probe import PROBE
 from airmoe.studies.dmoe.quality import QUALITY
 
 DMOE = Study(
@@ -16,6 +17,7 @@ DMOE = Study(
         "layers": LAYERS,
         "subcarriers": SUBCARRIERS,
         "pattern": PATTERN,
+        "probe": PROBE,
     },
     folder=Path(__file__).parent / "figures",
     packages=("airmoe", "numpy", "torch", "matplotlib"),
