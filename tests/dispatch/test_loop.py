@@ -530,3 +530,21 @@ def test_computing_is_charged_wherever_it_is_done_and_policies_see_it() -> None:
     assert done.airtime_s_T.tolist() == [0.2, 0.1]
     cheapest = dispatch(np.ones((2, 1)), scores_TE, Des(0.5, 1), Multiplying(PRICE_J[:2]), slot)
     assert cheapest.requested_TE.tolist() == [[True, False], [True, False]]  # not at home, for 16 J
+
+
+class Nobody(TopK):
+    """Chooses no expert."""
+
+    def route(self, scores_TE: Any, cost: Cost, slot: Slot) -> Any:
+        routing = super().route(scores_TE, cost, slot)
+        return replace(routing, mask_TE=np.zeros_like(routing.mask_TE))
+
+
+@pytest.mark.parametrize("policy", [Local(), Nobody(1), All()])
+def test_computing_at_home_is_charged_as_a_last_resort_too(policy: Policy) -> None:
+    slot, clock = Slot([0, 1], Placement([0, 1], compute_j=[0.25, 16.0])), ManualClock()
+    carrier = LossyCarrier(Multiplying(PRICE_J[:2]), lost={0, 1}, clock=clock, takes_s=0.0)
+    done = dispatch(np.ones((2, 1)), np.full((2, 2), 0.5), policy, carrier, slot, deadline_s=1.0, clock=clock)
+    assert done.arrived_TE.tolist() == [[True, False], [False, True]]
+    away_j = [16.0 + 2.0, 0.25 + 1.0] if isinstance(policy, All) else [0.0, 0.0]
+    assert done.energy_j_T.tolist() == [0.25 + away_j[0], 16.0 + away_j[1]]

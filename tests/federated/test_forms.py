@@ -29,6 +29,12 @@ def test_infinities_that_cancel_are_not_finite() -> None:
     assert not_finite({"w": torch.tensor([math.inf, -math.inf])}) == "w"
 
 
+def test_numbers_of_eight_bits_are_looked_at_too() -> None:
+    small = torch.tensor([1.0, 448.0]).to(torch.float8_e4m3fn)
+    assert not_finite({"w": small}) == ""
+    assert not_finite({"w": torch.tensor([1.0, math.nan]).to(torch.float8_e4m3fn)}) == "w"
+
+
 def test_what_holds_no_floating_value_is_finite() -> None:
     tensors = {"none": torch.zeros(0), "whole": torch.tensor([2**62, 2**62]), "told": torch.tensor(True)}
     assert not_finite({**tensors, "form": torch.empty(3, device="meta")}) == ""

@@ -72,7 +72,11 @@ def test_as_much_as_the_context_holds_is_written(model: MoeTransformer) -> None:
         ([b"a"], {"length": 0}, "length is 0"),
         ([b"a"], {"temperature": -1.0}, "temperature is -1.0"),
         ([b"a"], {"temperature": float("nan")}, "temperature is nan"),
-        ([b"x" * 40], {"length": 10}, "and of what follows is 50; expected at most 48, the model's context"),
+        (
+            [b"x" * 40],
+            {"length": 10},
+            "length is 10; expected at most 9: the context is 48",
+        ),
         ([b"a"], {"source": -1}, "source is -1"),
     ],
 )

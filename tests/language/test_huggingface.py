@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from airmoe.dispatch import LossyCarrier
 from airmoe.errors import InvalidInputError
 from airmoe.language import NodesOfModel
 from airmoe.language.huggingface import FAMILIES, REFUSED
 from airmoe.links import Links, Ofdma, RayleighFading
-from airmoe.nn import IdealRadioCarrier
+from airmoe.nn import IdealRadioCarrier, LocalCarrier
 from airmoe.scheduling import Placement
 from airmoe.seeding import torch_seeded
 
@@ -46,8 +47,8 @@ OWN: dict[str, dict[str, Any]] = {
 }
 
 
-def model_of(family: str) -> Any:
-    config = transformers.AutoConfig.for_model(family, **(SHAPE | OWN[family]))
+def model_of(family: str, **own: Any) -> Any:
+    config = transformers.AutoConfig.for_model(family, **(SHAPE | OWN[family] | own))
     with torch_seeded(0, f"a tiny {family}"):
         model = transformers.AutoModelForCausalLM.from_config(config, experts_implementation="eager")
         with torch.no_grad():
@@ -88,8 +89,10 @@ def links(seed: int = 0) -> Links:
 def test_with_its_own_top_k_a_model_is_itself_to_the_last_bit(model: Any, tokens_BS: Tensor) -> None:
     before, text = logits_of(model, tokens_BS), written(model, tokens_BS)
     assert before.std() > 0.1
-    for carrier in (None, IdealRadioCarrier(links())):
-        with NodesOfModel(model, placement=PLACEMENT, carrier=carrier) as nodes:
+    own_k = f"topk:{OWN[model.config.model_type].get('num_experts_per_tok', 2)}"
+    every: list[dict[str, Any]] = [{}, {"carrier": IdealRadioCarrier(links())}, {"policy": own_k}]
+    for options in every:
+        with NodesOfModel(model, placement=PLACEMENT, **options) as nodes:
             assert torch.equal(logits_of(model, tokens_BS), before)
             assert written(model, tokens_BS) == text
         assert all(len(layer.done) == 1 + 6 for layer in nodes.layers)
@@ -163,13 +166,15 @@ def test_tokens_pay_from_the_node_of_their_sequence(tokens_BS: Tensor) -> None:
     energy_j_B = nodes.layers[0].done[0].energy_j_T.reshape(3, 17).sum(axis=1)
     assert energy_j_B[0] == pytest.approx(energy_j_B[2])
     assert energy_j_B[1] > 5 * energy_j_B[0]
-    with (
-        NodesOfModel(model, placement=PLACEMENT, source=[0, 1]),
-        pytest.raises(
-            InvalidInputError, match="number of sources is 2; expected a divisor of the batch's 51"
-        ),
-    ):
-        logits_of(model, tokens_BS)
+    for sources, named in (([0, 1], "number of sources is 2; expected 1 or 3"), ([0] * 17, "sources is 17")):
+        with (
+            NodesOfModel(model, placement=PLACEMENT, source=sources),
+            pytest.raises(InvalidInputError, match=named),
+        ):
+            logits_of(model, tokens_BS)
+    for source in ([], [[0, 1]]):
+        with pytest.raises(InvalidInputError, match="shape of source is "):
+            NodesOfModel(model, placement=PLACEMENT, source=source)
 
 
 def test_a_model_is_given_back_whatever_happens(tokens_BS: Tensor) -> None:
@@ -197,3 +202,76 @@ def test_a_placement_for_other_experts_is_refused() -> None:
         InvalidInputError, match=r"experts of placement is 3; expected 8, as model\.layers\.0\.mlp"
     ):
         NodesOfModel(model_of("qwen3_moe"), placement=[0, 1, 2])
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_where_scores_tie_the_choice_is_the_model_s_own(family: str, tokens_BS: Tensor) -> None:
+    model = model_of(family).to(torch.bfloat16)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if name.endswith(("gate.weight", "router.weight")):
+                weight[1::2] = weight[::2]  # every score twice
+    before = logits_of(model, tokens_BS)
+    with NodesOfModel(model, placement=PLACEMENT):
+        assert torch.equal(logits_of(model, tokens_BS), before)
+
+
+def test_experts_with_hardly_any_score_are_weighed_all_the_same(tokens_BS: Tensor) -> None:
+    model = model_of("mixtral")
+    with torch.no_grad():
+        model.model.layers[1].mlp.gate.weight.mul_(100)  # softmax scores of most experts are 0
+    for policy in ("cheapest:1", "random:1", "local"):
+        with NodesOfModel(model, placement=PLACEMENT, policy=policy):
+            assert logits_of(model, tokens_BS).isfinite().all()
+
+
+def test_a_lost_expert_is_left_out_and_another_is_asked(tokens_BS: Tensor) -> None:
+    model = model_of("mixtral")
+    before = logits_of(model, tokens_BS)
+    carrier = LossyCarrier(LocalCarrier(), lost={3})
+    with NodesOfModel(model, placement=PLACEMENT, carrier=carrier) as nodes:
+        after = logits_of(model, tokens_BS)
+    assert after.isfinite().all()
+    assert not torch.equal(after, before)
+    (done,) = nodes.layers[0].done
+    assert not done.arrived_TE[:, 6:].any()
+    assert done.degraded_T.any()
+    assert (done.arrived_TE.sum(axis=1) == 2).all()
+    assert done.deliveries == []
+
+
+def test_a_model_is_in_one_context_at_a_time(tokens_BS: Tensor) -> None:
+    model = model_of("granitemoe")
+    before = logits_of(model, tokens_BS)
+    with NodesOfModel(model, placement=PLACEMENT) as nodes:
+        for other in (nodes, NodesOfModel(model, placement=PLACEMENT)):
+            with pytest.raises(InvalidInputError, match="is 'on nodes already'; expected a model"):
+                other.__enter__()
+        assert torch.equal(logits_of(model, tokens_BS), before)
+    assert torch.equal(logits_of(model, tokens_BS), before)
+
+
+def test_another_model_with_the_same_configuration_goes_on_as_it_was(tokens_BS: Tensor) -> None:
+    one = model_of("qwen3_moe")
+    other = transformers.AutoModelForCausalLM.from_config(one.config, experts_implementation="eager").eval()
+    before = logits_of(other, tokens_BS)
+    with NodesOfModel(one, placement=PLACEMENT):
+        assert torch.equal(logits_of(other, tokens_BS), before)
+
+
+def test_gradients_are_refused(tokens_BS: Tensor) -> None:
+    model = model_of("mixtral")
+    with (
+        NodesOfModel(model, placement=PLACEMENT),
+        pytest.raises(InvalidInputError, match=r"gradients is 'asked for'; expected torch.no_grad\(\)"),
+    ):
+        model(tokens_BS)
+
+
+def test_what_has_no_experts_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match="MoE layers of the model is 0; expected at least one"):
+        NodesOfModel(model_of("qwen3_moe", mlp_only_layers=[0, 1]), placement=PLACEMENT)
+    with pytest.raises(InvalidInputError, match="family is 'Linear'; expected one of mixtral"):
+        NodesOfModel(torch.nn.Linear(2, 2), placement=PLACEMENT)  # type: ignore[arg-type]
+    with pytest.raises(InvalidInputError, match="policy is ''"):
+        NodesOfModel(model_of("mixtral"), placement=PLACEMENT, policy="")

@@ -1,9 +1,11 @@
 """Routers from sums, beside scikit-learn's discriminant."""
 
 import numpy as np
+import pytest
 import torch
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
+from airmoe.errors import InvalidInputError
 from airmoe.language import MoeTransformer, TransformerSettings
 from airmoe.language.routers import SHRINKAGE, HiddenSums, discriminant, fit_routers, hidden_sums
 from airmoe.seeding import torch_seeded
@@ -73,3 +75,5 @@ def test_bytes_go_to_the_expert_whose_owner_has_such_text() -> None:
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     fit_routers(model, seed, texts, windows=30, draw=0)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    with pytest.raises(InvalidInputError, match="texts of owners is 1; expected 3, one for each expert"):
+        fit_routers(model, seed, texts[:1], windows=3, draw=0)

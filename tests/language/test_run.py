@@ -121,7 +121,10 @@ def test_the_command_writes_on_from_a_prompt_and_says_what_it_takes(run: tuple[P
     [
         (["", "--length", "3"], "prompt is ''; expected at least one character"),
         (["abc", "--length", "0"], "length is 0"),
-        (["abc", "--length", "100"], "of what follows is 103; expected at most 48, the model's context"),
+        (
+            ["abc", "--length", "100"],
+            "length is 100; expected at most 46: the context is 48, the longest prompt 3 bytes",
+        ),
         (["abc", "--snr-db", "nan"], "snr-db is nan"),
         (
             ["abc", "--policy", "jesa:0.5:2"],

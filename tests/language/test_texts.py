@@ -57,6 +57,38 @@ class C:
     assert code_and_docstrings(b"x = 1\n") == (b"x = 1\n", b"")
 
 
+def test_code_on_a_docstring_s_line_stays() -> None:
+    source = b'class C: "doc"\ndef f(): "doc"; x = 1\ndef g():\n    "doc"  # a comment\n    return 1\n'
+    code, docstrings = code_and_docstrings(source)
+    assert code == b'class C: "doc"\ndef f(): "doc"; x = 1\ndef g():\n    return 1\n'
+    assert docstrings == b"doc\n\ndoc\n\ndoc"
+
+
+def test_every_part_has_a_document_however_long_they_are(tmp_path: Path) -> None:
+    for domain in ("a", "b"):
+        (tmp_path / domain).mkdir()
+        for number, length in enumerate((10, 12, 3000)):
+            (tmp_path / domain / str(number)).write_bytes(bytes([65 + number]) * length)
+    for part in load_texts(f"folder:{tmp_path}").domains:
+        assert [len(each) for each in (part.train, part.validation, part.test)] == [1, 1, 1]
+
+
+def test_questions_are_of_the_held_out_documents_alone(python: Texts) -> None:
+    for domain, windows_WS in zip(python.domains, questions(python, 63, 50), strict=True):
+        test = joined(domain.test).tobytes()
+        assert all(bytes(window_S.tolist()) in test for window_S in windows_WS)
+
+
+def test_held_out_texts_that_hold_no_window_are_refused(tmp_path: Path) -> None:
+    for domain in ("a", "b"):
+        (tmp_path / domain).mkdir()
+        for number in range(4):
+            (tmp_path / domain / str(number)).write_bytes(bytes([65 + number]) * 40)
+    texts = load_texts(f"folder:{tmp_path}")
+    with pytest.raises(DataError, match="domain a: 40 bytes of held-out text; expected 65, a window"):
+        questions(texts, 64, 10)
+
+
 def test_documents_that_share_much_stay_together() -> None:
     lines = [f"this is line {number} of a text that is long enough to tell".encode() for number in range(40)]
     first, again, other = b"\n".join(lines[:20]), b"\n".join(lines[16:30]), b"\n".join(lines[30:])
@@ -90,6 +122,8 @@ def test_a_folder_of_ones_own_has_a_folder_per_domain(tmp_path: Path) -> None:
 def test_what_is_no_set_of_texts_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="texts is 'latin'; expected python or folder:PATH"):
         load_texts("latin")
+    with pytest.raises(InvalidInputError, match="texts is 'folder:'"):
+        load_texts("folder:")
     with pytest.raises(DataError, match="absent: No such file or directory"):
         load_texts(f"folder:{tmp_path / 'absent'}")
     (tmp_path / "one").mkdir()

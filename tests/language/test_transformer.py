@@ -1,5 +1,8 @@
 """The transformer: beside Mixtral of another library with the same weights, with a cache, and by node."""
 
+import copy
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +13,7 @@ from airmoe.errors import InvalidInputError
 from airmoe.language import MoeTransformer, TransformerSettings
 from airmoe.links import Links, Ofdma
 from airmoe.nn import IdealRadioCarrier
+from airmoe.scheduling import Placement
 from airmoe.seeding import torch_seeded
 
 SETTINGS = TransformerSettings(width=32, layers=2, heads=4, expert_hidden=24, experts=4, k=2, context=32)
@@ -181,3 +185,75 @@ def test_what_the_context_does_not_hold_is_refused(model: MoeTransformer, begun:
 def test_a_form_that_does_not_fit_is_refused(options: dict[str, int], named: str) -> None:
     with pytest.raises((ValidationError, InvalidInputError), match=named):
         TransformerSettings(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_other_types_run_with_and_without_a_cache(
+    model: MoeTransformer, tokens_BS: Tensor, dtype: torch.dtype
+) -> None:
+    other = copy.deepcopy(model).to(dtype)
+    whole, cache = logits_of(other, tokens_BS), other.new_cache(3)
+    parts = [logits_of(other, part_BS, cache=cache) for part_BS in tokens_BS.split(10, dim=1)]
+    assert whole.dtype == dtype
+    tolerance = 1e-6 if dtype == torch.float64 else 1.0  # another order of sums may choose another expert
+    assert (torch.cat(parts, dim=1) - whole).abs().median() < tolerance
+
+
+def test_a_text_that_draws_draws_differently_in_every_layer(model: MoeTransformer, tokens_BS: Tensor) -> None:
+    with torch.no_grad():
+        first, second = (
+            layer.dispatched.requested_TE for layer in model(tokens_BS, policy="random:1").layers
+        )
+    assert (first != second).any()
+
+
+WHOLE = torch.zeros((2, 5), dtype=torch.int64)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "options", "named"),
+    [
+        (
+            WHOLE.float(),
+            {},
+            r"form of tokens_BS is '\(2, 5\), torch.float32'; expected \(B, S\), torch.int64",
+        ),
+        (WHOLE[0], {}, "form of tokens_BS"),
+        (WHOLE + 256, {}, "a token is 256; expected 0 to 255"),
+        (WHOLE - 1, {}, "a token is -1"),
+        (
+            WHOLE,
+            {"count_B": torch.tensor([5, 0])},
+            r"count_B is \[5, 0\]; expected \(B,\) = \(2,\) numbers from 1",
+        ),
+        (WHOLE, {"count_B": torch.tensor([6, 1])}, r"count_B is \[6, 1\]"),
+        (WHOLE, {"count_B": torch.tensor([5])}, r"count_B is \[5\]"),
+        (WHOLE, {"source_B": [0, 1, 2]}, r"shape of source_B is \(3,\)"),
+        (WHOLE, {"source_B": [0.9, 0.1]}, "source_B is 'float64'"),
+        (WHOLE, {"source_B": [-1, 0]}, r"source_B\[0\] is -1"),
+    ],
+)
+def test_what_is_no_batch_of_bytes_is_refused(
+    model: MoeTransformer, tokens: Tensor, options: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(InvalidInputError, match=named):
+        logits_of(model, tokens, **options)
+
+
+def test_a_cache_of_other_sequences_is_refused(model: MoeTransformer) -> None:
+    with pytest.raises(InvalidInputError, match="sequences of the cache is 3; expected 2, as tokens_BS has"):
+        logits_of(model, WHOLE, cache=model.new_cache(3))
+
+
+def test_experts_are_placed_in_every_layer_and_one_stands_alone(model: MoeTransformer) -> None:
+    placed = copy.deepcopy(model)
+    placed.place(Placement([2, 0, 0, 1], compute_j=1e-3))
+    with torch.no_grad():
+        output = placed(WHOLE, source_B=0, policy="topk:2")
+    for layer in output.layers:
+        np.testing.assert_allclose(layer.dispatched.energy_j_T, 2e-3)
+    with pytest.raises(InvalidInputError, match="experts of placement is 2; expected 4, as each layer has"):
+        placed.place(Placement([0, 1]))
+    for expert in (-1, 4):
+        with pytest.raises(InvalidInputError, match=f"expert is {expert}"):
+            model.alone(expert)

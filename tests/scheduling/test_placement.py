@@ -105,7 +105,8 @@ def test_computing_costs_every_expert_what_it_says() -> None:
 @pytest.mark.parametrize(
     ("compute_j", "named"),
     [
-        (-1e-4, "compute_j is -0.0001; expected a finite number >= 0"),
+        (-1e-4, r"compute_j is -0.0001; expected 0 to 1e\+250 J"),
+        (1e300, r"compute_j is 1e\+300"),
         ([1e-4, np.inf], r"compute_j\[1\] is inf"),
         ([1e-4], r"shape of compute_j is \(1,\); expected \(\) or \(E,\) = \(2,\)"),
     ],

@@ -11,9 +11,12 @@ from typer.testing import CliRunner
 from airmoe.cli.study import study as study_command
 from airmoe.errors import InvalidInputError
 from airmoe.language import MoeTransformer, TransformerSettings
+from airmoe.links import Ofdma
 from airmoe.seeding import torch_seeded
 from airmoe.studies.curves.figure_file import dump_figure
 from airmoe.studies.dmoe import DMOE
+from airmoe.studies.dmoe.costs import asked
+from airmoe.studies.dmoe.models import in_turn, placed
 from airmoe.studies.dmoe.probe import NoisyCarrier, probe, sent, with_one
 
 FIGURES = DMOE.figures
@@ -46,6 +49,12 @@ def test_all_curves_share_the_same_models(scale: str) -> None:
         ('kind = "layers"\n[curves.x]\nvalues = [5]', "layer is 5; expected 0 to 4, the number of layers"),
         ('kind = "quality"\n[curves.x]\nmethod = "expert"\nexpert = 4', "expert that 4 experts allow"),
         ('kind = "quality"\n[curves.x]\nk = 5', "k that 4 experts allow"),
+        ('kind = "trade-off"\n[curves.x]\npolicy = "des:0.5:2"', "a policy with {x}"),
+        (
+            'kind = "trade-off"\n[curves.x]\nexclusive = false',
+            "exclusive = true: jesa:0.3:2 gives every link",
+        ),
+        ('kind = "layers"\n[curves.x]\ncompute_j = [5e-6, 1e-6]', "compute_j as [least, most]"),
         ('kind = "subcarriers"\n[curves.x]\nheads = 3', "a multiple of 6"),
     ],
 )
@@ -174,3 +183,50 @@ def test_a_carrier_without_noise_changes_nothing_and_with_noise_adds_as_much_as_
     added_TW = noisy[0].sent_TW[0] - clean[0].sent_TW[0]
     assert float(added_TW.std() / clean[0].sent_TW[0].square().mean().sqrt()) == pytest.approx(0.5, rel=0.1)
     assert sent(model, tokens_BS, 0.0, 0).shape == (128, 2, 32)
+
+
+@pytest.mark.parametrize(
+    ("figure", "text", "named"),
+    [
+        ("quality", 'kind = "quality"\n[curves.x]\nvalues = [3]', r"values is (3,); expected [2]"),
+        ("pattern", 'kind = "pattern"\n[curves.x]\ndomain = 2', "domain is 2; expected 0 to 1"),
+        (
+            "layers",
+            'kind = "layers"\n[curves.x]\nexperts = 3',
+            "model.experts is 3; expected a multiple of 2",
+        ),
+        ("layers", 'kind = "layers"\n[curves.x]\ndata = "latin"', "texts is 'latin'"),
+    ],
+)
+def test_curves_that_do_not_fit_the_texts_are_refused_before_anything_is_trained(
+    figure: str, text: str, named: str, tmp_path: Path
+) -> None:
+    (tmp_path / f"{figure}.toml").write_text(f'title = "x"\nnumber = 1\n{text}\n', encoding="utf-8")
+    curves = {figure: DMOE.read(figure, "full", tmp_path).curves}
+    with pytest.raises(InvalidInputError) as refused:
+        DMOE.inputs(curves, {})
+    assert named in str(refused.value)
+
+
+def test_every_node_holds_texts_of_every_domain() -> None:
+    domain_W, node_W = np.arange(32) % 2, in_turn(32, nodes=4, domains=2)
+    assert {(int(d), int(n)) for d, n in zip(domain_W, node_W, strict=True)} == {
+        (d, n) for d in range(2) for n in range(4)
+    }
+
+
+def test_links_and_computing_follow_the_seed() -> None:
+    curve = DMOE.read("trade_off", "smoke").curves["topk"]
+    with torch_seeded(0, "placed"):
+        model = MoeTransformer(curve.training(0).model).eval()
+    windows_WS = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (4, 20)))
+    spent = []
+    for seed in (0, 0, 1):
+        cost = asked(placed(model, curve, seed), windows_WS, curve, "topk:2", seed)
+        spent.append((cost.energy_j_per_token, cost.layers[0].airtime_s))
+    assert spent[0] == spent[1]
+    assert spent[0][0] != spent[2][0]
+    assert spent[0][1] != spent[2][1]
+    away_j = sum(layer.airtime_s for layer in cost.layers) * Ofdma().power_w
+    computing_j = cost.energy_j_per_token * cost.layers[0].tokens - away_j
+    assert computing_j > 2 * curve.layers * cost.layers[0].tokens * curve.compute_j[0]

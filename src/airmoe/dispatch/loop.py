@@ -162,6 +162,7 @@ def dispatch(
     if not batch.answered_T.all():
         if (last_resort_TE := batch.own_TE & ~batch.answered_T[:, np.newaxis]).any():
             at_home = slot.served_by(np.broadcast_to(slot.source_T[:, np.newaxis], scores_TE.shape))
+            batch.energy_j_T += np.where(last_resort_TE, slot.placement.compute_j_E, 0.0).sum(axis=1)
             batch.carry(last_resort_TE, at_home, max(end_s - clock(), 0.0))
         while batch.pending and not batch.answered_T.all() and clock() < end_s:
             batch.carry(np.zeros_like(batch.arrived_TE), slot, end_s - clock())

@@ -35,4 +35,6 @@ def not_finite(tensors: State) -> str:
 
 def _is_finite(tensor: Tensor) -> bool:
     # A finite sum has finite terms, and takes a tenth of the time; one that overflowed tells nothing.
+    if tensor.is_floating_point() and tensor.itemsize == 1:
+        tensor = tensor.float()  # PyTorch adds up no numbers of 8 bits
     return tensor.is_meta or cmath.isfinite(tensor.sum().item()) or bool(tensor.isfinite().all())

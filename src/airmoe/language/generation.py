@@ -14,11 +14,12 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from airmoe.checks import indices, integer_at_least
+from airmoe.checks import indices, integer_at_least, refuse_type
 from airmoe.errors import InvalidInputError
 from airmoe.language.transformer import MoeTransformer
 from airmoe.nn import MoeOutput
 from airmoe.randomness import stream
+from airmoe.scheduling import make_policy
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,10 @@ def generate(
         prompts: B of them, none empty; they may differ in length.
         length: how many bytes.
         temperature: 0 takes the most probable byte; above, bytes are drawn from logits divided by it.
-        seed: of what is drawn; a sequence's bytes do not depend on those beside it.
+        seed: of what is drawn. A sequence's bytes depend on its place in the list, and not on what the others
+            say.
         source: the node where each sequence rests, one number or (B,).
-        policy: who chooses experts; see `MoeTransformer`.
+        policy: who chooses experts; see `MoeTransformer`. A text is read once for all bytes.
         carrier: who brings tokens to experts; see `MoeTransformer`. A function gives the carriers of each
             step by its number, from 0, for links that change.
 
@@ -66,7 +68,10 @@ def generate(
     """
     if not prompts:
         raise InvalidInputError("prompts", list(prompts), "at least one")
+    if isinstance(prompts, bytes | str):
+        raise InvalidInputError("prompts", prompts, "a list of bytes")
     for number, prompt in enumerate(prompts):
+        refuse_type(f"prompts[{number}]", prompt, bytes)
         if not prompt:
             raise InvalidInputError(f"prompts[{number}]", prompt, "at least one byte")
     integer_at_least("length", length, 1)
@@ -74,9 +79,16 @@ def generate(
         raise InvalidInputError("temperature", temperature, "a number of at least 0")
     longest, context = max(map(len, prompts)), model.settings.context
     if longest + length - 1 > context:
-        expected = f"at most {context}, the model's context"
-        raise InvalidInputError("bytes of the longest prompt and of what follows", longest + length, expected)
-    source_B = np.broadcast_to(indices("source", source, 0, np.iinfo(np.int64).max), len(prompts))
+        expected = (
+            f"at most {context - longest + 1}: the context is {context}, the longest prompt {longest} bytes"
+        )
+        raise InvalidInputError("length", length, expected)
+    integer_at_least("seed", seed, 0)
+    source_B = indices("source", source, 0, np.iinfo(np.int64).max)
+    if source_B.shape not in ((), (len(prompts),)):
+        raise InvalidInputError("shape of source", source_B.shape, f"() or (B,) = ({len(prompts)},)")
+    if isinstance(policy, str):
+        policy = make_policy(policy, seed)
     return _written(model, prompts, length, temperature, seed, source_B, policy, carrier)
 
 
@@ -125,4 +137,5 @@ def _chosen(logits_BV: Tensor, temperature: float, seed: int, step: int) -> NDAr
             for sequence in range(len(logits_BV))
         ]
     )
-    return np.asarray((logits_BV.double().numpy() / temperature + gumbel_BV).argmax(axis=1), dtype=np.uint8)
+    noisy_BV = logits_BV.double().numpy() + temperature * gumbel_BV
+    return np.asarray(noisy_BV.argmax(axis=1), dtype=np.uint8)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -30,8 +30,9 @@ from airmoe.checks import indices
 from airmoe.dispatch import Carrier, Dispatched, dispatch
 from airmoe.errors import InvalidInputError, require
 from airmoe.nn import LocalCarrier
-from airmoe.scheduling import Placement, Policy, Slot
+from airmoe.scheduling import Cost, Placement, Policy, Routing, Slot, TopK, routing_of
 from airmoe.scheduling.parsing import as_policy
+from airmoe.scheduling.policy import check_inputs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -58,25 +59,18 @@ Route = Callable[[Any, Tensor], Routed]
 
 
 def softmax_renormalised(router: Any, logits_TE: Tensor) -> Routed:
-    """Mixtral; Qwen2-MoE, Qwen3-MoE and OLMoE where ``norm_topk_prob``, else their scores as they are."""
+    """Mixtral, GraniteMoE; Qwen2-MoE, Qwen3-MoE, OLMoE where ``norm_topk_prob``, else scores as they are.
+
+    Scores made to sum to 1 are the softmax over the logits of the chosen, which does not underflow.
+    """
     scores_TE = torch.softmax(logits_TE.float(), dim=-1)
 
     def weigh(chosen_TE: Tensor) -> Tensor:
-        weights_TE = scores_TE * chosen_TE
         if not getattr(router, "norm_topk_prob", True):
-            return weights_TE
-        return weights_TE / weights_TE.sum(dim=-1, keepdim=True)
-
-    return Routed(scores_TE, weigh)
-
-
-def softmax_of_chosen(router: Any, logits_TE: Tensor) -> Routed:
-    """GraniteMoE: the softmax over the logits of the chosen."""
-
-    def weigh(chosen_TE: Tensor) -> Tensor:
+            return scores_TE * chosen_TE
         return torch.softmax(logits_TE.float().masked_fill(~chosen_TE, -math.inf), dim=-1)
 
-    return Routed(torch.softmax(logits_TE.float(), dim=-1), weigh)
+    return Routed(scores_TE, weigh)
 
 
 def biased_sigmoid(router: Any, logits_TE: Tensor) -> Routed:
@@ -108,7 +102,7 @@ FAMILIES: dict[str, Route] = {
     "qwen2_moe": softmax_renormalised,
     "qwen3_moe": softmax_renormalised,
     "olmoe": softmax_renormalised,
-    "granitemoe": softmax_of_chosen,
+    "granitemoe": softmax_renormalised,
     "deepseek_v3": biased_sigmoid,
 }
 """Families whose routers are known, by ``model_type``."""
@@ -130,7 +124,7 @@ class LayerOnNodes:
         name: of its experts module in the model.
         number: from 1.
         placement: the node, or nodes, of each of its experts.
-        done: what became of each batch, newest last.
+        done: what became of each batch, newest last, but for the outputs.
     """
 
     name: str
@@ -143,16 +137,20 @@ class NodesOfModel:
     """A context in which a model's experts live on nodes; on leaving it, the model is as it was.
 
     Tokens of one batch are scheduled together. What fills a batch up is routed, too, as transformers does.
+    For inference only: gradients are refused.
 
     Args:
         model: of a family of `FAMILIES`.
         placement: the node, or nodes, of each expert, in every layer alike.
-        policy: who chooses experts, or its text; default top-k with the model's own k.
+        policy: who chooses experts, or its text; default the model itself. "topk:2" chooses as it does, but
+            for scores that tie, which are no rarity in bfloat16.
         carrier: who brings hidden states to experts; default all in this process.
         source: the node where each sequence of a batch rests, one number or (B,).
 
     Raises:
-        InvalidInputError: another family, or a placement for another number of experts.
+        InvalidInputError: another family, a model without MoE layers or in another such context, a placement
+            for another number of experts, a batch of another number of sequences than ``source``, or
+            gradients.
         MissingExtraError: transformers is not installed.
 
     Examples:
@@ -184,11 +182,15 @@ class NodesOfModel:
         placed = placement if isinstance(placement, Placement) else Placement(placement)
         self._model, self._carrier = model, carrier or LocalCarrier()
         self._source_B = np.atleast_1d(indices("source", source, 0, np.iinfo(np.int64).max))
+        if self._source_B.ndim != 1 or not len(self._source_B):
+            raise InvalidInputError("shape of source", self._source_B.shape, "() or (B,), B at least 1")
         self._blocks = [
             (name, module)
             for name, module in model.named_modules()
             if hasattr(module, "experts") and _router_of(module) is not None
         ]
+        if not self._blocks:
+            raise InvalidInputError("MoE layers of the model", 0, "at least one")
         self.layers = [
             LayerOnNodes(f"{name}.experts", number, placed)
             for number, (name, _) in enumerate(self._blocks, start=1)
@@ -197,16 +199,20 @@ class NodesOfModel:
             if placed.experts != block.experts.num_experts:
                 expected = f"{block.experts.num_experts}, as {layer.name} has"
                 raise InvalidInputError("experts of placement", placed.experts, expected)
-        own_k = _router_of(self._blocks[0][1]).top_k
-        self._policy = as_policy(policy or f"topk:{own_k}")
+        self._policy = None if policy is None else as_policy(policy)
         self._before: dict[str, str | None] = {}
         self._hooks = list[Any]()
+        self._sequences = 1
 
     def __enter__(self) -> Self:
         """Take the routers' word and the experts' work over."""
         from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
+        for layer, (_, block) in zip(self.layers, self._blocks, strict=True):
+            if hasattr(block.experts, "_airmoe"):
+                raise InvalidInputError(layer.name, "on nodes already", "a model that is in no other context")
         ALL_EXPERTS_FUNCTIONS.register(IMPLEMENTATION, _experts_forward)
+        self._hooks.append(self._model.register_forward_pre_hook(self._hear, with_kwargs=True))
         self._before = self._model.get_experts_implementation()
         for layer, (_, block) in zip(self.layers, self._blocks, strict=True):
             call = _Layer(self, layer, block.experts)
@@ -228,6 +234,14 @@ class NodesOfModel:
         for _, block in self._blocks:
             del block.experts._airmoe
         self._model.set_experts_implementation(self._before)
+
+    def _hear(self, model: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+        """Learn how many sequences a batch has."""
+        inputs = given[0] if given else named.get("input_ids")
+        self._sequences = len(named["inputs_embeds"] if inputs is None else inputs)
+        if len(self._source_B) not in (1, self._sequences):
+            told = f"1 or {self._sequences}, a node for each sequence of the batch"
+            raise InvalidInputError("number of sources", len(self._source_B), told)
 
     @property
     def energy_j(self) -> float:
@@ -256,16 +270,19 @@ class _Layer:
             own_weights_TK: and their weights.
         """
         nodes = self._nodes
+        if hidden_TH.requires_grad:
+            raise InvalidInputError("gradients", "asked for", "torch.no_grad(): inference only")
         routed = nodes._route(self._router, self._logits_TE)
-        source_T = _spread(nodes._source_B, len(hidden_TH))
+        source_B = np.broadcast_to(nodes._source_B, nodes._sequences)
+        source_T = np.repeat(source_B, len(hidden_TH) // nodes._sequences)
         links = None if nodes._carrier.links is None else nodes._carrier.links.observed
         slot = Slot(source_T, self._layer.placement, links, self._layer.number)
         scores_TE = routed.scores_TE.detach().double().cpu().numpy()
-        with torch.no_grad():
-            done = dispatch(
-                hidden_TH, scores_TE, nodes._policy, nodes._carrier, slot, self._experts, deadline_s=math.inf
-            )
-        self._layer.done.append(done)
+        policy = nodes._policy or _OwnChoice(_listed(own_TK, scores_TE.shape[1]).numpy())
+        done = dispatch(
+            hidden_TH, scores_TE, policy, nodes._carrier, slot, self._experts, deadline_s=math.inf
+        )
+        self._layer.done.append(replace(done, deliveries=[]))  # outputs would fill the memory
         arrived_TE = torch.from_numpy(done.arrived_TE).to(hidden_TH.device)
         weights_TE = _weights(routed, arrived_TE, own_TK, own_weights_TK).to(own_weights_TK.dtype)
         return _added(hidden_TH, weights_TE, done)
@@ -284,8 +301,34 @@ class _Expert:
 
 
 def _experts_forward(experts: Any, hidden_TH: Tensor, top_k_index: Tensor, top_k_weights: Tensor) -> Tensor:
-    layer: _Layer = experts._airmoe
+    layer: _Layer | None = getattr(experts, "_airmoe", None)
+    if layer is None:  # of another model with the same configuration
+        own_TH: Tensor = type(experts).forward.__wrapped__(experts, hidden_TH, top_k_index, top_k_weights)
+        return own_TH
     return layer.run(hidden_TH, top_k_index, top_k_weights)
+
+
+@dataclass(frozen=True)
+class _OwnChoice:
+    """The policy that is the model's own choice, given as a mask, as far as it can be reached.
+
+    Some of the items, which lost an expert on the way, are routed again by top-k of as many.
+    """
+
+    mask_TE: NDArray[np.bool_]
+    name: str = "the model's own"
+    joint: bool = False
+
+    def route(self, scores_TE: ArrayLike, cost: Cost, slot: Slot) -> Routing:
+        """Choose what the model chose."""
+        if len(check_inputs(scores_TE, cost, slot)) != len(self.mask_TE):
+            return TopK(int(self.mask_TE.sum(axis=1).max())).route(scores_TE, cost, slot)
+        return routing_of(self.mask_TE & cost.reachable_TE, cost)
+
+
+def _listed(own_TK: Tensor, experts: int) -> Tensor:
+    """Return bool (T, E), True for the experts of each token."""
+    return torch.zeros((len(own_TK), experts), dtype=torch.bool).scatter_(1, own_TK, True)
 
 
 def _weights(routed: Routed, arrived_TE: Tensor, own_TK: Tensor, own_weights_TK: Tensor) -> Tensor:
@@ -293,7 +336,7 @@ def _weights(routed: Routed, arrived_TE: Tensor, own_TK: Tensor, own_weights_TK:
 
     So its own top-k gives its own bits, whatever the order in which it adds up.
     """
-    own_TE = torch.zeros_like(arrived_TE).scatter_(1, own_TK, True)
+    own_TE = _listed(own_TK, arrived_TE.shape[1])
     own_weights_TE = torch.zeros(arrived_TE.shape, dtype=own_weights_TK.dtype).scatter_(
         1, own_TK, own_weights_TK
     )
@@ -317,16 +360,8 @@ def _added(hidden_TH: Tensor, weights_TE: Tensor, done: Dispatched[Tensor]) -> T
     return added_TH
 
 
-def _spread(source_B: NDArray[np.int64], tokens: int) -> NDArray[np.int64]:
-    """Return the node of each token of sequences that are equally long, one after another."""
-    if tokens % len(source_B):
-        told = f"a divisor of the batch's {tokens} tokens: one node for each sequence"
-        raise InvalidInputError("number of sources", len(source_B), told)
-    return np.repeat(source_B, tokens // len(source_B))
-
-
 def _route_of(model: PreTrainedModel) -> Route:
-    family = model.config.model_type
+    family = getattr(getattr(model, "config", None), "model_type", type(model).__name__)
     if family in REFUSED:
         raise InvalidInputError("family", family, f"one of {', '.join(FAMILIES)}: {REFUSED[family]}")
     if family not in FAMILIES:

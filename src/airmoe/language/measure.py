@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from airmoe.errors import DataError
 from airmoe.language.texts import Texts, joined
 
 
@@ -32,12 +33,20 @@ def questions(texts: Texts, context: int, windows: int) -> list[Tensor]:
     """Return windows of each domain's held-out documents, (W, context + 1), none of which was learnt.
 
     A window that also stands in a document of training, such as a licence, is left out.
+
+    Raises:
+        DataError: a domain's held-out text is shorter than a window, or all of its windows were learnt.
     """
     learnt = b"\0".join(document for domain in texts.domains for document in domain.train)
     found = []
     for domain in texts.domains:
         windows_WS = windows_of(joined(domain.test), context, windows)
+        if not len(windows_WS):
+            told = f"{len(joined(domain.test))} bytes of held-out text; expected {context + 1}, a window"
+            raise DataError(f"domain {domain.name}: {told}")
         new_W = [window_S.numpy().astype(np.uint8).tobytes() not in learnt for window_S in windows_WS]
+        if not any(new_W):
+            raise DataError(f"domain {domain.name}: every held-out window also stands in training texts")
         found.append(windows_WS[torch.tensor(new_W)])
     return found
 

@@ -16,16 +16,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from airmoe.checks import indices
 from airmoe.dispatch import Carrier, Dispatched
+from airmoe.errors import InvalidInputError
 from airmoe.language.transformer import MoeTransformer
 from airmoe.links import Links
 from airmoe.nn import IdealRadioCarrier
-from airmoe.scheduling import Policy, allocate_subcarriers
-from airmoe.scheduling.parsing import as_policy
+from airmoe.scheduling import Policy, make_policy
 
 SCORE_BITS = 32
 """Bits of a score on its way to the scheduler; a decision is one bit for each expert."""
@@ -99,9 +100,9 @@ def record_of(
 def control_energy_j(source_T: NDArray[np.int64], experts: int, links: Links) -> float:
     """Return J of the scores of all tokens to the scheduler, and of its decisions back.
 
-    Both travel over the assignment for equal loads, since no other is known before the decision.
+    They travel before the decision, one node after another, each on its link's best subcarrier.
     """
-    there_NN = links.observed.energy_per_bit_j(allocate_subcarriers(links.observed))
+    there_NN = links.observed.energy_per_bit_j(links.observed.best_subcarrier_NN)
     per_token_N = experts * (SCORE_BITS * there_NN[:, SCHEDULER] + there_NN[SCHEDULER])
     return float(per_token_N[source_T].sum())
 
@@ -139,37 +140,56 @@ def ask_text(
     windows_WS: Tensor,
     policy: Policy | str | Sequence[Policy | str],
     carriers_at: Callable[[int], Carriers],
-    nodes: int,
+    source_W: ArrayLike,
     *,
+    seed: int = 0,
     at_once: int = 16,
 ) -> TextCost:
-    """Predict a text whose windows rest on the nodes in turn; return how well, and what it took.
+    """Predict a text whose windows rest on nodes; return how well, and what it took.
 
     Args:
         model: in evaluation mode.
         windows_WS: int64; a byte is predicted from those before it in its window.
         policy: who chooses experts; or one for each layer.
         carriers_at: the carriers of each layer for the batch of this number.
-        nodes: N.
+        source_W: the node where each window rests.
+        seed: of policies that draw, where they are given as texts.
         at_once: windows of a batch; their tokens are scheduled together.
+
+    Raises:
+        InvalidInputError: a model in training mode, no windows, or nodes for another number of them.
     """
-    nats, records = 0.0, list[LayerRecord]()
-    joint = as_policy(policy).joint if not isinstance(policy, Sequence) or isinstance(policy, str) else False
+    if model.training:
+        raise InvalidInputError("model", "in training mode", "one in evaluation mode: model.eval()")
+    source_W = indices("source_W", source_W, 0, np.iinfo(np.int64).max)
+    if not len(windows_WS) or source_W.shape != (len(windows_WS),):
+        raise InvalidInputError(
+            "shape of source_W", source_W.shape, f"(W,) = ({len(windows_WS)},), W at least 1"
+        )
+    given = (
+        [policy] * model.settings.layers
+        if isinstance(policy, str) or not isinstance(policy, Sequence)
+        else policy
+    )
+    # A policy that draws goes on from layer to layer and from batch to batch.
+    read = {text: make_policy(text, seed) for text in given if isinstance(text, str)}
+    policies = [read[each] if isinstance(each, str) else each for each in given]
+    nats, records, nodes = 0.0, list[LayerRecord](), int(source_W.max()) + 1
     with torch.no_grad():
         for number, windows_BS in enumerate(windows_WS.split(at_once)):
-            carriers = carriers_at(number)
-            source_B = (number * at_once + np.arange(len(windows_BS))) % nodes
-            output = model(windows_BS[:, :-1], source_B=source_B, policy=policy, carrier=carriers)
+            carriers, source_B = carriers_at(number), source_W[number * at_once :][: len(windows_BS)]
+            output = model(windows_BS[:, :-1], source_B=source_B, policy=policies, carrier=carriers)
             logits_V = output.logits_BSV.flatten(0, 1).double()
             nats += float(functional.cross_entropy(logits_V, windows_BS[:, 1:].flatten(), reduction="sum"))
             source_T = np.repeat(source_B, windows_BS.shape[1] - 1)
             of_batch = list[LayerRecord]()
-            for layer, (done, carrier) in enumerate(zip(output.layers, carriers, strict=True), start=1):
+            for layer, (done, carrier, by) in enumerate(
+                zip(output.layers, carriers, policies, strict=True), start=1
+            ):
                 assert done.dispatched is not None
-                experts = done.scores_TE.shape[1]
-                control_j = (
-                    control_energy_j(source_T, experts, carrier.links) if joint and carrier.links else 0.0
-                )
+                experts, control_j = done.scores_TE.shape[1], 0.0
+                if by.joint and carrier.links is not None:
+                    control_j = control_energy_j(source_T, experts, carrier.links)
                 of_batch.append(record_of(layer, done.dispatched, source_T, nodes, control_j))
             records = [a.plus(b) for a, b in zip(records, of_batch, strict=True)] if records else of_batch
     return TextCost(nats / math.log(2) / windows_WS[:, 1:].numel(), tuple(records))

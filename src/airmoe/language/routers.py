@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from airmoe.errors import InvalidInputError
 from airmoe.language.texts import drawn_windows
 from airmoe.language.transformer import MoeTransformer
 from airmoe.randomness import stream
@@ -71,7 +72,14 @@ def fit_routers(
         text_E: the text of each expert's owner.
         windows: of its text that each owner adds up, drawn at random.
         draw: seed of the draw.
+
+    Raises:
+        InvalidInputError: not one text for each expert.
     """
+    if len(text_E) != model.settings.experts:
+        raise InvalidInputError(
+            "texts of owners", len(text_E), f"{model.settings.experts}, one for each expert"
+        )
     steps = model.settings.context
     sums_EL = [
         hidden_sums(

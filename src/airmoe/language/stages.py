@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from airmoe.errors import InvalidInputError, TrainingDivergedError
+from airmoe.federated.forms import not_finite
 from airmoe.language.config import DmoeConfig, StepSettings
 from airmoe.language.routers import fit_routers
 from airmoe.language.texts import Texts, drawn_windows, joined
@@ -85,9 +86,9 @@ def train_dmoe(
         progress: told the stages and their steps.
 
     Raises:
-        InvalidInputError: the number of experts is no multiple of the number of domains, or a domain has
-            fewer documents than experts.
-        TrainingDivergedError: a loss is not finite; the last checkpoint is the last good one.
+        InvalidInputError: the number of experts is no multiple of the number of domains, a domain has fewer
+            documents than experts, or a step fewer windows than there are domains.
+        TrainingDivergedError: a loss or a weight is not finite; the last checkpoint is the last good one.
     """
     owned_E = texts_of_experts(config, texts)
     with torch_seeded(config.seed, "language model weights"):
@@ -135,7 +136,7 @@ def trained_on(
         progress: as in `train_dmoe`.
 
     Raises:
-        TrainingDivergedError: a loss is not finite.
+        TrainingDivergedError: a loss or a weight is not finite.
     """
     model, of = copy.deepcopy(dense), config.branch.model_copy(update={"steps": steps})
     parts = [joined(domain.train) for domain in texts.domains]
@@ -190,6 +191,9 @@ class _Steps:
     ) -> None:
         self._name, self._config, self._model, self._texts = name, config, model, texts
         self._settings = settings
+        if settings.batch_size < len(texts):
+            told = f"at least {len(texts)}, a window of each domain"
+            raise InvalidInputError(f"batch_size of stage {name}", settings.batch_size, told)
         for weight_name, weight in model.named_parameters():
             weight.requires_grad_(part in weight_name)
         self._trained = [weight for weight in model.parameters() if weight.requires_grad]
@@ -214,6 +218,10 @@ class _Steps:
                 raise TrainingDivergedError(told)
             if (step + 1) % SAVED_EVERY and step + 1 < total:
                 continue
+            if name := not_finite(self._model.state_dict()):
+                raise TrainingDivergedError(
+                    f"{self._name}: {name} is not finite after step {step + 1} of {total}"
+                )
             bits = float(np.mean(losses)) / math.log(2)
             losses.clear()
             rows.append({"stage": self._name, "round": step + 1, "bits_per_byte": bits})

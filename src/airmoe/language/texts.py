@@ -30,6 +30,9 @@ LONG_LINE = 40
 RELATED = 0.2
 """Share of such lines of the shorter of two documents; if they share as many, they are split as one."""
 
+MOST_HOLDERS = 20
+"""A line that more documents hold, such as a licence, relates none of them."""
+
 PYTHON, _FOLDER = "python", "folder:"
 _NAMES = "python or folder:PATH"
 _LEAST_DOCUMENTS = 3
@@ -113,6 +116,8 @@ def load_texts(name: str = PYTHON) -> Texts:
         return _texts(name, {"code": code, "prose": docstrings + _reference_of_python()})
     if not name.startswith(_FOLDER):
         raise InvalidInputError("texts", name, _NAMES)
+    if name == _FOLDER:
+        raise InvalidInputError("texts", name, f"{_NAMES}, PATH not empty")
     folder = as_path(name.removeprefix(_FOLDER)).expanduser()
     try:
         found = {
@@ -137,17 +142,20 @@ def _split(name: str, documents: list[bytes]) -> Domain:
     if len(groups) < _LEAST_DOCUMENTS:
         told = f"{len(groups)} documents; expected at least {_LEAST_DOCUMENTS} that differ"
         raise DataError(f"domain {name}: {told}")
-    test, groups = _taken(groups)
-    validation, groups = _taken(groups)
+    test, groups = _taken(groups, leave=2)
+    validation, groups = _taken(groups, leave=1)
     return Domain(name, tuple(document for group in groups for document in group), validation, test)
 
 
-def _taken(groups: list[list[bytes]]) -> tuple[tuple[bytes, ...], list[list[bytes]]]:
-    """Return the documents of the first groups that make up a tenth of all bytes, and the other groups."""
+def _taken(groups: list[list[bytes]], leave: int) -> tuple[tuple[bytes, ...], list[list[bytes]]]:
+    """Return the documents of the first groups that make up a tenth of all bytes, and the other groups.
+
+    At least ``leave`` groups stay.
+    """
     sizes = [sum(map(len, group)) for group in groups]
     left, taken = HELD_OUT * sum(sizes), list[int]()
     for number, size in enumerate(sizes):
-        if size <= left:
+        if size <= left and len(groups) - len(taken) > leave:
             taken.append(number)
             left -= size
     taken = taken or [sizes.index(min(sizes))]
@@ -168,7 +176,12 @@ def related(documents: Sequence[bytes]) -> list[list[bytes]]:
     for number, of_document in enumerate(lines):
         for line in of_document:
             holders.setdefault(line, []).append(number)
-    shared = Counter(pair for numbers in holders.values() for pair in combinations(numbers, 2))
+    shared = Counter(
+        pair
+        for numbers in holders.values()
+        if len(numbers) <= MOST_HOLDERS
+        for pair in combinations(numbers, 2)
+    )
     group = list(range(len(documents)))
 
     def first(number: int) -> int:
@@ -195,15 +208,19 @@ def _library_of_python() -> tuple[list[bytes], list[bytes]]:
 
 def code_and_docstrings(source: bytes) -> tuple[bytes, bytes]:
     """Return a module's source without the lines of its docstrings, and these, parted by empty lines."""
-    told, lines = list[str](), set[int]()
+    told, lines, all_lines = list[str](), set[int](), source.splitlines(keepends=True)
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             docstring = ast.get_docstring(node)
             if docstring is not None:
                 told.append(docstring)
                 first = node.body[0]
-                lines.update(range(first.lineno, (first.end_lineno or first.lineno) + 1))
-    kept = [line for number, line in enumerate(source.splitlines(keepends=True), 1) if number not in lines]
+                span = range(first.lineno, (first.end_lineno or first.lineno) + 1)
+                before = all_lines[span[0] - 1][: first.col_offset].strip()
+                behind = all_lines[span[-1] - 1][first.end_col_offset :].strip()
+                if not before and behind[:1] in (b"", b"#"):  # else code stands on its lines
+                    lines.update(span)
+    kept = [line for number, line in enumerate(all_lines, 1) if number not in lines]
     return b"".join(kept), _PARTING.join(text.encode() for text in told)
 
 

@@ -16,17 +16,18 @@ from typing import Annotated, Any, NamedTuple, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from airmoe.checks import integer_at_least
+from airmoe.checks import indices, integer_at_least
 from airmoe.dispatch import Carrier
 from airmoe.errors import InvalidInputError
 from airmoe.nn import GateOutput, MoeLayer, MoeOutput
 from airmoe.runs.settings import Section
 from airmoe.scheduling import Placement, Policy
+from airmoe.scheduling.parsing import as_policy
 
 EXPERT, ROUTER = ".moe.experts.", ".moe.gate."
 """What the names of experts' and routers' weights contain."""
@@ -108,12 +109,16 @@ class Cache:
     Args:
         settings: of the model.
         sequences: B.
+        dtype: of keys and values.
     """
 
-    def __init__(self, settings: TransformerSettings, sequences: int) -> None:
+    def __init__(
+        self, settings: TransformerSettings, sequences: int, dtype: torch.dtype = torch.float32
+    ) -> None:
+        integer_at_least("sequences", sequences, 1)
         shape = (sequences, settings.heads, settings.context, settings.width // settings.heads)
-        self.keys = [torch.zeros(shape) for _ in range(settings.layers)]
-        self.values = [torch.zeros(shape) for _ in range(settings.layers)]
+        self.keys = [torch.zeros(shape, dtype=dtype) for _ in range(settings.layers)]
+        self.values = [torch.zeros(shape, dtype=dtype) for _ in range(settings.layers)]
         self.length_B = torch.zeros(sequences, dtype=torch.int64)
 
     def keep(self, layer: int, keys_BHSD: Tensor, values_BHSD: Tensor) -> tuple[Tensor, Tensor]:
@@ -133,7 +138,7 @@ def rotated(values_BHSD: Tensor, positions_BS: Tensor) -> Tensor:
     angles_B1Sh = positions_BS[:, None, :, None] * rates
     cos, sin = angles_B1Sh.cos(), angles_B1Sh.sin()
     first, second = values_BHSD[..., :half], values_BHSD[..., half:]
-    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
+    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1).to(values_BHSD.dtype)
 
 
 class Attention(nn.Module):
@@ -260,7 +265,7 @@ class MoeTransformer(nn.Module):
 
     def new_cache(self, sequences: int) -> Cache:
         """Return an empty cache for so many sequences."""
-        return Cache(self.settings, sequences)
+        return Cache(self.settings, sequences, self.embedding.weight.dtype)
 
     def forward(
         self,
@@ -268,7 +273,7 @@ class MoeTransformer(nn.Module):
         count_B: Tensor | None = None,
         *,
         cache: Cache | None = None,
-        source_B: NDArray[np.int64] | None = None,
+        source_B: ArrayLike | None = None,
         policy: Policy | str | Sequence[Policy | str] | None = None,
         carrier: Carrier[Tensor, Tensor] | Sequence[Carrier[Tensor, Tensor]] | None = None,
     ) -> LanguageOutput:
@@ -279,28 +284,30 @@ class MoeTransformer(nn.Module):
             count_B: int64, how many of each row are tokens, at least 1; the rest fills the batch up, and goes
                 to no expert. Default all.
             cache: what came before, which is extended.
-            source_B: int64, the node where each sequence rests; default 0.
+            source_B: the node where each sequence rests, one number or (B,); default 0.
             policy: who chooses experts in evaluation; default top-k with the k of training. A list has one
-                for each layer.
+                for each layer. A text is read anew at every call: one that draws, such as "random:1", draws
+                the same again, so give a policy for a long text.
             carrier: who brings tokens to experts; default all in this process. A list has one for each layer.
 
         Raises:
-            InvalidInputError: no tokens, or more than the context holds; or a list of another length.
+            InvalidInputError: no tokens, more than the context holds, no bytes, or arrays or lists of another
+                form.
             NoExpertReachedError: a token got no answer from any expert.
         """
+        begun_B, count_B, source_B = _checked(tokens_BS, count_B, cache, source_B)
         sequences, steps = tokens_BS.shape
-        begun_B = torch.zeros(sequences, dtype=torch.int64) if cache is None else cache.length_B
-        count_B = torch.full((sequences,), steps) if count_B is None else count_B
         longest = int(begun_B.max()) + steps if sequences and steps else 0
         if not 1 <= longest <= self.settings.context:
             raise InvalidInputError("positions", longest, f"1 to {self.settings.context}, the context")
-        source_B = np.zeros(sequences, np.int64) if source_B is None else source_B
         places = Places(
             begun_B[:, None] + torch.arange(steps),
             torch.arange(steps) < count_B[:, None],
-            np.repeat(np.asarray(source_B, np.int64), count_B.numpy()),
+            np.repeat(source_B, count_B.numpy()),
         )
         hidden_BSW, layers = self.embedding(tokens_BS), list[MoeOutput]()
+        if isinstance(policy, str):
+            policy = as_policy(policy)  # once, so that layers draw differently
         policies, carriers = self._of_layers("policy", policy), self._of_layers("carrier", carrier)
         for block, of_layer, carried_by in zip(self.blocks, policies, carriers, strict=True):
             hidden_BSW, done = block(hidden_BSW, places, cache, of_layer, carried_by)
@@ -347,6 +354,30 @@ class MoeTransformer(nn.Module):
         if len(given) != layers:
             raise InvalidInputError(f"{name} of layers", len(given), f"one for each of {layers} layers")
         return given
+
+
+def _checked(
+    tokens_BS: Tensor, count_B: Tensor | None, cache: Cache | None, source_B: ArrayLike | None
+) -> tuple[Tensor, Tensor, NDArray[np.int64]]:
+    """Return the positions that each sequence begins at, its tokens, and its node."""
+    if tokens_BS.ndim != 2 or tokens_BS.dtype != torch.int64:
+        told = f"{tuple(tokens_BS.shape)}, {tokens_BS.dtype}"
+        raise InvalidInputError("form of tokens_BS", told, "(B, S), torch.int64")
+    for token in tokens_BS[(tokens_BS < 0) | (tokens_BS >= BYTES)].tolist():
+        raise InvalidInputError("a token", token, f"0 to {BYTES - 1}")
+    sequences, steps = tokens_BS.shape
+    begun_B = torch.zeros(sequences, dtype=torch.int64) if cache is None else cache.length_B
+    if len(begun_B) != sequences:
+        raise InvalidInputError("sequences of the cache", len(begun_B), f"{sequences}, as tokens_BS has")
+    if count_B is None:
+        count_B = torch.full((sequences,), steps)
+    elif count_B.shape != (sequences,) or bool(((count_B < 1) | (count_B > steps)).any()):
+        expected = f"(B,) = ({sequences},) numbers from 1 to {steps}"
+        raise InvalidInputError("count_B", count_B.tolist(), expected)
+    nodes_B = indices("source_B", 0 if source_B is None else source_B, 0, np.iinfo(np.int64).max)
+    if nodes_B.shape not in ((), (sequences,)):
+        raise InvalidInputError("shape of source_B", nodes_B.shape, f"() or (B,) = ({sequences},)")
+    return begun_B, count_B, np.broadcast_to(nodes_B, sequences)
 
 
 def _begin_small(module: nn.Module) -> None:

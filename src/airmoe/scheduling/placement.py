@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from airmoe.checks import indices, read_only, real_array, refuse_where
 from airmoe.errors import InvalidInputError
+from airmoe.scheduling.cost import MOST_J
 from airmoe.showing import OneLine
 
 NOWHERE = -1
@@ -25,11 +26,12 @@ class Placement(OneLine):
 
     Args:
         nodes: integer (E,), the node of each expert; or (E, R), its nodes, filled up with -1.
-        compute_j: a_j, J that each expert spends on an item wherever it runs, one number or (E,), >= 0.
+        compute_j: a_j, J that each expert spends on an item wherever it runs, one number or (E,), from 0 to
+            1e250.
 
     Raises:
         InvalidInputError: another shape, a node below -1, an expert that is nowhere or twice at one node, or
-            joules that are negative or not finite.
+            joules out of range.
 
     Examples:
         >>> from airmoe.scheduling import Placement
@@ -54,10 +56,10 @@ class Placement(OneLine):
             if len(set(held)) < len(held):
                 raise InvalidInputError(f"placement[{expert}]", held, "each node of an expert once")
         joules = real_array("compute_j", compute_j)
-        refuse_where("compute_j", joules, ~(np.isfinite(joules) & (joules >= 0)), "a finite number >= 0")
+        refuse_where("compute_j", joules, ~((joules >= 0) & (joules <= MOST_J)), f"0 to {MOST_J:g} J")
         if joules.shape not in ((), (self.experts,)):
             raise InvalidInputError("shape of compute_j", joules.shape, f"() or (E,) = ({self.experts},)")
-        object.__setattr__(self, "compute_j_E", np.broadcast_to(joules, self.experts))
+        object.__setattr__(self, "compute_j_E", np.broadcast_to(joules.copy(), self.experts))
 
     @classmethod
     def of(cls, nodes: Iterable[Iterable[int]]) -> Placement:

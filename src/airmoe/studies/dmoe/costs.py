@@ -1,6 +1,6 @@
 """Bits per byte and joules per byte of policies: against their parameter, by layer, and by subcarriers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from torch import Tensor
@@ -15,7 +15,7 @@ from airmoe.report.table import Cell, Mean, Table
 from airmoe.studies.curves.figure import Figure, FigureKind, Workspace
 from airmoe.studies.curves.panels import panel
 from airmoe.studies.curves.rows import Row, Rows, scaled, sweep_table
-from airmoe.studies.dmoe.models import all_domains, held_out, mixture_of, placed
+from airmoe.studies.dmoe.models import all_domains, held_out, in_turn, mixture_of, placed
 from airmoe.studies.dmoe.settings import (
     LayersSettings,
     PatternSettings,
@@ -37,13 +37,22 @@ TITLES = {
 
 
 def asked(
-    model: MoeTransformer, windows_WS: Tensor, settings: RadioSettings, policy: object, seed: int
+    model: MoeTransformer,
+    windows_WS: Tensor,
+    settings: RadioSettings,
+    policy: str | Sequence[str],
+    seed: int,
+    domains: int = 1,
 ) -> TextCost:
-    """Return what a text took over the links of a curve; all policies meet the same ones."""
+    """Return what a text took over the links of a curve; all policies meet the same ones.
+
+    ``domains`` are how many it has, in turn.
+    """
     radio = Ofdma(subcarriers=settings.subcarriers, charge_return=settings.charge_return)
     fading = RayleighFading(settings.experts, radio, settings.mean_snr_db, seed)
     carriers = faded_carriers(fading.at, settings.layers, exclusive=settings.exclusive)
-    return ask_text(model, windows_WS, policy, carriers, settings.experts)  # type: ignore[arg-type]
+    source_W = in_turn(len(windows_WS), settings.experts, domains)
+    return ask_text(model, windows_WS, policy, carriers, source_W, seed=seed)
 
 
 def row_of(cost: TextCost) -> dict[str, float]:
@@ -63,9 +72,10 @@ def measure_trade_off(settings: TradeOffSettings, seed: int, work: Workspace) ->
     """Yield what the held-out texts of all domains took at every value of a policy's parameter."""
     with one_thread():
         model = placed(mixture_of(settings, seed, work).model, settings, seed)
-        windows_WS = all_domains(held_out(settings))
+        windows = held_out(settings)
+        windows_WS, domains = all_domains(windows), len(windows)
         for value in settings.values:
-            cost = asked(model, windows_WS, settings, settings.policy_at(value), seed)
+            cost = asked(model, windows_WS, settings, settings.policy_at(value), seed, domains)
             yield {"x": value, "seed": seed, **row_of(cost)}
 
 
@@ -73,21 +83,27 @@ def measure_layers(settings: LayersSettings, seed: int, work: Workspace) -> Iter
     """Yield what they took where one layer alone has the other policy."""
     with one_thread():
         model = placed(mixture_of(settings, seed, work).model, settings, seed)
-        windows_WS = all_domains(held_out(settings))
+        windows = held_out(settings)
+        windows_WS, domains = all_domains(windows), len(windows)
         for value in settings.values:
             at = settings.at(value)
             policies = [at.weakened if layer == at.layer else at.policy for layer in range(1, at.layers + 1)]
-            yield {"x": value, "seed": seed, **row_of(asked(model, windows_WS, settings, policies, seed))}
+            yield {
+                "x": value,
+                "seed": seed,
+                **row_of(asked(model, windows_WS, settings, policies, seed, domains)),
+            }
 
 
 def measure_subcarriers(settings: SubcarriersSettings, seed: int, work: Workspace) -> Iterator[Row]:
     """Yield what they took with every number of subcarriers."""
     with one_thread():
         model = placed(mixture_of(settings, seed, work).model, settings, seed)
-        windows_WS = all_domains(held_out(settings))
+        windows = held_out(settings)
+        windows_WS, domains = all_domains(windows), len(windows)
         for value in settings.values:
             at = settings.at(value)
-            yield {"x": value, "seed": seed, **row_of(asked(model, windows_WS, at, at.policy, seed))}
+            yield {"x": value, "seed": seed, **row_of(asked(model, windows_WS, at, at.policy, seed, domains))}
 
 
 def measure_pattern(settings: PatternSettings, seed: int, work: Workspace) -> Iterator[Row]:

@@ -9,24 +9,39 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from airmoe.errors import InvalidInputError
 from airmoe.language import MoeTransformer, Texts, load_texts
 from airmoe.language.config import DmoeConfig
 from airmoe.language.measure import questions
-from airmoe.language.stages import DmoeModel, train_dmoe, trained_on
+from airmoe.language.stages import DmoeModel, texts_of_experts, train_dmoe, trained_on
 from airmoe.randomness import stream
 from airmoe.runs.checkpoint import Checkpoint
 from airmoe.runs.settings import dump_config
 from airmoe.scheduling import Placement
 from airmoe.studies.curves.figure import Curves, Workspace
-from airmoe.studies.dmoe.settings import LanguageSettings, RadioSettings
+from airmoe.studies.dmoe.settings import LanguageSettings, PatternSettings, QualitySettings, RadioSettings
 
 
 def inputs_of(curves: Mapping[str, Curves], options: Mapping[str, str]) -> dict[str, str]:
-    """Return the digests of all texts that are read, by name."""
-    names = {curve.data for of_figure in curves.values() for curve in of_figure.values()}
-    return {f"texts {name}": texts_of(name).digest for name in sorted(names)}
+    """Return the digests of all texts that are read, by name; refuse curves that do not fit them."""
+    every = [curve for of_figure in curves.values() for curve in of_figure.values()]
+    for curve in every:
+        _refuse_other_texts(curve)
+    return {f"texts {name}": texts_of(name).digest for name in sorted({curve.data for curve in every})}
+
+
+def _refuse_other_texts(settings: LanguageSettings) -> None:
+    texts, data = texts_of(settings.data), settings.data
+    domains = len(texts.domains)
+    texts_of_experts(settings.training(0), texts)
+    held_out(settings)
+    if isinstance(settings, QualitySettings) and settings.values != (domains,):
+        raise InvalidInputError("values", settings.values, f"[{domains}], the number of domains of {data}")
+    if isinstance(settings, PatternSettings) and settings.domain >= domains:
+        raise InvalidInputError("domain", settings.domain, f"0 to {domains - 1}: the domains of {data}")
 
 
 @lru_cache(maxsize=2)
@@ -37,7 +52,12 @@ def texts_of(name: str) -> Texts:
 
 def held_out(settings: LanguageSettings) -> list[Tensor]:
     """Return (W, S) windows of each domain's held-out texts."""
-    return questions(texts_of(settings.data), settings.context, settings.windows)
+    return _questions(settings.data, settings.context, settings.windows)
+
+
+@lru_cache(maxsize=4)
+def _questions(data: str, context: int, windows: int) -> list[Tensor]:
+    return questions(texts_of(data), context, windows)
 
 
 def mixture_of(settings: LanguageSettings, seed: int, work: Workspace) -> DmoeModel:
@@ -75,9 +95,14 @@ def placed(model: MoeTransformer, settings: RadioSettings, seed: int) -> MoeTran
 
 
 def all_domains(windows: list[Tensor]) -> Tensor:
-    """Return the windows of all domains together, as many of each."""
+    """Return the windows of all domains together, as many of each, the domains in turn."""
     fewest = min(map(len, windows))
     return torch.stack([each[:fewest] for each in windows], dim=1).flatten(0, 1)
+
+
+def in_turn(windows: int, nodes: int, domains: int = 1) -> NDArray[np.int64]:
+    """Return the node of each window: the nodes in turn, with a window of every domain at each."""
+    return np.arange(windows) // domains % nodes
 
 
 def _checkpoint(config: DmoeConfig, work: Workspace) -> Checkpoint:

@@ -149,6 +149,23 @@ class RadioSettings(LanguageSettings):
         """Return the text of the policy at one value of what is swept."""
         return self.policy.replace("{x}", f"{value:g}")
 
+    @model_validator(mode="after")
+    def _energies_ascend(self) -> Self:
+        if self.compute_j[0] > self.compute_j[1]:
+            raise ValueError("compute_j as [least, most]")
+        return self
+
+    @model_validator(mode="after")
+    def _policies_fit(self) -> Self:
+        for value in self.values:
+            try:
+                policy = make_policy(text := self.policy_at(value))
+            except InvalidInputError as error:
+                raise ValueError(f"a policy: {expected_by(error, text)}") from None
+            if policy.joint and not self.exclusive:
+                raise ValueError(f"exclusive = true: {text} gives every link a subcarrier of its own anyway")
+        return self
+
 
 class TradeOffSettings(RadioSettings):
     """Bits per byte and joules of a policy against one of its parameters.
@@ -162,12 +179,9 @@ class TradeOffSettings(RadioSettings):
     parameter: float = 0.5
 
     @model_validator(mode="after")
-    def _policies_are_readable(self) -> Self:
-        for value in self.values:
-            try:
-                make_policy(text := self.policy_at(value))
-            except InvalidInputError as error:
-                raise ValueError(f"a policy: {expected_by(error, text)}") from None
+    def _something_is_swept(self) -> Self:
+        if "{x}" not in self.policy and len(set(self.values)) > 1:
+            raise ValueError("a policy with {x}, which stands for the values, or one value")
         return self
 
 
@@ -188,7 +202,7 @@ class LayersSettings(RadioSettings):
     swept: Literal["layer"] = "layer"
     values: Values = (0, 1, 2, 3, 4)
     layer: Annotated[int, Field(ge=0, le=100)] = 0
-    policy: Annotated[str, readable_by(make_policy)] = "topk:2"
+    policy: str = "topk:2"
     weakened: Annotated[str, readable_by(make_policy)] = "topk:1"
 
     @model_validator(mode="after")
@@ -209,7 +223,7 @@ class SubcarriersSettings(RadioSettings):
 
     swept: Literal["subcarriers"] = "subcarriers"
     values: Values = (12, 16, 32, 64, 128, 256)
-    policy: Annotated[str, readable_by(make_policy)] = "jesa:0.6:2"
+    policy: str = "jesa:0.6:2"
 
 
 class ProbeSettings(LanguageSettings):
@@ -251,7 +265,7 @@ class PatternSettings(RadioSettings):
 
     swept: Literal["layers"] = "layers"
     values: OneValue = (4,)
-    policy: Annotated[str, readable_by(make_policy)] = "topk:2"
+    policy: str = "topk:2"
     domain: Annotated[int, Field(ge=0, le=1000)] = 0
     SCALES: ClassVar[Mapping[str, Mapping[str, Any]]] = {"quick": QUICK, "smoke": SMOKE | {"values": (2,)}}
 
