@@ -142,9 +142,7 @@ def test_what_draws_goes_on_from_batch_to_batch_and_follows_the_seed(
     assert pairs() == pairs(seed=0) != pairs(seed=1)
 
 
-def test_windows_rest_where_they_are_said_to_in_every_batch(
-    model: MoeTransformer, windows_WS: Tensor
-) -> None:
+def test_windows_rest_where_they_are_said_to_rest(model: MoeTransformer, windows_WS: Tensor) -> None:
     carriers = faded_carriers(fading().at, LAYERS)
     cost = ask_text(model, windows_WS, "topk:2", carriers, [0, 3, 3, 3, 1, 3], at_once=2)
     for layer in cost.layers:

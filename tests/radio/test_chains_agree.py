@@ -1,5 +1,7 @@
 """Fast against full chain, all codes and modulations: run by `pytest --long`; with -s it prints a table."""
 
+import math
+
 import pytest
 
 from airmoe.radio import Digital
@@ -26,7 +28,7 @@ def cells(measure: Comparison) -> list[str]:
 
 
 def test_the_chains_agree_within_95_percent_intervals() -> None:
-    """Of so many comparisons one in twenty may lie outside; none may be far outside."""
+    """Of so many comparisons one in twenty may lie outside, give or take; none may be far outside."""
     print(f"\n| transmission | SNR, dB | {' | '.join(HEADINGS)} |\n|---|{'---:|' * 10}")
     distances = []
     for digital, snrs_db in MODES.items():
@@ -39,5 +41,6 @@ def test_the_chains_agree_within_95_percent_intervals() -> None:
             distances += [abs(measure.deviations) for measure in measures.values()]
     outside = sum(distance > 1.96 for distance in distances)
     print(f"\n{outside} of {len(distances)} beyond 1.96 deviations, the farthest at {max(distances):.1f}")
-    assert outside <= 0.05 * len(distances) + 4
+    share, count = 0.05, len(distances)
+    assert outside <= share * count + 3 * math.sqrt(share * (1 - share) * count)
     assert max(distances) < 4

@@ -21,8 +21,8 @@ from airmoe.federated.exchange import (
     SumStage,
     nbytes,
 )
-from airmoe.federated.forms import not_finite
 from airmoe.federated.sums import Sums
+from airmoe.runs.weights import not_finite
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from torch import Tensor
 from airmoe.errors import InvalidInputError, TrainingDivergedError, telling
 from airmoe.federated.averaging import NOTHING_LEARNT
 from airmoe.federated.exchange import Engine, Message, Stage, State, copied
-from airmoe.federated.forms import not_finite
 from airmoe.federated.privacy import privacy_spent
 from airmoe.federated.round import run_round
 from airmoe.progress import Progress, silent
 from airmoe.runs.checkpoint import Checkpoint, MetricsRow
+from airmoe.runs.weights import not_finite
 
 EVALUATE_EVERY = 5
 """How many rounds lie between two evaluations."""

@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from airmoe.errors import InvalidInputError, TrainingDivergedError
-from airmoe.federated.forms import not_finite
 from airmoe.language.config import DmoeConfig, StepSettings
 from airmoe.language.routers import fit_routers
 from airmoe.language.texts import Texts, drawn_windows, joined
@@ -33,7 +32,7 @@ from airmoe.progress import Progress, silent
 from airmoe.randomness import stream
 from airmoe.runs.checkpoint import Checkpoint, MetricsRow
 from airmoe.runs.optimiser_state import flattened, restored
-from airmoe.runs.weights import load_weights
+from airmoe.runs.weights import load_weights, not_finite
 from airmoe.seeding import torch_seeded
 
 SAVED_EVERY = 25

@@ -26,7 +26,6 @@ import torch
 from torch import Tensor, nn
 
 from airmoe.federated import Message, State
-from airmoe.federated.forms import not_finite
 from airmoe.networked.answers import CLEAN_DB, SNR_LEVELS_DB, AnswersAtLevels
 from airmoe.networked.config import GateSettings
 from airmoe.networked.gate_loss import Biased, train_epochs
@@ -35,6 +34,7 @@ from airmoe.networked.kept_questions import with_questions
 from airmoe.networked.queries import refuse_too_many
 from airmoe.networked.syncs import Alone, Partial, Sync
 from airmoe.randomness import stream
+from airmoe.runs.weights import not_finite
 
 EXCHANGES = ("query", "answer", "train")
 """The exchanges of a round. A server that averages sends the gate in "query" and gets it back in "train".

@@ -23,12 +23,12 @@ from torch import Tensor, nn
 
 from airmoe.errors import InvalidInputError
 from airmoe.federated import Message, State, composed_epsilon
-from airmoe.federated.forms import not_finite
 from airmoe.networked.config import FeatureSettings
 from airmoe.networked.fedce import Network
 from airmoe.networked.spectral import clipped, cosine_rate, own_weight, spectral_loss
 from airmoe.networked.views import view
 from airmoe.randomness import stream
+from airmoe.runs.weights import not_finite
 
 SPECTRAL = ("fedsc", "local-spectral")
 """The methods of stage 1 whose clients are those of this module."""

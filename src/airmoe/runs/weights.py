@@ -1,5 +1,6 @@
-"""Weights of a network on their way to and from a file: loaded after a check that they fit."""
+"""Weights of a network: finite or not, and on their way to and from a file after a check that they fit."""
 
+import cmath
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -50,3 +51,18 @@ def load_weights(network: nn.Module, state: Mapping[str, Tensor], origin: str) -
                 f"{origin}: {name} has shape {tuple(state[name].shape)}; expected {tuple(own[name].shape)}"
             )
     network.load_state_dict(dict(state))
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> str:
+    """Return the name of the first tensor that holds NaN or an infinity; empty if there is none.
+
+    Tensors without values (``meta``) count as finite.
+    """
+    return next((name for name, tensor in tensors.items() if not _is_finite(tensor)), "")
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    # A finite sum has finite terms, and takes a tenth of the time; one that overflowed tells nothing.
+    if tensor.is_floating_point() and tensor.itemsize == 1:
+        tensor = tensor.float()  # PyTorch adds up no numbers of 8 bits
+    return tensor.is_meta or cmath.isfinite(tensor.sum().item()) or bool(tensor.isfinite().all())
