@@ -228,8 +228,8 @@ def dmoe(
     Measured are bits per byte, energy, control traffic and time on the air, which layers tolerate less, and
     what subcarriers bring.
 
-    The texts are Python's own sources and reference. In full, three models are trained, which takes an hour
-    or two of a core; --quick trains one for two minutes. Models are trained once for all curves that share
+    The texts are Python's own sources, docstrings and reference. In full, three models are trained, which
+    takes an hour or two of a core; --quick trains one for two minutes. Models are trained once for all curves that share
     them, and kept in OUT.partial, from where --resume goes on. The run folder is that of the other studies.
     """
     require("train", "torch", "matplotlib", "numba", "tensorboard")
