@@ -86,7 +86,7 @@ class Stopped(Exception):
     """Ends a training."""
 
 
-@pytest.mark.parametrize(("stage", "done"), [("dense", 25), ("expert 1", 50), ("mix", 25)])
+@pytest.mark.parametrize(("stage", "done"), [("expert 1", 50), ("mix", 25)])
 def test_a_training_that_was_interrupted_ends_at_the_same_weights(
     trained: DmoeModel, texts: Texts, tmp_path: Path, stage: str, done: int
 ) -> None:
