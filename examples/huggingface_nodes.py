@@ -1,7 +1,7 @@
 """A mixture of Hugging Face over four nodes, two experts on each: what does a text cost, who chooses?
 
 The weights here are random. `AutoModelForCausalLM.from_pretrained(NAME)` of a family that
-`airmoe.language.huggingface.FAMILIES` lists takes their place.
+`airmoe.language.families.FAMILIES` lists takes their place.
 """
 
 import torch

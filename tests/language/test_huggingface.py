@@ -10,7 +10,7 @@ from torch import Tensor
 from airmoe.dispatch import LossyCarrier
 from airmoe.errors import InvalidInputError
 from airmoe.language import NodesOfModel
-from airmoe.language.huggingface import FAMILIES, REFUSED
+from airmoe.language.families import FAMILIES, REFUSED
 from airmoe.links import Links, Ofdma, RayleighFading
 from airmoe.nn import IdealRadioCarrier, LocalCarrier
 from airmoe.scheduling import Placement

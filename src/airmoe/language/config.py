@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from airmoe.language.transformer import TransformerSettings
+from airmoe.language.form import TransformerSettings
 from airmoe.manifest import RadioSettings, Seed
 from airmoe.runs.settings import LearningRate, Positive, Section, Weight
 

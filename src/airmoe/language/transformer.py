@@ -1,31 +1,30 @@
 """A language model over bytes whose feed-forward parts are MoE layers: attention here, experts anywhere.
 
 Attention, norms and routers stay at the node where a sequence rests, its source. What travels is the hidden
-state of a token, after the norm, to the experts that a policy chose. Rotary positions (Su et al., 2021),
-RMSNorm, and SwiGLU experts (Shazeer, 2020), as in Llama and Mixtral.
+state of a token, after the norm, to the experts that a policy chose. RMSNorm, rotary positions and SwiGLU
+experts (Shazeer, 2020), as in Llama and Mixtral.
 
-Shape suffixes: B sequences, S positions, H heads, D values of a head, W width, V bytes, T tokens, E experts,
-P (token, expert) pairs.
+Shape suffixes: B sequences, S positions, W width, V bytes, T tokens, E experts, P (token, expert) pairs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
 from airmoe.checks import indices, integer_at_least
 from airmoe.dispatch import Carrier
 from airmoe.errors import InvalidInputError
+from airmoe.language.attention import Attention, Cache
+from airmoe.language.form import TransformerSettings
 from airmoe.nn import GateOutput, MoeLayer, MoeOutput
-from airmoe.runs.settings import Section
 from airmoe.scheduling import Placement, Policy
 from airmoe.scheduling.parsing import as_policy
 
@@ -34,42 +33,6 @@ EXPERT, ROUTER = ".moe.experts.", ".moe.gate."
 
 BYTES = 256
 """V: every value of a byte is a token, so any text can be read and nothing is unknown."""
-
-
-class TransformerSettings(Section):
-    """The form of a transformer; the defaults are ours, small enough to be trained on a processor.
-
-    Attributes:
-        width: W, values of a hidden state.
-        layers: MoE layers, one after each attention.
-        heads: of attention.
-        expert_hidden: values inside an expert.
-        experts: E, in every layer.
-        k: experts of a token while training.
-        context: the most positions that the model attends to.
-    """
-
-    width: Annotated[int, Field(ge=2, le=1 << 16)] = 128
-    layers: Annotated[int, Field(ge=1, le=1000)] = 4
-    heads: Annotated[int, Field(ge=1, le=1000)] = 4
-    expert_hidden: Annotated[int, Field(ge=1, le=1 << 18)] = 256
-    experts: Annotated[int, Field(ge=1, le=1000)] = 4
-    k: Annotated[int, Field(ge=1, le=1000)] = 2
-    context: Annotated[int, Field(ge=2, le=1 << 20)] = 256
-
-    @property
-    def dense(self) -> Self:
-        """The same form with one expert a layer."""
-        return self.model_copy(update={"experts": 1, "k": 1})
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if self.width % (2 * self.heads):
-            told = f"a multiple of {2 * self.heads}: each of {self.heads} heads turns pairs of values"
-            raise InvalidInputError("width", self.width, told)
-        if self.k > self.experts:
-            raise InvalidInputError("k", self.k, f"at most {self.experts}, the number of experts")
-        return self
 
 
 class SwiGlu(nn.Module):
@@ -99,79 +62,6 @@ class Router(nn.Module):
         """Return scores and logits (T, E); the SNR is not used."""
         logits_TE = self.linear(hidden_TW)
         return GateOutput(torch.softmax(logits_TE, dim=-1), logits_TE)
-
-
-class Cache:
-    """Keys and values of what each sequence holds so far, so that a further byte costs one position.
-
-    Sequences may differ in length.
-
-    Args:
-        settings: of the model.
-        sequences: B.
-        dtype: of keys and values.
-    """
-
-    def __init__(
-        self, settings: TransformerSettings, sequences: int, dtype: torch.dtype = torch.float32
-    ) -> None:
-        integer_at_least("sequences", sequences, 1)
-        shape = (sequences, settings.heads, settings.context, settings.width // settings.heads)
-        self.keys = [torch.zeros(shape, dtype=dtype) for _ in range(settings.layers)]
-        self.values = [torch.zeros(shape, dtype=dtype) for _ in range(settings.layers)]
-        self.length_B = torch.zeros(sequences, dtype=torch.int64)
-
-    def keep(self, layer: int, keys_BHSD: Tensor, values_BHSD: Tensor) -> tuple[Tensor, Tensor]:
-        """Write keys and values behind those that are there; return all, as far as any sequence goes."""
-        positions_BS = self.length_B[:, None] + torch.arange(keys_BHSD.shape[2])
-        sequence_B1 = torch.arange(len(self.length_B))[:, None]
-        end = int(positions_BS.max()) + 1
-        for kept, new in ((self.keys[layer], keys_BHSD), (self.values[layer], values_BHSD)):
-            kept[sequence_B1, :, positions_BS] = new.transpose(1, 2)
-        return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
-
-
-def rotated(values_BHSD: Tensor, positions_BS: Tensor) -> Tensor:
-    """Return queries or keys turned by their positions: pair i by position * 10000^(-2i/D)."""
-    half = values_BHSD.shape[-1] // 2
-    rates = 10000.0 ** (-torch.arange(half, dtype=torch.float32) / half)
-    angles_B1Sh = positions_BS[:, None, :, None] * rates
-    cos, sin = angles_B1Sh.cos(), angles_B1Sh.sin()
-    first, second = values_BHSD[..., :half], values_BHSD[..., half:]
-    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1).to(values_BHSD.dtype)
-
-
-class Attention(nn.Module):
-    """Causal attention with rotary positions."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.into, self.out = nn.Linear(width, 3 * width, bias=False), nn.Linear(width, width, bias=False)
-
-    def forward(
-        self, hidden_BSW: Tensor, positions_BS: Tensor, cache: Cache | None = None, layer: int = 0
-    ) -> Tensor:
-        """Return what is added to the hidden states (B, S, W).
-
-        Args:
-            hidden_BSW: after the norm.
-            positions_BS: int64, the place of each in its sequence.
-            cache: what came before; left out, nothing did, and positions begin at 0.
-            layer: which keys and values of the cache, from 0.
-        """
-        queries, keys, values = (
-            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for part in self.into(hidden_BSW).chunk(3, dim=-1)
-        )
-        queries, keys = rotated(queries, positions_BS), rotated(keys, positions_BS)
-        if cache is None:
-            mixed = functional.scaled_dot_product_attention(queries, keys, values, is_causal=True)
-        else:
-            keys, values = cache.keep(layer, keys, values)
-            seen_BSS = torch.arange(keys.shape[2]) <= positions_BS[..., None]
-            mixed = functional.scaled_dot_product_attention(queries, keys, values, seen_BSS[:, None])
-        return self.out(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
 
 class Places(NamedTuple):

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from airmoe.errors import InvalidInputError
 from airmoe.language.config import BranchSettings, DmoeConfig, MixSettings, StepSettings, TextSettings
-from airmoe.language.transformer import TransformerSettings
+from airmoe.language.form import TransformerSettings
 from airmoe.runs.settings import Positive, expected_by, readable_by
 from airmoe.scheduling import make_policy
 from airmoe.studies.curves.settings import Count, CurveSettings, Decibels, Seeds, Values
