@@ -238,6 +238,14 @@ def test_a_lost_expert_is_left_out_and_another_is_asked(tokens_BS: Tensor) -> No
     assert done.degraded_T.any()
     assert (done.arrived_TE.sum(axis=1) == 2).all()
     assert done.deliveries == []
+    with NodesOfModel(model, placement=PLACEMENT, carrier=carrier) as nodes:
+        for token in tokens_BS[0, :8]:  # a batch of one item is routed again whole
+            logits_of(model, token[None, None])
+    assert all((done.arrived_TE.sum(axis=1) == 2).all() for layer in nodes.layers for done in layer.done)
+    dead = LossyCarrier(LocalCarrier(), dead={3})
+    with NodesOfModel(model, placement=PLACEMENT, carrier=dead) as nodes:
+        torch.testing.assert_close(logits_of(model, tokens_BS), after)
+    assert not any(done.requested_TE[:, 6:].any() for layer in nodes.layers for done in layer.done)
 
 
 def test_a_model_is_in_one_context_at_a_time(tokens_BS: Tensor) -> None:

@@ -202,7 +202,7 @@ class _Layer:
         links = None if nodes._carrier.links is None else nodes._carrier.links.observed
         slot = Slot(source_T, self._layer.placement, links, self._layer.number)
         scores_TE = routed.scores_TE.detach().double().cpu().numpy()
-        policy = nodes._policy or _OwnChoice(_listed(own_TK, scores_TE.shape[1]).numpy())
+        policy = nodes._policy or _OwnChoice(_listed(own_TK, scores_TE.shape[1]).cpu().numpy())
         done = dispatch(
             hidden_TH, scores_TE, policy, nodes._carrier, slot, self._experts, deadline_s=math.inf
         )
@@ -234,9 +234,9 @@ def _experts_forward(experts: Any, hidden_TH: Tensor, top_k_index: Tensor, top_k
 
 @dataclass(frozen=True)
 class _OwnChoice:
-    """The policy that is the model's own choice, given as a mask, as far as it can be reached.
+    """The policy that is the model's own choice, given as a mask.
 
-    Some of the items, which lost an expert on the way, are routed again by top-k of as many.
+    Items of which an expert cannot be reached, or was lost on the way, get the top-k of as many others.
     """
 
     mask_TE: NDArray[np.bool_]
@@ -245,14 +245,20 @@ class _OwnChoice:
 
     def route(self, scores_TE: ArrayLike, cost: Cost, slot: Slot) -> Routing:
         """Choose what the model chose."""
-        if len(check_inputs(scores_TE, cost, slot)) != len(self.mask_TE):
-            return TopK(int(self.mask_TE.sum(axis=1).max())).route(scores_TE, cost, slot)
-        return routing_of(self.mask_TE & cost.reachable_TE, cost)
+        again = len(check_inputs(scores_TE, cost, slot)) != len(self.mask_TE)
+        if not again and cost.reachable_TE[self.mask_TE].all():
+            return routing_of(self.mask_TE, cost)
+        others = TopK(int(self.mask_TE.sum(axis=1).max())).route(scores_TE, cost, slot)
+        if again:
+            return others
+        whole_T1 = (self.mask_TE <= cost.reachable_TE).all(axis=1, keepdims=True)
+        return routing_of(np.where(whole_T1, self.mask_TE, others.mask_TE), cost)
 
 
 def _listed(own_TK: Tensor, experts: int) -> Tensor:
     """Return bool (T, E), True for the experts of each token."""
-    return torch.zeros((len(own_TK), experts), dtype=torch.bool).scatter_(1, own_TK, True)
+    none_TE = torch.zeros((len(own_TK), experts), dtype=torch.bool, device=own_TK.device)
+    return none_TE.scatter_(1, own_TK, True)
 
 
 def _weights(routed: Routed, arrived_TE: Tensor, own_TK: Tensor, own_weights_TK: Tensor) -> Tensor:
@@ -261,9 +267,7 @@ def _weights(routed: Routed, arrived_TE: Tensor, own_TK: Tensor, own_weights_TK:
     So its own top-k gives its own bits, whatever the order in which it adds up.
     """
     own_TE = _listed(own_TK, arrived_TE.shape[1])
-    own_weights_TE = torch.zeros(arrived_TE.shape, dtype=own_weights_TK.dtype).scatter_(
-        1, own_TK, own_weights_TK
-    )
+    own_weights_TE = own_weights_TK.new_zeros(arrived_TE.shape).scatter_(1, own_TK, own_weights_TK)
     same_T1 = (own_TE == arrived_TE).all(dim=1, keepdim=True)
     if bool(same_T1.all()):
         return own_weights_TE
@@ -275,10 +279,10 @@ def _added(hidden_TH: Tensor, weights_TE: Tensor, done: Dispatched[Tensor]) -> T
     added_TH = torch.zeros_like(hidden_TH)
     for expert in range(weights_TE.shape[1]):
         for delivery in done.deliveries:
-            of_expert_P = torch.from_numpy(delivery.expert_P == expert)
+            of_expert_P = torch.from_numpy(delivery.expert_P == expert).to(added_TH.device)
             if not bool(of_expert_P.any()):
                 continue
-            token_P = torch.from_numpy(delivery.item_P)[of_expert_P]
+            token_P = torch.from_numpy(delivery.item_P).to(added_TH.device)[of_expert_P]
             weighted_PH = delivery.output_P[of_expert_P] * weights_TE[token_P, expert, None]
             added_TH.index_add_(0, token_P, weighted_PH.to(added_TH.dtype))
     return added_TH
