@@ -91,7 +91,7 @@ def test_a_method_keeps_its_colour_in_all_figures() -> None:
         for drawing in drawings_of(study, name, scale).values():
             for line in lines_of(drawing):
                 settings = by_label.get(line.label)
-                for key in ("method", "policy"):
+                for key in ("look",) if hasattr(settings, "look") else ("method", "policy"):
                     method = getattr(settings, key, None)
                     if isinstance(method, str) and method:
                         colours.setdefault((key, method), set()).add(line.look.colour)

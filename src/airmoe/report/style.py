@@ -45,6 +45,12 @@ LOOKS = {
     "fedavg": Look(SKY, "P"),
     "global-head": Look(BLUE, "s"),
     "holder": Look(PURPLE, "h", "--"),
+    # language models
+    "mixture": Look(VERMILION, "o"),
+    "expert": Look(SKY, "P"),
+    "seed": Look(INK, "v", "--"),
+    "dense-branch": Look(BLUE, "s"),
+    "dense-all": Look(WINE, "X"),
     # bounds of a schedule
     "bound none": Look(MUTED, "^"),
     "bound fast": Look(BLUE, "s"),

@@ -153,7 +153,8 @@ class OtherWeights:
     Attributes:
         answers, marked: how many answers, and how many of them are marked.
         came: how many of them the other weights have a share in.
-        said: what the client logged about it, each line once.
+        said: what the client logged about this node, each line once. A client of a mesh before this one may
+            still log a late reply of another.
         hashes: of the expert that was meant, and of the one that is served.
     """
 
@@ -192,7 +193,7 @@ def other_weights(
         len(answers),
         sum(int(answer.degraded_T[0]) for answer in answers),
         sum(int(answer.weights_TE[0, node] > 0) for answer in answers),
-        tuple(dict.fromkeys(said.lines)),
+        tuple(dict.fromkeys(line for line in said.lines if f"at node {node} " in line)),
         (meant, served),
     )
 

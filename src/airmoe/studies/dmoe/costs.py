@@ -9,8 +9,8 @@ from airmoe.language import MoeTransformer
 from airmoe.language.protocol import TextCost, ask_text, faded_carriers
 from airmoe.links import Ofdma, RayleighFading
 from airmoe.nn.threads import one_thread
-from airmoe.report.drawing import Drawing, Grid, Line
-from airmoe.report.style import LOOKS, looks_of
+from airmoe.report.drawing import Drawing, Grid, Line, Look
+from airmoe.report.style import looks_of
 from airmoe.report.table import Cell, Mean, Table
 from airmoe.studies.curves.figure import Figure, FigureKind, Workspace
 from airmoe.studies.curves.panels import panel
@@ -121,16 +121,16 @@ def measure_pattern(settings: PatternSettings, seed: int, work: Workspace) -> It
 def draw_trade_off(figure: Figure, rows: Rows) -> dict[str, Drawing]:
     """Return bits per byte against joules per byte, a point for each value."""
     lines = []
-    for name in figure.curves:
+    for name, look in zip(figure.curves, _looks(figure), strict=True):
         bits = rows.spread(name, "bits_per_byte")
         energy = scaled(rows.spread(name, "energy_j"), 1e6)
-        look = LOOKS.get(name.replace("_", "-").partition("--")[0], looks_of([name])[0])
         lines.append(Line(figure.label(name), energy.mean, bits.mean, bits.deviation, energy.deviation, look))
-    return {
-        "": Drawing(
-            [panel(figure, lines, x_label="transfers and computing, uJ per byte", y_label="bits per byte")]
-        )
-    }
+    x_label = "transfers and computing, uJ per byte"
+    return {"trade_off": Drawing([panel(figure, lines, x_label=x_label, y_label="bits per byte")])}
+
+
+def _looks(figure: Figure) -> list[Look]:
+    return looks_of([curve.look for curve in figure.curves.values()])
 
 
 def draw_sweep(figure: Figure, rows: Rows) -> dict[str, Drawing]:
@@ -139,7 +139,7 @@ def draw_sweep(figure: Figure, rows: Rows) -> dict[str, Drawing]:
     for column in ("bits_per_byte", "energy_j"):
         title, unit, scale = TITLES[column]
         lines = []
-        for name, look in zip(figure.curves, looks_of(list(figure.curves)), strict=True):
+        for name, look in zip(figure.curves, _looks(figure), strict=True):
             spread = scaled(rows.spread(name, column), scale)
             lines.append(Line(figure.label(name), spread.x, spread.mean, spread.deviation, look=look))
         panels.append(panel(figure, lines, y_label=f"{title}, {unit}" if unit else title))
@@ -170,7 +170,7 @@ def tables_of_points(figure: Figure, rows: Rows) -> list[Table]:
         for index, value in enumerate(spreads[0].x):
             policy = curve.policy_at(value) + ("" if curve.exclusive else ", LB")
             lines.append([policy, *(Mean(each.mean[index], each.deviation[index]) for each in spreads)])
-    return [Table("policies", "Bits per byte and what they take", header, lines)]
+    return [Table("methods", "Bits per byte and what they take", header, lines)]
 
 
 def draw_pattern(figure: Figure, rows: Rows) -> dict[str, Drawing]:
@@ -197,7 +197,7 @@ def tables_of_pattern(figure: Figure, rows: Rows) -> list[Table]:
             [str(layer + 1), *cells[layer * curve.experts : (layer + 1) * curve.experts]]
             for layer in range(curve.layers)
         ]
-        header = ["layer", *(f"expert {expert}" for expert in range(curve.experts))]
+        header = [figure.x_label("layer"), *(f"expert {expert}" for expert in range(curve.experts))]
         found.append(Table(name, f"Bytes of {figure.label(name)} that an expert gets", header, lines, "%"))
     return found
 

@@ -48,10 +48,13 @@ def _model_of(settings: QualitySettings, seed: int, work: Workspace) -> tuple[Mo
 def draw(figure: Figure, rows: Rows) -> dict[str, Drawing]:
     """Return bits per byte of each domain and of all, by method."""
     lines = []
-    for name, look in zip(figure.curves, looks_of(list(figure.curves)), strict=True):
+    for name, look in zip(
+        figure.curves, looks_of([curve.method for curve in figure.curves.values()]), strict=True
+    ):
         spread = rows.spread(name, "bits_per_byte")
         lines.append(Line(figure.label(name), spread.x, spread.mean, spread.deviation, look=look))
-    return {"": Drawing([panel(figure, lines, x_label="domain; the last: all", y_label="bits per byte")])}
+    x_label = figure.x_label("domain; the last: all")
+    return {"": Drawing([panel(figure, lines, x_label=x_label, y_label="bits per byte")])}
 
 
 def tables(figure: Figure, rows: Rows) -> list[Table]:
@@ -63,7 +66,7 @@ def tables(figure: Figure, rows: Rows) -> list[Table]:
         spread = rows.spread(name, "bits_per_byte")
         cells = [Mean(mean, deviation) for mean, deviation in zip(spread.mean, spread.deviation, strict=True)]
         lines.append([figure.label(name), *cells])
-    return [Table("quality", "Bits per byte of held-out texts", header, lines)]
+    return [Table("methods", "Bits per byte of held-out texts", header, lines)]
 
 
 QUALITY = FigureKind(QualitySettings, ("bits_per_byte",), measure, draw, tables)

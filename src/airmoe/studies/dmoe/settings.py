@@ -145,6 +145,11 @@ class RadioSettings(LanguageSettings):
     policy: str = "jesa:{x}:2"
     exclusive: bool = True
 
+    @property
+    def look(self) -> str:
+        """The method whose look its lines have."""
+        return self.policy.partition(":")[0] if self.exclusive else "lower-bound"
+
     def policy_at(self, value: float) -> str:
         """Return the text of the policy at one value of what is swept."""
         return self.policy.replace("{x}", f"{value:g}")
@@ -204,6 +209,11 @@ class LayersSettings(RadioSettings):
     layer: Annotated[int, Field(ge=0, le=100)] = 0
     policy: str = "topk:2"
     weakened: Annotated[str, readable_by(make_policy)] = "topk:1"
+
+    @property
+    def look(self) -> str:
+        """The method whose look its lines have: that of the layer that has less."""
+        return self.weakened.partition(":")[0]
 
     @model_validator(mode="after")
     def _there_is_such_a_layer(self) -> Self:
