@@ -1,5 +1,5 @@
 # make demo   train, serve, ask, kill two nodes, report (about three minutes; sets everything up first)
-# make test   the tests (about eight minutes; ARGS=--long adds those that take minutes each)
+# make test   the tests (ten minutes on two cores; ARGS=--long adds those that take minutes each)
 # make check  linters and types
 # make dist   the packages, into dist/, checked as an index would
 # make bench  benchmarks
@@ -20,7 +20,7 @@ demo: $(VENV)/.train
 	$(RUN) -m airmoe.cli demo $(ARGS)
 
 test: $(VENV)/.dev
-	$(RUN) -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(VENV)/.dev
 	$(RUN) -m ruff check .
