@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from airmoe.language.form import TransformerSettings
-from airmoe.manifest import RadioSettings, Seed
+from airmoe.manifest import Seed
 from airmoe.runs.settings import LearningRate, Positive, Section, Weight
 
 
@@ -60,10 +60,8 @@ class DmoeConfig(Section):
 
     method: Literal["dmoe"] = "dmoe"
     seed: Seed = 0
-    mesh: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")] = "lab"
     data: TextSettings = TextSettings()
     model: TransformerSettings = TransformerSettings()
     dense: StepSettings = StepSettings()
     branch: BranchSettings = BranchSettings()
     mix: MixSettings = MixSettings()
-    links: RadioSettings = RadioSettings()
