@@ -12,7 +12,7 @@ from airmoe.runs.settings import Positive, expected_by, readable_by
 from airmoe.scheduling import make_policy
 from airmoe.studies.curves.settings import Count, CurveSettings, Decibels, Seeds, Values
 
-QUICK = {"seeds": 1, "dense_steps": 150, "branch_steps": 40, "mix_steps": 20, "windows": 24}
+QUICK = {"seeds": 1, "dense_steps": 120, "branch_steps": 30, "mix_steps": 15, "windows": 24}
 SMOKE = {
     "seeds": 1,
     "width": 16,
