@@ -229,9 +229,9 @@ def dmoe(
     what subcarriers bring.
 
     The texts are Python's own sources, docstrings and reference. In full, three models are trained, which
-    takes an hour or two of a core; --quick trains one for a few minutes. Models are trained once for all curves
-    that share them, and kept in OUT.partial, from where --resume goes on. The run folder is that of the other
-    studies.
+    takes an hour or two of a core; --quick trains one for a few minutes. Models are trained once for all
+    curves that share them, and kept in OUT.partial, from where --resume goes on. The run folder is that of
+    the other studies.
     """
     require("train", "torch", "matplotlib", "numba", "tensorboard")
     out = _free("dmoe", out, resume)
