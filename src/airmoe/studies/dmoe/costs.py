@@ -1,6 +1,7 @@
 """Bits per byte and joules per byte of policies: against their parameter, by layer, and by subcarriers."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -23,6 +24,8 @@ from airmoe.studies.dmoe.settings import (
     SubcarriersSettings,
     TradeOffSettings,
 )
+
+Swept = TypeVar("Swept", bound=RadioSettings)
 
 COLUMNS = ("bits_per_byte", "energy_j", "control_j", "experts", "away_share", "airtime_s")
 TITLES = {
@@ -70,40 +73,34 @@ def row_of(cost: TextCost) -> dict[str, float]:
 
 def measure_trade_off(settings: TradeOffSettings, seed: int, work: Workspace) -> Iterator[Row]:
     """Yield what the held-out texts of all domains took at every value of a policy's parameter."""
-    with one_thread():
-        model = placed(mixture_of(settings, seed, work).model, settings, seed)
-        windows = held_out(settings)
-        windows_WS, domains = all_domains(windows), len(windows)
-        for value in settings.values:
-            cost = asked(model, windows_WS, settings, settings.policy_at(value), seed, domains)
-            yield {"x": value, "seed": seed, **row_of(cost)}
+    yield from _swept(settings, seed, work, lambda at: settings.policy_at(at.parameter))
 
 
 def measure_layers(settings: LayersSettings, seed: int, work: Workspace) -> Iterator[Row]:
     """Yield what they took where one layer alone has the other policy."""
-    with one_thread():
-        model = placed(mixture_of(settings, seed, work).model, settings, seed)
-        windows = held_out(settings)
-        windows_WS, domains = all_domains(windows), len(windows)
-        for value in settings.values:
-            at = settings.at(value)
-            policies = [at.weakened if layer == at.layer else at.policy for layer in range(1, at.layers + 1)]
-            yield {
-                "x": value,
-                "seed": seed,
-                **row_of(asked(model, windows_WS, settings, policies, seed, domains)),
-            }
+
+    def policies(at: LayersSettings) -> list[str]:
+        return [at.weakened if layer == at.layer else at.policy for layer in range(1, at.layers + 1)]
+
+    yield from _swept(settings, seed, work, policies)
 
 
 def measure_subcarriers(settings: SubcarriersSettings, seed: int, work: Workspace) -> Iterator[Row]:
     """Yield what they took with every number of subcarriers."""
+    yield from _swept(settings, seed, work, lambda at: at.policy)
+
+
+def _swept(
+    settings: Swept, seed: int, work: Workspace, policy_of: Callable[[Swept], str | Sequence[str]]
+) -> Iterator[Row]:
     with one_thread():
         model = placed(mixture_of(settings, seed, work).model, settings, seed)
         windows = held_out(settings)
-        windows_WS, domains = all_domains(windows), len(windows)
+        windows_WS = all_domains(windows)
         for value in settings.values:
             at = settings.at(value)
-            yield {"x": value, "seed": seed, **row_of(asked(model, windows_WS, at, at.policy, seed, domains))}
+            cost = asked(model, windows_WS, at, policy_of(at), seed, len(windows))
+            yield {"x": value, "seed": seed, **row_of(cost)}
 
 
 def measure_pattern(settings: PatternSettings, seed: int, work: Workspace) -> Iterator[Row]:

@@ -8,6 +8,7 @@ Shape suffixes: B sequences, S positions, T tokens, W width, V bytes.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -55,12 +56,7 @@ class NoisyCarrier(LocalCarrier):
         noise_TW = torch.randn(payload_TW.shape, generator=self._random)
         payload_TW = payload_TW + self._noise * size_T1 * noise_TW
         self.sent_TW.append(payload_TW)
-        item_P = torch.from_numpy(transfer.item_P)
-        groups = torch.from_numpy(transfer.expert_P)
-        output_P = torch.empty(len(item_P), payload_TW.shape[1])
-        for expert in groups.unique().tolist():
-            output_P[groups == expert] = transfer.experts[expert](payload_TW[item_P[groups == expert]])
-        return Delivery(transfer.item_P, transfer.expert_P, output_P)
+        return super().carry(replace(transfer, payload_T=payload_TW))
 
 
 def measure(settings: ProbeSettings, seed: int, work: Workspace) -> Iterator[Row]:
