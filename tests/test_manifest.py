@@ -198,7 +198,7 @@ def test_what_contradicts_itself_is_refused_with_a_sentence(case: str) -> None:
     assert said in str(raised.value)
 
 
-@pytest.mark.parametrize("format", ["airmoe manifest 3", "airmoe manifest 1", "airmoe manifest 5", None])
+@pytest.mark.parametrize("format", ["airmoe manifest 3", "airmoe manifest 4", "airmoe manifest 6", None])
 def test_a_manifest_of_another_version_is_refused_and_told_what_to_do(
     tmp_path: Path, manifest: Manifest, format: str | None
 ) -> None:
@@ -208,14 +208,14 @@ def test_a_manifest_of_another_version_is_refused_and_told_what_to_do(
     with pytest.raises(RunFolderError) as raised:
         read_manifest(tmp_path)
     assert str(raised.value) == (
-        f"{path} has format {format!r}; expected 'airmoe manifest 4': it was written by another version of "
+        f"{path} has format {format!r}; expected 'airmoe manifest 5': it was written by another version of "
         "airmoe; train again with this one, or export the run again with `export_run`"
     )
 
 
 def test_a_manifest_without_its_version_is_refused(tmp_path: Path, manifest: Manifest) -> None:
     (tmp_path / "manifest.json").write_text(manifest.model_dump_json(exclude={"format"}), encoding="utf-8")
-    with pytest.raises(RunFolderError, match="has format None; expected 'airmoe manifest 4'"):
+    with pytest.raises(RunFolderError, match="has format None; expected 'airmoe manifest 5'"):
         read_manifest(tmp_path)
 
 

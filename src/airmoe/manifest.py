@@ -17,7 +17,7 @@ from airmoe.files import AnyPath, as_path, replaced_file
 from airmoe.records import Record, refusal
 
 MANIFEST = "manifest.json"
-FORMAT = "airmoe manifest 4"
+FORMAT = "airmoe manifest 5"
 INPUT, SNR_INPUT = "input", "snr_db"
 """Names of the inputs of exported networks; only a gate that sees SNR takes the second."""
 
@@ -46,6 +46,7 @@ class RadioSettings(Record):
         subcarriers: the number of subcarriers.
         subcarrier_hz: bandwidth of one subcarrier, Hz.
         power_w: transmit power per subcarrier, W.
+        charge_return: whether outputs travel back over the reverse link, for the price of payloads.
         transmission: what a mesh does to payloads on their way. "ideal" links carry bits without error, at
             the Shannon rate; "analog" ones add noise and cost airtime.
     """
@@ -54,6 +55,7 @@ class RadioSettings(Record):
     subcarriers: Count = 128
     subcarrier_hz: Annotated[float, Field(ge=1, le=1e12)] = 1e6
     power_w: Annotated[float, Field(ge=1e-12, le=1e6)] = 1e-2
+    charge_return: bool = False
     transmission: MeshTransmission = "ideal"
 
 
@@ -164,6 +166,16 @@ class AskingSpec(Record):
         return [self.extractor, *(gate.file for gate in self.gates)]
 
 
+class SourceSpec(Record):
+    """What a source of texts asks with.
+
+    Attributes:
+        files: of the model without its experts; none where the model comes from elsewhere.
+    """
+
+    files: list[FileName]
+
+
 class Manifest(Record):
     """What the node of a client's folder serves and asks, and where the experts of the whole model are.
 
@@ -174,14 +186,15 @@ class Manifest(Record):
         nodes: how many nodes there are, those that only ask included.
         layers: every MoE layer of the model.
         serves: the experts of this node, as the placement says; nothing at a server that only asks.
-        asks: what the client asks with; None at a node that only serves.
-        classes: names of the classes.
+        asks: what the client asks with about images; None at a node that only serves.
+        source: what it asks with about texts.
+        classes: names of the classes; none where every layer returns hidden states.
         holds: classes in the client's own data.
         radio: the simulated radio.
-        sha256: SHA-256 of every file that ``serves`` and ``asks`` name.
+        sha256: SHA-256 of every file that ``serves``, ``asks`` and ``source`` name.
     """
 
-    format: Literal["airmoe manifest 4"] = "airmoe manifest 4"
+    format: Literal["airmoe manifest 5"] = "airmoe manifest 5"
     mesh: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
     model_hash: ShortHash
     node: Index
@@ -189,7 +202,8 @@ class Manifest(Record):
     layers: Annotated[list[LayerSpec], Field(min_length=1)]
     serves: list[ExpertSpec]
     asks: AskingSpec | None
-    classes: Annotated[list[str], Field(min_length=2)]
+    source: SourceSpec | None = None
+    classes: list[str]
     holds: list[Index]
     radio: RadioSpec
     sha256: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]]
@@ -206,17 +220,31 @@ class Manifest(Record):
     @property
     def files(self) -> list[str]:
         """The names of all files that the folder's node and client run."""
-        named = [expert.file for expert in self.serves]
-        if self.asks is not None:
-            named += self.asks.files
-        return named
+        return [*(expert.file for expert in self.serves), *self.files_to_ask]
+
+    @property
+    def files_to_ask(self) -> list[str]:
+        """The names of the files among them that only a client needs."""
+        asked = [] if self.asks is None else self.asks.files
+        return asked if self.source is None else [*asked, *self.source.files]
+
+    @property
+    def layers_asked(self) -> list[int]:
+        """The numbers of the layers that the folder's client asks at."""
+        if self.source is not None:
+            return [layer.layer for layer in self.layers]
+        return [] if self.asks is None else [gate.layer for gate in self.asks.gates]
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
         _refuse_twice("layer", [layer.layer for layer in self.layers])
+        if len(self.classes) < 2 and any(layer.output.kind != "hidden states" for layer in self.layers):
+            raise InvalidInputError("number of classes", len(self.classes), "at least 2")
+        if self.asks is not None and self.source is not None:
+            raise InvalidInputError("source", self.source, "None beside asks: a client has images or texts")
         numbers = [
             ("node", self.node, self.nodes),
-            ("holds", max(self.holds, default=0), len(self.classes)),
+            ("holds", max(self.holds, default=-1), len(self.classes)),
             ("nodes^2 x subcarriers", self.nodes**2 * self.radio.subcarriers, MOST_GAINS + 1),
         ]
         for layer in self.layers:
@@ -241,7 +269,7 @@ class Manifest(Record):
         if served != placed:
             expected = f"{placed}, the (layer, expert) that the placement puts on node {self.node}"
             raise InvalidInputError("serves", served, expected)
-        if not served and self.asks is None:
+        if not served and self.asks is None and self.source is None:
             raise InvalidInputError("asks", None, f"a value, for node {self.node} serves no expert")
         if self.asks is not None:
             gates = [gate.layer for gate in self.asks.gates]
@@ -269,10 +297,12 @@ def _refuse_twice(name: str, numbers: list[int]) -> None:
 
 
 def experts_in_words(experts: Sequence[ExpertSpec]) -> str:
-    """Return e.g. "expert 3", or "experts 0, 1 of layer 1, 0 of layer 2"."""
+    """Return e.g. "expert 3", "expert 3 of 12 layers", or "experts 0, 1 of layer 1, 0 of layer 2"."""
     layers = sorted({expert.layer for expert in experts})
     numbers = [sorted(each.expert for each in experts if each.layer == layer) for layer in layers]
     listed = [", ".join(map(str, of_layer)) for of_layer in numbers]
+    if len(layers) > 1 and len(set(listed)) == 1:
+        return f"expert{'s' * (len(numbers[0]) > 1)} {listed[0]} of {len(layers)} layers"
     if len(layers) > 1:
         listed = [f"{some} of layer {layer}" for some, layer in zip(listed, layers, strict=True)]
     return f"expert{'s' * (len(experts) > 1)} {', '.join(listed)}"

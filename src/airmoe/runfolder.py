@@ -5,6 +5,11 @@
     clients/<id>/manifest.json  expert-<e>.{onnx,safetensors}  extractor.onnx  gate.onnx
     clients/server/manifest.json  extractor.onnx  gate.onnx
 
+That of a language model, whose experts are of many layers:
+
+    shared/model.safetensors  shared/seed.safetensors
+    clients/<id>/manifest.json  layer-<l>-expert-<e>.onnx  model.toml  source.safetensors
+
 A client's folder is whole: it serves and asks wherever it is copied to. ``shared/`` keeps the weights for
 training. Without a server, every client is a node that serves its experts and asks. With a server, the
 clients only serve; the server asks, and holds no expert. Where every client has a gate of its own,
@@ -32,10 +37,18 @@ EXTRACTOR_WEIGHTS, GATE_WEIGHTS = "extractor.safetensors", "gate.safetensors"
 LANGUAGE_WEIGHTS, SEED_WEIGHTS = "shared/model.safetensors", "shared/seed.safetensors"
 """Of a language model: the mixture, and the dense model that its experts branched off."""
 
+SOURCE_FORM, SOURCE_WEIGHTS = "model.toml", "source.safetensors"
+"""Of a language model, what a source of texts needs: its form, and its weights without the experts'."""
+
 
 def expert_file(expert: int, suffix: str = "onnx") -> str:
     """Return the name that training gives the file of an expert."""
     return f"expert-{expert}.{suffix}"
+
+
+def layer_expert_file(layer: int, expert: int) -> str:
+    """Return the name of the file of an expert of one of many layers."""
+    return f"layer-{layer}-expert-{expert}.onnx"
 
 
 def folder_of_client(run_folder: Path, client: int) -> Path:

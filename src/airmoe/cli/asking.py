@@ -134,7 +134,7 @@ def _find_nodes(asker: "MeshClient") -> None:
         print(f"airmoe: {error}; the client answers itself", file=sys.stderr)
         return
     served = len({node for nodes in layer.spec.placement for node in nodes})
-    layer.liveliness.wait_until(lambda alive: len(layer.nodes_alive(alive)) == served, DISCOVERY_S)
+    layer.liveliness.wait_until(lambda alive: len(layer.nodes_alive()) == served, DISCOVERY_S)
     if asker.policy.joint and not asker.is_server:  # a server decides itself
         asker.schedulers.liveliness.wait_until(bool, DISCOVERY_S)
 

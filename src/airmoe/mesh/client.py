@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from types import TracebackType
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 import numpy as np
 import zenoh
@@ -21,34 +21,24 @@ from airmoe.dispatch.mixing import mix, mixing_weights
 from airmoe.dispatch.replicas import askable
 from airmoe.errors import (
     InvalidInputError,
-    MeshError,
     NoExpertReachedError,
-    NoNodeReachableError,
-    one_of,
     telling,
 )
 from airmoe.files import AnyPath, as_path
-from airmoe.links import Links, LinkSource, RecordedLinks
+from airmoe.links import Links, LinkSource
 from airmoe.manifest import INPUT, InputSpec, MeshTransmission, experts_in_words, read_manifest
 from airmoe.mesh.answer import Answer
 from airmoe.mesh.carrier import MeshCarrier
 from airmoe.mesh.extraction import extracted
-from airmoe.mesh.frame import BYTES_PER_VALUE, WireType
+from airmoe.mesh.frame import WireType
 from airmoe.mesh.images import checked_pixels
-from airmoe.mesh.layer import MeshLayer
-from airmoe.mesh.networks import OnnxNetwork, expert_of, gate_of
+from airmoe.mesh.layers import MeshLayers
+from airmoe.mesh.networks import OnnxNetwork, gate_of
 from airmoe.mesh.peers import HEDGE_S
 from airmoe.mesh.requests import Traffic
-from airmoe.mesh.run_links import simulated_links
-from airmoe.mesh.scheduled_policy import ScheduledPolicy, SoleSourcePolicy
-from airmoe.mesh.schedulers import Schedulers
-from airmoe.mesh.searching import why_none_is_found
-from airmoe.mesh.session import close_session, open_session
-from airmoe.randomness import stream
 from airmoe.runfolder import checked_file
-from airmoe.scheduling import Cost, Policy, TopK
+from airmoe.scheduling import Policy, TopK
 from airmoe.scheduling.parsing import as_policy
-from airmoe.scheduling.policy import as_joint
 
 LONGEST_DEADLINE_S = 3600.0
 
@@ -125,15 +115,9 @@ class MeshClient:
             if asks is None:
                 served = experts_in_words(manifest.serves)
                 expected = f"a client that asks: this one serves {served} alone, and has no gate"
+            if manifest.source is not None:
+                expected = "a client that asks about images: this one is of texts, see airmoe generate"
             raise InvalidInputError("client_folder", str(client_folder), expected)
-        self.transmission: MeshTransmission = transmission or manifest.radio.transmission
-        for name, value, known in (
-            ("wire_type", wire_type, tuple(BYTES_PER_VALUE)),
-            ("transmission", self.transmission, get_args(MeshTransmission)),
-        ):
-            if value not in known:
-                raise InvalidInputError(name, value, one_of(value, known))
-        noise = stream(integer_at_least("seed", seed, 0), "mesh noise", manifest.node)
         (gate,) = asks.gates
         spec, self._input = manifest.layer(gate.layer), asks.input
         self._extractor = OnnxNetwork(
@@ -142,34 +126,27 @@ class MeshClient:
             tuple(spec.payload),
         )
         self.gate: GateFunction = gate_of(client_folder, manifest, gate)
-        own = {
-            each.expert: expert_of(client_folder, manifest, each)
-            for each in manifest.serves
-            if each.layer == gate.layer
-        }
-        self._verifies = _checked_verify(verify, spec.placement, self.transmission)
-        self._connect = connect
-        self._run_links = simulated_links(manifest.radio, manifest.nodes)
-        links = self._run_links if links is None else links
-        if isinstance(links, Links):
-            links = RecordedLinks([self._checked(links)])
-        self._source: LinkSource = links
+        self._mesh = mesh = MeshLayers(
+            client_folder,
+            manifest,
+            [gate.layer],
+            connect,
+            links=links,
+            wire_type=wire_type,
+            session=session,
+            transmission=transmission,
+            seed=seed,
+            hedge_s=hedge_s,
+        )
         with ExitStack() as open_:  # closes what is open where a later step fails
-            if session is None:
-                session = open_session(connect=connect)
-                open_.callback(close_session, session)
-            self._session = session
-            self.schedulers = Schedulers(session, manifest, gate.layer)
-            open_.callback(self.schedulers.close)
-            self.layer = MeshLayer(
-                session, manifest, gate.layer, own, wire_type, self.transmission, noise, hedge_s
-            )
-            open_.callback(self.layer.close)
+            open_.callback(mesh.close)
+            self.transmission = mesh.transmission
+            (self.layer,), (self.schedulers,) = mesh.layers, mesh.schedulers
+            self._verifies = _checked_verify(verify, spec.placement, self.transmission)
             self.policy = as_policy(policy or TopK(1))
             self.prepare(self.policy)
             self._warm_up(asks.input)
-            self._open = open_.pop_all()
-        self._closed = False
+            open_.pop_all()
 
     def __enter__(self) -> MeshClient:
         return self
@@ -181,21 +158,12 @@ class MeshClient:
 
     def close(self) -> None:
         """Leave the mesh. Closing twice does no harm."""
-        self._closed = True
-        self._open.close()
+        self._mesh.close()
 
     def _warm_up(self, spec: InputSpec) -> None:
-        """Do once what the first query would have to wait for: loading, and pricing the run's links."""
+        """Load once what the first query would have to wait for."""
         payload_1 = self._extractor(np.zeros((1, spec.channels, spec.height, spec.width), np.float32))
         self.gate(payload_1, np.zeros((1, self.layer.spec.experts)))
-        for network in self.layer.own.values():
-            network(payload_1)
-        if not self.layer.is_analog:
-            self.layer.ideal_price(self._run_links)
-
-    def _refuse_closed(self) -> None:
-        if self._closed:
-            raise MeshError("this client is closed; expected an open one")
 
     def prepare(self, policy: Policy | str) -> None:
         """Have a policy decide once on nothing, lest its code compile while a query waits.
@@ -203,14 +171,7 @@ class MeshClient:
         Raises:
             InvalidInputError: a joint policy without ``fallback``.
         """
-        policy = as_policy(policy)
-        joint = as_joint(policy)
-        slot = self.layer.slot(1, self._run_links, bits=1.0)
-        nothing_1E = np.zeros((1, self.layer.spec.experts))
-        if joint is None or self.is_server:
-            policy.route(nothing_1E, Cost(nothing_1E), slot)
-        if joint is not None:
-            joint.fallback.route(nothing_1E, Cost(nothing_1E), slot)
+        self._mesh.prepare(policy)
 
     def reach(self, policy: Policy | str | None = None) -> Reach:
         """Return the experts that live, and those of them that this client's links reach.
@@ -221,7 +182,7 @@ class MeshClient:
         Args:
             policy: that would decide; default the client's.
         """
-        links = self._checked(self._source.current())
+        links = self._mesh.links()
         observed, layer = links.observed, self.layer
         slot = layer.slot(1, links)
         node_ER, living_ER = layer.placement.node_ER, askable(MeshCarrier(layer, links, Traffic()), slot)
@@ -239,19 +200,7 @@ class MeshClient:
         Raises:
             NoNodeReachableError: fewer were found in time.
         """
-        self._refuse_closed()
-        layer = self.layer
-        layer.liveliness.wait_until(lambda alive: len(layer.nodes_alive(alive)) >= nodes, timeout_s)
-        found = len(layer.nodes_alive())
-        if found < nodes:
-            manifest = self.manifest
-            where = ", ".join(map(str, self._connect)) or "the session"
-            raise NoNodeReachableError(
-                f"found {found} node{'s' * (found != 1)} of mesh {manifest.mesh!r}, model "
-                f"{manifest.model_hash}, at {where} within {timeout_s} s; expected {nodes}"
-                + ("" if found else f": {why_none_is_found(self._session, self._connect, manifest)}")
-            )
-        return found
+        return self._mesh.wait_for_nodes(nodes, timeout_s)
 
     def predict(
         self,
@@ -283,18 +232,17 @@ class MeshClient:
             NoExpertReachedError: fewer than ``min_experts`` answered about an image, or can be asked at all.
                 The client's own expert answers as far as time allows; a server has none.
         """
-        self._refuse_closed()
+        self._mesh.refuse_closed()
         begin_s, traffic = time.monotonic(), Traffic()
         number_within("deadline_s", deadline_s, 0, LONGEST_DEADLINE_S)
         end_s = begin_s + deadline_s
         min_experts = self._checked_least(min_experts)
-        decides = self._at_this_client(as_policy(policy or self.policy), end_s, traffic)
+        decides = self._mesh.policy_of(0, as_policy(policy or self.policy), end_s, traffic)
         pixels_TCHW = checked_pixels(images_TCHW, self._input, self.layer.spec)
-        links = self._source if links is None else links
-        links = self._checked(links if isinstance(links, Links) else links.current())
+        links_now = self._mesh.links(links)
         payload_T = extracted(self._extractor, pixels_TCHW, end_s)
-        carrier = MeshCarrier(self.layer, links, traffic, verifies=self._verifies)
-        slot = self.layer.slot(len(payload_T), links, carrier.payload_bits(payload_T))
+        carrier = MeshCarrier(self.layer, links_now, traffic, verifies=self._verifies)
+        slot = self.layer.slot(len(payload_T), links_now, carrier.payload_bits(payload_T))
         slot = nearest(payload_T, carrier, slot)
         snr_db_TE = slot.observed_snr_db_TE
         assert snr_db_TE is not None  # a mesh has links
@@ -332,15 +280,7 @@ class MeshClient:
     @property
     def is_server(self) -> bool:
         """Whether the client has no expert of its own."""
-        return not self.manifest.serves
-
-    def _at_this_client(self, policy: Policy, end_s: float, traffic: Traffic) -> Policy:
-        joint = as_joint(policy)
-        if joint is None:
-            return policy
-        if self.is_server and not self.schedulers.liveliness.alive:  # nobody schedules for others, either
-            return SoleSourcePolicy(joint, self.schedulers)
-        return ScheduledPolicy(joint, self.schedulers, end_s, traffic)
+        return self._mesh.is_sole_source
 
     def _scores(
         self, gate: GateFunction, payload_T: NDArray[np.float32], snr_db_TE: NDArray[np.float64]
@@ -351,11 +291,6 @@ class MeshClient:
             refuse_shape("scores", scores_TE, shape_TE, "(T, E)")
             refuse_where("scores", scores_TE, ~np.isfinite(scores_TE), "a finite number")
         return scores_TE
-
-    def _checked(self, links: Links) -> Links:
-        if links.nodes != (nodes := self.manifest.nodes):
-            raise InvalidInputError("links.nodes", links.nodes, f"{nodes}, the nodes of this mesh")
-        return links
 
 
 def _checked_verify(verify: object, placement: Sequence[Sequence[int]], transmission: str) -> bool:

@@ -17,7 +17,7 @@ from airmoe.manifest import Manifest, MeshTransmission
 from airmoe.mesh.frame import WireType
 from airmoe.mesh.keys import Replica, layer_key
 from airmoe.mesh.liveliness import Liveliness
-from airmoe.mesh.peers import HEDGE_S, Peers
+from airmoe.mesh.peers import Peers
 from airmoe.mesh.queries import asker_name
 from airmoe.scheduling import Placement, Slot
 
@@ -41,7 +41,7 @@ class MeshLayer:
         wire_type: how values travel.
         transmission: "ideal" or "analog" links.
         random: the generator that draws the noise.
-        hedge_s: see `Peers`.
+        peers: what is known of the nodes; the layers of a model share it.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class MeshLayer:
         wire_type: WireType,
         transmission: MeshTransmission,
         random: np.random.Generator,
-        hedge_s: float = HEDGE_S,
+        peers: Peers[int],
     ) -> None:
         self.session, self.manifest, self.spec, self.own = session, manifest, manifest.layer(layer), own
         self.here = {Replica(expert, manifest.node) for expert in own}
@@ -65,7 +65,7 @@ class MeshLayer:
             Replica(expert, node) for expert, nodes in enumerate(self.spec.placement) for node in nodes
         ]
         key = layer_key(manifest.mesh, manifest.model_hash, layer)
-        self.peers: Peers[int] = Peers(hedge_s)
+        self.peers = peers
         self.liveliness = Liveliness(session, key, replicas, self._came)
         self._priced: tuple[Links, IdealPrice] | None = None
         self._standing: Slot | None = None
@@ -77,12 +77,16 @@ class MeshLayer:
     def _came(self, replica: Replica) -> None:
         self.peers.back(replica.node)
 
-    def nodes_alive(self, alive: frozenset[Replica] | None = None) -> frozenset[int]:
+    @property
+    def nodes(self) -> frozenset[int]:
+        """The nodes that hold an expert."""
+        return frozenset(node for nodes in self.spec.placement for node in nodes)
+
+    def nodes_alive(self) -> frozenset[int]:
         """Return the nodes all of whose experts are alive."""
-        alive = self.liveliness.alive if alive is None else alive
-        nodes = {node for nodes in self.spec.placement for node in nodes}
+        alive = self.liveliness.alive
         return frozenset(
-            node for node in nodes if all(Replica(e, node) in alive for e in self.spec.experts_on(node))
+            node for node in self.nodes if all(Replica(e, node) in alive for e in self.spec.experts_on(node))
         )
 
     def slot(self, items: int, links: Links, bits: float = 0.0) -> Slot:

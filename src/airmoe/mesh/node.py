@@ -101,15 +101,15 @@ class Node:
         if not manifest.serves:
             expected = "a folder with an expert: this one has none to serve, it only asks"
             raise InvalidInputError("client_folder", str(client_folder), expected)
-        if schedule is not None and manifest.asks is None:
+        if schedule is not None and not manifest.layers_asked:
             expected = "none: the server of this run is the only source, and decides itself"
             raise InvalidInputError("schedule", as_policy(schedule).name, expected)
         experts = _experts_of(client_folder, manifest)
         _warn_of_damage(client_folder, manifest)
-        decision = None
-        if schedule is not None and manifest.asks is not None:
+        decisions = []
+        if schedule is not None:
             links = simulated_links(manifest.radio, manifest.nodes)
-            decision = SlotDecision(schedule, manifest, manifest.asks.gates[0].layer, links)
+            decisions = [SlotDecision(schedule, manifest, layer, links) for layer in manifest.layers_asked]
         self._changed = threading.Condition()
         self._queue = RequestQueue[_Request]()
         self._closing = False
@@ -122,7 +122,7 @@ class Node:
             open_.callback(needs_no_wait, worker)
             open_.callback(worker.join, CLOSING_S)
             open_.callback(self._stop)
-            if decision is not None:  # first, so that whoever finds the experts knows the scheduler, too
+            for decision in decisions:  # first, so that whoever finds the experts knows the scheduler, too
                 open_.callback(Scheduler(session, decision, slot_ms / 1000).close)
             for served in experts:
                 answers = serve(session, served.key, partial(self._accept, served))
@@ -239,7 +239,7 @@ def _experts_of(client_folder: Path, manifest: Manifest) -> list[_Served]:
 def _warn_of_damage(client_folder: Path, manifest: Manifest) -> None:
     """Log which files a client could not ask with, in one line."""
     found = []
-    for name in [] if manifest.asks is None else manifest.asks.files:
+    for name in manifest.files_to_ask:
         try:
             checked_file(client_folder, manifest, name)
         except RunFolderError as error:

@@ -3,10 +3,8 @@
 Shape suffixes: T items, C channels, H height, W width.
 """
 
-import contextlib
 import operator
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -41,11 +39,10 @@ from airmoe.runfolder import (
     model_hash_of,
     sha256_of,
 )
+from airmoe.runs.aside import nodes_of_experts, share, written_aside
 from airmoe.runs.manifests import NOT_YET, node_manifests
 from airmoe.runs.onnx_files import export_gate, export_onnx, gate_sees
 from airmoe.runs.weights import save_weights
-
-_ASIDE = ".export"
 
 
 def export_run(
@@ -88,9 +85,6 @@ def export_run(
         RunFolderError: an exported network gives other outputs than PyTorch.
     """
     folder = as_path(folder)
-    for part in ("shared", "clients"):
-        if (folder / part).exists():
-            raise InvalidInputError("folder", str(folder), f"one without {part}/ in it")
     refuse_type("model", model, MixtureOfExperts)
     _check_example(example_TCHW)
     gate: nn.Module = model.layer.gate.gate if isinstance(model.layer.gate, NoisyTopK) else model.layer.gate
@@ -98,7 +92,7 @@ def export_run(
     sees_snr = gate_sees(gate, gate_sees_snr)
     held = _checked_holds(holds)
     _check_gates(gate, len(held), server)
-    nodes_of = _checked_placement(placement, len(experts), len(held), server)
+    nodes_of = nodes_of_experts(placement, len(experts), len(held), server)
     try:
         with torch.no_grad():
             payload_T = model.extractor.eval()(example_TCHW)
@@ -131,7 +125,7 @@ def export_run(
         )
     except ValidationError as error:
         raise refusal(error) from None
-    with _written_aside(folder, "shared", "clients") as aside:
+    with written_aside(folder, "shared", "clients") as aside:
         shared, clients = aside / "shared", aside / "clients"
         export_onnx(model.extractor, {INPUT: example_TCHW}, shared / EXTRACTOR)
         save_weights(model.extractor, shared / EXTRACTOR_WEIGHTS)
@@ -152,12 +146,12 @@ def export_run(
             traced = first / expert_file(expert)
             hashes.append(sha256_of(traced)[:16])
             for other in others:
-                _share(traced, other / expert_file(expert))
+                share(traced, other / expert_file(expert))
         model_hash = model_hash_of(aside, manifests[SERVER if server else "00"])
         for name, manifest in manifests.items():
             if manifest.asks is not None:
                 for file in (EXTRACTOR,) if is_personal else (EXTRACTOR, GATE):
-                    _share(shared / file, clients / name / file)
+                    share(shared / file, clients / name / file)
             digests = {file: sha256_of(clients / name / file) for file in manifest.files}
             known = {
                 "model_hash": model_hash,
@@ -165,23 +159,6 @@ def export_run(
                 "sha256": digests,
             }
             write_manifest(clients / name, manifest.model_copy(update=known))
-
-
-@contextlib.contextmanager
-def _written_aside(folder: Path, *parts: str) -> Iterator[Path]:
-    """Yield a folder with empty parts; afterwards move them into ``folder``, or leave nothing on an error."""
-    is_new, aside = not folder.exists(), folder / _ASIDE
-    shutil.rmtree(aside, ignore_errors=True)  # left by a process that was killed
-    try:
-        for part in parts:
-            (aside / part).mkdir(parents=True)
-        yield aside
-        for part in parts:
-            (aside / part).rename(folder / part)
-        aside.rmdir()
-    except BaseException:
-        shutil.rmtree(folder if is_new else aside, ignore_errors=True)
-        raise
 
 
 def _check_example(example_TCHW: Tensor) -> None:
@@ -204,32 +181,3 @@ def _checked_holds(holds: Sequence[Sequence[int]]) -> list[list[int]]:
         return [[operator.index(label) for label in of_client] for of_client in holds]
     except TypeError:
         raise InvalidInputError("holds", holds, "for each client a list of class numbers") from None
-
-
-def _checked_placement(
-    placement: Sequence[Sequence[int]] | None, experts: int, clients: int, server: bool
-) -> list[list[int]]:
-    """Return the nodes of each expert, ascending."""
-    nodes_of = [[expert] for expert in range(experts)]
-    if placement is not None:
-        try:
-            nodes_of = [sorted({operator.index(node) for node in nodes}) for nodes in placement]
-        except TypeError:
-            expected = "for each expert a list of the nodes that serve it"
-            raise InvalidInputError("placement", placement, expected) from None
-    used = {node for nodes in nodes_of for node in nodes}
-    if len(nodes_of) != experts or not all(nodes_of) or not used <= set(range(clients)):
-        expected = f"for each of {experts} experts one or more of the {clients} clients"
-        raise InvalidInputError("placement", nodes_of, expected)
-    if server and len(used) < clients:
-        expected = f"an expert at each of the {clients} clients, of which none asks"
-        raise InvalidInputError("placement", nodes_of, expected)
-    return nodes_of
-
-
-def _share(source: Path, target: Path) -> None:
-    """Make ``target`` the same file, or a copy where the file system has no hard links."""
-    try:
-        target.hardlink_to(source)
-    except OSError:
-        shutil.copy(source, target)  # with its mode

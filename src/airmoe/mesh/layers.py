@@ -1,0 +1,216 @@
+"""Some layers of a mesh, as one client reaches them: a session, their experts, and who schedules them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import zenoh
+
+from airmoe.checks import integer_at_least
+from airmoe.errors import InvalidInputError, MeshError, NoNodeReachableError, one_of
+from airmoe.files import AnyPath
+from airmoe.links import Links, LinkSource, RecordedLinks
+from airmoe.manifest import Manifest, MeshTransmission
+from airmoe.mesh.frame import BYTES_PER_VALUE, WireType
+from airmoe.mesh.layer import MeshLayer
+from airmoe.mesh.networks import expert_of
+from airmoe.mesh.peers import HEDGE_S, Peers
+from airmoe.mesh.requests import Traffic
+from airmoe.mesh.run_links import simulated_links
+from airmoe.mesh.scheduled_policy import ScheduledPolicy, SoleSourcePolicy
+from airmoe.mesh.schedulers import Schedulers
+from airmoe.mesh.searching import why_none_is_found
+from airmoe.mesh.session import close_session, open_session
+from airmoe.randomness import stream
+from airmoe.scheduling import Cost, Policy
+from airmoe.scheduling.parsing import as_policy
+from airmoe.scheduling.policy import as_joint
+
+LOOK_S = 0.005
+"""How often `MeshLayers.wait_for_nodes` looks who is alive."""
+
+
+class MeshLayers:
+    """Some layers of a mesh, as one client reaches them.
+
+    ``layers`` are their experts and ``schedulers`` who may decide, both in the order of ``numbers``. What is
+    known of a node holds in all of them.
+
+    Args:
+        client_folder: of the client; the experts in it run in this process.
+        manifest: read from it.
+        numbers: of the layers.
+        connect: addresses of one or more nodes, or rosters of them.
+        links: the links between the nodes, or a source that is asked once per query; default the run's.
+        wire_type: "float32", "float16" or "bfloat16" on the wire.
+        session: an open session to use instead of opening one; it is left open.
+        transmission: "ideal" or "analog" links; default the run's.
+        seed: of the noise of analog links, >= 0.
+        hedge_s: see `Peers`.
+
+    Raises:
+        RunFolderError: an expert's file is missing or damaged.
+        AddressError: an address is malformed or not loopback.
+        InvalidInputError: unknown wire type or transmission, links between another number of nodes, or a
+            number out of range.
+    """
+
+    def __init__(
+        self,
+        client_folder: Path,
+        manifest: Manifest,
+        numbers: Sequence[int],
+        connect: Sequence[AnyPath] = (),
+        *,
+        links: Links | LinkSource | None = None,
+        wire_type: WireType = "float32",
+        session: zenoh.Session | None = None,
+        transmission: MeshTransmission | None = None,
+        seed: int = 0,
+        hedge_s: float = HEDGE_S,
+    ) -> None:
+        self.manifest, self._connect = manifest, connect
+        self.transmission: MeshTransmission = transmission or manifest.radio.transmission
+        for name, value, known in (
+            ("wire_type", wire_type, tuple(BYTES_PER_VALUE)),
+            ("transmission", self.transmission, get_args(MeshTransmission)),
+        ):
+            if value not in known:
+                raise InvalidInputError(name, value, one_of(value, known))
+        noise = stream(integer_at_least("seed", seed, 0), "mesh noise", manifest.node)
+        peers: Peers[int] = Peers(hedge_s)
+        self.run_links = simulated_links(manifest.radio, manifest.nodes)
+        links = self.run_links if links is None else links
+        if isinstance(links, Links):
+            links = RecordedLinks([self._checked(links)])
+        self._source: LinkSource = links
+        own = {
+            number: {
+                each.expert: expert_of(client_folder, manifest, each)
+                for each in manifest.serves
+                if each.layer == number
+            }
+            for number in numbers
+        }
+        self.layers: list[MeshLayer] = []
+        self.schedulers: list[Schedulers] = []
+        with ExitStack() as open_:  # closes what is open where a later step fails
+            if session is None:
+                session = open_session(connect=connect)
+                open_.callback(close_session, session)
+            self._session = session
+            for number in numbers:
+                self.schedulers.append(Schedulers(session, manifest, number))
+                open_.callback(self.schedulers[-1].close)
+            for number in numbers:
+                self.layers.append(
+                    MeshLayer(
+                        session, manifest, number, own[number], wire_type, self.transmission, noise, peers
+                    )
+                )
+                open_.callback(self.layers[-1].close)
+            self._warm_up()
+            self._open = open_.pop_all()
+        self._closed = False
+
+    def close(self) -> None:
+        """Leave the mesh. Closing twice does no harm."""
+        self._closed = True
+        self._open.close()
+
+    def refuse_closed(self) -> None:
+        """Raise `MeshError` after `close`."""
+        if self._closed:
+            raise MeshError("this client is closed; expected an open one")
+
+    def _warm_up(self) -> None:
+        """Do once what the first query would have to wait for: loading, and pricing the run's links."""
+        for layer in self.layers:
+            for network in layer.own.values():
+                network(np.zeros((1, *layer.spec.payload), np.float32))
+            if not layer.is_analog:
+                layer.ideal_price(self.run_links)
+
+    def prepare(self, policy: Policy | str) -> None:
+        """Have a policy decide once on nothing, lest its code compile while a query waits.
+
+        Raises:
+            InvalidInputError: a joint policy without ``fallback``.
+        """
+        policy = as_policy(policy)
+        joint, layer = as_joint(policy), self.layers[0]
+        slot = layer.slot(1, self.run_links, bits=1.0)
+        nothing_1E = np.zeros((1, layer.spec.experts))
+        if joint is None or self.is_sole_source:
+            policy.route(nothing_1E, Cost(nothing_1E), slot)
+        if joint is not None:
+            joint.fallback.route(nothing_1E, Cost(nothing_1E), slot)
+
+    @property
+    def is_sole_source(self) -> bool:
+        """Whether the client has no expert of its own: it is the only one that asks."""
+        return not self.manifest.serves
+
+    def links(self, told: Links | LinkSource | None = None) -> Links:
+        """Return the links of a query: those that it names, else the client's.
+
+        Raises:
+            InvalidInputError: they are between another number of nodes.
+        """
+        source = self._source if told is None else told
+        return self._checked(source if isinstance(source, Links) else source.current())
+
+    def _checked(self, links: Links) -> Links:
+        if links.nodes != (nodes := self.manifest.nodes):
+            raise InvalidInputError("links.nodes", links.nodes, f"{nodes}, the nodes of this mesh")
+        return links
+
+    def policy_of(self, number: int, policy: Policy, end_s: float, traffic: Traffic) -> Policy:
+        """Return who decides in a layer: a scheduler of the mesh where the policy is joint, else the policy.
+
+        Args:
+            number: place of the layer in ``layers``.
+            policy: the query's.
+            end_s: the query's deadline on the monotonic clock.
+            traffic: where bytes are counted.
+        """
+        joint, schedulers = as_joint(policy), self.schedulers[number]
+        if joint is None:
+            return policy
+        if self.is_sole_source and not schedulers.liveliness.alive:  # nobody schedules for others, either
+            return SoleSourcePolicy(joint, schedulers)
+        return ScheduledPolicy(joint, schedulers, end_s, traffic)
+
+    def nodes_alive(self) -> frozenset[int]:
+        """Return the nodes all of whose experts are alive, in every layer."""
+        nodes, gone = set[int](), set[int]()
+        for layer in self.layers:
+            placed, alive = layer.nodes, layer.nodes_alive()
+            nodes |= placed
+            gone |= placed - alive
+        return frozenset(nodes - gone)
+
+    def wait_for_nodes(self, nodes: int = 1, timeout_s: float = 5.0) -> int:
+        """Wait until at least ``nodes`` nodes serve all their experts; return how many do.
+
+        Raises:
+            NoNodeReachableError: fewer were found in time.
+        """
+        self.refuse_closed()
+        end_s = time.monotonic() + timeout_s
+        while (found := len(self.nodes_alive())) < nodes and time.monotonic() < end_s:
+            time.sleep(LOOK_S)
+        if found < nodes:
+            manifest = self.manifest
+            where = ", ".join(map(str, self._connect)) or "the session"
+            raise NoNodeReachableError(
+                f"found {found} node{'s' * (found != 1)} of mesh {manifest.mesh!r}, model "
+                f"{manifest.model_hash}, at {where} within {timeout_s} s; expected {nodes}"
+                + ("" if found else f": {why_none_is_found(self._session, self._connect, manifest)}")
+            )
+        return found
