@@ -1,46 +1,88 @@
 """``airmoe generate``. Heavy packages are imported by the command that needs them."""
 
+from __future__ import annotations
+
 import codecs
+import json
 import math
+import time
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from airmoe.cli.console import tell
+from airmoe.cli.console import console, tell
 from airmoe.cli.paths import expanded
+from airmoe.cli.serving import UNAUTHENTICATED, Connect
 from airmoe.errors import InvalidInputError, require
 from airmoe.scheduling.parsing import POLICY_FORMS
 
+if TYPE_CHECKING:
+    from airmoe.language.generation import Written
+    from airmoe.language.writer import Writer
+    from airmoe.scheduling import Policy
+
+COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")
+"""Of experts, by number; the seventh has that of the first."""
+
 
 def generate(
-    run: Annotated[Path, typer.Argument(callback=expanded, help="Run folder of airmoe train --method dmoe.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            callback=expanded,
+            help="Run folder of airmoe train --method dmoe; or clients/<id> of it, or a copy, to ask the "
+            "nodes of a mesh.",
+        ),
+    ],
     prompt: Annotated[str, typer.Argument(help="What the text begins with.")],
+    connect: Connect = [],  # noqa: B006 (Typer copies it)
     length: Annotated[int, typer.Option(help="Bytes to write.")] = 120,
     policy: Annotated[
-        str | None, typer.Option(help=f"{POLICY_FORMS}. [top-k with the k of training]")
+        str | None,
+        typer.Option(
+            help=f"{POLICY_FORMS}. In a mesh a joint one needs airmoe serve --schedule. [top-k with the k of "
+            "training]"
+        ),
     ] = None,
+    without: Annotated[
+        list[int], typer.Option(help="Number of a node whose experts are left out. May be repeated.")
+    ] = [],  # noqa: B006 (Typer copies it)
     snr_db: Annotated[
         float | None,
         typer.Option(
-            help="Experts sit on nodes, one on each, behind simulated links with Rayleigh fading of this "
-            "mean SNR, drawn anew for every byte and layer. [all experts in this process]"
+            help="Of a run folder: experts sit on nodes, one on each, behind simulated links with Rayleigh "
+            "fading of this mean SNR, drawn anew for every byte and layer. [all experts in this process]"
         ),
     ] = None,
     temperature: Annotated[
         float, typer.Option(help="0 takes the most probable byte; above, bytes are drawn.")
     ] = 0.0,
     seed: Annotated[int, typer.Option(help="Of links and of bytes that are drawn.")] = 0,
+    deadline_s: Annotated[
+        float, typer.Option(help="Of a mesh: seconds that a layer may wait for its experts, 0 to 3600.")
+    ] = 2.0,
+    each: Annotated[
+        bool, typer.Option("--each", help="A line for each byte: its joules, its time, and its experts.")
+    ] = False,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            callback=expanded,
+            help="Write a JSON object for each byte to this file: for every layer who answered, joules, "
+            "bits, seconds on the air, and subcarriers.",
+        ),
+    ] = None,
 ) -> None:
     """Write on from a prompt, byte by byte, with a language model whose experts sit on several nodes.
 
-    It runs in this process. With --snr-db it tells what the text would have cost on the air, both ways.
+    With clients/<id> and --connect the nodes of a mesh compute, as started by airmoe serve. With a run folder
+    everything runs in this process; with --snr-db it tells what the text would have cost on the air, both
+    ways. In a terminal, a byte has the colour of the expert that weighs most in it.
     """
     require("train", "torch", "safetensors", "numba")
-    from airmoe.language.generation import generate as written_by
-    from airmoe.language.protocol import faded_carriers
-    from airmoe.language.run import load_dmoe
-    from airmoe.links import Ofdma, RayleighFading
+    from airmoe.language.record import records_of
     from airmoe.nn.threads import one_thread
     from airmoe.scheduling.parsing import as_policy
 
@@ -53,37 +95,147 @@ def generate(
     if not prompt:
         raise InvalidInputError("prompt", prompt, "at least one character")
     chosen = None if policy is None else as_policy(policy)
-    if chosen is not None and chosen.joint and snr_db is None:
+    in_mesh = (folder / "manifest.json").exists()
+    if chosen is not None and chosen.joint and snr_db is None and not in_mesh:
         raise InvalidInputError("policy", policy, "one that is not joint, or --snr-db: links to schedule on")
-    loaded = load_dmoe(run)
-    settings = loaded.config.model
-    carrier = None
-    if snr_db is not None:
-        radio = Ofdma(subcarriers=max(settings.experts**2, 16), charge_return=True)
-        fading = RayleighFading(settings.experts, radio, snr_db, seed)
-        carrier = faded_carriers(fading.at, settings.layers)
-    # A byte may be a part of a character only.
-    text, energy_j, pairs, tokens = codecs.getincrementaldecoder("utf-8")("replace"), 0.0, 0, 0
-    steps = written_by(
-        loaded.model,
-        [begin],
-        length,
-        temperature=temperature,
-        seed=seed,
-        policy=chosen,
-        carrier=carrier,
-    )
-    with one_thread():
-        typer.echo(prompt, nl=False)
+    if in_mesh and snr_db is not None:
+        raise InvalidInputError("snr-db", snr_db, "none for a mesh: its folders say what links cost")
+    if connect and not in_mesh:
+        expected = "none for a run folder: clients/<id> in it asks a mesh"
+        raise InvalidInputError("connect", ", ".join(connect), expected)
+    with ExitStack() as open_:
+        if in_mesh:
+            writer = _in_mesh(folder, connect, chosen, deadline_s, open_)
+        else:
+            writer = _in_process(folder, chosen, snr_db, seed)
+        options: dict[str, Any] = {"temperature": temperature, "seed": seed, "without": without}
+        steps = writer.write([begin], length, **options)
+        lines = None if record is None else open_.enter_context(record.open("w", encoding="utf-8"))
+        open_.enter_context(one_thread())
+        page, summary = _Page(prompt, each), _Summary()
+        begin_s = time.perf_counter()
         for step in steps:
-            typer.echo(text.decode(step.byte_B.tobytes()), nl=False)
-            for layer in step.layers:
-                assert layer.dispatched is not None
-                energy_j += float(layer.dispatched.energy_j_T.sum())
-                pairs += int(layer.dispatched.requested_TE.sum())
-                tokens += len(layer.scores_TE)
-    typer.echo(text.decode(b"", final=True))
-    told = f"{pairs / tokens:.2f} experts per byte and layer"
-    if snr_db is not None:
-        told += f"; {energy_j * 1e6:.1f} uJ on the air in all, prompt included, control traffic apart"
-    tell(f"{length} bytes, {told}")
+            now_s = time.perf_counter()
+            page.show(step, now_s - begin_s)
+            summary.add(step, now_s - begin_s)
+            if lines is not None:
+                layers = records_of(step.layers, writer.reach.node)
+                told = {"byte": int(step.byte_B[0]), "seconds": now_s - begin_s, "layers": layers}
+                print(json.dumps(told), file=lines, flush=True)
+            begin_s = time.perf_counter()
+        page.end()
+        tell(summary.told(length, priced=in_mesh or snr_db is not None))
+        for line in _who_is_missing(writer, without, summary.degraded, sorted(summary.missed)):
+            tell(line)
+        if in_mesh:
+            tell(UNAUTHENTICATED, style="dim")
+
+
+def _in_mesh(
+    folder: Path, connect: list[str], policy: Policy | None, deadline_s: float, open_: ExitStack
+) -> Writer:
+    from airmoe.cli.asking import DISCOVERY_S
+    from airmoe.language.mesh import MeshSource
+    from airmoe.language.writer import Writer
+
+    source = open_.enter_context(MeshSource(folder, connect))
+    writer = Writer.over(source, policy, deadline_s)
+    source.wait_for_nodes()
+    source.wait_for_all(DISCOVERY_S, schedulers=policy is not None and policy.joint)
+    return writer
+
+
+def _in_process(folder: Path, policy: Policy | None, snr_db: float | None, seed: int) -> Writer:
+    from airmoe.language.run import load_dmoe
+    from airmoe.language.simulation import Simulated
+    from airmoe.language.writer import Writer
+    from airmoe.links import Ofdma, RayleighFading
+
+    model = load_dmoe(folder).model
+    if snr_db is None:
+        return Writer(model, Simulated(model), policy, math.inf)
+    experts = model.settings.experts
+    radio = Ofdma(subcarriers=max(experts**2, 16), charge_return=True)
+    return Writer(model, Simulated(model, RayleighFading(experts, radio, snr_db, seed).at), policy, math.inf)
+
+
+class _Page:
+    """The text as it grows, in the colours of experts, or a line for each byte."""
+
+    def __init__(self, prompt: str, each: bool) -> None:
+        self._each = each
+        # A byte may be a part of a character only.
+        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        self._experts = set[int]()
+        if not each:
+            console().print(prompt, end="", soft_wrap=True, highlight=False)
+
+    def show(self, step: Written, seconds: float) -> None:
+        from airmoe.language.record import dispatched_of, energy_j, leading_expert
+
+        row, byte = int(step.row_B[0]), step.byte_B.tobytes()
+        expert = leading_expert(step.layers, row)
+        self._experts.add(expert)
+        if not self._each:
+            style = COLOURS[expert % len(COLOURS)]
+            console().print(self._decode(byte), style=style, end="", soft_wrap=True, highlight=False)
+            return
+        asked = [
+            "+".join(map(str, done.arrived_TE[row].nonzero()[0].tolist())) + "!" * bool(done.degraded_T[row])
+            for done in dispatched_of(step.layers)
+        ]
+        joules = f"{energy_j(step.layers) * 1e6:9.2f} µJ"
+        tell(f"{byte.decode('latin-1')!a:8}{joules}{seconds * 1e3:9.1f} ms   experts {' '.join(asked)}")
+
+    def end(self) -> None:
+        if not self._each:
+            console().print(self._decode(b"", final=True), soft_wrap=True, highlight=False)
+            if console().is_terminal:
+                names = [(f" expert {one} ", COLOURS[one % len(COLOURS)]) for one in sorted(self._experts)]
+                from rich.text import Text
+
+                console().print(Text.assemble("colours:", *names))
+
+
+class _Summary:
+    """What the text took."""
+
+    def __init__(self) -> None:
+        self.energy_j, self._pairs, self._tokens, self._seconds = 0.0, 0, 0, list[float]()
+        self.degraded, self.missed = 0, set[int]()
+
+    def add(self, step: Written, seconds: float) -> None:
+        from airmoe.language.record import dispatched_of, energy_j, is_degraded, missed_nodes
+
+        self.energy_j += energy_j(step.layers)
+        for done in dispatched_of(step.layers):
+            self._pairs += int(done.requested_TE.sum())
+            self._tokens += len(done.requested_TE)
+        self._seconds.append(seconds)
+        self.degraded += is_degraded(step.layers)
+        self.missed |= set(missed_nodes(step.layers))
+
+    def told(self, length: int, *, priced: bool) -> str:
+        told = f"{length} bytes, {self._pairs / self._tokens:.2f} experts per byte and layer"
+        if len(self._seconds) > 1:
+            median_s = sorted(self._seconds[1:])[len(self._seconds) // 2 - 1]
+            told += f", {median_s * 1e3:.1f} ms a byte"
+        if priced:
+            told += f"; {self.energy_j * 1e6:.1f} µJ on simulated links in all, prompt included, "
+            told += "control traffic apart"
+        return told
+
+
+def _who_is_missing(writer: Writer, without: list[int], degraded: int, missed: list[int]) -> list[str]:
+    """Return what the answer says of nodes that had no part in it."""
+    lines = []
+    for node in sorted(set(without)):
+        placement = writer.reach.placements[0]
+        held = [one for one in range(placement.experts) if set(placement.nodes_of(one)) <= set(without)]
+        whose = f": nobody else holds expert {', '.join(map(str, held))}" if held else ""
+        lines.append(f"without node {node}, as asked{whose}")
+    if missed:
+        lines.append(f"node {', '.join(map(str, missed))} did not answer in time, and others were asked")
+    if degraded:
+        lines.append(f"degraded: {degraded} bytes lack an expert that the gate wanted")
+    return lines

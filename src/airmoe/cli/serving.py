@@ -6,6 +6,7 @@ import shlex
 import signal
 import sys
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +15,7 @@ import typer
 from airmoe.cli.logs import LogForm, LogOption, json_of_node, log_as
 from airmoe.cli.paths import expanded
 from airmoe.cli.plugin_option import Plugins, load_plugins, tell_unused_plugins
-from airmoe.errors import InvalidInputError, MeshError
+from airmoe.errors import InvalidInputError, MeshError, require
 from airmoe.scheduling.parsing import JOINT_POLICIES, JOINT_POLICY_FORMS
 
 if TYPE_CHECKING:
@@ -67,6 +68,13 @@ def serve(
             "half of its deadline at most."
         ),
     ] = 5.0,
+    completions: Annotated[
+        str | None,
+        typer.Option(
+            help="Also answer OpenAI's clients at this loopback HOST:PORT, for a language model: "
+            "/v1/completions. Texts rest at the node of the folder, with --all at node 0. Needs PyTorch."
+        ),
+    ] = None,
     exit_with_parent: Annotated[
         bool, typer.Option(help="End when standard input closes, for processes started by another.")
     ] = False,
@@ -84,11 +92,11 @@ def serve(
     if every_node:
         if connect:
             raise InvalidInputError("connect", connect, "none beside --all: the nodes find one another")
-        _serve_all(folder, listen, policy, slot_ms, log, stop)
+        _serve_all(folder, listen, policy, slot_ms, log, stop, completions)
     elif (folder / "clients").is_dir():
         raise InvalidInputError("folder", str(folder), "clients/<id> in it, or --all to serve every node")
     else:
-        _serve_one(folder, listen, connect, policy, slot_ms, stop)
+        _serve_one(folder, listen, connect, policy, slot_ms, stop, completions)
 
 
 def _joint_policy(schedule: str | None) -> "Policy | None":
@@ -111,18 +119,21 @@ def _serve_one(
     policy: "Policy | None",
     slot_ms: float,
     stop: threading.Event,
+    completions: str | None,
 ) -> None:
     from airmoe.manifest import experts_in_words
     from airmoe.mesh import Node
 
     _set_at_signal(stop)
-    with Node(folder, listen, connect, schedule=policy, slot_ms=slot_ms) as node:
+    with Node(folder, listen, connect, schedule=policy, slot_ms=slot_ms) as node, ExitStack() as open_:
         manifest = node.manifest
         holds = ", ".join(manifest.classes[label] for label in manifest.holds)
         experts = experts_in_words(manifest.serves) + f" ({holds})" * bool(holds)
         print(f"serving {experts} of mesh {manifest.mesh} on {listen}", flush=True)
         if policy is not None:
             print(f"scheduling by {policy.name} in slots of {slot_ms:g} ms", flush=True)
+        if completions is not None:
+            _answer_completions(folder, [listen, *connect], policy, completions, open_)
         print(UNAUTHENTICATED, flush=True)
         # Another thread may take the signal, and the handler runs when this one wakes.
         while not stop.wait(timeout=0.5):
@@ -130,8 +141,15 @@ def _serve_one(
 
 
 def _serve_all(
-    run: Path, listen: str, policy: "Policy | None", slot_ms: float, log: LogForm, stop: threading.Event
+    run: Path,
+    listen: str,
+    policy: "Policy | None",
+    slot_ms: float,
+    log: LogForm,
+    stop: threading.Event,
+    completions: str | None,
 ) -> None:
+    from airmoe.manifest import read_manifest
     from airmoe.mesh.fleet import NodeFleet
     from airmoe.plugins import loaded_plugins
     from airmoe.runfolder import SERVER, client_folders
@@ -143,13 +161,21 @@ def _serve_all(
             print(f"node {node}: {line}", flush=True)
 
     folders, name = client_folders(run), None if policy is None else policy.name
-    with NodeFleet(folders, schedule=name, slot_ms=slot_ms, listen=listen, log=log, said=told) as fleet:
+    with ExitStack() as open_:
+        fleet = open_.enter_context(
+            NodeFleet(folders, schedule=name, slot_ms=slot_ms, listen=listen, log=log, said=told)
+        )
         _set_at_signal(stop)
         server = run / "clients" / SERVER
         asker = server if server.exists() else folders[0]
         joint = [] if name is None else ["--policy", name]
         joint += [word for plugin in loaded_plugins() for word in ("--plugin", str(plugin.path))]
-        ask = ["airmoe", "predict", "IMAGE", "--client", str(asker), "--connect", fleet.addresses[0], *joint]
+        ask = ["airmoe", "predict", "IMAGE", "--client", str(asker)]
+        if read_manifest(asker).source is not None:
+            ask = ["airmoe", "generate", str(asker), "PROMPT"]
+        ask += ["--connect", fleet.addresses[0], *joint]
+        if completions is not None:
+            _answer_completions(asker, fleet.addresses[:1], policy, completions, open_)
         print(f"{len(folders)} nodes serve. Ask with: {shlex.join(ask)}", flush=True)
         print(UNAUTHENTICATED, flush=True)
         while not stop.wait(timeout=0.5):
@@ -157,6 +183,21 @@ def _serve_all(
                 _log.error("%s; %d of %d nodes serve on", death, fleet.alive, len(folders))
             if not fleet.alive:
                 raise MeshError("no node is left")
+
+
+def _answer_completions(
+    folder: Path, connect: list[str], policy: "Policy | None", listen: str, open_: ExitStack
+) -> None:
+    """Answer OpenAI's clients until ``open_`` is closed."""
+    require("train", "torch", "safetensors")
+    from airmoe.language.endpoint import CompletionServer
+    from airmoe.language.mesh import MeshSource
+    from airmoe.language.writer import Writer
+
+    source = open_.enter_context(MeshSource(folder, connect))
+    writer = Writer.over(source, policy)
+    server = open_.enter_context(CompletionServer(writer, source.manifest.mesh, listen))
+    print(f"completions of model {source.manifest.mesh} at {server.url}", flush=True)
 
 
 def _set_at_signal(stop: threading.Event) -> None:

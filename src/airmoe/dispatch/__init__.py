@@ -10,6 +10,7 @@ from airmoe.dispatch.loop import Dispatched, degraded, dispatch, reached_share
 from airmoe.dispatch.lossy import LossyCarrier, ManualClock
 from airmoe.dispatch.reach import why_out_of_reach
 from airmoe.dispatch.replicas import nearest
+from airmoe.dispatch.without import WithoutNodes
 
 __all__ = [
     "NORM_BITS",
@@ -22,6 +23,7 @@ __all__ = [
     "ManualClock",
     "Price",
     "Transfer",
+    "WithoutNodes",
     "analog_channel_uses",
     "degraded",
     "dispatch",

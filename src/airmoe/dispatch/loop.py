@@ -49,6 +49,9 @@ class Dispatched(OneLine, Generic[Output_co]):
         energy_j_T: float64, joules spent on each item, lost transfers included.
         airtime_s_T: float64, seconds on the air spent on each item, lost transfers included.
         decided_by: name of the policy that decided first.
+        bits: of each item's payload.
+        subcarrier_NN: int64, the subcarriers that a joint policy decided on; None for the carrier's own
+            allocation.
     """
 
     deliveries: list[Delivery[Output_co]]
@@ -62,6 +65,8 @@ class Dispatched(OneLine, Generic[Output_co]):
     energy_j_T: NDArray[np.float64]
     airtime_s_T: NDArray[np.float64]
     decided_by: str
+    bits: float
+    subcarrier_NN: NDArray[np.int64] | None
 
     def __repr__(self) -> str:
         """Return the figures of the batch in one line."""
@@ -139,7 +144,8 @@ def dispatch(
     end_s = clock() + deadline_s
     policy = as_policy(policy)
     joint = as_joint(policy)
-    slot = slot.with_bits(carrier.payload_bits(payload_T))
+    bits = carrier.payload_bits(payload_T)
+    slot = slot.with_bits(bits)
     batch = _Batch(payload_T, scores_TE, policy if joint is None else joint.fallback, carrier, slot, experts)
     decided_by = policy.name
     try:
@@ -182,6 +188,8 @@ def dispatch(
         batch.energy_j_T,
         batch.airtime_s_T,
         decided_by,
+        bits,
+        batch.subcarrier_NN,
     )
 
 
@@ -217,7 +225,7 @@ class _Batch(Generic[Payload_contra, Output_co]):
         self._carrier, self._slot = carrier, slot
         self._exists_ER = slot.placement.exists_ER
         self._usable_ER = askable(carrier, slot)
-        self._subcarrier_NN: NDArray[np.int64] | None = None
+        self.subcarrier_NN: NDArray[np.int64] | None = None
         self.deliveries: list[Delivery[Output_co]] = []
         self.rounds = 0
         self.pending = False
@@ -277,13 +285,13 @@ class _Batch(Generic[Payload_contra, Output_co]):
             full_slot, full_price = replicas.cheapest(self._exists_ER)
             full_TE = self._route(self.policy, full_price.quoted, full_slot).mask_TE
         self._intend(full_TE, routing.mask_TE, price.quoted)
-        self._subcarrier_NN = routing.subcarrier_NN
+        self.subcarrier_NN = routing.subcarrier_NN
         quoted, charged = priced(self._payload_T, self._carrier, slot, routing.subcarrier_NN)
         return _Decision(routing.mask_TE, slot, Price(quoted.where(price.quoted.reachable_TE), charged))
 
     def decide_again(self, item_I: NDArray[np.int64]) -> _Decision:
         """Route items again without what was lost; what has arrived costs nothing more."""
-        replicas = Replicas(self._payload_T, self._carrier, self._slot, self._subcarrier_NN)
+        replicas = Replicas(self._payload_T, self._carrier, self._slot, self.subcarrier_NN)
         slot, price = replicas.cheapest(self._usable_ER, self._lost_RTE)
         quoted = price.quoted.free_where(self.arrived_TE)
         mask_TE = np.zeros_like(self.arrived_TE)
@@ -302,7 +310,7 @@ class _Batch(Generic[Payload_contra, Output_co]):
         expert_P, item_P = wanted_TE.T.nonzero()
         node_P = slot.node_TE[item_P, expert_P]
         transfer = Transfer(
-            self._payload_T, item_P, expert_P, node_P, slot, self._experts, limit_s, self._subcarrier_NN
+            self._payload_T, item_P, expert_P, node_P, slot, self._experts, limit_s, self.subcarrier_NN
         )
         self.requested_TE[item_P, expert_P] = True
         self.node_TE[item_P, expert_P] = node_P

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from airmoe.checks import indices, integer_at_least, refuse_type
 from airmoe.errors import InvalidInputError
+from airmoe.language.calls import Calls
 from airmoe.language.transformer import MoeTransformer
 from airmoe.nn import MoeOutput
 from airmoe.randomness import stream
@@ -30,10 +31,12 @@ class Written:
         byte_B: uint8.
         layers: what became of the tokens that it was predicted from: the whole prompts for the first byte,
             then one token of each sequence.
+        row_B: int64, which of these tokens each byte was predicted from.
     """
 
     byte_B: NDArray[np.uint8]
     layers: tuple[MoeOutput, ...]
+    row_B: NDArray[np.int64]
 
 
 def generate(
@@ -46,6 +49,7 @@ def generate(
     source: ArrayLike = 0,
     policy: Any = None,
     carrier: Any = None,
+    calls: Calls | None = None,
 ) -> Iterator[Written]:
     """Return an iterator over the bytes that follow each prompt, one of each sequence at a time.
 
@@ -58,8 +62,8 @@ def generate(
             say.
         source: the node where each sequence rests, one number or (B,).
         policy: who chooses experts; see `MoeTransformer`. A text is read once for all bytes.
-        carrier: who brings tokens to experts; see `MoeTransformer`. A function gives the carriers of each
-            step by its number, from 0, for links that change.
+        carrier: who brings tokens to experts; see `MoeTransformer`.
+        calls: says both instead; see `airmoe.language.calls.Reach`.
 
     Raises:
         InvalidInputError: an empty prompt, a number out of range, more bytes than the model's context holds,
@@ -89,7 +93,7 @@ def generate(
         raise InvalidInputError("shape of source", source_B.shape, f"() or (B,) = ({len(prompts)},)")
     if isinstance(policy, str):
         policy = make_policy(policy, seed)
-    return _written(model, prompts, length, temperature, seed, source_B, policy, carrier)
+    return _written(model, prompts, length, temperature, seed, source_B, policy, carrier, calls)
 
 
 def _written(
@@ -101,6 +105,7 @@ def _written(
     source_B: NDArray[np.int64],
     policy: Any,
     carrier: Any,
+    calls: Calls | None,
 ) -> Iterator[Written]:
     longest = max(map(len, prompts))
     count_B = torch.tensor([len(prompt) for prompt in prompts])
@@ -116,11 +121,12 @@ def _written(
                 cache=cache,
                 source_B=source_B,
                 policy=policy,
-                carrier=carrier(step) if callable(carrier) else carrier,
+                carrier=carrier,
+                calls=calls,
             )
         logits_BV = output.logits_BSV[torch.arange(len(prompts)), count_B - 1]
         byte_B = _chosen(logits_BV, temperature, seed, step)
-        yield Written(byte_B, output.layers)
+        yield Written(byte_B, output.layers, np.cumsum(count_B.numpy()) - 1)
         tokens_BS, count_B = torch.from_numpy(byte_B.astype(np.int64))[:, None], torch.ones_like(count_B)
 
 

@@ -15,15 +15,18 @@ from airmoe.errors import RunFolderError
 from airmoe.files import AnyPath, as_path
 from airmoe.language.config import DmoeConfig
 from airmoe.language.measure import bits_per_byte, questions
+from airmoe.language.source import export_language_model
 from airmoe.language.stages import DmoeModel, train_dmoe
 from airmoe.language.texts import Texts
 from airmoe.language.transformer import MoeTransformer
+from airmoe.manifest import RadioSpec
 from airmoe.monitor import EVENTS, write_events
 from airmoe.newfolder import CONFIG, PROVENANCE
 from airmoe.nn.threads import one_thread
 from airmoe.progress import Progress, silent
 from airmoe.runfolder import LANGUAGE_WEIGHTS, SEED_WEIGHTS
 from airmoe.runs.checkpoint import MetricsRow
+from airmoe.runs.export_layers import layer_manifests
 from airmoe.runs.run_writing import begun_run, fingerprint, finish_run, run_checkpoint
 from airmoe.runs.settings import parse_section
 from airmoe.runs.stage_times import StageTimes
@@ -79,7 +82,10 @@ def train_dmoe_run(
     """
     refuse_type("config", config, DmoeConfig)
     refuse_type("texts", texts, Texts)
-    out = as_path(out)
+    out, form, radio = as_path(out), config.model, RadioSpec(**config.links.model_dump(), seed=config.seed)
+    # What nodes could not serve is refused before anything is trained.
+    placed: dict[str, Any] = {"mesh": config.mesh, "radio": radio, "placement": config.placement}
+    layer_manifests(form.layers, form.experts, form.width, **placed)
     with one_thread(), begun_run(out, config, config.seed, texts, resume=resume) as partial:
         checkpoint, times = run_checkpoint(partial, fingerprint(config, texts)), StageTimes(partial)
         trained = train_dmoe(config, texts, checkpoint=checkpoint, progress=times.counting(progress))
@@ -88,6 +94,7 @@ def train_dmoe_run(
         for name, model in ((LANGUAGE_WEIGHTS, trained.model), (SEED_WEIGHTS, trained.seed)):
             (partial / name).parent.mkdir(exist_ok=True)
             save_weights(model, partial / name)
+        export_language_model(partial, trained.model, **placed)
         finish_run(partial, out, config, config.seed, trained.rows, texts, seconds=times.seconds)
     return trained
 

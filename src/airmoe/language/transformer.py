@@ -10,6 +10,7 @@ Shape suffixes: B sequences, S positions, W width, V bytes, T tokens, E experts,
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from airmoe.checks import indices, integer_at_least
 from airmoe.dispatch import Carrier
 from airmoe.errors import InvalidInputError
 from airmoe.language.attention import Attention, Cache
+from airmoe.language.calls import Calls, LayerCall
 from airmoe.language.form import TransformerSettings
 from airmoe.nn import GateOutput, MoeLayer, MoeOutput
 from airmoe.scheduling import Placement, Policy
@@ -100,14 +102,15 @@ class Block(nn.Module):
         hidden_BSW: Tensor,
         places: Places,
         cache: Cache | None,
-        policy: Policy | str | None,
-        carrier: Carrier[Tensor, Tensor] | None,
+        call: LayerCall,
     ) -> tuple[Tensor, MoeOutput]:
         """Return the hidden states (B, S, W) after this block, and what its MoE layer did."""
         normed_BSW = self.attention_norm(hidden_BSW)
         hidden_BSW = hidden_BSW + self.attention(normed_BSW, places.positions_BS, cache, self.moe.number - 1)
         tokens_TW = self.moe_norm(hidden_BSW)[places.taken_BS]
-        done: MoeOutput = self.moe(tokens_TW, places.source_T, policy=policy, carrier=carrier)
+        done: MoeOutput = self.moe(
+            tokens_TW, places.source_T, policy=call.policy, carrier=call.carrier, deadline_s=call.deadline_s
+        )
         added_BSW = torch.zeros_like(hidden_BSW).masked_scatter(
             places.taken_BS[..., None], done.y_TC.to(hidden_BSW.dtype)
         )
@@ -166,6 +169,7 @@ class MoeTransformer(nn.Module):
         source_B: ArrayLike | None = None,
         policy: Policy | str | Sequence[Policy | str] | None = None,
         carrier: Carrier[Tensor, Tensor] | Sequence[Carrier[Tensor, Tensor]] | None = None,
+        calls: Calls | None = None,
     ) -> LanguageOutput:
         """Return logits, and what each MoE layer did.
 
@@ -179,6 +183,7 @@ class MoeTransformer(nn.Module):
                 for each layer. A text is read anew at every call: one that draws, such as "random:1", draws
                 the same again, so give a policy for a long text.
             carrier: who brings tokens to experts; default all in this process. A list has one for each layer.
+            calls: says both instead, and how long it may take, when a layer's turn comes.
 
         Raises:
             InvalidInputError: no tokens, more than the context holds, no bytes, or arrays or lists of another
@@ -200,23 +205,30 @@ class MoeTransformer(nn.Module):
             policy = as_policy(policy)  # once, so that layers draw differently
         policies, carriers = self._of_layers("policy", policy), self._of_layers("carrier", carrier)
         for block, of_layer, carried_by in zip(self.blocks, policies, carriers, strict=True):
-            hidden_BSW, done = block(hidden_BSW, places, cache, of_layer, carried_by)
+            told = None if of_layer is None else as_policy(of_layer)
+            with calls(len(layers) + 1) if calls else nullcontext(LayerCall(told, carried_by)) as call:
+                hidden_BSW, done = block(hidden_BSW, places, cache, call)
             layers.append(done)
         if cache is not None:
             cache.length_B = begun_B + count_B
         return LanguageOutput(self.head(self.norm(hidden_BSW)), tuple(layers))
 
-    def place(self, placement: Placement) -> None:
-        """Have the experts of every layer live on other nodes from now on.
+    def place(self, placement: Placement | Sequence[Placement]) -> None:
+        """Have the experts live on other nodes from now on.
+
+        Args:
+            placement: of every layer, or one for each.
 
         Raises:
-            InvalidInputError: it is for another number of experts.
+            InvalidInputError: it is for another number of experts or layers.
         """
-        if placement.experts != self.settings.experts:
-            expected = f"{self.settings.experts}, as each layer has"
-            raise InvalidInputError("experts of placement", placement.experts, expected)
-        for block in self.blocks:
-            block.moe.placement = placement  # type: ignore[union-attr]
+        placements = self._of_layers("placement", placement)
+        for of_layer in placements:
+            if of_layer.experts != self.settings.experts:
+                expected = f"{self.settings.experts}, as each layer has"
+                raise InvalidInputError("experts of placement", of_layer.experts, expected)
+        for block, of_layer in zip(self.blocks, placements, strict=True):
+            block.moe.placement = of_layer  # type: ignore[union-attr]
 
     def alone(self, expert: int) -> MoeTransformer:
         """Return a dense model that shares no memory with this one: in every layer this expert alone.

@@ -195,6 +195,18 @@ class MeshLayers:
             gone |= placed - alive
         return frozenset(nodes - gone)
 
+    def wait_for_all(self, timeout_s: float, *, schedulers: bool = False) -> bool:
+        """Wait until all nodes serve all their experts, and a scheduler where asked for; return whether."""
+        end_s, nodes = time.monotonic() + timeout_s, set[int]().union(*(layer.nodes for layer in self.layers))
+
+        def whole() -> bool:
+            decided = all(each.liveliness.alive for each in self.schedulers)
+            return self.nodes_alive() == nodes and (decided or not schedulers)
+
+        while not (is_whole := whole()) and time.monotonic() < end_s:
+            time.sleep(LOOK_S)
+        return is_whole
+
     def wait_for_nodes(self, nodes: int = 1, timeout_s: float = 5.0) -> int:
         """Wait until at least ``nodes`` nodes serve all their experts; return how many do.
 

@@ -113,6 +113,7 @@ class MoeLayer(nn.Module):
         snr: LinkSnr | None = None,
         policy: Policy | str | None = None,
         carrier: Carrier[Tensor, Tensor] | None = None,
+        deadline_s: float = math.inf,
     ) -> MoeOutput:
         """Return the mixture's answers. The gate and the policy see the links as observed.
 
@@ -122,6 +123,7 @@ class MoeLayer(nn.Module):
             snr: the SNR of each item's link to each expert; default that of the carrier's links.
             policy: who decides; default the layer's.
             carrier: who transports; default the layer's.
+            deadline_s: seconds for everything, in evaluation.
 
         Raises:
             InvalidInputError: no items, or ``source_T`` or ``snr`` does not fit.
@@ -145,7 +147,9 @@ class MoeLayer(nn.Module):
             normalise = "none" if self.training_k == 1 else "chosen"
         else:
             scores = scores_TE.detach().double().cpu().numpy()
-            dispatched = dispatch(payload_T, scores, policy, carrier, slot, self.experts, deadline_s=math.inf)
+            dispatched = dispatch(
+                payload_T, scores, policy, carrier, slot, self.experts, deadline_s=deadline_s
+            )
             deliveries = dispatched.deliveries
             arrived_TE = torch.from_numpy(dispatched.arrived_TE).to(scores_TE.device)
 

@@ -67,29 +67,23 @@ def export_layers(
         told = [len(experts) for experts in layers]
         raise InvalidInputError("experts of layers", told, "as many in every layer, one layer at least")
     refuse_type("radio", radio, RadioSpec)
-    experts = len(layers[0])
-    nodes = experts if placement is None else 1 + max((max(held, default=0) for held in placement), default=0)
-    nodes_of = nodes_of_experts(placement, experts, nodes, server)
-    try:
-        specs = [
-            LayerSpec(
-                layer=number,
-                payload=[width],
-                output=OutputSpec(kind="hidden states", shape=[width]),
-                placement=nodes_of,
-                hashes=[NOT_YET[:16]] * experts,
-            )
-            for number in range(1, len(layers) + 1)
-        ]
-        manifests = _manifests(specs, nodes, mesh, radio, list(sources), server)
-    except ValidationError as error:
-        raise refusal(error) from None
+    manifests = layer_manifests(
+        len(layers),
+        len(layers[0]),
+        width,
+        mesh=mesh,
+        radio=radio,
+        placement=placement,
+        sources=list(sources),
+        server=server,
+    )
+    specs = manifests["00"].layers
     example_TW = torch.randn(CHECKED_TOKENS, width, generator=torch.Generator().manual_seed(0))
     with written_aside(folder, "clients") as aside:
         clients = aside / "clients"
         for name in manifests:
             (clients / name).mkdir()
-        hashes = _write_experts(layers, example_TW, nodes_of, clients)
+        hashes = _write_experts(layers, example_TW, specs[0].placement, clients)
         known = [
             spec.model_copy(update={"hashes": [digest[:16] for digest in of_layer]})
             for spec, of_layer in zip(specs, hashes, strict=True)
@@ -105,33 +99,70 @@ def export_layers(
             write_manifest(clients / name, manifest.model_copy(update=changes))
 
 
-def _manifests(
-    layers: list[LayerSpec], nodes: int, mesh: str, radio: RadioSpec, sources: list[str], server: bool
+def layer_manifests(
+    layers: int,
+    experts: int,
+    width: int,
+    *,
+    mesh: str,
+    radio: RadioSpec,
+    placement: Sequence[Sequence[int]] | None = None,
+    sources: Sequence[str] = (),
+    server: bool = False,
 ) -> dict[str, Manifest]:
-    """Return the manifest of every node by the name of its folder; hashes are stand-ins."""
+    """Return the manifest of every node by the name of its folder; hashes are stand-ins.
+
+    Args:
+        layers: how many there are.
+        experts: of each.
+        width: W.
+        mesh: name of the mesh.
+        radio: the simulated radio between the nodes.
+        placement: for each expert the nodes that serve it; default expert e at node e.
+        sources: names of the files that a source needs.
+        server: whether texts rest at a node after the others alone.
+
+    Raises:
+        InvalidInputError: a manifest cannot hold a value, or not all of them together.
+    """
+    nodes = experts if placement is None else 1 + max((max(held, default=0) for held in placement), default=0)
+    nodes_of = nodes_of_experts(placement, experts, nodes, server)
     manifests = {}
-    for node in range(nodes + server):
-        serves = [
-            ExpertSpec(layer=spec.layer, expert=expert, file=layer_expert_file(spec.layer, expert))
-            for spec in layers
-            for expert in spec.experts_on(node)
+    try:
+        specs = [
+            LayerSpec(
+                layer=number,
+                payload=[width],
+                output=OutputSpec(kind="hidden states", shape=[width]),
+                placement=nodes_of,
+                hashes=[NOT_YET[:16]] * experts,
+            )
+            for number in range(1, layers + 1)
         ]
-        source = SourceSpec(files=sources) if not server or node == nodes else None
-        files = [each.file for each in serves] + ([] if source is None else sources)
-        manifests[f"{node:02d}" if node < nodes else SERVER] = Manifest(
-            mesh=mesh,
-            model_hash=NOT_YET[:16],
-            node=node,
-            nodes=nodes + server,
-            layers=layers,
-            serves=serves,
-            asks=None,
-            source=source,
-            classes=[],
-            holds=[],
-            radio=radio,
-            sha256=dict.fromkeys(files, NOT_YET),
-        )
+        for node in range(nodes + server):
+            serves = [
+                ExpertSpec(layer=spec.layer, expert=expert, file=layer_expert_file(spec.layer, expert))
+                for spec in specs
+                for expert in spec.experts_on(node)
+            ]
+            source = SourceSpec(files=list(sources)) if not server or node == nodes else None
+            files = [each.file for each in serves] + ([] if source is None else source.files)
+            manifests[f"{node:02d}" if node < nodes else SERVER] = Manifest(
+                mesh=mesh,
+                model_hash=NOT_YET[:16],
+                node=node,
+                nodes=nodes + server,
+                layers=specs,
+                serves=serves,
+                asks=None,
+                source=source,
+                classes=[],
+                holds=[],
+                radio=radio,
+                sha256=dict.fromkeys(files, NOT_YET),
+            )
+    except ValidationError as error:
+        raise refusal(error) from None
     return manifests
 
 

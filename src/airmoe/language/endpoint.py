@@ -1,0 +1,247 @@
+"""An endpoint that OpenAI's clients can use: ``/v1/completions`` and ``/v1/models``, on loopback.
+
+One request is answered at a time, and few wait. A web page cannot use it: it asks for JSON by name, and for a
+host that is this machine. Nothing of a request is kept or logged but its size.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any, Self
+
+from airmoe.errors import AddressError, AirmoeError, InvalidInputError, MeshError
+from airmoe.language.completions import Completion, read_request
+from airmoe.language.writer import Writer
+from airmoe.mesh.addresses import parse_address
+from airmoe.nn.threads import one_thread
+
+MOST_BODY_BYTES = 1 << 20
+"""The most bytes of a request."""
+
+MOST_WAITING = 16
+"""How many requests may wait or be answered."""
+
+MOST_CONNECTIONS = 64
+"""How many connections stand at once; one more is closed."""
+
+LONGEST_WAIT_S = 60.0
+"""How long a request waits for its turn, and a socket for the other side."""
+
+_log = logging.getLogger("airmoe.language")
+
+
+class _Refused(Exception):
+    """A request that is answered by an error in OpenAI's form."""
+
+    def __init__(self, status: HTTPStatus, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        kind = "invalid_request_error" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "server_error"
+        self.body = {"error": {"message": message, "type": kind, "param": param, "code": None}}
+
+
+class CompletionServer:
+    """Answers OpenAI's clients until closed.
+
+    Args:
+        writer: writes the texts.
+        name: of the model, as clients call it.
+        listen: loopback HOST:PORT.
+
+    Raises:
+        AddressError: malformed, not loopback, or in use.
+
+    Attributes:
+        url: what a client takes as ``base_url``.
+    """
+
+    def __init__(self, writer: Writer, name: str, listen: str) -> None:
+        host, port = parse_address(listen)
+        self._writer, self._name = writer, name
+        self._turn, self._places = threading.Lock(), threading.BoundedSemaphore(MOST_WAITING)
+
+        class Handler(_Handler):
+            answers = self
+
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+
+        class Server(ThreadingHTTPServer):
+            address_family = family
+            daemon_threads = True
+            connections = threading.BoundedSemaphore(MOST_CONNECTIONS)
+
+            def process_request(self, request: Any, client_address: Any) -> None:
+                if self.connections.acquire(blocking=False):
+                    super().process_request(request, client_address)
+                else:
+                    self.shutdown_request(request)
+
+            def process_request_thread(self, request: Any, client_address: Any) -> None:
+                try:
+                    super().process_request_thread(request, client_address)
+                finally:
+                    self.connections.release()
+
+        try:
+            self._server = Server((host, port), Handler)
+        except OSError as error:
+            raise AddressError(f"cannot listen on {listen}: {error.strerror}") from None
+        self.hosts = {
+            f"{name}:{port}" for name in ("localhost", "127.0.0.1", "[::1]", listen.rpartition(":")[0])
+        }
+        self.url = f"http://{listen}/v1"
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, name="airmoe completions", daemon=True
+        )
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take no further request. Closing twice does no harm."""
+        self._server.shutdown()
+        self._server.server_close()
+
+    def models(self) -> dict[str, Any]:
+        """Return the only model there is."""
+        return {
+            "object": "list",
+            "data": [{"id": self._name, "object": "model", "created": 0, "owned_by": "airmoe"}],
+        }
+
+    @contextmanager
+    def completion(self, body: bytes) -> Iterator[Completion]:
+        """Yield the answer to a request when its turn has come."""
+        request = read_request(body)
+        if request.model != self._name:
+            raise _Refused(
+                HTTPStatus.NOT_FOUND, f"model is {request.model!r}; expected {self._name!r}", "model"
+            )
+        if not self._places.acquire(blocking=False):
+            raise _Refused(HTTPStatus.TOO_MANY_REQUESTS, f"{MOST_WAITING} requests wait already")
+        try:
+            if not self._turn.acquire(timeout=LONGEST_WAIT_S):
+                raise _Refused(HTTPStatus.SERVICE_UNAVAILABLE, f"no turn within {LONGEST_WAIT_S:g} s")
+            try:
+                with one_thread():
+                    yield Completion(request, self._writer, self._name)
+            finally:
+                self._turn.release()
+        finally:
+            self._places.release()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """One connection; several requests may follow one another on it."""
+
+    answers: CompletionServer
+    protocol_version = "HTTP/1.1"
+    server_version, sys_version = "airmoe", ""
+    timeout = LONGEST_WAIT_S
+
+    def do_GET(self) -> None:
+        """Tell which model there is."""
+        self._answer(self._models)
+
+    def do_POST(self) -> None:
+        """Write on from prompts."""
+        self._answer(self._complete)
+
+    def log_message(self, format: str, *values: Any) -> None:
+        """Say nothing: what was asked is nobody's business."""
+
+    def _answer(self, answer: Callable[[], None]) -> None:
+        self._begun = False
+        try:
+            if (host := self.headers.get("Host", "")) not in self.answers.hosts:
+                raise _Refused(HTTPStatus.MISDIRECTED_REQUEST, f"host is {host!r}; expected this machine")
+            answer()
+        except (BrokenPipeError, ConnectionResetError, TimeoutError):
+            self.close_connection = True  # whoever asked has left
+        except _Refused as error:
+            self._fail(error)
+        except InvalidInputError as error:
+            self._fail(_Refused(HTTPStatus.BAD_REQUEST, str(error), error.name))
+        except (MeshError, AirmoeError) as error:
+            self._fail(_Refused(HTTPStatus.SERVICE_UNAVAILABLE, str(error)))
+        except Exception as error:  # one bad request must not end the service
+            _log.exception("a request for completions failed")
+            told = f"internal error: {type(error).__name__}"
+            self._fail(_Refused(HTTPStatus.INTERNAL_SERVER_ERROR, told))
+
+    def _models(self) -> None:
+        if self.path != "/v1/models":
+            raise _Refused(HTTPStatus.NOT_FOUND, f"path is {self.path!r}; expected '/v1/models'")
+        self._send(HTTPStatus.OK, self.answers.models())
+
+    def _complete(self) -> None:
+        body = self._body()
+        if self.path != "/v1/completions":
+            raise _Refused(HTTPStatus.NOT_FOUND, f"path is {self.path!r}; expected '/v1/completions'")
+        begin_s = time.monotonic()
+        with self.answers.completion(body) as completion:
+            if not completion.request.stream:
+                self._send(HTTPStatus.OK, completion.whole())
+            else:
+                for chunk in completion.chunks():
+                    self._stream(f"data: {json.dumps(chunk, allow_nan=False)}\n\n")
+                self._stream("data: [DONE]\n\n", last=True)
+        _log.info("a completion of %d bytes took %.1f s", len(body), time.monotonic() - begin_s)
+
+    def _body(self) -> bytes:
+        kind = self.headers.get("Content-Type", "").partition(";")[0].strip()
+        if kind != "application/json":
+            self.close_connection = True
+            raise _Refused(
+                HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"content type is {kind!r}; expected 'application/json'"
+            )
+        length = self.headers.get("Content-Length", "")
+        if not length.isdecimal() or int(length) > MOST_BODY_BYTES:
+            self.close_connection = True
+            expected = f"a number of bytes up to {MOST_BODY_BYTES}"
+            raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"length is {length!r}; expected {expected}")
+        return self.rfile.read(int(length))
+
+    def _fail(self, error: _Refused) -> None:
+        try:
+            if self._begun:  # the status is sent already
+                self._stream(f"data: {json.dumps(error.body)}\n\n", last=True)
+            else:
+                self._send(error.status, error.body)
+        except OSError:
+            self.close_connection = True
+
+    def _send(self, status: HTTPStatus, told: dict[str, Any]) -> None:
+        data = json.dumps(told, allow_nan=False).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def _stream(self, event: str, *, last: bool = False) -> None:
+        if not self._begun:
+            self.send_response(HTTPStatus.OK)
+            self.send_header("Content-Type", "text/event-stream")
+            self.send_header("Cache-Control", "no-store")
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            self._begun = True
+        data = event.encode()
+        self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n" + b"0\r\n\r\n" * last)
+        self.wfile.flush()
