@@ -22,7 +22,15 @@ from airmoe.scheduling import Slot
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-TESTED = {"huggingface_nodes", "joint_schedule", "own_carrier", "own_channel", "own_images", "own_policy"}
+TESTED = {
+    "huggingface_mesh",
+    "huggingface_nodes",
+    "joint_schedule",
+    "own_carrier",
+    "own_channel",
+    "own_images",
+    "own_policy",
+}
 TOLERANCE = 1e-3  # joules are printed with five digits
 
 

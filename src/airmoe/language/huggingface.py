@@ -13,7 +13,7 @@ token, P (token, expert) pairs.
 
 from __future__ import annotations
 
-import math
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -27,6 +27,7 @@ from torch.nn import functional
 from airmoe.checks import indices
 from airmoe.dispatch import Carrier, Dispatched, dispatch
 from airmoe.errors import InvalidInputError, require
+from airmoe.language.calls import Calls, LayerCall
 from airmoe.language.families import Routed, route_of
 from airmoe.nn import LocalCarrier
 from airmoe.scheduling import Cost, Placement, Policy, Routing, Slot, TopK, routing_of
@@ -69,6 +70,7 @@ class NodesOfModel:
         policy: who chooses experts, or its text; default the model itself. "topk:2" chooses as it does, but
             for scores that tie, which are no rarity in bfloat16.
         carrier: who brings hidden states to experts; default all in this process.
+        calls: says both instead, such as those of `airmoe.language.MeshSource`.
         source: the node where each sequence of a batch rests, one number or (B,).
 
     Raises:
@@ -99,22 +101,17 @@ class NodesOfModel:
         placement: Placement | ArrayLike,
         policy: Policy | str | None = None,
         carrier: Carrier[Tensor, Tensor] | None = None,
+        calls: Calls | None = None,
         source: ArrayLike = 0,
     ) -> None:
         require("llm", "transformers")
         self._route = route_of(model)
         placed = placement if isinstance(placement, Placement) else Placement(placement)
-        self._model, self._carrier = model, carrier or LocalCarrier()
+        self._model = model
         self._source_B = np.atleast_1d(indices("source", source, 0, np.iinfo(np.int64).max))
         if self._source_B.ndim != 1 or not len(self._source_B):
             raise InvalidInputError("shape of source", self._source_B.shape, "() or (B,), B at least 1")
-        self._blocks = [
-            (name, module)
-            for name, module in model.named_modules()
-            if hasattr(module, "experts") and _router_of(module) is not None
-        ]
-        if not self._blocks:
-            raise InvalidInputError("MoE layers of the model", 0, "at least one")
+        self._blocks = moe_blocks(model)
         self.layers = [
             LayerOnNodes(f"{name}.experts", number, placed)
             for number, (name, _) in enumerate(self._blocks, start=1)
@@ -123,7 +120,8 @@ class NodesOfModel:
             if placed.experts != block.experts.num_experts:
                 expected = f"{block.experts.num_experts}, as {layer.name} has"
                 raise InvalidInputError("experts of placement", placed.experts, expected)
-        self._policy = None if policy is None else as_policy(policy)
+        told = LayerCall(None if policy is None else as_policy(policy), carrier)
+        self._calls = calls or (lambda number: nullcontext(told))
         self._before: dict[str, str | None] = {}
         self._hooks = list[Any]()
         self._sequences = 1
@@ -199,13 +197,15 @@ class _Layer:
         routed = nodes._route(self._router, self._logits_TE)
         source_B = np.broadcast_to(nodes._source_B, nodes._sequences)
         source_T = np.repeat(source_B, len(hidden_TH) // nodes._sequences)
-        links = None if nodes._carrier.links is None else nodes._carrier.links.observed
-        slot = Slot(source_T, self._layer.placement, links, self._layer.number)
         scores_TE = routed.scores_TE.detach().double().cpu().numpy()
-        policy = nodes._policy or _OwnChoice(_listed(own_TK, scores_TE.shape[1]).cpu().numpy())
-        done = dispatch(
-            hidden_TH, scores_TE, policy, nodes._carrier, slot, self._experts, deadline_s=math.inf
-        )
+        with nodes._calls(self._layer.number) as call:
+            carrier = call.carrier or LocalCarrier()
+            links = None if carrier.links is None else carrier.links.observed
+            slot = Slot(source_T, self._layer.placement, links, self._layer.number)
+            policy = call.policy or _OwnChoice(_listed(own_TK, scores_TE.shape[1]).cpu().numpy())
+            done = dispatch(
+                hidden_TH, scores_TE, policy, carrier, slot, self._experts, deadline_s=call.deadline_s
+            )
         self._layer.done.append(replace(done, deliveries=[]))  # outputs would fill the memory
         arrived_TE = torch.from_numpy(done.arrived_TE).to(hidden_TH.device)
         weights_TE = _weights(routed, arrived_TE, own_TK, own_weights_TK).to(own_weights_TK.dtype)
@@ -220,8 +220,13 @@ class _Expert:
 
     def __call__(self, hidden_PH: Tensor) -> Tensor:
         experts, number = self._experts, self._number
-        inside_PI = experts._apply_gate(functional.linear(hidden_PH, experts.gate_up_proj[number]))
-        return functional.linear(inside_PI, experts.down_proj[number])
+        return run_expert(experts, experts.gate_up_proj[number], experts.down_proj[number], hidden_PH)
+
+
+def run_expert(experts: Any, gate_up: Tensor, down: Tensor, hidden_PH: Tensor) -> Tensor:
+    """Return what an expert with these weights, of these stacked ones, adds to hidden states (P, H)."""
+    inside_PI = experts._apply_gate(functional.linear(hidden_PH, gate_up))
+    return functional.linear(inside_PI, down)
 
 
 def _experts_forward(experts: Any, hidden_TH: Tensor, top_k_index: Tensor, top_k_weights: Tensor) -> Tensor:
@@ -286,6 +291,22 @@ def _added(hidden_TH: Tensor, weights_TE: Tensor, done: Dispatched[Tensor]) -> T
             weighted_PH = delivery.output_P[of_expert_P] * weights_TE[token_P, expert, None]
             added_TH.index_add_(0, token_P, weighted_PH.to(added_TH.dtype))
     return added_TH
+
+
+def moe_blocks(model: nn.Module) -> list[tuple[str, Any]]:
+    """Return name and module of every MoE block of a model.
+
+    Raises:
+        InvalidInputError: it has none.
+    """
+    blocks = [
+        (name, module)
+        for name, module in model.named_modules()
+        if hasattr(module, "experts") and _router_of(module) is not None
+    ]
+    if not blocks:
+        raise InvalidInputError("MoE layers of the model", 0, "at least one")
+    return blocks
 
 
 def _router_of(block: nn.Module) -> Any:
