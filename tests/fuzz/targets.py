@@ -14,6 +14,7 @@ import numpy as np
 
 from airmoe.errors import FrameError, RefusedError, RunFolderError
 from airmoe.manifest import MANIFEST, Manifest, read_manifest
+from airmoe.mesh.bundle import bundled, unbundled
 from airmoe.mesh.frame import NO_HASH, Frame, Kind, decode, encode, glance
 from airmoe.mesh.replies import LARGEST, NARROW_ROUNDING, read_output
 from airmoe.mesh.slot_messages import SlotReply, read_reply, read_request, reply_arrays
@@ -37,6 +38,9 @@ SUBCARRIERS = 2
 
 def fuzz_frame(data: bytes) -> None:
     """A frame is refused, or all that reads it agrees, and it comes back from the wire as it was."""
+    with suppress(FrameError):
+        parts = unbundled(data)
+        assert len(parts) == 1 or bundled(parts) == data
     try:
         seen = glance(data)
         frame = decode(data, seen)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from airmoe.language.record import is_degraded, missed_nodes, records_of
 from airmoe.language.simulation import Simulated
 from airmoe.language.writer import Writer
 from airmoe.mesh import MeshClient, Node, simulated_links
+from airmoe.mesh.bundle import unbundled
 from airmoe.mesh.fleet import NodeFleet
 from airmoe.runfolder import client_folders
 from tests.language.served import RADIO, served
@@ -269,6 +271,29 @@ def test_without_a_scheduler_the_fallback_decides_and_the_text_says_so(
         source.wait_for_all(20)
         (step,) = Writer.over(source, policy="jesa:0.6:2").write([b"wireless"], 1)
     assert {layer["decided_by"] for layer in records_of(step.layers, 0)} == {"des:0.6:2"}
+
+
+def test_experts_of_one_node_share_a_message(source: MeshSource, monkeypatch: pytest.MonkeyPatch) -> None:
+    from airmoe.mesh import requests
+
+    messages = list[tuple[str, int]]()
+
+    def counted(session: Any, key: str, asker: str, data: bytes, *others: Any) -> None:
+        messages.append((key, len(unbundled(data))))
+        ask(session, key, asker, data, *others)
+
+    ask = requests.ask
+    monkeypatch.setattr(requests, "ask", counted)
+    (step,) = Writer.over(source, policy="all").write([b"wireless"], 1, without=[1, 3])
+    # Of the four experts node 2 alone holds 1 and 2; 0 and 3 are here.
+    assert [count for _, count in messages] == [2] * 3
+    assert {key.rpartition("/")[2] for key, _ in messages} == {"2"}
+    assert [len(layer["answers"]) for layer in records_of(step.layers, 0)] == [4] * 3
+    # What would be too large together goes alone.
+    messages.clear()
+    monkeypatch.setattr(requests, "MAX_FRAME_BYTES", 900)
+    list(Writer.over(source, policy="all").write([b"wireless"], 1, without=[1, 3]))
+    assert [count for _, count in messages] == [1] * 6
 
 
 def test_traffic_is_counted(source: MeshSource) -> None:

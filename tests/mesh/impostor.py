@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from airmoe.manifest import Manifest
 from airmoe.mesh import open_session
+from airmoe.mesh.bundle import bundled, unbundled
 from airmoe.mesh.frame import Frame, Kind, decode, encode
 from airmoe.mesh.keys import expert_key, scheduler_key
 from airmoe.mesh.queries import serve
@@ -61,13 +62,14 @@ class Impostor:
     def _accept(self, query: zenoh.Query, asker: str) -> None:
         assert query.payload is not None
         data = query.payload.to_bytes()
-        self.requests.append(decode(data))
+        frames = [decode(part) for part in unbundled(data)]
+        self.requests += frames
         self.request_bytes.append(len(data))
-        reply = self.answer(self.requests[-1])
-        if reply is None:
+        replies = [reply for reply in map(self.answer, frames) if reply is not None]
+        if len(replies) < len(frames):
             self._waiting.append(query)
             return
-        query.reply(query.key_expr, reply)
+        query.reply(query.key_expr, bundled(replies))
         query.drop()
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from airmoe.errors import AddressError, RunFolderError
 from airmoe.manifest import MANIFEST, Manifest, read_manifest
 from airmoe.mesh import Node, open_session
+from airmoe.mesh.bundle import bundled, unbundled
 from airmoe.mesh.frame import MAX_FRAME_BYTES, Frame, Kind, WireType, decode, encode
 from airmoe.mesh.keys import asked_key, expert_key, layer_key
 from airmoe.mesh.networks import OnnxNetwork
@@ -127,6 +128,18 @@ def test_an_expert_of_other_weights_is_not_asked_for_here(asker: Asker, manifest
     )
 
 
+def test_two_frames_in_one_message_get_two_answers_in_one(
+    asker: Asker, expected: NDArray[np.float32]
+) -> None:
+    other = replace(with_payload(asker.request, asker.request.arrays["payload"][:2]), request_id=43)
+    reply = asker.get(bundled([encode(asker.request), encode(other)]))
+    assert reply.ok is not None
+    first, second = map(decode, unbundled(reply.ok.payload.to_bytes()))
+    assert (first.request_id, second.request_id) == (42, 43)
+    np.testing.assert_array_equal(output_of(first), expected)
+    np.testing.assert_allclose(output_of(second), expected[:2], atol=1e-6)
+
+
 def test_no_items_get_no_answers(asker: Asker) -> None:
     nothing = with_payload(asker.request, np.empty((0, FEATURES), np.float32))
     assert output_of(asker.answer(nothing)).shape == (0, 10)
@@ -171,6 +184,19 @@ REFUSED: dict[str, tuple[Callable[[Frame], bytes | None], str]] = {
             replace(request, arrays={"decoy": np.zeros(1, np.float32)} | dict(request.arrays))
         ),
         "the request has 2 arrays; expected payload alone",
+    ),
+    "an expert of another node beside it": (
+        lambda request: bundled([encode(request), encode(replace(request, expert=1))]),
+        ", 1); this node serves",
+    ),
+    "another layer beside it": (
+        lambda request: bundled([encode(request), encode(replace(request, layer=2))]),
+        "2, 0); this node serves",
+    ),
+    "no frame beside it": (lambda request: bundled([encode(request), b"GET / "]), "has 6 bytes; expected at"),
+    "a frame missing": (
+        lambda request: bundled([encode(request)] * 2)[: -len(encode(request))],
+        "its frames need",
     ),
     "NaN": (lambda request: encode(with_payload(request, NAN)), "not finite"),
     "infinite": (lambda request: encode(with_payload(request, INFINITE)), "not finite"),
@@ -267,7 +293,8 @@ def test_a_node_outlives_whoever_asked(folders: list[Path], manifest: Manifest, 
         del pending
         with open_session(connect=[address]) as session:
             wait_for_token(session, manifest)
-            assert Asker(manifest, session).answer(asker.request).request_id == 42
+            another = Asker(manifest, session).key.replace("tester", "another")
+            assert Asker(manifest, session).answer(asker.request, another).request_id == 42
 
 
 def test_two_nodes_on_one_port(folders: list[Path], address: str) -> None:

@@ -279,5 +279,6 @@ def test_experts_of_two_layers_are_served_side_by_side_under_keys_of_their_own(
         each_TE = np.stack([expert(torch.from_numpy(payload_T)).numpy() for expert in experts], axis=1)
     np.testing.assert_allclose(output_T, np.einsum("te,te...->t...", scores_TE, each_TE), atol=1e-5)
     values = 7 * 3 * 5 * 5
-    assert traffic.sent_bytes == 3 * (values * 4 + 41 + 3 + len("payload") + 4 * 4)
+    bundle_of_two = 4 + 2 + 2 * 8
+    assert traffic.sent_bytes == 3 * (values * 4 + 41 + 3 + len("payload") + 4 * 4) + bundle_of_two
     assert_same(first_layer, simulated(model, grey, links, 2, "topk:2"))

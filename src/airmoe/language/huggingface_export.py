@@ -41,7 +41,7 @@ def export_nodes_of_model(
     mesh: str = "lab",
     radio: RadioSpec | None = None,
 ) -> None:
-    """Write ``clients/`` of a run: the experts of each node in all layers, and ``clients/server``, the source.
+    """Write ``clients/`` of a run: each node's experts in all layers, and ``clients/server``, the source.
 
     The model itself stays with whoever loaded it: text rests at the source, which holds no expert. Weights
     become float32.

@@ -1,10 +1,11 @@
-"""The mesh as a carrier: one request per replica and batch, another expert beside a late one.
+"""The mesh as a carrier: one message per node and batch, another expert beside a late one.
 
 Shape suffixes: T items, I some of them, E experts, R replicas, N nodes, P (item, expert) pairs sorted by
 expert.
 """
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -27,7 +28,7 @@ from airmoe.mesh.frame import BYTES_PER_VALUE
 from airmoe.mesh.keys import Replica
 from airmoe.mesh.layer import MeshLayer
 from airmoe.mesh.log import about_node, mesh_log
-from airmoe.mesh.requests import Outputs, Request, Requests, Traffic, called
+from airmoe.mesh.requests import Asked, Outputs, Request, Requests, Traffic, called
 from airmoe.mesh.verification import Verification
 from airmoe.scheduling import Slot
 from airmoe.scheduling.placement import NOWHERE
@@ -115,9 +116,7 @@ class MeshCarrier:
         lost_I = transfer.item_P[~arrives_P]
         items = _items_of(transfer.of_pairs(arrives_P) if lost_I.size else transfer)
         here = [replica for replica in items if replica in layer.here]
-        asked = [
-            self._send(transfer, replica, item_I) for replica, item_I in items.items() if replica not in here
-        ]
+        asked = self._send(transfer, {each: item_I for each, item_I in items.items() if each not in here})
         seconds = [] if self.verification is None else self._ask_second(transfer, asked)
         outputs: Outputs = []
         for replica in here:
@@ -136,15 +135,22 @@ class MeshCarrier:
             if request in self._requests.open and not request.is_trial and (is_late or now_s >= end_s):
                 waited_s = now_s - end_s + transfer.deadline_s
                 what = "is late" if is_late else "is no longer waited for"
-                whom, whose = called(request.replica), about_node(request.replica.node)
+                whom, whose = called([request]), about_node(request.replica.node)
                 mesh_log.warning("%s %s: no answer within %.3f s", whom, what, waited_s, extra=whose)
         return self._delivery(transfer, outputs)
 
     def _send(
-        self, transfer: Transfer[NDArray[np.float32]], replica: Replica, item_I: NDArray[np.int64]
-    ) -> Request:
-        payload_I = self._received(transfer, item_I, replica.node)
-        return self._requests.send(replica, item_I, payload_I, transfer.deadline_s)
+        self, transfer: Transfer[NDArray[np.float32]], items: Mapping[Replica, NDArray[np.int64]]
+    ) -> list[Request]:
+        """Ask replicas, all that one node holds at once."""
+        of_node: dict[int, list[Asked]] = {}
+        for (expert, node), item_I in items.items():
+            payload_I = self._received(transfer, item_I, node)
+            of_node.setdefault(node, []).append(Asked(expert, item_I, payload_I))
+        requests = list[Request]()
+        for node, asked in of_node.items():
+            requests += self._requests.send(node, asked, transfer.deadline_s)
+        return requests
 
     def _ask_second(self, transfer: Transfer[NDArray[np.float32]], asked: list[Request]) -> list[Request]:
         """Ask a second node for what was asked, where there is one and its link carries the items."""
@@ -154,7 +160,7 @@ class MeshCarrier:
         for first in asked:
             other, item_I = verification.other(first.replica), first.item_I
             if other is not None and self._carries(transfer, other, item_I):
-                seconds.append(self._send(transfer, other, item_I))
+                seconds += self._send(transfer, {other: item_I})
                 verification.pair(first, seconds[-1])
         return seconds
 

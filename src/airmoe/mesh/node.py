@@ -19,6 +19,7 @@ from airmoe.checks import number_within
 from airmoe.errors import FrameError, InvalidInputError, MeshError, RefusedError, RunFolderError
 from airmoe.files import AnyPath, as_path
 from airmoe.manifest import Manifest, read_manifest
+from airmoe.mesh.bundle import bundled, unbundled
 from airmoe.mesh.ending import ends_with_process, needs_no_wait
 from airmoe.mesh.frame import MAX_FRAME_BYTES, Frame, Glance, Kind, decode, encode, glance
 from airmoe.mesh.keys import asker_in, expert_key
@@ -54,11 +55,14 @@ class _Served:
 
 @dataclass(frozen=True, eq=False)
 class _Request:
-    """A request that waits. Its bytes are in the query alone: a copy would weigh as much again."""
+    """A request that waits: a frame for each expert that is meant, the one of the key first.
+
+    Its bytes are in the query alone: a copy would weigh as much again.
+    """
 
     query: zenoh.Query
     served: _Served
-    seen: Glance
+    seen: list[Glance]
     arrived_s: float
 
 
@@ -110,6 +114,7 @@ class Node:
         if schedule is not None:
             links = simulated_links(manifest.radio, manifest.nodes)
             decisions = [SlotDecision(schedule, manifest, layer, links) for layer in manifest.layers_asked]
+        self._served = {(served.layer, served.expert): served for served in experts}
         self._changed = threading.Condition()
         self._queue = RequestQueue[_Request]()
         self._closing = False
@@ -157,16 +162,16 @@ class Node:
             refuse(query, why)
             return
         try:
-            seen = glance(query.payload.to_bytes())
+            seen = [glance(frame) for frame in unbundled(query.payload.to_bytes())]
         except FrameError as error:
             refuse(query, str(error))
             return
-        if len(seen.heads) > 1:  # the queue takes the first for the size of the work
-            refuse(query, f"the request has {len(seen.heads)} arrays; expected payload alone")
+        if (most := max(len(each.heads) for each in seen)) > 1:  # the first is the size of the work
+            refuse(query, f"the request has {most} arrays; expected payload alone")
             return
-        request = _Request(query, served, seen, now_s)
-        ends_s = now_s + seen.remaining_ms / 1000
-        waiting = Waiting(request, asker, seen.request_id, seen.items, size, ends_s)
+        request, items = _Request(query, served, seen, now_s), sum(each.items for each in seen)
+        ends_s = now_s + min(each.remaining_ms for each in seen) / 1000
+        waiting = Waiting(request, asker, seen[0].request_id, items, size, ends_s)
         with self._changed:
             why = "the node is closing" if self._closing else self._queue.add(waiting, now_s)
             self._changed.notify()
@@ -209,7 +214,7 @@ class Node:
         """Answer a request; return whether its work was done. A refused one says nothing of the next."""
         query = request.query
         try:
-            reply_to(query, _answer(request))
+            reply_to(query, self._answer(request))
         except (MeshError, zenoh.ZError) as error:
             refuse(query, str(error))
         except Exception as error:  # one bad request must not end the service
@@ -219,6 +224,17 @@ class Node:
         else:
             return True
         return False
+
+    def _answer(self, request: _Request) -> bytes:
+        """Return the answers of all experts that a request is for: of the key's, and of others beside it."""
+        assert request.query.payload is not None
+        answers, asked = list[bytes](), request.served
+        for data, seen in zip(unbundled(request.query.payload.to_bytes()), request.seen, strict=True):
+            frame = decode(data, seen)
+            if answers and frame.expert is not None:
+                asked = self._served.get((request.served.layer, frame.expert), request.served)
+            answers.append(_answer(frame, asked))
+        return bundled(answers)
 
 
 def _experts_of(client_folder: Path, manifest: Manifest) -> list[_Served]:
@@ -248,9 +264,7 @@ def _warn_of_damage(client_folder: Path, manifest: Manifest) -> None:
         mesh_log.warning("%s; the node serves, and nobody can ask from its folder", "; ".join(found))
 
 
-def _answer(request: _Request) -> bytes:
-    assert request.query.payload is not None
-    frame, served = decode(request.query.payload.to_bytes(), request.seen), request.served
+def _answer(frame: Frame, served: _Served) -> bytes:
     wanted = (served.model_hash, served.layer, served.expert)
     if (asked := (frame.model_hash, frame.layer, frame.expert)) != wanted:
         raise RefusedError(f"the request is for (model, layer, expert) {asked}; this node serves {wanted}")

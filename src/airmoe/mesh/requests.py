@@ -5,14 +5,18 @@ Shape suffixes: I items of one request.
 
 import queue
 import time
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import zenoh
 from numpy.typing import NDArray
 
 from airmoe.errors import FrameError
-from airmoe.mesh.frame import Frame, Kind, encode
+from airmoe.mesh.bundle import MOST_FRAMES, bundled, bundled_size, unbundled
+from airmoe.mesh.frame import MAX_FRAME_BYTES, Frame, Kind, encode
 from airmoe.mesh.keys import Replica, expert_key
 from airmoe.mesh.layer import MeshLayer
 from airmoe.mesh.log import about_node, mesh_log
@@ -36,14 +40,23 @@ class Traffic:
     scheduler: int | None = None
 
 
+class Asked(NamedTuple):
+    """What is asked of one expert: items by number, and their payloads."""
+
+    expert: int
+    item_I: NDArray[np.int64]
+    payload_I: NDArray[np.float32]
+
+
 @dataclass(eq=False)
 class Request:
-    """A request for one replica.
+    """What is asked of one replica; requests to the same node share a message.
 
     Attributes:
         replica: who is asked.
         item_I: int64, the items that it is about.
         frame: as it was sent.
+        message: the number of the message that it was sent in.
         late_s: when the peer is late, by the monotonic clock; at once where the request is a trial.
         is_trial: whether the peer is suspected.
         output_I: float32, what came.
@@ -52,6 +65,7 @@ class Request:
     replica: Replica
     item_I: NDArray[np.int64]
     frame: Frame
+    message: int
     late_s: float
     is_trial: bool
     output_I: NDArray[np.float32] | None = None
@@ -72,50 +86,71 @@ class Requests:
 
     def __init__(self, layer: MeshLayer, traffic: Traffic) -> None:
         self._layer, self._traffic = layer, traffic
-        self._replies: queue.SimpleQueue[tuple[Request, zenoh.Reply | None]] = queue.SimpleQueue()
+        self._replies: queue.SimpleQueue[tuple[list[Request], zenoh.Reply | None]] = queue.SimpleQueue()
         self._open: dict[int, Request] = {}
+        self._closed = deque[Request]()
 
     @property
     def open(self) -> list[Request]:
         """The requests that may still be answered."""
         return list(self._open.values())
 
-    def send(
-        self, replica: Replica, item_I: NDArray[np.int64], payload_I: NDArray[np.float32], deadline_s: float
-    ) -> Request:
-        """Ask a replica about some items; return without waiting."""
-        layer, manifest = self._layer, self._layer.manifest
-        request_id, items = next(layer.request_ids), len(item_I)
-        frame = Frame(
+    def send(self, node: int, asked: Sequence[Asked], deadline_s: float) -> list[Request]:
+        """Ask some experts of one node, in as few messages as can be; return without waiting."""
+        frames = [self._framed(each, deadline_s) for each in asked]
+        encoded = [encode(frame) for frame in frames]
+        requests, begin = list[Request](), 0
+        for end in range(1, len(asked) + 1):
+            if end == len(asked) or not _fits([len(data) for data in encoded[begin : end + 1]]):
+                part = slice(begin, end)
+                requests += self._post(node, asked[part], frames[part], bundled(encoded[part]), deadline_s)
+                begin = end
+        return requests
+
+    def _framed(self, asked: Asked, deadline_s: float) -> Frame:
+        layer = self._layer
+        return Frame(
             Kind.PAYLOADS,
-            {"payload": payload_I},
-            request_id,
-            manifest.model_hash,
+            {"payload": asked.payload_I},
+            next(layer.request_ids),
+            layer.manifest.model_hash,
             layer.spec.layer,
-            replica.expert,
+            asked.expert,
             int(deadline_s * 1000),
             layer.wire_type,
-            layer.spec.hashes[replica.expert],
+            layer.spec.hashes[asked.expert],
         )
-        data = encode(frame)
+
+    def _post(
+        self, node: int, asked: Sequence[Asked], frames: list[Frame], data: bytes, deadline_s: float
+    ) -> list[Request]:
+        """Send one message."""
+        layer, manifest, message = self._layer, self._layer.manifest, frames[0].request_id
         self._traffic.sent_bytes += len(data)
-        sent_s, patience_s = time.monotonic(), layer.peers.asked(replica.node, request_id, items)
-        request = Request(replica, item_I, frame, sent_s + patience_s, patience_s == 0)
-        self._open[request_id] = request
+        items = sum(len(each.item_I) for each in asked)
+        sent_s, patience_s = time.monotonic(), layer.peers.asked(node, message, items)
+        requests = [
+            Request(
+                Replica(each.expert, node), each.item_I, frame, message, sent_s + patience_s, patience_s == 0
+            )
+            for each, frame in zip(asked, frames, strict=True)
+        ]
+        self._open |= {request.frame.request_id: request for request in requests}
 
         def arrived(reply: zenoh.Reply | None) -> None:
             if reply is None:
-                layer.peers.ended(replica.node, request_id)
+                layer.peers.ended(node, message)
             elif reply.ok is None:
                 is_busy = refusal_of(reply).startswith(OVERLOADED)
-                layer.peers.refused(replica.node, request_id, is_busy=is_busy)
+                layer.peers.refused(node, message, is_busy=is_busy)
             else:
-                layer.peers.answered(replica.node, request_id, items, time.monotonic() - sent_s)
-            self._replies.put((request, reply))
+                layer.peers.answered(node, message, items, time.monotonic() - sent_s)
+            self._replies.put((requests, reply))
 
-        key = expert_key(manifest.mesh, manifest.model_hash, layer.spec.layer, *replica)
-        ask(layer.session, key, layer.asker, data, deadline_s + LISTENING_S, arrived, called(replica))
-        return request
+        key = expert_key(manifest.mesh, manifest.model_hash, layer.spec.layer, *requests[0].replica)
+        whom = called(requests)
+        ask(layer.session, key, layer.asker, data, deadline_s + LISTENING_S, arrived, whom)
+        return requests
 
     def answer(self, until_s: float) -> Request | None:
         """Return the next request that is answered, or that will not be; None if that takes too long.
@@ -123,46 +158,63 @@ class Requests:
         Args:
             until_s: by the monotonic clock.
         """
-        while True:
+        while not self._closed:
             try:
-                request, reply = self._replies.get(timeout=max(until_s - time.monotonic(), 0.0))
+                requests, reply = self._replies.get(timeout=max(until_s - time.monotonic(), 0.0))
             except queue.Empty:
                 return None
-            if request.frame.request_id not in self._open:
-                continue
-            if reply is not None:
-                request.output_I = self._read(request, reply)
-                if request.output_I is None:
-                    continue  # another may answer under the same key
-            del self._open[request.frame.request_id]
-            return request
+            awaited = [each for each in requests if each.frame.request_id in self._open]
+            if awaited and reply is not None:
+                self._read(requests, reply)
+            # Where nothing came, another may answer under the same key.
+            self._closed += [each for each in awaited if reply is None or each.output_I is not None]
+        request = self._closed.popleft()
+        del self._open[request.frame.request_id]
+        return request
 
     def close(self) -> None:
         """Withdraw what is late: another answered. A trial goes on, for the peer's sake."""
         layer, manifest, now_s = self._layer, self._layer.manifest, time.monotonic()
+        withdrawn = set[int]()
         for request in self._open.values():
-            if request.is_trial or request.late_s > now_s:
+            if request.is_trial or request.late_s > now_s or request.message in withdrawn:
                 continue
-            layer.peers.withdrawn(request.replica.node, request.frame.request_id)
+            withdrawn.add(request.message)
+            layer.peers.withdrawn(request.replica.node, request.message)
             key = expert_key(manifest.mesh, manifest.model_hash, layer.spec.layer, *request.replica)
-            withdraw(layer.session, key, layer.asker, request.frame.request_id)
+            withdraw(layer.session, key, layer.asker, request.message)
 
-    def _read(self, request: Request, reply: zenoh.Reply) -> NDArray[np.float32] | None:
+    def _read(self, requests: list[Request], reply: zenoh.Reply) -> None:
+        """Take what one reply brings for all requests of a message, or nothing where a part is wrong."""
+        node = requests[0].replica.node
+        whose = about_node(node)
         if reply.ok is None:
-            why, whose = refusal_of(reply), about_node(request.replica.node)
-            mesh_log.warning("%s refused: %r", called(request.replica), why, extra=whose)
-            return None
+            mesh_log.warning("%s refused: %r", called(requests), refusal_of(reply), extra=whose)
+            return
         data = reply.ok.payload.to_bytes()
         self._traffic.received_bytes += len(data)
         try:
-            return read_output(data, request.frame, self._layer.spec)
+            parts = unbundled(data)
+            if len(parts) != len(requests):
+                raise FrameError(f"it has {len(parts)} frames; expected {len(requests)}")
+            outputs = [
+                read_output(part, request.frame, self._layer.spec)
+                for part, request in zip(parts, requests, strict=True)
+            ]
         except FrameError as error:
-            self._layer.peers.failed(request.replica.node)
-            whose = about_node(request.replica.node)
-            mesh_log.warning("%s sent a bad reply: %s", called(request.replica), error, extra=whose)
-            return None
+            self._layer.peers.failed(node)
+            mesh_log.warning("%s sent a bad reply: %s", called(requests), error, extra=whose)
+            return
+        for request, output_I in zip(requests, outputs, strict=True):
+            if request.frame.request_id in self._open:
+                request.output_I = output_I
 
 
-def called(replica: Replica) -> str:
-    """Return what a message calls a replica."""
-    return f"expert {replica.expert} at node {replica.node}"
+def _fits(sizes: list[int]) -> bool:
+    return len(sizes) <= MOST_FRAMES and bundled_size(sizes) <= MAX_FRAME_BYTES
+
+
+def called(requests: Sequence[Request]) -> str:
+    """Return what a message calls those who are asked, all at one node."""
+    experts = ", ".join(str(request.replica.expert) for request in requests)
+    return f"expert{'s' * (len(requests) > 1)} {experts} at node {requests[0].replica.node}"
