@@ -21,6 +21,7 @@ from airmoe.cli.settings import (
     method_of,
     networked_settings,
 )
+from airmoe.cli.text_demo import demonstrate_text
 from airmoe.errors import InvalidInputError, RunFolderError, require
 from airmoe.newfolder import CHECKPOINTS, partial_of, refuse_taken
 
@@ -85,6 +86,14 @@ def demo(
             "--analog", help="Also compare channel-aware with naive routing over links that add noise."
         ),
     ] = False,
+    text: Annotated[
+        bool,
+        typer.Option(
+            "--text",
+            help="A language model instead of images: owners train its experts, processes serve them, and a "
+            "node dies while it writes. Takes --data, --seed and --out alone.",
+        ),
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(callback=expanded, help="Run folder to make. [runs/demo-DATA-TIME]")
     ] = None,
@@ -100,6 +109,15 @@ def demo(
     if out is not None:
         refuse_taken(out)
     load_plugins(plugin)
+    if text:
+        options = {"data-dir": data_dir, "config": config, "size": size, "backbone": backbone}
+        options |= {"clients": clients, "central-epochs": central_epochs, "analog": analog or None}
+        for name, value in options.items():
+            if value is not None:
+                raise InvalidInputError(name, str(value), "nothing beside --text, which has no images")
+        tell_unused_plugins(plugin)
+        demonstrate_text(data, seed, out)
+        return
     from airmoe.data import is_official
     from airmoe.report import analog_table, equal_f1_text, methods_table
     from airmoe.report.progress import ProgressBars

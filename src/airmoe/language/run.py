@@ -82,9 +82,9 @@ def train_dmoe_run(
     """
     refuse_type("config", config, DmoeConfig)
     refuse_type("texts", texts, Texts)
-    out, form, radio = as_path(out), config.model, RadioSpec(**config.links.model_dump(), seed=config.seed)
+    out, form = as_path(out), config.model
     # What nodes could not serve is refused before anything is trained.
-    placed: dict[str, Any] = {"mesh": config.mesh, "radio": radio, "placement": config.placement}
+    placed: dict[str, Any] = {"mesh": config.mesh, "radio": radio_of(config), "placement": config.placement}
     layer_manifests(form.layers, form.experts, form.width, **placed)
     with one_thread(), begun_run(out, config, config.seed, texts, resume=resume) as partial:
         checkpoint, times = run_checkpoint(partial, fingerprint(config, texts)), StageTimes(partial)
@@ -97,6 +97,11 @@ def train_dmoe_run(
         export_language_model(partial, trained.model, **placed)
         finish_run(partial, out, config, config.seed, trained.rows, texts, seconds=times.seconds)
     return trained
+
+
+def radio_of(config: DmoeConfig) -> RadioSpec:
+    """Return the simulated radio of a run."""
+    return RadioSpec(**config.links.model_dump(), seed=config.seed)
 
 
 def held_out_bits(model: MoeTransformer, texts: Texts) -> MetricsRow:

@@ -203,19 +203,20 @@ def _refuse_none_and_twice(folders: Sequence[Path]) -> None:
 
 def _addresses(listen: str | None, count: int) -> list[str]:
     if listen is None:
-        return [f"127.0.0.1:{port}" for port in _free_ports(count)]
+        return free_addresses(count)
     first = parse_address(listen)[1]
     if first + count > 1 << 16:
         raise InvalidInputError("listen", listen, f"a port of at most {(1 << 16) - count}: one for each node")
     return [f"{listen.rpartition(':')[0]}:{port}" for port in range(first, first + count)]
 
 
-def _free_ports(count: int) -> list[int]:
+def free_addresses(count: int) -> list[str]:
+    """Return loopback addresses with ports that were free a moment ago."""
     probes = [socket.socket() for _ in range(count)]
     try:
         for probe in probes:
             probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
+        return [f"127.0.0.1:{probe.getsockname()[1]}" for probe in probes]
     finally:
         for probe in probes:
             probe.close()
