@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -86,7 +87,8 @@ class IdealPrice:
         self._links = links
         self.subcarrier_NN = allocate_subcarriers(links.observed) if subcarrier_NN is None else subcarrier_NN
         self._standing_NN = self._joules_per_bit_NN(self.subcarrier_NN)
-        self._priced: tuple[Slot, Price] | None = None
+        # A source asks about the same slot again and again, and links stand for a while.
+        self._priced: WeakKeyDictionary[Slot, Price] = WeakKeyDictionary()
 
     def __call__(self, slot: Slot, subcarrier_NN: NDArray[np.int64] | None = None) -> Price:
         """Return the price of each pair; 0 at the item's own node, inf where the link has no gain.
@@ -102,10 +104,9 @@ class IdealPrice:
         if slot.bits_T is None:
             raise InvalidInputError("slot.bits_T", None, "the bits of each payload")
         if subcarrier_NN is None:
-            priced = self._priced
-            if priced is None or priced[0] is not slot:
-                self._priced = priced = slot, self._price(slot, self._standing_NN)
-            return priced[1]
+            if (price := self._priced.get(slot)) is None:
+                self._priced[slot] = price = self._price(slot, self._standing_NN)
+            return price
         return self._price(slot, self._joules_per_bit_NN(subcarrier_NN))
 
     def _joules_per_bit_NN(self, subcarrier_NN: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -3,7 +3,8 @@
 Shape suffixes: T items, E experts, R replicas, N nodes.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,17 @@ from airmoe.scheduling.cost import unchecked
 from airmoe.scheduling.policy import Slot
 
 Flags = NDArray[np.bool_]
+
+
+class _Known(NamedTuple):
+    """What was chosen at these prices, by the bytes of what could be asked."""
+
+    prices: list[Price]
+    cheapest: dict[bytes, tuple[Slot, Price]]
+
+
+_KNOWN: WeakKeyDictionary[Slot, _Known] = WeakKeyDictionary()
+"""What was chosen in slots that a source asks about again and again, at prices that stand."""
 
 
 class Replicas:
@@ -33,11 +45,8 @@ class Replicas:
         slot: Slot,
         subcarrier_NN: NDArray[np.int64] | None = None,
     ) -> None:
-        placement, shape_TE = slot.placement, slot.node_TE.shape
-        self._slots = [slot] if placement.replicas == 1 else []
-        for number in range(placement.replicas if placement.replicas > 1 else 0):
-            node_E = np.where(placement.exists_ER[:, number], placement.node_ER[:, number], placement.first_E)
-            self._slots.append(slot.served_by(np.broadcast_to(node_E, shape_TE)))
+        self._slots = slot.of_replicas
+        self._slot = slot
         self._prices = [priced(payload_T, carrier, each, subcarrier_NN) for each in self._slots]
 
     def cheapest(self, usable_ER: Flags, lost_RTE: Flags | None = None) -> tuple[Slot, Price]:
@@ -51,6 +60,18 @@ class Replicas:
         """
         if len(self._slots) == 1 and lost_RTE is None and usable_ER.all():
             return self._slots[0], self._prices[0]
+        if lost_RTE is not None:
+            return self._chosen(usable_ER, lost_RTE)
+        known, usable = _KNOWN.get(self._slot), usable_ER.tobytes()
+        if known is None or any(
+            ours is not theirs for ours, theirs in zip(self._prices, known.prices, strict=True)
+        ):
+            _KNOWN[self._slot] = known = _Known(self._prices, {})
+        if usable not in known.cheapest:
+            known.cheapest[usable] = self._chosen(usable_ER, None)
+        return known.cheapest[usable]
+
+    def _chosen(self, usable_ER: Flags, lost_RTE: Flags | None) -> tuple[Slot, Price]:
         home_RTE = np.stack([each.at_home_TE for each in self._slots])
         usable_RTE = usable_ER.T[:, np.newaxis] | home_RTE
         if lost_RTE is not None:

@@ -70,8 +70,7 @@ class TensorsOverMesh:
         """Ask the nodes."""
         arrays: Any = replace(transfer, payload_T=_array(transfer.payload_T))  # type: ignore[arg-type]
         delivery = self.carrier.carry(arrays)
-        # What comes from the network cannot be written to.
-        output_P = torch.tensor(delivery.output_P).to(transfer.payload_T)
+        output_P = torch.from_numpy(delivery.output_P).to(transfer.payload_T)
         return Delivery(delivery.item_P, delivery.expert_P, output_P, delivery.pending)
 
 

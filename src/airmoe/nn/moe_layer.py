@@ -18,7 +18,7 @@ from airmoe.checks import integer_at_least
 from airmoe.dispatch import Carrier, Delivery, Dispatched, Transfer, dispatch, nearest
 from airmoe.dispatch.carrier import refuse_unasked
 from airmoe.errors import InvalidInputError, NoExpertReachedError, telling
-from airmoe.links import LinkSnr
+from airmoe.links import Links, LinkSnr
 from airmoe.nn.carriers import LocalCarrier
 from airmoe.nn.combine import Normalise, combine, mixing_weights
 from airmoe.nn.gates import topk_mask
@@ -99,6 +99,7 @@ class MoeLayer(nn.Module):
         self.source = integer_at_least("source", source, 0)
         self.number = integer_at_least("layer", layer, 1)
         self.training_k = training_k
+        self._standing: Slot | None = None
 
     def __repr__(self) -> str:
         kinds = sorted({type(expert).__name__ for expert in self.experts})
@@ -137,7 +138,9 @@ class MoeLayer(nn.Module):
         if np.shape(source_T) != (len(payload_T),):
             raise InvalidInputError("shape of source_T", np.shape(source_T), f"(T,) = ({len(payload_T)},)")
         links = None if carrier.links is None else carrier.links.observed
-        slot = nearest(payload_T, carrier, Slot(source_T, self.placement, links, self.number, snr=snr))
+        slot = self._slot(source_T, links, snr, carrier.payload_bits(payload_T))
+        if getattr(self.gate, "sees_snr", True):
+            slot = nearest(payload_T, carrier, slot)
         scores_TE, load_TE = self._scores(payload_T, slot)
         normalise: Normalise = "chosen"
         dispatched: Dispatched[Tensor] | None = None
@@ -161,6 +164,20 @@ class MoeLayer(nn.Module):
         assert isinstance(y_TC, Tensor)
         return MoeOutput(y_TC, scores_TE, load_TE, weights_TE, dispatched)
 
+    def _slot(
+        self, source_T: NDArray[np.int64], links: Links | None, snr: LinkSnr | None, bits: float
+    ) -> Slot:
+        """Return what a policy sees of a batch; one object as long as nothing about it changes."""
+        standing = self._standing
+        if (
+            standing is None
+            or (standing.links, standing.placement, standing.snr) != (links, self.placement, snr)
+            or not np.array_equal(standing.source_T, source_T)
+        ):
+            standing = Slot(np.array(source_T), self.placement, links, self.number, snr=snr)
+        self._standing = standing = standing.with_bits(bits)
+        return standing
+
     def _carry_best(
         self, payload_T: Tensor, scores_TE: Tensor, slot: Slot, carrier: Carrier[Tensor, Tensor]
     ) -> tuple[list[Delivery[Tensor]], Tensor]:
@@ -183,8 +200,8 @@ class MoeLayer(nn.Module):
         return [delivery], torch.from_numpy(arrived_TE).to(scores_TE.device)
 
     def _scores(self, payload_T: Tensor, slot: Slot) -> tuple[Tensor, Tensor | None]:
-        snr_db_TE = None
-        if (observed_TE := slot.observed_snr_db_TE) is not None:
+        snr_db_TE, sees_snr = None, getattr(self.gate, "sees_snr", True)
+        if sees_snr and (observed_TE := slot.observed_snr_db_TE) is not None:
             snr_db_TE = torch.tensor(observed_TE).to(payload_T)
         pooled_TF, shape_TE = pool(payload_T, self.pooling), (len(payload_T), len(self.experts))
         with telling(f"gate {type(self.gate).__name__}, (T, E) = {shape_TE}"):

@@ -175,6 +175,9 @@ def load_run(folder: AnyPath) -> Run:
 
 def _read_run(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return settings and record of a finished run; say what a folder is that holds none."""
+    if (run / LANGUAGE_WEIGHTS).exists():
+        expected = "that of images: this is the run of a language model, which airmoe generate takes"
+        raise RunFolderError(f"{run} is another method's run folder; expected {expected}")
     if not (run / "config.toml").exists() or not (run / "clients").is_dir():
         unfinished = run.with_name(f"{run.name}.partial")
         if not run.exists() and unfinished.exists():
@@ -182,8 +185,6 @@ def _read_run(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         if run.name.endswith(".partial") and run.exists():
             raise RunFolderError(f"{run} is not finished: go on with --resume --out {run.with_suffix('')}")
         what = "a client's folder" if (run / "manifest.json").exists() else "no run folder"
-        if (run / LANGUAGE_WEIGHTS).exists():
-            what = "the run of a language model, which airmoe generate takes"
         raise RunFolderError(f"{run} is {what}; expected a folder that airmoe train or airmoe demo made")
     try:
         config = tomllib.loads((run / "config.toml").read_text(encoding="utf-8"))

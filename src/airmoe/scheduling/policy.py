@@ -114,6 +114,18 @@ class Slot(OneLine):
             return self
         return self._with(bits_T=read_only(np.full(len(self.source_T), float(bits))))
 
+    @cached_property
+    def of_replicas(self) -> list[Slot]:
+        """For each replica's rank the slot in which every expert is served by its replica of that rank.
+
+        Where an expert has fewer nodes, its first one stands in.
+        """
+        placement, shape_TE = self.placement, self.node_TE.shape
+        if placement.replicas == 1:
+            return [self]
+        node_ER = np.where(placement.exists_ER, placement.node_ER, placement.first_E[:, np.newaxis])
+        return [self.served_by(np.broadcast_to(node_E, shape_TE)) for node_E in node_ER.T]
+
     def served_by(self, node_TE: NDArray[np.int64]) -> Slot:
         """Return the same slot with these nodes serving; each must hold the expert, which is not checked."""
         return self._with(node_TE=node_TE)
@@ -122,7 +134,8 @@ class Slot(OneLine):
         """Return a slot with other arrays that need no check: a query has no time to check them again."""
         slot = object.__new__(Slot)
         slot.__dict__.update(self.__dict__)
-        slot.__dict__.pop("observed_snr_db_TE", None)
+        for name in ("observed_snr_db_TE", "of_replicas"):
+            slot.__dict__.pop(name, None)
         slot.__dict__.update(changes)
         return slot
 
