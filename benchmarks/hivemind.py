@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from airmoe.mesh import MeshClient
 from airmoe.mesh.fleet import NodeFleet
@@ -60,9 +60,12 @@ class Hivemind:
 
 
 @contextmanager
-def hivemind(python: Path, items: int, payload: int, classes: int) -> Iterator[Hivemind]:
+def hivemind(
+    python: Path, items: int, payload: int, outputs: int, *, hidden: int = HIDDEN, k: int = len(ASKED)
+) -> Iterator[Hivemind]:
+    """Start it: four experts payload-hidden-outputs, of which ``k`` are asked about each item."""
     # -P: beside the script lies one that is named as the package is.
-    command = [str(python), "-P", str(SIDE), *map(str, (items, payload, HIDDEN, classes))]
+    command = [str(python), "-P", str(SIDE), *map(str, (items, payload, hidden, outputs, k))]
     try:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     except OSError as error:
@@ -123,9 +126,13 @@ def main() -> None:
     print(f"mesh, from images: median {1e3 * np.median(times_s['mesh']):.1f} ms")
     for way in WAYS:
         ratio = np.array(times_s[way]) / np.array(times_s["mesh"])
-        low, middle, high = np.quantile(ratio, (0.25, 0.5, 0.75))
-        took_ms = 1e3 * np.median(times_s[way])
-        print(f"{CALLED[way]}: median {took_ms:.1f} ms, {middle:.1f} times ({low:.1f} to {high:.1f})")
+        print(f"{CALLED[way]}: median {1e3 * np.median(times_s[way]):.1f} ms, {spread_of(ratio)} times")
+
+
+def spread_of(ratio: ArrayLike) -> str:
+    """Return the median and the quartiles."""
+    low, middle, high = np.quantile(ratio, (0.25, 0.5, 0.75))
+    return f"{middle:.2f} ({low:.2f} to {high:.2f})"
 
 
 def measured(sides: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:

@@ -1,6 +1,6 @@
 """hivemind's side of benchmarks/hivemind.py, which starts it in hivemind's own environment.
 
-    python benchmarks/hivemind_side.py ITEMS PAYLOAD HIDDEN CLASSES
+    python benchmarks/hivemind_side.py ITEMS PAYLOAD HIDDEN OUTPUTS K
 
 Reads "mixture" or "experts" from each line of standard input, asks once, and prints the word and the seconds.
 """
@@ -16,7 +16,7 @@ from hivemind.moe import RemoteMixtureOfExperts, Server, get_experts, register_e
 from torch import nn
 
 EXPERTS = 4
-ITEMS, PAYLOAD, HIDDEN, CLASSES = map(int, sys.argv[1:])
+ITEMS, PAYLOAD, HIDDEN, OUTPUTS, K = map(int, sys.argv[1:])
 
 
 @register_expert_class("same", lambda items, width: torch.empty((items, width)))
@@ -25,9 +25,8 @@ class Expert(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(width, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, CLASSES), nn.Softmax(-1)
-        )
+        last = [] if OUTPUTS == PAYLOAD else [nn.Softmax(-1)]  # hidden states, or probabilities
+        self.layers = nn.Sequential(nn.Linear(width, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, OUTPUTS), *last)
 
     def forward(self, payload_TF: torch.Tensor) -> torch.Tensor:
         return self.layers(payload_TF)
@@ -41,7 +40,7 @@ def main() -> None:
     )
     dht = DHT(initial_peers=server.dht.get_visible_maddrs(), client_mode=True, start=True)
     mixture = RemoteMixtureOfExperts(
-        in_features=PAYLOAD, grid_size=(EXPERTS,), dht=dht, uid_prefix="expert.", k_best=EXPERTS
+        in_features=PAYLOAD, grid_size=(EXPERTS,), dht=dht, uid_prefix="expert.", k_best=K
     )
     while None in (experts := get_experts(dht, names)):
         time.sleep(0.1)
@@ -58,7 +57,9 @@ def main() -> None:
             begin_s = time.perf_counter()
             output_TC = ways[line.strip()]()
             took_s = time.perf_counter() - begin_s
-            torch.testing.assert_close(output_TC.sum(dim=1), torch.ones(ITEMS))
+            assert output_TC.shape == (ITEMS, OUTPUTS)
+            if OUTPUTS != PAYLOAD:
+                torch.testing.assert_close(output_TC.sum(dim=1), torch.ones(ITEMS))
             print(line.strip(), took_s, flush=True)
     dht.shutdown()
     server.shutdown()

@@ -265,7 +265,8 @@ class MeshCarrier:
         for expert, item_I, output_I in sorted(outputs, key=lambda each: each[0]):
             first_I = ~self._came_TE[item_I, expert]
             self._came_TE[item_I, expert] = True
-            new.append((expert, item_I[first_I], output_I[first_I]))
+            whole = bool(first_I.all())  # nearly always: nothing needs to be copied
+            new.append((expert, item_I, output_I) if whole else (expert, item_I[first_I], output_I[first_I]))
         if not new:
             new = [(0, np.empty(0, np.int64), np.empty((0, *spec.output.shape), np.float32))]
         return Delivery(

@@ -1,6 +1,6 @@
 """Both ends of a Zenoh query: serving, asking without holding up the caller, refusing with a reason."""
 
-import threading
+from _thread import start_new_thread
 from collections.abc import Callable
 
 import zenoh
@@ -87,7 +87,8 @@ def ask(
     if len(frame) <= BUFFERED_BYTES:
         send()
     else:
-        threading.Thread(target=send, name=f"airmoe request to {whom}", daemon=True).start()
+        # `threading.Thread` would have this thread wait until the other one runs.
+        start_new_thread(send, ())
 
 
 def withdraw(session: zenoh.Session, key: str, asker: str, request_id: int) -> None:
