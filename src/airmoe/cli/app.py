@@ -20,6 +20,7 @@ from airmoe.cli.flower import flower
 from airmoe.cli.generating import generate
 from airmoe.cli.interrupts import hear_interrupts, was_interrupted
 from airmoe.cli.logs import begin_log
+from airmoe.cli.merging import merge
 from airmoe.cli.serving import serve
 from airmoe.cli.study import study
 from airmoe.cli.training import demo, train
@@ -38,7 +39,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # what stands in brackets is text
     pretty_exceptions_enable=False,
 )
-for command in (demo, train, evaluate, serve, predict, generate):
+for command in (demo, train, evaluate, serve, predict, generate, merge):
     app.command()(command)
 app.add_typer(study, name="study")
 app.add_typer(flower, name="flower")
