@@ -19,7 +19,17 @@ __all__ = ["tokens_BS"]
 PLACEMENT = [[expert % 2] for expert in range(EXPERTS)]
 
 
-@pytest.mark.parametrize("family", sorted(FAMILIES))
+QUICK = ("deepseek_v3", "mixtral")
+"""What each commit is tested on; the other families differ in their routers alone."""
+
+
+@pytest.mark.parametrize(
+    "family",
+    [
+        family if family in QUICK else pytest.param(family, marks=pytest.mark.long)
+        for family in sorted(FAMILIES)
+    ],
+)
 def test_over_a_mesh_a_model_is_itself(family: str, tmp_path: Path, tokens_BS: torch.Tensor) -> None:
     model = model_of(family)
     before, text = logits_of(model, tokens_BS), written(model, tokens_BS)

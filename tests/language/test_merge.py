@@ -1,5 +1,6 @@
 """Dense models of Llama's architecture, joined into a mixture."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from typer.testing import CliRunner
 
-from airmoe.errors import InvalidInputError
+from airmoe.cli.app import app
+from airmoe.errors import AirmoeError, InvalidInputError
 from airmoe.language import NodesOfModel
 from airmoe.language.merge import merge_models, router_of
 from airmoe.language.routers import HiddenSums, discriminant
@@ -181,42 +184,54 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [saved(place / str(number), branch(dense(), number + 1)) for number in range(2)]
 
 
-def merged(folders: list[Path], out: Path, *options: object) -> Any:
+def merged(folders: list[Path], out: Path, *options: object) -> str:
+    """What the command prints; its errors are raised."""
     texts = [word for number in range(2) for word in ("--text", folders[0].parent / f"{number}.txt")]
-    return ended("merge", *folders, *texts, "--out", out, *options)
+    words = map(str, ["merge", *folders, *texts, "--out", out, *options])
+    result = CliRunner().invoke(app, list(words))
+    if isinstance(result.exception, AirmoeError):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.output
 
 
 def test_the_command_writes_a_model_that_transformers_reads(folders: list[Path], tmp_path: Path) -> None:
-    told = merged(folders, tmp_path / "merged", "--window", 16)
-    assert told.returncode == 0, told.stderr
-    assert "2 experts in each of 2 layers" in told.stdout
+    assert "2 experts in each of 2 layers" in merged(folders, tmp_path / "merged", "--window", 16)
     model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
     assert model.config.num_local_experts == 2
     assert transformers.AutoTokenizer.from_pretrained(tmp_path / "merged").vocab_size == 64
     assert sorted(path.name for path in tmp_path.iterdir()) == ["merged"]
 
 
-def test_the_command_refuses_in_one_line_and_leaves_nothing(folders: list[Path], tmp_path: Path) -> None:
-    import shutil
-
+def test_a_pickle_is_refused_in_one_line(folders: list[Path], tmp_path: Path) -> None:
     pickled = tmp_path / "pickled"
     shutil.copytree(folders[0], pickled)
     (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
+    text = folders[0].parent / "0.txt"
+    told = ended("merge", folders[0], pickled, "--text", text, "--text", text, "--out", tmp_path / "merged")
+    assert told.returncode == 2
+    assert "expected one with weights as safetensors: no other is read" in told.stderr
+    assert told.stderr.count("\n") == 1, told.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pickled"]
+
+
+def test_the_command_refuses_what_it_cannot_read_and_leaves_nothing(
+    folders: list[Path], tmp_path: Path
+) -> None:
     without = tmp_path / "without"
     shutil.copytree(folders[0], without)
     for file in without.glob("tokenizer*"):
         file.unlink()
-    before = sorted(tmp_path.iterdir())
+    (tmp_path / "latin").write_bytes(b"caf\xe9" * 50)
     for models, options, told in (
-        ([folders[0], pickled], (), "safetensors"),
-        ([without, folders[1]], (), "tokenizer"),
+        ([without, folders[1]], (), "one with a tokenizer"),
         ([folders[0], tmp_path / "none"], (), "expected a folder with config.json"),
         (folders, ("--k", 3), "k is 3; expected at most 2"),
-        (folders, ("--window", 100000), "window"),
+        (folders, ("--window", 100000), "window is 100000; expected at most"),
+        (folders, ("--windows", 0), "windows is 0"),
         (folders, ("--text", folders[0].parent / "0.txt"), "number of texts is 3; expected 2"),
+        (folders[:1], ("--text", tmp_path / "latin"), "number of texts is 3; expected 1"),
     ):
-        ended_ = merged(models, tmp_path / "merged", *options)
-        assert ended_.returncode == 2, ended_
-        assert told in ended_.stderr
-        assert ended_.stderr.count("\n") == 1, ended_.stderr
-    assert sorted(tmp_path.iterdir()) == before
+        with pytest.raises(InvalidInputError, match=told):
+            merged(models, tmp_path / "merged", *options)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["latin", "without"]

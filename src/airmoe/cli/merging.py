@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from airmoe.cli.console import console, tell
-from airmoe.cli.paths import expanded
+from airmoe.cli.paths import all_expanded, expanded
 from airmoe.errors import InvalidInputError, require
 from airmoe.newfolder import refuse_taken, whole_folder
 
@@ -22,14 +22,16 @@ def merge(
     models: Annotated[
         list[Path],
         typer.Argument(
+            callback=all_expanded,
             help="Folders of dense models of Llama's architecture and one size, as transformers writes them: "
-            "config.json, safetensors, and the first one's tokenizer."
+            "config.json, safetensors, and the first one's tokenizer.",
         ),
     ],
     text: Annotated[
         list[Path],
         typer.Option(
-            help="A text in UTF-8 that a model is good at; one for each, in the order of the models."
+            callback=all_expanded,
+            help="A text in UTF-8 that a model is good at; one for each model, in their order.",
         ),
     ],
     out: Annotated[Path, typer.Option(callback=expanded, help="Folder to make.")],
@@ -112,7 +114,7 @@ def _tokens(tokenizer: Any, path: Path, windows: int, window: int, seed: int, nu
     integer_at_least("windows", windows, 1)
     integer_at_least("window", window, 1)
     try:
-        data = path.expanduser().read_text(encoding="utf-8")
+        data = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise InvalidInputError("text", str(path), f"a text in UTF-8 ({error.reason})") from None
     tokens = np.array(tokenizer(data)["input_ids"])

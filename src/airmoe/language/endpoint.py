@@ -27,7 +27,7 @@ from airmoe.nn.threads import one_thread
 MOST_BODY_BYTES = 1 << 20
 """The most bytes of a request."""
 
-MOST_WAITING = 16
+MOST_REQUESTS = 16
 """How many requests may wait or be answered."""
 
 MOST_CONNECTIONS = 64
@@ -67,7 +67,7 @@ class CompletionServer:
     def __init__(self, writer: Writer, name: str, listen: str) -> None:
         host, port = parse_address(listen)
         self._writer, self._name = writer, name
-        self._turn, self._places = threading.Lock(), threading.BoundedSemaphore(MOST_WAITING)
+        self._turn, self._places = threading.Lock(), threading.BoundedSemaphore(MOST_REQUESTS)
 
         class Handler(_Handler):
             answers = self
@@ -133,7 +133,7 @@ class CompletionServer:
                 HTTPStatus.NOT_FOUND, f"model is {request.model!r}; expected {self._name!r}", "model"
             )
         if not self._places.acquire(blocking=False):
-            raise _Refused(HTTPStatus.TOO_MANY_REQUESTS, f"{MOST_WAITING} requests wait already")
+            raise _Refused(HTTPStatus.TOO_MANY_REQUESTS, f"{MOST_REQUESTS} requests wait already")
         try:
             if not self._turn.acquire(timeout=LONGEST_WAIT_S):
                 raise _Refused(HTTPStatus.SERVICE_UNAVAILABLE, f"no turn within {LONGEST_WAIT_S:g} s")
