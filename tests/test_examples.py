@@ -217,3 +217,8 @@ def test_huggingface_nodes_prints_what_the_asked_experts_cost_both_ways() -> Non
     model.generate(used["prompt"], max_new_tokens=20, do_sample=False, pad_token_id=0)
     assert spent_mj["topk:2"] == pytest.approx(energy_j * 1e3, rel=TOLERANCE)
     assert len(done_jesa.done) == 20
+
+
+def test_huggingface_mesh_writes_on_without_the_node_that_was_killed() -> None:
+    (line,) = printed("huggingface_mesh")
+    assert line == "the same text as without nodes: True"

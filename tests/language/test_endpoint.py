@@ -31,7 +31,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, MoeTransformer]
 def server(run: tuple[Path, MoeTransformer]) -> Iterator[CompletionServer]:
     """In front of a mesh of four processes."""
     folders = client_folders(run[0])
-    with NodeFleet(folders) as fleet, MeshSource(folders[0], fleet.addresses) as source:
+    with NodeFleet(folders) as fleet, MeshSource(folders[0], fleet.addresses, hedge_s=10.0) as source:
         source.wait_for_all(20)
         with CompletionServer(Writer.over(source), "text", free_address()) as server:
             yield server
@@ -210,7 +210,7 @@ def test_a_mesh_that_is_gone_is_told_as_a_fault_of_the_server(tmp_path: Path) ->
     model = random_model()
     layers = [list(block.moe.experts) for block in model.blocks]  # type: ignore[union-attr, arg-type]
     export_layers(tmp_path, layers, 16, radio=RADIO, server=True)
-    with MeshSource(tmp_path / "clients" / "server") as source:
+    with MeshSource(tmp_path / "clients" / "server", hedge_s=10.0) as source:
         writer = Writer(model, source, deadline_s=0.1)
         with CompletionServer(writer, "text", free_address()) as server:
             client = openai.OpenAI(base_url=server.url, api_key="none", max_retries=0)
