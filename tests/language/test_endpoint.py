@@ -57,6 +57,7 @@ def test_the_text_is_that_of_the_whole_model(client: openai.OpenAI, run: tuple[P
     told = answer.model_extra["airmoe"]  # type: ignore[index]
     assert told["energy_j"] > 0
     assert (told["degraded_bytes"], told["missed_nodes"], told["without"]) == (0, [], [])
+    assert (told["missed_experts"], told["decided_by"]) == ([], ["topk:2"])
 
 
 def test_a_stream_gives_the_same_text_piece_by_piece(client: openai.OpenAI) -> None:
@@ -116,6 +117,7 @@ def test_an_owner_is_left_out_and_the_answer_says_so(client: openai.OpenAI) -> N
     ("changes", "status", "told"),
     [
         ({"model": "gpt-4"}, 404, "model is 'gpt-4'; expected 'text'"),
+        ({"prompt": "a" * 65}, 400, "the longest prompt is '65 bytes'; expected at most 64, the context"),
         ({"max_tokens": 100}, 400, "max_tokens is 100; expected at most"),
         ({"top_p": 0.5}, 400, "top_p is 0.5"),
         ({"prompt": [[1, 2]]}, 400, "prompt.0 is"),
@@ -134,6 +136,9 @@ def test_a_wrong_request_is_refused_with_the_reason(
 
 def test_models_are_listed(client: openai.OpenAI) -> None:
     assert [model.id for model in client.models.list()] == ["text"]
+    assert client.models.retrieve("text").id == "text"
+    with pytest.raises(openai.NotFoundError, match="no chat"):
+        client.chat.completions.create(model="text", messages=[{"role": "user", "content": "a"}])
 
 
 def asked(

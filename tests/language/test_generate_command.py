@@ -36,7 +36,17 @@ def fleet(run: tuple[Path, MoeTransformer]) -> Iterator[NodeFleet]:
 @pytest.fixture
 def asked(run: tuple[Path, MoeTransformer], fleet: NodeFleet) -> list[str]:
     client = str(client_folders(run[0])[0])
-    return ["generate", client, "wireless", "--connect", fleet.addresses[0], "--length", "6"]
+    return [
+        "generate",
+        client,
+        "wireless",
+        "--connect",
+        fleet.addresses[0],
+        "--length",
+        "6",
+        "--hedge-s",
+        "9",
+    ]
 
 
 def expected(model: MoeTransformer) -> str:
@@ -49,17 +59,21 @@ def test_a_mesh_writes_the_text_and_tells_what_it_took(
 ) -> None:
     told = ended(*asked)
     assert told.returncode == 0, told.stderr
-    assert told.stdout.startswith("wireless" + expected(run[1]))
-    assert re.search(r"6 bytes, 2\.00 experts per byte and layer, [\d.]+ ms a byte; [\d.]+ .J", told.stdout)
-    assert "unauthenticated" in told.stdout
-    assert "without" not in told.stdout
-    assert "degraded" not in told.stdout
+    assert told.stdout == "wireless" + expected(run[1]) + "\n"
+    took = r"6 bytes, 2\.00 experts per byte and layer, [\d.]+ ms a byte \(.*\); [\d.]+ .J on simulated links"
+    assert re.search(took, told.stderr)
+    assert "decided by topk:2" in told.stderr
+    assert "unauthenticated" in told.stderr
+    assert "as asked" not in told.stderr
+    assert "degraded" not in told.stderr
 
 
 def test_each_byte_has_a_line_and_a_record(asked: list[str], tmp_path: Path) -> None:
     told = ended(*asked, "--each", "--record", tmp_path / "bytes.jsonl", "--policy", "jesa:0.6:2")
     assert told.returncode == 0, told.stderr
-    lines = told.stdout.splitlines()[:6]
+    head, *lines = told.stdout.splitlines()
+    assert head.startswith("byte")
+    assert len(lines) == 6
     assert all(
         re.fullmatch(r"'.*' +[\d.]+ .J +[\d.]+ ms   experts [\d+]+ [\d+]+ [\d+]+", line) for line in lines
     )
@@ -72,16 +86,35 @@ def test_each_byte_has_a_line_and_a_record(asked: list[str], tmp_path: Path) -> 
 
 
 def test_who_is_left_out_is_told(asked: list[str]) -> None:
-    told = ended(*asked, "--without", "1", "--without", "2").stdout
-    assert "without node 1, as asked: nobody else holds expert 2" in told
-    assert "without node 2, as asked" in told
+    told = ended(*asked, "--without", "1", "--without", "2").stderr
+    assert "without node 1, 2, as asked: nobody else holds expert 2 (of node 1, 2)" in told
     assert "degraded" not in told
+    assert "without node 3, as asked: others hold its experts" in ended(*asked, "--without", "3").stderr
 
 
-def test_an_expert_that_is_gone_is_told(run: tuple[Path, MoeTransformer]) -> None:
-    told = ended("generate", client_folders(run[0])[0], "wireless", "--length", 2, "--policy", "all")
-    assert told.returncode == 2
-    assert "expected 1" in told.stderr
+def test_nodes_and_experts_that_are_gone_are_told(run: tuple[Path, MoeTransformer]) -> None:
+    folders = client_folders(run[0])
+    with NodeFleet(folders) as fleet:
+        fleet.kill(1)
+        fleet.kill(2)
+        asked = ["generate", folders[0], "wireless", "--length", 2, "--policy", "all"]
+        told = ended(*asked, "--connect", fleet.addresses[0])
+    assert told.returncode == 0, told.stderr
+    assert "node 1, 2 does not serve now" in told.stderr
+    assert "degraded: 2 bytes lack an expert that the gate wanted: expert 2 (of node 1, 2)" in told.stderr
+
+
+def test_a_mesh_that_is_not_there_and_one_that_is_not_named(run: tuple[Path, MoeTransformer]) -> None:
+    asked = ["generate", client_folders(run[0])[0], "wireless"]
+    for options, named in (
+        ((), "expected HOST:PORT of a node"),
+        (("--connect", free_address()), "expected 1"),
+    ):
+        told = ended(*asked, *options)
+        assert told.returncode == 2
+        assert named in told.stderr
+    told = ended("generate", run[0] / "none", "wireless", "--connect", free_address())
+    assert "expected a folder that exists" in told.stderr
 
 
 @pytest.mark.parametrize(
@@ -93,6 +126,8 @@ def test_an_expert_that_is_gone_is_told(run: tuple[Path, MoeTransformer]) -> Non
         (["--length", "100"], "length is 100"),
         (["--deadline-s", "-1"], "deadline_s is -1"),
         (["--policy", "best"], "policy is 'best'"),
+        (["--hedge-s", "0"], "hedge_s is 0"),
+        (["--record", "."], "record is '.'; expected a file that does not exist yet"),
     ],
 )
 def test_a_wrong_option_is_refused(asked: list[str], changes: list[str], named: str) -> None:

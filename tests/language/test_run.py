@@ -100,7 +100,7 @@ def told(*words: str) -> str:
     if result.exception is not None and isinstance(result.exception, AirmoeError):
         raise result.exception
     assert result.exit_code == 0, result.output
-    return re.sub(r", [\d.]+ ms a byte", "", result.output)
+    return re.sub(r", [\d.]+ ms a byte \(.*?\)", "", result.output)
 
 
 def test_the_command_writes_on_from_a_prompt_and_says_what_it_takes(run: tuple[Path, DmoeModel]) -> None:

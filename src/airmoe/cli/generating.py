@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 import math
+import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -47,13 +48,17 @@ def generate(
         ),
     ] = None,
     without: Annotated[
-        list[int], typer.Option(help="Number of a node whose experts are left out. May be repeated.")
+        list[int],
+        typer.Option(
+            help="Number of a node whose owner's experts are left out; other nodes that hold them are asked. "
+            "May be repeated."
+        ),
     ] = [],  # noqa: B006 (Typer copies it)
     snr_db: Annotated[
         float | None,
         typer.Option(
-            help="Of a run folder: experts sit on nodes, one on each, behind simulated links with Rayleigh "
-            "fading of this mean SNR, drawn anew for every byte and layer. [all experts in this process]"
+            help="Of a run folder: experts sit on nodes, behind simulated links with Rayleigh fading of this "
+            "mean SNR, drawn anew for every byte and layer. [transfers cost nothing]"
         ),
     ] = None,
     temperature: Annotated[
@@ -63,15 +68,27 @@ def generate(
     deadline_s: Annotated[
         float, typer.Option(help="Of a mesh: seconds that a layer may wait for its experts, 0 to 3600.")
     ] = 2.0,
+    hedge_s: Annotated[
+        float,
+        typer.Option(
+            help="Of a mesh: seconds that a node may take, at least, before another expert is asked as well. "
+            "Longer waits for nodes that are slow; shorter goes on without them."
+        ),
+    ] = 0.02,
     each: Annotated[
-        bool, typer.Option("--each", help="A line for each byte: its joules, its time, and its experts.")
+        bool,
+        typer.Option(
+            "--each",
+            help="A line for each byte in place of the text: its joules, its time, and the experts of every "
+            "layer; ! marks a layer that lacks one that was wanted.",
+        ),
     ] = False,
     record: Annotated[
         Path | None,
         typer.Option(
             callback=expanded,
             help="Write a JSON object for each byte to this file: for every layer who answered, joules, "
-            "bits, seconds on the air, and subcarriers.",
+            "bits, seconds on the air, and subcarriers. The file must not exist.",
         ),
     ] = None,
 ) -> None:
@@ -79,33 +96,22 @@ def generate(
 
     With clients/<id> and --connect the nodes of a mesh compute, as started by airmoe serve. With a run folder
     everything runs in this process; with --snr-db it tells what the text would have cost on the air, both
-    ways. In a terminal, a byte has the colour of the expert that weighs most in it.
+    ways. In a terminal, a byte has the colour of the expert that weighs most in it, over all layers. The text
+    goes to standard output, and what it took to standard error.
     """
     require("train", "torch", "safetensors", "numba")
     from airmoe.language.record import records_of
     from airmoe.nn.threads import one_thread
     from airmoe.scheduling.parsing import as_policy
 
-    if snr_db is not None and not math.isfinite(snr_db):
-        raise InvalidInputError("snr-db", snr_db, "a finite number of dB")
-    try:
-        begin = prompt.encode()
-    except UnicodeEncodeError:
-        raise InvalidInputError("prompt", prompt, "text in UTF-8") from None
-    if not prompt:
-        raise InvalidInputError("prompt", prompt, "at least one character")
+    begin = _checked_prompt(prompt)
     chosen = None if policy is None else as_policy(policy)
-    in_mesh = (folder / "manifest.json").exists()
-    if chosen is not None and chosen.joint and snr_db is None and not in_mesh:
-        raise InvalidInputError("policy", policy, "one that is not joint, or --snr-db: links to schedule on")
-    if in_mesh and snr_db is not None:
-        raise InvalidInputError("snr-db", snr_db, "none for a mesh: its folders say what links cost")
-    if connect and not in_mesh:
-        expected = "none for a run folder: clients/<id> in it asks a mesh"
-        raise InvalidInputError("connect", ", ".join(connect), expected)
+    in_mesh = _is_of_mesh(folder, connect, snr_db, chosen)
+    if record is not None and record.exists():
+        raise InvalidInputError("record", str(record), "a file that does not exist yet")
     with ExitStack() as open_:
         if in_mesh:
-            writer = _in_mesh(folder, connect, chosen, deadline_s, open_)
+            writer = _in_mesh(folder, connect, chosen, deadline_s, hedge_s, open_)
         else:
             writer = _in_process(folder, chosen, snr_db, seed)
         options: dict[str, Any] = {"temperature": temperature, "seed": seed, "without": without}
@@ -124,21 +130,58 @@ def generate(
                 print(json.dumps(told), file=lines, flush=True)
             begin_s = time.perf_counter()
         page.end()
-        tell(summary.told(length, priced=in_mesh or snr_db is not None))
-        for line in _who_is_missing(writer, without, summary.degraded, sorted(summary.missed)):
-            tell(line)
-        if in_mesh:
-            tell(UNAUTHENTICATED, style="dim")
+        for line in [
+            summary.told(length, priced=in_mesh or snr_db is not None),
+            *_who_is_missing(writer, without, summary),
+            *([UNAUTHENTICATED] if in_mesh else []),
+        ]:
+            print(line, file=sys.stderr)
+
+
+def _checked_prompt(prompt: str) -> bytes:
+    try:
+        begin = prompt.encode()
+    except UnicodeEncodeError:
+        raise InvalidInputError("prompt", prompt, "text in UTF-8") from None
+    if not begin:
+        raise InvalidInputError("prompt", prompt, "at least one character")
+    return begin
+
+
+def _is_of_mesh(folder: Path, connect: list[str], snr_db: float | None, policy: Policy | None) -> bool:
+    """Return whether a folder is a node's, which asks a mesh; refuse options that do not fit it."""
+    if not folder.exists():
+        raise InvalidInputError("folder", str(folder), "a folder that exists")
+    if snr_db is not None and not math.isfinite(snr_db):
+        raise InvalidInputError("snr-db", snr_db, "a finite number of dB")
+    if (folder / "manifest.json").exists():
+        if snr_db is not None:
+            raise InvalidInputError("snr-db", snr_db, "none for a mesh: its folders say what links cost")
+        if not connect:
+            raise InvalidInputError("connect", "", "HOST:PORT of a node, as airmoe serve says it")
+        return True
+    if policy is not None and policy.joint and snr_db is None:
+        expected = "one that is not joint, or --snr-db: links to schedule on"
+        raise InvalidInputError("policy", policy.name, expected)
+    if connect:
+        expected = "none for a run folder: clients/<id> in it asks a mesh"
+        raise InvalidInputError("connect", ", ".join(connect), expected)
+    return False
 
 
 def _in_mesh(
-    folder: Path, connect: list[str], policy: Policy | None, deadline_s: float, open_: ExitStack
+    folder: Path,
+    connect: list[str],
+    policy: Policy | None,
+    deadline_s: float,
+    hedge_s: float,
+    open_: ExitStack,
 ) -> Writer:
     from airmoe.cli.asking import DISCOVERY_S
     from airmoe.language.mesh import MeshSource
     from airmoe.language.writer import Writer
 
-    source = open_.enter_context(MeshSource(folder, connect))
+    source = open_.enter_context(MeshSource(folder, connect, hedge_s=hedge_s))
     writer = Writer.over(source, policy, deadline_s)
     source.wait_for_nodes()
     source.wait_for_all(DISCOVERY_S, schedulers=policy is not None and policy.joint)
@@ -167,7 +210,9 @@ class _Page:
         # A byte may be a part of a character only.
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         self._experts = set[int]()
-        if not each:
+        if each:
+            tell("byte          joules        time   experts of each layer; the first byte has the prompt's")
+        else:
             console().print(prompt, end="", soft_wrap=True, highlight=False)
 
     def show(self, step: Written, seconds: float) -> None:
@@ -202,10 +247,17 @@ class _Summary:
 
     def __init__(self) -> None:
         self.energy_j, self._pairs, self._tokens, self._seconds = 0.0, 0, 0, list[float]()
-        self.degraded, self.missed = 0, set[int]()
+        self.degraded, self.missed, self.lacked = 0, set[int](), set[int]()
+        self.deciders = set[str]()
 
     def add(self, step: Written, seconds: float) -> None:
-        from airmoe.language.record import dispatched_of, energy_j, is_degraded, missed_nodes
+        from airmoe.language.record import (
+            dispatched_of,
+            energy_j,
+            is_degraded,
+            missed_experts,
+            missed_nodes,
+        )
 
         self.energy_j += energy_j(step.layers)
         for done in dispatched_of(step.layers):
@@ -214,28 +266,42 @@ class _Summary:
         self._seconds.append(seconds)
         self.degraded += is_degraded(step.layers)
         self.missed |= set(missed_nodes(step.layers))
+        self.lacked |= set(missed_experts(step.layers))
+        self.deciders |= {done.decided_by for done in dispatched_of(step.layers)}
 
     def told(self, length: int, *, priced: bool) -> str:
         told = f"{length} bytes, {self._pairs / self._tokens:.2f} experts per byte and layer"
         if len(self._seconds) > 1:
             median_s = sorted(self._seconds[1:])[len(self._seconds) // 2 - 1]
-            told += f", {median_s * 1e3:.1f} ms a byte"
+            told += f", {median_s * 1e3:.1f} ms a byte (the median, without the first)"
         if priced:
             told += f"; {self.energy_j * 1e6:.1f} µJ on simulated links in all, prompt included, "
             told += "control traffic apart"
-        return told
+        return f"{told}; decided by {', '.join(sorted(self.deciders))}"
 
 
-def _who_is_missing(writer: Writer, without: list[int], degraded: int, missed: list[int]) -> list[str]:
+def _who_is_missing(writer: Writer, without: list[int], summary: _Summary) -> list[str]:
     """Return what the answer says of nodes that had no part in it."""
-    lines = []
-    for node in sorted(set(without)):
-        placement = writer.reach.placements[0]
-        held = [one for one in range(placement.experts) if set(placement.nodes_of(one)) <= set(without)]
-        whose = f": nobody else holds expert {', '.join(map(str, held))}" if held else ""
-        lines.append(f"without node {node}, as asked{whose}")
-    if missed:
-        lines.append(f"node {', '.join(map(str, missed))} did not answer in time, and others were asked")
-    if degraded:
-        lines.append(f"degraded: {degraded} bytes lack an expert that the gate wanted")
+    from airmoe.language.mesh import MeshSource
+
+    lines, placement = [], writer.reach.placements[0]
+
+    def holders(expert: int) -> str:
+        return f"expert {expert} (of node {', '.join(map(str, placement.nodes_of(expert)))})"
+
+    if without:
+        left_out = set(without)
+        held = [one for one in range(placement.experts) if set(placement.nodes_of(one)) <= left_out]
+        nobody = (
+            f": nobody else holds {', '.join(map(holders, held))}" if held else ": others hold its experts"
+        )
+        lines.append(f"without node {', '.join(map(str, sorted(left_out)))}, as asked{nobody}")
+    if summary.missed:
+        missed = ", ".join(map(str, sorted(summary.missed)))
+        lines.append(f"node {missed} did not answer in time, and others were asked")
+    if isinstance(writer.reach, MeshSource) and (gone := writer.reach.nodes_gone()):
+        lines.append(f"node {', '.join(map(str, gone))} does not serve now")
+    if summary.degraded:
+        lacked = ", ".join(map(holders, sorted(summary.lacked)))
+        lines.append(f"degraded: {summary.degraded} bytes lack an expert that the gate wanted: {lacked}")
     return lines

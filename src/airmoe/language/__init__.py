@@ -7,6 +7,7 @@ from airmoe.language.huggingface_export import export_nodes_of_model
 from airmoe.language.mesh import MeshSource
 from airmoe.language.texts import Domain, Texts, load_texts
 from airmoe.language.transformer import LanguageOutput, MoeTransformer
+from airmoe.language.writer import Writer
 
 __all__ = [
     "Cache",
@@ -17,6 +18,7 @@ __all__ = [
     "NodesOfModel",
     "Texts",
     "TransformerSettings",
+    "Writer",
     "export_nodes_of_model",
     "load_texts",
 ]

@@ -12,11 +12,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
 from airmoe.errors import InvalidInputError
 from airmoe.language.generation import Written
-from airmoe.language.record import energy_j, is_degraded, leading_expert, missed_nodes
+from airmoe.language.record import (
+    dispatched_of,
+    energy_j,
+    is_degraded,
+    leading_expert,
+    missed_experts,
+    missed_nodes,
+)
 from airmoe.language.writer import Writer
 from airmoe.records import Record, refusal
 
@@ -30,8 +37,30 @@ def _as_list(given: object) -> object:
 
 Text = Annotated[str, Field(min_length=1)]
 Stop = Annotated[str, Field(min_length=1, max_length=256)]
-One = Annotated[float, Field(ge=1, le=1)]
-Nothing = Annotated[float, Field(ge=0, le=0)]
+
+
+def _neutral(value: float) -> AfterValidator:
+    """Return a check that a parameter which airmoe does not have would change nothing."""
+
+    def check(given: float) -> float:
+        if given != value:
+            raise ValueError(f"{value:g}, or nothing: airmoe has no such parameter")
+        return given
+
+    return AfterValidator(check)
+
+
+One = Annotated[float, _neutral(1)]
+Nothing = Annotated[float, _neutral(0)]
+
+
+def _refuse_known(given: object) -> object:
+    if given is not None:
+        raise ValueError("nothing: airmoe has no such parameter")
+    return given
+
+
+Unknown = Annotated[object, BeforeValidator(_refuse_known)]
 
 
 class StreamOptions(Record):
@@ -71,9 +100,9 @@ class CompletionRequest(Record):
     echo: bool = False
     without: Annotated[list[int], Field(default_factory=list)]
     user: str | None = None
-    suffix: None = None
-    logprobs: None = None
-    logit_bias: None = None
+    suffix: Unknown = None
+    logprobs: Unknown = None
+    logit_bias: Unknown = None
     top_p: One | None = None
     best_of: One | None = None
     presence_penalty: Nothing | None = None
@@ -157,6 +186,8 @@ class Completion:
     _energy_j: float = field(default=0.0, init=False)
     _degraded: int = field(default=0, init=False)
     _missed: set[int] = field(default_factory=set, init=False)
+    _lacked: set[int] = field(default_factory=set, init=False)
+    _deciders: set[str] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
         self._head = {
@@ -233,6 +264,8 @@ class Completion:
         self._energy_j += joules
         self._degraded += degraded
         self._missed |= set(missed)
+        self._lacked |= set(missed_experts(step.layers))
+        self._deciders |= {done.decided_by for done in dispatched_of(step.layers)}
         experts = [leading_expert(step.layers, row) for row in step.row_B.tolist()]
         return {"energy_j": joules, "experts": experts, "degraded": degraded, "missed_nodes": missed}
 
@@ -246,6 +279,8 @@ class Completion:
             "energy_j": self._energy_j,
             "degraded_bytes": self._degraded,
             "missed_nodes": sorted(self._missed),
+            "missed_experts": sorted(self._lacked),
+            "decided_by": sorted(self._deciders),
             "without": sorted(set(self.request.without)),
         }
 

@@ -24,6 +24,8 @@ from airmoe.language.writer import Writer
 from airmoe.mesh.addresses import parse_address
 from airmoe.nn.threads import one_thread
 
+PATHS = "POST to '/v1/completions' or GET of '/v1/models': there is no other path, and no chat"
+
 MOST_BODY_BYTES = 1 << 20
 """The most bytes of a request."""
 
@@ -185,14 +187,16 @@ class _Handler(BaseHTTPRequestHandler):
             self._fail(_Refused(HTTPStatus.INTERNAL_SERVER_ERROR, told))
 
     def _models(self) -> None:
-        if self.path != "/v1/models":
-            raise _Refused(HTTPStatus.NOT_FOUND, f"path is {self.path!r}; expected '/v1/models'")
-        self._send(HTTPStatus.OK, self.answers.models())
+        told = self.answers.models()
+        (model,) = told["data"]
+        if self.path not in ("/v1/models", f"/v1/models/{model['id']}"):
+            raise _Refused(HTTPStatus.NOT_FOUND, f"GET of {self.path!r}; expected {PATHS}")
+        self._send(HTTPStatus.OK, told if self.path == "/v1/models" else model)
 
     def _complete(self) -> None:
         body = self._body()
         if self.path != "/v1/completions":
-            raise _Refused(HTTPStatus.NOT_FOUND, f"path is {self.path!r}; expected '/v1/completions'")
+            raise _Refused(HTTPStatus.NOT_FOUND, f"POST to {self.path!r}; expected {PATHS}")
         begin_s = time.monotonic()
         with self.answers.completion(body) as completion:
             if not completion.request.stream:
@@ -201,7 +205,7 @@ class _Handler(BaseHTTPRequestHandler):
                 for chunk in completion.chunks():
                     self._stream(f"data: {json.dumps(chunk, allow_nan=False)}\n\n")
                 self._stream("data: [DONE]\n\n", last=True)
-        _log.info("a completion of %d bytes took %.1f s", len(body), time.monotonic() - begin_s)
+        _log.info("a request for completions took %.1f s", time.monotonic() - begin_s)
 
     def _body(self) -> bytes:
         kind = self.headers.get("Content-Type", "").partition(";")[0].strip()

@@ -82,6 +82,8 @@ def generate(
     if not 0 <= temperature < np.inf:
         raise InvalidInputError("temperature", temperature, "a number of at least 0")
     longest, context = max(map(len, prompts)), model.settings.context
+    if longest > context:
+        raise InvalidInputError("the longest prompt", f"{longest} bytes", f"at most {context}, the context")
     if longest + length - 1 > context:
         expected = (
             f"at most {context - longest + 1}: the context is {context}, the longest prompt {longest} bytes"

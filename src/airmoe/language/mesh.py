@@ -189,6 +189,10 @@ class MeshSource:
         """Wait until all nodes serve, and a scheduler where asked for; return whether they do."""
         return self.mesh.wait_for_all(timeout_s, schedulers=schedulers)
 
+    def nodes_gone(self) -> list[int]:
+        """Return the nodes that hold experts and do not serve all of them now; this one never is."""
+        return sorted(self.mesh.nodes_placed - self.mesh.nodes_alive() - {self.node})
+
     def calls(
         self,
         policy: Policy | str | None = None,

@@ -41,6 +41,14 @@ def missed_nodes(layers: Sequence[MoeOutput]) -> list[int]:
     return sorted(nodes)
 
 
+def missed_experts(layers: Sequence[MoeOutput]) -> list[int]:
+    """Return the experts that a token would have had, had all been alive, and lacks, in any layer."""
+    experts = set[int]()
+    for done in dispatched_of(layers):
+        experts |= set(np.nonzero(done.intended_TE & ~done.arrived_TE)[1].tolist())
+    return sorted(experts)
+
+
 def is_degraded(layers: Sequence[MoeOutput]) -> bool:
     """Return whether a token lacks an expert in some layer that it would have had, had all been alive."""
     return any(bool(done.degraded_T.any()) for done in dispatched_of(layers))

@@ -31,6 +31,7 @@ from airmoe.runs.run_writing import begun_run, fingerprint, finish_run, run_chec
 from airmoe.runs.settings import parse_section
 from airmoe.runs.stage_times import StageTimes
 from airmoe.runs.weights import load_weights, save_weights
+from airmoe.scheduling import Placement
 
 HELD_OUT_WINDOWS = 64
 """Windows of each domain on which a finished run is measured."""
@@ -44,7 +45,7 @@ class DmoeRun:
         folder: the run folder.
         config: its settings.
         record: what ``run.json`` says.
-        model: the mixture in evaluation mode.
+        model: the mixture in evaluation mode, its experts at the nodes that the settings say.
         seed: the dense model that its experts branched off, likewise.
     """
 
@@ -137,4 +138,5 @@ def load_dmoe(folder: AnyPath) -> DmoeRun:
         raise RunFolderError(
             f"{folder} is no run folder of a language model, or is damaged: {error}"
         ) from None
+    model.place(Placement.of(config.placement))
     return DmoeRun(folder, config, record, model.eval(), seed.eval())

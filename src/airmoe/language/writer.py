@@ -24,6 +24,15 @@ class Writer:
             `airmoe.language.simulation.Simulated`.
         policy: chooses experts; None for top-k with the k of training.
         deadline_s: seconds for each batch in each layer.
+
+    Examples:
+        >>> import torch
+        >>> from airmoe.language import MoeTransformer, TransformerSettings, Writer
+        >>> from airmoe.language.simulation import Simulated
+        >>> model = MoeTransformer(TransformerSettings(width=16, layers=2, heads=2, expert_hidden=32)).eval()
+        >>> steps = list(Writer(model, Simulated(model)).write([b"wireless"], 3))
+        >>> len(b"".join(step.byte_B.tobytes() for step in steps))  # a step has a byte for each prompt
+        3
     """
 
     model: MoeTransformer

@@ -186,6 +186,11 @@ class MeshLayers:
             return SoleSourcePolicy(joint, schedulers)
         return ScheduledPolicy(joint, schedulers, end_s, traffic)
 
+    @property
+    def nodes_placed(self) -> frozenset[int]:
+        """The nodes that hold an expert of some layer."""
+        return frozenset[int]().union(*(layer.nodes for layer in self.layers))
+
     def nodes_alive(self) -> frozenset[int]:
         """Return the nodes all of whose experts are alive, in every layer."""
         nodes, gone = set[int](), set[int]()
@@ -197,7 +202,7 @@ class MeshLayers:
 
     def wait_for_all(self, timeout_s: float, *, schedulers: bool = False) -> bool:
         """Wait until all nodes serve all their experts, and a scheduler where asked for; return whether."""
-        end_s, nodes = time.monotonic() + timeout_s, set[int]().union(*(layer.nodes for layer in self.layers))
+        end_s, nodes = time.monotonic() + timeout_s, self.nodes_placed
 
         def whole() -> bool:
             decided = all(each.liveliness.alive for each in self.schedulers)

@@ -209,12 +209,12 @@ class Node:
 
     def _serve_next(self) -> None:
         """Answer the next request, if it is not too late. Whoever calls this has set ``_busy``."""
-        begin_s, done = time.monotonic(), False
-        with self._changed:
-            waiting, dropped = self._queue.take(begin_s)
-        for late in dropped:
-            refuse(late.item.query, f"too late: waited {begin_s - late.item.arrived_s:.3f} s")
+        begin_s, done, waiting = time.monotonic(), False, None
         try:
+            with self._changed:
+                waiting, dropped = self._queue.take(begin_s)
+            for late in dropped:
+                refuse(late.item.query, f"too late: waited {begin_s - late.item.arrived_s:.3f} s")
             done = waiting is not None and self._serve(waiting.item)
         finally:
             now_s = time.monotonic()
