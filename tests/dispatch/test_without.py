@@ -1,5 +1,8 @@
 """Owners who leave an answer."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -69,3 +72,50 @@ def test_what_it_wraps_says_what_travels() -> None:
     carrier = WithoutNodes(inner, {1})
     assert carrier.links is links
     assert carrier.payload_bits(PAYLOAD_T) == inner.payload_bits(PAYLOAD_T)
+
+
+def test_a_slot_that_stands_forgets_neither_prices_nor_who_can_be_asked() -> None:
+    """One slot, asked about again and again: each answer is that of a slot of its own."""
+    first, second = (RayleighFading(4, Ofdma(subcarriers=16), seed=seed).at(0) for seed in (1, 2))
+    standing = Slot(np.zeros(5, np.int64), REPLICAS, first, 1)
+    standing = standing.with_bits(IdealRadioCarrier(first).payload_bits(PAYLOAD_T))
+    inner = IdealRadioCarrier(first)
+    carriers = [
+        inner,
+        IdealRadioCarrier(second),
+        WithoutNodes(inner, {1}),
+        WithoutNodes(inner, {2}),
+        LossyCarrier(inner, dead={3}),
+        inner,
+    ]
+    for carrier in carriers:
+        fresh = Slot(np.zeros(5, np.int64), REPLICAS, first, 1)
+        ours = dispatch(PAYLOAD_T, scores(), "topk:2", carrier, standing, EXPERTS)
+        theirs = dispatch(PAYLOAD_T, scores(), "topk:2", carrier, fresh, EXPERTS)
+        np.testing.assert_array_equal(ours.node_TE, theirs.node_TE)
+        np.testing.assert_array_equal(ours.energy_j_T, theirs.energy_j_T)
+
+
+def test_what_was_chosen_does_not_outlive_its_slot() -> None:
+    links = RayleighFading(4, Ofdma(subcarriers=16), seed=1).at(0)
+    slot = Slot(np.zeros(5, np.int64), Placement(np.arange(4)), links, 1)
+    dispatch(PAYLOAD_T, scores(), "topk:2", WithoutNodes(IdealRadioCarrier(links), {1}), slot, EXPERTS)
+    gone = weakref.ref(slot)
+    del slot
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_node_that_was_lost_is_named_and_its_bits_are_counted_though_a_replica_answered() -> None:
+    links = RayleighFading(4, Ofdma(subcarriers=16), seed=1).at(0)
+    slot = Slot(np.zeros(5, np.int64), REPLICAS, links, 1)
+    carrier = IdealRadioCarrier(links)
+    whole = dispatch(PAYLOAD_T, scores(), "all", carrier, slot, EXPERTS)
+    lost = int(whole.node_TE[0, 2])
+    done = dispatch(PAYLOAD_T, scores(), "all", LossyCarrier(carrier, lost={lost}), slot, EXPERTS)
+    assert done.arrived_TE.all()
+    assert done.missed_nodes == {lost}
+    assert whole.missed_nodes == frozenset()
+    again = int((whole.node_TE == lost).sum())
+    assert whole.sent == int((whole.node_TE != 0).sum())
+    assert done.sent == whole.sent + again - int(((done.node_TE == 0) & (whole.node_TE == lost)).sum())

@@ -12,7 +12,7 @@ import pytest
 
 from airmoe.errors import AddressError
 from airmoe.language import MoeTransformer
-from airmoe.language.endpoint import MOST_BODY_BYTES, CompletionServer
+from airmoe.language.endpoint import MOST_BODY_BYTES, MOST_CONNECTIONS, MOST_REQUESTS, CompletionServer
 from airmoe.language.mesh import MeshSource
 from airmoe.language.simulation import Simulated
 from airmoe.language.writer import Writer
@@ -223,3 +223,77 @@ def test_a_mesh_that_is_gone_is_told_as_a_fault_of_the_server(tmp_path: Path) ->
                 client.completions.create(model="text", prompt="a", max_tokens=1)
             with pytest.raises(openai.APIError, match="no expert"):
                 list(client.completions.create(model="text", prompt="a", max_tokens=1, stream=True))
+
+
+def sent_raw(server: CompletionServer, data: bytes) -> bytes:
+    """All that comes back until the server hangs up."""
+    address, port = server.url.removeprefix("http://").removesuffix("/v1").split(":")
+    with socket.create_connection((address, int(port)), timeout=30) as raw:
+        raw.sendall(data)
+        answer = b""
+        while part := raw.recv(4096):
+            answer += part
+    return answer
+
+
+def test_the_body_of_a_refused_request_is_not_taken_for_another_request(server: CompletionServer) -> None:
+    host = server.url.removeprefix("http://").removesuffix("/v1")
+    inner = json.dumps({"model": "text", "prompt": "a", "max_tokens": 1}).encode()
+    smuggled = (
+        f"POST /v1/completions HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(inner)}\r\n\r\n"
+    ).encode() + inner
+    for head, status in (
+        ("Host: evil.example:80\r\nContent-Type: text/plain", b"421"),
+        (f"Host: {host}\r\nContent-Type: text/plain", b"415"),
+    ):
+        outer = f"POST /v1/completions HTTP/1.1\r\n{head}\r\nContent-Length: {len(smuggled)}\r\n\r\n"
+        answer = sent_raw(server, outer.encode() + smuggled)
+        assert answer.startswith(b"HTTP/1.1 " + status)
+        assert answer.count(b"HTTP/1.1") == 1
+    length = f"POST /v1/completions HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+    assert sent_raw(server, f"{length}Content-Length: {'9' * 5000}\r\n\r\n".encode()).startswith(
+        b"HTTP/1.1 413"
+    )
+
+
+def test_who_hangs_up_before_the_answer_gives_the_turn_back(
+    server: CompletionServer, client: openai.OpenAI
+) -> None:
+    host, port = server.url.removeprefix("http://").removesuffix("/v1").split(":")
+    body = json.dumps({"model": "text", "prompt": "a", "max_tokens": 60, "n": 32}).encode()
+    head = f"POST /v1/completions HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\n"
+    for _ in range(MOST_REQUESTS + 4):
+        with socket.create_connection((host, int(port)), timeout=30) as raw:
+            raw.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+    patient = client.with_options(max_retries=20)
+    assert patient.completions.create(model="text", prompt="a", max_tokens=1).choices
+
+
+def test_more_connections_than_stand_at_once_are_answered_one_after_another(server: CompletionServer) -> None:
+    host = server.url.removeprefix("http://").removesuffix("/v1")
+    for _ in range(MOST_CONNECTIONS + 5):
+        request = f"GET /v1/models HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+        assert sent_raw(server, request.encode()).startswith(b"HTTP/1.1 200")
+
+
+def test_closing_ends_the_text_that_is_being_written() -> None:
+    model = random_model()
+    server = CompletionServer(Writer(model, Simulated(model)), "text", free_address())
+    client = openai.OpenAI(base_url=server.url, api_key="none", max_retries=0, timeout=60)
+    stream = iter(client.completions.create(model="text", prompt=["a"] * 32, max_tokens=60, stream=True))
+    next(stream)
+    server.close()
+    with pytest.raises(openai.APIError, match="the server is closing"):
+        list(stream)
+    server.close()
+
+
+def test_null_is_taken_as_left_out_and_a_prompt_counts_once(client: openai.OpenAI) -> None:
+    nothing = dict.fromkeys(("max_tokens", "temperature", "n", "echo", "stream", "stop", "seed", "suffix"))
+    answer = client.completions.create(model="text", prompt="abc", extra_body=nothing)
+    assert answer.usage is not None
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (3, 16)
+    several = client.completions.create(model="text", prompt="abc", n=3, max_tokens=2)
+    assert several.usage is not None
+    assert (several.usage.prompt_tokens, several.usage.completion_tokens) == (3, 6)

@@ -100,11 +100,14 @@ def generate(
     goes to standard output, and what it took to standard error.
     """
     require("train", "torch", "safetensors", "numba")
+    from airmoe.checks import number_within
     from airmoe.language.record import records_of
+    from airmoe.mesh.client import LONGEST_DEADLINE_S
     from airmoe.nn.threads import one_thread
     from airmoe.scheduling.parsing import as_policy
 
     begin = _checked_prompt(prompt)
+    number_within("deadline_s", deadline_s, 0, LONGEST_DEADLINE_S)
     chosen = None if policy is None else as_policy(policy)
     in_mesh = _is_of_mesh(folder, connect, snr_db, chosen)
     if record is not None and record.exists():

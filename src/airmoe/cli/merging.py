@@ -83,10 +83,17 @@ def _model(folder: Path) -> Any:
     if not list(folder.glob("*.safetensors")):
         raise InvalidInputError("models", str(folder), "one with weights as safetensors: no other is read")
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+        told: Any = AutoModelForCausalLM.from_pretrained(
+            folder, use_safetensors=True, local_files_only=True, output_loading_info=True
+        )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        told = " ".join(str(error).split())
-        raise InvalidInputError("models", str(folder), f"one that transformers reads ({told})") from None
+        why = " ".join(str(error).split())
+        raise InvalidInputError("models", str(folder), f"one that transformers reads ({why})") from None
+    model, found = told
+    for what in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        for name in sorted(map(str, found[what])):
+            expected = f"one whose weights fit its config.json: {what.partition('_')[0]} {name}"
+            raise InvalidInputError("models", str(folder), expected)
     return model.train(False)
 
 

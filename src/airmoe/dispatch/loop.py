@@ -50,6 +50,8 @@ class Dispatched(OneLine, Generic[Output_co]):
         airtime_s_T: float64, seconds on the air spent on each item, lost transfers included.
         decided_by: name of the policy that decided first.
         bits: of each item's payload.
+        sent: payloads that went to another node, each time anew, lost ones included.
+        missed_nodes: nodes that were asked and did not answer in time.
         subcarrier_NN: int64, the subcarriers that a joint policy decided on; None for the carrier's own
             allocation.
     """
@@ -66,6 +68,8 @@ class Dispatched(OneLine, Generic[Output_co]):
     airtime_s_T: NDArray[np.float64]
     decided_by: str
     bits: float
+    sent: int
+    missed_nodes: frozenset[int]
     subcarrier_NN: NDArray[np.int64] | None
 
     def __repr__(self) -> str:
@@ -189,6 +193,8 @@ def dispatch(
         batch.airtime_s_T,
         decided_by,
         bits,
+        batch.sent,
+        frozenset(batch.missed_nodes),
         batch.subcarrier_NN,
     )
 
@@ -227,7 +233,8 @@ class _Batch(Generic[Payload_contra, Output_co]):
         self._usable_ER = askable(carrier, slot)
         self.subcarrier_NN: NDArray[np.int64] | None = None
         self.deliveries: list[Delivery[Output_co]] = []
-        self.rounds = 0
+        self.rounds = self.sent = 0
+        self.missed_nodes = set[int]()
         self.pending = False
         self.arrived_TE = np.zeros(scores_TE.shape, dtype=np.bool_)
         self.requested_TE, self.intended_TE = np.zeros_like(self.arrived_TE), np.zeros_like(self.arrived_TE)
@@ -312,6 +319,7 @@ class _Batch(Generic[Payload_contra, Output_co]):
         transfer = Transfer(
             self._payload_T, item_P, expert_P, node_P, slot, self._experts, limit_s, self.subcarrier_NN
         )
+        self.sent += int(np.count_nonzero(node_P != slot.source_T[item_P]))
         self.requested_TE[item_P, expert_P] = True
         self.node_TE[item_P, expert_P] = node_P
         with telling(f"carrier {type(self._carrier).__name__}, (T, E) = {wanted_TE.shape}"):
@@ -331,6 +339,7 @@ class _Batch(Generic[Payload_contra, Output_co]):
         source_T, node_ER = self._slot.source_T, self._slot.placement.node_ER
         item_P, expert_P = np.nonzero(lost_TE)
         node_P = slot.node_TE[item_P, expert_P]
+        self.missed_nodes |= set(node_P.tolist())
         pair_Q, replica_Q = np.nonzero(node_ER[expert_P] == node_P[:, np.newaxis])
         item_Q, expert_Q = item_P[pair_Q], expert_P[pair_Q]
         if self._lost_RTE is None:

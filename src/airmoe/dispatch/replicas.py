@@ -3,8 +3,7 @@
 Shape suffixes: T items, E experts, R replicas, N nodes.
 """
 
-from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,15 +16,8 @@ from airmoe.scheduling.policy import Slot
 Flags = NDArray[np.bool_]
 
 
-class _Known(NamedTuple):
-    """What was chosen at these prices, by the bytes of what could be asked."""
-
-    prices: list[Price]
-    cheapest: dict[bytes, tuple[Slot, Price]]
-
-
-_KNOWN: WeakKeyDictionary[Slot, _Known] = WeakKeyDictionary()
-"""What was chosen in slots that a source asks about again and again, at prices that stand."""
+MOST_KEPT = 64
+"""How many choices a slot keeps: one for each set of replicas that could be asked."""
 
 
 class Replicas:
@@ -62,14 +54,17 @@ class Replicas:
             return self._slots[0], self._prices[0]
         if lost_RTE is not None:
             return self._chosen(usable_ER, lost_RTE)
-        known, usable = _KNOWN.get(self._slot), usable_ER.tobytes()
-        if known is None or any(
-            ours is not theirs for ours, theirs in zip(self._prices, known.prices, strict=True)
+        kept, usable = self._slot.kept, usable_ER.tobytes()
+        prices, chosen = kept.get(usable, (None, None))
+        if prices is None or any(
+            ours is not theirs for ours, theirs in zip(self._prices, prices, strict=True)
         ):
-            _KNOWN[self._slot] = known = _Known(self._prices, {})
-        if usable not in known.cheapest:
-            known.cheapest[usable] = self._chosen(usable_ER, None)
-        return known.cheapest[usable]
+            if len(kept) >= MOST_KEPT:
+                kept.clear()
+            chosen = self._chosen(usable_ER, None)
+            kept[usable] = self._prices, chosen
+        assert chosen is not None
+        return chosen  # type: ignore[no-any-return]
 
     def _chosen(self, usable_ER: Flags, lost_RTE: Flags | None) -> tuple[Slot, Price]:
         home_RTE = np.stack([each.at_home_TE for each in self._slots])

@@ -8,11 +8,11 @@ from __future__ import annotations
 import codecs
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
 from airmoe.errors import InvalidInputError
 from airmoe.language.generation import Written
@@ -108,6 +108,12 @@ class CompletionRequest(Record):
     presence_penalty: Nothing | None = None
     frequency_penalty: Nothing | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_null(cls, given: object) -> object:
+        """Take null for what is left out, as OpenAI does."""
+        return {k: v for k, v in given.items() if v is not None} if isinstance(given, dict) else given
+
     @property
     def prompts(self) -> list[str]:
         """Every prompt, n times."""
@@ -177,11 +183,13 @@ class Completion:
         request: what was asked.
         writer: writes.
         name: of the model, as it is told.
+        goes_on: called before each byte; what it raises ends the answer.
     """
 
     request: CompletionRequest
     writer: Writer
     name: str
+    goes_on: Callable[[], None] = lambda: None
     _head: dict[str, Any] = field(init=False)
     _energy_j: float = field(default=0.0, init=False)
     _degraded: int = field(default=0, init=False)
@@ -246,7 +254,9 @@ class Completion:
     def _grown(self) -> Iterator[tuple[list[tuple[int, str, str | None]], dict[str, Any]]]:
         """Yield, byte by byte, what was added to each text that goes on, and what that took."""
         growing = [GrowingText(self.request.stop or []) for _ in self.request.prompts]
-        for number, step in enumerate(self._steps, start=1):
+        for number in range(1, self.request.max_tokens + 1):
+            self.goes_on()
+            step = next(self._steps)
             last = number == self.request.max_tokens
             choices = []
             for sequence, text in enumerate(growing):
@@ -285,7 +295,7 @@ class Completion:
         }
 
     def _usage(self, counts: list[int]) -> dict[str, int]:
-        prompt, written = sum(len(prompt.encode()) for prompt in self.request.prompts), sum(counts)
+        prompt, written = sum(len(prompt.encode()) for prompt in self.request.prompt), sum(counts)
         return {"prompt_tokens": prompt, "completion_tokens": written, "total_tokens": prompt + written}
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import select
 import socket
 import threading
 import time
@@ -34,6 +35,12 @@ MOST_REQUESTS = 16
 
 MOST_CONNECTIONS = 64
 """How many connections stand at once; one more is closed."""
+
+MOST_DIGITS = 10
+"""Of a body's length."""
+
+LOOK_S, CLOSING_S = 0.1, 10.0
+"""How often a request that waits looks whether anybody still wants it, and how long closing waits for one."""
 
 LONGEST_WAIT_S = 60.0
 """How long a request waits for its turn, and a socket for the other side."""
@@ -70,6 +77,7 @@ class CompletionServer:
         host, port = parse_address(listen)
         self._writer, self._name = writer, name
         self._turn, self._places = threading.Lock(), threading.BoundedSemaphore(MOST_REQUESTS)
+        self._closing = False
 
         class Handler(_Handler):
             answers = self
@@ -80,6 +88,9 @@ class CompletionServer:
             address_family = family
             daemon_threads = True
             connections = threading.BoundedSemaphore(MOST_CONNECTIONS)
+
+            def handle_error(self, request: Any, client_address: Any) -> None:
+                """Say nothing of a connection that broke."""
 
             def process_request(self, request: Any, client_address: Any) -> None:
                 if self.connections.acquire(blocking=False):
@@ -115,9 +126,12 @@ class CompletionServer:
         self.close()
 
     def close(self) -> None:
-        """Take no further request. Closing twice does no harm."""
+        """Take no further request, and end the one that is being answered. Closing twice does no harm."""
+        self._closing = True
         self._server.shutdown()
         self._server.server_close()
+        if self._turn.acquire(timeout=CLOSING_S):  # nobody writes any longer
+            self._turn.release()
 
     def models(self) -> dict[str, Any]:
         """Return the only model there is."""
@@ -126,9 +140,19 @@ class CompletionServer:
             "data": [{"id": self._name, "object": "model", "created": 0, "owned_by": "airmoe"}],
         }
 
+    def refuse_closing(self) -> None:
+        """Raise after `close`."""
+        if self._closing:
+            raise _Refused(HTTPStatus.SERVICE_UNAVAILABLE, "the server is closing")
+
     @contextmanager
-    def completion(self, body: bytes) -> Iterator[Completion]:
-        """Yield the answer to a request when its turn has come."""
+    def completion(self, body: bytes, goes_on: Callable[[], None]) -> Iterator[Completion]:
+        """Yield the answer to a request when its turn has come.
+
+        Args:
+            body: the request.
+            goes_on: raises where nobody waits for it any longer.
+        """
         request = read_request(body)
         if request.model != self._name:
             raise _Refused(
@@ -137,11 +161,14 @@ class CompletionServer:
         if not self._places.acquire(blocking=False):
             raise _Refused(HTTPStatus.TOO_MANY_REQUESTS, f"{MOST_REQUESTS} requests wait already")
         try:
-            if not self._turn.acquire(timeout=LONGEST_WAIT_S):
-                raise _Refused(HTTPStatus.SERVICE_UNAVAILABLE, f"no turn within {LONGEST_WAIT_S:g} s")
+            end_s = time.monotonic() + LONGEST_WAIT_S
+            while not self._turn.acquire(timeout=LOOK_S):
+                goes_on()
+                if time.monotonic() > end_s:
+                    raise _Refused(HTTPStatus.SERVICE_UNAVAILABLE, f"no turn within {LONGEST_WAIT_S:g} s")
             try:
                 with one_thread():
-                    yield Completion(request, self._writer, self._name)
+                    yield Completion(request, self._writer, self._name, goes_on)
             finally:
                 self._turn.release()
         finally:
@@ -168,9 +195,11 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing: what was asked is nobody's business."""
 
     def _answer(self, answer: Callable[[], None]) -> None:
+        # A body that is not read would be taken for the next request.
+        self._unread = any(name in self.headers for name in ("Content-Length", "Transfer-Encoding"))
         self._begun = False
         try:
-            if (host := self.headers.get("Host", "")) not in self.answers.hosts:
+            if (host := self.headers.get("Host", "").lower()) not in self.answers.hosts:
                 raise _Refused(HTTPStatus.MISDIRECTED_REQUEST, f"host is {host!r}; expected this machine")
             answer()
         except (BrokenPipeError, ConnectionResetError, TimeoutError):
@@ -198,7 +227,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path != "/v1/completions":
             raise _Refused(HTTPStatus.NOT_FOUND, f"POST to {self.path!r}; expected {PATHS}")
         begin_s = time.monotonic()
-        with self.answers.completion(body) as completion:
+        with self.answers.completion(body, self._goes_on) as completion:
             if not completion.request.stream:
                 self._send(HTTPStatus.OK, completion.whole())
             else:
@@ -207,18 +236,24 @@ class _Handler(BaseHTTPRequestHandler):
                 self._stream("data: [DONE]\n\n", last=True)
         _log.info("a request for completions took %.1f s", time.monotonic() - begin_s)
 
+    def _goes_on(self) -> None:
+        """Raise where the server closes, or whoever asked has left."""
+        self.answers.refuse_closing()
+        readable, _, _ = select.select([self.connection], [], [], 0)
+        if readable and not self.connection.recv(1, socket.MSG_PEEK):
+            raise ConnectionResetError
+
     def _body(self) -> bytes:
         kind = self.headers.get("Content-Type", "").partition(";")[0].strip()
         if kind != "application/json":
-            self.close_connection = True
             raise _Refused(
                 HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"content type is {kind!r}; expected 'application/json'"
             )
         length = self.headers.get("Content-Length", "")
-        if not length.isdecimal() or int(length) > MOST_BODY_BYTES:
-            self.close_connection = True
+        if not length.isdecimal() or len(length) > MOST_DIGITS or int(length) > MOST_BODY_BYTES:
             expected = f"a number of bytes up to {MOST_BODY_BYTES}"
             raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"length is {length!r}; expected {expected}")
+        self._unread = False
         return self.rfile.read(int(length))
 
     def _fail(self, error: _Refused) -> None:
@@ -235,6 +270,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
+        if self._unread:
+            self.send_header("Connection", "close")  # this sets close_connection, too
         self.end_headers()
         self.wfile.write(data)
 

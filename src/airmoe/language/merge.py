@@ -20,6 +20,7 @@ from airmoe.checks import integer_at_least
 from airmoe.errors import InvalidInputError, require
 from airmoe.language.routers import HiddenSums, discriminant
 from airmoe.progress import Progress, silent
+from airmoe.runs.weights import not_finite
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -30,6 +31,7 @@ AT_ONCE = 4
 SAME = (
     *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads"),
     *("vocab_size", "hidden_act", "rms_norm_eps", "head_dim", "rope_parameters", "tie_word_embeddings"),
+    "max_position_embeddings",
 )
 """What the configurations of all models have to agree in."""
 
@@ -99,14 +101,24 @@ def _check(models: Sequence[PreTrainedModel], tokens_E: Sequence[Tensor]) -> Non
             one, other = getattr(models[0].config, name, None), getattr(model.config, name, None)
             if one != other:
                 raise InvalidInputError(f"{name} of model {number}", other, f"{one}, as model 0 has")
+        if wrong := not_finite(model.state_dict()):
+            raise InvalidInputError(f"{wrong} of model {number}", "not finite", "finite weights")
     if models[0].config.hidden_act != "silu":
         raise InvalidInputError("hidden_act", models[0].config.hidden_act, "'silu'")
+    _check_texts(models, tokens_E)
+
+
+def _check_texts(models: Sequence[PreTrainedModel], tokens_E: Sequence[Tensor]) -> None:
     if len(tokens_E) != len(models):
         raise InvalidInputError("number of texts", len(tokens_E), f"{len(models)}, one for each model")
     for number, tokens_WS in enumerate(tokens_E):
         if tokens_WS.ndim != 2 or tokens_WS.dtype != torch.int64 or not tokens_WS.numel():
             told = f"{tuple(tokens_WS.shape)}, {tokens_WS.dtype}"
             raise InvalidInputError(f"form of text {number}", told, "(W, S), torch.int64, W and S at least 1")
+        last = models[0].config.vocab_size - 1
+        if int(tokens_WS.min()) < 0 or int(tokens_WS.max()) > last:
+            told = f"{int(tokens_WS.min())} to {int(tokens_WS.max())}"
+            raise InvalidInputError(f"tokens of text {number}", told, f"0 to {last}, the models' vocabulary")
 
 
 def _average_of(models: Sequence[PreTrainedModel]) -> PreTrainedModel:
@@ -158,7 +170,6 @@ def _mixture(average: Any, models: Sequence[PreTrainedModel], k: int) -> Any:
         **{name: getattr(dense, name) for name in SAME if getattr(dense, name, None) is not None},
         num_local_experts=len(models),
         num_experts_per_tok=k,
-        max_position_embeddings=dense.max_position_embeddings,
         sliding_window=None,
         **{name: getattr(dense, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")},
     )

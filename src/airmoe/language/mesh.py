@@ -23,7 +23,7 @@ from torch import Tensor
 
 from airmoe.checks import number_within
 from airmoe.dispatch import Carrier, Delivery, Price, Transfer, WithoutNodes
-from airmoe.errors import InvalidInputError
+from airmoe.errors import InvalidInputError, RunFolderError
 from airmoe.files import AnyPath, as_path
 from airmoe.language.calls import LayerCall, left_out
 from airmoe.links import Links, LinkSource
@@ -101,6 +101,7 @@ class MeshCalls:
     @contextmanager
     def __call__(self, number: int) -> Iterator[LayerCall]:
         """Serve one batch in a layer; afterwards what is late is withdrawn."""
+        self.source.mesh.refuse_closed()
         mesh, end_s = self.source.mesh, time.monotonic() + self.deadline_s
         inner = MeshCarrier(mesh.layers[number - 1], mesh.links(), self.traffic)
         carrier: Carrier[Tensor, Tensor] = TensorsOverMesh(inner)
@@ -151,6 +152,11 @@ class MeshSource:
             if manifest.asks is not None:
                 expected = "one of a language model: this one asks about images, see airmoe predict"
             raise InvalidInputError("client_folder", str(client_folder), expected)
+        numbers = [layer.layer for layer in manifest.layers]
+        if numbers != list(range(1, len(numbers) + 1)):
+            raise RunFolderError(
+                f"{self.folder} has layers {numbers}; expected 1 to {len(numbers)}, in order"
+            )
         self.node = manifest.node
         self.mesh = MeshLayers(
             self.folder,

@@ -34,11 +34,8 @@ def leading_expert(layers: Sequence[MoeOutput], row: int) -> int:
 
 
 def missed_nodes(layers: Sequence[MoeOutput]) -> list[int]:
-    """Return the nodes that were asked and whose expert did not arrive, in any layer."""
-    nodes = set[int]()
-    for done in dispatched_of(layers):
-        nodes |= set(done.node_TE[done.requested_TE & ~done.arrived_TE].tolist())
-    return sorted(nodes)
+    """Return the nodes that were asked and did not answer in time, in any layer."""
+    return sorted(frozenset[int]().union(*(done.missed_nodes for done in dispatched_of(layers))))
 
 
 def missed_experts(layers: Sequence[MoeOutput]) -> list[int]:
@@ -78,7 +75,7 @@ def _record(number: int, done: Dispatched[Tensor], node: int) -> dict[str, Any]:
         "degraded": int(done.degraded_T.sum()),
         "energy_j": float(done.energy_j_T.sum()),
         "airtime_s": float(done.airtime_s_T.sum()),
-        "bits": int(np.count_nonzero(away_TE) * done.bits),
+        "bits": int(done.sent * done.bits),
         "subcarriers": _subcarriers(done, np.unique(done.node_TE[away_TE]), node),
     }
 

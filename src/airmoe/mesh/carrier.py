@@ -199,6 +199,8 @@ class MeshCarrier:
             if until_s <= now_s or self._is_whole(awaited):
                 break
             outputs += self._answered(until_s)
+        while self._requests.has_answers:
+            outputs += self._answered(0.0)
         return outputs
 
     def _late_answer(self, end_s: float) -> Outputs:

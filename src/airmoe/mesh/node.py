@@ -169,19 +169,21 @@ class Node:
         if (most := max(len(each.heads) for each in seen)) > 1:  # the first is the size of the work
             refuse(query, f"the request has {most} arrays; expected payload alone")
             return
-        request, items = _Request(query, served, seen, now_s), sum(each.items for each in seen)
+        request = _Request(query, served, seen, now_s)
+        items = sum(max(each.items, 1) for each in seen)  # a frame without items is work, too
         ends_s = now_s + min(each.remaining_ms for each in seen) / 1000
         waiting = Waiting(request, asker, seen[0].request_id, items, size, ends_s)
         with self._changed:
             why = "the node is closing" if self._closing else self._queue.add(waiting, now_s)
             at_once = why is None and not self._busy and self._queue.is_quick(waiting, now_s)
-            self._busy |= at_once
-            if not at_once:
+            if at_once:  # waking the worker would take longer than the work
+                self._busy, taken = True, self._queue.take(now_s)
+            else:
                 self._changed.notify()
         if why is not None:
             refuse(query, why)
-        elif at_once:  # waking the worker would take longer than the work
-            self._serve_next()
+        elif at_once:
+            self._serve_taken(*taken, now_s)
 
     def _withdraw(self, sample: zenoh.Sample) -> None:
         asker, data = asker_in(str(sample.key_expr)), sample.payload.to_bytes()
@@ -204,15 +206,16 @@ class Node:
                     if self._closing and not self._busy:
                         return
                     self._changed.wait()
-                self._busy = True
-            self._serve_next()
+                begin_s = time.monotonic()
+                self._busy, taken = True, self._queue.take(begin_s)
+            self._serve_taken(*taken, begin_s)
 
-    def _serve_next(self) -> None:
-        """Answer the next request, if it is not too late. Whoever calls this has set ``_busy``."""
-        begin_s, done, waiting = time.monotonic(), False, None
+    def _serve_taken(
+        self, waiting: Waiting[_Request] | None, dropped: list[Waiting[_Request]], begin_s: float
+    ) -> None:
+        """Answer a request, and refuse those that are late. Whoever calls this has set ``_busy``."""
+        done = False
         try:
-            with self._changed:
-                waiting, dropped = self._queue.take(begin_s)
             for late in dropped:
                 refuse(late.item.query, f"too late: waited {begin_s - late.item.arrived_s:.3f} s")
             done = waiting is not None and self._serve(waiting.item)

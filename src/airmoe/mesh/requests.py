@@ -95,6 +95,11 @@ class Requests:
         """The requests that may still be answered."""
         return list(self._open.values())
 
+    @property
+    def has_answers(self) -> bool:
+        """Whether `answer` returns at once: a message brought several answers."""
+        return bool(self._closed)
+
     def send(self, node: int, asked: Sequence[Asked], deadline_s: float) -> list[Request]:
         """Ask some experts of one node, in as few messages as can be; return without waiting."""
         frames = [self._framed(each, deadline_s) for each in asked]

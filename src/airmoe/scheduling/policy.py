@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -126,6 +126,11 @@ class Slot(OneLine):
         node_ER = np.where(placement.exists_ER, placement.node_ER, placement.first_E[:, np.newaxis])
         return [self.served_by(np.broadcast_to(node_E, shape_TE)) for node_E in node_ER.T]
 
+    @cached_property
+    def kept(self) -> dict[bytes, Any]:
+        """What `airmoe.dispatch.replicas` chose for this slot, which a source asks about again and again."""
+        return {}
+
     def served_by(self, node_TE: NDArray[np.int64]) -> Slot:
         """Return the same slot with these nodes serving; each must hold the expert, which is not checked."""
         return self._with(node_TE=node_TE)
@@ -134,7 +139,7 @@ class Slot(OneLine):
         """Return a slot with other arrays that need no check: a query has no time to check them again."""
         slot = object.__new__(Slot)
         slot.__dict__.update(self.__dict__)
-        for name in ("observed_snr_db_TE", "of_replicas"):
+        for name in ("observed_snr_db_TE", "of_replicas", "kept"):
             slot.__dict__.pop(name, None)
         slot.__dict__.update(changes)
         return slot
