@@ -34,6 +34,7 @@ from airmoe.randomness import stream
 
 LETTERS = "ABCD"
 WINDOW, BATCH, RATE = 96, 4, 3e-5
+POLICIES = "topk:1", "topk:2", "jesa:0.7:2", "jesa:0.9:2", "homogeneous:0.5:2"
 SUMMED = 24
 """Windows of each text from which routers are fitted."""
 
@@ -141,7 +142,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
-    sets = {folder.name: questions(folder, arguments.asked) for folder in arguments.questions}
+    sets = {"/".join(folder.parts[-2:]): questions(folder, arguments.asked) for folder in arguments.questions}
     for asked in sets.values():
         refuse_known(asked, arguments.texts)
     seed, tokenizer = smollm2()
@@ -161,6 +162,16 @@ def main() -> None:
             f"  {name}: " + ", ".join(f"{_nats(model, each):.3f}" for each in held_out.values()), flush=True
         )
     links = RayleighFading(experts, Ofdma(subcarriers=16, charge_return=True), 10.0, 0).at(0)
+    for policy in POLICIES:
+        carrier = IdealRadioCarrier(links)
+        with NodesOfModel(mixture, placement=np.arange(experts), policy=policy, carrier=carrier) as nodes:
+            nats = [_nats(mixture, each) for each in held_out.values()]
+        told_nats = ", ".join(f"{each:.3f}" for each in nats)
+        joules = nodes.energy_j / sum(each.numel() for each in held_out.values())
+        print(
+            f"  mixture, {policy}: {told_nats}, mean {np.mean(nats):.3f}, {joules * 1e3:.3f} mJ a token",
+            flush=True,
+        )
     ways: dict[str, Callable[[list[tuple[str, int]]], tuple[list[bool], float]]] = {
         "seed": lambda asked: (right_of(seed, tokenizer, asked), 0.0)
     }

@@ -235,3 +235,25 @@ def test_the_command_refuses_what_it_cannot_read_and_leaves_nothing(
         with pytest.raises(InvalidInputError, match=told):
             merged(models, tmp_path / "merged", *options)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["latin", "without"]
+
+
+def test_weights_that_are_missing_or_no_numbers_are_refused(folders: list[Path], tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    lacking = tmp_path / "lacking"
+    shutil.copytree(folders[0], lacking)
+    weights = load_file(lacking / "model.safetensors")
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    save_file(weights, lacking / "model.safetensors", {"format": "pt"})
+    with pytest.raises(InvalidInputError, match=r"missing model\.layers\.1\.mlp\.up_proj\.weight"):
+        merged([folders[0], lacking], tmp_path / "merged", "--window", 16)
+    broken = dense(1)
+    with torch.no_grad():
+        broken.model.layers[1].mlp.up_proj.weight[0, 0] = torch.nan
+    with pytest.raises(InvalidInputError, match=r"mlp\.up_proj\.weight of model 1 is 'not finite'"):
+        merge_models([dense(), broken], TEXTS)
+
+
+def test_tokens_that_the_models_do_not_have_are_refused() -> None:
+    with pytest.raises(InvalidInputError, match="tokens of text 1 is '32 to 64'; expected 0 to 63"):
+        merge_models([dense(), dense()], [TEXTS[0], TEXTS[1].clamp(min=0) + (TEXTS[1] == 63)])

@@ -1,6 +1,7 @@
 """A language model whose experts are served by processes."""
 
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -24,11 +25,15 @@ from airmoe.language.generation import Written, generate
 from airmoe.language.record import is_degraded, missed_nodes, records_of
 from airmoe.language.simulation import Simulated
 from airmoe.language.writer import Writer
+from airmoe.manifest import read_manifest, write_manifest
 from airmoe.mesh import MeshClient, Node, simulated_links
-from airmoe.mesh.bundle import unbundled
+from airmoe.mesh.bundle import bundled, unbundled
 from airmoe.mesh.fleet import NodeFleet
-from airmoe.runfolder import client_folders
+from airmoe.mesh.frame import Frame, encode
+from airmoe.runfolder import client_folders, sha256_of
 from tests.language.served import RADIO, served
+from tests.mesh.impostor import Impostor, reply_to
+from tests.mesh.ports import free_address
 
 MeshSource = partial(mesh.MeshSource, hedge_s=10.0)
 """On a busy machine a node may be late that is well; another expert in its place would be another text."""
@@ -347,8 +352,6 @@ def test_a_damaged_file_of_the_source_is_refused_and_its_node_still_serves(
         source = open_.enter_context(MeshSource(client))
         with pytest.raises(RunFolderError, match=r"source\.safetensors is damaged: SHA-256"):
             Writer.over(source)
-        from tests.mesh.ports import free_address
-
         open_.enter_context(Node(client, free_address()))
         assert "source.safetensors is damaged" in caplog.text
 
@@ -357,12 +360,6 @@ def test_a_node_that_serves_another_models_expert_is_refused(
     run: tuple[Path, MoeTransformer], tmp_path: Path
 ) -> None:
     """Its manifest is that of the mesh, but its weights are not: the reply's hash tells."""
-    import shutil
-
-    from airmoe.manifest import read_manifest, write_manifest
-    from airmoe.runfolder import sha256_of
-    from tests.mesh.ports import free_address
-
     folders = client_folders(run[0])
     false = tmp_path / "false"
     shutil.copytree(folders[1], false)
@@ -413,3 +410,33 @@ def test_texts_at_two_nodes_share_a_scheduler_and_its_subcarriers(
         assert not any(layer["degraded"] for layer in records)
         used = {way[0] for layer in records for way in layer["subcarriers"]}
         assert node in used or all(not layer["subcarriers"] for layer in records)
+
+
+def test_layers_in_another_order_are_refused(run: tuple[Path, MoeTransformer], tmp_path: Path) -> None:
+    folder = tmp_path / "client"
+    shutil.copytree(client_folders(run[0])[0], folder)
+    manifest = read_manifest(folder)
+    write_manifest(folder, manifest.model_copy(update={"layers": manifest.layers[::-1]}))
+    with pytest.raises(RunFolderError, match=r"has layers \[3, 2, 1\]; expected 1 to 3, in order"):
+        MeshSource(folder)
+
+
+def test_a_reply_with_a_frame_too_many_does_not_count(run: tuple[Path, MoeTransformer]) -> None:
+    """Node 3 answers twice what it was asked once; its expert is at node 2 as well."""
+    folders = client_folders(run[0])
+    manifest = read_manifest(folders[3])
+    first, second = free_address(), free_address()
+
+    def twice(request: Frame) -> bytes:
+        return bundled([encode(reply_to(request, request.arrays["payload"]))] * 2)
+
+    replicas = [(0, 3), (3, 3)]
+    with ExitStack() as open_:
+        open_.enter_context(Node(folders[2], first))
+        open_.enter_context(Impostor(manifest, [], twice, second, first, replicas=replicas))
+        source = open_.enter_context(MeshSource(folders[0], [first, second]))
+        layer = source.mesh.layers[0]
+        assert layer.liveliness.wait_until(lambda alive: len({node for _, node in alive}) == 2, 20)
+        (step,) = Writer.over(source, policy="all").write([b"wireless"], 1)
+    answers = [answer for layer in records_of(step.layers, 0) for answer in layer["answers"]]
+    assert 3 not in {answer["node"] for answer in answers}

@@ -455,3 +455,13 @@ def test_a_serving_process_stays_below_120_mb(process: NodeProcess) -> None:
 def test_a_serving_process_ends_in_order(folders: list[Path], address: str) -> None:
     with node_processes(folders[:1], [address]) as (process,):
         assert process.stop() == 0
+
+
+def test_frames_without_items_count_as_work(asker: Asker) -> None:
+    """Else they would make the node think that few items take long."""
+    nothing = encode(with_payload(asker.request, np.empty((0, FEATURES), np.float32)))
+    for _ in range(6):
+        assert asker.get(bundled([encode(asker.request), *[nothing] * 400])).ok is not None
+    hurried = encode(replace(asker.request, remaining_ms=500))
+    for _ in range(5):
+        assert asker.get(hurried).ok is not None

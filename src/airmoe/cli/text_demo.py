@@ -25,6 +25,7 @@ def demonstrate_text(data: str | None, seed: int | None, out: Path | None) -> No
     name = config.data.name.partition(":")[0]
     out = out or Path("runs") / f"demo-text-{name}-{datetime.now():%Y%m%d-%H%M%S}"
     texts = load_texts(config.data.name)
+    tell("Trains a seed and four owners' experts, serves them by processes, and kills nodes that write text.")
     with ProgressBars(console()) as progress:
         results = run_text_demo(config, texts, out, progress=progress)
     console().print(_table(results))
@@ -32,15 +33,16 @@ def demonstrate_text(data: str | None, seed: int | None, out: Path | None) -> No
         f"Each text begins with {results.prompt!r}. In one process: {results.process_byte_ms:.1f} ms a byte."
     )
     for written in results.written:
-        same = "the same text" if written.same else "another text"
-        told = f"{written.what}: {same} as in one process, {written.byte_ms:.1f} ms a byte"
+        same = "the same text as in one process" if written.same else "not the text of one process"
+        told = f"{written.what}: {same}, {written.byte_ms:.1f} ms a byte"
         if written.after_kill_ms is not None:
             told += f", {written.after_kill_ms:.0f} ms from the kill to the next byte"
         if written.degraded:
-            told += f"; {written.degraded} bytes lack an expert that the gate wanted, and say so"
+            told += f"; {written.degraded} bytes lack an expert that the gate wanted"
         tell(told)
         tell(f"  {written.text!r}", style="dim")
     tell(f"Hidden states of the mesh differ from those of one process by {results.difference:.1e} at most.")
+    tell(f"All of this is in {out / 'results.json'}.")
     serve = ["airmoe", "serve", str(out), "--all", "--completions", "127.0.0.1:8000"]
     tell(f"{results.seconds:.0f} s. Serve it, for OpenAI's clients too, with: {shlex.join(serve)}")
 
