@@ -7,10 +7,11 @@
 Copies of SmolLM2-135M-Instruct (Apache-2.0; read from the wheel's GGUF) are trained on the first nine tenths
 of one text each, their feed-forward parts alone, and joined by `airmoe.language.merge_models`. Questions are
 CSV files with the columns question (or Question), choice0 to choice3 (or A to D) and answer (0 to 3, or a
-letter); as many are drawn of each folder. The answer is the letter with the largest logit after "Answer:". A
-text that has a question in it is refused. Beside the seed, the mixture answers by policies over simulated
-links, an expert on each node and the text at node 0. Chance is 25 %. Prints nats a token on the last tenth of
-each text, accuracy with its standard error, and mJ a question.
+letter); as many are drawn of each folder. The answer is the choice whose text is likeliest after the
+question, by its mean over tokens: so small a model understands no lettered lists. A text that has a question
+in it is refused. Beside the seed, the mixture answers by policies over simulated links, an expert on each
+node and the text at node 0. Chance is 25 %. Prints nats a token on the last tenth of each text, accuracy with its
+standard error, and mJ.
 """
 
 import argparse
@@ -19,11 +20,12 @@ import importlib.util
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from airmoe.language import NodesOfModel
@@ -34,6 +36,9 @@ from airmoe.randomness import stream
 
 LETTERS = "ABCD"
 WINDOW, BATCH, RATE = 96, 4, 3e-5
+LONGEST = 400
+"""Characters of a question with its choices, at most."""
+
 POLICIES = "topk:1", "topk:2", "jesa:0.7:2", "jesa:0.9:2", "homogeneous:0.5:2"
 SUMMED = 24
 """Windows of each text from which routers are fitted."""
@@ -82,8 +87,16 @@ def branch(seed: LlamaForCausalLM, tokens_WS: Tensor, steps: int) -> LlamaForCau
     return model.eval()
 
 
-def questions(folder: Path, count: int) -> list[tuple[str, int]]:
-    """Return prompts and right answers, drawn of all CSV files of a folder's tests."""
+class Question(NamedTuple):
+    """A question, its choices, and the number of the right one."""
+
+    question: str
+    choices: list[str]
+    right: int
+
+
+def questions(folder: Path, count: int) -> list[Question]:
+    """Return questions drawn of all CSV files of a folder's tests."""
     found = []
     for file in sorted(folder.rglob("*.csv")):
         if "dev" in file.parts or file.stem.endswith("_dev"):
@@ -94,33 +107,33 @@ def questions(folder: Path, count: int) -> list[tuple[str, int]]:
                 choices = [row.get(f"choice{n}") or row.get(letter) or "" for n, letter in enumerate(LETTERS)]
                 answer = str(row.get("answer") or row.get("Answer") or "").strip()
                 right = LETTERS.index(answer) if answer in LETTERS and answer else int(answer)
-                listed = "\n".join(
-                    f"{letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=True)
-                )
-                if question and len(question) + len(listed) < 500:
-                    found.append((f"Question: {question}\n{listed}\nAnswer:", right))
+                if question and all(choices) and len(question) + sum(map(len, choices)) < LONGEST:
+                    found.append(Question(question, choices, right))
     drawn = stream(0, "questions").permutation(len(found))[:count]
     return [found[number] for number in drawn.tolist()]
 
 
-def refuse_known(asked: list[tuple[str, int]], texts: list[Path]) -> None:
+def refuse_known(asked: list[Question], texts: list[Path]) -> None:
     """Refuse texts that hold a question."""
     for text in texts:
         data = text.read_text(encoding="utf-8")
-        for prompt, _ in asked:
-            question = prompt.removeprefix("Question: ").partition("\nA.")[0]
+        for question, _, _ in asked:
             if len(question) > 20 and question in data:
                 raise SystemExit(f"{text} has a question in it: {question!r}")
 
 
-def right_of(model: Any, tokenizer: Any, asked: list[tuple[str, int]]) -> list[bool]:
+def right_of(model: Any, tokenizer: Any, asked: list[Question]) -> list[bool]:
     """Return which questions are answered rightly."""
-    letters = [tokenizer(f" {letter}")["input_ids"][-1] for letter in LETTERS]
     right = []
     with torch.no_grad():
-        for prompt, answer in asked:
-            logits_V = model(torch.tensor([tokenizer(prompt)["input_ids"]])).logits[0, -1]
-            right.append(int(logits_V[letters].argmax()) == answer)
+        for question, choices, answer in asked:
+            prompt = tokenizer(f"Question: {question}\nAnswer:")["input_ids"]
+            mean_nats = []
+            for choice in choices:
+                said = tokenizer(f" {choice}")["input_ids"]
+                logits_SV = model(torch.tensor([prompt + said])).logits[0, len(prompt) - 1 : -1]
+                mean_nats.append(float(functional.cross_entropy(logits_SV, torch.tensor(said))))
+            right.append(int(np.argmin(mean_nats)) == answer)
     return right
 
 
@@ -172,12 +185,12 @@ def main() -> None:
             f"  mixture, {policy}: {told_nats}, mean {np.mean(nats):.3f}, {joules * 1e3:.3f} mJ a token",
             flush=True,
         )
-    ways: dict[str, Callable[[list[tuple[str, int]]], tuple[list[bool], float]]] = {
+    ways: dict[str, Callable[[list[Question]], tuple[list[bool], float]]] = {
         "seed": lambda asked: (right_of(seed, tokenizer, asked), 0.0)
     }
     for policy in (f"topk:{min(2, experts)}", "jesa:0.9:2"):
 
-        def over_links(asked: list[tuple[str, int]], policy: str = policy) -> tuple[list[bool], float]:
+        def over_links(asked: list[Question], policy: str = policy) -> tuple[list[bool], float]:
             carrier = IdealRadioCarrier(links)
             with NodesOfModel(mixture, placement=np.arange(experts), policy=policy, carrier=carrier) as nodes:
                 return right_of(mixture, tokenizer, asked), nodes.energy_j / len(asked)

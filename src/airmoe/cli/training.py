@@ -103,7 +103,9 @@ def demo(
 
     Ten clients train a networked mixture of experts without sharing an image, ten processes serve the
     experts, every client asks held-out images, and two nodes are killed while it does. Ends with a table and
-    report.html. The run folder holds a held-out image of each class, in samples/ and in the report.
+    report.html. The run folder holds a held-out image of each class, in samples/ and in the report. With
+    --text, owners train experts of a language model instead, and a node dies while it writes: a table, texts
+    and results.json.
     """
     require("train", *TRAINING)
     if out is not None:
