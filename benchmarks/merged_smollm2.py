@@ -10,8 +10,8 @@ CSV files with the columns question (or Question), choice0 to choice3 (or A to D
 letter); as many are drawn of each folder. The answer is the choice whose text is likeliest after the
 question, by its mean over tokens: so small a model understands no lettered lists. A text that has a question
 in it is refused. Beside the seed, the mixture answers by policies over simulated links, an expert on each
-node and the text at node 0. Chance is 25 %. Prints nats a token on the last tenth of each text, accuracy with its
-standard error, and mJ.
+node and the text at node 0. Chance is 25 %. Prints nats a token on the last tenth of each text, accuracy with
+its standard error, and mJ.
 """
 
 import argparse
