@@ -21,6 +21,7 @@ from airmoe.scheduling.parsing import POLICY_FORMS
 
 if TYPE_CHECKING:
     from airmoe.language.generation import Written
+    from airmoe.language.record import TextRecord
     from airmoe.language.writer import Writer
     from airmoe.scheduling import Policy
 
@@ -135,7 +136,7 @@ def generate(
         page.end()
         for line in [
             summary.told(length, priced=in_mesh or snr_db is not None),
-            *_who_is_missing(writer, without, summary),
+            *_who_is_missing(writer, without, summary.record),
             *([UNAUTHENTICATED] if in_mesh else []),
         ]:
             print(line, file=sys.stderr)
@@ -249,28 +250,18 @@ class _Summary:
     """What the text took."""
 
     def __init__(self) -> None:
-        self.energy_j, self._pairs, self._tokens, self._seconds = 0.0, 0, 0, list[float]()
-        self.degraded, self.missed, self.lacked = 0, set[int](), set[int]()
-        self.deciders = set[str]()
+        from airmoe.language.record import TextRecord
+
+        self.record, self._pairs, self._tokens, self._seconds = TextRecord(), 0, 0, list[float]()
 
     def add(self, step: Written, seconds: float) -> None:
-        from airmoe.language.record import (
-            dispatched_of,
-            energy_j,
-            is_degraded,
-            missed_experts,
-            missed_nodes,
-        )
+        from airmoe.language.record import dispatched_of
 
-        self.energy_j += energy_j(step.layers)
+        self.record.add(step.layers)
         for done in dispatched_of(step.layers):
             self._pairs += int(done.requested_TE.sum())
             self._tokens += len(done.requested_TE)
         self._seconds.append(seconds)
-        self.degraded += is_degraded(step.layers)
-        self.missed |= set(missed_nodes(step.layers))
-        self.lacked |= set(missed_experts(step.layers))
-        self.deciders |= {done.decided_by for done in dispatched_of(step.layers)}
 
     def told(self, length: int, *, priced: bool) -> str:
         told = f"{length} bytes, {self._pairs / self._tokens:.2f} experts per byte and layer"
@@ -278,12 +269,12 @@ class _Summary:
             median_s = sorted(self._seconds[1:])[len(self._seconds) // 2 - 1]
             told += f", {median_s * 1e3:.1f} ms a byte (the median, without the first)"
         if priced:
-            told += f"; {self.energy_j * 1e6:.1f} µJ on simulated links in all, prompt included, "
+            told += f"; {self.record.energy_j * 1e6:.1f} µJ on simulated links in all, prompt included, "
             told += "control traffic apart"
-        return f"{told}; decided by {', '.join(sorted(self.deciders))}"
+        return f"{told}; decided by {', '.join(sorted(self.record.decided_by))}"
 
 
-def _who_is_missing(writer: Writer, without: list[int], summary: _Summary) -> list[str]:
+def _who_is_missing(writer: Writer, without: list[int], record: TextRecord) -> list[str]:
     """Return what the answer says of nodes that had no part in it."""
     from airmoe.language.mesh import MeshSource
 
@@ -299,12 +290,12 @@ def _who_is_missing(writer: Writer, without: list[int], summary: _Summary) -> li
             f": nobody else holds {', '.join(map(holders, held))}" if held else ": others hold its experts"
         )
         lines.append(f"without node {', '.join(map(str, sorted(left_out)))}, as asked{nobody}")
-    if summary.missed:
-        missed = ", ".join(map(str, sorted(summary.missed)))
+    if record.missed_nodes:
+        missed = ", ".join(map(str, sorted(record.missed_nodes)))
         lines.append(f"node {missed} did not answer in time, and others were asked")
     if isinstance(writer.reach, MeshSource) and (gone := writer.reach.nodes_gone()):
         lines.append(f"node {', '.join(map(str, gone))} does not serve now")
-    if summary.degraded:
-        lacked = ", ".join(map(holders, sorted(summary.lacked)))
-        lines.append(f"degraded: {summary.degraded} bytes lack an expert that the gate wanted: {lacked}")
+    if record.degraded:
+        lacked = ", ".join(map(holders, sorted(record.missed_experts)))
+        lines.append(f"degraded: {record.degraded} bytes lack an expert that the gate wanted: {lacked}")
     return lines

@@ -16,14 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, mo
 
 from airmoe.errors import InvalidInputError
 from airmoe.language.generation import Written
-from airmoe.language.record import (
-    dispatched_of,
-    energy_j,
-    is_degraded,
-    leading_expert,
-    missed_experts,
-    missed_nodes,
-)
+from airmoe.language.record import TextRecord, energy_j, is_degraded, leading_expert, missed_nodes
 from airmoe.language.writer import Writer
 from airmoe.records import Record, refusal
 
@@ -191,11 +184,7 @@ class Completion:
     name: str
     goes_on: Callable[[], None] = lambda: None
     _head: dict[str, Any] = field(init=False)
-    _energy_j: float = field(default=0.0, init=False)
-    _degraded: int = field(default=0, init=False)
-    _missed: set[int] = field(default_factory=set, init=False)
-    _lacked: set[int] = field(default_factory=set, init=False)
-    _deciders: set[str] = field(default_factory=set, init=False)
+    _record: TextRecord = field(default_factory=TextRecord, init=False)
 
     def __post_init__(self) -> None:
         self._head = {
@@ -269,15 +258,13 @@ class Completion:
                 return
 
     def _of_step(self, step: Written) -> dict[str, Any]:
-        joules, missed = energy_j(step.layers), missed_nodes(step.layers)
-        degraded = is_degraded(step.layers)
-        self._energy_j += joules
-        self._degraded += degraded
-        self._missed |= set(missed)
-        self._lacked |= set(missed_experts(step.layers))
-        self._deciders |= {done.decided_by for done in dispatched_of(step.layers)}
-        experts = [leading_expert(step.layers, row) for row in step.row_B.tolist()]
-        return {"energy_j": joules, "experts": experts, "degraded": degraded, "missed_nodes": missed}
+        self._record.add(step.layers)
+        return {
+            "energy_j": energy_j(step.layers),
+            "experts": [leading_expert(step.layers, row) for row in step.row_B.tolist()],
+            "degraded": is_degraded(step.layers),
+            "missed_nodes": missed_nodes(step.layers),
+        }
 
     def _total(self, grown: list[tuple[int, str, str | None]]) -> dict[str, Any]:
         """Return what the whole answer took, where these are its last pieces."""
@@ -286,11 +273,11 @@ class Completion:
     def _taken(self) -> dict[str, Any]:
         """Return what the answer took, and who had no part in it."""
         return {
-            "energy_j": self._energy_j,
-            "degraded_bytes": self._degraded,
-            "missed_nodes": sorted(self._missed),
-            "missed_experts": sorted(self._lacked),
-            "decided_by": sorted(self._deciders),
+            "energy_j": self._record.energy_j,
+            "degraded_bytes": self._record.degraded,
+            "missed_nodes": sorted(self._record.missed_nodes),
+            "missed_experts": sorted(self._record.missed_experts),
+            "decided_by": sorted(self._record.decided_by),
             "without": sorted(set(self.request.without)),
         }
 

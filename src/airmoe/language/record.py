@@ -6,6 +6,7 @@ Shape suffixes: B sequences, T tokens, E experts, N nodes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,33 @@ def missed_experts(layers: Sequence[MoeOutput]) -> list[int]:
 def is_degraded(layers: Sequence[MoeOutput]) -> bool:
     """Return whether a token lacks an expert in some layer that it would have had, had all been alive."""
     return any(bool(done.degraded_T.any()) for done in dispatched_of(layers))
+
+
+@dataclass
+class TextRecord:
+    """What a text took so far, step by step.
+
+    Attributes:
+        energy_j: J of transfers and computing.
+        degraded: steps in which a token lacks an expert that it would have had, had all been alive.
+        missed_nodes: nodes that were asked and did not answer in time.
+        missed_experts: experts that a degraded token lacks.
+        decided_by: names of the policies that decided.
+    """
+
+    energy_j: float = 0.0
+    degraded: int = 0
+    missed_nodes: set[int] = field(default_factory=set)
+    missed_experts: set[int] = field(default_factory=set)
+    decided_by: set[str] = field(default_factory=set)
+
+    def add(self, layers: Sequence[MoeOutput]) -> None:
+        """Add a step."""
+        self.energy_j += energy_j(layers)
+        self.degraded += is_degraded(layers)
+        self.missed_nodes |= set(missed_nodes(layers))
+        self.missed_experts |= set(missed_experts(layers))
+        self.decided_by |= {done.decided_by for done in dispatched_of(layers)}
 
 
 def records_of(layers: Sequence[MoeOutput], node: int) -> list[dict[str, Any]]:

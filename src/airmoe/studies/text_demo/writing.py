@@ -18,7 +18,7 @@ from airmoe.errors import MeshError
 from airmoe.language.endpoint import CompletionServer
 from airmoe.language.generation import Written
 from airmoe.language.mesh import MeshSource
-from airmoe.language.record import is_degraded, missed_nodes
+from airmoe.language.record import TextRecord
 from airmoe.language.writer import Writer
 from airmoe.mesh.fleet import NodeFleet, free_addresses
 from airmoe.runfolder import client_folders
@@ -57,17 +57,16 @@ class Text:
 
 def text_of(steps: Iterator[Written], after: Callable[[int], None] = lambda written: None) -> Text:
     """Return what comes, one sequence; ``after`` is called with the number of bytes after each of them."""
-    data, seconds, added, degraded, missed = b"", list[float](), list[Tensor](), 0, set[int]()
+    data, seconds, added, record = b"", list[float](), list[Tensor](), TextRecord()
     begin_s = time.perf_counter()
     for step in steps:
         seconds.append(time.perf_counter() - begin_s)
         data += step.byte_B.tobytes()
         added += [layer.y_TC.clone() for layer in step.layers]
-        degraded += is_degraded(step.layers)
-        missed |= set(missed_nodes(step.layers))
+        record.add(step.layers)
         begin_s = time.perf_counter()  # before it is killed: what follows is what a reader waits for
         after(len(data))
-    return Text(data, tuple(seconds), tuple(added), degraded, tuple(sorted(missed)))
+    return Text(data, tuple(seconds), tuple(added), record.degraded, tuple(sorted(record.missed_nodes)))
 
 
 @dataclass(frozen=True)
