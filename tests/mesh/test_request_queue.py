@@ -12,9 +12,6 @@ from airmoe.mesh.request_queue import (
     MAX_WAITING_BYTES,
     MOST_WAITING,
     OVERLOADED,
-    QUICK_BYTES,
-    QUICK_ITEMS,
-    QUICK_S,
     RequestQueue,
     Waiting,
 )
@@ -240,25 +237,3 @@ def test_what_waits_is_not_judged_by_a_guess_either() -> None:
     assert queue.add(request("a", 1, items=1, ends_s=1.0), 0.0) is None, (
         "what the large one takes is not known"
     )
-
-
-def test_quick_is_what_is_small_alone_and_known_to_take_no_time() -> None:
-    queue = Queue()
-    first = request()
-    assert queue.add(first, 0.0) is None
-    assert not queue.is_quick(first, 0.0), "nothing is known yet"
-    for items in (1, 8, 9):
-        queue.took(request(items=items), QUICK_S, 0.0)
-    assert queue.is_quick(first, 0.0)
-    second = request(number=1)
-    assert queue.add(second, 0.0) is None
-    assert not queue.is_quick(second, 0.0), "another one waits"
-    taken(queue)
-    for large in (request(number=2, items=QUICK_ITEMS + 1), request(number=2, size=QUICK_BYTES + 1)):
-        assert queue.add(large, 0.0) is None
-        assert not queue.is_quick(large, 0.0)
-        taken(queue)
-    slow = Queue()
-    slow.took(request(), 2 * QUICK_S, 0.0)
-    assert slow.add(first, 0.0) is None
-    assert not slow.is_quick(first, 0.0)

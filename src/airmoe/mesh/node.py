@@ -1,4 +1,4 @@
-"""A node: it serves the experts of one folder to the mesh, one request at a time, behind a fair queue.
+"""A node: it serves the experts of one folder to the mesh, from a single worker behind a fair queue.
 
 Shape suffixes: T items.
 """
@@ -117,7 +117,7 @@ class Node:
         self._served = {(served.layer, served.expert): served for served in experts}
         self._changed = threading.Condition()
         self._queue = RequestQueue[_Request]()
-        self._closing = self._busy = False
+        self._closing = False
         with ExitStack() as open_:  # closes what is open where a later step fails
             if session is None:
                 session = open_session(listen, connect)
@@ -175,15 +175,9 @@ class Node:
         waiting = Waiting(request, asker, seen[0].request_id, items, size, ends_s)
         with self._changed:
             why = "the node is closing" if self._closing else self._queue.add(waiting, now_s)
-            at_once = why is None and not self._busy and self._queue.is_quick(waiting, now_s)
-            if at_once:  # waking the worker would take longer than the work
-                self._busy, taken = True, self._queue.take(now_s)
-            else:
-                self._changed.notify()
+            self._changed.notify()
         if why is not None:
             refuse(query, why)
-        elif at_once:
-            self._serve_taken(*taken, now_s)
 
     def _withdraw(self, sample: zenoh.Sample) -> None:
         asker, data = asker_in(str(sample.key_expr)), sample.payload.to_bytes()
@@ -202,30 +196,18 @@ class Node:
     def _work(self) -> None:
         while True:
             with self._changed:
-                while self._busy or not len(self._queue):
-                    if self._closing and not self._busy:
+                while not len(self._queue):
+                    if self._closing:
                         return
                     self._changed.wait()
                 begin_s = time.monotonic()
-                self._busy, taken = True, self._queue.take(begin_s)
-            self._serve_taken(*taken, begin_s)
-
-    def _serve_taken(
-        self, waiting: Waiting[_Request] | None, dropped: list[Waiting[_Request]], begin_s: float
-    ) -> None:
-        """Answer a request, and refuse those that are late. Whoever calls this has set ``_busy``."""
-        done = False
-        try:
+                waiting, dropped = self._queue.take(begin_s)
             for late in dropped:
                 refuse(late.item.query, f"too late: waited {begin_s - late.item.arrived_s:.3f} s")
-            done = waiting is not None and self._serve(waiting.item)
-        finally:
-            now_s = time.monotonic()
-            with self._changed:
-                if done and waiting is not None:
+            if waiting is not None and self._serve(waiting.item):
+                now_s = time.monotonic()
+                with self._changed:
                     self._queue.took(waiting, now_s - begin_s, now_s)
-                self._busy = False
-                self._changed.notify()
 
     def _serve(self, request: _Request) -> bool:
         """Answer a request; return whether its work was done. A refused one says nothing of the next."""

@@ -21,9 +21,6 @@ MAX_WAITING_BYTES = 4 * MAX_FRAME_BYTES
 MOST_WAITING = 1024
 """The most requests that may wait, of all askers together: each weighs more than its bytes."""
 
-QUICK_S, QUICK_ITEMS, QUICK_BYTES = 1e-3, 8, 32 << 10
-"""A request of no more than that is answered where it comes in."""
-
 OVERLOADED = "overloaded"
 """How a reason begins that holds for every request of an asker, not for one with little time."""
 
@@ -126,17 +123,6 @@ class RequestQueue(Generic[Item]):
     def took(self, request: Waiting[Item], took_s: float, now_s: float) -> None:
         """Note how long a request took to compute."""
         self._took.add(request.items, took_s, now_s)
-
-    def is_quick(self, request: Waiting[Item], now_s: float) -> bool:
-        """Return whether a request is the only one, and is known to take less than waking a worker does."""
-        known_s = self._took.least_s(request.items, now_s)
-        return (
-            self._count == 1
-            and request.items <= QUICK_ITEMS
-            and request.size <= QUICK_BYTES
-            and known_s is not None
-            and known_s <= QUICK_S
-        )
 
     def withdraw(self, asker: str, request_id: int) -> Waiting[Item] | None:
         """Remove and return a request that nobody waits for any longer, if it still waits."""

@@ -13,7 +13,6 @@ from airmoe.errors import AddressError
 from airmoe.files import AnyPath
 from airmoe.mesh.addresses import endpoint, known, parse_address
 from airmoe.mesh.door import open_with_door
-from airmoe.mesh.log import mesh_log
 from airmoe.mesh.tending import Tended
 from airmoe.mesh.zenoh_config import session_config
 
@@ -64,9 +63,6 @@ def close_session(session: zenoh.Session) -> None:
             if time.monotonic() >= end_s:
                 raise
             time.sleep(0.01)
-        except zenoh.ZError as error:  # a request hangs on the network's thread
-            mesh_log.warning("a session could not be closed: %s", error)
-            return
 
 
 def _refuse_used(address: str) -> None:

@@ -20,6 +20,9 @@ from tests.mesh.steering import wait_until
 
 DEADLINE_S = 0.5
 _PUNCTUAL_S = 0.05
+_HELLOS = 5
+"""How often an asker asks at first, so that the node knows what a request takes."""
+
 _LISTENS_S = 0.5
 """How long after its deadline an asker still hears what comes."""
 
@@ -65,7 +68,8 @@ class BareAsker:
         self._sent = self._open = 0
         self._came, self._overloaded_s = Counter[str](), list[float]()
         hello = encode(self._request)
-        wait_until(lambda: any(reply.ok for reply in self._session.get(self._key, payload=hello)), 30)
+        for _ in range(_HELLOS):
+            wait_until(lambda: any(reply.ok for reply in self._session.get(self._key, payload=hello)), 30)
 
     def at_rate(self, rate: float, seconds: float) -> Tally:
         """Send so many requests a second, whatever comes back; none is sent later than `_PUNCTUAL_S`."""
