@@ -115,7 +115,10 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=128)
     arguments = parser.parse_args()
     folders = client_folders(arguments.run_folder)[: max(ASKED) + 1]
-    with NodeFleet(folders) as fleet, MeshClient(folders[0], fleet.addresses, hedge_s=10.0) as client:
+    with (
+        NodeFleet(folders) as fleet,
+        MeshClient(folders[0], fleet.addresses, hedge_s=10.0, identity=fleet.identities[0]) as client,
+    ):
         client.wait_for_nodes(len(folders), 30.0)
         query, spec = mesh_query(client, arguments.items), client.layer.spec
         shapes = spec.payload_values, spec.output.shape[0]

@@ -261,7 +261,9 @@ def main() -> None:
     random = stream(0, "mesh benchmark")
     with ExitStack() as open_:
         fleet = open_.enter_context(NodeFleet(folders))
-        client = open_.enter_context(MeshClient(folders[0], fleet.addresses, hedge_s=1.0))
+        client = open_.enter_context(
+            MeshClient(folders[0], fleet.addresses, hedge_s=1.0, identity=fleet.identities[0])
+        )
         client.wait_for_nodes(len(folders), 30.0)
         asks = client.manifest.asks
         assert asks is not None

@@ -33,6 +33,7 @@ from airmoe.language import MeshSource
 from airmoe.language.transformer import Router
 from airmoe.manifest import RadioSpec
 from airmoe.mesh.fleet import NodeFleet
+from airmoe.mesh.local_identities import local_identity
 from airmoe.nn import MoeLayer
 from airmoe.runfolder import client_folders, layer_expert_file
 from airmoe.runs.export_layers import export_layers
@@ -114,7 +115,14 @@ def main() -> None:
         export_layers(made, [experts], WIDTH, radio=RadioSpec(seed=0), server=True)
         folders = client_folders(made)
         fleet = open_.enter_context(NodeFleet(folders))
-        source = open_.enter_context(MeshSource(f"{made}/clients/server", fleet.addresses, hedge_s=10.0))
+        source = open_.enter_context(
+            MeshSource(
+                f"{made}/clients/server",
+                fleet.addresses,
+                hedge_s=10.0,
+                identity=local_identity(Path(f"{made}/clients/server")),
+            )
+        )
         if not source.wait_for_all(30):
             raise SystemExit("not all nodes were found")
         calls = source.calls()

@@ -56,7 +56,7 @@ def compare(model: MoeTransformer, run: Path, rounds: int, length: int, schedule
     folders, layers = client_folders(run), model.settings.layers
     with ExitStack() as open_:
         fleet = open_.enter_context(NodeFleet(folders, schedule=schedule, slot_ms=0.0))
-        source = open_.enter_context(MeshSource(folders[0], fleet.addresses))
+        source = open_.enter_context(MeshSource(folders[0], fleet.addresses, identity=fleet.identities[0]))
         if not source.wait_for_all(30, schedulers=schedule is not None):
             raise SystemExit("not all nodes were found")
         over = Writer.over(source, schedule)
@@ -101,7 +101,10 @@ def kill(run: Path, kills: int, length: int, expected: bytes) -> None:
     """Kill a node in mid-text, in a mesh of its own each time."""
     folders, after_ms, usual_ms, same = client_folders(run), list[float](), list[float](), 0
     for number in range(kills):
-        with NodeFleet(folders) as fleet, MeshSource(folders[0], fleet.addresses) as source:
+        with (
+            NodeFleet(folders) as fleet,
+            MeshSource(folders[0], fleet.addresses, identity=fleet.identities[0]) as source,
+        ):
             source.wait_for_all(30)
             half, victim = length // 2, 1 + number % (len(folders) - 1)
 

@@ -10,6 +10,7 @@ AirmoeError
 └── MeshError              something between nodes went wrong
     ├── FrameError         a message is corrupt, oversized or of another protocol version
     ├── AddressError       an address is malformed, not loopback, or already in use
+    ├── IdentityError      a certificate, key or roster is missing, damaged, over, or of somebody else
     ├── RefusedError       a node answered that it will not serve (wrong model, overloaded, too late)
     ├── NotScheduledError  no scheduler decided on the items of a slot
     ├── DeadlineError      a query is too large to be answered before its deadline
@@ -123,6 +124,10 @@ class FrameError(MeshError):
 
 class AddressError(MeshError):
     """An address is malformed, not allowed, or already in use."""
+
+
+class IdentityError(MeshError):
+    """A certificate, a key or a roster is missing, damaged, no longer or not yet valid, or another one's."""
 
 
 class RefusedError(MeshError):

@@ -3,6 +3,7 @@
 What takes long is made in OUT.partial, where it can be resumed; at its end that folder is renamed to OUT.
 """
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +40,24 @@ def whole_folder(out: Path) -> Iterator[None]:
     with sole_writer(out):
         _refuse_existing(out)  # another process may have finished it since
         yield
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """Yield an empty folder beside ``out``, which becomes ``out`` if the block succeeds, or is removed.
+
+    Raises:
+        InvalidInputError: ``out`` exists, or another process is making it.
+    """
+    with whole_folder(out):
+        aside = out.with_name(f".{out.name}.making")
+        shutil.rmtree(aside, ignore_errors=True)  # of a process that was killed
+        try:
+            aside.mkdir()
+            yield aside
+            aside.rename(out)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 @contextmanager

@@ -31,7 +31,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, MoeTransformer]
 def server(run: tuple[Path, MoeTransformer]) -> Iterator[CompletionServer]:
     """In front of a mesh of four processes."""
     folders = client_folders(run[0])
-    with NodeFleet(folders) as fleet, MeshSource(folders[0], fleet.addresses, hedge_s=10.0) as source:
+    with (
+        NodeFleet(folders) as fleet,
+        MeshSource(folders[0], fleet.addresses, hedge_s=10.0, identity=fleet.identities[0]) as source,
+    ):
         source.wait_for_all(20)
         with CompletionServer(Writer.over(source), "text", free_address()) as server:
             yield server

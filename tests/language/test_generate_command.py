@@ -19,7 +19,12 @@ from airmoe.mesh.fleet import NodeFleet
 from airmoe.runfolder import client_folders
 from tests.language.served import served
 from tests.mesh.ports import free_address
-from tests.system.commands import ended
+from tests.system.commands import ended_in_fork
+
+
+def ended(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end, in a fork that has PyTorch already."""
+    return ended_in_fork(*arguments, cwd=Path.cwd())
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +68,7 @@ def test_a_mesh_writes_the_text_and_tells_what_it_took(
     took = r"6 bytes, 2\.00 experts per byte and layer, [\d.]+ ms a byte \(.*\); [\d.]+ .J on simulated links"
     assert re.search(took, told.stderr)
     assert "decided by topk:2" in told.stderr
-    assert "unauthenticated" in told.stderr
+    assert "mutual TLS as node-" in told.stderr
     assert "as asked" not in told.stderr
     assert "degraded" not in told.stderr
 

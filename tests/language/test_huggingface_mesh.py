@@ -10,6 +10,7 @@ from airmoe.errors import InvalidInputError
 from airmoe.language import MeshSource, NodesOfModel, export_nodes_of_model
 from airmoe.language.families import FAMILIES
 from airmoe.mesh.fleet import NodeFleet
+from airmoe.mesh.local_identities import local_identity
 from airmoe.runfolder import client_folders
 from tests.language.test_huggingface import EXPERTS, OWN, logits_of, model_of, tokens_BS, written
 
@@ -37,7 +38,12 @@ def test_over_a_mesh_a_model_is_itself(family: str, tmp_path: Path, tokens_BS: t
     own_k = OWN[family].get("num_experts_per_tok", 2)
     with (
         NodeFleet(client_folders(tmp_path)) as fleet,
-        MeshSource(tmp_path / "clients" / "server", fleet.addresses, hedge_s=10.0) as mesh,
+        MeshSource(
+            tmp_path / "clients" / "server",
+            fleet.addresses,
+            hedge_s=10.0,
+            identity=local_identity(tmp_path / "clients" / "server"),
+        ) as mesh,
     ):
         assert mesh.wait_for_all(20)
         for policy in (None, f"topk:{own_k}"):
@@ -56,7 +62,12 @@ def test_experts_of_a_bfloat16_model_are_written_as_float32(tmp_path: Path, toke
     export_nodes_of_model(model, tmp_path, placement=PLACEMENT)
     with (
         NodeFleet(client_folders(tmp_path)) as fleet,
-        MeshSource(tmp_path / "clients" / "server", fleet.addresses, hedge_s=10.0) as mesh,
+        MeshSource(
+            tmp_path / "clients" / "server",
+            fleet.addresses,
+            hedge_s=10.0,
+            identity=local_identity(tmp_path / "clients" / "server"),
+        ) as mesh,
     ):
         assert mesh.wait_for_all(20)
         with NodesOfModel(model, placement=mesh.placements[0], calls=mesh.calls(), source=mesh.node):

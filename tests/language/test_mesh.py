@@ -55,7 +55,7 @@ def fleet(run: tuple[Path, MoeTransformer]) -> Iterator[NodeFleet]:
 
 @pytest.fixture(scope="module")
 def source(run: tuple[Path, MoeTransformer], fleet: NodeFleet) -> Iterator[mesh.MeshSource]:
-    with MeshSource(client_folders(run[0])[0], fleet.addresses[:1]) as source:
+    with MeshSource(client_folders(run[0])[0], fleet.addresses[:1], identity=fleet.identities[0]) as source:
         assert source.wait_for_all(20, schedulers=True)
         yield source
 
@@ -109,7 +109,7 @@ def test_a_text_may_rest_at_any_node(
     run: tuple[Path, MoeTransformer], fleet: NodeFleet, whole: MoeTransformer
 ) -> None:
     expected = text_of(list(Writer(whole, Simulated(whole)).write(PROMPTS, LENGTH)))
-    with MeshSource(client_folders(run[0])[2], fleet.addresses) as source:
+    with MeshSource(client_folders(run[0])[2], fleet.addresses, identity=fleet.identities[2]) as source:
         source.wait_for_all(20)
         steps = list(Writer.over(source).write(PROMPTS, LENGTH))
     np.testing.assert_array_equal(text_of(steps), expected)
@@ -176,7 +176,10 @@ def test_a_text_goes_on_unchanged_when_a_node_dies_and_replicas_exist(
 ) -> None:
     expected = text_of(list(Writer(whole, Simulated(whole)).write(PROMPTS, LENGTH)))
     folders = client_folders(run[0])
-    with NodeFleet(folders) as fleet, MeshSource(folders[0], fleet.addresses) as source:
+    with (
+        NodeFleet(folders) as fleet,
+        MeshSource(folders[0], fleet.addresses, identity=fleet.identities[0]) as source,
+    ):
         source.wait_for_all(20)
         steps = []
         for step in Writer.over(source, deadline_s=10).write(PROMPTS, LENGTH):
@@ -199,7 +202,10 @@ def test_a_text_goes_on_without_an_expert_that_nobody_else_holds_and_says_so(
 ) -> None:
     folder, _ = served(tmp_path / "run", [[0], [1], [2], [3]])
     folders = client_folders(folder)
-    with NodeFleet(folders) as fleet, MeshSource(folders[0], fleet.addresses) as source:
+    with (
+        NodeFleet(folders) as fleet,
+        MeshSource(folders[0], fleet.addresses, identity=fleet.identities[0]) as source,
+    ):
         source.wait_for_all(20)
         steps = []
         for step in Writer.over(source, policy="topk:4", deadline_s=10).write([b"wireless"], 8):
@@ -270,7 +276,12 @@ def test_links_that_change_are_asked_for_anew(run: tuple[Path, MoeTransformer], 
             return simulated_links(RADIO, 4)
 
     links = Changing()
-    with MeshSource(client_folders(run[0])[0], fleet.addresses, links=links) as source:
+    with MeshSource(
+        client_folders(run[0])[0],
+        fleet.addresses,
+        links=links,
+        identity=fleet.identities[0],
+    ) as source:
         source.wait_for_all(20)
         list(Writer.over(source).write([b"wireless"], 4))
     assert links.asked == 4 * 3
@@ -280,7 +291,10 @@ def test_without_a_scheduler_the_fallback_decides_and_the_text_says_so(
     run: tuple[Path, MoeTransformer],
 ) -> None:
     folders = client_folders(run[0])
-    with NodeFleet(folders) as fleet, MeshSource(folders[0], fleet.addresses) as source:
+    with (
+        NodeFleet(folders) as fleet,
+        MeshSource(folders[0], fleet.addresses, identity=fleet.identities[0]) as source,
+    ):
         source.wait_for_all(20)
         (step,) = Writer.over(source, policy="jesa:0.6:2").write([b"wireless"], 1)
     assert {layer["decided_by"] for layer in records_of(step.layers, 0)} == {"des:0.6:2"}
@@ -322,7 +336,7 @@ def test_traffic_is_counted(source: mesh.MeshSource) -> None:
 
 
 def test_a_closed_source_is_refused(run: tuple[Path, MoeTransformer], fleet: NodeFleet) -> None:
-    with MeshSource(client_folders(run[0])[0], fleet.addresses) as source:
+    with MeshSource(client_folders(run[0])[0], fleet.addresses, identity=fleet.identities[0]) as source:
         pass
     source.close()
     with pytest.raises(MeshError, match="closed"):
@@ -393,7 +407,7 @@ def test_texts_at_two_nodes_share_a_scheduler_and_its_subcarriers(
     folders, steps = client_folders(run[0]), dict[int, list[Written]]()
 
     def write(node: int) -> None:
-        with MeshSource(folders[node], fleet.addresses) as source:
+        with MeshSource(folders[node], fleet.addresses, identity=fleet.identities[node]) as source:
             source.wait_for_all(20, schedulers=True)
             writer = Writer.over(source, policy="jesa:0.6:2", deadline_s=20)
             steps[node] = list(writer.write([b"wireless"], LENGTH))

@@ -52,7 +52,7 @@ def manifest(folders: list[Path]) -> Manifest:
 @pytest.fixture
 def own_copy(run_folder: Path, tmp_path: Path) -> Path:
     """Client 0's folder in a copy of the run."""
-    shutil.copytree(run_folder, tmp_path / "copy")
+    shutil.copytree(run_folder, tmp_path / "copy", ignore=shutil.ignore_patterns("identities"))
     return client_folders(tmp_path / "copy")[0]
 
 

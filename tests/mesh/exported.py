@@ -107,7 +107,7 @@ def make_server_run(run_folder: Path, out: Path, digits: ImageSet, **radio: obje
 
     model = load_model(run_folder)
     model.layer.gate = channel_aware(model.layer.gate)
-    shutil.copytree(run_folder, out)
+    shutil.copytree(run_folder, out, ignore=shutil.ignore_patterns("identities"))
     with torch.no_grad():
         payload_T = model.extractor(torch.from_numpy(digits.test_images[:8]).float() / 255)
     export_gate(model.layer.gate, payload_T, EXPERTS, out / "shared" / GATE)

@@ -20,7 +20,7 @@ from tests.system.commands import left_after, processes_about
 @pytest.fixture
 def folders(run_folder: Path, tmp_path: Path) -> list[Path]:
     """A copy of the clients' folders, whose place marks the processes of this test."""
-    shutil.copytree(run_folder, tmp_path / "run")
+    shutil.copytree(run_folder, tmp_path / "run", ignore=shutil.ignore_patterns("identities"))
     return client_folders(tmp_path / "run")
 
 
@@ -38,7 +38,9 @@ def test_only_node_0_schedules_and_only_if_told_to(tmp_path: Path, folders: list
         (scheduler,) = [line for line in lines if "--schedule" in line]
         assert f"serve {folders[0]} " in scheduler
         assert "--schedule jesa:0.3:2 --slot-ms 7" in scheduler
-        with MeshClient(folders[1], fleet.addresses, policy=make_policy("jesa:0.3:2")) as client:
+        with MeshClient(
+            folders[1], fleet.addresses, policy=make_policy("jesa:0.3:2"), identity=fleet.identities[1]
+        ) as client:
             assert client.schedulers.liveliness.wait_until(bool, 5)
             assert client.schedulers.liveliness.alive == {0}
             answer = client.predict(np.zeros((1, 1, 32, 32), np.uint8))

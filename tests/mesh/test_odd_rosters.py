@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from airmoe.errors import AddressError
-from airmoe.mesh.addresses import MOST_ROSTER_BYTES, known
+from airmoe.mesh.addresses import MOST_ADDRESS_BYTES, known
 
 
 def refusal(entry: str | Path) -> str:
@@ -38,8 +38,11 @@ def test_a_device_without_end_is_no_roster() -> None:
 
 def test_a_file_of_any_size_is_not_read_whole(tmp_path: Path) -> None:
     with (tmp_path / "large").open("wb") as large:
-        large.truncate(MOST_ROSTER_BYTES + 1)
-    assert refusal(tmp_path / "large") == "large has 1048577 bytes; expected a roster of at most 1048576"
+        large.truncate(MOST_ADDRESS_BYTES + 1)
+    assert (
+        refusal(tmp_path / "large")
+        == "large has 1048577 bytes; expected a file of addresses of at most 1048576"
+    )
 
 
 def test_a_roster_that_is_missing_is_named(tmp_path: Path) -> None:

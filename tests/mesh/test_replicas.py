@@ -20,7 +20,9 @@ from airmoe.manifest import ExpertSpec, LayerSpec, Manifest, OutputSpec, read_ma
 from airmoe.mesh import Answer, MeshClient, Node, open_session, simulated_links
 from airmoe.mesh.carrier import MeshCarrier
 from airmoe.mesh.layer import MeshLayer
+from airmoe.mesh.membership import any_node
 from airmoe.mesh.peers import Peers
+from airmoe.mesh.queries import asker_name
 from airmoe.mesh.requests import Traffic
 from airmoe.randomness import stream
 from airmoe.runfolder import client_folders, sha256_of
@@ -264,7 +266,8 @@ def test_experts_of_two_layers_are_served_side_by_side_under_keys_of_their_own(
         client = open_.enter_context(MeshClient(folders[2], [seed]))
         client.wait_for_nodes(2)
         session = open_.enter_context(open_session(connect=[seed]))
-        layer = MeshLayer(session, manifest, 2, {}, "float32", "ideal", stream(0, "mesh noise"), Peers())
+        noise, asker = stream(0, "mesh noise"), asker_name(session, 2)
+        layer = MeshLayer(session, manifest, 2, {}, "float32", "ideal", noise, Peers(), asker, any_node)
         open_.callback(layer.close)
         assert layer.liveliness.wait_until(lambda alive: len(alive) == 4, 10)
         traffic = Traffic()

@@ -230,6 +230,7 @@ def test_predict_says_what_was_verified_and_names_who_contradicts(
         2,
         "--policy",
         "topk:2",
+        "--insecure",
     )
     agreed = ended(*asked)
     assert re.search(r"\d \(remote, score [\d.]+, link [\d.-]+ dB, verified\)", agreed.stdout), agreed

@@ -244,6 +244,7 @@ def test_a_run_is_evaluated_with_the_pretrained_model_of_its_training_alone(
         load_run(run)
 
 
+@pytest.mark.long
 def test_a_pretrained_backbone_may_be_tuned(
     tmp_path: Path, tiny_config: Callable[..., NetworkedConfig], pretrained: str
 ) -> None:

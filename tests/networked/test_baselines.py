@@ -70,6 +70,7 @@ def f1_when_given(rows: list[MetricsRow]) -> list[float]:
     return [float(row["validation_f1"]) for row in rows]
 
 
+@pytest.mark.long
 def test_the_best_central_mixture_is_the_one_that_knew_the_deciding_images_best(
     digits: ImageSet, tiny_config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -127,13 +127,13 @@ def test_an_expert_that_does_not_answer_counts_as_wrong(world: World) -> None:
     assert reply.tensors["cross"][-1, 1] > 0
 
 
-@pytest.mark.long
 def settings(method: str, **gate: object) -> str:
     more = "".join(f"{name} = {value}\n" for name, value in gate.items())
     stages = "[data]\nclients = 5\n[features]\nrounds = 12\n[experts]\nepochs = 8\n"
     return f'{stages}[gate]\nmethod = "{method}"\n{more}'
 
 
+@pytest.mark.long
 def test_one_round_reaches_what_rounds_of_fedgate_reach(digits: ImageSet) -> None:
     f1 = {}
     for method in ("closed-form", "fedgate"):

@@ -22,7 +22,7 @@ from airmoe.runs.checkpoint import Checkpoint
 Config = Callable[..., NetworkedConfig]
 
 
-@pytest.mark.parametrize("sync", ["none", "partial:2"])
+@pytest.mark.parametrize("sync", [pytest.param("none", marks=pytest.mark.long), "partial:2"])
 def test_a_run_delivers_the_gates_that_it_measured(
     tmp_path: Path, few_digits: ImageSet, tiny_config: Config, sync: str
 ) -> None:

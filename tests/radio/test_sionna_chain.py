@@ -175,7 +175,7 @@ def test_without_sionna_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> N
     [
         (Digital(4, "16qam", "none"), 8.0),
         (Digital(4, "qpsk", "conv"), 1.0),
-        (Digital(8, "qpsk", "ldpc"), 1.5),
+        pytest.param(Digital(8, "qpsk", "ldpc"), 1.5, marks=pytest.mark.long),
     ],
     ids=lambda value: getattr(value, "name", f"{value} dB"),
 )

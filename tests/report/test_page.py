@@ -58,6 +58,7 @@ def test_the_table_of_methods_is_there_with_every_digit(analog_run: Path) -> Non
     assert "channel-aware, top-1" in (analog_run / "tables" / "analog.tex").read_text(encoding="utf-8")
 
 
+@pytest.mark.long
 def test_the_same_results_give_the_same_page(tmp_path: Path, page: str) -> None:
     write_report(made_up_results(), tmp_path / "again")
     assert (tmp_path / "again" / "report.html").read_text(encoding="utf-8") == page

@@ -76,7 +76,7 @@ def test_one_policy_and_one_links_may_be_a_text(run: Run, digits: ImageSet) -> N
     assert only(found, "topk:2").links == "perfect"
 
 
-@pytest.mark.parametrize("folder", ["run", "server"])
+@pytest.mark.parametrize("folder", ["run", pytest.param("server", marks=pytest.mark.long)])
 def test_every_policy_has_decided_once_before_any_progress_is_told(
     request: pytest.FixtureRequest, folder: str, digits: ImageSet, few_digits: ImageSet
 ) -> None:

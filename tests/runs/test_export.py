@@ -345,7 +345,7 @@ def test_a_folder_that_holds_a_run_is_refused_and_kept(tmp_path: Path, part: str
     assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == [part, f"{part}/kept"]
 
 
-@pytest.mark.parametrize("beside", [True, False])
+@pytest.mark.parametrize("beside", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_an_export_that_fails_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beside: bool
 ) -> None:

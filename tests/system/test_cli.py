@@ -28,7 +28,7 @@ from tests.mesh.exported import make_server_run
 from tests.mesh.ports import free_address
 from tests.system.commands import AIRMOE_CORE, AIRMOE_WITHOUT_TORCH, Command, ended, processes_about, running
 
-UNAUTHENTICATED = "unauthenticated: anyone on this machine may ask"
+SECURED = "mutual TLS"
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +88,8 @@ def test_predict_prints_joules_bytes_and_milliseconds(prediction: subprocess.Com
     assert all(float(figure) > 0 for figure in spent.groups())
 
 
-def test_predict_says_that_the_mesh_is_unauthenticated(prediction: subprocess.CompletedProcess[str]) -> None:
-    assert UNAUTHENTICATED in prediction.stdout
+def test_predict_says_who_it_is(prediction: subprocess.CompletedProcess[str]) -> None:
+    assert SECURED in prediction.stdout
 
 
 def test_predict_breaks_no_line_however_narrow_it_is_read(
@@ -154,7 +154,7 @@ def test_predict_says_what_few_subcarriers_leave_out_of_reach(
     subcarrier_NN = allocate_subcarriers(simulated_links(few.radio, nodes))
     others = int(np.sum(subcarrier_NN[few.node, [0, 3]] >= 0))
     assert others < 2
-    options = ["--client", client, "--connect", mesh[0]]
+    options = ["--client", client, "--connect", mesh[0], "--identity", run_folder / "identities" / "01"]
     told = ended("predict", zero, *options, program=AIRMOE_CORE)
     assert told.returncode == 0
     assert f"{1 + others} of {nodes} experts can be asked" in told.stdout
@@ -197,7 +197,7 @@ def test_predict_of_several_images_prints_a_line_for_each(
         r"[\d.]+ µJ",
         first,
     )
-    assert last.startswith(UNAUTHENTICATED)
+    assert last.startswith(SECURED)
     assert told.stderr.splitlines()[1].startswith(f"airmoe: {album}/broken.png: cannot be read as an image")
 
 
@@ -415,17 +415,17 @@ def test_a_node_serves_after_little_work(
     assert seconds < 3
 
 
-def test_a_node_says_what_it_serves_and_that_nobody_is_authenticated(lone_node: Command) -> None:
+def test_a_node_says_what_it_serves_and_who_it_is(lone_node: Command) -> None:
     assert re.match(
         r"serving expert 2 \(5, 6, 7, 8, 9\) of mesh lab on 127\.0\.0\.1:\d+$",
         lone_node.wait_for_line("serving expert"),
     )
-    lone_node.wait_for_line(UNAUTHENTICATED)
+    lone_node.wait_for_line(SECURED)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_node_ends_in_order_when_interrupted(lone_node: Command, number: signal.Signals) -> None:
-    lone_node.wait_for_line(UNAUTHENTICATED)
+    lone_node.wait_for_line(SECURED)
     lone_node.send(number)
     assert lone_node.wait() in {0, 130}
     assert "Traceback" not in lone_node.output
@@ -449,7 +449,7 @@ def is_listening(address: str) -> bool:
 
 
 def test_a_node_that_was_stopped_and_goes_on_hears_a_signal_all_the_same(lone_node: Command) -> None:
-    lone_node.wait_for_line(UNAUTHENTICATED)
+    lone_node.wait_for_line(SECURED)
     for number in (signal.SIGSTOP, signal.SIGCONT, signal.SIGTERM):
         lone_node.send(number)
     assert lone_node.wait() in {0, 130}
@@ -493,7 +493,7 @@ def whole_run(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     shutil.copytree(run_folder, run)
     first = free_addresses_in_a_row(4)
     with running("serve", run, "--all", "--listen", first, program=AIRMOE_CORE) as nodes:
-        nodes.wait_for_line(UNAUTHENTICATED)
+        nodes.wait_for_line(SECURED)
         yield nodes, run
 
 
@@ -557,7 +557,7 @@ def test_the_logs_of_a_whole_run_are_one_in_json_with_the_node_of_each_line(
     first = free_addresses_in_a_row(4)
     with running("serve", run, "--all", "--listen", first, "--log", "json", program=AIRMOE_CORE) as nodes:
         told = json.loads(nodes.wait_for_line("{"))
-        nodes.wait_for_line(UNAUTHENTICATED)
+        nodes.wait_for_line(SECURED)
         nodes.send(signal.SIGINT)
         assert nodes.wait() == 0
     assert (told["node"], told["level"]) == (1, "WARNING")

@@ -36,7 +36,7 @@ def wait_until_asking(demo: Command, place: Path) -> None:
     ("wait", "settings"),
     [
         pytest.param(wait_until_training, "endless_settings", id="while it trains", marks=pytest.mark.long),
-        pytest.param(wait_until_asking, "tiny_settings", id="while it asks"),
+        pytest.param(wait_until_asking, "tiny_settings", id="while it asks", marks=pytest.mark.long),
     ],
 )
 def test_interrupting_the_demonstration_leaves_nothing(

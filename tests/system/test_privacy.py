@@ -11,7 +11,6 @@ import pytest
 
 import airmoe
 from tests.machine import traces_of_a_machine
-from tests.system.conftest import Demonstration
 from tests.system.watched import Seen, watched, why_unwatched
 
 TRAIN = """
@@ -180,11 +179,6 @@ def test_the_same_run_of_another_user_is_the_same_to_the_byte(trainings: tuple[T
     assert "clients/00/extractor.onnx" in first
     assert first.keys() == second.keys()
     assert [name for name, content in first.items() if second[name] != content] == []
-
-
-def test_no_file_of_a_demonstration_tells_of_this_machine(demonstration: Demonstration) -> None:
-    assert (demonstration.out / "report.html").exists()
-    assert traces_of_a_machine(demonstration.out, str(demonstration.out.parent)) == []
 
 
 @pytest.mark.parametrize("told", ["0", "", "1"])

@@ -53,7 +53,7 @@ def serving(run_folder: Path, program: tuple[str, ...]) -> Iterator[tuple[Comman
     address = free_address()
     folder = client_folders(run_folder)[1]
     with running("serve", folder, "--listen", address, program=program) as node:
-        node.wait_for_line("unauthenticated")
+        node.wait_for_line("mutual TLS")
         yield node, address
 
 

@@ -257,7 +257,8 @@ def test_a_study_of_the_settings_that_it_left_has_the_same_rows(study: Study, tm
     assert not (tmp_path / "again" / "run_time.csv").exists()
 
 
-@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.long), 2])
+@pytest.mark.long
+@pytest.mark.parametrize("workers", [1, 2])
 def test_a_study_that_was_interrupted_goes_on_and_ends_with_the_same_rows(
     study: Study, tmp_path: Path, workers: int
 ) -> None:

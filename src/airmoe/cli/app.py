@@ -15,6 +15,7 @@ import typer
 from airmoe.cli import end
 from airmoe.cli.asking import predict
 from airmoe.cli.bare import HELP_OPTIONS, explain_airmoe
+from airmoe.cli.certificates import cert, roster
 from airmoe.cli.evaluation import evaluate
 from airmoe.cli.flower import flower
 from airmoe.cli.generating import generate
@@ -22,6 +23,7 @@ from airmoe.cli.interrupts import hear_interrupts, was_interrupted
 from airmoe.cli.logs import begin_log
 from airmoe.cli.merging import merge
 from airmoe.cli.serving import serve
+from airmoe.cli.status import status
 from airmoe.cli.study import study
 from airmoe.cli.training import demo, train
 from airmoe.cli.usage import WrongUsage, line_about_usage
@@ -39,10 +41,12 @@ app = typer.Typer(
     rich_markup_mode=None,  # what stands in brackets is text
     pretty_exceptions_enable=False,
 )
-for command in (demo, train, evaluate, serve, predict, generate, merge):
+for command in (demo, train, evaluate, serve, predict, generate, status, merge):
     app.command()(command)
 app.add_typer(study, name="study")
 app.add_typer(flower, name="flower")
+app.add_typer(cert, name="cert")
+app.add_typer(roster, name="roster")
 
 
 def main() -> None:

@@ -11,10 +11,17 @@ import typer
 
 from airmoe.checks import number_within
 from airmoe.cli.console import tell
+from airmoe.cli.identity_options import (
+    IdentityFolder,
+    Insecure,
+    identity_for,
+    refuse_nowhere,
+    secured_by,
+)
 from airmoe.cli.logs import LogOption, log_as
 from airmoe.cli.paths import all_expanded, expanded
 from airmoe.cli.plugin_option import Plugins, load_plugins, tell_unused_plugins
-from airmoe.cli.serving import UNAUTHENTICATED, Connect
+from airmoe.cli.serving import Connect
 from airmoe.dispatch import why_out_of_reach
 from airmoe.errors import AirmoeError, DataError, NoExpertReachedError, NoNodeReachableError
 from airmoe.scheduling.parsing import POLICY_FORMS
@@ -39,7 +46,7 @@ def predict(
     client: Annotated[
         Path, typer.Option(callback=expanded, help="clients/<id> or clients/server, who asks.")
     ],
-    connect: Connect,
+    connect: Connect = [],  # noqa: B006 (Typer copies it)
     policy: Annotated[
         str,
         typer.Option(
@@ -63,6 +70,8 @@ def predict(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print a JSON object per image, one a line, and nothing else.")
     ] = False,
+    identity: IdentityFolder = None,
+    insecure: Insecure = False,
     log: LogOption = "short",
     plugin: Plugins = [],  # noqa: B006 (Typer copies it)
 ) -> None:
@@ -82,7 +91,11 @@ def predict(
     tell_unused_plugins(plugin)
     files, alone = list(_image_files(images)), len(images) == 1 and not images[0].is_dir()
     answered, failed = 0, list[AirmoeError]()
-    with MeshClient(client, connect, policy=decides, wire_type=wire_type, verify=verify) as asker:
+    known = identity_for(client, identity, insecure)
+    refuse_nowhere(connect, known)
+    with MeshClient(
+        client, connect, policy=decides, wire_type=wire_type, verify=verify, identity=known
+    ) as asker:
         assert asker.manifest.asks is not None  # a client asks
         spec, found = asker.manifest.asks.input, False
         for file in files:
@@ -105,7 +118,7 @@ def predict(
             else:
                 _tell(record)
     if answered and not as_json:
-        tell(UNAUTHENTICATED, style="dim")
+        tell(secured_by(known), style="dim")
     if not answered:
         raise failed[0] if alone else DataError(f"none of {len(files)} images got an answer: {failed[0]}")
     if failed:

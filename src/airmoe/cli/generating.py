@@ -14,8 +14,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from airmoe.cli.console import console, tell
+from airmoe.cli.identity_options import (
+    IdentityFolder,
+    Insecure,
+    identity_for,
+    refuse_nowhere,
+    secured_by,
+)
 from airmoe.cli.paths import expanded
-from airmoe.cli.serving import UNAUTHENTICATED, Connect
+from airmoe.cli.serving import Connect
 from airmoe.errors import InvalidInputError, require
 from airmoe.scheduling.parsing import POLICY_FORMS
 
@@ -23,6 +30,7 @@ if TYPE_CHECKING:
     from airmoe.language.generation import Written
     from airmoe.language.record import TextRecord
     from airmoe.language.writer import Writer
+    from airmoe.mesh.identity import Identity
     from airmoe.scheduling import Policy
 
 COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")
@@ -92,6 +100,8 @@ def generate(
             "bits, seconds on the air, and subcarriers. The file must not exist.",
         ),
     ] = None,
+    identity: IdentityFolder = None,
+    insecure: Insecure = False,
 ) -> None:
     """Write on from a prompt, byte by byte, with a language model whose experts sit on several nodes.
 
@@ -115,7 +125,9 @@ def generate(
         raise InvalidInputError("record", str(record), "a file that does not exist yet")
     with ExitStack() as open_:
         if in_mesh:
-            writer = _in_mesh(folder, connect, chosen, deadline_s, hedge_s, open_)
+            known = identity_for(folder, identity, insecure)
+            refuse_nowhere(connect, known)
+            writer = _in_mesh(folder, connect, chosen, deadline_s, hedge_s, known, open_)
         else:
             writer = _in_process(folder, chosen, snr_db, seed)
         options: dict[str, Any] = {"temperature": temperature, "seed": seed, "without": without}
@@ -137,7 +149,7 @@ def generate(
         for line in [
             summary.told(length, priced=in_mesh or snr_db is not None),
             *_who_is_missing(writer, without, summary.record),
-            *([UNAUTHENTICATED] if in_mesh else []),
+            *([secured_by(known)] if in_mesh else []),
         ]:
             print(line, file=sys.stderr)
 
@@ -161,8 +173,6 @@ def _is_of_mesh(folder: Path, connect: list[str], snr_db: float | None, policy: 
     if (folder / "manifest.json").exists():
         if snr_db is not None:
             raise InvalidInputError("snr-db", snr_db, "none for a mesh: its folders say what links cost")
-        if not connect:
-            raise InvalidInputError("connect", "", "HOST:PORT of a node, as airmoe serve says it")
         return True
     if policy is not None and policy.joint and snr_db is None:
         expected = "one that is not joint, or --snr-db: links to schedule on"
@@ -179,13 +189,14 @@ def _in_mesh(
     policy: Policy | None,
     deadline_s: float,
     hedge_s: float,
+    identity: Identity | None,
     open_: ExitStack,
 ) -> Writer:
     from airmoe.cli.asking import DISCOVERY_S
     from airmoe.language.mesh import MeshSource
     from airmoe.language.writer import Writer
 
-    source = open_.enter_context(MeshSource(folder, connect, hedge_s=hedge_s))
+    source = open_.enter_context(MeshSource(folder, connect, hedge_s=hedge_s, identity=identity))
     writer = Writer.over(source, policy, deadline_s)
     source.wait_for_nodes()
     source.wait_for_all(DISCOVERY_S, schedulers=policy is not None and policy.joint)

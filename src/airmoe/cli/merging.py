@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +11,7 @@ import typer
 from airmoe.cli.console import console, tell
 from airmoe.cli.paths import all_expanded, expanded
 from airmoe.errors import InvalidInputError, require
-from airmoe.newfolder import refuse_taken, whole_folder
+from airmoe.newfolder import new_folder, refuse_taken
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,15 +60,9 @@ def merge(
     tokens = [_tokens(tokenizer, path, windows, window, seed, number) for number, path in enumerate(text)]
     with ProgressBars(console()) as progress:
         mixture = merge_models(dense, tokens, k=k, progress=progress)
-    with whole_folder(out):
-        aside = out.with_name(f".{out.name}.making")
-        shutil.rmtree(aside, ignore_errors=True)  # of a process that was killed
-        try:
-            mixture.save_pretrained(aside)
-            tokenizer.save_pretrained(aside)
-            aside.rename(out)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+    with new_folder(out) as made:
+        mixture.save_pretrained(made)
+        tokenizer.save_pretrained(made)
     layers = mixture.config.num_hidden_layers
     tell(f"{len(models)} experts in each of {layers} layers, {k} for each token: {out}")
     tell("Read it with transformers, and put it on nodes with airmoe.language.NodesOfModel.")

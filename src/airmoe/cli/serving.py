@@ -12,6 +12,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from airmoe.cli.identity_options import (
+    MUTUAL,
+    UNAUTHENTICATED,
+    IdentityFolder,
+    Insecure,
+    identity_for,
+    secured_by,
+)
 from airmoe.cli.logs import LogForm, LogOption, json_of_node, log_as
 from airmoe.cli.paths import expanded
 from airmoe.cli.plugin_option import Plugins, load_plugins, tell_unused_plugins
@@ -19,17 +27,19 @@ from airmoe.errors import InvalidInputError, MeshError, require
 from airmoe.scheduling.parsing import JOINT_POLICIES, JOINT_POLICY_FORMS
 
 if TYPE_CHECKING:
+    from airmoe.mesh.identity import Identity
     from airmoe.scheduling import Policy
 
 _log = logging.getLogger("airmoe.cli")
 
-UNAUTHENTICATED = "unauthenticated: anyone on this machine may ask; loopback only until mutual TLS is there"
+LISTEN = "127.0.0.1:7447"
+"""Where a node listens that neither the command nor the roster tells."""
 
 Connect = Annotated[
     list[str],
     typer.Option(
         help="HOST:PORT of a node, which knows the others, or a file with one on each line, which names all "
-        "nodes. May be repeated."
+        "nodes. May be repeated. The addresses of the roster are known in any case."
     ),
 ]
 
@@ -50,7 +60,10 @@ def serve(
             "those after it. Ctrl-C ends all of them.",
         ),
     ] = False,
-    listen: Annotated[str, typer.Option(help="Loopback HOST:PORT to listen on.")] = "127.0.0.1:7447",
+    listen: Annotated[
+        str | None,
+        typer.Option(help=f"HOST:PORT to listen on. [the node's own in the roster, or {LISTEN}]"),
+    ] = None,
     connect: Connect = [],  # noqa: B006 (Typer copies it)
     schedule: Annotated[
         str | None,
@@ -78,10 +91,16 @@ def serve(
     exit_with_parent: Annotated[
         bool, typer.Option(help="End when standard input closes, for processes started by another.")
     ] = False,
+    identity: IdentityFolder = None,
+    insecure: Insecure = False,
     log: LogOption = "full",
     plugin: Plugins = [],  # noqa: B006 (Typer copies it)
 ) -> None:
-    """Serve the experts of a client's folder to the mesh until interrupted. Needs no PyTorch."""
+    """Serve the experts of a client's folder to the mesh until interrupted. Needs no PyTorch.
+
+    Links have mutual TLS. Whoever asks or answers must be in the roster, and an expert is taken only from a
+    node that the roster lets serve it.
+    """
     stop = threading.Event()
     if exit_with_parent:
         threading.Thread(target=_set_at_end_of_input, args=(stop,), daemon=True).start()
@@ -92,11 +111,17 @@ def serve(
     if every_node:
         if connect:
             raise InvalidInputError("connect", connect, "none beside --all: the nodes find one another")
-        _serve_all(folder, listen, policy, slot_ms, log, stop, completions)
+        if identity is not None:
+            raise InvalidInputError("identity", str(identity), "none beside --all: every node has its own")
+        _serve_all(folder, listen or LISTEN, policy, slot_ms, log, stop, completions, insecure)
     elif (folder / "clients").is_dir():
         raise InvalidInputError("folder", str(folder), "clients/<id> in it, or --all to serve every node")
     else:
-        _serve_one(folder, listen, connect, policy, slot_ms, stop, completions)
+        known = identity_for(folder, identity, insecure)
+        if listen is None:
+            own = () if known is None else known.member.addresses
+            listen = next(iter(own), LISTEN)
+        _serve_one(folder, listen, connect, policy, slot_ms, stop, completions, known)
 
 
 def _joint_policy(schedule: str | None) -> "Policy | None":
@@ -120,12 +145,16 @@ def _serve_one(
     slot_ms: float,
     stop: threading.Event,
     completions: str | None,
+    identity: "Identity | None",
 ) -> None:
     from airmoe.manifest import experts_in_words
     from airmoe.mesh import Node
 
     _set_at_signal(stop)
-    with Node(folder, listen, connect, schedule=policy, slot_ms=slot_ms) as node, ExitStack() as open_:
+    with ExitStack() as open_:
+        node = open_.enter_context(
+            Node(folder, listen, connect, schedule=policy, slot_ms=slot_ms, identity=identity)
+        )
         manifest = node.manifest
         holds = ", ".join(manifest.classes[label] for label in manifest.holds)
         experts = experts_in_words(manifest.serves) + f" ({holds})" * bool(holds)
@@ -133,8 +162,8 @@ def _serve_one(
         if policy is not None:
             print(f"scheduling by {policy.name} in slots of {slot_ms:g} ms", flush=True)
         if completions is not None:
-            _answer_completions(folder, [listen, *connect], policy, completions, open_)
-        print(UNAUTHENTICATED, flush=True)
+            _answer_completions(folder, [listen, *connect], policy, completions, identity, open_)
+        print(secured_by(identity), flush=True)
         # Another thread may take the signal, and the handler runs when this one wakes.
         while not stop.wait(timeout=0.5):
             pass
@@ -148,6 +177,7 @@ def _serve_all(
     log: LogForm,
     stop: threading.Event,
     completions: str | None,
+    insecure: bool,
 ) -> None:
     from airmoe.manifest import read_manifest
     from airmoe.mesh.fleet import NodeFleet
@@ -157,13 +187,21 @@ def _serve_all(
     def told(node: int, line: str) -> None:
         if log == "json" and (record := json_of_node(node, line)):
             print(record, file=sys.stderr, flush=True)
-        elif line != UNAUTHENTICATED:  # said once for all
+        elif line != UNAUTHENTICATED and not line.startswith(MUTUAL):  # said once for all
             print(f"node {node}: {line}", flush=True)
 
     folders, name = client_folders(run), None if policy is None else policy.name
     with ExitStack() as open_:
         fleet = open_.enter_context(
-            NodeFleet(folders, schedule=name, slot_ms=slot_ms, listen=listen, log=log, said=told)
+            NodeFleet(
+                folders,
+                schedule=name,
+                slot_ms=slot_ms,
+                listen=listen,
+                log=log,
+                said=told,
+                insecure=insecure,
+            )
         )
         _set_at_signal(stop)
         server = run / "clients" / SERVER
@@ -173,11 +211,12 @@ def _serve_all(
         ask = ["airmoe", "predict", "IMAGE", "--client", str(asker)]
         if read_manifest(asker).source is not None:
             ask = ["airmoe", "generate", str(asker), "PROMPT"]
-        ask += ["--connect", fleet.addresses[0], *joint]
+        ask += ["--connect", fleet.addresses[0], *joint, *["--insecure"] * insecure]
         if completions is not None:
-            _answer_completions(asker, fleet.addresses[:1], policy, completions, open_)
+            known = identity_for(asker, None, insecure)
+            _answer_completions(asker, fleet.addresses[:1], policy, completions, known, open_)
         print(f"{len(folders)} nodes serve. Ask with: {shlex.join(ask)}", flush=True)
-        print(UNAUTHENTICATED, flush=True)
+        print(UNAUTHENTICATED if insecure else f"{MUTUAL}: each node has its certificate", flush=True)
         while not stop.wait(timeout=0.5):
             for death in fleet.newly_dead():
                 _log.error("%s; %d of %d nodes serve on", death, fleet.alive, len(folders))
@@ -186,7 +225,12 @@ def _serve_all(
 
 
 def _answer_completions(
-    folder: Path, connect: list[str], policy: "Policy | None", listen: str, open_: ExitStack
+    folder: Path,
+    connect: list[str],
+    policy: "Policy | None",
+    listen: str,
+    identity: "Identity | None",
+    open_: ExitStack,
 ) -> None:
     """Answer OpenAI's clients until ``open_`` is closed."""
     require("train", "torch", "safetensors")
@@ -194,7 +238,7 @@ def _answer_completions(
     from airmoe.language.mesh import MeshSource
     from airmoe.language.writer import Writer
 
-    source = open_.enter_context(MeshSource(folder, connect))
+    source = open_.enter_context(MeshSource(folder, connect, identity=identity))
     writer = Writer.over(source, policy)
     server = open_.enter_context(CompletionServer(writer, source.manifest.mesh, listen))
     print(f"completions of model {source.manifest.mesh} at {server.url}", flush=True)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from airmoe.errors import require
-from airmoe.files import AnyPath
+from airmoe.files import AnyPath, as_path
 from airmoe.language.families import route_of
 from airmoe.language.huggingface import moe_blocks, run_expert
 from airmoe.manifest import RadioSpec
+from airmoe.runfolder import SERVER
 from airmoe.runs.export_layers import export_layers
 
 if TYPE_CHECKING:
@@ -40,8 +42,8 @@ def export_nodes_of_model(
     placement: Sequence[Sequence[int]] | None = None,
     mesh: str = "lab",
     radio: RadioSpec | None = None,
-) -> None:
-    """Write ``clients/`` of a run: each node's experts in all layers, and ``clients/server``, the source.
+) -> Path:
+    """Write ``clients/`` of a run: each node's experts in all layers; return that of the source, the server.
 
     The model itself stays with whoever loaded it: text rests at the source, which holds no expert. Weights
     become float32.
@@ -73,3 +75,4 @@ def export_nodes_of_model(
         placement=placement,
         server=True,
     )
+    return as_path(folder) / "clients" / SERVER

@@ -31,6 +31,7 @@ from airmoe.manifest import experts_in_words, read_manifest
 from airmoe.mesh.carrier import MeshCarrier
 from airmoe.mesh.client import LONGEST_DEADLINE_S
 from airmoe.mesh.frame import WireType
+from airmoe.mesh.identity import Identity
 from airmoe.mesh.layers import MeshLayers
 from airmoe.mesh.peers import HEDGE_S
 from airmoe.mesh.requests import Traffic
@@ -119,7 +120,7 @@ class MeshSource:
 
     Args:
         client_folder: ``clients/<id>`` or ``clients/server`` of a run, or a copy of it.
-        connect: addresses of one or more nodes, or rosters of them; the source learns of the others.
+        connect: addresses of one or more nodes, or files of them; the source learns of the others.
         links: the links between the nodes, or a source of links that is asked for each batch and layer;
             default the run's.
         wire_type: "float32", "float16" or "bfloat16" on the wire.
@@ -127,9 +128,11 @@ class MeshSource:
         seed: of the noise of analog links, >= 0.
         hedge_s: seconds that a node may take, at least, before another expert is asked as well, 0.001 to
             3600.
+        identity: who this source is; see `airmoe.mesh.Node`.
 
     Raises:
         RunFolderError: a file of the folder is missing or damaged.
+        IdentityError: the identity is another node's, or does not hold now.
         AddressError: an address is malformed or not loopback.
         InvalidInputError: a folder that no text can rest at, or as `airmoe.mesh.layers.MeshLayers`.
     """
@@ -144,6 +147,7 @@ class MeshSource:
         session: zenoh.Session | None = None,
         seed: int = 0,
         hedge_s: float = HEDGE_S,
+        identity: Identity | None = None,
     ) -> None:
         self.folder = as_path(client_folder)
         self.manifest = manifest = read_manifest(self.folder)
@@ -168,6 +172,7 @@ class MeshSource:
             session=session,
             seed=seed,
             hedge_s=hedge_s,
+            identity=identity,
         )
         self.placements: list[Placement] = [layer.placement for layer in self.mesh.layers]
 

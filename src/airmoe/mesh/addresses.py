@@ -1,21 +1,27 @@
-"""Addresses of nodes: one by one, or in a roster, a file with one on each line.
+"""Addresses of nodes: one by one, or in a list, a file with one on each line.
 
-Until mutual TLS is there, only loopback addresses are accepted.
+Without an identity only loopback addresses are accepted.
 """
 
 import ipaddress
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from airmoe.errors import AddressError, InvalidInputError
 from airmoe.files import AnyPath, as_path
 
-MOST_ROSTER_BYTES = 1 << 20
-"""The size of the largest roster that is read."""
+MOST_ADDRESS_BYTES = 1 << 20
+"""The size of the largest file of addresses that is read."""
 
 EXPECTED = "HOST:PORT, for example 127.0.0.1:7447"
+
+
+Protocol = Literal["tcp", "tls"]
+
+_HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(\.(?!-)[A-Za-z0-9-]{1,63}){0,9}")
 
 
 class Known(NamedTuple):
@@ -23,15 +29,19 @@ class Known(NamedTuple):
 
     Attributes:
         addresses: HOST:PORT, each once.
-        rosters: names of the files that they come from.
+        files: names of the files that they come from.
     """
 
     addresses: tuple[str, ...]
-    rosters: tuple[str, ...]
+    files: tuple[str, ...]
 
 
-def parse_address(address: str) -> tuple[str, int]:
+def parse_address(address: str, *, anywhere: bool = False) -> tuple[str, int]:
     """Return host and port of ``HOST:PORT`` (``[::1]:PORT`` for IPv6).
+
+    Args:
+        address: the text.
+        anywhere: whether it may be another machine's; a host may have a name then.
 
     Raises:
         AddressError: malformed, or not a loopback address.
@@ -45,46 +55,48 @@ def parse_address(address: str) -> tuple[str, int]:
     if host == "localhost":
         return "127.0.0.1", int(port)
     try:
-        loopback = ipaddress.ip_address(host).is_loopback
+        loopback, is_host = ipaddress.ip_address(host).is_loopback, True
     except ValueError:
-        loopback = False
-    if not loopback:
+        loopback, is_host = False, _HOST_NAME.fullmatch(host) is not None
+    if anywhere and not is_host:
+        raise AddressError(f"address is {address!r}; expected {EXPECTED}: {host!r} is no name of a host")
+    if not anywhere and not loopback:
         raise AddressError(
             f"address is {address!r}; expected a loopback address (127.0.0.1, ::1 or localhost): "
-            "without mutual TLS the mesh is unauthenticated and stays on this machine"
+            "without an identity the mesh is unauthenticated and stays on this machine"
         )
     return host, int(port)
 
 
-def endpoint(address: str) -> str:
-    """Return what Zenoh calls an address."""
-    host, port = parse_address(address)
-    return f"tcp/[{host}]:{port}" if ":" in host else f"tcp/{host}:{port}"
+def endpoint(address: str, protocol: Protocol = "tcp") -> str:
+    """Return what Zenoh calls an address; only "tls" leaves this machine."""
+    host, port = parse_address(address, anywhere=protocol == "tls")
+    return f"{protocol}/[{host}]:{port}" if ":" in host else f"{protocol}/{host}:{port}"
 
 
-def known(connect: Sequence[AnyPath]) -> Known:
-    """Return the addresses that are meant by ``connect``: HOST:PORT, and rosters of them.
+def known(connect: Sequence[AnyPath], protocol: Protocol = "tcp") -> Known:
+    """Return the addresses that are meant by ``connect``: HOST:PORT, and files of them.
 
-    A line of a roster is an address, or empty; what follows a # is a comment.
+    A line of a file is an address, or empty; what follows a # is a comment.
 
     Raises:
-        AddressError: an address is malformed or not loopback; a roster cannot be read, names no node, or
+        AddressError: an address is malformed or not loopback; a file cannot be read, names no node, or
             names one twice.
         InvalidInputError: ``connect`` is one address instead of a list.
     """
     if isinstance(connect, str):
         raise InvalidInputError("connect", connect, "a list of addresses")
-    by_endpoint, rosters = dict[str, str](), []
+    by_endpoint, files = dict[str, str](), []
     for entry in connect:
         path = as_path(entry)
         if not isinstance(entry, str) or _is_file(path):
-            rosters.append(path.name)
-            by_endpoint |= _read(path)
+            files.append(path.name)
+            by_endpoint |= _read(path, protocol)
         elif ":" not in entry:
             raise AddressError(f"address is {entry!r}; expected {EXPECTED}, or a file with one on each line")
         else:
-            by_endpoint[endpoint(entry)] = entry
-    return Known(tuple(by_endpoint.values()), tuple(rosters))
+            by_endpoint[endpoint(entry, protocol)] = entry
+    return Known(tuple(by_endpoint.values()), tuple(files))
 
 
 def _is_file(path: Path) -> bool:
@@ -94,14 +106,14 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _read(roster: Path) -> dict[str, str]:
-    """Return the addresses of a roster by endpoint."""
+def _read(file: Path, protocol: Protocol) -> dict[str, str]:
+    """Return the addresses of a file by endpoint."""
     seen = dict[str, int]()
     by_endpoint = {}
-    for number, address in _lines(roster):
-        where = f"{roster.name}, line {number}"
+    for number, address in _lines(file):
+        where = f"{file.name}, line {number}"
         try:
-            named = endpoint(address)
+            named = endpoint(address, protocol)
         except AddressError as error:
             raise AddressError(f"{where}: {error}") from None
         if named in seen:
@@ -110,25 +122,25 @@ def _read(roster: Path) -> dict[str, str]:
             )
         seen[named], by_endpoint[named] = number, address
     if not seen:
-        raise AddressError(f"{roster.name} names no node; expected {EXPECTED}, on each line")
+        raise AddressError(f"{file.name} names no node; expected {EXPECTED}, on each line")
     return by_endpoint
 
 
-def _lines(roster: Path) -> Iterator[tuple[int, str]]:
+def _lines(file: Path) -> Iterator[tuple[int, str]]:
     """Yield number and address of every line that has one."""
     try:
-        status = roster.stat()
+        status = file.stat()
         if not stat.S_ISREG(status.st_mode):  # a pipe may never end
-            raise AddressError(f"cannot read {roster.name}: it is no regular file")
-        if (size := status.st_size) > MOST_ROSTER_BYTES:
+            raise AddressError(f"cannot read {file.name}: it is no regular file")
+        if (size := status.st_size) > MOST_ADDRESS_BYTES:
             raise AddressError(
-                f"{roster.name} has {size} bytes; expected a roster of at most {MOST_ROSTER_BYTES}"
+                f"{file.name} has {size} bytes; expected a file of addresses of at most {MOST_ADDRESS_BYTES}"
             )
-        text = roster.read_text(encoding="utf-8-sig")  # Windows writes a mark at the beginning
+        text = file.read_text(encoding="utf-8-sig")  # Windows writes a mark at the beginning
     except OSError as error:
-        raise AddressError(f"cannot read {roster.name}: {error.strerror}") from None
+        raise AddressError(f"cannot read {file.name}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise AddressError(f"{roster.name} is no text; expected {EXPECTED}, on each line") from None
+        raise AddressError(f"{file.name} is no text; expected {EXPECTED}, on each line") from None
     for number, line in enumerate(text.splitlines(), 1):
         if address := line.partition("#")[0].strip():
             yield number, address

@@ -31,6 +31,7 @@ from airmoe.mesh.answer import Answer
 from airmoe.mesh.carrier import MeshCarrier
 from airmoe.mesh.extraction import extracted
 from airmoe.mesh.frame import WireType
+from airmoe.mesh.identity import Identity
 from airmoe.mesh.images import checked_pixels
 from airmoe.mesh.layers import MeshLayers
 from airmoe.mesh.networks import OnnxNetwork, gate_of
@@ -72,7 +73,7 @@ class MeshClient:
 
     Args:
         client_folder: ``clients/<id>`` or ``clients/server`` of a run, or a copy of it.
-        connect: addresses of one or more nodes, or rosters of them; the client learns of the others.
+        connect: addresses of one or more nodes, or files of them; the client learns of the others.
         policy: decides where a query names no other, or its text, e.g. "topk:2"; default top-1.
         links: the links between the nodes, or a source that is asked once per query; default the run's.
         wire_type: "float32", "float16" or "bfloat16" on the wire.
@@ -84,9 +85,11 @@ class MeshClient:
             3600. A node gets three times what it usually takes.
         verify: how many nodes have to give the same output, 1 or 2. With 2, a second node that holds the
             expert is asked, too, and charged; `Answer.verified_TE` says which outputs two nodes gave.
+        identity: who this client is; see `Node`.
 
     Raises:
         RunFolderError: a file of the folder is missing or damaged.
+        IdentityError: the identity is another node's, or does not hold now.
         AddressError: an address is malformed or not loopback.
         InvalidInputError: a folder that serves alone, or asks at several layers; unknown wire type or
             transmission; a joint policy without a ``fallback``; links between another number of nodes; a seed
@@ -106,6 +109,7 @@ class MeshClient:
         seed: int = 0,
         hedge_s: float = HEDGE_S,
         verify: int = 1,
+        identity: Identity | None = None,
     ) -> None:
         client_folder = as_path(client_folder)
         self.manifest = manifest = read_manifest(client_folder)
@@ -137,6 +141,7 @@ class MeshClient:
             transmission=transmission,
             seed=seed,
             hedge_s=hedge_s,
+            identity=identity,
         )
         with ExitStack() as open_:  # closes what is open where a later step fails
             open_.callback(mesh.close)

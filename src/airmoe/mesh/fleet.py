@@ -12,8 +12,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from airmoe.errors import InvalidInputError, MeshError
+from airmoe.errors import AirmoeError, InvalidInputError, MeshError
 from airmoe.mesh.addresses import parse_address
+from airmoe.mesh.identity import Identity
+from airmoe.mesh.local_identities import local_identity
 from airmoe.mesh.model_memory import resident_bytes
 from airmoe.plugins import loaded_plugins
 
@@ -45,9 +47,12 @@ class NodeFleet:
             ports.
         log: how the nodes write their logs, beside what they say; see `airmoe serve --log`.
         said: told every line that a node says once it serves, those before it included.
+        insecure: whether links have no TLS and anybody on this machine may ask; default mutual TLS, by the
+            identities of the folders, or those of their run for this machine, which are made where needed.
 
     Attributes:
         addresses: HOST:PORT of every node.
+        identities: of every node, for clients that ask from its folder; None where there is none.
         start_s: seconds until each node served.
 
     Raises:
@@ -66,8 +71,12 @@ class NodeFleet:
         listen: str | None = None,
         log: str = "full",
         said: Listener = lambda node, line: None,
+        insecure: bool = False,
     ) -> None:
         _refuse_none_and_twice(folders)
+        self.identities = [
+            None if insecure else _identity(number, folder) for number, folder in enumerate(folders)
+        ]
         self.addresses = _addresses(listen, len(folders))
         self.start_s = [0.0] * len(folders)
         self._tell = said
@@ -77,7 +86,7 @@ class NodeFleet:
         try:
             for folder, address in zip(folders, self.addresses, strict=True):
                 command = [sys.executable, "-m", "airmoe.cli", "serve", str(folder), "--listen", address]
-                command += ["--exit-with-parent", "--log", log]
+                command += ["--exit-with-parent", "--log", log, *["--insecure"] * insecure]
                 if address != self.addresses[0]:
                     command += ["--connect", self.addresses[0]]
                 elif schedule is not None:
@@ -187,6 +196,13 @@ class NodeFleet:
         with contextlib.suppress(ValueError, OSError):
             for line in stdout:
                 self._tell(node, line.rstrip())
+
+
+def _identity(node: int, folder: Path) -> Identity:
+    try:
+        return local_identity(folder)
+    except AirmoeError as error:
+        raise MeshError(f"node {node} did not start: {error}") from None
 
 
 def _refuse_none_and_twice(folders: Sequence[Path]) -> None:

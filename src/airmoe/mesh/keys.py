@@ -2,6 +2,7 @@
 
     airmoe/<mesh>/<model hash>/<layer>/<expert>/<node>       an expert, as one node serves it
     airmoe/<mesh>/<model hash>/<layer>/scheduler/<node>      a node that schedules the layer
+    airmoe/<mesh>/roster/<node>                              the roster that a node goes by
 
 Whoever asks adds ``/from/`` and who it is, so that a node can tell its askers apart.
 
@@ -40,6 +41,11 @@ def schedulers_key(mesh: str, model_hash: str, layer: int) -> str:
 def scheduler_key(mesh: str, model_hash: str, layer: int, node: int) -> str:
     """Return the key that one node schedules a layer under."""
     return f"{schedulers_key(mesh, model_hash, layer)}/{node}"
+
+
+def roster_key(mesh: str, node: int) -> str:
+    """Return the key under which a node is asked for its roster, or brought a newer one."""
+    return f"airmoe/{mesh}/roster/{node}"
 
 
 def asked_key(key: str, asker: str) -> str:

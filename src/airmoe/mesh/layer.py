@@ -18,7 +18,6 @@ from airmoe.mesh.frame import WireType
 from airmoe.mesh.keys import Replica, layer_key
 from airmoe.mesh.liveliness import Liveliness
 from airmoe.mesh.peers import Peers
-from airmoe.mesh.queries import asker_name
 from airmoe.scheduling import Placement, Slot
 
 Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -42,6 +41,8 @@ class MeshLayer:
         transmission: "ideal" or "analog" links.
         random: the generator that draws the noise.
         peers: what is known of the nodes; the layers of a model share it.
+        asker: what the client calls itself when it asks.
+        admits: whether a node belongs to the mesh.
     """
 
     def __init__(
@@ -54,11 +55,13 @@ class MeshLayer:
         transmission: MeshTransmission,
         random: np.random.Generator,
         peers: Peers[int],
+        asker: str,
+        admits: Callable[[int], bool],
     ) -> None:
         self.session, self.manifest, self.spec, self.own = session, manifest, manifest.layer(layer), own
         self.here = {Replica(expert, manifest.node) for expert in own}
         self.wire_type, self.is_analog, self.random = wire_type, transmission == "analog", random
-        self.asker = asker_name(session, manifest.node)
+        self.asker = asker
         self.placement = Placement.of(self.spec.placement)
         self.request_ids = itertools.count(secrets.randbits(48))
         replicas = [
@@ -66,7 +69,7 @@ class MeshLayer:
         ]
         key = layer_key(manifest.mesh, manifest.model_hash, layer)
         self.peers = peers
-        self.liveliness = Liveliness(session, key, replicas, self._came)
+        self.liveliness = Liveliness(session, key, replicas, self._came, lambda replica: admits(replica.node))
         self._priced: tuple[Links, IdealPrice] | None = None
         self._standing: Slot | None = None
 

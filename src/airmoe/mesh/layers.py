@@ -17,9 +17,12 @@ from airmoe.files import AnyPath
 from airmoe.links import Links, LinkSource, RecordedLinks
 from airmoe.manifest import Manifest, MeshTransmission
 from airmoe.mesh.frame import BYTES_PER_VALUE, WireType
+from airmoe.mesh.identity import Identity
 from airmoe.mesh.layer import MeshLayer
+from airmoe.mesh.membership import Membership, any_node
 from airmoe.mesh.networks import expert_of
 from airmoe.mesh.peers import HEDGE_S, Peers
+from airmoe.mesh.queries import asker_name
 from airmoe.mesh.requests import Traffic
 from airmoe.mesh.run_links import simulated_links
 from airmoe.mesh.scheduled_policy import ScheduledPolicy, SoleSourcePolicy
@@ -45,16 +48,18 @@ class MeshLayers:
         client_folder: of the client; the experts in it run in this process.
         manifest: read from it.
         numbers: of the layers.
-        connect: addresses of one or more nodes, or rosters of them.
+        connect: addresses of one or more nodes, or files of them.
         links: the links between the nodes, or a source that is asked once per query; default the run's.
         wire_type: "float32", "float16" or "bfloat16" on the wire.
         session: an open session to use instead of opening one; it is left open.
         transmission: "ideal" or "analog" links; default the run's.
         seed: of the noise of analog links, >= 0.
         hedge_s: see `Peers`.
+        identity: of the client's node; see `open_session`.
 
     Raises:
         RunFolderError: an expert's file is missing or damaged.
+        IdentityError: the identity is another node's, or does not hold now.
         AddressError: an address is malformed or not loopback.
         InvalidInputError: unknown wire type or transmission, links between another number of nodes, or a
             number out of range.
@@ -73,8 +78,14 @@ class MeshLayers:
         transmission: MeshTransmission | None = None,
         seed: int = 0,
         hedge_s: float = HEDGE_S,
+        identity: Identity | None = None,
     ) -> None:
-        self.manifest, self._connect = manifest, connect
+        self.manifest, self._connect, self._identity = manifest, connect, identity
+        membership, admits = None, any_node
+        if identity is not None:
+            identity.refuse_other(manifest)
+            membership = Membership(identity)
+            admits = membership.admits_node
         self.transmission: MeshTransmission = transmission or manifest.radio.transmission
         for name, value, known in (
             ("wire_type", wire_type, tuple(BYTES_PER_VALUE)),
@@ -101,16 +112,28 @@ class MeshLayers:
         self.schedulers: list[Schedulers] = []
         with ExitStack() as open_:  # closes what is open where a later step fails
             if session is None:
-                session = open_session(connect=connect)
+                session = open_session(connect=connect, membership=membership)
                 open_.callback(close_session, session)
-            self._session = session
+                if membership is not None:
+                    membership.join(session)
+                    open_.callback(membership.close)
+            self._session, asker = session, asker_name(session, manifest.node, identity)
             for number in numbers:
-                self.schedulers.append(Schedulers(session, manifest, number))
+                self.schedulers.append(Schedulers(session, manifest, number, asker, admits))
                 open_.callback(self.schedulers[-1].close)
             for number in numbers:
                 self.layers.append(
                     MeshLayer(
-                        session, manifest, number, own[number], wire_type, self.transmission, noise, peers
+                        session,
+                        manifest,
+                        number,
+                        own[number],
+                        wire_type,
+                        self.transmission,
+                        noise,
+                        peers,
+                        asker,
+                        admits,
                     )
                 )
                 open_.callback(self.layers[-1].close)
@@ -225,9 +248,10 @@ class MeshLayers:
         if found < nodes:
             manifest = self.manifest
             where = ", ".join(map(str, self._connect)) or "the session"
+            why = "" if found else why_none_is_found(self._session, self._connect, manifest, self._identity)
             raise NoNodeReachableError(
                 f"found {found} node{'s' * (found != 1)} of mesh {manifest.mesh!r}, model "
                 f"{manifest.model_hash}, at {where} within {timeout_s} s; expected {nodes}"
-                + ("" if found else f": {why_none_is_found(self._session, self._connect, manifest)}")
+                + (f": {why}" if why else "")
             )
         return found

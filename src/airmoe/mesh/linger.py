@@ -9,7 +9,7 @@ Zenoh has no setting for it, so this looks for the link's socket among those of 
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,12 +26,22 @@ def never_linger(link: zenoh.Link) -> bool:
 
     No other socket of the process is touched.
     """
+    return _at_socket_of(link, lambda found: found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NEVER))
+
+
+def cut(link: zenoh.Link) -> bool:
+    """End a link at once, for which Zenoh has no call; return whether its socket was found."""
+    return _at_socket_of(link, lambda found: found.shutdown(socket.SHUT_RDWR))
+
+
+def _at_socket_of(link: zenoh.Link, act: Callable[[socket.socket], None]) -> bool:
+    """Do something to the socket of a link; return whether it was found."""
     ends, found = (host_and_port(link.src), host_and_port(link.dst)), False
     if None not in ends:
         for duplicate in _sockets():
             with suppress(OSError), duplicate:
                 if (duplicate.getsockname()[:2], duplicate.getpeername()[:2]) == ends:
-                    duplicate.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NEVER)
+                    act(duplicate)
                     found = True
     return found
 

@@ -19,6 +19,7 @@ class Liveliness(Generic[Member]):
         prefix: a member's token is ``prefix/`` and its numbers, ``prefix/3`` or ``prefix/3/1``.
         members: all possible members; other tokens are ignored.
         came: told which member is alive now, on the network's own thread.
+        admits: whether a member may be alive at all.
     """
 
     def __init__(
@@ -27,8 +28,9 @@ class Liveliness(Generic[Member]):
         prefix: str,
         members: Iterable[Member],
         came: Callable[[Member], None] = lambda member: None,
+        admits: Callable[[Member], bool] = lambda member: True,
     ) -> None:
-        self._came = came
+        self._came, self._admits = came, admits
         self.alive: frozenset[Member] = frozenset()
         self._member_of = {f"{prefix}/{_name(member)}": member for member in members}
         self._changed = threading.Condition()
@@ -54,6 +56,8 @@ class Liveliness(Generic[Member]):
             return
         with self._changed:
             if sample.kind == zenoh.SampleKind.PUT:
+                if not self._admits(member):
+                    return
                 self.alive |= {member}
                 self._came(member)
             else:

@@ -16,16 +16,25 @@ import numpy as np
 import zenoh
 
 from airmoe.checks import number_within
-from airmoe.errors import FrameError, InvalidInputError, MeshError, RefusedError, RunFolderError
+from airmoe.errors import (
+    FrameError,
+    IdentityError,
+    InvalidInputError,
+    MeshError,
+    RefusedError,
+    RunFolderError,
+)
 from airmoe.files import AnyPath, as_path
 from airmoe.manifest import Manifest, read_manifest
 from airmoe.mesh.bundle import bundled, unbundled
 from airmoe.mesh.ending import ends_with_process, needs_no_wait
 from airmoe.mesh.frame import MAX_FRAME_BYTES, Frame, Glance, Kind, decode, encode, glance
+from airmoe.mesh.identity import Identity
 from airmoe.mesh.keys import asker_in, expert_key
 from airmoe.mesh.log import about, mesh_log
+from airmoe.mesh.membership import Membership
 from airmoe.mesh.networks import OnnxNetwork, expert_of
-from airmoe.mesh.queries import REQUEST_ID_BYTES, refuse, reply_to, serve, who_asks, withdrawals
+from airmoe.mesh.queries import REQUEST_ID_BYTES, anybody, refuse, reply_to, serve, who_asks, withdrawals
 from airmoe.mesh.request_queue import RequestQueue, Waiting
 from airmoe.mesh.run_links import simulated_links
 from airmoe.mesh.scheduler import Scheduler
@@ -76,14 +85,17 @@ class Node:
 
     Args:
         client_folder: ``clients/<id>`` of a run, or a copy of it.
-        listen: loopback address to listen on, ``HOST:PORT``.
-        connect: addresses of other nodes, or rosters of them; who is connected to one learns of the others.
+        listen: address to listen on, ``HOST:PORT``; without an identity a loopback address.
+        connect: addresses of other nodes, or files of them; who is connected to one learns of the others.
         schedule: a joint policy by which this node decides for all sources that ask it; default none.
         slot_ms: how long it then collects requests before it decides, 0 to 500.
         session: an open session to use instead of opening one with ``listen`` and ``connect``; it stays open.
+        identity: who this node is. Its links then have mutual TLS and may leave this machine, and it serves
+            those alone whom the roster names.
 
     Raises:
         RunFolderError: the manifest or an expert is missing or damaged.
+        IdentityError: the identity is another node's, or does not hold now.
         AddressError: an address is malformed, not loopback, or in use.
         InvalidInputError: a server's folder, which holds no expert; ``schedule`` is not joint, or the run's
             server decides itself; ``slot_ms`` out of range.
@@ -98,6 +110,7 @@ class Node:
         schedule: Policy | str | None = None,
         slot_ms: float = 5.0,
         session: zenoh.Session | None = None,
+        identity: Identity | None = None,
     ) -> None:
         number_within("slot_ms", slot_ms, 0, LONGEST_SLOT_MS)
         client_folder = as_path(client_folder)
@@ -108,6 +121,13 @@ class Node:
         if schedule is not None and not manifest.layers_asked:
             expected = "none: the server of this run is the only source, and decides itself"
             raise InvalidInputError("schedule", as_policy(schedule).name, expected)
+        membership, admits = None, anybody
+        if identity is not None:
+            identity.refuse_other(manifest)
+            membership = Membership(identity)
+            admits = membership.admits
+            if schedule is not None and not identity.member.schedules:
+                raise IdentityError(f"the roster does not let {identity.name} schedule for others")
         experts = _experts_of(client_folder, manifest)
         _warn_of_damage(client_folder, manifest)
         decisions = []
@@ -120,17 +140,20 @@ class Node:
         self._closing = False
         with ExitStack() as open_:  # closes what is open where a later step fails
             if session is None:
-                session = open_session(listen, connect)
+                session = open_session(listen, connect, membership)
                 open_.callback(close_session, session)
+                if membership is not None:
+                    membership.join(session)
+                    open_.callback(membership.close)
             worker = threading.Thread(target=self._work, name="airmoe experts", daemon=True)
             worker.start()
             open_.callback(needs_no_wait, worker)
             open_.callback(worker.join, CLOSING_S)
             open_.callback(self._stop)
             for decision in decisions:  # first, so that whoever finds the experts knows the scheduler, too
-                open_.callback(Scheduler(session, decision, slot_ms / 1000).close)
+                open_.callback(Scheduler(session, decision, slot_ms / 1000, admits).close)
             for served in experts:
-                answers = serve(session, served.key, partial(self._accept, served))
+                answers = serve(session, served.key, partial(self._accept, served), admits)
                 open_.callback(answers.undeclare)
                 open_.callback(withdrawals(session, served.key, self._withdraw).undeclare)
             for served in experts:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import zenoh
 
+from airmoe.mesh.identity import Identity
 from airmoe.mesh.keys import ANYBODY, asked_key, asker_in
 from airmoe.mesh.log import PEER_NAME_LENGTH, about, about_node, is_counted, mesh_log
 
@@ -13,26 +14,37 @@ BUFFERED_BYTES = 32 << 10
 REQUEST_ID_BYTES = 8
 
 
-def asker_name(session: zenoh.Session, node: int) -> str:
-    """Return what a session of a node calls itself when it asks."""
-    return f"{node}-{session.zid()}"
+def asker_name(session: zenoh.Session, node: int, identity: Identity | None = None) -> str:
+    """Return what a session of a node calls itself when it asks: with an identity, by its only name."""
+    return f"{node}-{session.zid()}" if identity is None else identity.name
+
+
+def anybody(name: str) -> bool:
+    """Admit everybody, as a session without identity does."""
+    return True
 
 
 def serve(
-    session: zenoh.Session, key: str, accept: Callable[[zenoh.Query, str], None]
+    session: zenoh.Session,
+    key: str,
+    accept: Callable[[zenoh.Query, str], None],
+    admits: Callable[[str], bool] = anybody,
 ) -> zenoh.Queryable[None]:
     """Have ``accept`` get each request under a key, and who asks. It runs on the network's own thread: it
     must return at once.
 
-    A question that is meant for several at once gets no answer from here.
+    A question that is meant for several at once gets no answer from here, and one of somebody who is not
+    admitted is refused.
     """
 
     def arrived(query: zenoh.Query) -> None:
         asker = asker_in(str(query.key_expr))
         if asker is None:
             query.drop()
-        else:
+        elif admits(asker):
             accept(query, asker)
+        else:
+            refuse(query, "the roster does not have who asks")
 
     # By default each request would start a thread.
     direct = zenoh.handlers.Callback(arrived, indirect=False)

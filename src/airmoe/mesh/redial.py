@@ -13,7 +13,9 @@ from contextlib import suppress
 
 import zenoh
 
+from airmoe.errors import IdentityError
 from airmoe.mesh.ending import ends_with_process
+from airmoe.mesh.identity import Identity
 from airmoe.mesh.linger import never_linger
 from airmoe.mesh.log import mesh_log
 from airmoe.mesh.zenoh_config import session_config
@@ -36,10 +38,11 @@ class Redialler:
     Args:
         info: of the session.
         door: a locator at which the session can be reached from this process.
+        identity: of the session.
     """
 
-    def __init__(self, info: zenoh.SessionInfo, door: str) -> None:
-        self._info, self._door = info, door
+    def __init__(self, info: zenoh.SessionInfo, door: str, identity: Identity | None = None) -> None:
+        self._info, self._door, self._identity = info, door, identity
         self._changed = threading.Condition()
         self._lost: dict[str, float] = {}
         self._works = self._ends = False
@@ -84,7 +87,7 @@ class Redialler:
                 continue
             try:
                 self._introduce(wanted)
-            except zenoh.ZError as error:
+            except (zenoh.ZError, IdentityError) as error:
                 mesh_log.warning("lost nodes cannot be dialled: %s", error)
                 time.sleep(1.0)
 
@@ -97,7 +100,7 @@ class Redialler:
 
     def _introduce(self, wanted: frozenset[str]) -> None:
         """Dial ``wanted`` until something changes, or an introduction was in vain."""
-        with zenoh.open(_introducer(self._door, wanted)) as introducer:
+        with zenoh.open(_introducer(self._door, wanted, self._identity)) as introducer:
             direct = zenoh.handlers.Callback(_on_event, indirect=False)
             introducer.info.declare_link_events_listener(direct, history=True)
             introduced_s: dict[str, float] = {}
@@ -120,13 +123,14 @@ class Redialler:
         return True
 
 
-def _introducer(door: str, wanted: frozenset[str]) -> zenoh.Config:
+def _introducer(door: str, wanted: frozenset[str], identity: Identity | None) -> zenoh.Config:
     return session_config(
         connect=[door, *sorted(wanted)],
         changes={
             "scouting/gossip/autoconnect": [],  # it tells, and follows nobody
             "open/return_conditions/connect_scouted": False,  # what it dials may be away for long
         },
+        identity=identity,
     )
 
 

@@ -5,6 +5,7 @@ Shape suffixes: T items, N nodes.
 
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from airmoe.errors import AirmoeError, FrameError, RefusedError
 from airmoe.mesh.frame import Frame, Kind, decode, encode
 from airmoe.mesh.keys import scheduler_key
 from airmoe.mesh.log import about, mesh_log
-from airmoe.mesh.queries import refuse, reply_to, serve, who_asks
+from airmoe.mesh.queries import anybody, refuse, reply_to, serve, who_asks
 from airmoe.mesh.slot_decision import SlotDecision
 from airmoe.mesh.slot_messages import SlotReply, SlotRequest
 from airmoe.mesh.slot_queue import MAX_SLOT_BYTES, SlotQueue, Waiting
@@ -43,12 +44,19 @@ class Scheduler:
         session: an open Zenoh session; it stays open.
         decision: decides on a slot.
         slot_s: seconds that a slot collects; keep it below half of a query's deadline, or clients give up.
+        admits: whether somebody of this name belongs to the mesh.
 
     Raises:
         zenoh.ZError: the session is closed.
     """
 
-    def __init__(self, session: zenoh.Session, decision: SlotDecision, slot_s: float) -> None:
+    def __init__(
+        self,
+        session: zenoh.Session,
+        decision: SlotDecision,
+        slot_s: float,
+        admits: Callable[[str], bool] = anybody,
+    ) -> None:
         self._decision = decision
         manifest, layer = decision.manifest, decision.layer.layer
         self._place = manifest.model_hash, layer
@@ -61,7 +69,7 @@ class Scheduler:
             worker.start()
             open_.callback(worker.join, CLOSING_S)
             open_.callback(self._stop)
-            open_.callback(serve(session, self._key, self._accept).undeclare)
+            open_.callback(serve(session, self._key, self._accept, admits).undeclare)
             open_.callback(session.liveliness().declare_token(self._key).undeclare)
             self._open = open_.pop_all()
 

@@ -5,6 +5,7 @@ import queue
 import secrets
 import threading
 import time
+from collections.abc import Callable
 
 import zenoh
 
@@ -16,7 +17,7 @@ from airmoe.mesh.keys import scheduler_key, schedulers_key
 from airmoe.mesh.liveliness import Liveliness
 from airmoe.mesh.log import about, mesh_log
 from airmoe.mesh.peers import Peers
-from airmoe.mesh.queries import ask, asker_name, refusal_of
+from airmoe.mesh.queries import ask, refusal_of
 from airmoe.mesh.requests import LISTENING_S, Traffic
 from airmoe.mesh.slot_messages import SlotReply, SlotRequest, read_reply, request_arrays
 from airmoe.scheduling import JointPolicy
@@ -31,17 +32,26 @@ class Schedulers:
         session: an open Zenoh session.
         manifest: of the client that asks.
         layer: number of the layer.
+        asker: what the client calls itself when it asks.
+        admits: whether a node belongs to the mesh.
     """
 
-    def __init__(self, session: zenoh.Session, manifest: Manifest, layer: int) -> None:
+    def __init__(
+        self,
+        session: zenoh.Session,
+        manifest: Manifest,
+        layer: int,
+        asker: str,
+        admits: Callable[[int], bool],
+    ) -> None:
         self._session, self._manifest, self._layer = session, manifest, layer
-        self._asker = asker_name(session, manifest.node)
+        self._asker = asker
         self._request_ids = itertools.count(secrets.randbits(48))
         self._deciding = True
         self._reporting = threading.Lock()
         key = schedulers_key(manifest.mesh, manifest.model_hash, layer)
         self.peers: Peers[int] = Peers()  # nothing known: half a second, and no slot is longer
-        self.liveliness = Liveliness(session, key, range(manifest.nodes), self.peers.back)
+        self.liveliness = Liveliness(session, key, range(manifest.nodes), self.peers.back, admits)
 
     def close(self) -> None:
         """Stop watching the mesh; the session stays open."""

@@ -1,50 +1,56 @@
-"""Why no node was found: nothing listens, what listens is no node, or the nodes are of another model."""
+"""Why no node was found: nothing listens, it refuses us or is no node, or the nodes are of another model."""
 
-import socket
 from collections.abc import Sequence
 
 import zenoh
 
 from airmoe.files import AnyPath
 from airmoe.manifest import Manifest
-from airmoe.mesh.addresses import known, parse_address
+from airmoe.mesh.addresses import Protocol, known
+from airmoe.mesh.handshake import DEAF, why_not_linked
+from airmoe.mesh.identity import Identity
 
 TRIED_S = 1.0
-"""How long an address may take to accept a connection, and nodes to say that they are alive."""
+"""How long nodes may take to say that they are alive."""
 
 
-def why_none_is_found(session: zenoh.Session, connect: Sequence[AnyPath], manifest: Manifest) -> str:
+def why_none_is_found(
+    session: zenoh.Session,
+    connect: Sequence[AnyPath],
+    manifest: Manifest,
+    identity: Identity | None = None,
+) -> str:
     """Return in words what is wrong, as far as can be seen from here."""
-    connect = known(connect).addresses
+    protocol: Protocol = "tcp" if identity is None else "tls"
+    addresses = list(known(connect, protocol).addresses)
+    if identity is not None:
+        own = identity.member.addresses
+        addresses += [each for each in identity.roster.addresses if each not in (*addresses, *own)]
     others = sorted(
         {
             f"mesh {mesh!r}, model {model}"
-            for mesh, model in _members(session)
+            for mesh, model in _members(session, "airmoe" if identity is None else f"airmoe/{manifest.mesh}")
             if (mesh, model) != (manifest.mesh, manifest.model_hash)
         }
     )
     if others:
         return f"the nodes that are there are of {'; of '.join(others)}"
-    deaf = [address for address in connect if not _listens(address)]
+    why_of = {address: why_not_linked(address, identity) for address in addresses}
+    deaf = [address for address, why in why_of.items() if why == DEAF]
     if deaf:
         return (
             f"nothing listens at {', '.join(deaf)}: the node has not started, has ended, or has another port"
         )
-    if connect:
-        return f"something listens at {', '.join(connect)}, and no node there is alive"
+    for address, why in why_of.items():
+        if why:
+            return f"{address} {why}"
+    if addresses:
+        return f"something listens at {', '.join(addresses)}, and no node there is alive"
     return "the session knows of none"
 
 
-def _members(session: zenoh.Session) -> set[tuple[str, str]]:
+def _members(session: zenoh.Session, below: str) -> set[tuple[str, str]]:
     """Return mesh and model of every node that says it is alive."""
-    replies = session.liveliness().get("airmoe/**", timeout=TRIED_S)
+    replies = session.liveliness().get(f"{below}/**", timeout=TRIED_S)
     keys = [str(reply.ok.key_expr).split("/") for reply in replies if reply.ok is not None]
     return {(key[1], key[2]) for key in keys if len(key) > 2}
-
-
-def _listens(address: str) -> bool:
-    try:
-        with socket.create_connection(parse_address(address), TRIED_S):
-            return True
-    except OSError:
-        return False

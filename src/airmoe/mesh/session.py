@@ -1,7 +1,4 @@
-"""Zenoh sessions as airmoe uses them: peers on loopback, no multicast, no shared memory.
-
-Until mutual TLS is there, only loopback addresses are accepted.
-"""
+"""Zenoh sessions as airmoe uses them: peers with mutual TLS, or without on loopback alone."""
 
 import socket
 import time
@@ -11,8 +8,9 @@ import zenoh
 
 from airmoe.errors import AddressError
 from airmoe.files import AnyPath
-from airmoe.mesh.addresses import endpoint, known, parse_address
+from airmoe.mesh.addresses import Protocol, endpoint, known, parse_address
 from airmoe.mesh.door import open_with_door
+from airmoe.mesh.membership import Membership
 from airmoe.mesh.tending import Tended
 from airmoe.mesh.zenoh_config import session_config
 
@@ -20,33 +18,45 @@ CLOSING_S = 5.0
 """How long `close_session` waits for a thread that still sends."""
 
 
-def open_session(listen: str | None = None, connect: Sequence[AnyPath] = ()) -> zenoh.Session:
+def open_session(
+    listen: str | None = None, connect: Sequence[AnyPath] = (), membership: Membership | None = None
+) -> zenoh.Session:
     """Open a session that keeps retrying its connections and learns of other peers by gossip.
 
     A peer that was found by gossip and is lost is dialled again, too.
 
     Args:
         listen: address to listen on, ``HOST:PORT``; None to only connect.
-        connect: addresses to connect to, HOST:PORT, or files with one on each line (rosters). A roster names
-            every node, this one too: the log then says who else is linked.
+        connect: addresses to connect to, HOST:PORT, or files with one on each line. Such a file names every
+            node, this one too: the log then says who else is linked.
+        membership: who this node is, and who else belongs to the mesh. Links have mutual TLS then, may leave
+            this machine, and also lead to all addresses of the roster. Default: no identity, and loopback
+            alone.
 
     Raises:
-        AddressError: an address is malformed, not loopback, in use, or twice in a roster.
+        AddressError: an address is malformed, not loopback, in use, or twice in a file.
+        IdentityError: the certificate does not hold now.
     """
-    told = known(connect)
+    identity = None if membership is None else membership.identity
+    protocol: Protocol = "tcp" if identity is None else "tls"
+    told = known(connect, protocol)
     if listen is not None:
-        _refuse_used(listen)
-    here = [] if listen is None else [endpoint(listen)]
-    there = [each for each in map(endpoint, told.addresses) if each not in here]
+        _refuse_used(listen, protocol)
+    here = [] if listen is None else [endpoint(listen, protocol)]
+    addresses = [*told.addresses, *(() if identity is None else identity.roster.addresses)]
+    there = dict.fromkeys(endpoint(each, protocol) for each in addresses)
+    own = () if identity is None or listen is None else identity.member.addresses
+    for each in (*here, *(endpoint(address, protocol) for address in own)):
+        there.pop(each, None)
 
     def open_at(locators: Sequence[str]) -> zenoh.Session:
         try:
-            return zenoh.open(session_config(locators, there))
+            return zenoh.open(session_config(locators, list(there), identity=identity))
         except zenoh.ZError as error:
             raise AddressError(f"cannot open a session on {listen or connect}: {error}") from None
 
     session, door = (open_at(here), None) if here else open_with_door(open_at)
-    Tended(session, here, door, there, told.rosters)
+    Tended(session, here, door, list(there), told.files, membership)
     return session
 
 
@@ -65,8 +75,8 @@ def close_session(session: zenoh.Session) -> None:
             time.sleep(0.01)
 
 
-def _refuse_used(address: str) -> None:
-    host, port = parse_address(address)
+def _refuse_used(address: str, protocol: Protocol) -> None:
+    host, port = parse_address(address, anywhere=protocol == "tls")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

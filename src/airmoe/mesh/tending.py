@@ -6,9 +6,10 @@ from collections.abc import Collection, Sequence
 import zenoh
 
 from airmoe.mesh.door import Door
-from airmoe.mesh.linger import never_linger
+from airmoe.mesh.linger import cut, never_linger
 from airmoe.mesh.locators import host_and_port
-from airmoe.mesh.log import about, mesh_log
+from airmoe.mesh.log import PEER_NAME_LENGTH, about, mesh_log
+from airmoe.mesh.membership import Membership
 from airmoe.mesh.redial import Redialler
 
 
@@ -33,8 +34,9 @@ class Tended:
         listen: Zenoh's locators at which it listens.
         door: where other sessions of this process reach it; default where it listens.
         given: locators that Zenoh dials by itself.
-        rosters: names of the files that name every node. The log says who is linked and is not named; where
-            there is no roster, anybody may come.
+        files: names of the files that name every node. The log says who is linked and is not named; where
+            there is none, anybody may come.
+        membership: who belongs to the mesh. Anybody else who is linked is told, and cut off.
     """
 
     def __init__(
@@ -43,18 +45,23 @@ class Tended:
         listen: Sequence[str] = (),
         door: Door | None = None,
         given: Collection[str] = (),
-        rosters: Sequence[str] = (),
+        files: Sequence[str] = (),
+        membership: Membership | None = None,
     ) -> None:
-        self._given, self._rosters = frozenset(given), rosters
+        self._given, self._files, self._membership = frozenset(given), files, membership
         self._ports = {port for _, port in filter(None, map(host_and_port, listen))}
         self._hosts = {host for host, _ in filter(None, map(host_and_port, given))}
         self._peer_of: dict[tuple[str, str], str] = {}
+        self._link_of: dict[tuple[str, str], zenoh.Link] = {}
         self._dialled_of: dict[str, set[str]] = {}
         self._told: set[str] = set()
         self._noting = threading.Lock()  # links are lost on several threads
         self._door = door
         way = door.locator if door is not None else next(iter(listen), None)
-        self._redialler = None if way is None else Redialler(session.info, way)
+        identity = None if membership is None else membership.identity
+        self._redialler = None if way is None else Redialler(session.info, way, identity)
+        if membership is not None:
+            membership.left_out = self._cut_off
         # By default a thread would wait for events, and keep the process alive.
         direct = zenoh.handlers.Callback(self._on_event, indirect=False)
         session.info.declare_link_events_listener(direct, history=True)
@@ -75,10 +82,14 @@ class Tended:
                 if is_dialled:
                     self._dialled_of.setdefault(peer, set()).add(link.dst)
                 self._found(self._dialled_of.get(peer, ()))
+                whom = link.dst.partition("/")[2] if is_dialled else there[0]
                 is_named = link.dst in self._given if is_dialled else there[0] in self._hosts
-                if self._rosters and not is_named:
-                    self._tell_of_stranger(link.dst.partition("/")[2] if is_dialled else there[0])
-            elif self._peer_of.pop(ends, None) is not None and peer not in self._peer_of.values():
+                if self._membership is not None:
+                    self._link_of[ends] = link
+                    self._refuse_unknown(link, self._membership, whom)
+                elif self._files and not is_named:
+                    self._tell_of_stranger(whom)
+            elif self._let_go(ends) and peer not in self._peer_of.values():
                 self._lost(self._dialled_of.pop(peer, set()) - self._given)
 
     def _found(self, locators: Collection[str]) -> None:
@@ -92,5 +103,29 @@ class Tended:
     def _tell_of_stranger(self, whom: str) -> None:
         if whom not in self._told:
             self._told.add(whom)
-            rosters = " and ".join(self._rosters)
-            mesh_log.warning("linked with %s, which %s does not name", whom, rosters, extra=about(whom))
+            files = " and ".join(self._files)
+            mesh_log.warning("linked with %s, which %s does not name", whom, files, extra=about(whom))
+
+    def _let_go(self, ends: tuple[str, str]) -> bool:
+        """Forget a link; return whether it was known."""
+        self._link_of.pop(ends, None)
+        return self._peer_of.pop(ends, None) is not None
+
+    def _refuse_unknown(self, link: zenoh.Link, membership: Membership, where: str) -> None:
+        """Cut off a link with somebody who does not belong to the mesh."""
+        name = link.auth_identifier or ""
+        if membership.admits(name):
+            membership.linked()
+            return
+        cut(link)
+        if name not in self._told:
+            self._told.add(name)
+            what = "cut off %r at %s: the roster does not have this name"
+            mesh_log.warning(what, name[:PEER_NAME_LENGTH], where, extra=about(where))
+
+    def _cut_off(self, names: frozenset[str]) -> None:
+        """Cut off all links with these."""
+        with self._noting:
+            links = [link for link in self._link_of.values() if link.auth_identifier in names]
+        for link in links:
+            cut(link)

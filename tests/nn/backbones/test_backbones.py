@@ -301,7 +301,9 @@ def test_an_mlp_expert_sees_what_the_gate_sees(pooling: Pooling, shape: tuple[in
     torch.testing.assert_close(expert(payload_T), torch.softmax(logits, dim=1))
 
 
-@pytest.mark.parametrize("name", ["lenet5", "resnet18", "vit"])
+@pytest.mark.parametrize(
+    "name", ["lenet5", *(pytest.param(each, marks=pytest.mark.long) for each in ("resnet18", "vit"))]
+)
 def test_both_halves_export_with_a_free_batch_axis(name: str, tmp_path: Path) -> None:
     extractor = TINY[name](3)
     network = nn.Sequential(extractor, extractor.tail(CLASSES)).eval()

@@ -69,7 +69,14 @@ def scramble(file: Path) -> None:
     file.write_bytes(bytes(reversed(file.read_bytes())))
 
 
-@pytest.mark.parametrize(("suffix", "harm"), [(".nbi", truncate), (".nbc", truncate), (".nbc", scramble)])
+@pytest.mark.parametrize(
+    ("suffix", "harm"),
+    [
+        pytest.param(".nbi", truncate, marks=pytest.mark.long),
+        pytest.param(".nbc", truncate, marks=pytest.mark.long),
+        (".nbc", scramble),
+    ],
+)
 def test_a_damaged_cache_is_replaced(folder: Path, suffix: str, harm: Callable[[Path], None]) -> None:
     assert called(folder) == "0 1"
     (file,) = (folder / "cache").rglob(f"*twice*{suffix}")

@@ -26,7 +26,7 @@ def clients(run_folder: Path) -> Iterator[list[MeshClient]]:
     """The four clients of the short run, all nodes alive."""
     with (
         NodeFleet(client_folders(run_folder)) as fleet,
-        connected_clients(run_folder, fleet.addresses) as clients,
+        connected_clients(run_folder, fleet.addresses, fleet.identities) as clients,
     ):
         yield clients
 

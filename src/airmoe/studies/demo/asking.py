@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from airmoe.errors import MeshError
 from airmoe.links import Links
 from airmoe.manifest import MeshTransmission
-from airmoe.mesh import Answer, MeshClient, close_session, open_session
+from airmoe.mesh import Answer, MeshClient
 from airmoe.mesh.client import GateFunction
+from airmoe.mesh.identity import Identity
 from airmoe.progress import Progress, silent
 from airmoe.report.measured import MethodId
 from airmoe.runfolder import client_folders
@@ -39,15 +40,17 @@ PATIENT_S = 60.0
 def connected_clients(
     run: Path,
     addresses: Sequence[str],
+    identities: Sequence[Identity | None],
     transmission: MeshTransmission = "ideal",
     seed: int = 0,
     hedge_s: float = PATIENT_S,
 ) -> Iterator[list[MeshClient]]:
-    """Yield the clients of a run in one session, once every node is alive.
+    """Yield the clients of a run, each in a session of its own, once every node is alive.
 
     Args:
         run: the run folder.
         addresses: of the nodes.
+        identities: of the clients.
         transmission: what the links do to features.
         seed: seed of the noise of analog links.
         hedge_s: how long a node may take, at least, before another expert is asked as well.
@@ -56,20 +59,18 @@ def connected_clients(
         NoNodeReachableError: a node is not found.
     """
     with contextlib.ExitStack() as open_:
-        session = open_session(connect=addresses)
-        open_.callback(close_session, session)
         clients = [
             open_.enter_context(
                 MeshClient(
                     folder,
                     addresses,
-                    session=session,
+                    identity=identity,
                     transmission=transmission,
                     seed=seed,
                     hedge_s=hedge_s,
                 )
             )
-            for folder in client_folders(run)
+            for folder, identity in zip(client_folders(run), identities, strict=True)
         ]
         for client in clients:
             client.wait_for_nodes(len(clients), timeout_s=20.0)

@@ -75,7 +75,7 @@ def serve_and_ask(
     with contextlib.ExitStack() as open_:
         with clock.step("start the nodes"):
             fleet = open_.enter_context(NodeFleet(client_folders(run), schedule=scheduled.policy.name))
-            clients = open_.enter_context(connected_clients(run, fleet.addresses))
+            clients = open_.enter_context(connected_clients(run, fleet.addresses, fleet.identities))
         difference = mesh_minus_simulation(clients, model, questions.images_TCHW)
         with clock.step("ask the mesh"):
             trials = ask_by_every_method(clients, questions, methods, progress)
@@ -84,13 +84,13 @@ def serve_and_ask(
         if comparison is not None:
             with (
                 clock.step("ask over analog links"),
-                connected_clients(run, fleet.addresses, "analog", seed) as noisy,
+                connected_clients(run, fleet.addresses, fleet.identities, "analog", seed) as noisy,
             ):
                 noisy_difference = comparison.mesh_minus_simulation(noisy)
                 over_analog = comparison.ask_mesh(noisy, progress)
         with (
             clock.step("kill two nodes"),
-            connected_clients(run, fleet.addresses, hedge_s=HEDGE_S) as hasty,
+            connected_clients(run, fleet.addresses, fleet.identities, hedge_s=HEDGE_S) as hasty,
         ):
             kills = kill_two(
                 hasty,

@@ -96,7 +96,7 @@ class Served:
         """
         folders = client_folders(run)
         fleet = open_.enter_context(NodeFleet(folders))
-        source = open_.enter_context(MeshSource(folders[0], fleet.addresses))
+        source = open_.enter_context(MeshSource(folders[0], fleet.addresses, identity=fleet.identities[0]))
         if not source.wait_for_all(START_S):
             raise MeshError(f"not all of {len(folders)} nodes were found within {START_S:g} s")
         return cls(fleet, source, length, prompt, expected)

@@ -1,0 +1,106 @@
+"""``airmoe cert`` and ``airmoe roster``: what they make, what they say, and what they refuse."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from airmoe.mesh.identity import read_identity
+from airmoe.mesh.local_identities import IDENTITY
+from airmoe.runfolder import client_folders
+from tests.system.commands import ended_in_fork
+
+
+@pytest.fixture
+def place(run_folder: Path, tmp_path: Path) -> Path:
+    """A folder with a run in it, and an authority."""
+    shutil.copytree(run_folder, tmp_path / "run", ignore=shutil.ignore_patterns("identities"))
+    assert at(tmp_path, "cert", "init", "authority").returncode == 0
+    return tmp_path
+
+
+def at(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return ended_in_fork(*words, cwd=place)
+
+
+def refusal(place: Path, *words: str) -> str:
+    """The one line of a command that is refused."""
+    done = at(place, *words)
+    assert (done.returncode, done.stdout) == (2, ""), done
+    (line,) = done.stderr.splitlines()
+    return line
+
+
+def test_an_authority_issues_identities_lists_them_and_shows_the_roster(place: Path) -> None:
+    issued = at(
+        place, "cert", "issue", "authority", "run", "--address", "0=10.0.0.1:7447", "--schedules", "0"
+    )
+    assert issued.stdout.splitlines() == [
+        "node-0: 1 expert, 10.0.0.1:7447, schedules",
+        *(f"node-{node}: 1 expert, no address" for node in (1, 2, 3)),
+        "roster 1 of mesh lab is in authority/roster.json",
+    ]
+    for node, folder in enumerate(client_folders(place / "run")):
+        assert read_identity(folder / IDENTITY).node == node
+    listed = at(place, "cert", "list", "authority").stdout.splitlines()
+    assert len(listed) == 4
+    assert all(line.endswith("holds for 30.0 days") for line in listed)
+    for shown in ("authority", "run/clients/02", "authority/roster.json"):
+        lines = at(place, "roster", "show", shown).stdout.splitlines()
+        assert lines[0] == "roster 1 of mesh lab"
+        assert lines[1] == "node-0: 10.0.0.1:7447; experts (layer/expert): 1/0; schedules"
+
+
+def test_a_certificate_is_renewed_where_it_is(place: Path) -> None:
+    at(place, "cert", "issue", "authority", "run", "--days", "2")
+    folder = client_folders(place / "run")[1] / IDENTITY
+    before = read_identity(folder)
+    told = at(place, "cert", "renew", "authority", "run/clients/01", "--days", "20")
+    assert told.stdout == "renewed run/clients/01/identity/node.pem\n"
+    assert (read_identity(folder).ends - before.ends).days in (17, 18)
+
+
+def test_a_node_is_removed_and_is_said_to_be_out(place: Path) -> None:
+    at(place, "cert", "issue", "authority", "run")
+    told = at(place, "roster", "remove", "authority", "3")
+    assert told.stdout == "roster 2 without node-3 is in authority/roster.json; push it\n"
+    assert "not in the roster" in at(place, "cert", "list", "authority").stdout.splitlines()[3]
+    assert "node is 3; expected one of 0, 1, 2" in refusal(place, "roster", "remove", "authority", "3")
+
+
+def test_a_push_to_nobody_says_so(place: Path) -> None:
+    at(place, "cert", "issue", "authority", "run")
+    at(place, "roster", "remove", "authority", "3")
+    pushed = at(place, "roster", "push", "run/clients/00", "authority", "--timeout-s", "0.5")
+    assert pushed.returncode == 1
+    assert pushed.stdout.splitlines() == [f"node-{node}: not reached" for node in range(3)]
+
+
+def test_what_is_wrong_is_one_line(place: Path) -> None:
+    assert "a folder that does not exist yet" in refusal(place, "cert", "init", "authority")
+    assert "none has no authority.pem" in refusal(place, "cert", "issue", "none", "run")
+    assert "expected NODE=HOST:PORT" in refusal(place, "cert", "issue", "authority", "run", "--address", "1")
+    assert "does not exist" in refusal(place, "cert", "issue", "authority", "nowhere")
+    assert "days is 0" in refusal(place, "cert", "issue", "authority", "run", "--days", "0")
+    assert "this authority has no roster yet" in refusal(place, "roster", "remove", "authority", "1")
+    assert "expected a folder with an identity" in refusal(
+        place, "roster", "push", "run/clients/00", "authority"
+    )
+    assert "cannot read" in refusal(place, "roster", "show", "nowhere")
+    assert "cannot read" in refusal(place, "cert", "renew", "authority", "nowhere")
+    (place / "run/clients/00/identity").mkdir()
+    assert "cannot read" in refusal(
+        place, "predict", "x.png", "--client", "run/clients/00", "--connect", "127.0.0.1:1"
+    )
+
+
+def test_who_asks_where_nobody_is_known_is_told_so(place: Path) -> None:
+    said = refusal(place, "predict", "x.png", "--client", "run/clients/00")
+    assert said.endswith("expected HOST:PORT of a node, as airmoe serve says it: the roster has no addresses")
+    insecure = refusal(place, "predict", "x.png", "--client", "run/clients/00", "--insecure")
+    assert insecure.endswith("expected HOST:PORT of a node, as airmoe serve says it")
+    both = refusal(place, "serve", "run/clients/00", "--insecure", "--identity", "run/identities/00")
+    assert "none beside --insecure" in both
+    every = refusal(place, "serve", "run", "--all", "--identity", "run/identities/00")
+    assert "none beside --all: every node has its own" in every
