@@ -53,8 +53,12 @@ def named_in_errors(path: AnyPath) -> Iterator[None]:
 
 
 @contextmanager
-def replaced_file(path: Path) -> Iterator[Path]:
+def replaced_file(path: Path, mode: int = 0o644) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; afterwards rename it to ``path``, or remove it on an error.
+
+    Args:
+        path: of the file.
+        mode: who may read and write it.
 
     Examples:
         >>> import tempfile
@@ -75,7 +79,7 @@ def replaced_file(path: Path) -> Iterator[Path]:
             yield temporary
             with temporary.open("rb+") as written:
                 os.fsync(written.fileno())
-            temporary.chmod(0o644)
+            temporary.chmod(mode)
             temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

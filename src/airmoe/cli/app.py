@@ -15,7 +15,7 @@ import typer
 from airmoe.cli import end
 from airmoe.cli.asking import predict
 from airmoe.cli.bare import HELP_OPTIONS, explain_airmoe
-from airmoe.cli.certificates import cert, roster
+from airmoe.cli.certificates import cert, pack, roster
 from airmoe.cli.evaluation import evaluate
 from airmoe.cli.flower import flower
 from airmoe.cli.generating import generate
@@ -41,7 +41,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # what stands in brackets is text
     pretty_exceptions_enable=False,
 )
-for command in (demo, train, evaluate, serve, predict, generate, status, merge):
+for command in (demo, train, evaluate, serve, predict, generate, status, pack, merge):
     app.command()(command)
 app.add_typer(study, name="study")
 app.add_typer(flower, name="flower")

@@ -19,7 +19,7 @@ from airmoe.cli.identity_options import (
     secured_by,
 )
 from airmoe.cli.logs import LogOption, log_as
-from airmoe.cli.paths import all_expanded, expanded
+from airmoe.cli.paths import all_expanded, client_folder
 from airmoe.cli.plugin_option import Plugins, load_plugins, tell_unused_plugins
 from airmoe.cli.serving import Connect
 from airmoe.dispatch import why_out_of_reach
@@ -44,7 +44,8 @@ def predict(
         ),
     ],
     client: Annotated[
-        Path, typer.Option(callback=expanded, help="clients/<id> or clients/server, who asks.")
+        Path,
+        typer.Option(callback=client_folder, help="clients/<id>, clients/server or a pack of one: who asks."),
     ],
     connect: Connect = [],  # noqa: B006 (Typer copies it)
     policy: Annotated[

@@ -8,7 +8,7 @@ import typer
 
 from airmoe.cli.bare import explain
 from airmoe.cli.console import tell
-from airmoe.cli.paths import all_expanded, expanded
+from airmoe.cli.paths import all_expanded, client_folder, expanded
 from airmoe.cli.serving import Connect
 from airmoe.errors import InvalidInputError
 
@@ -149,7 +149,8 @@ def remove(
 @roster.command()
 def push(
     client: Annotated[
-        Path, typer.Argument(callback=expanded, help="clients/<id> of any node, which brings the roster.")
+        Path,
+        typer.Argument(callback=client_folder, help="clients/<id> of any node, or its pack, to bring it."),
     ],
     place: Annotated[
         Path, typer.Argument(callback=expanded, help="The new roster.json, or the authority's folder.")
@@ -194,3 +195,21 @@ def _addresses(told: list[str]) -> dict[int, list[str]]:
             raise InvalidInputError("address", each, "NODE=HOST:PORT, for example 3=10.0.0.3:7447")
         found.setdefault(int(node), []).append(address)
     return found
+
+
+def pack(
+    client: Annotated[
+        Path,
+        typer.Argument(callback=expanded, help="clients/<id> with an identity (airmoe cert issue)."),
+    ],
+    out: Annotated[Path, typer.Argument(callback=expanded, help="File to make, named *.airmoe.")],
+) -> None:
+    """Pack a client's folder into one file with everything that its box needs.
+
+    There, airmoe serve FILE unpacks it beside itself, once, and serves. The file has a private key in it:
+    whoever reads it can be this node.
+    """
+    from airmoe.mesh.pack import pack as packed
+
+    path = packed(client, out)
+    tell(f"made {path} ({path.stat().st_size / 1e6:.1f} MB); it has a private key: bring it to its box alone")

@@ -21,7 +21,7 @@ from airmoe.cli.identity_options import (
     refuse_nowhere,
     secured_by,
 )
-from airmoe.cli.paths import expanded
+from airmoe.cli.paths import client_folder, expanded
 from airmoe.cli.serving import Connect
 from airmoe.errors import InvalidInputError, require
 from airmoe.scheduling.parsing import POLICY_FORMS
@@ -41,9 +41,9 @@ def generate(
     folder: Annotated[
         Path,
         typer.Argument(
-            callback=expanded,
-            help="Run folder of airmoe train --method dmoe; or clients/<id> of it, or a copy, to ask the "
-            "nodes of a mesh.",
+            callback=client_folder,
+            help="Run folder of airmoe train --method dmoe; or clients/<id> of it, a copy or a pack, to ask "
+            "the nodes of a mesh.",
         ),
     ],
     prompt: Annotated[str, typer.Argument(help="What the text begins with.")],

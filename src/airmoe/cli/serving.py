@@ -21,7 +21,7 @@ from airmoe.cli.identity_options import (
     secured_by,
 )
 from airmoe.cli.logs import LogForm, LogOption, json_of_node, log_as
-from airmoe.cli.paths import expanded
+from airmoe.cli.paths import client_folder
 from airmoe.cli.plugin_option import Plugins, load_plugins, tell_unused_plugins
 from airmoe.errors import InvalidInputError, MeshError, require
 from airmoe.scheduling.parsing import JOINT_POLICIES, JOINT_POLICY_FORMS
@@ -48,8 +48,9 @@ def serve(
     folder: Annotated[
         Path,
         typer.Argument(
-            callback=expanded,
-            help="clients/<id> of a run folder, or a copy of it; with --all the run folder.",
+            callback=client_folder,
+            help="clients/<id> of a run folder, a copy of it, or a file that airmoe pack made; with --all "
+            "the run folder.",
         ),
     ],
     every_node: Annotated[

@@ -17,7 +17,7 @@ from airmoe.cli.identity_options import (
     secured_by,
 )
 from airmoe.cli.logs import LogOption, log_as
-from airmoe.cli.paths import expanded
+from airmoe.cli.paths import client_folder
 from airmoe.cli.serving import Connect
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ LONGEST_S = 3600.0
 
 def status(
     client: Annotated[
-        Path, typer.Argument(callback=expanded, help="clients/<id> or clients/server: who asks.")
+        Path,
+        typer.Argument(callback=client_folder, help="clients/<id>, clients/server or a pack of one."),
     ],
     connect: Connect = [],  # noqa: B006 (Typer copies it)
     timeout_s: Annotated[
