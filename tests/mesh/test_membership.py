@@ -185,7 +185,7 @@ def test_what_a_roster_adds_holds_after_a_restart_and_that_is_told(
     membership, roster = Membership(run.identity(1)), run.identity(1).roster
     members = [*roster.model_dump()["members"], {"node": 9, "addresses": [], "serves": []}]
     membership.take(signed(run.authority, roster, number=2, members=members))
-    assert "roster 2 changes node-9; it holds when this process starts anew" in caplog.text
+    assert "roster 2 changes node-9: that holds once this session is opened anew" in caplog.text
     membership.take(signed(run.authority, roster.without(1), number=3))
     assert "node-1 is no longer in the roster: nobody asks it" in caplog.text
 

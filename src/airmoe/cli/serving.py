@@ -27,6 +27,7 @@ from airmoe.errors import InvalidInputError, MeshError, require
 from airmoe.scheduling.parsing import JOINT_POLICIES, JOINT_POLICY_FORMS
 
 if TYPE_CHECKING:
+    from airmoe.mesh import Node
     from airmoe.mesh.identity import Identity
     from airmoe.scheduling import Policy
 
@@ -167,7 +168,17 @@ def _serve_one(
         print(secured_by(identity), flush=True)
         # Another thread may take the signal, and the handler runs when this one wakes.
         while not stop.wait(timeout=0.5):
-            pass
+            if node.is_outdated():
+                _renew(node)
+
+
+def _renew(node: "Node") -> None:
+    try:
+        node.renew()
+    except MeshError as error:
+        _log.error("the node goes on as before: %s", error)
+    else:
+        _log.warning("a newer certificate or roster holds from now on")
 
 
 def _serve_all(

@@ -6,7 +6,7 @@ A session asks whoever is linked for theirs, and brings one that it took to all 
 clients, who listen nowhere.
 
 Whoever a newer roster leaves out is cut off at once. Whom it adds, and what it lets a node serve besides, is
-let in when this process starts anew: Zenoh reads its access control once.
+let in once the session is opened anew: Zenoh reads its access control once.
 """
 
 import datetime
@@ -113,7 +113,7 @@ class Membership:
         if added:
             names = ", ".join(member.name for member in added)
             mesh_log.warning(
-                "roster %d changes %s; it holds when this process starts anew", now.number, names
+                "roster %d changes %s: that holds once this session is opened anew", now.number, names
             )
         if not self.admits(self.identity.name):
             mesh_log.error("%s is no longer in the roster: nobody asks it or answers it", self.identity.name)

@@ -3,10 +3,11 @@
 Shape suffixes: T items.
 """
 
+import socket
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,24 +27,27 @@ from airmoe.errors import (
 )
 from airmoe.files import AnyPath, as_path
 from airmoe.manifest import Manifest, read_manifest
+from airmoe.mesh.addresses import parse_address
 from airmoe.mesh.bundle import bundled, unbundled
 from airmoe.mesh.ending import ends_with_process, needs_no_wait
 from airmoe.mesh.frame import MAX_FRAME_BYTES, Frame, Glance, Kind, decode, encode, glance
-from airmoe.mesh.identity import Identity
+from airmoe.mesh.identity import CERTIFICATE, ROSTER, Identity, read_identity
 from airmoe.mesh.keys import asker_in, expert_key
 from airmoe.mesh.log import about, mesh_log
-from airmoe.mesh.membership import Membership
 from airmoe.mesh.networks import OnnxNetwork, expert_of
-from airmoe.mesh.queries import REQUEST_ID_BYTES, anybody, refuse, reply_to, serve, who_asks, withdrawals
+from airmoe.mesh.presence import Presence
+from airmoe.mesh.queries import REQUEST_ID_BYTES, refuse, reply_to, serve, who_asks, withdrawals
 from airmoe.mesh.request_queue import RequestQueue, Waiting
 from airmoe.mesh.run_links import simulated_links
 from airmoe.mesh.scheduler import Scheduler
-from airmoe.mesh.session import close_session, open_session
 from airmoe.mesh.slot_decision import SlotDecision
 from airmoe.mesh.slot_queue import LONGEST_SLOT_MS
 from airmoe.runfolder import checked_file
 from airmoe.scheduling import Policy
 from airmoe.scheduling.parsing import as_policy
+
+LINKING_S = 5.0
+"""How long those who were linked may take to be linked with a new session: they dial it every 1.5 to 3 s."""
 
 CLOSING_S = 1.5
 """How long closing waits for the request at hand: an expert may hang."""
@@ -121,45 +125,97 @@ class Node:
         if schedule is not None and not manifest.layers_asked:
             expected = "none: the server of this run is the only source, and decides itself"
             raise InvalidInputError("schedule", as_policy(schedule).name, expected)
-        membership, admits = None, anybody
         if identity is not None:
             identity.refuse_other(manifest)
-            membership = Membership(identity)
-            admits = membership.admits
             if schedule is not None and not identity.member.schedules:
                 raise IdentityError(f"the roster does not let {identity.name} schedule for others")
         experts = _experts_of(client_folder, manifest)
         _warn_of_damage(client_folder, manifest)
-        decisions = []
+        self._decisions, self._slot_s = list[SlotDecision](), slot_ms / 1000
         if schedule is not None:
             links = simulated_links(manifest.radio, manifest.nodes)
-            decisions = [SlotDecision(schedule, manifest, layer, links) for layer in manifest.layers_asked]
+            self._decisions = [
+                SlotDecision(schedule, manifest, layer, links) for layer in manifest.layers_asked
+            ]
         self._served = {(served.layer, served.expert): served for served in experts}
-        self._changed = threading.Condition()
+        self._changed, self._renewing = threading.Condition(), threading.Lock()
         self._queue = RequestQueue[_Request]()
         self._closing = False
+        self._listen, self._connect, self._seen = listen, connect, list[tuple[int, int]]()
         with ExitStack() as open_:  # closes what is open where a later step fails
-            if session is None:
-                session = open_session(listen, connect, membership)
-                open_.callback(close_session, session)
-                if membership is not None:
-                    membership.join(session)
-                    open_.callback(membership.close)
+            self._presence = Presence(listen, connect, identity, session)
+            open_.callback(self._leave)
             worker = threading.Thread(target=self._work, name="airmoe experts", daemon=True)
             worker.start()
             open_.callback(needs_no_wait, worker)
             open_.callback(worker.join, CLOSING_S)
             open_.callback(self._stop)
-            for decision in decisions:  # first, so that whoever finds the experts knows the scheduler, too
-                open_.callback(Scheduler(session, decision, slot_ms / 1000, admits).close)
-            for served in experts:
-                answers = serve(session, served.key, partial(self._accept, served), admits)
-                open_.callback(answers.undeclare)
-                open_.callback(withdrawals(session, served.key, self._withdraw).undeclare)
-            for served in experts:
-                open_.callback(session.liveliness().declare_token(served.key).undeclare)
+            open_.callback(self._fall_silent)
+            self._declare(self._presence)
             self._open = open_.pop_all()
         ends_with_process(worker, self.close)  # what arrives later would crash the process, too
+
+    def _leave(self) -> None:
+        self._presence.close()
+
+    def _fall_silent(self) -> None:
+        self._presence.withdraw()
+
+    def _declare(self, presence: Presence) -> None:
+        """Serve in a session."""
+        session, admits = presence.session, presence.admits
+        for decision in self._decisions:  # first, so that whoever finds the experts knows the scheduler, too
+            presence.declared(Scheduler(session, decision, self._slot_s, admits).close)
+        for served in self._served.values():
+            answers = serve(session, served.key, partial(self._accept, presence, served), admits)
+            presence.declared(answers.undeclare)
+            presence.declared(withdrawals(session, served.key, self._withdraw).undeclare)
+        for served in self._served.values():
+            presence.declared(session.liveliness().declare_token(served.key).undeclare)
+
+    def is_outdated(self) -> bool:
+        """Return whether the certificate in the identity's folder, or what its roster allows, is newer."""
+        known = self._presence.identity
+        if known is None:
+            return False
+        with suppress(OSError, IdentityError):  # half of it is written, or it is wrong
+            stats = [(known.folder / name).stat() for name in (CERTIFICATE, ROSTER)]
+            seen = [(stat.st_mtime_ns, stat.st_size) for stat in stats]
+            if seen != self._seen:
+                now, self._seen = read_identity(known.folder), seen
+                return now.ends != known.ends or self._presence.lacks(now.roster)
+        return False
+
+    def renew(self) -> None:
+        """Go on with the certificate and the roster that are in the identity's folder now.
+
+        The node serves in a second session, at another port, until the first is opened anew. So whoever can
+        reach that port loses no query.
+
+        Raises:
+            IdentityError: the node has no identity, or the folder's is not right; nothing changes then.
+            AddressError: the address cannot be listened at again; the node serves on at the other port.
+        """
+        with self._renewing:
+            before = self._presence
+            if before.identity is None:
+                raise IdentityError("this node has no identity; expected one, to be renewed")
+            identity = read_identity(before.identity.folder)
+            identity.refuse_other(self.manifest)
+            bridge = self._moved_to(_beside(self._listen), before, identity, [self._listen])
+            self._moved_to(self._listen, bridge, identity, [])
+
+    def _moved_to(self, listen: str, before: Presence, identity: Identity, beside: list[AnyPath]) -> Presence:
+        """Serve in a new session, and then no longer in the one before."""
+        names = before.names() - {identity.name}
+        presence = Presence(listen, [*self._connect, *beside], identity)
+        self._declare(presence)
+        presence.wait_until_linked(names, LINKING_S)
+        self._presence = presence
+        before.withdraw()
+        before.wait_until_answered(CLOSING_S)
+        before.close()
+        return presence
 
     def __enter__(self) -> "Node":
         return self
@@ -171,9 +227,10 @@ class Node:
 
     def close(self) -> None:
         """Leave the mesh; requests already accepted are answered first. Closing twice does no harm."""
-        self._open.close()
+        with self._renewing:
+            self._open.close()
 
-    def _accept(self, served: _Served, query: zenoh.Query, asker: str) -> None:
+    def _accept(self, presence: Presence, served: _Served, query: zenoh.Query, asker: str) -> None:
         size, now_s = 0 if query.payload is None else len(query.payload), time.monotonic()
         if query.payload is None or query.attachment is not None or not 0 < size <= MAX_FRAME_BYTES:
             expected = f"a frame of at most {MAX_FRAME_BYTES} bytes alone"
@@ -193,6 +250,7 @@ class Node:
             refuse(query, f"the request has {most} arrays; expected payload alone")
             return
         request = _Request(query, served, seen, now_s)
+        presence.requests.add(request)
         items = sum(max(each.items, 1) for each in seen)  # a frame without items is work, too
         ends_s = now_s + min(each.remaining_ms for each in seen) / 1000
         waiting = Waiting(request, asker, seen[0].request_id, items, size, ends_s)
@@ -257,6 +315,15 @@ class Node:
                 asked = self._served.get((request.served.layer, frame.expert), request.served)
             answers.append(_answer(frame, asked))
         return bundled(answers)
+
+
+def _beside(address: str) -> str:
+    """Return an address at the same host with a port that is free."""
+    host, _ = parse_address(address, anywhere=True)
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.bind((host, 0))
+        port = probe.getsockname()[1]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _experts_of(client_folder: Path, manifest: Manifest) -> list[_Served]:

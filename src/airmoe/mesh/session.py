@@ -43,20 +43,21 @@ def open_session(
     if listen is not None:
         _refuse_used(listen, protocol)
     here = [] if listen is None else [endpoint(listen, protocol)]
-    addresses = [*told.addresses, *(() if identity is None else identity.roster.addresses)]
-    there = dict.fromkeys(endpoint(each, protocol) for each in addresses)
+    known_by_roster = [] if identity is None else identity.roster.addresses
     own = () if identity is None or listen is None else identity.member.addresses
-    for each in (*here, *(endpoint(address, protocol) for address in own)):
-        there.pop(each, None)
+    addresses = [*told.addresses, *(each for each in known_by_roster if each not in own)]
+    there = [
+        each for each in dict.fromkeys(endpoint(each, protocol) for each in addresses) if each not in here
+    ]
 
     def open_at(locators: Sequence[str]) -> zenoh.Session:
         try:
-            return zenoh.open(session_config(locators, list(there), identity=identity))
+            return zenoh.open(session_config(locators, there, identity=identity))
         except zenoh.ZError as error:
             raise AddressError(f"cannot open a session on {listen or connect}: {error}") from None
 
     session, door = (open_at(here), None) if here else open_with_door(open_at)
-    Tended(session, here, door, list(there), told.files, membership)
+    Tended(session, here, door, there, told.files, membership)
     return session
 
 
