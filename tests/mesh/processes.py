@@ -8,13 +8,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _SCRIPT = """
-import sys
+import os, sys
 from pathlib import Path
-from airmoe.mesh import Node
+from airmoe.mesh import Node, local_identity
 from airmoe.scheduling import make_policy
 
 folder, listen, schedule, *connect = sys.argv[1:]
-with Node(Path(folder), listen, connect, schedule=make_policy(schedule) if schedule else None):
+identity = local_identity(Path(folder)) if "AIRMOE_TLS" in os.environ else None
+policy = make_policy(schedule) if schedule else None
+with Node(Path(folder), listen, connect, schedule=policy, identity=identity):
     print("serving", flush=True)
     for line in sys.stdin:  # each line is a question about this process; the end of input ends it
         print(eval(line), flush=True)

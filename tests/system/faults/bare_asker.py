@@ -12,11 +12,12 @@ import numpy as np
 import zenoh
 
 from airmoe.manifest import read_manifest
-from airmoe.mesh import open_session
+from airmoe.mesh import Membership, open_session
 from airmoe.mesh.frame import Frame, Kind, encode
 from airmoe.mesh.keys import asked_key, expert_key
 from airmoe.mesh.request_queue import CREDITS, OVERLOADED
 from tests.mesh.steering import wait_until
+from tests.system.faults.identities import identity_here
 
 DEADLINE_S = 0.5
 _PUNCTUAL_S = 0.05
@@ -59,7 +60,10 @@ class BareAsker:
         run_on(core)
         manifest = read_manifest(client_folder)
         node, (layer,) = manifest.node, manifest.layers
-        self._session = open_session(connect=[address])
+        identity = identity_here(client_folder)
+        membership = None if identity is None else Membership(identity)
+        self._session = open_session(connect=[address], membership=membership)
+        name = name if identity is None else identity.name
         self._key = asked_key(expert_key(manifest.mesh, manifest.model_hash, layer.layer, node, node), name)
         payload_T = np.random.default_rng(items).random((items, *layer.payload), np.float32)
         place = 0, manifest.model_hash, layer.layer, node, int(DEADLINE_S * 1000)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from airmoe.manifest import RadioSpec
 from airmoe.mesh import MeshClient
 from tests.system.faults.elsewhere import elsewhere, together
+from tests.system.faults.identities import identity_here
 from tests.system.faults.mesh import FOUND_S, FaultyMesh
 
 
@@ -69,7 +70,10 @@ class Busy:
     """A client that asks about one image as fast as it can."""
 
     def __init__(self, folder: Path, addresses: Sequence[str], images_TCHW: NDArray[np.uint8]) -> None:
-        self._client, self._images_TCHW = MeshClient(folder, addresses), images_TCHW
+        self._client, self._images_TCHW = (
+            MeshClient(folder, addresses, identity=identity_here(folder)),
+            images_TCHW,
+        )
         self._client.wait_for_nodes(len(addresses), FOUND_S)
 
     def rate(self, seconds: float, policy: str) -> float:

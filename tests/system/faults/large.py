@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from airmoe.errors import DeadlineError, NoExpertReachedError
 from airmoe.mesh import MeshClient
 from tests.system.faults.elsewhere import elsewhere
+from tests.system.faults.identities import identity_here
 from tests.system.faults.mesh import FOUND_S, FaultyMesh
 from tests.system.faults.overload import most_resident_mb
 
@@ -39,7 +40,7 @@ class LargeAsker:
     """A client that asks about random noise."""
 
     def __init__(self, folder: Path, addresses: list[str]) -> None:
-        self._client = MeshClient(folder, addresses)
+        self._client = MeshClient(folder, addresses, identity=identity_here(folder))
         self._client.wait_for_nodes(len(addresses), FOUND_S)
         asks = self._client.manifest.asks
         assert asks is not None

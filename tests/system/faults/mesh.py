@@ -20,6 +20,7 @@ from airmoe.mesh.networks import OnnxGate, OnnxNetwork
 from airmoe.runfolder import EXTRACTOR, GATE, client_folders, expert_file
 from tests.mesh.ports import free_address
 from tests.mesh.processes import NodeProcess
+from tests.system.faults.identities import identity_here
 
 _BURDENED = """
 import hashlib, time
@@ -113,7 +114,9 @@ class FaultyMesh:
     @contextmanager
     def client(self, number: int = 0, **options: Any) -> Iterator[MeshClient]:
         """A client that knows all addresses and has found all nodes that were started."""
-        with MeshClient(self.folders[number], self.addresses, **options) as client:
+        folder = self.folders[number]
+        identity = identity_here(folder)
+        with MeshClient(folder, self.addresses, identity=identity, **options) as client:
             client.wait_for_nodes(len(self._nodes), FOUND_S)
             yield client
 

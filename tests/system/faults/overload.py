@@ -20,6 +20,7 @@ from airmoe.mesh.request_queue import CREDITS
 from tests.mesh.steering import prefer
 from tests.system.faults.bare_asker import BareAsker, Tally, run_on
 from tests.system.faults.elsewhere import elsewhere, together
+from tests.system.faults.identities import identity_here
 from tests.system.faults.mesh import FOUND_S, FaultyMesh, resident_mb
 
 NODE = 1
@@ -127,7 +128,7 @@ class Polite:
 
     def __init__(self, folder: Path, address: str, images_TCHW: NDArray[np.uint8], core: int | None) -> None:
         run_on(core)
-        self._client = MeshClient(folder, [address])
+        self._client = MeshClient(folder, [address], identity=identity_here(folder))
         self._images_TCHW = images_TCHW
         self._client.wait_for_nodes(1, FOUND_S)
         likes = [0.0] * self._client.layer.spec.experts

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from airmoe.errors import AirmoeError
 from airmoe.mesh import MeshClient
 from tests.system.faults.elsewhere import elsewhere
+from tests.system.faults.identities import identity_here
 from tests.system.faults.mesh import FOUND_S, FaultyMesh, Oracle
 
 DEADLINE_S = 2.0
@@ -72,7 +73,8 @@ class Customer:
         asked: "Synchronized[int]",
     ) -> None:
         self._oracle, self._images_TCHW, self._asked = Oracle(run, images_TCHW), images_TCHW, asked
-        self._client = MeshClient(run / "clients" / f"{number:02d}", addresses)
+        folder = run / "clients" / f"{number:02d}"
+        self._client = MeshClient(folder, addresses, identity=identity_here(folder))
         self._client.wait_for_nodes(len(addresses), FOUND_S)
         for _ in range(5):
             self._client.predict(images_TCHW[:1], policy="all")

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from airmoe.mesh import MeshClient
 from tests.system.faults.elsewhere import elsewhere
+from tests.system.faults.identities import identity_here
 from tests.system.faults.mesh import FOUND_S, FaultyMesh, descriptors, resident_mb
 
 _SAMPLE_S = 0.5
@@ -37,7 +38,10 @@ class Regular:
     """A client that asks about one image after the other."""
 
     def __init__(self, folder: Path, addresses: list[str], images_TCHW: NDArray[np.uint8]) -> None:
-        self._client, self._images_TCHW = MeshClient(folder, addresses), images_TCHW
+        self._client, self._images_TCHW = (
+            MeshClient(folder, addresses, identity=identity_here(folder)),
+            images_TCHW,
+        )
         self._client.wait_for_nodes(len(addresses), FOUND_S)
         self._asked = 0
 
