@@ -8,6 +8,7 @@ here before a session opens, and what is wrong is said in one line.
 
 import datetime
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from cryptography import x509
@@ -61,7 +62,7 @@ class Identity:
         assert member is not None  # see `read_identity`
         return member
 
-    @property
+    @cached_property
     def names(self) -> frozenset[str]:
         """The common names of all who belong to the mesh."""
         return frozenset(member.name for member in self.roster.members)

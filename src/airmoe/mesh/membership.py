@@ -23,14 +23,13 @@ from airmoe.mesh.identity import AUTHORITY, ROSTER, Identity
 from airmoe.mesh.keys import ANYBODY, asked_key, roster_key
 from airmoe.mesh.log import about, mesh_log
 from airmoe.mesh.queries import refuse
-from airmoe.mesh.roster import Roster, SignedRoster, decode_roster, read_roster, write_roster
+from airmoe.mesh.roster import Roster, SignedRoster, decode_roster, name_of, read_roster, write_roster
 
 TAKEN, KNOWN = b"taken", b"known"
 """What a node answers to whom brings it a roster."""
 
 SETTLED_S, LOOKING_S = 0.3, 2.0
 """How long after a link others are asked for their roster, and how long their answers may take."""
-
 
 WARNED_S = 7 * 86400
 """How long before its end a certificate is said to be soon over."""
@@ -58,6 +57,7 @@ class Membership:
         self._file, self._authority = identity.folder / ROSTER, read_certificate(identity.folder / AUTHORITY)
         self._taking, self._linked, self._ends = threading.Lock(), threading.Event(), False
         self._leave: Callable[[], None] = _nothing
+        self._taken: SignedRoster | None = None
         self._age = "new"
         self.left_out: Callable[[frozenset[str]], None] = lambda names: None
 
@@ -67,7 +67,7 @@ class Membership:
 
     def admits_node(self, node: int) -> bool:
         """Return whether a node belongs to the mesh."""
-        return self.identity.roster.member(node) is not None
+        return name_of(node) in self.identity.names
 
     def is_newer(self, signed: SignedRoster) -> bool:
         """Return whether a roster, which the authority must have signed, is newer than that of now."""
@@ -93,6 +93,7 @@ class Membership:
                 )
             before, self.identity = self.identity.names, self.identity.with_roster(roster)
             gone = before - self.identity.names
+            self._taken = signed
             self.left_out(gone)
             try:
                 write_roster(self._file, signed)
@@ -146,17 +147,17 @@ class Membership:
 
     def _look(self, session: zenoh.Session) -> None:
         """Ask whoever is linked for newer rosters, and bring them the one that was taken last."""
-        told = self.identity.roster
+        told: SignedRoster | None = None
         while not self._ends:
             if not self._linked.wait(self._tell_age()):
                 continue
             self._linked.clear()
-            if told == self.identity.roster:
+            if told is self._taken:
                 time.sleep(SETTLED_S)  # others link, too, and are asked with the same words
                 data = b""
             else:
-                told = self.identity.roster
-                data = read_roster(self._file).encoded()
+                told = self._taken
+                data = b"" if told is None else told.encoded()
             if not self._ends and not self._say(session, data):
                 return
 

@@ -126,9 +126,7 @@ class Node:
             expected = "none: the server of this run is the only source, and decides itself"
             raise InvalidInputError("schedule", as_policy(schedule).name, expected)
         if identity is not None:
-            identity.refuse_other(manifest)
-            if schedule is not None and not identity.member.schedules:
-                raise IdentityError(f"the roster does not let {identity.name} schedule for others")
+            _refuse_unfit(identity, manifest, schedules=schedule is not None)
         experts = _experts_of(client_folder, manifest)
         _warn_of_damage(client_folder, manifest)
         self._decisions, self._slot_s = list[SlotDecision](), slot_ms / 1000
@@ -201,16 +199,19 @@ class Node:
             if before.identity is None:
                 raise IdentityError("this node has no identity; expected one, to be renewed")
             identity = read_identity(before.identity.folder)
-            identity.refuse_other(self.manifest)
+            _refuse_unfit(identity, self.manifest, schedules=bool(self._decisions))
             bridge = self._moved_to(_beside(self._listen), before, identity, [self._listen])
             self._moved_to(self._listen, bridge, identity, [])
 
     def _moved_to(self, listen: str, before: Presence, identity: Identity, beside: list[AnyPath]) -> Presence:
         """Serve in a new session, and then no longer in the one before."""
-        names = before.names() - {identity.name}
-        presence = Presence(listen, [*self._connect, *beside], identity)
-        self._declare(presence)
-        presence.wait_until_linked(names, LINKING_S)
+        names = before.names() & identity.names - {identity.name}
+        with ExitStack() as open_:  # closes what is open where a later step fails
+            presence = Presence(listen, [*self._connect, *beside], identity)
+            open_.callback(presence.close)
+            self._declare(presence)
+            presence.wait_until_linked(names, LINKING_S)
+            open_.pop_all()
         self._presence = presence
         before.withdraw()
         before.wait_until_answered(CLOSING_S)
@@ -315,6 +316,12 @@ class Node:
                 asked = self._served.get((request.served.layer, frame.expert), request.served)
             answers.append(_answer(frame, asked))
         return bundled(answers)
+
+
+def _refuse_unfit(identity: Identity, manifest: Manifest, *, schedules: bool) -> None:
+    identity.refuse_other(manifest)
+    if schedules and not identity.member.schedules:
+        raise IdentityError(f"the roster does not let {identity.name} schedule for others")
 
 
 def _beside(address: str) -> str:
