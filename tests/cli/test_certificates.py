@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from airmoe.mesh.identity import read_identity
-from airmoe.mesh.local_identities import IDENTITY
+from airmoe.mesh.identity import IDENTITY, read_identity
 from airmoe.runfolder import client_folders
 from tests.system.commands import ended_in_fork
 

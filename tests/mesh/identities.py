@@ -15,10 +15,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from airmoe.manifest import Manifest, read_manifest
 from airmoe.mesh.authority import Authority, make_authority
-from airmoe.mesh.identity import AUTHORITY, CERTIFICATE, KEY, Identity
+from airmoe.mesh.identity import AUTHORITY, CERTIFICATE, IDENTITY, KEY, Identity
 from airmoe.mesh.issuing import issue_identities
 from airmoe.mesh.keys import expert_key
-from airmoe.mesh.local_identities import IDENTITY, identity_of
+from airmoe.mesh.local_identities import identity_of
 from airmoe.mesh.zenoh_config import session_config
 from airmoe.runfolder import client_folders
 from tests.mesh.ports import free_address

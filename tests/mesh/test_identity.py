@@ -12,9 +12,9 @@ from airmoe.errors import AddressError, IdentityError, InvalidInputError
 from airmoe.manifest import read_manifest
 from airmoe.mesh import MeshClient, Node
 from airmoe.mesh.authority import make_authority, passing_authority, read_authority
-from airmoe.mesh.identity import AUTHORITY, CERTIFICATE, KEY, ROSTER, read_identity
+from airmoe.mesh.identity import AUTHORITY, CERTIFICATE, IDENTITIES, IDENTITY, KEY, ROSTER, read_identity
 from airmoe.mesh.issuing import issue_identities, remove, renew
-from airmoe.mesh.local_identities import IDENTITIES, IDENTITY, identity_of, local_identity
+from airmoe.mesh.local_identities import identity_of, local_identity
 from airmoe.mesh.roster import SignedRoster, read_roster, write_roster
 from tests.mesh.identities import IssuedRun, dated, issued_run, write_pair
 
@@ -171,7 +171,7 @@ def test_a_client_asks_as_itself_alone(run: IssuedRun) -> None:
 
 
 def test_another_machine_is_reached_with_an_identity_alone(run: IssuedRun) -> None:
-    with pytest.raises(AddressError, match="without an identity the mesh is unauthenticated"):
+    with pytest.raises(AddressError, match="without an identity that an authority issued"):
         Node(run.folders[1], "10.99.0.1:7447")
     with pytest.raises(AddressError, match=r"cannot listen on 10\.99\.0\.1:7447"):
         Node(run.folders[1], "10.99.0.1:7447", identity=run.identity(1))

@@ -9,8 +9,7 @@ import pytest
 
 from airmoe.errors import IdentityError, InvalidInputError, RunFolderError
 from airmoe.manifest import read_manifest
-from airmoe.mesh.identity import KEY, read_identity
-from airmoe.mesh.local_identities import IDENTITY
+from airmoe.mesh.identity import IDENTITY, KEY, read_identity
 from airmoe.mesh.pack import pack, unpacked
 from tests.mesh.identities import IssuedRun, issued_run
 from tests.system.commands import ended_in_fork

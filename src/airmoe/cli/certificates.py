@@ -176,7 +176,7 @@ def push(
 
 
 def _read(place: Path) -> "SignedRoster":
-    from airmoe.mesh.local_identities import IDENTITY
+    from airmoe.mesh.identity import IDENTITY
     from airmoe.mesh.roster import read_roster
 
     path = place

@@ -63,18 +63,18 @@ def parse_address(address: str, *, anywhere: bool = False) -> tuple[str, int]:
     if not anywhere and not loopback:
         raise AddressError(
             f"address is {address!r}; expected a loopback address (127.0.0.1, ::1 or localhost): "
-            "without an identity the mesh is unauthenticated and stays on this machine"
+            "without an identity that an authority issued, the mesh stays on this machine"
         )
     return host, int(port)
 
 
-def endpoint(address: str, protocol: Protocol = "tcp") -> str:
-    """Return what Zenoh calls an address; only "tls" leaves this machine."""
-    host, port = parse_address(address, anywhere=protocol == "tls")
+def endpoint(address: str, protocol: Protocol = "tcp", *, anywhere: bool = False) -> str:
+    """Return what Zenoh calls an address; see `parse_address`."""
+    host, port = parse_address(address, anywhere=anywhere)
     return f"{protocol}/[{host}]:{port}" if ":" in host else f"{protocol}/{host}:{port}"
 
 
-def known(connect: Sequence[AnyPath], protocol: Protocol = "tcp") -> Known:
+def known(connect: Sequence[AnyPath], protocol: Protocol = "tcp", *, anywhere: bool = False) -> Known:
     """Return the addresses that are meant by ``connect``: HOST:PORT, and files of them.
 
     A line of a file is an address, or empty; what follows a # is a comment.
@@ -91,11 +91,11 @@ def known(connect: Sequence[AnyPath], protocol: Protocol = "tcp") -> Known:
         path = as_path(entry)
         if not isinstance(entry, str) or _is_file(path):
             files.append(path.name)
-            by_endpoint |= _read(path, protocol)
+            by_endpoint |= _read(path, protocol, anywhere)
         elif ":" not in entry:
             raise AddressError(f"address is {entry!r}; expected {EXPECTED}, or a file with one on each line")
         else:
-            by_endpoint[endpoint(entry, protocol)] = entry
+            by_endpoint[endpoint(entry, protocol, anywhere=anywhere)] = entry
     return Known(tuple(by_endpoint.values()), tuple(files))
 
 
@@ -106,14 +106,14 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _read(file: Path, protocol: Protocol) -> dict[str, str]:
+def _read(file: Path, protocol: Protocol, anywhere: bool) -> dict[str, str]:
     """Return the addresses of a file by endpoint."""
     seen = dict[str, int]()
     by_endpoint = {}
     for number, address in _lines(file):
         where = f"{file.name}, line {number}"
         try:
-            named = endpoint(address, protocol)
+            named = endpoint(address, protocol, anywhere=anywhere)
         except AddressError as error:
             raise AddressError(f"{where}: {error}") from None
         if named in seen:

@@ -34,6 +34,10 @@ from airmoe.newfolder import new_folder
 CERTIFICATE, KEY, AUTHORITY, ROSTER = "node.pem", "node.key", "authority.pem", "roster.json"
 
 
+IDENTITY, IDENTITIES = "identity", "identities"
+"""The folder in a client's folder, and that of a run for this machine, with a folder for each client."""
+
+
 @dataclass(frozen=True)
 class Identity:
     """Who a node is on a mesh; every file of it was checked.
@@ -54,6 +58,11 @@ class Identity:
     def name(self) -> str:
         """The common name of its certificate."""
         return name_of(self.node)
+
+    @property
+    def holds_elsewhere(self) -> bool:
+        """Whether it is more than one of a run for this machine alone."""
+        return self.folder.parent.name != IDENTITIES
 
     @property
     def member(self) -> Member:

@@ -11,8 +11,7 @@ from airmoe.manifest import Manifest, read_manifest
 from airmoe.mesh.addresses import parse_address
 from airmoe.mesh.authority import NODE_DAYS, Authority
 from airmoe.mesh.credentials import common_name, read_certificate
-from airmoe.mesh.identity import CERTIFICATE, write_identity
-from airmoe.mesh.local_identities import IDENTITY
+from airmoe.mesh.identity import CERTIFICATE, IDENTITY, write_identity
 from airmoe.mesh.roster import (
     MOST_NODES,
     Member,

@@ -11,25 +11,24 @@ from contextlib import suppress
 from pathlib import Path
 
 from airmoe.errors import IdentityError, InvalidInputError, RunFolderError
+from airmoe.files import AnyPath, as_path
 from airmoe.locks import sole_writer
 from airmoe.manifest import Manifest, read_manifest
 from airmoe.mesh.authority import AUTHORITY_DAYS, passing_authority
-from airmoe.mesh.identity import Identity, read_identity, write_identity
+from airmoe.mesh.identity import IDENTITIES, IDENTITY, Identity, read_identity, write_identity
 from airmoe.mesh.roster import Member, Roster, members_of
-
-IDENTITY, IDENTITIES = "identity", "identities"
-"""The folder in a client's folder, and that of a run for this machine, with a folder for each client."""
 
 MAKING_S, LOOK_S = 20.0, 0.1
 """How long another process may take to make them, and how often it is looked whether it has."""
 
 
-def identity_of(client_folder: Path) -> Identity | None:
+def identity_of(client_folder: AnyPath) -> Identity | None:
     """Return the identity in a client's folder, or that of its run for this machine; None if there is none.
 
     Raises:
         IdentityError: there is one, and it is damaged, does not hold now, or is another node's.
     """
+    client_folder = as_path(client_folder)
     for folder in (client_folder / IDENTITY, _local(client_folder)):
         if folder.is_dir():
             identity = read_identity(folder)
@@ -38,13 +37,14 @@ def identity_of(client_folder: Path) -> Identity | None:
     return None
 
 
-def local_identity(client_folder: Path) -> Identity:
+def local_identity(client_folder: AnyPath) -> Identity:
     """Return `identity_of` a client's folder; where there is none, make those of its run for this machine.
 
     Raises:
         IdentityError: as `identity_of`, or the folder is not in a run.
         OSError: the run cannot be written to.
     """
+    client_folder = as_path(client_folder)
     if (client_folder / IDENTITY).is_dir():
         identity = identity_of(client_folder)
         assert identity is not None  # see the line above
@@ -70,6 +70,11 @@ def local_identity(client_folder: Path) -> Identity:
     identity = read_identity(_local(client_folder))
     identity.refuse_other(manifest)
     return identity
+
+
+def forget_local_identities(run: Path) -> None:
+    """Remove the identities of a run for this machine, with their keys; whoever needs some makes others."""
+    shutil.rmtree(run / IDENTITIES, ignore_errors=True)
 
 
 def _that_holds(client_folder: Path, manifest: Manifest) -> Identity | None:

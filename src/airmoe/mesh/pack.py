@@ -11,8 +11,7 @@ from pathlib import Path
 from airmoe.errors import IdentityError, InvalidInputError, RunFolderError
 from airmoe.files import AnyPath, as_path, replaced_file
 from airmoe.manifest import MANIFEST, read_manifest
-from airmoe.mesh.identity import AUTHORITY, CERTIFICATE, KEY, ROSTER, read_identity
-from airmoe.mesh.local_identities import IDENTITY
+from airmoe.mesh.identity import AUTHORITY, CERTIFICATE, IDENTITY, KEY, ROSTER, read_identity
 from airmoe.newfolder import new_folder
 from airmoe.runfolder import checked_file
 

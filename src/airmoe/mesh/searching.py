@@ -22,7 +22,7 @@ def why_none_is_found(
 ) -> str:
     """Return in words what is wrong, as far as can be seen from here."""
     protocol: Protocol = "tcp" if identity is None else "tls"
-    addresses = list(known(connect, protocol).addresses)
+    addresses = list(known(connect, protocol, anywhere=identity is not None).addresses)
     if identity is not None:
         own = identity.member.addresses
         addresses += [each for each in identity.roster.addresses if each not in (*addresses, *own)]

@@ -10,6 +10,7 @@ from airmoe.errors import AddressError
 from airmoe.files import AnyPath
 from airmoe.mesh.addresses import Protocol, endpoint, known, parse_address
 from airmoe.mesh.door import open_with_door
+from airmoe.mesh.log import mesh_log
 from airmoe.mesh.membership import Membership
 from airmoe.mesh.tending import Tended
 from airmoe.mesh.zenoh_config import session_config
@@ -39,16 +40,16 @@ def open_session(
     """
     identity = None if membership is None else membership.identity
     protocol: Protocol = "tcp" if identity is None else "tls"
-    told = known(connect, protocol)
+    anywhere = identity is not None and identity.holds_elsewhere
+    told = known(connect, protocol, anywhere=anywhere)
     if listen is not None:
-        _refuse_used(listen, protocol)
-    here = [] if listen is None else [endpoint(listen, protocol)]
+        _refuse_used(listen, anywhere)
+    here = [] if listen is None else [endpoint(listen, protocol, anywhere=anywhere)]
     known_by_roster = [] if identity is None else identity.roster.addresses
     own = () if identity is None or listen is None else identity.member.addresses
     addresses = [*told.addresses, *(each for each in known_by_roster if each not in own)]
-    there = [
-        each for each in dict.fromkeys(endpoint(each, protocol) for each in addresses) if each not in here
-    ]
+    endpoints = dict.fromkeys(endpoint(each, protocol, anywhere=anywhere) for each in addresses)
+    there = [each for each in endpoints if each not in here]
 
     def open_at(locators: Sequence[str]) -> zenoh.Session:
         try:
@@ -74,10 +75,13 @@ def close_session(session: zenoh.Session) -> None:
             if time.monotonic() >= end_s:
                 raise
             time.sleep(0.01)
+        except zenoh.ZError as error:  # a peer that stopped reading may hold it up
+            mesh_log.warning("a session could not be closed: %s", error)
+            return
 
 
-def _refuse_used(address: str, protocol: Protocol) -> None:
-    host, port = parse_address(address, anywhere=protocol == "tls")
+def _refuse_used(address: str, anywhere: bool) -> None:
+    host, port = parse_address(address, anywhere=anywhere)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

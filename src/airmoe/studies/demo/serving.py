@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from airmoe.mesh.fleet import NodeFleet
+from airmoe.mesh.local_identities import forget_local_identities
 from airmoe.mesh.peers import HEDGE_S
 from airmoe.nn import MixtureOfExperts
 from airmoe.progress import Progress
@@ -73,6 +74,7 @@ def serve_and_ask(
     routed = next(method for method in methods if method.id == "moe-top1")
     scheduled = next(method for method in methods if method.policy.joint)
     with contextlib.ExitStack() as open_:
+        open_.callback(forget_local_identities, run)  # no key is left in a folder that may be shared
         with clock.step("start the nodes"):
             fleet = open_.enter_context(NodeFleet(client_folders(run), schedule=scheduled.policy.name))
             clients = open_.enter_context(connected_clients(run, fleet.addresses, fleet.identities))

@@ -21,6 +21,7 @@ from airmoe.language.mesh import MeshSource
 from airmoe.language.record import TextRecord
 from airmoe.language.writer import Writer
 from airmoe.mesh.fleet import NodeFleet, free_addresses
+from airmoe.mesh.local_identities import forget_local_identities
 from airmoe.runfolder import client_folders
 from airmoe.studies.text_demo.results import TextInMesh
 
@@ -95,6 +96,7 @@ class Served:
             MeshError: a node does not start, or is not found.
         """
         folders = client_folders(run)
+        open_.callback(forget_local_identities, run)  # no key is left in a folder that may be shared
         fleet = open_.enter_context(NodeFleet(folders))
         source = open_.enter_context(MeshSource(folders[0], fleet.addresses, identity=fleet.identities[0]))
         if not source.wait_for_all(START_S):
