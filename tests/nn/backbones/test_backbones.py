@@ -3,6 +3,8 @@
 Shape suffixes: T items, C channels or classes, H height, W width.
 """
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +28,7 @@ from airmoe.nn import (
     build_extractor,
     pool,
 )
+from airmoe.nn.backbones.resnet18 import BasicBlock
 from airmoe.runs.onnx_files import export_onnx
 
 TINY: dict[str, Callable[[int], Extractor]] = {
@@ -336,3 +339,29 @@ def test_both_halves_export_with_a_free_batch_axis(name: str, tmp_path: Path) ->
 def test_a_wrong_argument_is_named_with_what_is_expected(make: Callable[[], nn.Module], message: str) -> None:
     with pytest.raises(InvalidInputError, match=message):
         make()
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_shortcut_is_a_convolution_that_strides(stride: int) -> None:
+    block, map_TCHW = BasicBlock(4, 8, stride, "group").eval(), torch.rand(3, 4, 9, 9)
+    convolution, norm = block.shortcut[0], block.shortcut[1]  # type: ignore[index]
+    strided = norm(nn.functional.conv2d(map_TCHW, convolution.weight, stride=stride))
+    expected = torch.relu(block.residual(map_TCHW) + strided)
+    torch.testing.assert_close(block(map_TCHW), expected)
+
+
+NARROW = """
+import torch
+from airmoe.nn.backbones.resnet18 import BasicBlock
+torch.set_num_threads(1)
+block = BasicBlock(4, 8, 2, "group")
+for _ in range(200):
+    map_TCHW = torch.rand(32, 4, 32, 32).to(memory_format=torch.channels_last).requires_grad_()
+    block(map_TCHW).sum().backward()
+    among = [torch.rand(7 * size + 3) for size in range(20)]
+"""
+
+
+def test_narrow_maps_with_channels_last_are_trained_without_harm_to_the_process() -> None:
+    ended = subprocess.run([sys.executable, "-c", NARROW], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
