@@ -29,7 +29,7 @@ from airmoe.scheduling.parsing import POLICY_FORMS
 if TYPE_CHECKING:
     from airmoe.mesh import Answer, MeshClient
 
-DISCOVERY_S = 1.0
+DISCOVERY_S = 3.0
 """How long `predict` waits for the remaining nodes once it has found one."""
 
 SOME_FAILED = 1

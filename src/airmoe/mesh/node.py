@@ -46,8 +46,11 @@ from airmoe.runfolder import checked_file
 from airmoe.scheduling import Policy
 from airmoe.scheduling.parsing import as_policy
 
-LINKING_S = 5.0
-"""How long those who were linked may take to be linked with a new session: they dial it every 1.5 to 3 s."""
+LINKING_S = 20.0
+"""How long those who are linked may take to be linked with a new session: they dial it every 1.5 to 3 s."""
+
+SETTLING_S = 0.5
+"""How long they may then take to learn what is declared there."""
 
 CLOSING_S = 1.5
 """How long closing waits for the request at hand: an expert may hang."""
@@ -205,12 +208,12 @@ class Node:
 
     def _moved_to(self, listen: str, before: Presence, identity: Identity, beside: list[AnyPath]) -> Presence:
         """Serve in a new session, and then no longer in the one before."""
-        names = before.names() & identity.names - {identity.name}
         with ExitStack() as open_:  # closes what is open where a later step fails
             presence = Presence(listen, [*self._connect, *beside], identity)
             open_.callback(presence.close)
             self._declare(presence)
-            presence.wait_until_linked(names, LINKING_S)
+            presence.wait_until_linked(lambda: before.names() & identity.names - {identity.name}, LINKING_S)
+            time.sleep(SETTLING_S)
             open_.pop_all()
         self._presence = presence
         before.withdraw()

@@ -84,10 +84,10 @@ class Presence:
         """Return the names of all who are linked."""
         return frozenset(str(link.auth_identifier) for link in self.session.info.links())
 
-    def wait_until_linked(self, names: frozenset[str], timeout_s: float) -> bool:
-        """Wait until all of these are linked, or the time is over; return whether they are."""
+    def wait_until_linked(self, names: Callable[[], frozenset[str]], timeout_s: float) -> bool:
+        """Wait until all of these are linked, as they are then, or the time is over; return whether."""
         end_s = time.monotonic() + timeout_s
-        while not (is_linked := names <= self.names()) and time.monotonic() < end_s:
+        while not (is_linked := names() <= self.names()) and time.monotonic() < end_s:
             time.sleep(LOOK_S)
         return is_linked
 
