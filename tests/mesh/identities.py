@@ -15,7 +15,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from airmoe.manifest import Manifest, read_manifest
 from airmoe.mesh.authority import Authority, make_authority
-from airmoe.mesh.identity import AUTHORITY, CERTIFICATE, IDENTITY, KEY, Identity
+from airmoe.mesh.identity import CERTIFICATE, IDENTITY, KEY, Identity
 from airmoe.mesh.issuing import issue_identities
 from airmoe.mesh.keys import expert_key
 from airmoe.mesh.local_identities import identity_of
@@ -133,6 +133,3 @@ def raw_session(
 def linked_names(session: zenoh.Session) -> list[str]:
     """The names of whoever a session is linked with."""
     return sorted(str(link.auth_identifier) for link in session.info.links())
-
-
-__all__ = ["AUTHORITY", "CERTIFICATE", "IDENTITY", "KEY"]

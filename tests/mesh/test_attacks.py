@@ -16,8 +16,9 @@ from airmoe.errors import IdentityError
 from airmoe.mesh import MeshClient, Node
 from airmoe.mesh.authority import passing_authority
 from airmoe.mesh.frame import Frame, Kind, encode
+from airmoe.mesh.identity import AUTHORITY
 from airmoe.mesh.keys import asked_key
-from tests.mesh.identities import AUTHORITY, IssuedRun, dated, issued_run, raw_session, write_pair
+from tests.mesh.identities import IssuedRun, dated, issued_run, raw_session, write_pair
 from tests.mesh.steering import answer_to, prefer, wait_until
 
 REFUSED_S = 1.0

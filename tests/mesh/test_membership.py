@@ -13,14 +13,13 @@ import pytest
 from airmoe.errors import IdentityError
 from airmoe.mesh import MeshClient, Node
 from airmoe.mesh.authority import Authority, passing_authority
-from airmoe.mesh.identity import ROSTER, read_identity
+from airmoe.mesh.identity import AUTHORITY, ROSTER, read_identity
 from airmoe.mesh.issuing import remove
 from airmoe.mesh.keys import asked_key, roster_key
 from airmoe.mesh.membership import Membership
 from airmoe.mesh.roster import Roster, SignedRoster, read_roster
 from airmoe.mesh.roster_push import push_roster
 from tests.mesh.identities import (
-    AUTHORITY,
     IssuedRun,
     dated,
     issued_run,

@@ -15,13 +15,14 @@ import typer
 from airmoe.cli import end
 from airmoe.cli.asking import predict
 from airmoe.cli.bare import HELP_OPTIONS, explain_airmoe
-from airmoe.cli.certificates import cert, pack, roster
+from airmoe.cli.certificates import cert, roster
 from airmoe.cli.evaluation import evaluate
 from airmoe.cli.flower import flower
 from airmoe.cli.generating import generate
 from airmoe.cli.interrupts import hear_interrupts, was_interrupted
 from airmoe.cli.logs import begin_log
 from airmoe.cli.merging import merge
+from airmoe.cli.packing import pack
 from airmoe.cli.serving import serve
 from airmoe.cli.status import status
 from airmoe.cli.study import study

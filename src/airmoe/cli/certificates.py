@@ -195,21 +195,3 @@ def _addresses(told: list[str]) -> dict[int, list[str]]:
             raise InvalidInputError("address", each, "NODE=HOST:PORT, for example 3=10.0.0.3:7447")
         found.setdefault(int(node), []).append(address)
     return found
-
-
-def pack(
-    client: Annotated[
-        Path,
-        typer.Argument(callback=expanded, help="clients/<id> with an identity (airmoe cert issue)."),
-    ],
-    out: Annotated[Path, typer.Argument(callback=expanded, help="File to make, named *.airmoe.")],
-) -> None:
-    """Pack a client's folder into one file with everything that its box needs.
-
-    There, airmoe serve FILE unpacks it beside itself, once, and serves. The file has a private key in it:
-    whoever reads it can be this node.
-    """
-    from airmoe.mesh.pack import pack as packed
-
-    path = packed(client, out)
-    tell(f"made {path} ({path.stat().st_size / 1e6:.1f} MB); it has a private key: bring it to its box alone")
