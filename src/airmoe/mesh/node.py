@@ -212,12 +212,18 @@ class Node:
             presence = Presence(listen, [*self._connect, *beside], identity)
             open_.callback(presence.close)
             self._declare(presence)
-            presence.wait_until_linked(lambda: before.names() & identity.names - {identity.name}, LINKING_S)
+            if not presence.wait_until_linked(
+                lambda: before.names() & identity.names - {identity.name}, LINKING_S
+            ):
+                mesh_log.warning(
+                    "not all who are linked reach the new session at %s: they may lose queries", listen
+                )
             time.sleep(SETTLING_S)
             open_.pop_all()
         self._presence = presence
         before.withdraw()
-        before.wait_until_answered(CLOSING_S)
+        if not before.wait_until_answered(CLOSING_S):
+            mesh_log.warning("the session before is closed with requests that are not answered")
         before.close()
         return presence
 
