@@ -102,18 +102,21 @@ class Redialler:
         """Dial ``wanted`` until something changes, or an introduction was in vain."""
         with zenoh.open(_introducer(self._door, wanted, self._identity)) as introducer:
             direct = zenoh.handlers.Callback(_on_event, indirect=False)
-            introducer.info.declare_link_events_listener(direct, history=True)
-            introduced_s: dict[str, float] = {}
-            while self._due() == wanted and not self._is_closed():
-                now_s, peers = time.monotonic(), {str(link.zid) for link in self._info.links()}
-                linked = {link.dst: str(link.zid) for link in introducer.info.links() if link.dst in wanted}
-                self.found([locator for locator, zid in linked.items() if zid in peers])
-                for locator in linked:
-                    introduced_s.setdefault(locator, now_s)
-                if any(now_s - at_s > AGAIN_S for at_s in introduced_s.values()):
-                    return
-                with self._changed:
-                    self._changed.wait(_LOOK_S)
+            with introducer.info.declare_link_events_listener(direct, history=True):
+                self._wait_for(wanted, introducer)
+
+    def _wait_for(self, wanted: frozenset[str], introducer: zenoh.Session) -> None:
+        introduced_s: dict[str, float] = {}
+        while self._due() == wanted and not self._is_closed():
+            now_s, peers = time.monotonic(), {str(link.zid) for link in self._info.links()}
+            linked = {link.dst: str(link.zid) for link in introducer.info.links() if link.dst in wanted}
+            self.found([locator for locator, zid in linked.items() if zid in peers])
+            for locator in linked:
+                introduced_s.setdefault(locator, now_s)
+            if any(now_s - at_s > AGAIN_S for at_s in introduced_s.values()):
+                return
+            with self._changed:
+                self._changed.wait(_LOOK_S)
 
     def _is_closed(self) -> bool:
         """Return whether the session is closed. It is not held here, or it would never end by itself."""

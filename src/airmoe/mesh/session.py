@@ -12,7 +12,7 @@ from airmoe.mesh.addresses import Protocol, endpoint, known, parse_address
 from airmoe.mesh.door import open_with_door
 from airmoe.mesh.log import mesh_log
 from airmoe.mesh.membership import Membership
-from airmoe.mesh.tending import Tended
+from airmoe.mesh.tending import Tended, tend_no_longer
 from airmoe.mesh.zenoh_config import session_config
 
 CLOSING_S = 5.0
@@ -67,6 +67,7 @@ def close_session(session: zenoh.Session) -> None:
 
     A send to a node that stopped reading ends after `airmoe.mesh.zenoh_config.LEASE_MS`.
     """
+    tend_no_longer(session)
     end_s = time.monotonic() + CLOSING_S
     while not session.is_closed():
         try:

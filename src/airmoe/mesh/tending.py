@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 
 import zenoh
 
@@ -11,6 +12,8 @@ from airmoe.mesh.locators import host_and_port
 from airmoe.mesh.log import PEER_NAME_LENGTH, about, mesh_log
 from airmoe.mesh.membership import Membership
 from airmoe.mesh.redial import Redialler
+
+_listeners: dict[str, "zenoh.LinkEventsListener[None]"] = {}
 
 
 def tend_links(session: zenoh.Session, listen: Sequence[str] = ()) -> None:
@@ -24,6 +27,17 @@ def tend_links(session: zenoh.Session, listen: Sequence[str] = ()) -> None:
         listen: Zenoh's locators at which it listens, e.g. "tcp/10.0.0.3:7447".
     """
     Tended(session, listen)
+
+
+def tend_no_longer(session: zenoh.Session) -> None:
+    """Leave a session's links alone, which is about to be closed.
+
+    Zenoh would tell that each is lost, on a thread of its own. Where the interpreter ends meanwhile, that
+    aborts the process.
+    """
+    with suppress(zenoh.ZError):  # it is closed
+        if (listener := _listeners.pop(str(session.zid()), None)) is not None:
+            listener.undeclare()
 
 
 class Tended:
@@ -64,7 +78,8 @@ class Tended:
             membership.left_out = self._cut_off
         # By default a thread would wait for events, and keep the process alive.
         direct = zenoh.handlers.Callback(self._on_event, indirect=False)
-        session.info.declare_link_events_listener(direct, history=True)
+        listener = session.info.declare_link_events_listener(direct, history=True)
+        _listeners[str(session.zid())] = listener
 
     def _on_event(self, event: zenoh.LinkEvent) -> None:
         """Take note, on the network's own thread: nothing here calls Zenoh or waits for who does."""
