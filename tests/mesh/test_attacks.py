@@ -17,7 +17,7 @@ from airmoe.mesh import MeshClient, Node
 from airmoe.mesh.authority import passing_authority
 from airmoe.mesh.frame import Frame, Kind, encode
 from airmoe.mesh.identity import AUTHORITY
-from airmoe.mesh.keys import asked_key
+from airmoe.mesh.keys import asked_key, link_key
 from tests.mesh.identities import IssuedRun, dated, issued_run, raw_session, write_pair
 from tests.mesh.steering import answer_to, prefer, wait_until
 
@@ -168,7 +168,8 @@ def test_a_member_cannot_serve_the_expert_of_another(run: IssuedRun, insider: ze
         images = np.zeros((1, 1, 32, 32), np.uint8)
         answer_to(client, images, gate=prefer(0.9, 0.0, 0.0, 0.1))
         session = client._mesh._session
-        for key in (asked_key(run.key(0), "node-1"), asked_key(run.key(3), "node-1")):
+        probed = link_key(run.manifest.mesh, 0)
+        for key in (asked_key(each, "node-1") for each in (run.key(0), run.key(3), probed)):
             assert not [reply for reply in replies(session, key, b"x") if reply.ok]
     assert not got
     for each in (*declared, *tokens):

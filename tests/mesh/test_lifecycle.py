@@ -90,3 +90,29 @@ def test_a_node_closes_though_its_expert_hangs(
             assert hangs.is_set()
         assert not goes_on.is_set(), "the node is closed, and its expert still hangs"
     goes_on.set()
+
+
+PENDING = """
+import atexit, sys
+atexit.register(lambda: print(session.is_closed()))  # comes last
+import zenoh
+from airmoe.mesh.wire import Wire
+from airmoe.mesh.zenoh_config import session_config
+session = zenoh.open(session_config([f"tcp/{sys.argv[1]}"]))
+held = []
+keep = zenoh.handlers.Callback(held.append, indirect=False)
+silent = session.declare_queryable("silent/**", keep)
+wire = Wire(session, "somebody", 0)
+if sys.argv[2] == "asks":
+    wire.ask(1, "silent", b"x", 60.0, lambda reply: None, "nobody")
+"""
+
+
+@pytest.mark.parametrize(("how", "is_closed"), [("asks", "True"), ("asks nobody", "False")])
+def test_a_session_where_an_answer_may_come_is_closed_before_the_interpreter_ends(
+    address: str, how: str, is_closed: str
+) -> None:
+    """It would come on a thread of the network's own, and abort the process."""
+    command = [sys.executable, "-c", PENDING, address, how]
+    ended = subprocess.run(command, timeout=120, capture_output=True, check=False, text=True)
+    assert (ended.returncode, ended.stdout) == (0, is_closed + "\n"), ended.stderr

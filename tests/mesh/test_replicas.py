@@ -24,6 +24,7 @@ from airmoe.mesh.membership import any_node
 from airmoe.mesh.peers import Peers
 from airmoe.mesh.queries import asker_name
 from airmoe.mesh.requests import Traffic
+from airmoe.mesh.wire import Wire
 from airmoe.randomness import stream
 from airmoe.runfolder import client_folders, sha256_of
 from airmoe.scheduling import All, Slot, make_policy
@@ -267,7 +268,8 @@ def test_experts_of_two_layers_are_served_side_by_side_under_keys_of_their_own(
         client.wait_for_nodes(2)
         session = open_.enter_context(open_session(connect=[seed]))
         noise, asker = stream(0, "mesh noise"), asker_name(session, 2)
-        layer = MeshLayer(session, manifest, 2, {}, "float32", "ideal", noise, Peers(), asker, any_node)
+        wire = Wire(session, asker, 2)
+        layer = MeshLayer(session, manifest, 2, {}, "float32", "ideal", noise, Peers(), asker, wire, any_node)
         open_.callback(layer.close)
         assert layer.liveliness.wait_until(lambda alive: len(alive) == 4, 10)
         traffic = Traffic()

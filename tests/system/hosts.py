@@ -111,6 +111,12 @@ class Hosts:
     def pass_on(self, sender: int, receiver: int) -> None:
         ip("-n", self.name(sender), "route", "del", "blackhole", f"{self.address(receiver)}/32")
 
+    def throttle(self, host: int, mbit: int) -> None:
+        """Have what is sent to a host come at a rate; what is on the way waits for up to 2 s."""
+        words = f"qdisc add dev p{host} root tbf rate {mbit}mbit burst 4kb latency 2s"
+        tc = ["ip", "netns", "exec", self._switch, "tc", *words.split()]
+        subprocess.run(tc, check=True, capture_output=True, text=True)
+
     def _make(self, undo: ExitStack) -> None:
         for name in (self._switch, *map(self.name, range(self.count))):
             ip("netns", "add", name)

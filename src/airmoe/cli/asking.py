@@ -58,6 +58,12 @@ def predict(
     wire_type: Annotated[
         Literal["float32", "float16", "bfloat16"], typer.Option(help="How values travel.")
     ] = "float32",
+    links: Annotated[
+        Literal["run", "measured"],
+        typer.Option(
+            help="What gate and policy see: the run's simulated links, or those to the nodes as measured."
+        ),
+    ] = "run",
     deadline: Annotated[float, typer.Option(help="Seconds for each answer.")] = 2.0,
     verify: Annotated[
         int,
@@ -81,7 +87,7 @@ def predict(
     Exit status: 0 if every image got an answer, 1 if only some did, 2 if none did or the input is wrong.
     """
     from airmoe.data import read_image
-    from airmoe.mesh import MeshClient
+    from airmoe.mesh import MeasuredLinks, MeshClient
     from airmoe.mesh.client import LONGEST_DEADLINE_S
     from airmoe.scheduling import make_policy
 
@@ -95,7 +101,13 @@ def predict(
     known = identity_for(client, identity, insecure)
     refuse_nowhere(connect, known)
     with MeshClient(
-        client, connect, policy=decides, wire_type=wire_type, verify=verify, identity=known
+        client,
+        connect,
+        policy=decides,
+        links=MeasuredLinks() if links == "measured" else None,
+        wire_type=wire_type,
+        verify=verify,
+        identity=known,
     ) as asker:
         assert asker.manifest.asks is not None  # a client asks
         spec, found = asker.manifest.asks.input, False
@@ -104,6 +116,8 @@ def predict(
                 pixels = read_image(file, spec.channels, spec.height, spec.width)
                 if not found:
                     _find_nodes(asker)
+                    if links == "measured":
+                        asker.measure_links()
                     found = True
                 answer = asker.predict(pixels[None], deadline_s=deadline)
             except (DataError, NoExpertReachedError) as error:

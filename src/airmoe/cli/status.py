@@ -2,22 +2,14 @@
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from airmoe.checks import number_within
 from airmoe.cli.console import tell
-from airmoe.cli.identity_options import (
-    IdentityFolder,
-    Insecure,
-    identity_for,
-    refuse_nowhere,
-    secured_by,
-)
+from airmoe.cli.identity_options import IdentityFolder, Insecure
 from airmoe.cli.logs import LogOption, log_as
-from airmoe.cli.paths import client_folder
+from airmoe.cli.reaching import ClientFolder, reached_mesh
 from airmoe.cli.serving import Connect
 
 if TYPE_CHECKING:
@@ -26,14 +18,9 @@ if TYPE_CHECKING:
 NOT_ALL = 1
 """Exit status where an expert does not answer."""
 
-LONGEST_S = 3600.0
-
 
 def status(
-    client: Annotated[
-        Path,
-        typer.Argument(callback=client_folder, help="clients/<id>, clients/server or a pack of one."),
-    ],
+    client: ClientFolder,
     connect: Connect = [],  # noqa: B006 (Typer copies it)
     timeout_s: Annotated[
         float, typer.Option(help="Seconds for nodes to be found, and again for each layer's answers.")
@@ -50,27 +37,17 @@ def status(
 
     Exit status: 0 if all answer, 1 if one does not, 2 if the input is wrong. Health checks can use it.
     """
-    from airmoe.manifest import read_manifest
-    from airmoe.mesh.layers import MeshLayers
     from airmoe.mesh.roll_call import call_roll
 
     log_as(log)
-    number_within("timeout_s", timeout_s, 0, LONGEST_S)
-    manifest, known = read_manifest(client), identity_for(client, identity, insecure)
-    refuse_nowhere(connect, known)
-    numbers = [layer.layer for layer in manifest.layers]
-    mesh = MeshLayers(client, manifest, numbers, connect, identity=known)
-    try:
-        mesh.wait_for_all(timeout_s)
+    with reached_mesh(client, connect, timeout_s, identity, insecure) as (mesh, secured):
         heard = call_roll(mesh, timeout_s)
-    finally:
-        mesh.close()
     if as_json:
         for each in heard:
             print(json.dumps(each._asdict()))
     else:
         _tell(heard)
-        tell(secured_by(known), style="dim")
+        tell(secured, style="dim")
     if any(each.heard != "answers" for each in heard):
         raise typer.Exit(NOT_ALL)
 

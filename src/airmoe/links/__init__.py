@@ -1,6 +1,7 @@
 """Radio links between nodes: a snapshot of all channel gains, how they change, and the radio on them."""
 
 from airmoe.links.analog import receive_analog
+from airmoe.links.emulated import EmulatedLinks
 from airmoe.links.fading import MultipathFading, RayleighFading
 from airmoe.links.fading_processes import GaussMarkovSnr, JakesSnr, RayleighSnr, RicianSnr
 from airmoe.links.observation import LinkSnr
@@ -16,6 +17,7 @@ from airmoe.links.traces import TraceSnr, read_runs
 
 __all__ = [
     "PROCESS_FORMS",
+    "EmulatedLinks",
     "FixedSnr",
     "GaussMarkovSnr",
     "JakesSnr",

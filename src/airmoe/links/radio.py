@@ -23,10 +23,12 @@ class Ofdma:
         noise_w: N0, the noise power on one subcarrier (a density times B0), W.
         charge_return: whether an expert's output travels back over the reverse link, for the price of its
             payload. False counts the way there alone, as the paper does.
+        shared: whether a subcarrier carries one link at a time, as the paper has it. False: every link has
+            all subcarriers to itself, as where the rates of links are measured.
 
     Raises:
         InvalidInputError: a value is not a finite number above 0, `subcarriers` is not an integer, or
-            `charge_return` is no boolean.
+            `charge_return` or `shared` is no boolean.
 
     Examples:
         >>> from airmoe.links import Ofdma
@@ -42,12 +44,14 @@ class Ofdma:
     power_w: float = 1e-2
     noise_w: float = 3.98e-15
     charge_return: bool = False
+    shared: bool = True
 
     def __post_init__(self) -> None:
         integer_at_least("subcarriers", self.subcarriers, 1)
         for name in ("subcarrier_hz", "power_w", "noise_w"):
             positive_number(name, getattr(self, name))
         refuse_type("charge_return", self.charge_return, bool)
+        refuse_type("shared", self.shared, bool)
 
     @property
     def snr_per_gain(self) -> float:

@@ -52,12 +52,17 @@ class RecordedLinks:
     """
 
     def __init__(self, links: Sequence[Links]) -> None:
-        nodes = sorted({each.nodes for each in links})
-        if len(nodes) != 1:
-            expected = "one or more snapshots of the same number of nodes"
-            raise InvalidInputError("nodes of the recorded links", nodes, expected)
+        refuse_mixed("recorded", links)
         self._links, self._turns = list(links), itertools.count()
 
     def current(self) -> Links:
         """Return the next links."""
         return self._links[next(self._turns) % len(self._links)]
+
+
+def refuse_mixed(what: str, links: Sequence[Links]) -> None:
+    """Refuse snapshots that are none at all, or between different numbers of nodes."""
+    nodes = sorted({each.nodes for each in links})
+    if len(nodes) != 1:
+        expected = "one or more snapshots of the same number of nodes"
+        raise InvalidInputError(f"nodes of the {what} links", nodes, expected)

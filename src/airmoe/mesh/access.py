@@ -5,7 +5,7 @@ Only what comes in counts: a hostile peer has no rules of its own. A name is the
 
 from typing import Any
 
-from airmoe.mesh.keys import asked_key, expert_key, roster_key
+from airmoe.mesh.keys import asked_key, expert_key, link_key, roster_key
 from airmoe.mesh.roster import Member, Roster
 
 _SERVES = ["declare_queryable", "declare_subscriber", "liveliness_token", "reply"]
@@ -47,12 +47,15 @@ def _serves(mesh: str, member: Member) -> list[str]:
     ]
     if member.schedules:
         keys.append(f"airmoe/{mesh}/*/*/scheduler/{member.node}/**")
-    return [*keys, roster_key(mesh, member.node) + "/**"]
+    return [*keys, roster_key(mesh, member.node) + "/**", link_key(mesh, member.node) + "/**"]
 
 
 def _asks(mesh: str, member: Member) -> list[str]:
-    """Return what a member asks: a node for an expert or as a scheduler of a layer, or for its roster."""
-    return [asked_key(f"airmoe/{mesh}/{what}", member.name) for what in ("*/*/*/*", "roster/*")]
+    """Return what a member asks: a node for an expert or as a scheduler of a layer, for its roster, or for
+    nothing but an answer.
+    """
+    what = "*/*/*/*", "roster/*", "link/*"
+    return [asked_key(f"airmoe/{mesh}/{each}", member.name) for each in what]
 
 
 def _rule(name: str, messages: list[str], keys: list[str], flow: str = "ingress") -> dict[str, Any]:

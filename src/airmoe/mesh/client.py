@@ -25,7 +25,7 @@ from airmoe.errors import (
     telling,
 )
 from airmoe.files import AnyPath, as_path
-from airmoe.links import Links, LinkSource
+from airmoe.links import EmulatedLinks, Links, LinkSource
 from airmoe.manifest import INPUT, InputSpec, MeshTransmission, experts_in_words, read_manifest
 from airmoe.mesh.answer import Answer
 from airmoe.mesh.carrier import MeshCarrier
@@ -34,8 +34,10 @@ from airmoe.mesh.frame import WireType
 from airmoe.mesh.identity import Identity
 from airmoe.mesh.images import checked_pixels
 from airmoe.mesh.layers import MeshLayers
+from airmoe.mesh.link_meter import LinkMeasure
 from airmoe.mesh.networks import OnnxNetwork, gate_of
 from airmoe.mesh.peers import HEDGE_S
+from airmoe.mesh.probing import PROBE_S
 from airmoe.mesh.requests import Traffic
 from airmoe.runfolder import checked_file
 from airmoe.scheduling import Policy, TopK
@@ -86,6 +88,7 @@ class MeshClient:
         verify: how many nodes have to give the same output, 1 or 2. With 2, a second node that holds the
             expert is asked, too, and charged; `Answer.verified_TE` says which outputs two nodes gave.
         identity: who this client is; see `Node`.
+        emulated: links that messages are to go over, rather than as fast as the network carries them.
 
     Raises:
         RunFolderError: a file of the folder is missing or damaged.
@@ -110,6 +113,7 @@ class MeshClient:
         hedge_s: float = HEDGE_S,
         verify: int = 1,
         identity: Identity | None = None,
+        emulated: EmulatedLinks | None = None,
     ) -> None:
         client_folder = as_path(client_folder)
         self.manifest = manifest = read_manifest(client_folder)
@@ -142,6 +146,7 @@ class MeshClient:
             seed=seed,
             hedge_s=hedge_s,
             identity=identity,
+            emulated=emulated,
         )
         with ExitStack() as open_:  # closes what is open where a later step fails
             open_.callback(mesh.close)
@@ -206,6 +211,17 @@ class MeshClient:
             NoNodeReachableError: fewer were found in time.
         """
         return self._mesh.wait_for_nodes(nodes, timeout_s)
+
+    def measure_links(self, timeout_s: float = PROBE_S) -> list[LinkMeasure]:
+        """Probe the links to all nodes that are alive, and return what is known of the links to all nodes.
+
+        Args:
+            timeout_s: for the probes of each link.
+
+        Raises:
+            MeshError: the client is closed.
+        """
+        return self._mesh.measure_links(timeout_s)
 
     def predict(
         self,

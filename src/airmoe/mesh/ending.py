@@ -1,18 +1,30 @@
-"""Threads that end before the interpreter does.
+"""What ends before the interpreter does.
 
-A daemon thread that comes back from native code once the interpreter is gone aborts the whole process. So
-the threads that work in native code are stopped and joined before.
+A thread that comes back from native code once the interpreter is gone aborts the whole process. So the
+daemon threads that work in native code are stopped and joined before, and sessions on whose own threads an
+answer may come are closed.
 """
 
 import atexit
 import threading
 import weakref
 from collections.abc import Callable
+from typing import Protocol
 
 ENDING_S = 2.0
 """How long the end of a process waits for each of its threads: an expert may hang."""
 
+
+class Ends(Protocol):
+    """What has to end before the interpreter does."""
+
+    def end(self) -> None:
+        """End, as the process does."""
+        ...
+
+
 _stop_of: weakref.WeakKeyDictionary[threading.Thread, Callable[[], None]] = weakref.WeakKeyDictionary()
+_told: weakref.WeakSet[Ends] = weakref.WeakSet()
 
 
 def ends_with_process(thread: threading.Thread, stop: Callable[[], None]) -> None:
@@ -25,9 +37,16 @@ def needs_no_wait(thread: threading.Thread) -> None:
     _stop_of.pop(thread, None)
 
 
+def is_told_the_end(whom: Ends) -> None:
+    """Have somebody told that the process ends, if it is still there then."""
+    _told.add(whom)
+
+
 @atexit.register
 def _end() -> None:
     for stop in list(_stop_of.values()):
         stop()
     for thread in list(_stop_of):
         thread.join(ENDING_S)
+    for whom in list(_told):
+        whom.end()

@@ -3,6 +3,7 @@
     airmoe/<mesh>/<model hash>/<layer>/<expert>/<node>       an expert, as one node serves it
     airmoe/<mesh>/<model hash>/<layer>/scheduler/<node>      a node that schedules the layer
     airmoe/<mesh>/roster/<node>                              the roster that a node goes by
+    airmoe/<mesh>/link/<node>                                a node that answers at once: its link is measured
 
 Whoever asks adds ``/from/`` and who it is, so that a node can tell its askers apart.
 
@@ -46,6 +47,11 @@ def scheduler_key(mesh: str, model_hash: str, layer: int, node: int) -> str:
 def roster_key(mesh: str, node: int) -> str:
     """Return the key under which a node is asked for its roster, or brought a newer one."""
     return f"airmoe/{mesh}/roster/{node}"
+
+
+def link_key(mesh: str, node: int) -> str:
+    """Return the key under which a node answers at once, so that the link to it can be measured."""
+    return f"airmoe/{mesh}/link/{node}"
 
 
 def asked_key(key: str, asker: str) -> str:

@@ -18,6 +18,7 @@ from airmoe.mesh.frame import WireType
 from airmoe.mesh.keys import Replica, layer_key
 from airmoe.mesh.liveliness import Liveliness
 from airmoe.mesh.peers import Peers
+from airmoe.mesh.wire import Wire
 from airmoe.scheduling import Placement, Slot
 
 Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -42,6 +43,7 @@ class MeshLayer:
         random: the generator that draws the noise.
         peers: what is known of the nodes; the layers of a model share it.
         asker: what the client calls itself when it asks.
+        wire: the way to the nodes; the layers of a model share it.
         admits: whether a node belongs to the mesh.
     """
 
@@ -56,12 +58,13 @@ class MeshLayer:
         random: np.random.Generator,
         peers: Peers[int],
         asker: str,
+        wire: Wire,
         admits: Callable[[int], bool],
     ) -> None:
         self.session, self.manifest, self.spec, self.own = session, manifest, manifest.layer(layer), own
         self.here = {Replica(expert, manifest.node) for expert in own}
         self.wire_type, self.is_analog, self.random = wire_type, transmission == "analog", random
-        self.asker = asker
+        self.asker, self.wire = asker, wire
         self.placement = Placement.of(self.spec.placement)
         self.request_ids = itertools.count(secrets.randbits(48))
         replicas = [

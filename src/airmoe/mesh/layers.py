@@ -14,14 +14,17 @@ import zenoh
 from airmoe.checks import integer_at_least
 from airmoe.errors import InvalidInputError, MeshError, NoNodeReachableError, one_of
 from airmoe.files import AnyPath
-from airmoe.links import Links, LinkSource, RecordedLinks
+from airmoe.links import EmulatedLinks, Links, LinkSource, RecordedLinks
 from airmoe.manifest import Manifest, MeshTransmission
 from airmoe.mesh.frame import BYTES_PER_VALUE, WireType
 from airmoe.mesh.identity import Identity
 from airmoe.mesh.layer import MeshLayer
+from airmoe.mesh.link_meter import LinkMeasure
+from airmoe.mesh.measured_links import MeasuredLinks
 from airmoe.mesh.membership import Membership, any_node
 from airmoe.mesh.networks import expert_of
 from airmoe.mesh.peers import HEDGE_S, Peers
+from airmoe.mesh.probing import PROBE_S, Prober
 from airmoe.mesh.queries import asker_name
 from airmoe.mesh.requests import Traffic
 from airmoe.mesh.run_links import simulated_links
@@ -29,8 +32,9 @@ from airmoe.mesh.scheduled_policy import ScheduledPolicy, SoleSourcePolicy
 from airmoe.mesh.schedulers import Schedulers
 from airmoe.mesh.searching import why_none_is_found
 from airmoe.mesh.session import close_session, open_session
+from airmoe.mesh.wire import Wire
 from airmoe.randomness import stream
-from airmoe.scheduling import Cost, Policy
+from airmoe.scheduling import Cost, JointPolicy, Policy
 from airmoe.scheduling.parsing import as_policy
 from airmoe.scheduling.policy import as_joint
 
@@ -56,6 +60,7 @@ class MeshLayers:
         seed: of the noise of analog links, >= 0.
         hedge_s: see `Peers`.
         identity: of the client's node; see `open_session`.
+        emulated: links that messages are to go over, rather than as fast as they can.
 
     Raises:
         RunFolderError: an expert's file is missing or damaged.
@@ -79,6 +84,7 @@ class MeshLayers:
         seed: int = 0,
         hedge_s: float = HEDGE_S,
         identity: Identity | None = None,
+        emulated: EmulatedLinks | None = None,
     ) -> None:
         self.manifest, self._connect, self._identity = manifest, connect, identity
         membership, admits = None, any_node
@@ -118,6 +124,10 @@ class MeshLayers:
                     membership.join(session)
                     open_.callback(membership.close)
             self._session, asker = session, asker_name(session, manifest.node, identity)
+            wire = Wire(session, asker, manifest.node, emulated)
+            open_.callback(wire.close)
+            self._prober = Prober(wire, manifest.mesh, self._others_alive)
+            open_.callback(self._prober.close)
             for number in numbers:
                 self.schedulers.append(Schedulers(session, manifest, number, asker, admits))
                 open_.callback(self.schedulers[-1].close)
@@ -133,10 +143,15 @@ class MeshLayers:
                         noise,
                         peers,
                         asker,
+                        wire,
                         admits,
                     )
                 )
                 open_.callback(self.layers[-1].close)
+            self._meter = wire.meter
+            if isinstance(links, MeasuredLinks):
+                links.measured_by(wire.meter, self.run_links.radio, manifest.nodes, manifest.node)
+                self._prober.start()
             self._warm_up()
             self._open = open_.pop_all()
         self._closed = False
@@ -166,13 +181,21 @@ class MeshLayers:
             InvalidInputError: a joint policy without ``fallback``.
         """
         policy = as_policy(policy)
-        joint, layer = as_joint(policy), self.layers[0]
+        joint, layer = self._joint(policy), self.layers[0]
         slot = layer.slot(1, self.run_links, bits=1.0)
         nothing_1E = np.zeros((1, layer.spec.experts))
         if joint is None or self.is_sole_source:
             policy.route(nothing_1E, Cost(nothing_1E), slot)
         if joint is not None:
             joint.fallback.route(nothing_1E, Cost(nothing_1E), slot)
+
+    def _joint(self, policy: Policy) -> JointPolicy | None:
+        """Return a policy if it is joint: whoever decides for all knows the links of all."""
+        joint = as_joint(policy)
+        if joint is not None and isinstance(self._source, MeasuredLinks):
+            expected = "one that decides at the source, e.g. des: a client measures its own links alone"
+            raise InvalidInputError("policy", policy.name, expected)
+        return joint
 
     @property
     def is_sole_source(self) -> bool:
@@ -186,7 +209,23 @@ class MeshLayers:
             InvalidInputError: they are between another number of nodes.
         """
         source = self._source if told is None else told
+        if source is self._source:
+            self._prober.used()
         return self._checked(source if isinstance(source, Links) else source.current())
+
+    def _others_alive(self) -> frozenset[int]:
+        return self.nodes_alive() - {self.manifest.node}
+
+    def measure_links(self, timeout_s: float = PROBE_S) -> list[LinkMeasure]:
+        """Probe the links to all nodes that are alive, and return what is known of the links to all nodes.
+
+        Args:
+            timeout_s: for the probes of each link.
+        """
+        self.refuse_closed()
+        for node in sorted(self._others_alive()):
+            self._prober.probe(node, timeout_s)
+        return [self._meter.measure(node) for node in sorted(self.nodes_placed - {self.manifest.node})]
 
     def _checked(self, links: Links) -> Links:
         if links.nodes != (nodes := self.manifest.nodes):
@@ -202,7 +241,7 @@ class MeshLayers:
             end_s: the query's deadline on the monotonic clock.
             traffic: where bytes are counted.
         """
-        joint, schedulers = as_joint(policy), self.schedulers[number]
+        joint, schedulers = self._joint(policy), self.schedulers[number]
         if joint is None:
             return policy
         if self.is_sole_source and not schedulers.liveliness.alive:  # nobody schedules for others, either

@@ -36,6 +36,7 @@ from airmoe.mesh.keys import asker_in, expert_key
 from airmoe.mesh.log import about, mesh_log
 from airmoe.mesh.networks import OnnxNetwork, expert_of
 from airmoe.mesh.presence import Presence
+from airmoe.mesh.probing import answer_probes
 from airmoe.mesh.queries import REQUEST_ID_BYTES, refuse, reply_to, serve, who_asks, withdrawals
 from airmoe.mesh.request_queue import RequestQueue, Waiting
 from airmoe.mesh.run_links import simulated_links
@@ -167,6 +168,8 @@ class Node:
         session, admits = presence.session, presence.admits
         for decision in self._decisions:  # first, so that whoever finds the experts knows the scheduler, too
             presence.declared(Scheduler(session, decision, self._slot_s, admits).close)
+        probes = answer_probes(session, self.manifest.mesh, self.manifest.node, admits)
+        presence.declared(probes.undeclare)
         for served in self._served.values():
             answers = serve(session, served.key, partial(self._accept, presence, served), admits)
             presence.declared(answers.undeclare)
@@ -304,7 +307,7 @@ class Node:
         """Answer a request; return whether its work was done. A refused one says nothing of the next."""
         query = request.query
         try:
-            reply_to(query, self._answer(request))
+            reply_to(query, self._answer(request), time.monotonic() - request.arrived_s)
         except (MeshError, zenoh.ZError) as error:
             refuse(query, str(error))
         except Exception as error:  # one bad request must not end the service

@@ -1,5 +1,6 @@
 """Both ends of a Zenoh query: serving, asking without holding up the caller, refusing with a reason."""
 
+import struct
 from _thread import start_new_thread
 from collections.abc import Callable
 
@@ -12,6 +13,9 @@ from airmoe.mesh.log import PEER_NAME_LENGTH, about, about_node, is_counted, mes
 MAX_REASON_BYTES = 200
 BUFFERED_BYTES = 32 << 10
 REQUEST_ID_BYTES = 8
+
+_OWN_TIME = struct.Struct("<I")
+"""How a reply tells how long its request was at the node: microseconds."""
 
 
 def asker_name(session: zenoh.Session, node: int, identity: Identity | None = None) -> str:
@@ -122,8 +126,19 @@ def who_asks(query: zenoh.Query) -> str:
     return (asker_in(str(query.key_expr)) or "somebody")[:PEER_NAME_LENGTH]
 
 
-def reply_to(query: zenoh.Query, data: bytes) -> None:
-    """Answer a query.
+def own_time(took_s: float) -> bytes:
+    """Return what goes with a reply: how long the request was at the node."""
+    return _OWN_TIME.pack(min(int(took_s * 1e6), 2**32 - 1))
+
+
+def own_time_in(reply: zenoh.Sample) -> float:
+    """Return the seconds that a node says a request was there; 0 where it says nothing."""
+    told = b"" if reply.attachment is None else reply.attachment.to_bytes()
+    return float(_OWN_TIME.unpack(told)[0]) / 1e6 if len(told) == _OWN_TIME.size else 0.0
+
+
+def reply_to(query: zenoh.Query, data: bytes, took_s: float = 0.0) -> None:
+    """Answer a query, and tell for how many seconds it was here.
 
     It goes out at once, as a request does: by default Zenoh holds a small one back for up to a
     millisecond, in case another follows.
@@ -131,7 +146,7 @@ def reply_to(query: zenoh.Query, data: bytes) -> None:
     Raises:
         zenoh.ZError: it cannot be sent.
     """
-    query.reply(query.key_expr, data, express=True)
+    query.reply(query.key_expr, data, attachment=own_time(took_s), express=True)
     query.drop()
 
 

@@ -20,9 +20,10 @@ from airmoe.mesh.frame import MAX_FRAME_BYTES, Frame, Kind, encode
 from airmoe.mesh.keys import Replica, expert_key
 from airmoe.mesh.layer import MeshLayer
 from airmoe.mesh.log import about_node, mesh_log
-from airmoe.mesh.queries import ask, refusal_of, withdraw
+from airmoe.mesh.queries import refusal_of
 from airmoe.mesh.replies import read_output
 from airmoe.mesh.request_queue import OVERLOADED
+from airmoe.mesh.wire import Message
 
 Outputs = list[tuple[int, NDArray[np.int64], NDArray[np.float32]]]
 """Expert, items and outputs."""
@@ -88,6 +89,7 @@ class Requests:
         self._layer, self._traffic = layer, traffic
         self._replies: queue.SimpleQueue[tuple[list[Request], zenoh.Reply | None]] = queue.SimpleQueue()
         self._open: dict[int, Request] = {}
+        self._sent: dict[int, Message] = {}
         self._closed = deque[Request]()
 
     @property
@@ -153,8 +155,8 @@ class Requests:
             self._replies.put((requests, reply))
 
         key = expert_key(manifest.mesh, manifest.model_hash, layer.spec.layer, *requests[0].replica)
-        whom = called(requests)
-        ask(layer.session, key, layer.asker, data, deadline_s + LISTENING_S, arrived, whom)
+        timeout_s, whom = deadline_s + LISTENING_S, called(requests)
+        self._sent[message] = layer.wire.ask(node, key, data, timeout_s, arrived, whom)
         return requests
 
     def answer(self, until_s: float) -> Request | None:
@@ -179,15 +181,14 @@ class Requests:
 
     def close(self) -> None:
         """Withdraw what is late: another answered. A trial goes on, for the peer's sake."""
-        layer, manifest, now_s = self._layer, self._layer.manifest, time.monotonic()
+        layer, now_s = self._layer, time.monotonic()
         withdrawn = set[int]()
         for request in self._open.values():
             if request.is_trial or request.late_s > now_s or request.message in withdrawn:
                 continue
             withdrawn.add(request.message)
             layer.peers.withdrawn(request.replica.node, request.message)
-            key = expert_key(manifest.mesh, manifest.model_hash, layer.spec.layer, *request.replica)
-            withdraw(layer.session, key, layer.asker, request.message)
+            layer.wire.withdraw(self._sent[request.message], request.message)
 
     def _read(self, requests: list[Request], reply: zenoh.Reply) -> None:
         """Take what one reply brings for all requests of a message, or nothing where a part is wrong."""

@@ -24,7 +24,7 @@ def allocate_subcarriers(links: Links, load_NN: ArrayLike | None = None) -> NDAr
     Minimises sum_ij load_ij P0 / r_ij^(m) over all assignments in which no two links share a subcarrier
     (Kuhn-Munkres; P2 of arXiv 2503.13421 with the selection fixed). If there are fewer subcarriers than
     links, some links get none. A link without subcarrier counts at the price of the worst subcarrier of all,
-    so the links that need one least go without.
+    so the links that need one least go without. Where the radio is not shared, each link gets its best one.
 
     Args:
         links: the links as the scheduler sees them.
@@ -50,6 +50,8 @@ def allocate_subcarriers(links: Links, load_NN: ArrayLike | None = None) -> NDAr
     load_NN = np.ones((nodes, nodes)) if load_NN is None else real_array("load_NN", load_NN)
     refuse_shape("load_NN", load_NN, (nodes, nodes), "(N, N)")
     refuse_where("load_NN", load_NN, ~(np.isfinite(load_NN) & (load_NN >= 0)), "finite and >= 0")
+    if not links.radio.shared:
+        return links.best_subcarrier_NN
     source_L, target_L = np.nonzero(~np.eye(nodes, dtype=np.bool_))
     price_LM = links.radio.energy_per_bit_j(links.gain_NNM[source_L, target_L])
     subcarrier_NN = np.full((nodes, nodes), -1, dtype=np.int64)
