@@ -3,11 +3,10 @@
 Shape suffixes: T items.
 """
 
-import socket
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,16 +26,16 @@ from airmoe.errors import (
 )
 from airmoe.files import AnyPath, as_path
 from airmoe.manifest import Manifest, read_manifest
-from airmoe.mesh.addresses import parse_address
 from airmoe.mesh.bundle import bundled, unbundled
 from airmoe.mesh.ending import ends_with_process, needs_no_wait
 from airmoe.mesh.frame import MAX_FRAME_BYTES, Frame, Glance, Kind, decode, encode, glance
-from airmoe.mesh.identity import CERTIFICATE, ROSTER, Identity, read_identity
+from airmoe.mesh.identity import Identity
 from airmoe.mesh.keys import asker_in, expert_key
 from airmoe.mesh.log import about, mesh_log
 from airmoe.mesh.networks import OnnxNetwork, expert_of
 from airmoe.mesh.presence import Presence
 from airmoe.mesh.queries import REQUEST_ID_BYTES, refuse, reply_to, serve, who_asks, withdrawals
+from airmoe.mesh.renewal import CLOSING_S, RenewedPresence
 from airmoe.mesh.request_queue import RequestQueue, Waiting
 from airmoe.mesh.run_links import simulated_links
 from airmoe.mesh.scheduler import Scheduler
@@ -45,15 +44,6 @@ from airmoe.mesh.slot_queue import LONGEST_SLOT_MS
 from airmoe.runfolder import checked_file
 from airmoe.scheduling import Policy
 from airmoe.scheduling.parsing import as_policy
-
-LINKING_S = 20.0
-"""How long those who are linked may take to be linked with a new session: they dial it every 1.5 to 3 s."""
-
-SETTLING_S = 0.5
-"""How long they may then take to learn what is declared there."""
-
-CLOSING_S = 1.5
-"""How long closing waits for the request at hand: an expert may hang."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,8 +118,9 @@ class Node:
         if schedule is not None and not manifest.layers_asked:
             expected = "none: the server of this run is the only source, and decides itself"
             raise InvalidInputError("schedule", as_policy(schedule).name, expected)
+        refuse_unfit = partial(_refuse_unfit, manifest, schedules=schedule is not None)
         if identity is not None:
-            _refuse_unfit(identity, manifest, schedules=schedule is not None)
+            refuse_unfit(identity)
         experts = _experts_of(client_folder, manifest)
         _warn_of_damage(client_folder, manifest)
         self._decisions, self._slot_s = list[SlotDecision](), slot_ms / 1000
@@ -139,28 +130,21 @@ class Node:
                 SlotDecision(schedule, manifest, layer, links) for layer in manifest.layers_asked
             ]
         self._served = {(served.layer, served.expert): served for served in experts}
-        self._changed, self._renewing = threading.Condition(), threading.Lock()
+        self._changed = threading.Condition()
         self._queue = RequestQueue[_Request]()
         self._closing = False
-        self._listen, self._connect, self._seen = listen, connect, list[tuple[int, int]]()
         with ExitStack() as open_:  # closes what is open where a later step fails
-            self._presence = Presence(listen, connect, identity, session)
-            open_.callback(self._leave)
+            self._network = RenewedPresence(listen, connect, identity, session, refuse_unfit, self._declare)
+            open_.callback(self._network.close)
             worker = threading.Thread(target=self._work, name="airmoe experts", daemon=True)
             worker.start()
             open_.callback(needs_no_wait, worker)
             open_.callback(worker.join, CLOSING_S)
             open_.callback(self._stop)
-            open_.callback(self._fall_silent)
-            self._declare(self._presence)
+            open_.callback(self._network.withdraw)
+            self._network.declare()
             self._open = open_.pop_all()
         ends_with_process(worker, self.close)  # what arrives later would crash the process, too
-
-    def _leave(self) -> None:
-        self._presence.close()
-
-    def _fall_silent(self) -> None:
-        self._presence.withdraw()
 
     def _declare(self, presence: Presence) -> None:
         """Serve in a session."""
@@ -176,16 +160,7 @@ class Node:
 
     def is_outdated(self) -> bool:
         """Return whether the certificate in the identity's folder, or what its roster allows, is newer."""
-        known = self._presence.identity
-        if known is None:
-            return False
-        with suppress(OSError, IdentityError):  # half of it is written, or it is wrong
-            stats = [(known.folder / name).stat() for name in (CERTIFICATE, ROSTER)]
-            seen = [(stat.st_mtime_ns, stat.st_size) for stat in stats]
-            if seen != self._seen:
-                now, self._seen = read_identity(known.folder), seen
-                return now.ends != known.ends or self._presence.lacks(now.roster)
-        return False
+        return self._network.is_outdated()
 
     def renew(self) -> None:
         """Go on with the certificate and the roster that are in the identity's folder now.
@@ -197,35 +172,7 @@ class Node:
             IdentityError: the node has no identity, or the folder's is not right; nothing changes then.
             AddressError: the address cannot be listened at again; the node serves on at the other port.
         """
-        with self._renewing:
-            before = self._presence
-            if before.identity is None:
-                raise IdentityError("this node has no identity; expected one, to be renewed")
-            identity = read_identity(before.identity.folder)
-            _refuse_unfit(identity, self.manifest, schedules=bool(self._decisions))
-            bridge = self._moved_to(_beside(self._listen), before, identity, [self._listen])
-            self._moved_to(self._listen, bridge, identity, [])
-
-    def _moved_to(self, listen: str, before: Presence, identity: Identity, beside: list[AnyPath]) -> Presence:
-        """Serve in a new session, and then no longer in the one before."""
-        with ExitStack() as open_:  # closes what is open where a later step fails
-            presence = Presence(listen, [*self._connect, *beside], identity)
-            open_.callback(presence.close)
-            self._declare(presence)
-            if not presence.wait_until_linked(
-                lambda: before.names() & identity.names - {identity.name}, LINKING_S
-            ):
-                mesh_log.warning(
-                    "not all who are linked reach the new session at %s: they may lose queries", listen
-                )
-            time.sleep(SETTLING_S)
-            open_.pop_all()
-        self._presence = presence
-        before.withdraw()
-        if not before.wait_until_answered(CLOSING_S):
-            mesh_log.warning("the session before is closed with requests that are not answered")
-        before.close()
-        return presence
+        self._network.renew()
 
     def __enter__(self) -> "Node":
         return self
@@ -237,7 +184,7 @@ class Node:
 
     def close(self) -> None:
         """Leave the mesh; requests already accepted are answered first. Closing twice does no harm."""
-        with self._renewing:
+        with self._network.renewing:
             self._open.close()
 
     def _accept(self, presence: Presence, served: _Served, query: zenoh.Query, asker: str) -> None:
@@ -327,19 +274,10 @@ class Node:
         return bundled(answers)
 
 
-def _refuse_unfit(identity: Identity, manifest: Manifest, *, schedules: bool) -> None:
+def _refuse_unfit(manifest: Manifest, identity: Identity, *, schedules: bool) -> None:
     identity.refuse_other(manifest)
     if schedules and not identity.member.schedules:
         raise IdentityError(f"the roster does not let {identity.name} schedule for others")
-
-
-def _beside(address: str) -> str:
-    """Return an address at the same host with a port that is free."""
-    host, _ = parse_address(address, anywhere=True)
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.bind((host, 0))
-        port = probe.getsockname()[1]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _experts_of(client_folder: Path, manifest: Manifest) -> list[_Served]:
