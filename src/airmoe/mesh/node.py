@@ -27,6 +27,8 @@ from airmoe.errors import (
 from airmoe.files import AnyPath, as_path
 from airmoe.manifest import Manifest, read_manifest
 from airmoe.mesh.bundle import bundled, unbundled
+from airmoe.mesh.condition import Condition
+from airmoe.mesh.counts import Counts, Refusal
 from airmoe.mesh.ending import ends_with_process, needs_no_wait
 from airmoe.mesh.frame import MAX_FRAME_BYTES, Frame, Glance, Kind, decode, encode, glance
 from airmoe.mesh.identity import Identity
@@ -36,7 +38,7 @@ from airmoe.mesh.networks import OnnxNetwork, expert_of
 from airmoe.mesh.presence import Presence
 from airmoe.mesh.queries import REQUEST_ID_BYTES, refuse, reply_to, serve, who_asks, withdrawals
 from airmoe.mesh.renewal import CLOSING_S, RenewedPresence
-from airmoe.mesh.request_queue import RequestQueue, Waiting
+from airmoe.mesh.request_queue import OVERLOADED, RequestQueue, Waiting
 from airmoe.mesh.run_links import simulated_links
 from airmoe.mesh.scheduler import Scheduler
 from airmoe.mesh.slot_decision import SlotDecision
@@ -132,11 +134,11 @@ class Node:
         self._served = {(served.layer, served.expert): served for served in experts}
         self._changed = threading.Condition()
         self._queue = RequestQueue[_Request]()
-        self._closing = False
+        self._closing, self._counts = False, Counts()
         with ExitStack() as open_:  # closes what is open where a later step fails
             self._network = RenewedPresence(listen, connect, identity, session, refuse_unfit, self._declare)
             open_.callback(self._network.close)
-            worker = threading.Thread(target=self._work, name="airmoe experts", daemon=True)
+            self._worker = worker = threading.Thread(target=self._work, name="airmoe experts", daemon=True)
             worker.start()
             open_.callback(needs_no_wait, worker)
             open_.callback(worker.join, CLOSING_S)
@@ -149,10 +151,16 @@ class Node:
     def _declare(self, presence: Presence) -> None:
         """Serve in a session."""
         session, admits = presence.session, presence.admits
+
+        def admitted(asker: str) -> bool:
+            if not (is_admitted := admits(asker)):
+                self._counts.refused("stranger")
+            return is_admitted
+
         for decision in self._decisions:  # first, so that whoever finds the experts knows the scheduler, too
             presence.declared(Scheduler(session, decision, self._slot_s, admits).close)
         for served in self._served.values():
-            answers = serve(session, served.key, partial(self._accept, presence, served), admits)
+            answers = serve(session, served.key, partial(self._accept, presence, served), admitted)
             presence.declared(answers.undeclare)
             presence.declared(withdrawals(session, served.key, self._withdraw).undeclare)
         for served in self._served.values():
@@ -174,6 +182,26 @@ class Node:
         """
         self._network.renew()
 
+    def condition(self) -> Condition:
+        """Return how the node is now: what it did, what waits, and whether it is well."""
+        presence, manifest = self._network.presence, self.manifest
+        identity, links = presence.identity, presence.linked()
+        with self._changed:
+            waiting, waiting_bytes, is_closing = len(self._queue), self._queue.bytes, self._closing
+        return Condition(
+            manifest.node,
+            manifest.mesh,
+            manifest.model_hash,
+            self._counts.now(),
+            waiting,
+            waiting_bytes,
+            links,
+            None if identity is None else identity.roster.number,
+            None if identity is None else identity.ends,
+            is_closing,
+            self._worker.is_alive(),
+        )
+
     def __enter__(self) -> "Node":
         return self
 
@@ -191,20 +219,20 @@ class Node:
         size, now_s = 0 if query.payload is None else len(query.payload), time.monotonic()
         if query.payload is None or query.attachment is not None or not 0 < size <= MAX_FRAME_BYTES:
             expected = f"a frame of at most {MAX_FRAME_BYTES} bytes alone"
-            refuse(query, f"the request has {size} bytes; expected {expected}")
+            self._refuse(query, "wrong", f"the request has {size} bytes; expected {expected}")
             return
         with self._changed:
             why = self._queue.is_full(asker, size)
         if why is not None:
-            refuse(query, why)
+            self._refuse(query, "overloaded", why)
             return
         try:
             seen = [glance(frame) for frame in unbundled(query.payload.to_bytes())]
         except FrameError as error:
-            refuse(query, str(error))
+            self._refuse(query, "wrong", str(error))
             return
         if (most := max(len(each.heads) for each in seen)) > 1:  # the first is the size of the work
-            refuse(query, f"the request has {most} arrays; expected payload alone")
+            self._refuse(query, "wrong", f"the request has {most} arrays; expected payload alone")
             return
         request = _Request(query, served, seen, now_s)
         presence.requests.add(request)
@@ -212,10 +240,16 @@ class Node:
         ends_s = now_s + min(each.remaining_ms for each in seen) / 1000
         waiting = Waiting(request, asker, seen[0].request_id, items, size, ends_s)
         with self._changed:
-            why = "the node is closing" if self._closing else self._queue.add(waiting, now_s)
+            is_closing = self._closing
+            why = "the node is closing" if is_closing else self._queue.add(waiting, now_s)
             self._changed.notify()
         if why is not None:
-            refuse(query, why)
+            is_full = why.startswith(OVERLOADED)
+            self._refuse(query, "closing" if is_closing else "overloaded" if is_full else "late", why)
+
+    def _refuse(self, query: zenoh.Query, kind: Refusal, why: str) -> None:
+        self._counts.refused(kind)
+        refuse(query, why)
 
     def _withdraw(self, sample: zenoh.Sample) -> None:
         asker, data = asker_in(str(sample.key_expr)), sample.payload.to_bytes()
@@ -241,11 +275,18 @@ class Node:
                 begin_s = time.monotonic()
                 waiting, dropped = self._queue.take(begin_s)
             for late in dropped:
-                refuse(late.item.query, f"too late: waited {begin_s - late.item.arrived_s:.3f} s")
-            if waiting is not None and self._serve(waiting.item):
-                now_s = time.monotonic()
-                with self._changed:
-                    self._queue.took(waiting, now_s - begin_s, now_s)
+                self._refuse(
+                    late.item.query, "late", f"too late: waited {begin_s - late.item.arrived_s:.3f} s"
+                )
+            if waiting is not None:
+                self._counts.begun()
+                is_done = self._serve(waiting.item)
+                self._counts.ended()
+                if is_done:
+                    now_s = time.monotonic()
+                    self._counts.answered(waiting.asker, sum(each.items for each in waiting.item.seen))
+                    with self._changed:
+                        self._queue.took(waiting, now_s - begin_s, now_s)
 
     def _serve(self, request: _Request) -> bool:
         """Answer a request; return whether its work was done. A refused one says nothing of the next."""
@@ -253,11 +294,11 @@ class Node:
         try:
             reply_to(query, self._answer(request))
         except (MeshError, zenoh.ZError) as error:
-            refuse(query, str(error))
+            self._refuse(query, "wrong" if isinstance(error, MeshError) else "failed", str(error))
         except Exception as error:  # one bad request must not end the service
             peer = who_asks(query)
             mesh_log.exception("a request of %s failed", peer, extra=about(peer))
-            refuse(query, f"internal error: {type(error).__name__}")
+            self._refuse(query, "failed", f"internal error: {type(error).__name__}")
         else:
             return True
         return False
