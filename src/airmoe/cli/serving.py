@@ -174,10 +174,10 @@ def _serve_one(
 ) -> None:
     from airmoe.manifest import experts_in_words
     from airmoe.mesh import Node
-    from airmoe.monitor.service_manager import ServiceManager
+    from airmoe.monitor.systemd import Systemd
 
     _set_at_signal(stop)
-    service = ServiceManager()
+    systemd = Systemd()
     with ExitStack() as open_:
         node = open_.enter_context(
             Node(folder, listen, connect, schedule=policy, slot_ms=slot_ms, identity=identity)
@@ -194,8 +194,8 @@ def _serve_one(
         if told:
             print(told, flush=True)
         print(secured_by(identity), flush=True)
-        service.serves(lambda: node.condition().why_idle)
-        open_.callback(service.ends)
+        systemd.serves(lambda: node.condition().why_idle)
+        open_.callback(systemd.ends)
         # Another thread may take the signal, and the handler runs when this one wakes.
         while not stop.wait(timeout=0.5):
             if node.is_outdated():
@@ -232,7 +232,7 @@ def _serve_all(
 ) -> None:
     from airmoe.manifest import read_manifest
     from airmoe.mesh.fleet import NodeFleet
-    from airmoe.monitor.service_manager import ServiceManager
+    from airmoe.monitor.systemd import Systemd
     from airmoe.plugins import loaded_plugins
     from airmoe.runfolder import SERVER, client_folders
 
@@ -243,7 +243,7 @@ def _serve_all(
             print(f"node {node}: {line}", flush=True)
 
     folders, name = client_folders(run), None if policy is None else policy.name
-    service = ServiceManager()
+    systemd = Systemd()
     with ExitStack() as open_:
         fleet = open_.enter_context(
             NodeFleet(
@@ -271,8 +271,8 @@ def _serve_all(
             _answer_completions(asker, fleet.addresses[:1], policy, completions, known, open_)
         print(f"{len(folders)} nodes serve. Ask with: {shlex.join(ask)}", flush=True)
         print(UNAUTHENTICATED if insecure else f"{MUTUAL}: each node has its certificate", flush=True)
-        service.serves(lambda: None if fleet.alive else "no node is left")
-        open_.callback(service.ends)
+        systemd.serves(lambda: None if fleet.alive else "no node is left")
+        open_.callback(systemd.ends)
         while not stop.wait(timeout=0.5):
             for death in fleet.newly_dead():
                 _log.error("%s; %d of %d nodes serve on", death, fleet.alive, len(folders))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from airmoe.monitor.service_manager import ServiceManager
+from airmoe.monitor.systemd import Systemd
 
 pytestmark = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="no such sockets here")
 
@@ -33,7 +33,7 @@ def test_a_service_says_that_it_serves_that_it_is_well_and_that_it_ends(
     heard: tuple[str, socket.socket],
 ) -> None:
     name, listening = heard
-    service = ServiceManager({"NOTIFY_SOCKET": name, "WATCHDOG_USEC": SOON_US})
+    service = Systemd({"NOTIFY_SOCKET": name, "WATCHDOG_USEC": SOON_US})
     service.serves(nothing)
     assert [listening.recv(100) for _ in range(3)] == [b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1"]
     service.ends()
@@ -54,7 +54,7 @@ def test_one_that_is_not_well_gives_no_sign_of_life_until_it_is_again(
             looked.wait(60)
         return looks.pop(0) if looks else "the test is over"
 
-    service = ServiceManager({"NOTIFY_SOCKET": name, "WATCHDOG_USEC": SOON_US})
+    service = Systemd({"NOTIFY_SOCKET": name, "WATCHDOG_USEC": SOON_US})
     service.serves(why_not)
     assert [listening.recv(100) for _ in range(3)] == [b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1"]
     assert looks == [], "three looks in between said nothing"
@@ -71,7 +71,7 @@ def test_where_no_watchdog_waits_for_this_process_none_is_told(
     heard: tuple[str, socket.socket], more: dict[str, str]
 ) -> None:
     name, listening = heard
-    service = ServiceManager({"NOTIFY_SOCKET": name, **more})
+    service = Systemd({"NOTIFY_SOCKET": name, **more})
     service.serves(nothing)
     assert "airmoe watchdog" not in {thread.name for thread in threading.enumerate()}
     service.ends()
@@ -79,7 +79,7 @@ def test_where_no_watchdog_waits_for_this_process_none_is_told(
 
 
 def test_without_systemd_nothing_is_said() -> None:
-    service = ServiceManager({"WATCHDOG_USEC": SOON_US})
+    service = Systemd({"WATCHDOG_USEC": SOON_US})
     service.serves(nothing)
     service.ends()
     assert "airmoe watchdog" not in {thread.name for thread in threading.enumerate()}
@@ -87,21 +87,21 @@ def test_without_systemd_nothing_is_said() -> None:
 
 def test_what_systemd_told_this_process_is_not_handed_on(heard: tuple[str, socket.socket]) -> None:
     environment = {"NOTIFY_SOCKET": heard[0], "WATCHDOG_USEC": "1", "WATCHDOG_PID": "1", "HOME": "/"}
-    ServiceManager(environment)
+    Systemd(environment)
     assert environment == {"HOME": "/"}
 
 
 def test_a_socket_that_nobody_reads_stops_nobody(
     heard: tuple[str, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airmoe.monitor.service_manager.SAYING_S", 0.01)
-    service = ServiceManager({"NOTIFY_SOCKET": heard[0]})
+    monkeypatch.setattr("airmoe.monitor.systemd.SAYING_S", 0.01)
+    service = Systemd({"NOTIFY_SOCKET": heard[0]})
     for _ in range(300):
         service.serves(nothing)
     service.ends()
 
 
 def test_a_socket_that_is_gone_stops_nobody(tmp_path: Path) -> None:
-    service = ServiceManager({"NOTIFY_SOCKET": str(tmp_path / "gone")})
+    service = Systemd({"NOTIFY_SOCKET": str(tmp_path / "gone")})
     service.serves(nothing)
     service.ends()

@@ -17,7 +17,7 @@ SAYING_S = 1.0
 _log = logging.getLogger("airmoe.monitor")
 
 
-class ServiceManager:
+class Systemd:
     """systemd, as far as it asked this process; nothing is said where it did not.
 
     Args:
