@@ -51,11 +51,11 @@ $(VENV)/.train: pyproject.toml
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.train
-	$(RUN) -m pip install --quiet "$(TORCH)" --editable ".[train,llm,flower,dev]"
+	$(RUN) -m pip install --quiet "$(TORCH)" --editable ".[train,llm,flower,monitor,dev]"
 	touch $@
 
 $(VENV)/.docs: $(VENV)/.dev
-	$(RUN) -m pip install --quiet "$(TORCH)" --editable ".[train,llm,flower,dev,docs]"
+	$(RUN) -m pip install --quiet "$(TORCH)" --editable ".[train,llm,flower,monitor,dev,docs]"
 	touch $@
 
 # Competitors in the benchmarks only, so each in an environment of its own.

@@ -23,7 +23,7 @@ from airmoe.cli.identity_options import (
 from airmoe.cli.logs import LogForm, LogOption, json_of_node, log_as
 from airmoe.cli.paths import client_folder
 from airmoe.cli.plugin_option import Plugins, load_plugins, tell_unused_plugins
-from airmoe.errors import InvalidInputError, MeshError, require
+from airmoe.errors import AddressError, InvalidInputError, MeshError, require
 from airmoe.scheduling.parsing import JOINT_POLICIES, JOINT_POLICY_FORMS
 
 if TYPE_CHECKING:
@@ -90,6 +90,14 @@ def serve(
             "/v1/completions. Texts rest at the node of the folder, with --all at node 0. Needs PyTorch."
         ),
     ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            help="Also tell Prometheus (/metrics) and supervisors (/health) how the node is, at this "
+            "loopback HOST:PORT; with --all each node does, on this port and those after it. Needs "
+            "airmoe[monitor]."
+        ),
+    ] = None,
     exit_with_parent: Annotated[
         bool, typer.Option(help="End when standard input closes, for processes started by another.")
     ] = False,
@@ -107,6 +115,7 @@ def serve(
     if exit_with_parent:
         threading.Thread(target=_set_at_end_of_input, args=(stop,), daemon=True).start()
     log_as(log)
+    _refuse_elsewhere(metrics)
     load_plugins(plugin)
     policy = _joint_policy(schedule)
     tell_unused_plugins(plugin)
@@ -115,7 +124,7 @@ def serve(
             raise InvalidInputError("connect", connect, "none beside --all: the nodes find one another")
         if identity is not None:
             raise InvalidInputError("identity", str(identity), "none beside --all: every node has its own")
-        _serve_all(folder, listen or LISTEN, policy, slot_ms, log, stop, completions, insecure)
+        _serve_all(folder, listen or LISTEN, policy, slot_ms, log, stop, completions, metrics, insecure)
     elif (folder / "clients").is_dir():
         raise InvalidInputError("folder", str(folder), "clients/<id> in it, or --all to serve every node")
     else:
@@ -123,7 +132,20 @@ def serve(
         if listen is None:
             own = () if known is None else known.member.addresses
             listen = next(iter(own), LISTEN)
-        _serve_one(folder, listen, connect, policy, slot_ms, stop, completions, known)
+        _serve_one(folder, listen, connect, policy, slot_ms, stop, completions, metrics, known)
+
+
+def _refuse_elsewhere(metrics: str | None) -> None:
+    from airmoe.mesh.addresses import parse_address
+
+    if metrics is None:
+        return
+    require("monitor", "prometheus_client", by="--metrics")
+    try:
+        parse_address(metrics)
+    except AddressError:
+        expected = "a loopback HOST:PORT, for example 127.0.0.1:9447: whoever reads it is on this machine"
+        raise InvalidInputError("metrics", metrics, expected) from None
 
 
 def _joint_policy(schedule: str | None) -> "Policy | None":
@@ -147,16 +169,20 @@ def _serve_one(
     slot_ms: float,
     stop: threading.Event,
     completions: str | None,
+    metrics: str | None,
     identity: "Identity | None",
 ) -> None:
     from airmoe.manifest import experts_in_words
     from airmoe.mesh import Node
+    from airmoe.monitor.systemd import Systemd
 
     _set_at_signal(stop)
+    systemd = Systemd()
     with ExitStack() as open_:
         node = open_.enter_context(
             Node(folder, listen, connect, schedule=policy, slot_ms=slot_ms, identity=identity)
         )
+        told = "" if metrics is None else _tell_condition(node, metrics, open_)
         manifest = node.manifest
         holds = ", ".join(manifest.classes[label] for label in manifest.holds)
         experts = experts_in_words(manifest.serves) + f" ({holds})" * bool(holds)
@@ -165,11 +191,23 @@ def _serve_one(
             print(f"scheduling by {policy.name} in slots of {slot_ms:g} ms", flush=True)
         if completions is not None:
             _answer_completions(folder, [listen, *connect], policy, completions, identity, open_)
+        if told:
+            print(told, flush=True)
         print(secured_by(identity), flush=True)
+        systemd.serves(lambda: node.condition().why_idle)
+        open_.callback(systemd.ends)
         # Another thread may take the signal, and the handler runs when this one wakes.
         while not stop.wait(timeout=0.5):
             if node.is_outdated():
                 _renew(node)
+
+
+def _tell_condition(node: "Node", metrics: str, open_: ExitStack) -> str:
+    """Tell how a node is until ``open_`` is closed; return where, in a line."""
+    from airmoe.monitor.node_endpoint import NodeEndpoint
+
+    endpoint = open_.enter_context(NodeEndpoint(node.condition, metrics))
+    return f"metrics at {endpoint.url}/metrics, health at {endpoint.url}/health"
 
 
 def _renew(node: "Node") -> None:
@@ -189,10 +227,12 @@ def _serve_all(
     log: LogForm,
     stop: threading.Event,
     completions: str | None,
+    metrics: str | None,
     insecure: bool,
 ) -> None:
     from airmoe.manifest import read_manifest
     from airmoe.mesh.fleet import NodeFleet
+    from airmoe.monitor.systemd import Systemd
     from airmoe.plugins import loaded_plugins
     from airmoe.runfolder import SERVER, client_folders
 
@@ -203,6 +243,7 @@ def _serve_all(
             print(f"node {node}: {line}", flush=True)
 
     folders, name = client_folders(run), None if policy is None else policy.name
+    systemd = Systemd()
     with ExitStack() as open_:
         fleet = open_.enter_context(
             NodeFleet(
@@ -212,6 +253,7 @@ def _serve_all(
                 listen=listen,
                 log=log,
                 said=told,
+                metrics=metrics,
                 insecure=insecure,
             )
         )
@@ -229,6 +271,8 @@ def _serve_all(
             _answer_completions(asker, fleet.addresses[:1], policy, completions, known, open_)
         print(f"{len(folders)} nodes serve. Ask with: {shlex.join(ask)}", flush=True)
         print(UNAUTHENTICATED if insecure else f"{MUTUAL}: each node has its certificate", flush=True)
+        systemd.serves(lambda: None if fleet.alive else "no node is left")
+        open_.callback(systemd.ends)
         while not stop.wait(timeout=0.5):
             for death in fleet.newly_dead():
                 _log.error("%s; %d of %d nodes serve on", death, fleet.alive, len(folders))

@@ -15,14 +15,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from types import TracebackType
 from typing import Any, Self
 
-from airmoe.errors import AddressError, AirmoeError, InvalidInputError, MeshError
+from airmoe.errors import AirmoeError, InvalidInputError, MeshError
 from airmoe.language.completions import Completion, read_request
 from airmoe.language.writer import Writer
 from airmoe.mesh.addresses import parse_address
+from airmoe.mesh.loopback import LoopbackServer
 from airmoe.nn.threads import one_thread
 
 PATHS = "POST to '/v1/completions' or GET of '/v1/models': there is no other path, and no chat"
@@ -74,7 +75,7 @@ class CompletionServer:
     """
 
     def __init__(self, writer: Writer, name: str, listen: str) -> None:
-        host, port = parse_address(listen)
+        _, port = parse_address(listen)
         self._writer, self._name = writer, name
         self._turn, self._places = threading.Lock(), threading.BoundedSemaphore(MOST_REQUESTS)
         self._closing = False
@@ -82,40 +83,11 @@ class CompletionServer:
         class Handler(_Handler):
             answers = self
 
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-
-        class Server(ThreadingHTTPServer):
-            address_family = family
-            daemon_threads = True
-            connections = threading.BoundedSemaphore(MOST_CONNECTIONS)
-
-            def handle_error(self, request: Any, client_address: Any) -> None:
-                """Say nothing of a connection that broke."""
-
-            def process_request(self, request: Any, client_address: Any) -> None:
-                if self.connections.acquire(blocking=False):
-                    super().process_request(request, client_address)
-                else:
-                    self.shutdown_request(request)
-
-            def process_request_thread(self, request: Any, client_address: Any) -> None:
-                try:
-                    super().process_request_thread(request, client_address)
-                finally:
-                    self.connections.release()
-
-        try:
-            self._server = Server((host, port), Handler)
-        except OSError as error:
-            raise AddressError(f"cannot listen on {listen}: {error.strerror}") from None
+        self._server = LoopbackServer(listen, Handler, MOST_CONNECTIONS, "airmoe completions")
         self.hosts = {
             f"{name}:{port}" for name in ("localhost", "127.0.0.1", "[::1]", listen.rpartition(":")[0])
         }
-        self.url = f"http://{listen}/v1"
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, name="airmoe completions", daemon=True
-        )
-        self._thread.start()
+        self.url = f"{self._server.url}/v1"
 
     def __enter__(self) -> Self:
         return self
@@ -128,8 +100,7 @@ class CompletionServer:
     def close(self) -> None:
         """Take no further request, and end the one that is being answered. Closing twice does no harm."""
         self._closing = True
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.close()
         if self._turn.acquire(timeout=CLOSING_S):  # nobody writes any longer
             self._turn.release()
 

@@ -47,6 +47,8 @@ class NodeFleet:
             ports.
         log: how the nodes write their logs, beside what they say; see `airmoe serve --log`.
         said: told every line that a node says once it serves, those before it included.
+        metrics: loopback HOST:PORT where node 0 tells its metrics, and the ports after it are those of the
+            others; default nowhere. Needs the extra `airmoe[monitor]`.
         insecure: whether links have no TLS and anybody on this machine may ask; default mutual TLS, by the
             identities of the folders, or those of their run for this machine, which are made where needed.
 
@@ -58,7 +60,7 @@ class NodeFleet:
     Raises:
         MeshError: a node ended or did not serve in time; its output is in the message.
         AddressError: ``listen`` is malformed.
-        InvalidInputError: no folder, or one twice; ``listen`` leaves too few ports.
+        InvalidInputError: no folder, or one twice; ``listen`` or ``metrics`` leaves too few ports.
     """
 
     def __init__(
@@ -71,22 +73,26 @@ class NodeFleet:
         listen: str | None = None,
         log: str = "full",
         said: Listener = lambda node, line: None,
+        metrics: str | None = None,
         insecure: bool = False,
     ) -> None:
         _refuse_none_and_twice(folders)
         self.identities = [
             None if insecure else _identity(number, folder) for number, folder in enumerate(folders)
         ]
-        self.addresses = _addresses(listen, len(folders))
+        count = len(folders)
+        self.addresses = free_addresses(count) if listen is None else _addresses("listen", listen, count)
+        told = [None] * count if metrics is None else _addresses("metrics", metrics, count)
         self.start_s = [0.0] * len(folders)
         self._tell = said
         self._processes: list[subprocess.Popen[str]] = []
         self._gone: set[int] = set()
         begin = time.monotonic()
         try:
-            for folder, address in zip(folders, self.addresses, strict=True):
+            for folder, address, watched in zip(folders, self.addresses, told, strict=True):
                 command = [sys.executable, "-m", "airmoe.cli", "serve", str(folder), "--listen", address]
                 command += ["--exit-with-parent", "--log", log, *["--insecure"] * insecure]
+                command += [] if watched is None else ["--metrics", watched]
                 if address != self.addresses[0]:
                     command += ["--connect", self.addresses[0]]
                 elif schedule is not None:
@@ -217,13 +223,12 @@ def _refuse_none_and_twice(folders: Sequence[Path]) -> None:
         seen.add(folder.resolve())
 
 
-def _addresses(listen: str | None, count: int) -> list[str]:
-    if listen is None:
-        return free_addresses(count)
-    first = parse_address(listen)[1]
-    if first + count > 1 << 16:
-        raise InvalidInputError("listen", listen, f"a port of at most {(1 << 16) - count}: one for each node")
-    return [f"{listen.rpartition(':')[0]}:{port}" for port in range(first, first + count)]
+def _addresses(name: str, first: str, count: int) -> list[str]:
+    """Return an address and those at the ports after it."""
+    port = parse_address(first)[1]
+    if port + count > 1 << 16:
+        raise InvalidInputError(name, first, f"a port of at most {(1 << 16) - count}: one for each node")
+    return [f"{first.rpartition(':')[0]}:{port + number}" for number in range(count)]
 
 
 def free_addresses(count: int) -> list[str]:

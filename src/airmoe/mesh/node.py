@@ -3,11 +3,10 @@
 Shape suffixes: T items.
 """
 
-import socket
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,18 +26,20 @@ from airmoe.errors import (
 )
 from airmoe.files import AnyPath, as_path
 from airmoe.manifest import Manifest, read_manifest
-from airmoe.mesh.addresses import parse_address
 from airmoe.mesh.bundle import bundled, unbundled
+from airmoe.mesh.condition import Condition
+from airmoe.mesh.counts import Counts, Refusal
 from airmoe.mesh.ending import ends_with_process, needs_no_wait
 from airmoe.mesh.frame import MAX_FRAME_BYTES, Frame, Glance, Kind, decode, encode, glance
-from airmoe.mesh.identity import CERTIFICATE, ROSTER, Identity, read_identity
+from airmoe.mesh.identity import Identity
 from airmoe.mesh.keys import asker_in, expert_key
 from airmoe.mesh.log import about, mesh_log
 from airmoe.mesh.networks import OnnxNetwork, expert_of
 from airmoe.mesh.presence import Presence
 from airmoe.mesh.probing import answer_probes
 from airmoe.mesh.queries import REQUEST_ID_BYTES, refuse, reply_to, serve, who_asks, withdrawals
-from airmoe.mesh.request_queue import RequestQueue, Waiting
+from airmoe.mesh.renewal import CLOSING_S, RenewedPresence
+from airmoe.mesh.request_queue import OVERLOADED, RequestQueue, Waiting
 from airmoe.mesh.run_links import simulated_links
 from airmoe.mesh.scheduler import Scheduler
 from airmoe.mesh.slot_decision import SlotDecision
@@ -46,15 +47,6 @@ from airmoe.mesh.slot_queue import LONGEST_SLOT_MS
 from airmoe.runfolder import checked_file
 from airmoe.scheduling import Policy
 from airmoe.scheduling.parsing import as_policy
-
-LINKING_S = 20.0
-"""How long those who are linked may take to be linked with a new session: they dial it every 1.5 to 3 s."""
-
-SETTLING_S = 0.5
-"""How long they may then take to learn what is declared there."""
-
-CLOSING_S = 1.5
-"""How long closing waits for the request at hand: an expert may hang."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,8 +121,9 @@ class Node:
         if schedule is not None and not manifest.layers_asked:
             expected = "none: the server of this run is the only source, and decides itself"
             raise InvalidInputError("schedule", as_policy(schedule).name, expected)
+        refuse_unfit = partial(_refuse_unfit, manifest, schedules=schedule is not None)
         if identity is not None:
-            _refuse_unfit(identity, manifest, schedules=schedule is not None)
+            refuse_unfit(identity)
         experts = _experts_of(client_folder, manifest)
         _warn_of_damage(client_folder, manifest)
         self._decisions, self._slot_s = list[SlotDecision](), slot_ms / 1000
@@ -140,38 +133,37 @@ class Node:
                 SlotDecision(schedule, manifest, layer, links) for layer in manifest.layers_asked
             ]
         self._served = {(served.layer, served.expert): served for served in experts}
-        self._changed, self._renewing = threading.Condition(), threading.Lock()
+        self._changed = threading.Condition()
         self._queue = RequestQueue[_Request]()
-        self._closing = False
-        self._listen, self._connect, self._seen = listen, connect, list[tuple[int, int]]()
+        self._closing, self._counts = False, Counts()
         with ExitStack() as open_:  # closes what is open where a later step fails
-            self._presence = Presence(listen, connect, identity, session)
-            open_.callback(self._leave)
-            worker = threading.Thread(target=self._work, name="airmoe experts", daemon=True)
+            self._network = RenewedPresence(listen, connect, identity, session, refuse_unfit, self._declare)
+            open_.callback(self._network.close)
+            self._worker = worker = threading.Thread(target=self._work, name="airmoe experts", daemon=True)
             worker.start()
             open_.callback(needs_no_wait, worker)
             open_.callback(worker.join, CLOSING_S)
             open_.callback(self._stop)
-            open_.callback(self._fall_silent)
-            self._declare(self._presence)
+            open_.callback(self._network.withdraw)
+            self._network.declare()
             self._open = open_.pop_all()
         ends_with_process(worker, self.close)  # what arrives later would crash the process, too
-
-    def _leave(self) -> None:
-        self._presence.close()
-
-    def _fall_silent(self) -> None:
-        self._presence.withdraw()
 
     def _declare(self, presence: Presence) -> None:
         """Serve in a session."""
         session, admits = presence.session, presence.admits
+
+        def admitted(asker: str) -> bool:
+            if not (is_admitted := admits(asker)):
+                self._counts.refused("stranger")
+            return is_admitted
+
         for decision in self._decisions:  # first, so that whoever finds the experts knows the scheduler, too
             presence.declared(Scheduler(session, decision, self._slot_s, admits).close)
         probes = answer_probes(session, self.manifest.mesh, self.manifest.node, admits)
         presence.declared(probes.undeclare)
         for served in self._served.values():
-            answers = serve(session, served.key, partial(self._accept, presence, served), admits)
+            answers = serve(session, served.key, partial(self._accept, presence, served), admitted)
             presence.declared(answers.undeclare)
             presence.declared(withdrawals(session, served.key, self._withdraw).undeclare)
         for served in self._served.values():
@@ -179,16 +171,7 @@ class Node:
 
     def is_outdated(self) -> bool:
         """Return whether the certificate in the identity's folder, or what its roster allows, is newer."""
-        known = self._presence.identity
-        if known is None:
-            return False
-        with suppress(OSError, IdentityError):  # half of it is written, or it is wrong
-            stats = [(known.folder / name).stat() for name in (CERTIFICATE, ROSTER)]
-            seen = [(stat.st_mtime_ns, stat.st_size) for stat in stats]
-            if seen != self._seen:
-                now, self._seen = read_identity(known.folder), seen
-                return now.ends != known.ends or self._presence.lacks(now.roster)
-        return False
+        return self._network.is_outdated()
 
     def renew(self) -> None:
         """Go on with the certificate and the roster that are in the identity's folder now.
@@ -200,35 +183,27 @@ class Node:
             IdentityError: the node has no identity, or the folder's is not right; nothing changes then.
             AddressError: the address cannot be listened at again; the node serves on at the other port.
         """
-        with self._renewing:
-            before = self._presence
-            if before.identity is None:
-                raise IdentityError("this node has no identity; expected one, to be renewed")
-            identity = read_identity(before.identity.folder)
-            _refuse_unfit(identity, self.manifest, schedules=bool(self._decisions))
-            bridge = self._moved_to(_beside(self._listen), before, identity, [self._listen])
-            self._moved_to(self._listen, bridge, identity, [])
+        self._network.renew()
 
-    def _moved_to(self, listen: str, before: Presence, identity: Identity, beside: list[AnyPath]) -> Presence:
-        """Serve in a new session, and then no longer in the one before."""
-        with ExitStack() as open_:  # closes what is open where a later step fails
-            presence = Presence(listen, [*self._connect, *beside], identity)
-            open_.callback(presence.close)
-            self._declare(presence)
-            if not presence.wait_until_linked(
-                lambda: before.names() & identity.names - {identity.name}, LINKING_S
-            ):
-                mesh_log.warning(
-                    "not all who are linked reach the new session at %s: they may lose queries", listen
-                )
-            time.sleep(SETTLING_S)
-            open_.pop_all()
-        self._presence = presence
-        before.withdraw()
-        if not before.wait_until_answered(CLOSING_S):
-            mesh_log.warning("the session before is closed with requests that are not answered")
-        before.close()
-        return presence
+    def condition(self) -> Condition:
+        """Return how the node is now: what it did, what waits, and whether it is well."""
+        presence, manifest = self._network.presence, self.manifest
+        identity, links = presence.identity, presence.linked()
+        with self._changed:
+            waiting, waiting_bytes, is_closing = len(self._queue), self._queue.bytes, self._closing
+        return Condition(
+            manifest.node,
+            manifest.mesh,
+            manifest.model_hash,
+            self._counts.now(),
+            waiting,
+            waiting_bytes,
+            links,
+            None if identity is None else identity.roster.number,
+            None if identity is None else identity.ends,
+            is_closing,
+            self._worker.is_alive(),
+        )
 
     def __enter__(self) -> "Node":
         return self
@@ -240,27 +215,27 @@ class Node:
 
     def close(self) -> None:
         """Leave the mesh; requests already accepted are answered first. Closing twice does no harm."""
-        with self._renewing:
+        with self._network.renewing:
             self._open.close()
 
     def _accept(self, presence: Presence, served: _Served, query: zenoh.Query, asker: str) -> None:
         size, now_s = 0 if query.payload is None else len(query.payload), time.monotonic()
         if query.payload is None or query.attachment is not None or not 0 < size <= MAX_FRAME_BYTES:
             expected = f"a frame of at most {MAX_FRAME_BYTES} bytes alone"
-            refuse(query, f"the request has {size} bytes; expected {expected}")
+            self._refuse(query, "wrong", f"the request has {size} bytes; expected {expected}")
             return
         with self._changed:
             why = self._queue.is_full(asker, size)
         if why is not None:
-            refuse(query, why)
+            self._refuse(query, "overloaded", why)
             return
         try:
             seen = [glance(frame) for frame in unbundled(query.payload.to_bytes())]
         except FrameError as error:
-            refuse(query, str(error))
+            self._refuse(query, "wrong", str(error))
             return
         if (most := max(len(each.heads) for each in seen)) > 1:  # the first is the size of the work
-            refuse(query, f"the request has {most} arrays; expected payload alone")
+            self._refuse(query, "wrong", f"the request has {most} arrays; expected payload alone")
             return
         request = _Request(query, served, seen, now_s)
         presence.requests.add(request)
@@ -268,10 +243,16 @@ class Node:
         ends_s = now_s + min(each.remaining_ms for each in seen) / 1000
         waiting = Waiting(request, asker, seen[0].request_id, items, size, ends_s)
         with self._changed:
-            why = "the node is closing" if self._closing else self._queue.add(waiting, now_s)
+            is_closing = self._closing
+            why = "the node is closing" if is_closing else self._queue.add(waiting, now_s)
             self._changed.notify()
         if why is not None:
-            refuse(query, why)
+            is_full = why.startswith(OVERLOADED)
+            self._refuse(query, "closing" if is_closing else "overloaded" if is_full else "late", why)
+
+    def _refuse(self, query: zenoh.Query, kind: Refusal, why: str) -> None:
+        self._counts.refused(kind)
+        refuse(query, why)
 
     def _withdraw(self, sample: zenoh.Sample) -> None:
         asker, data = asker_in(str(sample.key_expr)), sample.payload.to_bytes()
@@ -297,11 +278,18 @@ class Node:
                 begin_s = time.monotonic()
                 waiting, dropped = self._queue.take(begin_s)
             for late in dropped:
-                refuse(late.item.query, f"too late: waited {begin_s - late.item.arrived_s:.3f} s")
-            if waiting is not None and self._serve(waiting.item):
-                now_s = time.monotonic()
-                with self._changed:
-                    self._queue.took(waiting, now_s - begin_s, now_s)
+                self._refuse(
+                    late.item.query, "late", f"too late: waited {begin_s - late.item.arrived_s:.3f} s"
+                )
+            if waiting is not None:
+                self._counts.begun()
+                is_done = self._serve(waiting.item)
+                self._counts.ended()
+                if is_done:
+                    now_s = time.monotonic()
+                    self._counts.answered(waiting.asker, sum(each.items for each in waiting.item.seen))
+                    with self._changed:
+                        self._queue.took(waiting, now_s - begin_s, now_s)
 
     def _serve(self, request: _Request) -> bool:
         """Answer a request; return whether its work was done. A refused one says nothing of the next."""
@@ -309,11 +297,11 @@ class Node:
         try:
             reply_to(query, self._answer(request), time.monotonic() - request.arrived_s)
         except (MeshError, zenoh.ZError) as error:
-            refuse(query, str(error))
+            self._refuse(query, "wrong" if isinstance(error, MeshError) else "failed", str(error))
         except Exception as error:  # one bad request must not end the service
             peer = who_asks(query)
             mesh_log.exception("a request of %s failed", peer, extra=about(peer))
-            refuse(query, f"internal error: {type(error).__name__}")
+            self._refuse(query, "failed", f"internal error: {type(error).__name__}")
         else:
             return True
         return False
@@ -330,19 +318,10 @@ class Node:
         return bundled(answers)
 
 
-def _refuse_unfit(identity: Identity, manifest: Manifest, *, schedules: bool) -> None:
+def _refuse_unfit(manifest: Manifest, identity: Identity, *, schedules: bool) -> None:
     identity.refuse_other(manifest)
     if schedules and not identity.member.schedules:
         raise IdentityError(f"the roster does not let {identity.name} schedule for others")
-
-
-def _beside(address: str) -> str:
-    """Return an address at the same host with a port that is free."""
-    host, _ = parse_address(address, anywhere=True)
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.bind((host, 0))
-        port = probe.getsockname()[1]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _experts_of(client_folder: Path, manifest: Manifest) -> list[_Served]:

@@ -84,6 +84,10 @@ class Presence:
         """Return the names of all who are linked."""
         return frozenset(str(link.auth_identifier) for link in self.session.info.links())
 
+    def linked(self) -> int:
+        """Return how many sessions are linked; 0 once it is closed."""
+        return len({link.zid for link in self.session.info.links()})
+
     def wait_until_linked(self, names: Callable[[], frozenset[str]], timeout_s: float) -> bool:
         """Wait until all of these are linked, as they are then, or the time is over; return whether."""
         end_s = time.monotonic() + timeout_s

@@ -70,6 +70,11 @@ class RequestQueue(Generic[Item]):
         """How many requests wait."""
         return self._count
 
+    @property
+    def bytes(self) -> int:
+        """How many bytes they have."""
+        return self._bytes
+
     def add(self, request: Waiting[Item], now_s: float) -> str | None:
         """Let a request wait; return why where it may not."""
         own = self._waiting.get(request.asker, [])
