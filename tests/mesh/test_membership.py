@@ -1,5 +1,6 @@
 """Rosters while a mesh runs: whoever a newer one leaves out is gone, and everybody else goes on."""
 
+import json
 import logging
 import shutil
 import time
@@ -9,15 +10,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from airmoe.errors import IdentityError
-from airmoe.mesh import MeshClient, Node
+from airmoe.mesh import MeshClient, Node, open_session
+from airmoe.mesh import roster as rosters
 from airmoe.mesh.authority import Authority, passing_authority
 from airmoe.mesh.identity import AUTHORITY, ROSTER, read_identity
 from airmoe.mesh.issuing import remove
 from airmoe.mesh.keys import asked_key, roster_key
 from airmoe.mesh.membership import Membership
 from airmoe.mesh.roster import Roster, SignedRoster, read_roster
+from airmoe.mesh.roster_exchange import RosterExchange
 from airmoe.mesh.roster_push import push_roster
 from tests.mesh.identities import (
     IssuedRun,
@@ -205,6 +209,57 @@ def test_a_hostile_roster_is_refused_and_the_node_serves_on(run: IssuedRun, open
     assert not answer.degraded_T.any()
 
 
+def test_a_roster_of_a_peer_is_not_looked_into_before_its_signature(
+    run: IssuedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To find all that is wrong in one of 4 MB takes a minute and gigabytes."""
+    right = newest(run).model_dump()
+    monkeypatch.setattr(rosters, "decode_roster", lambda data, called: pytest.fail("looked into"))
+    wrong = [b"{}", b"[]", b"[" * 100_000, b'{"signature": 1}', b"\xff", b"1e999"]
+    wrong += [json.dumps(right | {"signature": "00" * 40}).encode()]
+    wrong += [json.dumps(right | {"roster": right["roster"] | {"number": 9}}).encode()]
+    for data in wrong:
+        with pytest.raises(IdentityError, match=r"no signed roster|not that of the authority"):
+            rosters.roster_of_peer(data, run.authority.certificate)
+
+
+def test_the_first_wrong_entry_of_a_roster_ends_the_look_at_it() -> None:
+    members = [{"node": 0, "addresses": [], "serves": [{}] * 10_000}]
+    told = {"roster": {"mesh": "lab", "number": 1, "members": members}, "signature": "00" * 40}
+    with pytest.raises(ValidationError) as raised:
+        SignedRoster.model_validate_json(json.dumps(told))
+    assert raised.value.error_count() < 10
+
+
+def test_who_is_no_longer_in_the_roster_gets_no_roster_and_brings_none(run: IssuedRun, address: str) -> None:
+    """The network's own rules are those of when the session was opened."""
+    membership = Membership(run.identity(1))
+    membership.take(signed(run.authority, run.identity(1).roster.without(2)))
+    newer = signed(run.authority, run.identity(1).roster, number=3).encoded()
+    with open_session(address) as session:
+        exchange = RosterExchange(session, membership)
+        for name, data, answers in (("node-2", b"", 0), ("node-2", newer, 0), ("node-3", b"", 1)):
+            key = asked_key(roster_key(run.manifest.mesh, 1), name)
+            found = list(session.get(key, payload=data, timeout=5.0))
+            assert len([reply for reply in found if reply.ok is not None]) == answers
+        exchange.close()
+    assert membership.identity.roster.number == 2
+
+
+def test_two_rosters_of_one_number_are_told(
+    run: IssuedRun, address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    ours, theirs = Membership(run.identity(1)), Membership(run.identity(3))
+    theirs.take(signed(run.authority, run.identity(3).roster.without(2), number=2))
+    ours.take(signed(run.authority, run.identity(1).roster.without(0), number=2))
+    with open_session(address) as session, open_session(connect=[address]) as other:
+        exchanges = RosterExchange(session, theirs), RosterExchange(other, ours)
+        ours.changed.set()
+        wait_until(lambda: "another roster with number 2, too" in caplog.text, 20.0)
+        for exchange in exchanges:
+            exchange.close()
+
+
 def with_certificate_for(run: IssuedRun, node: int, seconds: float) -> None:
     write_pair(run.files(node), *dated(run.authority, f"node-{node}", -60, seconds))
 
@@ -215,7 +270,7 @@ def test_a_certificate_that_is_soon_over_is_told(
     with_certificate_for(run, 1, 86400)
     serve(run, open_, 1, 3)
     wait_until(lambda: "the certificate of node-1 holds until" in caplog.text, 20.0)
-    assert "renew it, and start this process anew" in caplog.text
+    assert "renew it; a process that only asks has to be started anew" in caplog.text
     assert "node-3" not in caplog.text
 
 

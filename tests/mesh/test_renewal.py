@@ -8,10 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from airmoe.errors import IdentityError
-from airmoe.mesh import Answer, MeshClient, Node
-from airmoe.mesh.issuing import renew
-from airmoe.mesh.roster import Member, Roster, write_roster
+from airmoe.errors import AddressError, IdentityError
+from airmoe.mesh import Answer, MeshClient, Node, renewal
+from airmoe.mesh import session as sessions
+from airmoe.mesh.identity import ROSTER
+from airmoe.mesh.issuing import remove, renew
+from airmoe.mesh.presence import Presence
+from airmoe.mesh.roster import Member, Roster, read_roster, write_roster
+from airmoe.mesh.roster_push import push_roster
 from airmoe.runfolder import client_folders
 from tests.mesh.identities import IssuedRun, dated, issued_run, raw_session, write_pair
 from tests.mesh.steering import alive, answer_to, prefer, wait_until
@@ -96,7 +100,9 @@ def test_what_a_roster_adds_holds_once_a_node_is_renewed(run: IssuedRun) -> None
         assert is_linked()
 
 
-def test_a_certificate_that_is_not_right_changes_nothing(run: IssuedRun) -> None:
+def test_a_certificate_that_is_not_right_is_told_and_changes_nothing(
+    run: IssuedRun, caplog: pytest.LogCaptureFixture
+) -> None:
     with (
         Node(run.folders[1], run.addresses[1], identity=run.identity(1)) as node,
         MeshClient(run.folders[0], identity=run.identity(0)) as client,
@@ -104,6 +110,10 @@ def test_a_certificate_that_is_not_right_changes_nothing(run: IssuedRun) -> None
         client.wait_for_nodes(1, 20.0)
         write_pair(run.files(1), *dated(run.authority, "node-1", -7200, -3600))
         assert not node.is_outdated()
+        assert not node.is_outdated()
+        told = [line for line in caplog.messages if "is not taken" in line]
+        assert len(told) == 1
+        assert "node.pem held until" in told[0]
         with pytest.raises(IdentityError, match="held until"):
             node.renew()
         answer = answer_to(client, IMAGE, gate=prefer(0.0, 0.9, 0.0, 0.1))
@@ -115,3 +125,74 @@ def test_a_node_without_identity_has_none_to_renew(run_folder: Path, address: st
         assert not node.is_outdated()
         with pytest.raises(IdentityError, match="has no identity"):
             node.renew()
+
+
+def test_a_roster_that_is_older_than_the_one_of_now_does_not_come_back(
+    run: IssuedRun, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may lie there because the newer one could not be stored, or from a backup."""
+    older = read_roster(run.files(1) / ROSTER)
+    with Node(run.folders[1], run.addresses[1], identity=run.identity(1)) as node:
+        remove(run.authority, 2)
+        push_roster(run.identity(1), run.authority.roster())
+        wait_until(lambda: node.condition().roster == 2, 20.0)
+        write_roster(run.files(1) / ROSTER, older)
+        renew(run.authority, run.folders[1], days=90)
+        assert node.is_outdated()
+        node.renew()
+        assert node.condition().roster == 2
+        assert "roster 2 goes on to hold" in caplog.text
+        assert run.identity(1).roster.number == 2
+
+
+def test_a_node_whose_address_is_taken_meanwhile_serves_on_and_goes_back_later(
+    run: IssuedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(renewal, "AGAIN_S", 0.0)
+    is_taken, refuse_used = True, sessions._refuse_used
+
+    def taken(address: str, anywhere: bool) -> None:
+        if is_taken and address == run.addresses[1]:
+            raise AddressError(f"cannot listen on {address}: Address already in use")
+        refuse_used(address, anywhere)
+
+    with ExitStack() as open_:
+        node = open_.enter_context(Node(run.folders[1], run.addresses[1], identity=run.identity(1)))
+        client = open_.enter_context(MeshClient(run.folders[0], identity=run.identity(0)))
+        client.wait_for_nodes(1, 20.0)
+        monkeypatch.setattr(sessions, "_refuse_used", taken)
+        with pytest.raises(AddressError, match="already in use"):
+            node.renew()
+        assert not answer_to(client, IMAGE, gate=prefer(0.0, 0.9, 0.0, 0.1)).degraded_T.any()
+        assert node.is_outdated()
+        is_taken = False
+        node.renew()
+        assert not node.is_outdated()
+        assert not answer_to(client, IMAGE, gate=prefer(0.0, 0.9, 0.0, 0.1)).degraded_T.any()
+
+
+def test_a_name_that_cannot_be_found_is_no_end_of_the_node() -> None:
+    with pytest.raises(AddressError, match=r"cannot listen beside no-such-host\.invalid:7447"):
+        renewal._beside("no-such-host.invalid:7447")
+
+
+def test_a_renewal_after_all_is_answered_says_nothing_of_requests(
+    run: IssuedRun, caplog: pytest.LogCaptureFixture
+) -> None:
+    with ExitStack() as open_:
+        node = open_.enter_context(Node(run.folders[1], run.addresses[1], identity=run.identity(1)))
+        client = open_.enter_context(MeshClient(run.folders[0], identity=run.identity(0)))
+        client.wait_for_nodes(1, 20.0)
+        answer_to(client, IMAGE, gate=prefer(0.0, 0.9, 0.0, 0.1))
+        node.renew()
+        assert "not answered" not in caplog.text
+
+
+def test_a_renewal_waits_for_nobody_once_the_node_is_to_leave(
+    run: IssuedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(renewal, "LINKING_S", 1e6)
+    with Node(run.folders[1], run.addresses[1], identity=run.identity(1)) as node:
+        monkeypatch.setattr(Presence, "names", lambda presence: frozenset({str(id(presence))}))
+        node.leave_soon()
+        node.renew()

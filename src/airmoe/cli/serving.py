@@ -6,6 +6,7 @@ import shlex
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -182,6 +183,7 @@ def _serve_one(
         node = open_.enter_context(
             Node(folder, listen, connect, schedule=policy, slot_ms=slot_ms, identity=identity)
         )
+        _set_at_signal(stop, node.leave_soon)
         told = "" if metrics is None else _tell_condition(node, metrics, open_)
         manifest = node.manifest
         holds = ", ".join(manifest.classes[label] for label in manifest.holds)
@@ -213,8 +215,8 @@ def _tell_condition(node: "Node", metrics: str, open_: ExitStack) -> str:
 def _renew(node: "Node") -> None:
     try:
         node.renew()
-    except MeshError as error:
-        _log.error("the node goes on as before: %s", error)
+    except (MeshError, OSError) as error:
+        _log.error("the node could not be renewed, and goes on: %s", error)
     else:
         _log.warning("a newer certificate or roster holds from now on")
 
@@ -300,9 +302,13 @@ def _answer_completions(
     print(f"completions of model {source.manifest.mesh} at {server.url}", flush=True)
 
 
-def _set_at_signal(stop: threading.Event) -> None:
+def _set_at_signal(stop: threading.Event, also: Callable[[], None] = lambda: None) -> None:
+    def heard(*_: object) -> None:
+        stop.set()
+        also()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, heard)
 
 
 def _set_at_end_of_input(stop: threading.Event) -> None:

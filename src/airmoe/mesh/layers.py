@@ -27,6 +27,7 @@ from airmoe.mesh.peers import HEDGE_S, Peers
 from airmoe.mesh.probing import PROBE_S, Prober
 from airmoe.mesh.queries import asker_name
 from airmoe.mesh.requests import Traffic
+from airmoe.mesh.roster_exchange import RosterExchange
 from airmoe.mesh.run_links import simulated_links
 from airmoe.mesh.scheduled_policy import ScheduledPolicy, SoleSourcePolicy
 from airmoe.mesh.schedulers import Schedulers
@@ -121,8 +122,7 @@ class MeshLayers:
                 session = open_session(connect=connect, membership=membership)
                 open_.callback(close_session, session)
                 if membership is not None:
-                    membership.join(session)
-                    open_.callback(membership.close)
+                    open_.callback(RosterExchange(session, membership).close)
             self._session, asker = session, asker_name(session, manifest.node, identity)
             wire = Wire(session, asker, manifest.node, emulated)
             open_.callback(wire.close)

@@ -185,6 +185,10 @@ class Node:
         """
         self._network.renew()
 
+    def leave_soon(self) -> None:
+        """Have a renewal that goes on, in whatever thread, wait for nobody any longer: `close` comes next."""
+        self._network.ends.set()
+
     def condition(self) -> Condition:
         """Return how the node is now: what it did, what waits, and whether it is well."""
         presence, manifest = self._network.presence, self.manifest
@@ -215,6 +219,7 @@ class Node:
 
     def close(self) -> None:
         """Leave the mesh; requests already accepted are answered first. Closing twice does no harm."""
+        self.leave_soon()
         with self._network.renewing:
             self._open.close()
 
@@ -276,20 +281,25 @@ class Node:
                         return
                     self._changed.wait()
                 begin_s = time.monotonic()
-                waiting, dropped = self._queue.take(begin_s)
-            for late in dropped:
-                self._refuse(
-                    late.item.query, "late", f"too late: waited {begin_s - late.item.arrived_s:.3f} s"
-                )
-            if waiting is not None:
-                self._counts.begun()
-                is_done = self._serve(waiting.item)
-                self._counts.ended()
-                if is_done:
-                    now_s = time.monotonic()
-                    self._counts.answered(waiting.asker, sum(each.items for each in waiting.item.seen))
-                    with self._changed:
-                        self._queue.took(waiting, now_s - begin_s, now_s)
+                taken = self._queue.take(begin_s)
+            self._work_off(*taken, begin_s)
+            del taken  # what is answered is held by nobody
+
+    def _work_off(
+        self, waiting: Waiting[_Request] | None, dropped: list[Waiting[_Request]], begin_s: float
+    ) -> None:
+        for late in dropped:
+            self._refuse(late.item.query, "late", f"too late: waited {begin_s - late.item.arrived_s:.3f} s")
+        if waiting is None:
+            return
+        self._counts.begun()
+        is_done = self._serve(waiting.item)
+        self._counts.ended()
+        if is_done:
+            now_s = time.monotonic()
+            self._counts.answered(waiting.asker, sum(each.items for each in waiting.item.seen))
+            with self._changed:
+                self._queue.took(waiting, now_s - begin_s, now_s)
 
     def _serve(self, request: _Request) -> bool:
         """Answer a request; return whether its work was done. A refused one says nothing of the next."""

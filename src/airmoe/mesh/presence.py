@@ -14,7 +14,8 @@ from airmoe.files import AnyPath
 from airmoe.mesh.identity import Identity
 from airmoe.mesh.membership import Membership
 from airmoe.mesh.queries import anybody
-from airmoe.mesh.roster import Roster
+from airmoe.mesh.roster import Roster, SignedRoster
+from airmoe.mesh.roster_exchange import RosterExchange
 from airmoe.mesh.session import close_session, open_session
 
 LOOK_S = 0.02
@@ -23,14 +24,15 @@ LOOK_S = 0.02
 class Presence:
     """A session of a node, and what is declared in it.
 
-    ``session`` is Zenoh's, ``admits`` says who belongs to the mesh, ``requests`` are those that came this way
-    and are not answered yet.
+    ``session`` is Zenoh's, ``listen`` where it listens, ``membership`` who belongs to the mesh and ``admits``
+    asks it; ``requests`` are those that came this way and are not answered yet.
 
     Args:
         listen: address to listen on.
         connect: addresses to connect to.
         identity: of the node; None without TLS.
         session: an open one to use instead; it stays open.
+        signed: the roster of the identity; default as its folder has it.
 
     Raises:
         AddressError: as `open_session`.
@@ -43,25 +45,26 @@ class Presence:
         connect: Sequence[AnyPath],
         identity: Identity | None,
         session: zenoh.Session | None = None,
+        signed: SignedRoster | None = None,
     ) -> None:
-        self._membership = None if identity is None else Membership(identity)
-        self.admits = anybody if self._membership is None else self._membership.admits
+        self.listen = listen
+        self.membership = membership = None if identity is None else Membership(identity, signed)
+        self.admits = anybody if membership is None else membership.admits
         self.requests: weakref.WeakSet[object] = weakref.WeakSet()
         self._declared = ExitStack()
         with ExitStack() as open_:
             if session is None:
-                session = open_session(listen, connect, self._membership)
+                session = open_session(listen, connect, membership)
                 open_.callback(close_session, session)
-                if self._membership is not None:
-                    self._membership.join(session)
-                    open_.callback(self._membership.close)
+                if membership is not None:
+                    open_.callback(RosterExchange(session, membership).close)
             self.session, self._allowed = session, () if identity is None else identity.roster.members
             self._open = open_.pop_all()
 
     @property
     def identity(self) -> Identity | None:
         """The node's, with the roster of now."""
-        return None if self._membership is None else self._membership.identity
+        return None if self.membership is None else self.membership.identity
 
     def lacks(self, roster: Roster) -> bool:
         """Return whether a roster allows what this session does not: it was opened with another one."""

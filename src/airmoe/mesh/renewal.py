@@ -12,18 +12,23 @@ from contextlib import ExitStack, suppress
 
 import zenoh
 
-from airmoe.errors import IdentityError
+from airmoe.errors import AddressError, IdentityError
 from airmoe.files import AnyPath
 from airmoe.mesh.addresses import parse_address
 from airmoe.mesh.identity import CERTIFICATE, ROSTER, Identity, read_identity
 from airmoe.mesh.log import mesh_log
+from airmoe.mesh.membership import Membership
 from airmoe.mesh.presence import Presence
+from airmoe.mesh.roster import SignedRoster, read_roster, write_roster
 
 LINKING_S = 20.0
 """How long those who are linked may take to be linked with a new session: they dial it every 1.5 to 3 s."""
 
 SETTLING_S = 0.5
 """How long they may then take to learn what is declared there."""
+
+AGAIN_S = 5.0
+"""How long a node that could not go back to its address waits before it tries again."""
 
 CLOSING_S = 1.5
 """How long the requests at hand may take: an expert may hang."""
@@ -32,7 +37,8 @@ CLOSING_S = 1.5
 class RenewedPresence:
     """What a node is on the network, through renewals: one session after the other.
 
-    ``presence`` is the one of now. ``renewing`` is held while a renewal goes on.
+    ``presence`` is the one of now. ``renewing`` is held while a renewal goes on; it waits for nobody any
+    longer once ``ends`` is set.
 
     Args:
         listen: address to listen on.
@@ -58,8 +64,9 @@ class RenewedPresence:
     ) -> None:
         self._listen, self._connect = listen, connect
         self._refuse_unfit, self._declare = refuse_unfit, declare
-        self._seen = list[tuple[int, int]]()
-        self.renewing = threading.Lock()
+        self._seen, self._told = list[tuple[int, int]](), ""
+        self._again_s = 0.0
+        self.renewing, self.ends = threading.Lock(), threading.Event()
         self.presence = Presence(listen, connect, identity, session)
 
     def declare(self) -> None:
@@ -75,17 +82,32 @@ class RenewedPresence:
         self.presence.close()
 
     def is_outdated(self) -> bool:
-        """Return whether the certificate in the identity's folder, or what its roster allows, is newer."""
+        """Return whether the certificate in the identity's folder, or what its roster allows, is newer.
+
+        So it is, now and then, while the node is not back at its own address after a renewal.
+        """
         known = self.presence.identity
         if known is None:
             return False
-        with suppress(OSError, IdentityError):  # half of it is written, or it is wrong
+        now_s = time.monotonic()
+        if self.presence.listen != self._listen and now_s > self._again_s:
+            self._again_s = now_s + AGAIN_S
+            return True
+        try:
             stats = [(known.folder / name).stat() for name in (CERTIFICATE, ROSTER)]
-            seen = [(stat.st_mtime_ns, stat.st_size) for stat in stats]
-            if seen != self._seen:
-                now, self._seen = read_identity(known.folder), seen
-                return now.ends != known.ends or self.presence.lacks(now.roster)
-        return False
+            if (seen := [(stat.st_mtime_ns, stat.st_size) for stat in stats]) == self._seen:
+                return False
+            self._seen = seen
+            now = read_identity(known.folder)
+        except (OSError, IdentityError) as error:  # half of it is written, or it is wrong
+            self._tell_once(f"what {known.folder} has now is not taken: {error}")
+            return False
+        return now.ends != known.ends or self.presence.lacks(now.roster)
+
+    def _tell_once(self, line: str) -> None:
+        if line != self._told:
+            self._told = line
+            mesh_log.error("%s", line)
 
     def renew(self) -> None:
         """Go on with what is in the identity's folder now; see `Node.renew`.
@@ -96,21 +118,47 @@ class RenewedPresence:
         """
         with self.renewing:
             before = self.presence
-            if before.identity is None:
+            if before.membership is None:
                 raise IdentityError("this node has no identity; expected one, to be renewed")
-            identity = read_identity(before.identity.folder)
+            identity, signed = self._newest(before.membership)
             self._refuse_unfit(identity)
-            bridge = self._moved_to(_beside(self._listen), before, identity, [self._listen])
-            self._moved_to(self._listen, bridge, identity, [])
+            if before.listen == self._listen:
+                before = self._moved_to(_beside(self._listen), before, identity, signed, [self._listen])
+            self._moved_to(self._listen, before, identity, signed, [])
 
-    def _moved_to(self, listen: str, before: Presence, identity: Identity, beside: list[AnyPath]) -> Presence:
+    def _newest(self, known: Membership) -> tuple[Identity, SignedRoster]:
+        """Return what the identity's folder has, with the roster of now where the folder's is older.
+
+        It may be, where a newer one could not be stored, or where an old copy was put back.
+        """
+        identity = read_identity(known.identity.folder)
+        file, now = identity.folder / ROSTER, known.identity.roster
+        if identity.roster.number >= now.number:
+            return identity, read_roster(file)
+        if known.identity.name not in known.identity.names:
+            raise IdentityError(f"{identity.name} is no longer in roster {now.number}")
+        what = "roster %d goes on to hold: %s has the older one of number %d"
+        mesh_log.error(what, now.number, file, identity.roster.number)
+        with suppress(OSError):  # it holds without
+            write_roster(file, known.signed)
+        return identity.with_roster(now), known.signed
+
+    def _moved_to(
+        self,
+        listen: str,
+        before: Presence,
+        identity: Identity,
+        signed: SignedRoster,
+        beside: list[AnyPath],
+    ) -> Presence:
         """Serve in a new session, and then no longer in the one before."""
         with ExitStack() as open_:  # closes what is open where a later step fails
-            presence = Presence(listen, [*self._connect, *beside], identity)
+            presence = Presence(listen, [*self._connect, *beside], identity, signed=signed)
             open_.callback(presence.close)
             self._declare(presence)
+            others = identity.names - {identity.name}
             if not presence.wait_until_linked(
-                lambda: before.names() & identity.names - {identity.name}, LINKING_S
+                lambda: frozenset() if self.ends.is_set() else before.names() & others, LINKING_S
             ):
                 mesh_log.warning(
                     "not all who are linked reach the new session at %s: they may lose queries", listen
@@ -128,7 +176,10 @@ class RenewedPresence:
 def _beside(address: str) -> str:
     """Return an address at the same host with a port that is free."""
     host, _ = parse_address(address, anywhere=True)
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.bind((host, 0))
-        port = probe.getsockname()[1]
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.bind((host, 0))
+            port = probe.getsockname()[1]
+    except OSError as error:
+        raise AddressError(f"cannot listen beside {address}: {error.strerror}") from None
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from pydantic import Field, ValidationError, model_validator
+from pydantic import FailFast, Field, ValidationError, model_validator
 
 from airmoe.errors import IdentityError, InvalidInputError
 from airmoe.files import replaced_file
@@ -68,8 +68,8 @@ class Member(Record):
     """
 
     node: Annotated[int, Field(ge=0, lt=MOST_NODES)]
-    addresses: Annotated[list[str], Field(max_length=8)]
-    serves: list[Serves]
+    addresses: Annotated[list[str], Field(max_length=8), FailFast()]
+    serves: Annotated[list[Serves], FailFast()]
     schedules: bool = False
 
     @property
@@ -96,7 +96,7 @@ class Roster(Record):
     format: Literal["airmoe roster 1"] = "airmoe roster 1"
     mesh: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
     number: Annotated[int, Field(ge=1, lt=1 << 63)]
-    members: Annotated[list[Member], Field(min_length=1, max_length=MOST_NODES)]
+    members: Annotated[list[Member], Field(min_length=1, max_length=MOST_NODES), FailFast()]
 
     @model_validator(mode="after")
     def _is_in_order(self) -> Self:
@@ -107,7 +107,7 @@ class Roster(Record):
 
     def signed_bytes(self) -> bytes:
         """Return what an authority signs."""
-        return json.dumps(self.model_dump(), sort_keys=True, separators=(",", ":")).encode()
+        return _canonical(self.model_dump())
 
     def member(self, node: int) -> Member | None:
         """Return a node's entry; None if it does not belong to the mesh."""
@@ -145,12 +145,7 @@ class SignedRoster(Record):
         Raises:
             IdentityError: the authority did not sign it.
         """
-        key = authority.public_key()
-        assert isinstance(key, ec.EllipticCurvePublicKey)  # see `read_certificate`
-        try:
-            key.verify(bytes.fromhex(self.signature), self.roster.signed_bytes(), ec.ECDSA(hashes.SHA256()))
-        except (InvalidSignature, ValueError):
-            raise IdentityError("the roster's signature is not that of the authority") from None
+        _verify(self.signature, self.roster.signed_bytes(), authority)
         return self.roster
 
     def encoded(self) -> bytes:
@@ -171,20 +166,57 @@ def members_of(manifest: Manifest) -> list[Member]:
     return [Member(node=node, addresses=[], serves=experts) for node, experts in serves.items()]
 
 
+def _canonical(roster: object) -> bytes:
+    return json.dumps(roster, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _verify(signature: str, signed: bytes, authority: x509.Certificate) -> None:
+    key = authority.public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)  # see `read_certificate`
+    try:
+        key.verify(bytes.fromhex(signature), signed, ec.ECDSA(hashes.SHA256()))
+    except (InvalidSignature, ValueError):
+        raise IdentityError("the roster's signature is not that of the authority") from None
+
+
+def roster_of_peer(data: bytes, authority: x509.Certificate) -> SignedRoster:
+    """Return the roster that a peer sent, which the authority signed.
+
+    The signature is looked at first: to find out what else is wrong may take long.
+
+    Raises:
+        IdentityError: it is damaged or too large, or the authority did not sign it.
+    """
+    _refuse_large(data, "the roster")
+    try:
+        told = json.loads(data)
+    except (ValueError, RecursionError):
+        told = None
+    signature = told.get("signature") if isinstance(told, dict) else None
+    if not isinstance(told, dict) or not isinstance(signature, str):
+        raise IdentityError("the roster is no signed roster")
+    _verify(signature, _canonical(told.get("roster")), authority)
+    return decode_roster(data, "the roster")
+
+
 def decode_roster(data: bytes, called: str) -> SignedRoster:
     """Return the roster in some bytes, whose signature nobody has looked at.
 
     Raises:
         IdentityError: it is damaged or too large.
     """
-    if len(data) > MOST_BYTES:
-        raise IdentityError(f"{called} has {len(data)} bytes; expected a roster of at most {MOST_BYTES}")
+    _refuse_large(data, called)
     try:
         return SignedRoster.model_validate_json(data)
     except ValidationError as error:
         raise IdentityError(f"{called} is no signed roster: {refusal(error)}") from None
     except (ValueError, RecursionError) as error:
         raise IdentityError(f"{called} is no signed roster: {error}") from None
+
+
+def _refuse_large(data: bytes, called: str) -> None:
+    if len(data) > MOST_BYTES:
+        raise IdentityError(f"{called} has {len(data)} bytes; expected a roster of at most {MOST_BYTES}")
 
 
 def read_roster(path: Path) -> SignedRoster:

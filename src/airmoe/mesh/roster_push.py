@@ -11,9 +11,10 @@ from airmoe.errors import IdentityError
 from airmoe.files import AnyPath
 from airmoe.mesh.identity import Identity
 from airmoe.mesh.keys import roster_key
-from airmoe.mesh.membership import KNOWN, TAKEN, Membership
+from airmoe.mesh.membership import Membership
 from airmoe.mesh.queries import ask, refusal_of
 from airmoe.mesh.roster import SignedRoster
+from airmoe.mesh.roster_exchange import KNOWN, TAKEN
 from airmoe.mesh.session import close_session, open_session
 
 AGAIN_S = 0.5
@@ -37,7 +38,8 @@ def push_roster(
         IdentityError: the authority did not sign it, or a newer one is known here.
     """
     membership = Membership(identity)
-    if not membership.is_newer(roster) and roster.roster != identity.roster:
+    is_newer = roster.verified(membership.authority).number > identity.roster.number
+    if not is_newer and roster.roster != identity.roster:
         raise IdentityError(
             f"the roster has number {roster.roster.number}; expected more than {identity.roster.number}"
         )

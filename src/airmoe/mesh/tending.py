@@ -130,7 +130,7 @@ class Tended:
         """Cut off a link with somebody who does not belong to the mesh."""
         name = link.auth_identifier or ""
         if membership.admits(name):
-            membership.linked()
+            membership.changed.set()
             return
         cut(link)
         if name not in self._told:
