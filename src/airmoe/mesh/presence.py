@@ -80,18 +80,17 @@ class Presence:
         self.withdraw()
         self._open.close()
 
-    def names(self) -> frozenset[str]:
-        """Return the names of all who are linked."""
-        return frozenset(str(link.auth_identifier) for link in self.session.info.links())
+    def linked(self) -> dict[str, str]:
+        """Return the names of all who are linked, by Zenoh's ids of their sessions; none once it is closed.
 
-    def linked(self) -> int:
-        """Return how many sessions are linked; 0 once it is closed."""
-        return len({link.zid for link in self.session.info.links()})
+        A node and the clients that ask from its folder have the same name.
+        """
+        return {str(link.zid): str(link.auth_identifier) for link in self.session.info.links()}
 
-    def wait_until_linked(self, names: Callable[[], frozenset[str]], timeout_s: float) -> bool:
+    def wait_until_linked(self, sessions: Callable[[], set[str]], timeout_s: float) -> bool:
         """Wait until all of these are linked, as they are then, or the time is over; return whether."""
         end_s = time.monotonic() + timeout_s
-        while not (is_linked := names() <= self.names()) and time.monotonic() < end_s:
+        while not (is_linked := sessions() <= self.linked().keys()) and time.monotonic() < end_s:
             time.sleep(LOOK_S)
         return is_linked
 

@@ -109,9 +109,13 @@ class RenewedPresence:
             presence = Presence(listen, [*self._connect, *beside], identity)
             open_.callback(presence.close)
             self._declare(presence)
-            if not presence.wait_until_linked(
-                lambda: before.names() & identity.names - {identity.name}, LINKING_S
-            ):
+            own = str(presence.session.zid())
+
+            def to_be_linked() -> set[str]:
+                linked = before.linked().items()
+                return {zid for zid, name in linked if name in identity.names and zid != own}
+
+            if not presence.wait_until_linked(to_be_linked, LINKING_S):
                 mesh_log.warning(
                     "not all who are linked reach the new session at %s: they may lose queries", listen
                 )
