@@ -119,8 +119,7 @@ def test_a_node_whose_expert_hangs_is_not_healthy_and_gives_no_sign_of_life(
         wait_until(lambda: told(metrics, "/health")[0] == 503, 60)
         assert "one request has been computed for" in told(metrics, "/health")[1]
         assert value(metrics, "airmoe_healthy") == 0
-        while "no sign of life for systemd" not in node.wait_until_it_speaks():
-            pass
+        node.wait_for_line_with("no sign of life for systemd")
         systemd.setblocking(False)
         with suppress(BlockingIOError):  # what came before it was stuck
             while True:

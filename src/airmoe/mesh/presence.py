@@ -87,16 +87,14 @@ class Presence:
         """
         return {str(link.zid): str(link.auth_identifier) for link in self.session.info.links()}
 
-    def wait_until_linked(self, sessions: Callable[[], set[str]], timeout_s: float) -> bool:
-        """Wait until all of these are linked, as they are then, or the time is over; return whether."""
-        end_s = time.monotonic() + timeout_s
-        while not (is_linked := sessions() <= self.linked().keys()) and time.monotonic() < end_s:
-            time.sleep(LOOK_S)
-        return is_linked
-
     def wait_until_answered(self, timeout_s: float) -> bool:
         """Wait until all requests that came this way are answered; return whether they are."""
-        end_s = time.monotonic() + timeout_s
-        while len(self.requests) and time.monotonic() < end_s:
-            time.sleep(LOOK_S)
-        return not self.requests
+        return wait_until(lambda: not self.requests, timeout_s)
+
+
+def wait_until(happened: Callable[[], bool], timeout_s: float) -> bool:
+    """Wait until something has happened, or the time is over; return whether it has."""
+    end_s = time.monotonic() + timeout_s
+    while not (has_happened := happened()) and time.monotonic() < end_s:
+        time.sleep(LOOK_S)
+    return has_happened

@@ -17,10 +17,13 @@ from airmoe.files import AnyPath
 from airmoe.mesh.addresses import parse_address
 from airmoe.mesh.identity import CERTIFICATE, ROSTER, Identity, read_identity
 from airmoe.mesh.log import mesh_log
-from airmoe.mesh.presence import Presence
+from airmoe.mesh.presence import Presence, wait_until
 
 LINKING_S = 20.0
 """How long those who are linked may take to be linked with a new session: they dial it every 1.5 to 3 s."""
+
+FOLLOWING_S = 6.0
+"""How long further sessions of the same names may take: clients that ask from a node's folder."""
 
 SETTLING_S = 0.5
 """How long they may then take to learn what is declared there."""
@@ -109,13 +112,7 @@ class RenewedPresence:
             presence = Presence(listen, [*self._connect, *beside], identity)
             open_.callback(presence.close)
             self._declare(presence)
-            own = str(presence.session.zid())
-
-            def to_be_linked() -> set[str]:
-                linked = before.linked().items()
-                return {zid for zid, name in linked if name in identity.names and zid != own}
-
-            if not presence.wait_until_linked(to_be_linked, LINKING_S):
+            if not (_names_follow(before, presence, identity) and _sessions_follow(before, presence)):
                 mesh_log.warning(
                     "not all who are linked reach the new session at %s: they may lose queries", listen
                 )
@@ -127,6 +124,21 @@ class RenewedPresence:
             mesh_log.warning("the session before is closed with requests that are not answered")
         before.close()
         return presence
+
+
+def _names_follow(before: Presence, now: Presence, identity: Identity) -> bool:
+    """Wait until a session of each name that is linked with one session is with another; return whether."""
+    names = identity.names - {identity.name}
+    return wait_until(lambda: set(before.linked().values()) & names <= set(now.linked().values()), LINKING_S)
+
+
+def _sessions_follow(before: Presence, now: Presence) -> bool:
+    """Wait until every session is: of one name there may be a node and clients. Return whether it came so.
+
+    Sessions of nodes that are renewed at the same time do not come: they are left soon.
+    """
+    own = str(now.session.zid())
+    return wait_until(lambda: before.linked().keys() - {own} <= now.linked().keys(), FOLLOWING_S)
 
 
 def _beside(address: str) -> str:
