@@ -1,6 +1,5 @@
 """The page "Runbook", command by command, on loopback: a client keeps asking, and loses no query."""
 
-import os
 import re
 import shlex
 import shutil
@@ -9,7 +8,7 @@ import socket
 import sys
 import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -43,9 +42,10 @@ IMAGE = np.zeros((1, 1, 32, 32), np.uint8)
 
 
 def blocks(heading: str) -> list[list[str]]:
-    """The commands of a section, by block."""
-    section = PAGE if not heading else PAGE.partition(f"## {heading}\n")[2].partition("\n## ")[0]
-    return [[line for line in block.splitlines() if line] for block in section.split("```")[1 : 2 * 30 : 2]]
+    """The commands of a section, by block; without a heading those above the first."""
+    below = PAGE.partition(f"\n## {heading}\n")[2] if heading else PAGE
+    section = below.partition("\n## ")[0]
+    return [[line for line in block.splitlines() if line] for block in section.split("```")[1::2]]
 
 
 class Machines:
@@ -58,12 +58,12 @@ class Machines:
         self.services: dict[tuple[int, str], Command] = {}
         self.heard: list[str] = []
 
-    def follow(self, heading: str, number: int) -> None:
-        """Do what a block says: on each box where it begins with sudo or curl, else on the own machine."""
+    def follow(self, heading: str, number: int, boxes: Iterable[int] = range(BOXES)) -> None:
+        """Do what a block says: on boxes what begins with sudo, curl or echo, the rest on the own machine."""
         for whole in blocks(heading)[number]:
             line, _, remark = whole.partition("      #")
             if line.startswith(("sudo", "curl", "echo")):
-                for box in range(BOXES):
+                for box in boxes:
                     self._on_box(box, line)
             elif "likewise" in remark:
                 for box in range(BOXES):
@@ -205,7 +205,7 @@ def test_whoever_follows_the_page_renews_upgrades_rolls_back_and_revokes_without
     with asking(mine, experts=(0, 2)):
         machines.follow("Renew", 0)
         before = identity_of(machines.box(0) / "var/lib/airmoe/client")
-        machines._on_box(0, blocks("Renew")[1][0])
+        machines.follow("Renew", 1, boxes=(0,))
         machines.services[0, "client"].wait_for_line_with("a newer certificate or roster holds from now on")
         after = identity_of(machines.box(0) / "var/lib/airmoe/client")
         assert before is not None
@@ -237,4 +237,3 @@ def test_whoever_follows_the_page_renews_upgrades_rolls_back_and_revokes_without
             machines.services[box, "client"].wait_for_line_with("node-2 left out")
     machines.follow("Stop", 0)
     assert machines.services == {}
-    assert os.environ.get("NOTIFY_SOCKET") is None
