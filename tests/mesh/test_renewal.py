@@ -74,6 +74,23 @@ def test_a_renewal_under_load_loses_no_query(run: IssuedRun) -> None:
             wait_until(lambda: bool(list(session.info.links())), 20.0)
 
 
+def test_a_client_with_the_name_of_another_node_loses_no_query_either(run: IssuedRun) -> None:
+    with ExitStack() as open_:
+        first, _ = (
+            open_.enter_context(Node(run.folders[node], run.addresses[node], identity=run.identity(node)))
+            for node in (1, 3)
+        )
+        client = open_.enter_context(MeshClient(run.folders[3], identity=run.identity(3)))
+        client.wait_for_nodes(2, 20.0)
+        with asking(client) as answers:
+            wait_until(lambda: len(answers) > 20, 20.0)
+            renew(run.authority, run.folders[1], days=90)
+            first.renew()
+            renewed = len(answers)
+            wait_until(lambda: len(answers) > renewed + 20, 20.0)
+        assert not any(answer.degraded_T.any() for answer in answers)
+
+
 def test_what_a_roster_adds_holds_once_a_node_is_renewed(run: IssuedRun) -> None:
     roster = run.identity(1).roster
     new = Member(node=9, addresses=[], serves=[])
@@ -192,7 +209,8 @@ def test_a_renewal_waits_for_nobody_once_the_node_is_to_leave(
     run: IssuedRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(renewal, "LINKING_S", 1e6)
+    monkeypatch.setattr(renewal, "FOLLOWING_S", 1e6)
     with Node(run.folders[1], run.addresses[1], identity=run.identity(1)) as node:
-        monkeypatch.setattr(Presence, "names", lambda presence: frozenset({str(id(presence))}))
+        monkeypatch.setattr(Presence, "linked", lambda presence: {str(id(presence)): "node-3"})
         node.leave_soon()
         node.renew()

@@ -62,17 +62,24 @@ class Command:
 
     def wait_for_line(self, beginning: str, timeout_s: float = HANGS_AFTER_S) -> str:
         """Return the next line that begins so; the test fails if there is none in time."""
+        return self._wait_for_line(lambda line: line.startswith(beginning), beginning, timeout_s)
+
+    def wait_for_line_with(self, words: str, timeout_s: float = HANGS_AFTER_S) -> str:
+        """Return the next line that has these words; the test fails if there is none in time."""
+        return self._wait_for_line(lambda line: words in line, words, timeout_s)
+
+    def _wait_for_line(self, is_it: Callable[[str], bool], what: str, timeout_s: float) -> str:
         assert self._process.stdout is not None
         overdue = threading.Timer(timeout_s, self._process.kill)
         overdue.start()
         try:
             for line in self._process.stdout:
                 self.output += line
-                if line.startswith(beginning):
+                if is_it(line):
                     return line
         finally:
             overdue.cancel()
-        raise AssertionError(f"no line {beginning!r} within {timeout_s} s; it said: {self.output}")
+        raise AssertionError(f"no line {what!r} within {timeout_s} s; it said: {self.output}")
 
     def wait_until_it_speaks(self) -> str:
         return self.wait_for_line("")

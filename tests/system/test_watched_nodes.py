@@ -119,8 +119,7 @@ def test_a_node_whose_expert_hangs_is_not_healthy_and_gives_no_sign_of_life(
         wait_until(lambda: told(metrics, "/health")[0] == 503, 60)
         assert "one request has been computed for" in told(metrics, "/health")[1]
         assert value(metrics, "airmoe_healthy") == 0
-        while "no sign of life for systemd" not in node.wait_until_it_speaks():
-            pass
+        node.wait_for_line_with("no sign of life for systemd")
         systemd.setblocking(False)
         with suppress(BlockingIOError):  # what came before it was stuck
             while True:
@@ -137,14 +136,16 @@ def test_a_node_whose_expert_hangs_is_not_healthy_and_gives_no_sign_of_life(
 def test_all_nodes_of_a_run_tell_on_one_port_after_the_other_and_their_parent_speaks_to_systemd(
     run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, port = 20_000 + os.getpid() % 10_000, 0
+    first = 20_000 + os.getpid() % 10_000
     with notified(tmp_path, monkeypatch) as systemd:
         options = "--listen", f"127.0.0.1:{first}", "--metrics", f"127.0.0.1:{first + 100}"
         with running("serve", run_folder, "--all", *options) as nodes:
             nodes.wait_for_line("mutual TLS")
             for node in range(4):
                 port = first + 100 + node
-                assert f"node {node}: metrics at http://127.0.0.1:{port}/metrics" in nodes.output
+                line = f"node {node}: metrics at http://127.0.0.1:{port}/metrics"
+                if line not in nodes.output:  # a node's lines and its parent's come in any order
+                    nodes.wait_for_line_with(line, 60)
                 assert json.loads(told(f"127.0.0.1:{port}", "/health")[1])["node"] == node
             assert [systemd.recv(100), systemd.recv(100)] == [b"READY=1", b"WATCHDOG=1"]
             nodes.send(signal.SIGTERM)

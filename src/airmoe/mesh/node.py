@@ -192,7 +192,7 @@ class Node:
     def condition(self) -> Condition:
         """Return how the node is now: what it did, what waits, and whether it is well."""
         presence, manifest = self._network.presence, self.manifest
-        identity, links = presence.identity, presence.linked()
+        identity, links = presence.identity, len(presence.linked())
         with self._changed:
             waiting, waiting_bytes, is_closing = len(self._queue), self._queue.bytes, self._closing
         return Condition(

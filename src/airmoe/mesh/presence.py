@@ -83,24 +83,21 @@ class Presence:
         self.withdraw()
         self._open.close()
 
-    def names(self) -> frozenset[str]:
-        """Return the names of all who are linked."""
-        return frozenset(str(link.auth_identifier) for link in self.session.info.links())
+    def linked(self) -> dict[str, str]:
+        """Return the names of all who are linked, by Zenoh's ids of their sessions; none once it is closed.
 
-    def linked(self) -> int:
-        """Return how many sessions are linked; 0 once it is closed."""
-        return len({link.zid for link in self.session.info.links()})
-
-    def wait_until_linked(self, names: Callable[[], frozenset[str]], timeout_s: float) -> bool:
-        """Wait until all of these are linked, as they are then, or the time is over; return whether."""
-        end_s = time.monotonic() + timeout_s
-        while not (is_linked := names() <= self.names()) and time.monotonic() < end_s:
-            time.sleep(LOOK_S)
-        return is_linked
+        A node and the clients that ask from its folder have the same name.
+        """
+        return {str(link.zid): str(link.auth_identifier) for link in self.session.info.links()}
 
     def wait_until_answered(self, timeout_s: float) -> bool:
         """Wait until all requests that came this way are answered; return whether they are."""
-        end_s = time.monotonic() + timeout_s
-        while len(self.requests) and time.monotonic() < end_s:
-            time.sleep(LOOK_S)
-        return not self.requests
+        return wait_until(lambda: not self.requests, timeout_s)
+
+
+def wait_until(happened: Callable[[], bool], timeout_s: float) -> bool:
+    """Wait until something has happened, or the time is over; return whether it has."""
+    end_s = time.monotonic() + timeout_s
+    while not (has_happened := happened()) and time.monotonic() < end_s:
+        time.sleep(LOOK_S)
+    return has_happened

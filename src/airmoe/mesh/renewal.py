@@ -18,11 +18,14 @@ from airmoe.mesh.addresses import parse_address
 from airmoe.mesh.identity import CERTIFICATE, ROSTER, Identity, read_identity
 from airmoe.mesh.log import mesh_log
 from airmoe.mesh.membership import Membership
-from airmoe.mesh.presence import Presence
+from airmoe.mesh.presence import Presence, wait_until
 from airmoe.mesh.roster import SignedRoster, read_roster, write_roster
 
 LINKING_S = 20.0
 """How long those who are linked may take to be linked with a new session: they dial it every 1.5 to 3 s."""
+
+FOLLOWING_S = 6.0
+"""How long further sessions of the same names may take: clients that ask from a node's folder."""
 
 SETTLING_S = 0.5
 """How long they may then take to learn what is declared there."""
@@ -156,10 +159,7 @@ class RenewedPresence:
             presence = Presence(listen, [*self._connect, *beside], identity, signed=signed)
             open_.callback(presence.close)
             self._declare(presence)
-            others = identity.names - {identity.name}
-            if not presence.wait_until_linked(
-                lambda: frozenset() if self.ends.is_set() else before.names() & others, LINKING_S
-            ):
+            if not self._followed(before, presence, identity):
                 mesh_log.warning(
                     "not all who are linked reach the new session at %s: they may lose queries", listen
                 )
@@ -171,6 +171,23 @@ class RenewedPresence:
             mesh_log.warning("the session before is closed with requests that are not answered")
         before.close()
         return presence
+
+    def _followed(self, before: Presence, now: Presence, identity: Identity) -> bool:
+        """Wait until whoever is linked with one session is with another, too; return whether it came so.
+
+        A session of each name comes first. Of one name there may be a node and clients, so all sessions are
+        awaited, for a moment: those of nodes that are renewed at the same time do not come.
+        """
+        others, own = identity.names - {identity.name}, str(now.session.zid())
+
+        def names_follow() -> bool:
+            names = set(before.linked().values()) & others
+            return self.ends.is_set() or names <= set(now.linked().values())
+
+        def sessions_follow() -> bool:
+            return self.ends.is_set() or before.linked().keys() - {own} <= now.linked().keys()
+
+        return wait_until(names_follow, LINKING_S) and wait_until(sessions_follow, FOLLOWING_S)
 
 
 def _beside(address: str) -> str:
