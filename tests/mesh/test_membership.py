@@ -84,6 +84,7 @@ def test_a_node_that_a_pushed_roster_leaves_out_is_gone_for_all(
     print(f"{time.monotonic() - begin_s:.2f} s from the push until it is gone")
     assert "roster 2 in place of 1; node-2 left out" in caplog.text
     wait_until(lambda: "cut off 'node-2' at" in caplog.text, 20.0)
+    wait_until(lambda: "its roster may no longer have node-2" in caplog.text, 40.0)
     for node in (0, 1, 3):
         wait_until(lambda node=node: run.identity(node).roster.number == 2, 20.0)  # type: ignore[misc]
         assert read_roster(run.files(node) / ROSTER) == newest(run)

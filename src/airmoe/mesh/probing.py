@@ -17,7 +17,8 @@ from airmoe.mesh.keys import link_key
 from airmoe.mesh.queries import anybody, refuse, reply_to, serve
 from airmoe.mesh.wire import Wire
 
-SMALL_BYTES, LARGE_BYTES = 64, 32 << 10
+SMALL_BYTES = 64
+LARGE_BYTES = 32 << 10
 """The sizes of probes. A large one still fits into the buffers between two nodes, so it blocks nobody."""
 
 PROBED_EVERY_S = 10.0

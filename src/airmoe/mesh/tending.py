@@ -1,6 +1,9 @@
 """What a session's links need beside Zenoh: they end at once, are dialled again, and strangers are told."""
 
+import math
 import threading
+import time
+import weakref
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 
@@ -13,7 +16,11 @@ from airmoe.mesh.log import PEER_NAME_LENGTH, about, mesh_log
 from airmoe.mesh.membership import Membership
 from airmoe.mesh.redial import Redialler
 
-_listeners: dict[str, "zenoh.LinkEventsListener[None]"] = {}
+CUT_SHORT, CUT_SHORT_S = 3, 1.0
+"""How often links with a node may end so soon after they came about, before that is told."""
+
+_tended: "weakref.WeakValueDictionary[str, Tended]" = weakref.WeakValueDictionary()
+"""By Zenoh's ids of the sessions, each of which keeps what tends it."""
 
 
 def tend_links(session: zenoh.Session, listen: Sequence[str] = ()) -> None:
@@ -36,8 +43,8 @@ def tend_no_longer(session: zenoh.Session) -> None:
     aborts the process.
     """
     with suppress(zenoh.ZError):  # it is closed
-        if (listener := _listeners.pop(str(session.zid()), None)) is not None:
-            listener.undeclare()
+        if (tended := _tended.pop(str(session.zid()), None)) is not None:
+            tended.listener.undeclare()
 
 
 class Tended:
@@ -68,6 +75,8 @@ class Tended:
         self._peer_of: dict[tuple[str, str], str] = {}
         self._link_of: dict[tuple[str, str], zenoh.Link] = {}
         self._dialled_of: dict[str, set[str]] = {}
+        self._begin_s: dict[tuple[str, str], float] = {}
+        self._cut_short: dict[str, int] = {}
         self._told: set[str] = set()
         self._noting = threading.Lock()  # links are lost on several threads
         self._door = door
@@ -78,8 +87,8 @@ class Tended:
             membership.left_out = self._cut_off
         # By default a thread would wait for events, and keep the process alive.
         direct = zenoh.handlers.Callback(self._on_event, indirect=False)
-        listener = session.info.declare_link_events_listener(direct, history=True)
-        _listeners[str(session.zid())] = listener
+        self.listener = session.info.declare_link_events_listener(direct, history=True)
+        _tended[str(session.zid())] = self
 
     def _on_event(self, event: zenoh.LinkEvent) -> None:
         """Take note, on the network's own thread: nothing here calls Zenoh or waits for who does."""
@@ -92,7 +101,7 @@ class Tended:
             never_linger(link)
         with self._noting:
             if event.kind == zenoh.SampleKind.PUT:
-                self._peer_of[ends] = peer
+                self._peer_of[ends], self._begin_s[ends] = peer, time.monotonic()
                 is_dialled = here[1] not in self._ports
                 if is_dialled:
                     self._dialled_of.setdefault(peer, set()).add(link.dst)
@@ -104,7 +113,9 @@ class Tended:
                     self._refuse_unknown(link, self._membership, whom)
                 elif self._files and not is_named:
                     self._tell_of_stranger(whom)
-            elif self._let_go(ends) and peer not in self._peer_of.values():
+                return
+            self._tell_if_cut_short(link, ends)
+            if self._let_go(ends) and peer not in self._peer_of.values():
                 self._lost(self._dialled_of.pop(peer, set()) - self._given)
 
     def _found(self, locators: Collection[str]) -> None:
@@ -137,6 +148,17 @@ class Tended:
             self._told.add(name)
             what = "cut off %r at %s: the roster does not have this name"
             mesh_log.warning(what, name[:PEER_NAME_LENGTH], where, extra=about(where))
+
+    def _tell_if_cut_short(self, link: zenoh.Link, ends: tuple[str, str]) -> None:
+        """Log who cuts us off: a box that was removed from the roster is told by nobody else."""
+        lasted_s, membership = time.monotonic() - self._begin_s.pop(ends, -math.inf), self._membership
+        name = link.auth_identifier or ""
+        if membership is None or lasted_s > CUT_SHORT_S or not membership.admits(name):
+            return
+        self._cut_short[name] = count = self._cut_short.get(name, 0) + 1
+        if count == CUT_SHORT:
+            what = "%s cuts us off as soon as we are linked: its roster may no longer have %s"
+            mesh_log.warning(what, name, membership.identity.name, extra=about(name))
 
     def _cut_off(self, names: frozenset[str]) -> None:
         """Cut off all links with these."""
