@@ -312,6 +312,19 @@ def test_identities_for_this_machine_that_are_not_right_are_made_anew(own_copy: 
     read_identity(before.folder)
 
 
+def test_what_holds_on_this_machine_alone_is_told_by_its_authority(
+    own_copy: Path, run: IssuedRun, tmp_path: Path
+) -> None:
+    local = local_identity(own_copy)
+    assert not local.holds_elsewhere
+    assert not read_identity(shutil.copytree(local.folder, tmp_path / "another-name")).holds_elsewhere
+    (tmp_path / IDENTITIES).mkdir()
+    issued = read_identity(shutil.copytree(run.files(0), tmp_path / IDENTITIES / "00"))
+    assert issued.holds_elsewhere
+    assert issued.with_roster(issued.roster).holds_elsewhere
+    assert not local.with_roster(local.roster).holds_elsewhere
+
+
 def test_a_client_s_folder_elsewhere_needs_an_identity_of_its_own(own_copy: Path, tmp_path: Path) -> None:
     shutil.copytree(own_copy, tmp_path / "box")
     with pytest.raises(IdentityError, match=r"expected .*box/identity, which `airmoe cert issue` makes"):
