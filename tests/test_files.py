@@ -1,10 +1,22 @@
 """Files are whole or absent."""
 
+import os
+import resource
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from airmoe.files import portable, remove_temporary_files, replaced_file, with_short_home
+from airmoe.files import (
+    portable,
+    read_regular,
+    remove_temporary_files,
+    replaced_file,
+    with_short_home,
+    write_secret,
+    write_whole,
+)
 from tests.killed import killed_while_writing
 
 
@@ -113,3 +125,25 @@ def test_a_user_without_a_home_folder_keeps_the_paths(monkeypatch: pytest.Monkey
 )
 def test_a_word_of_a_command_holds_nothing_of_this_machine_alone(home: str, word: str, written: str) -> None:
     assert portable(word.replace("HOME", home)) == written
+
+
+@pytest.mark.parametrize("write", [write_whole, write_secret])
+def test_a_file_that_does_not_fit_is_named(write: Callable[[Path, bytes], None], tmp_path: Path) -> None:
+    before, limit = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limit[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as met:
+            write(tmp_path / "whole", bytes(1000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, before)
+    assert met.value.filename == str(tmp_path / "whole")
+
+
+def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
+        with pytest.raises(OSError, match="it is no regular file"):
+            read_regular(path)
+    (tmp_path / "file").write_bytes(b"abc")
+    assert (read_regular(tmp_path / "file"), read_regular(tmp_path / "file", 2)) == (b"abc", b"ab")

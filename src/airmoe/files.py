@@ -3,8 +3,10 @@
 What is written down of a command or a setting names no user; see `with_short_home` and `portable`.
 """
 
+import errno
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -130,5 +132,31 @@ def read_toml_text(path: Path, called: str = "config") -> str:
 
 def write_secret(path: Path, secret: bytes) -> None:
     """Write a new file that its owner alone can read."""
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+    with (
+        named_in_errors(path),
+        os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file,
+    ):
         file.write(secret)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file; an error names it."""
+    with named_in_errors(path):
+        path.write_bytes(data)
+
+
+def read_regular(path: Path, most: int = -1) -> bytes:
+    """Return the bytes of a file, at most so many; nothing waits for a pipe, or reads a device without end.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file.
+    """
+    # A pipe would wait for whoever writes to it.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        reason = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+        raise OSError(reason, "it is no regular file", str(path))
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read(most)

@@ -68,6 +68,44 @@ def test_a_node_is_removed_and_is_said_to_be_out(place: Path) -> None:
     assert "node is 3; expected one of 0, 1, 2" in refusal(place, "roster", "remove", "authority", "3")
 
 
+def test_a_removed_node_is_issued_nothing_unless_it_is_left_out(place: Path) -> None:
+    issue = "cert", "issue", "authority", "run"
+    at(place, *issue)
+    at(place, "roster", "remove", "authority", "3")
+    for folder in client_folders(place / "run"):
+        shutil.rmtree(folder / IDENTITY)
+    assert "node 3 was removed, and its certificate holds until" in refusal(place, *issue)
+    told = at(place, *issue, "--without", "3")
+    assert told.returncode == 0, told
+    assert told.stdout.splitlines()[-2:] == [
+        "node-2: 1 expert, no address",
+        "roster 3 of mesh lab is in authority/roster.json",
+    ]
+    assert "not in the roster" in at(place, "cert", "list", "authority").stdout.splitlines()[3]
+
+
+def test_a_roster_that_the_authority_beside_it_did_not_sign_is_not_shown(place: Path) -> None:
+    at(place, "cert", "issue", "authority", "run")
+    forged, alone = place / "run/clients/02/identity/roster.json", place / "roster.json"
+    shutil.copy(forged, alone)
+    shown = at(place, "roster", "show", "roster.json").stdout.splitlines()
+    assert shown[0] == "roster 1 of mesh lab"
+    assert shown[-1] == "its signature was not looked at: no authority.pem is beside roster.json"
+    forged.write_text(forged.read_text().replace('"number": 1', '"number": 7'))
+    for where in ("run/clients/02", "run/clients/02/identity/roster.json"):
+        said = refusal(place, "roster", "show", where)
+        assert said.endswith("the roster's signature is not that of the authority of authority.pem beside it")
+
+
+def test_a_torn_line_of_the_journal_is_in_nobody_s_way(place: Path) -> None:
+    at(place, "cert", "issue", "authority", "run")
+    journal = place / "authority" / "issued.jsonl"
+    journal.write_bytes(journal.read_bytes()[:-9])
+    assert len(at(place, "cert", "list", "authority").stdout.splitlines()) == 3
+    assert at(place, "cert", "renew", "authority", "run/clients/03").returncode == 0
+    assert len(at(place, "cert", "list", "authority").stdout.splitlines()) == 4
+
+
 def test_a_push_to_nobody_says_so(place: Path) -> None:
     at(place, "cert", "issue", "authority", "run")
     at(place, "roster", "remove", "authority", "3")
@@ -80,6 +118,10 @@ def test_what_is_wrong_is_one_line(place: Path) -> None:
     assert "a folder that does not exist yet" in refusal(place, "cert", "init", "authority")
     assert "none has no authority.pem" in refusal(place, "cert", "issue", "none", "run")
     assert "expected NODE=HOST:PORT" in refusal(place, "cert", "issue", "authority", "run", "--address", "1")
+    full_width = refusal(place, "cert", "issue", "authority", "run", "--address", "\uff13=10.0.0.1:1")
+    assert "expected NODE=HOST:PORT" in full_width
+    version_6 = refusal(place, "cert", "issue", "authority", "run", "--address", "1=[2001:db8::1]:7447")
+    assert "expected an IPv4 address or a host name" in version_6
     assert "does not exist" in refusal(place, "cert", "issue", "authority", "nowhere")
     assert "days is 0" in refusal(place, "cert", "issue", "authority", "run", "--days", "0")
     assert "this authority has no roster yet" in refusal(place, "roster", "remove", "authority", "1")

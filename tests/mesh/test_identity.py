@@ -177,6 +177,11 @@ def test_another_machine_is_reached_with_an_identity_alone(run: IssuedRun) -> No
         Node(run.folders[1], "10.99.0.1:7447", identity=run.identity(1))
 
 
+def test_an_ipv6_address_that_no_link_would_come_of_is_refused(run: IssuedRun) -> None:
+    with pytest.raises(AddressError, match=r"'\[::1\]:7447'; expected IPv4 or the name of a host"):
+        MeshClient(run.folders[0], ["[::1]:7447"], identity=run.identity(0))
+
+
 def test_a_certificate_that_ran_out_while_a_process_ran_opens_no_session(
     run: IssuedRun, files: Path, address: str
 ) -> None:
@@ -310,6 +315,19 @@ def test_identities_for_this_machine_that_are_not_right_are_made_anew(own_copy: 
     (before.folder / CERTIFICATE).write_bytes(b"")
     assert local_identity(own_copy).roster == before.roster
     read_identity(before.folder)
+
+
+def test_what_holds_on_this_machine_alone_is_told_by_its_authority(
+    own_copy: Path, run: IssuedRun, tmp_path: Path
+) -> None:
+    local = local_identity(own_copy)
+    assert not local.holds_elsewhere
+    assert not read_identity(shutil.copytree(local.folder, tmp_path / "another-name")).holds_elsewhere
+    (tmp_path / IDENTITIES).mkdir()
+    issued = read_identity(shutil.copytree(run.files(0), tmp_path / IDENTITIES / "00"))
+    assert issued.holds_elsewhere
+    assert issued.with_roster(issued.roster).holds_elsewhere
+    assert not local.with_roster(local.roster).holds_elsewhere
 
 
 def test_a_client_s_folder_elsewhere_needs_an_identity_of_its_own(own_copy: Path, tmp_path: Path) -> None:

@@ -116,3 +116,28 @@ def test_a_session_where_an_answer_may_come_is_closed_before_the_interpreter_end
     command = [sys.executable, "-c", PENDING, address, how]
     ended = subprocess.run(command, timeout=120, capture_output=True, check=False, text=True)
     assert (ended.returncode, ended.stdout) == (0, is_closed + "\n"), ended.stderr
+
+
+LAST_WORDS = """
+import atexit, sys, time
+atexit.register(lambda: print(told))  # comes last
+from airmoe.mesh import close_session, open_session
+from airmoe.mesh.tending import Tended
+told, note = [], Tended._on_event
+def on_event(tended, event):
+    told.append(event.kind.name if hasattr(event.kind, "name") else str(event.kind).rpartition(".")[2])
+    note(tended, event)
+Tended._on_event = on_event
+listens, dials = open_session(sys.argv[1]), open_session(connect=[sys.argv[1]])
+while len(told) < 2:
+    time.sleep(0.01)
+listens.close()
+"""
+
+
+def test_what_the_network_tells_of_links_that_are_closed_comes_before_the_interpreter_ends(
+    address: str,
+) -> None:
+    command = [sys.executable, "-c", LAST_WORDS, address]
+    ended = subprocess.run(command, timeout=120, capture_output=True, check=False, text=True)
+    assert (ended.returncode, ended.stdout) == (0, "['PUT', 'PUT', 'DELETE']\n"), ended.stderr

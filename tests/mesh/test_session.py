@@ -3,13 +3,10 @@
 import socket
 
 import pytest
-import zenoh
 
 from airmoe.errors import AddressError
 from airmoe.mesh import close_session, open_session, parse_address
-from airmoe.mesh.tending import Tended
 from tests.mesh.ports import free_address
-from tests.mesh.steering import LONG_S, wait_until
 
 
 def has_ipv6() -> bool:
@@ -126,9 +123,6 @@ class Sending:
     def __init__(self, attempts: int) -> None:
         self.attempts = attempts
 
-    def zid(self) -> str:
-        return "sending"
-
     def is_closed(self) -> bool:
         return self.attempts < 0
 
@@ -149,31 +143,3 @@ def test_a_session_may_be_closed_twice(address: str) -> None:
     close_session(session)
     close_session(session)
     assert session.is_closed()
-
-
-class LosingLinks:
-    """A session that loses its only link while it is closed."""
-
-    def __init__(self, session: zenoh.Session, peer: zenoh.Session) -> None:
-        self._session, self._peer = session, peer
-        self.zid, self.is_closed = session.zid, session.is_closed
-
-    def close(self) -> None:
-        self._peer.close()
-        wait_until(lambda: not self._session.info.links(), LONG_S)
-        self._session.close()
-
-
-def test_a_session_is_told_nothing_while_it_is_closed(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever is told on the network's own thread as the interpreter ends aborts the process."""
-    told, note = list[zenoh.LinkEvent](), Tended._on_event
-
-    def on_event(tended: Tended, event: zenoh.LinkEvent) -> None:
-        told.append(event)
-        note(tended, event)
-
-    monkeypatch.setattr(Tended, "_on_event", on_event)
-    listens, dials = open_session(address), open_session(connect=[address])
-    wait_until(lambda: len(told) == 2, LONG_S)
-    close_session(LosingLinks(listens, dials))  # type: ignore[arg-type]
-    assert [event.kind for event in told] == [zenoh.SampleKind.PUT] * 2

@@ -10,10 +10,10 @@ from airmoe.cli.bare import explain
 from airmoe.cli.console import tell
 from airmoe.cli.paths import all_expanded, client_folder, expanded
 from airmoe.cli.serving import Connect
-from airmoe.errors import InvalidInputError
+from airmoe.errors import IdentityError, InvalidInputError
 
 if TYPE_CHECKING:
-    from airmoe.mesh.roster import SignedRoster
+    from airmoe.mesh.roster import Roster
 
 cert = typer.Typer(
     callback=explain,
@@ -61,16 +61,23 @@ def issue(
         ),
     ] = [],  # noqa: B006
     days: Days = 30,
+    without: Annotated[
+        list[int],
+        typer.Option(
+            "--without", help="Node of the run that gets nothing, and stays out if it is. May be repeated."
+        ),
+    ] = [],  # noqa: B006
 ) -> None:
     """Issue an identity to every node of a run, and sign the roster.
 
     Each clients/<id> gets a folder identity/ with its certificate, its key, the authority's certificate and
-    the roster: copy clients/<id> to its box, and airmoe serve clients/<id> there needs no options.
+    the roster: copy clients/<id> to its box, and airmoe serve clients/<id> there needs no options. A node
+    that was removed is refused until its certificate ends: --without leaves it out.
     """
     from airmoe.mesh.authority import read_authority
     from airmoe.mesh.issuing import issue_identities
 
-    issued = issue_identities(read_authority(authority), run, _addresses(address), schedules, days)
+    issued = issue_identities(read_authority(authority), run, _addresses(address), schedules, days, without)
     for member in issued.members:
         where = ", ".join(member.addresses) or "no address"
         experts = f"{(count := len(member.serves))} expert{'s' * (count != 1)}"
@@ -124,13 +131,16 @@ def show(
         ),
     ],
 ) -> None:
-    """Show who is in a roster."""
-    signed = _read(place).roster
+    """Show who is in a roster, whose signature is looked at where authority.pem lies beside it."""
+    path = _file(place)
+    signed, is_verified = _verified(path)
     tell(f"roster {signed.number} of mesh {signed.mesh}")
     for member in signed.members:
         experts = ", ".join(sorted({f"{each.layer}/{each.expert}" for each in member.serves})) or "none"
         where = ", ".join(member.addresses) or "no address"
         tell(f"{member.name}: {where}; experts (layer/expert): {experts}{'; schedules' * member.schedules}")
+    if not is_verified:
+        tell(f"its signature was not looked at: no authority.pem is beside {path}")
 
 
 @roster.command()
@@ -163,35 +173,52 @@ def push(
     A node that is off takes it from the others when it is back. Exit status: 0 if all have it, 1 if not.
     """
     from airmoe.mesh.local_identities import identity_of
+    from airmoe.mesh.roster import read_roster
     from airmoe.mesh.roster_push import push_roster
 
     identity = identity_of(client)
     if identity is None:
         raise InvalidInputError("client", str(client), "a folder with an identity")
-    told = push_roster(identity, _read(place), connect, timeout_s)
+    told = push_roster(identity, read_roster(_file(place)), connect, timeout_s)
     for node, what in told.items():
         tell(f"node-{node}: {what}")
     if not all(what in ("taken", "known already") for what in told.values()):
         raise typer.Exit(1)
 
 
-def _read(place: Path) -> "SignedRoster":
-    from airmoe.mesh.identity import IDENTITY
-    from airmoe.mesh.roster import read_roster
+def _file(place: Path) -> Path:
+    """Return the roster's file of a place."""
+    from airmoe.mesh.identity import IDENTITY, ROSTER
 
     path = place
-    for below in (IDENTITY, "roster.json"):
+    for below in (IDENTITY, ROSTER):
         path = path / below if (path / below).exists() else path
     if path.is_dir():
         raise InvalidInputError("roster", str(place), "a roster.json, or a folder that has one")
-    return read_roster(path)
+    return path
+
+
+def _verified(path: Path) -> "tuple[Roster, bool]":
+    """Return the roster in a file, and whether an authority beside it has signed it."""
+    from airmoe.mesh.credentials import read_certificate
+    from airmoe.mesh.identity import AUTHORITY
+    from airmoe.mesh.roster import read_roster
+
+    signed, beside = read_roster(path), path.with_name(AUTHORITY)
+    if not beside.exists():
+        return signed.roster, False
+    authority = read_certificate(beside)
+    try:
+        return signed.verified(authority), True
+    except IdentityError as error:
+        raise IdentityError(f"{path}: {error} of {AUTHORITY} beside it") from None
 
 
 def _addresses(told: list[str]) -> dict[int, list[str]]:
     found: dict[int, list[str]] = {}
     for each in told:
         node, separator, address = each.partition("=")
-        if not separator or not node.isdecimal():
+        if not separator or not (node.isascii() and node.isdecimal() and len(node) <= 9):
             raise InvalidInputError("address", each, "NODE=HOST:PORT, for example 3=10.0.0.3:7447")
         found.setdefault(int(node), []).append(address)
     return found

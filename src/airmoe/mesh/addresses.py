@@ -24,6 +24,9 @@ Protocol = Literal["tcp", "tls"]
 _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(\.(?!-)[A-Za-z0-9-]{1,63}){0,9}")
 
 
+_EVERYBODY = ipaddress.ip_network("255.255.255.255/32")
+
+
 class Known(NamedTuple):
     """The addresses that a session is told.
 
@@ -49,15 +52,14 @@ def parse_address(address: str, *, anywhere: bool = False) -> tuple[str, int]:
     bracketed, separator, port = address.rpartition(":")
     host = bracketed.removeprefix("[").removesuffix("]")
     is_bare = ":" in host and bracketed != f"[{host}]"
-    is_port = port.isdecimal() and len(port) <= 5 and 0 < int(port) < 65536
+    is_port = port.isascii() and port.isdecimal() and len(port) <= 5 and 0 < int(port) < 65536
     if is_bare or not separator or not host or not is_port:
         raise AddressError(f"address is {address!r}; expected {EXPECTED}")
     if host == "localhost":
         return "127.0.0.1", int(port)
-    try:
-        loopback, is_host = ipaddress.ip_address(host).is_loopback, True
-    except ValueError:
-        loopback, is_host = False, _HOST_NAME.fullmatch(host) is not None
+    number = _number_of(host)
+    loopback = number is not None and number.is_loopback
+    is_host = number is not None or _is_host_name(host)
     if anywhere and not is_host:
         raise AddressError(f"address is {address!r}; expected {EXPECTED}: {host!r} is no name of a host")
     if not anywhere and not loopback:
@@ -66,6 +68,41 @@ def parse_address(address: str, *, anywhere: bool = False) -> tuple[str, int]:
             "without an identity that an authority issued, the mesh stays on this machine"
         )
     return host, int(port)
+
+
+def _number_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return the IP address that a host is; None for another one, and for one with a zone after a %.
+
+    What stands in a zone would reach Zenoh, which takes a # for the beginning of options.
+    """
+    try:
+        return None if "%" in host else ipaddress.ip_address(host)
+    except ValueError:
+        return None
+
+
+def _is_host_name(host: str) -> bool:
+    """Return whether a host may be a name: the last part of one is no number, unlike that of 999.1.1.1."""
+    last = host.rpartition(".")[2]
+    return _HOST_NAME.fullmatch(host) is not None and not last.isdecimal()
+
+
+def parse_own_address(address: str) -> tuple[str, int]:
+    """Return host and port of an address where a node can be reached with TLS.
+
+    Raises:
+        AddressError: malformed, of many machines or none, or an IPv6 address.
+    """
+    host, port = parse_address(address, anywhere=True)
+    number = _number_of(host)
+    if isinstance(number, ipaddress.IPv6Address):
+        raise AddressError(
+            f"address is {address!r}; expected an IPv4 address or a host name: "
+            "links with TLS do not dial IPv6 addresses"
+        )
+    if number is not None and (number.is_unspecified or number.is_multicast or number in _EVERYBODY):
+        raise AddressError(f"address is {address!r}; expected that of one machine")
+    return host.lower(), port
 
 
 def endpoint(address: str, protocol: Protocol = "tcp", *, anywhere: bool = False) -> str:

@@ -1,27 +1,36 @@
 """The authority of a mesh: it issues certificates to nodes, and signs the roster of who belongs to it.
 
 An authority is a folder: ``authority.pem`` (its certificate, which every node has), ``authority.key`` (only
-here), ``roster.json``, and ``issued.jsonl``, which says what was issued. Keys are on the curve P-256.
+here), ``roster.json``, and ``issued.jsonl``, which says what was issued and who was left out.
 """
 
-import datetime
-import ipaddress
-import json
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from airmoe.checks import integer_at_least
 from airmoe.errors import IdentityError, InvalidInputError
-from airmoe.files import AnyPath, as_path, write_secret
-from airmoe.mesh.credentials import read_certificate, read_key
-from airmoe.mesh.roster import MOST_NODES, Roster, SignedRoster, name_of, read_roster, write_roster
+from airmoe.files import AnyPath, as_path, write_secret, write_whole
+from airmoe.locks import sole_writer
+from airmoe.mesh.certifying import certificate_of_authority, certificate_of_node, new_key, now_utc, pem_of
+from airmoe.mesh.credentials import common_name, read_certificate, read_key, refuse_dates
+from airmoe.mesh.journal import Issued, Journal
+from airmoe.mesh.roster import (
+    MOST_BYTES,
+    MOST_NODES,
+    Roster,
+    SignedRoster,
+    name_of,
+    read_roster,
+    write_roster,
+)
 from airmoe.newfolder import new_folder
 
 CERTIFICATE, KEY, ISSUED, ROSTER = "authority.pem", "authority.key", "issued.jsonl", "roster.json"
@@ -32,23 +41,12 @@ AUTHORITY_DAYS = 3650
 NODE_DAYS = 30
 """How long a node's certificate holds: a lost key is worthless after that."""
 
-SLACK_S = 300
-"""How long before it was issued a certificate begins to hold: clocks differ."""
+ANOTHER = "another authority (airmoe cert init)"
 
+_NAME, _PASSING = "airmoe authority", "airmoe authority of one machine"
 
-class Issued(NamedTuple):
-    """A certificate that an authority issued.
-
-    Attributes:
-        node: whose it is.
-        serial: of the certificate, in hex.
-        begins, ends: the first and the last second that it holds, in UTC.
-    """
-
-    node: int
-    serial: str
-    begins: datetime.datetime
-    ends: datetime.datetime
+_WAIT_S, _LOOK_S = 10.0, 0.05
+"""How long a command waits for another one at the same authority, and how often it looks."""
 
 
 class Authority:
@@ -58,11 +56,43 @@ class Authority:
         self, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey, folder: Path | None = None
     ) -> None:
         self.certificate, self._key, self._folder = certificate, key, folder
+        self._working, self._depth = threading.RLock(), 0
 
     @property
     def pem(self) -> bytes:
         """The certificate, as every node has it."""
         return self.certificate.public_bytes(serialization.Encoding.PEM)
+
+    @property
+    def journal(self) -> Journal:
+        """What was issued, and who was left out."""
+        assert self._folder is not None
+        return Journal(self._folder / ISSUED)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Let no other command work with the authority's folder until the block ends.
+
+        Raises:
+            IdentityError: another one takes too long.
+        """
+        with self._working, ExitStack() as held:
+            end_s = time.monotonic() + _WAIT_S
+            while self._folder is not None and not self._depth:
+                try:
+                    held.enter_context(sole_writer(self._folder / ROSTER))
+                    break
+                except InvalidInputError:
+                    if time.monotonic() > end_s:
+                        raise IdentityError(
+                            f"{self._folder} is being changed by another command; expected one at a time"
+                        ) from None
+                    time.sleep(_LOOK_S)
+            self._depth += 1
+            try:
+                yield
+            finally:
+                self._depth -= 1
 
     def issue(self, node: int, addresses: Sequence[str] = (), days: float = NODE_DAYS) -> tuple[bytes, bytes]:
         """Return a certificate and its private key, both as PEM.
@@ -72,44 +102,28 @@ class Authority:
             addresses: IP addresses or host names of the node, which the certificate names, too.
             days: how long it holds.
         """
-        key = ec.generate_private_key(ec.SECP256R1())
-        return self.certificate_for(node, key.public_key(), addresses, days), _pem_of(key)
+        key = new_key()
+        certificate = self.certificate_for(node, key.public_key(), addresses, days)
+        if self._folder is not None:
+            with self.alone(), self.journal.noted([certificate]):
+                pass
+        return certificate.public_bytes(serialization.Encoding.PEM), pem_of(key)
 
     def certificate_for(
         self, node: int, key: CertificatePublicKeyTypes, addresses: Sequence[str], days: float
-    ) -> bytes:
-        """Return a certificate for a key, as PEM; see `issue`."""
+    ) -> x509.Certificate:
+        """Return a certificate for a key, which is yet to be noted in the journal; see `issue`.
+
+        Raises:
+            IdentityError: the authority's own certificate is over, or has not begun.
+        """
         integer_at_least("node", node, 0)
         if node >= MOST_NODES:
             raise InvalidInputError("node", node, f"less than {MOST_NODES}")
         if not 0 < days <= AUTHORITY_DAYS:
             raise InvalidInputError("days", days, f"above 0 and at most {AUTHORITY_DAYS}")
-        now, name = _now(), name_of(node)
-        ends = min(now + datetime.timedelta(days=days), self.certificate.not_valid_after_utc)
-        certificate = (
-            _begun(name, self.certificate.subject, key, now, ends)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(
-                x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
-                critical=False,
-            )
-            .add_extension(x509.SubjectAlternativeName(_alternatives(name, addresses)), critical=False)
-            .sign(self._key, hashes.SHA256())
-        )
-        if self._folder is not None:
-            self._note(node, certificate)
-        return certificate.public_bytes(serialization.Encoding.PEM)
-
-    def _note(self, node: int, certificate: x509.Certificate) -> None:
-        assert self._folder is not None
-        record = {
-            "node": node,
-            "serial": f"{certificate.serial_number:x}",
-            "begins": certificate.not_valid_before_utc.isoformat(),
-            "ends": certificate.not_valid_after_utc.isoformat(),
-        }
-        with (self._folder / ISSUED).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        refuse_dates(self.certificate, "the authority's own certificate", otherwise=ANOTHER)
+        return certificate_of_node(self.certificate, self._key, name_of(node), key, addresses, days)
 
     def roster(self) -> SignedRoster | None:
         """Return the roster that was signed last; None before the first."""
@@ -117,33 +131,40 @@ class Authority:
         if path is None or not path.exists():
             return None
         signed = read_roster(path)
-        signed.verified(self.certificate)
+        try:
+            signed.verified(self.certificate)
+        except IdentityError as error:
+            raise IdentityError(f"{path}: {error}") from None
         return signed
 
     def keep(self, roster: SignedRoster) -> None:
-        """Note a roster as the one that was signed last."""
+        """Note a roster as the one that was signed last, and in the journal whom it leaves out."""
         assert self._folder is not None
-        write_roster(self._folder / ROSTER, roster)
+        with self.alone():
+            known = self.roster()
+            before = [] if known is None else known.roster.members
+            gone = [member.node for member in before if roster.roster.member(member.node) is None]
+            with self.journal.noted(out=gone):
+                write_roster(self._folder / ROSTER, roster)
 
     def sign(self, roster: Roster) -> SignedRoster:
-        """Return a roster with the authority's signature."""
+        """Return a roster with the authority's signature.
+
+        Raises:
+            InvalidInputError: it is larger than what anybody reads.
+        """
         signature = self._key.sign(roster.signed_bytes(), ec.ECDSA(hashes.SHA256()))
-        return SignedRoster(roster=roster, signature=signature.hex())
+        signed = SignedRoster(roster=roster, signature=signature.hex())
+        if (size := len(signed.encoded())) > MOST_BYTES:
+            expected = (
+                f"at most {MOST_BYTES}, with fewer experts: another authority begins without earlier models"
+            )
+            raise InvalidInputError("size of the roster in bytes", size, expected)
+        return signed
 
     def issued(self) -> list[Issued]:
         """Return what was issued, in that order."""
-        path = (self._folder or Path()) / ISSUED
-        if self._folder is None or not path.exists():
-            return []
-        try:
-            records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-            when = datetime.datetime.fromisoformat
-            return [
-                Issued(int(each["node"]), str(each["serial"]), when(each["begins"]), when(each["ends"]))
-                for each in records
-            ]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise IdentityError(f"{path} is damaged: {error}") from None
+        return [] if self._folder is None else self.journal.issued()
 
 
 def make_authority(folder: AnyPath) -> Authority:
@@ -152,17 +173,22 @@ def make_authority(folder: AnyPath) -> Authority:
     Raises:
         InvalidInputError: the folder exists already.
     """
-    authority, key = _made()
+    authority, key = _made(_NAME)
     with new_folder(as_path(folder)) as made:
         made.chmod(0o700)
-        (made / CERTIFICATE).write_bytes(authority.pem)
-        write_secret(made / KEY, _pem_of(key))
+        write_whole(made / CERTIFICATE, authority.pem)
+        write_secret(made / KEY, pem_of(key))
     return Authority(authority.certificate, key, as_path(folder))
 
 
 def passing_authority() -> Authority:
     """Return an authority that is written nowhere: nobody can issue another certificate of it later."""
-    return _made()[0]
+    return _made(_PASSING)[0]
+
+
+def is_passing(certificate: x509.Certificate) -> bool:
+    """Return whether an authority's certificate is that of a `passing_authority`."""
+    return common_name(certificate) == _PASSING
 
 
 def read_authority(folder: AnyPath) -> Authority:
@@ -180,63 +206,6 @@ def read_authority(folder: AnyPath) -> Authority:
     return Authority(certificate, key, path)
 
 
-def _made() -> tuple[Authority, ec.EllipticCurvePrivateKey]:
-    key, now = ec.generate_private_key(ec.SECP256R1()), _now()
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "airmoe authority")])
-    ends = now + datetime.timedelta(days=AUTHORITY_DAYS)
-    usage = x509.KeyUsage(
-        digital_signature=True,
-        key_cert_sign=True,
-        crl_sign=True,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
-    certificate = (
-        _begun("airmoe authority", name, key.public_key(), now, ends)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(usage, critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    return Authority(certificate, key), key
-
-
-def _begun(
-    name: str,
-    issuer: x509.Name,
-    key: CertificatePublicKeyTypes,
-    now: datetime.datetime,
-    ends: datetime.datetime,
-) -> x509.CertificateBuilder:
-    return (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
-        .issuer_name(issuer)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(seconds=SLACK_S))
-        .not_valid_after(ends)
-    )
-
-
-def _alternatives(name: str, addresses: Sequence[str]) -> list[x509.GeneralName]:
-    found: list[x509.GeneralName] = [x509.DNSName(name)]
-    for address in dict.fromkeys(addresses):
-        try:
-            found.append(x509.IPAddress(ipaddress.ip_address(address)))
-        except ValueError:
-            found.append(x509.DNSName(address))
-    return found
-
-
-def _pem_of(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-
-
-def _now() -> datetime.datetime:
-    return datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+def _made(called: str) -> tuple[Authority, ec.EllipticCurvePrivateKey]:
+    key = new_key()
+    return Authority(certificate_of_authority(key, called, now_utc(), AUTHORITY_DAYS), key), key

@@ -1,5 +1,6 @@
 """Certificates and private keys in files: read, and refused with the reason where nobody should use them."""
 
+import datetime
 import os
 import stat
 from pathlib import Path
@@ -10,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.oid import NameOID
 
 from airmoe.errors import IdentityError
+from airmoe.files import read_regular
 
 MOST_BYTES = 64 << 10
 """The size of the largest certificate or key that is read."""
@@ -57,10 +59,45 @@ def common_name(certificate: x509.Certificate) -> str:
     return str(names[0].value) if names else ""
 
 
+def refuse_dates(
+    certificate: x509.Certificate,
+    called: str,
+    now: datetime.datetime | None = None,
+    otherwise: str = "renew it (airmoe cert renew)",
+) -> None:
+    """Refuse a certificate that does not hold now.
+
+    Args:
+        certificate: the certificate.
+        called: what it is called, such as its path.
+        now: the time, UTC; default that of this machine.
+        otherwise: what to do where it is over.
+
+    Raises:
+        IdentityError: it is over, or has not begun.
+    """
+    now = now or datetime.datetime.now(datetime.UTC)
+    begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if now > ends:
+        raise IdentityError(
+            f"{called} held until {minute_of(ends)}, and it is {minute_of(now)}; expected one that holds: "
+            f"{otherwise}"
+        )
+    if now < begins:
+        raise IdentityError(
+            f"{called} holds from {minute_of(begins)}, and by the clock of this machine it is "
+            f"{minute_of(now)}; expected a clock that is right"
+        )
+
+
+def minute_of(when: datetime.datetime) -> str:
+    """Return a time in UTC as a message says it."""
+    return f"{when:%Y-%m-%d %H:%M} UTC"
+
+
 def _read(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            data = file.read(MOST_BYTES + 1)
+        data = read_regular(path, MOST_BYTES + 1)
     except OSError as error:
         raise IdentityError(f"cannot read {path}: {error.strerror}") from None
     if len(data) > MOST_BYTES:

@@ -2,17 +2,23 @@
 
 A thread that comes back from native code once the interpreter is gone aborts the whole process. So the
 daemon threads that work in native code are stopped and joined before, and sessions on whose own threads an
-answer may come are closed.
+answer may come are closed. What the network's own threads have to tell of links that are closed comes in a
+moment.
 """
 
 import atexit
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from typing import Protocol
 
 ENDING_S = 2.0
 """How long the end of a process waits for each of its threads: an expert may hang."""
+
+
+LAST_WORDS_S = 0.1
+"""How long the end of a process waits for what the network's own threads have to tell."""
 
 
 class Ends(Protocol):
@@ -24,6 +30,7 @@ class Ends(Protocol):
 
 
 _stop_of: weakref.WeakKeyDictionary[threading.Thread, Callable[[], None]] = weakref.WeakKeyDictionary()
+_is_called_back = threading.Event()
 _told: weakref.WeakSet[Ends] = weakref.WeakSet()
 
 
@@ -42,6 +49,11 @@ def is_told_the_end(whom: Ends) -> None:
     _told.add(whom)
 
 
+def network_calls_back() -> None:
+    """Have the end of the process wait a moment for what the network's own threads have to tell."""
+    _is_called_back.set()
+
+
 @atexit.register
 def _end() -> None:
     for stop in list(_stop_of.values()):
@@ -50,3 +62,5 @@ def _end() -> None:
         thread.join(ENDING_S)
     for whom in list(_told):
         whom.end()
+    if _is_called_back.is_set():
+        time.sleep(LAST_WORDS_S)

@@ -7,19 +7,18 @@ here before a session opens, and what is wrong is said in one line.
 """
 
 import datetime
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
 from airmoe.errors import IdentityError
-from airmoe.files import AnyPath, as_path, write_secret
+from airmoe.files import AnyPath, as_path, write_secret, write_whole
 from airmoe.manifest import Manifest
 from airmoe.mesh.addresses import parse_address
-from airmoe.mesh.authority import NODE_DAYS, Authority
-from airmoe.mesh.credentials import common_name, read_certificate, read_key
+from airmoe.mesh.authority import ANOTHER, NODE_DAYS, Authority, is_passing
+from airmoe.mesh.credentials import common_name, read_certificate, read_key, refuse_dates
 from airmoe.mesh.roster import (
     Member,
     Roster,
@@ -47,22 +46,19 @@ class Identity:
         node: its number.
         ends: until when its certificate holds, UTC.
         roster: who belongs to the mesh.
+        holds_elsewhere: whether it is more than one of a run for this machine alone, as its authority says.
     """
 
     folder: Path
     node: int
     ends: datetime.datetime
     roster: Roster
+    holds_elsewhere: bool = True
 
     @property
     def name(self) -> str:
         """The common name of its certificate."""
         return name_of(self.node)
-
-    @property
-    def holds_elsewhere(self) -> bool:
-        """Whether it is more than one of a run for this machine alone."""
-        return self.folder.parent.name != IDENTITIES
 
     @property
     def member(self) -> Member:
@@ -108,12 +104,12 @@ class Identity:
         Raises:
             IdentityError: it is over, or has not begun.
         """
-        _refuse_dates(read_certificate(self.folder / CERTIFICATE), self.folder / CERTIFICATE, now)
+        refuse_dates(read_certificate(self.folder / CERTIFICATE), str(self.folder / CERTIFICATE), now)
         return self.folder / CERTIFICATE
 
     def with_roster(self, roster: Roster) -> "Identity":
         """Return the same identity beside another roster."""
-        return Identity(self.folder, self.node, self.ends, roster)
+        return replace(self, roster=roster)
 
 
 def read_identity(folder: AnyPath, now: datetime.datetime | None = None) -> Identity:
@@ -139,8 +135,8 @@ def read_identity(folder: AnyPath, now: datetime.datetime | None = None) -> Iden
         certificate.verify_directly_issued_by(authority)
     except (InvalidSignature, ValueError, TypeError):
         raise IdentityError(f"{path / CERTIFICATE} was not issued by the authority of {AUTHORITY}") from None
-    for each, name in ((authority, AUTHORITY), (certificate, CERTIFICATE)):
-        _refuse_dates(each, path / name, now)
+    refuse_dates(authority, str(path / AUTHORITY), now, ANOTHER)
+    refuse_dates(certificate, str(path / CERTIFICATE), now)
     node = node_named(name := common_name(certificate))
     if node is None:
         raise IdentityError(f"{path / CERTIFICATE} is of {name!r}; expected node-<number>")
@@ -150,7 +146,7 @@ def read_identity(folder: AnyPath, now: datetime.datetime | None = None) -> Iden
         raise IdentityError(f"{path / ROSTER}: {error}") from None
     if roster.member(node) is None:
         raise IdentityError(f"{path / ROSTER} does not have {name}: it does not belong to the mesh")
-    return Identity(path, node, certificate.not_valid_after_utc, roster)
+    return Identity(path, node, certificate.not_valid_after_utc, roster, not is_passing(authority))
 
 
 def write_identity(
@@ -161,32 +157,21 @@ def write_identity(
     Raises:
         InvalidInputError: the folder exists.
     """
-    member = roster.roster.member(node)
-    addresses = [] if member is None else member.addresses
-    hosts = [parse_address(address, anywhere=True)[0] for address in addresses]
-    certificate, key = authority.issue(node, hosts, days)
+    certificate, key = authority.issue(node, hosts_of(roster.roster, node), days)
     with new_folder(folder) as made:
-        made.chmod(0o700)
-        (made / CERTIFICATE).write_bytes(certificate)
-        (made / AUTHORITY).write_bytes(authority.pem)
-        write_secret(made / KEY, key)
-        write_roster(made / ROSTER, roster)
+        fill_identity(made, certificate, key, authority.pem, roster)
 
 
-def _refuse_dates(certificate: x509.Certificate, path: Path, now: datetime.datetime | None) -> None:
-    now = now or datetime.datetime.now(datetime.UTC)
-    begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    if now > ends:
-        raise IdentityError(
-            f"{path} held until {_said(ends)}, and it is {_said(now)}; expected one that holds: "
-            "renew it (airmoe cert renew)"
-        )
-    if now < begins:
-        raise IdentityError(
-            f"{path} holds from {_said(begins)}, and by the clock of this machine it is {_said(now)}; "
-            "expected a clock that is right"
-        )
+def fill_identity(made: Path, certificate: bytes, key: bytes, authority: bytes, roster: SignedRoster) -> None:
+    """Write the files of an identity into an empty folder, which is its owner's alone from then on."""
+    made.chmod(0o700)
+    write_whole(made / CERTIFICATE, certificate)
+    write_whole(made / AUTHORITY, authority)
+    write_secret(made / KEY, key)
+    write_roster(made / ROSTER, roster)
 
 
-def _said(when: datetime.datetime) -> str:
-    return f"{when:%Y-%m-%d %H:%M} UTC"
+def hosts_of(roster: Roster, node: int) -> list[str]:
+    """Return the hosts where a roster says that a node is."""
+    member = roster.member(node)
+    return [] if member is None else [parse_address(each, anywhere=True)[0] for each in member.addresses]

@@ -82,7 +82,8 @@ def _that_holds(client_folder: Path, manifest: Manifest) -> Identity | None:
     with suppress(IdentityError):
         identity = read_identity(_local(client_folder))
         identity.refuse_other(manifest)
-        return identity if identity.roster.members == _members(manifest) else None
+        is_right = not identity.holds_elsewhere and identity.roster.members == _members(manifest)
+        return identity if is_right else None
     return None
 
 

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import FailFast, Field, ValidationError, model_validator
 
 from airmoe.errors import IdentityError, InvalidInputError
-from airmoe.files import replaced_file
+from airmoe.files import read_regular, replaced_file
 from airmoe.manifest import Index, LayerNumber, Manifest, ShortHash
 from airmoe.mesh.addresses import parse_address
 from airmoe.records import Record, refusal
@@ -206,10 +206,14 @@ def decode_roster(data: bytes, called: str) -> SignedRoster:
         IdentityError: it is damaged or too large.
     """
     _refuse_large(data, called)
+    if not data.strip():
+        raise IdentityError(f"{called} is empty; expected a signed roster")
     try:
         return SignedRoster.model_validate_json(data)
     except ValidationError as error:
-        raise IdentityError(f"{called} is no signed roster: {refusal(error)}") from None
+        first = error.errors()[0]
+        why = first["msg"] if first["type"] == "json_invalid" else refusal(error, lambda key: key or "it")
+        raise IdentityError(f"{called} is no signed roster: {why}") from None
     except (ValueError, RecursionError) as error:
         raise IdentityError(f"{called} is no signed roster: {error}") from None
 
@@ -223,11 +227,10 @@ def read_roster(path: Path) -> SignedRoster:
     """Return the roster in a file, whose signature nobody has looked at.
 
     Raises:
-        IdentityError: it is missing, damaged or too large.
+        IdentityError: it is missing, no regular file, damaged or too large.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(MOST_BYTES + 1)
+        data = read_regular(path, MOST_BYTES + 1)
     except OSError as error:
         raise IdentityError(f"cannot read {path}: {error.strerror}") from None
     return decode_roster(data, str(path))

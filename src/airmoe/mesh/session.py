@@ -12,7 +12,7 @@ from airmoe.mesh.addresses import Protocol, endpoint, known, parse_address
 from airmoe.mesh.door import open_with_door
 from airmoe.mesh.log import mesh_log
 from airmoe.mesh.membership import Membership
-from airmoe.mesh.tending import Tended, tend_no_longer
+from airmoe.mesh.tending import Tended
 from airmoe.mesh.zenoh_config import session_config
 
 CLOSING_S = 5.0
@@ -48,6 +48,8 @@ def open_session(
     known_by_roster = [] if identity is None else identity.roster.addresses
     own = () if identity is None or listen is None else identity.member.addresses
     addresses = [*told.addresses, *(each for each in known_by_roster if each not in own)]
+    if protocol == "tls":
+        _refuse_ipv6(addresses)
     endpoints = dict.fromkeys(endpoint(each, protocol, anywhere=anywhere) for each in addresses)
     there = [each for each in endpoints if each not in here]
 
@@ -67,7 +69,6 @@ def close_session(session: zenoh.Session) -> None:
 
     A send to a node that stopped reading ends after `airmoe.mesh.zenoh_config.LEASE_MS`.
     """
-    tend_no_longer(session)
     end_s = time.monotonic() + CLOSING_S
     while not session.is_closed():
         try:
@@ -79,6 +80,13 @@ def close_session(session: zenoh.Session) -> None:
         except zenoh.ZError as error:  # a peer that stopped reading may hold it up
             mesh_log.warning("a session could not be closed: %s", error)
             return
+
+
+def _refuse_ipv6(addresses: Sequence[str]) -> None:
+    for address in addresses:
+        if address.startswith("["):
+            expected = "IPv4 or the name of a host: with TLS, Zenoh links with no IPv6 address"
+            raise AddressError(f"address is {address!r}; expected {expected}")
 
 
 def _refuse_used(address: str, anywhere: bool) -> None:

@@ -3,13 +3,12 @@
 import math
 import threading
 import time
-import weakref
 from collections.abc import Collection, Sequence
-from contextlib import suppress
 
 import zenoh
 
 from airmoe.mesh.door import Door
+from airmoe.mesh.ending import network_calls_back
 from airmoe.mesh.linger import cut, never_linger
 from airmoe.mesh.locators import host_and_port
 from airmoe.mesh.log import PEER_NAME_LENGTH, about, mesh_log
@@ -18,9 +17,6 @@ from airmoe.mesh.redial import Redialler
 
 CUT_SHORT, CUT_SHORT_S = 3, 1.0
 """How often links with a node may end so soon after they came about, before that is told."""
-
-_tended: "weakref.WeakValueDictionary[str, Tended]" = weakref.WeakValueDictionary()
-"""By Zenoh's ids of the sessions, each of which keeps what tends it."""
 
 
 def tend_links(session: zenoh.Session, listen: Sequence[str] = ()) -> None:
@@ -34,17 +30,6 @@ def tend_links(session: zenoh.Session, listen: Sequence[str] = ()) -> None:
         listen: Zenoh's locators at which it listens, e.g. "tcp/10.0.0.3:7447".
     """
     Tended(session, listen)
-
-
-def tend_no_longer(session: zenoh.Session) -> None:
-    """Leave a session's links alone, which is about to be closed.
-
-    Zenoh would tell that each is lost, on a thread of its own. Where the interpreter ends meanwhile, that
-    aborts the process.
-    """
-    with suppress(zenoh.ZError):  # it is closed
-        if (tended := _tended.pop(str(session.zid()), None)) is not None:
-            tended.listener.undeclare()
 
 
 class Tended:
@@ -87,8 +72,8 @@ class Tended:
             membership.left_out = self._cut_off
         # By default a thread would wait for events, and keep the process alive.
         direct = zenoh.handlers.Callback(self._on_event, indirect=False)
-        self.listener = session.info.declare_link_events_listener(direct, history=True)
-        _tended[str(session.zid())] = self
+        session.info.declare_link_events_listener(direct, history=True)
+        network_calls_back()
 
     def _on_event(self, event: zenoh.LinkEvent) -> None:
         """Take note, on the network's own thread: nothing here calls Zenoh or waits for who does."""
