@@ -303,7 +303,7 @@ def test_without_a_scheduler_the_fallback_decides_and_the_text_says_so(
 def test_experts_of_one_node_share_a_message(
     source: mesh.MeshSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from airmoe.mesh import requests
+    from airmoe.mesh import requests, wire
 
     messages = list[tuple[str, int]]()
 
@@ -311,8 +311,8 @@ def test_experts_of_one_node_share_a_message(
         messages.append((key, len(unbundled(data))))
         ask(session, key, asker, data, *others)
 
-    ask = requests.ask
-    monkeypatch.setattr(requests, "ask", counted)
+    ask = wire.ask
+    monkeypatch.setattr(wire, "ask", counted)
     (step,) = Writer.over(source, policy="all").write([b"wireless"], 1, without=[1, 3])
     # Of the four experts node 2 alone holds 1 and 2; 0 and 3 are here.
     assert [count for _, count in messages] == [2] * 3

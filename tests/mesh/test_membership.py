@@ -1,9 +1,11 @@
 """Rosters while a mesh runs: whoever a newer one leaves out is gone, and everybody else goes on."""
 
+import gc
 import json
 import logging
 import shutil
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -245,6 +247,16 @@ def test_who_is_no_longer_in_the_roster_gets_no_roster_and_brings_none(run: Issu
             assert len([reply for reply in found if reply.ok is not None]) == answers
         exchange.close()
     assert membership.identity.roster.number == 2
+
+
+def test_an_exchange_that_is_closed_is_kept_by_nobody(run: IssuedRun, address: str) -> None:
+    with open_session(address) as session:
+        exchange = RosterExchange(session, Membership(run.identity(1)))
+        gone = weakref.ref(exchange)
+        exchange.close()
+        del exchange
+        gc.collect()
+        assert gone() is None
 
 
 def test_two_rosters_of_one_number_are_told(

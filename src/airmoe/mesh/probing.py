@@ -90,7 +90,6 @@ class Prober:
         thread = threading.Thread(target=self._work, name="airmoe probes", daemon=True)
         thread.start()
         ends_with_process(thread, self._ends.set)
-        self._thread = thread
 
     def close(self) -> None:
         """Probe no more."""

@@ -14,7 +14,7 @@ from contextlib import suppress
 import zenoh
 
 from airmoe.errors import IdentityError
-from airmoe.mesh.ending import ends_with_process
+from airmoe.mesh.ending import ends_with_process, needs_no_wait
 from airmoe.mesh.keys import ANYBODY, asked_key, roster_key
 from airmoe.mesh.log import about, mesh_log
 from airmoe.mesh.membership import Membership
@@ -62,6 +62,7 @@ class RosterExchange:
         self._stop()
         for thread in self._threads:
             thread.join(LOOKING_S)
+            needs_no_wait(thread)  # else it would keep this, and the session, for ever
         self._answers.undeclare()
 
     def _stop(self) -> None:
