@@ -21,6 +21,7 @@ from airmoe.mesh.authority import Authority, passing_authority
 from airmoe.mesh.identity import AUTHORITY, ROSTER, read_identity
 from airmoe.mesh.issuing import remove
 from airmoe.mesh.keys import asked_key, roster_key
+from airmoe.mesh.liveliness import Liveliness
 from airmoe.mesh.membership import Membership
 from airmoe.mesh.roster import Roster, SignedRoster, read_roster
 from airmoe.mesh.roster_exchange import RosterExchange
@@ -156,7 +157,7 @@ def test_an_older_roster_is_not_pushed(run: IssuedRun) -> None:
 def test_a_roster_is_taken_if_it_is_the_authority_s_and_newer(run: IssuedRun) -> None:
     membership, roster = Membership(run.identity(1)), run.identity(1).roster
     gone = list[frozenset[str]]()
-    membership.left_out = gone.append
+    membership.left_out.append(gone.append)
     before = (run.files(1) / ROSTER).read_bytes()
     for wrong, said in (
         (signed(passing_authority(), roster, number=2), "not that of the authority"),
@@ -257,6 +258,28 @@ def test_an_exchange_that_is_closed_is_kept_by_nobody(run: IssuedRun, address: s
         del exchange
         gc.collect()
         assert gone() is None
+
+
+def test_a_node_that_is_left_out_does_not_live_for_others_though_nobody_tells_that_it_left(
+    run: IssuedRun, open_: ExitStack, address: str
+) -> None:
+    is_admitted = True
+    with open_session(address) as session:
+        tokens = [session.liveliness().declare_token(f"some/{node}") for node in (1, 2)]
+        known: Liveliness[int] = Liveliness(
+            session, "some", (1, 2), admits=lambda node: node == 1 or is_admitted
+        )
+        assert known.wait_until(lambda alive: alive == {1, 2}, 20.0)
+        is_admitted = False
+        known.forget_strangers()
+        assert known.alive == {1}
+        assert tokens
+    serve(run, open_, 1, 2)
+    client = client_of(run, open_, 0, 2)
+    membership = client._mesh._membership
+    assert membership is not None
+    membership.take(signed(run.authority, run.identity(0).roster.without(2)))
+    assert 2 not in alive(client)
 
 
 def test_two_rosters_of_one_number_are_told(

@@ -89,9 +89,10 @@ class MeshLayers:
     ) -> None:
         self.manifest, self._connect, self._identity = manifest, connect, identity
         membership, admits = None, any_node
+        self._membership: Membership | None = None
         if identity is not None:
             identity.refuse_other(manifest)
-            membership = Membership(identity)
+            self._membership = membership = Membership(identity)
             admits = membership.admits_node
         self.transmission: MeshTransmission = transmission or manifest.radio.transmission
         for name, value, known in (
@@ -148,6 +149,8 @@ class MeshLayers:
                     )
                 )
                 open_.callback(self.layers[-1].close)
+            if membership is not None:
+                membership.left_out.append(self._left_out)
             self._meter = wire.meter
             if isinstance(links, MeasuredLinks):
                 links.measured_by(wire.meter, self.run_links.radio, manifest.nodes, manifest.node)
@@ -212,6 +215,12 @@ class MeshLayers:
         if source is self._source:
             self._prober.used()
         return self._checked(source if isinstance(source, Links) else source.current())
+
+    def _left_out(self, names: frozenset[str]) -> None:
+        for layer in self.layers:
+            layer.liveliness.forget_strangers()
+        for schedulers in self.schedulers:
+            schedulers.liveliness.forget_strangers()
 
     def _others_alive(self) -> frozenset[int]:
         return self.nodes_alive() - {self.manifest.node}

@@ -45,6 +45,12 @@ class Liveliness(Generic[Member]):
             self._subscriber.undeclare()
         self._watching = False
 
+    def forget_strangers(self) -> None:
+        """Forget members that are no longer admitted: that they left may never be told."""
+        with self._changed:
+            self.alive = frozenset(member for member in self.alive if self._admits(member))
+            self._changed.notify_all()
+
     def wait_until(self, enough: Callable[[frozenset[Member]], bool], timeout_s: float) -> bool:
         """Wait until enough members are alive, or the time is over; return whether they are."""
         with self._changed:

@@ -29,9 +29,9 @@ def any_node(node: int) -> bool:
 class Membership:
     """The roster that a session goes by, from that of its identity on.
 
-    ``identity`` has the roster of now, and ``signed`` is that roster as the authority signed it. ``left_out``
-    is told the names that a newer one leaves out. ``changed`` is set where somebody is linked or a roster is
-    taken: others may have a newer one, or may not have this one yet.
+    ``identity`` has the roster of now, and ``signed`` is that roster as the authority signed it. Those in
+    ``left_out`` are told the names that a newer one leaves out. ``changed`` is set where somebody is linked
+    or a roster is taken: others may have a newer one, or may not have this one yet.
 
     Args:
         identity: of the session.
@@ -48,7 +48,7 @@ class Membership:
         self.signed = read_roster(self._file) if signed is None else signed
         self._taking, self.changed = threading.Lock(), threading.Event()
         self._age = "new"
-        self.left_out: Callable[[frozenset[str]], None] = lambda names: None
+        self.left_out: list[Callable[[frozenset[str]], None]] = []
 
     def admits(self, name: str) -> bool:
         """Return whether a name belongs to the mesh."""
@@ -79,7 +79,8 @@ class Membership:
             before, self.identity = self.identity.names, self.identity.with_roster(roster)
             gone = before - self.identity.names
             self.signed = signed
-            self.left_out(gone)
+            for tell in self.left_out:
+                tell(gone)
             try:
                 write_roster(self._file, signed)
             except OSError as error:

@@ -10,9 +10,6 @@ from airmoe.mesh.identity import Identity
 from airmoe.mesh.keys import ANYBODY, asked_key, asker_in
 from airmoe.mesh.log import PEER_NAME_LENGTH, about, about_node, is_counted, mesh_log
 
-STRANGER = "the roster does not have who asks"
-"""Why whoever does not belong to the mesh is refused."""
-
 MAX_REASON_BYTES = 200
 BUFFERED_BYTES = 32 << 10
 REQUEST_ID_BYTES = 8
@@ -51,7 +48,7 @@ def serve(
         elif admits(asker):
             accept(query, asker)
         else:
-            refuse(query, STRANGER)
+            refuse(query, "the roster does not have who asks")
 
     # By default each request would start a thread.
     direct = zenoh.handlers.Callback(arrived, indirect=False)

@@ -18,7 +18,7 @@ from airmoe.mesh.ending import ends_with_process, needs_no_wait
 from airmoe.mesh.keys import ANYBODY, asked_key, roster_key
 from airmoe.mesh.log import about, mesh_log
 from airmoe.mesh.membership import Membership
-from airmoe.mesh.queries import STRANGER, refuse
+from airmoe.mesh.queries import refuse
 from airmoe.mesh.roster import SignedRoster, roster_of_peer
 
 TAKEN, KNOWN = b"taken", b"known"
@@ -127,7 +127,7 @@ class RosterExchange:
         """Have another thread answer: to read a large roster takes a while."""
         asker = str(query.key_expr).rpartition("/from/")[2]  # all nodes may be asked at once
         if not self._membership.admits(asker):
-            refuse(query, STRANGER)
+            query.drop()  # it is cut off, which is told
             return
         try:
             self._questions.put_nowait((query, asker))

@@ -69,7 +69,7 @@ class Tended:
         identity = None if membership is None else membership.identity
         self._redialler = None if way is None else Redialler(session.info, way, identity)
         if membership is not None:
-            membership.left_out = self._cut_off
+            membership.left_out.append(self._cut_off)
         # By default a thread would wait for events, and keep the process alive.
         direct = zenoh.handlers.Callback(self._on_event, indirect=False)
         session.info.declare_link_events_listener(direct, history=True)
