@@ -269,7 +269,7 @@ def test_experts_of_two_layers_are_served_side_by_side_under_keys_of_their_own(
         session = open_.enter_context(open_session(connect=[seed]))
         noise, asker = stream(0, "mesh noise"), asker_name(session, 2)
         wire = Wire(session, asker, 2)
-        layer = MeshLayer(session, manifest, 2, {}, "float32", "ideal", noise, Peers(), asker, wire, any_node)
+        layer = MeshLayer(session, manifest, 2, {}, "float32", "ideal", noise, Peers(), wire, any_node)
         open_.callback(layer.close)
         assert layer.liveliness.wait_until(lambda alive: len(alive) == 4, 10)
         traffic = Traffic()

@@ -42,7 +42,6 @@ class MeshLayer:
         transmission: "ideal" or "analog" links.
         random: the generator that draws the noise.
         peers: what is known of the nodes; the layers of a model share it.
-        asker: what the client calls itself when it asks.
         wire: the way to the nodes; the layers of a model share it.
         admits: whether a node belongs to the mesh.
     """
@@ -57,14 +56,13 @@ class MeshLayer:
         transmission: MeshTransmission,
         random: np.random.Generator,
         peers: Peers[int],
-        asker: str,
         wire: Wire,
         admits: Callable[[int], bool],
     ) -> None:
         self.session, self.manifest, self.spec, self.own = session, manifest, manifest.layer(layer), own
         self.here = {Replica(expert, manifest.node) for expert in own}
         self.wire_type, self.is_analog, self.random = wire_type, transmission == "analog", random
-        self.asker, self.wire = asker, wire
+        self.wire = wire
         self.placement = Placement.of(self.spec.placement)
         self.request_ids = itertools.count(secrets.randbits(48))
         replicas = [

@@ -143,7 +143,6 @@ class MeshLayers:
                         self.transmission,
                         noise,
                         peers,
-                        asker,
                         wire,
                         admits,
                     )
