@@ -86,6 +86,37 @@ def issue(
 
 
 @cert.command()
+def add(
+    authority: AuthorityFolder,
+    folder: Annotated[
+        Path, typer.Argument(callback=expanded, help="A folder for each node is made in it, such as 03.")
+    ],
+    node: Annotated[list[int], typer.Option(min=0, help="Number of a node. May be repeated.")],
+    mesh: Annotated[
+        str | None,
+        typer.Option(help="Name of the mesh, as in the settings of its runs. [that of the roster; lab]"),
+    ] = None,
+    address: Annotated[
+        list[str],
+        typer.Option(help="NODE=HOST:PORT, where a node can be reached by the others. May be repeated."),
+    ] = [],  # noqa: B006
+    days: Days = 30,
+) -> None:
+    """Issue identities to nodes that hold no expert yet, as federated training needs them.
+
+    Copy FOLDER/<id> to its box. When a model is trained, airmoe roster add says what the nodes may serve.
+    """
+    from airmoe.mesh.adding import add_nodes
+    from airmoe.mesh.authority import read_authority
+
+    added = add_nodes(read_authority(authority), folder, node, mesh, _addresses(address), days)
+    for member in added.members:
+        if member.node in node:
+            tell(f"{member.name}: {', '.join(member.addresses) or 'no address'}")
+    tell(f"roster {added.number} of mesh {added.mesh} is in {authority / 'roster.json'}")
+
+
+@cert.command()
 def renew(
     authority: AuthorityFolder,
     certificates: Annotated[
@@ -141,6 +172,28 @@ def show(
         tell(f"{member.name}: {where}; experts (layer/expert): {experts}{'; schedules' * member.schedules}")
     if not is_verified:
         tell(f"its signature was not looked at: no authority.pem is beside {path}")
+
+
+@roster.command("add")
+def add_experts(
+    authority: AuthorityFolder,
+    client: Annotated[
+        Path,
+        typer.Argument(
+            callback=client_folder, help="Folder with the manifest.json of any client of the model."
+        ),
+    ],
+    without: Annotated[
+        list[int],
+        typer.Option("--without", help="Node of the model that stays out if it is. May be repeated."),
+    ] = [],  # noqa: B006
+) -> None:
+    """Let the nodes of a new model serve its experts. They may when they have the new roster."""
+    from airmoe.mesh.adding import add_model
+    from airmoe.mesh.authority import read_authority
+
+    new = add_model(read_authority(authority), client, without)
+    tell(f"roster {new.number} of mesh {new.mesh} is in {authority / 'roster.json'}; push it")
 
 
 @roster.command()

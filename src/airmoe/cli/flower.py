@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,9 @@ from airmoe.cli.console import tell
 from airmoe.cli.paths import expanded
 from airmoe.cli.training import DataDir
 from airmoe.errors import InvalidInputError, require
+
+if TYPE_CHECKING:
+    from airmoe.mesh.identity import Identity
 
 NEEDS = "flwr", "cryptography", "torch"
 
@@ -26,6 +29,15 @@ flower = typer.Typer(
 Keys = Annotated[Path, typer.Option(callback=expanded, help="Folder that `airmoe flower keys` made.")]
 Authority = Annotated[Path, typer.Option(callback=expanded, help="authority.crt of the SuperLink's owner.")]
 SuperLink = Annotated[str, typer.Option(help="HOST:PORT of the SuperLink.")]
+IdentityFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--identity",
+        callback=expanded,
+        help="Identity in the mesh, as airmoe cert makes it, in place of keys. [identity/ in --folder, where "
+        "no keys are given]",
+    ),
+]
 ClientNumber = Annotated[int, typer.Option(min=0, help="Number of the client, from 0.")]
 
 
@@ -59,18 +71,63 @@ def node_key(
 
 @flower.command()
 def superlink(
-    keys: Keys,
     folder: Annotated[
         Path, typer.Option(callback=expanded, help="Where it keeps which nodes are registered.")
     ],
-    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    keys: Annotated[
+        Path | None, typer.Option(callback=expanded, help="Folder that `airmoe flower keys` made.")
+    ] = None,
+    identity: IdentityFolder = None,
+    host: Annotated[
+        str | None,
+        typer.Option(
+            help="Address to listen at. [127.0.0.1; with an identity, the first that its certificate names]"
+        ),
+    ] = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen at.")] = 9092,
 ) -> None:
-    """Run the SuperLink, until Ctrl-C."""
+    """Run the SuperLink, until Ctrl-C.
+
+    With an identity, members of the mesh's roster may come as nodes, by their certificates, and nobody else.
+    """
     require("flower", *NEEDS)
+    from airmoe.federated.flower.shown import named_hosts, shown_by_identity, shown_by_keys
     from airmoe.federated.flower.superlink import run_superlink
 
-    run_superlink(keys, folder, host, port, lambda: tell(f"listens at {host}:{port}, until Ctrl-C"))
+    if keys is None:
+        member = _member(identity, folder, "--keys")
+        at = host or named_hosts(member.certificate())[0]
+        shown, count = shown_by_identity(member, folder, at), len(member.roster.members)
+        who = (
+            f"as {member.name}; the {count} members of roster {member.roster.number} may come; "
+            f"the certificate holds until {member.ends:%Y-%m-%d}"
+        )
+    else:
+        _refuse_beside(identity, "--keys")
+        at = host or "127.0.0.1"
+        shown, who = shown_by_keys(keys, at), "nodes may come whose keys are registered"
+    run_superlink(shown, folder, at, port, lambda: tell(f"listens at {at}:{port}, until Ctrl-C: {who}"))
+
+
+def _member(identity: Path | None, folder: Path, otherwise: str) -> "Identity":
+    """Return who a machine is on its mesh.
+
+    Raises:
+        InvalidInputError: neither an identity nor keys are given, and there is none in the folder.
+        IdentityError: as `read_identity`.
+    """
+    from airmoe.mesh.identity import IDENTITY, read_identity
+
+    place = folder / IDENTITY if identity is None else identity
+    if identity is None and not place.is_dir():
+        expected = f"one with {IDENTITY}/ in it, or --identity, or {otherwise}"
+        raise InvalidInputError("folder", str(folder), expected)
+    return read_identity(place)
+
+
+def _refuse_beside(identity: Path | None, option: str) -> None:
+    if identity is not None:
+        raise InvalidInputError("identity", str(identity), f"none beside {option}")
 
 
 @flower.command()
@@ -91,14 +148,22 @@ def register(
 
 @flower.command()
 def node(
-    client: ClientNumber,
     superlink: SuperLink,
-    authority: Authority,
-    key: Annotated[Path, typer.Option(callback=expanded, help="What `airmoe flower node-key` made.")],
     folder: Annotated[
         Path,
         typer.Option(callback=expanded, help="Where this node keeps its states and its expert; its own."),
     ],
+    identity: IdentityFolder = None,
+    client: Annotated[
+        int | None,
+        typer.Option(min=0, help="Number of the client, from 0. [with an identity, that of its node]"),
+    ] = None,
+    authority: Annotated[
+        Path | None, typer.Option(callback=expanded, help="authority.crt of the SuperLink's owner.")
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option(callback=expanded, help="What `airmoe flower node-key` made.")
+    ] = None,
     data: Annotated[
         str | None,
         typer.Option(
@@ -119,8 +184,20 @@ def node(
 ) -> None:
     """Run the node of a client, until Ctrl-C."""
     require("flower", *NEEDS)
-    from airmoe.federated.flower.resident import participant_named, run_node
+    from airmoe.federated.flower.resident import NodeFiles, files_of, participant_named, run_node
 
+    if authority is None and key is None and client is None:
+        member = _member(identity, folder, "--authority, --key and --client")
+        files, client = files_of(member), member.node
+    elif authority is None or key is None or client is None:
+        given = {"--authority": authority, "--key": key, "--client": client}
+        _refuse_beside(identity, next(name for name, value in given.items() if value is not None))
+        missing = [name for name, value in given.items() if value is None]
+        expected = "a value: --authority, --key and --client go together, and an identity needs none of them"
+        raise InvalidInputError(missing[0], None, expected)
+    else:
+        _refuse_beside(identity, "--authority, --key and --client")
+        files = NodeFiles(authority, key)
     if participant is not None:
         if data is not None or data_dir is not None:
             raise InvalidInputError("data", data or str(data_dir), "none beside --participant")
@@ -131,7 +208,7 @@ def node(
         from airmoe.networked.node_apart import NodeApart
 
         takes_part = partial(NodeApart, data=data, data_dir=data_dir, only_secure_sums=only_secure_sums)
-    run_node(superlink, authority, key, client, folder, takes_part)
+    run_node(superlink, files, client, folder, takes_part)
 
 
 @flower.command()

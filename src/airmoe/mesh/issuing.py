@@ -81,9 +81,9 @@ def issue_identities(
             raise InvalidInputError("run", str(run), expected)
     with authority.alone():
         members = [member for member in members_of(manifest) if member.node not in without]
-        _refuse_removed(authority, [member.node for member in members])
+        refuse_removed(authority, [member.node for member in members])
         roster = authority.sign(next_roster(authority.roster(), manifest.mesh, members, addresses, schedules))
-        with _all_or_nothing() as made:
+        with all_or_nothing() as made:
             certificates = []
             for node, folder in folders.items():
                 key = new_key()
@@ -134,8 +134,12 @@ def _refuse_other_nodes(option: str, nodes: Iterable[int], known: Collection[int
             raise InvalidInputError(f"node of --{option}", node, f"one of {', '.join(map(str, known))}")
 
 
-def _refuse_removed(authority: Authority, nodes: Collection[int]) -> None:
-    """Refuse nodes that are out of the roster, and whose old keys would be let in again with them."""
+def refuse_removed(authority: Authority, nodes: Collection[int]) -> None:
+    """Refuse nodes that are out of the roster, and whose old keys would be let in again with them.
+
+    Raises:
+        IdentityError: a node was removed, and its certificate still holds.
+    """
     known, left_out, issued = authority.roster(), authority.journal.left_out(), authority.issued()
     for node in nodes:
         if node in left_out and (known is None or known.roster.member(node) is None):
@@ -149,7 +153,7 @@ def _refuse_removed(authority: Authority, nodes: Collection[int]) -> None:
 
 
 @contextmanager
-def _all_or_nothing() -> Iterator[list[Path]]:
+def all_or_nothing() -> Iterator[list[Path]]:
     """Yield a list for folders that are made. They are removed if the block fails."""
     made: list[Path] = []
     try:

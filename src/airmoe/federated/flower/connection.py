@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
+import ssl
 from pathlib import Path
 
 import tomli_w
@@ -13,9 +15,13 @@ from cryptography.hazmat.primitives import serialization
 from airmoe.errors import AirmoeError, InvalidInputError
 from airmoe.federated.flower.attendance import name_of_client
 from airmoe.files import replaced_file
+from airmoe.mesh.addresses import parse_address
 
 CONNECTION = "airmoe"
 """The name of the connection in Flower's configuration."""
+
+HANDSHAKE_S = 10.0
+"""How long a SuperLink may take to accept a connection, and each step of a handshake."""
 
 _ACCOUNT = "flower.account-auth.%s"
 
@@ -96,6 +102,38 @@ def register_node(address: str, authority: Path, token: bytes, public_key: Path,
         raise SuperLinkError(f"no SuperLink answers at {address}: {error}") from None
     finally:
         control.close()
+
+
+def refuse_untrusted(address: str, authority: Path) -> None:
+    """Refuse a SuperLink that shows a certificate of another authority, or one of another name.
+
+    One that does not answer yet is not refused: it may be started later.
+
+    Args:
+        address: host:port of the SuperLink.
+        authority: the certificate of the authority that is trusted.
+
+    Raises:
+        AddressError: the address is malformed.
+        SuperLinkError: what listens there is not trusted, or does not speak TLS.
+    """
+    host, port = parse_address(address, anywhere=True)
+    trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trust.load_verify_locations(authority)
+    try:
+        with (
+            socket.create_connection((host, port), HANDSHAKE_S) as made,
+            trust.wrap_socket(made, server_hostname=address.rpartition(":")[0].strip("[]")),
+        ):
+            return
+    except ssl.SSLCertVerificationError as error:
+        raise SuperLinkError(
+            f"the SuperLink at {address} shows a certificate that is refused here: {error.verify_message}"
+        ) from None
+    except ssl.SSLError:
+        raise SuperLinkError(f"what listens at {address} does not speak TLS: it is no SuperLink") from None
+    except OSError:
+        return
 
 
 def _public(path: Path) -> bytes:

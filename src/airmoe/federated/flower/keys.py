@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cryptography import x509
@@ -20,13 +20,21 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from airmoe.errors import InvalidInputError, RunFolderError
-from airmoe.files import write_secret
+from airmoe.files import write_secret, write_whole
 
 AUTHORITY, SERVER = "authority", "server"
 TOKEN, EXECUTOR_SECRET = "control.token", "executor.secret"
 
+KEYS = "keys"
+"""The folder with the secrets, in that of a SuperLink that has an identity."""
+
 VALID_DAYS = 825
 """How long certificates are valid."""
+
+_SECRETS: dict[str, Callable[[], bytes]] = {
+    TOKEN: lambda: secrets.token_urlsafe(32).encode(),
+    EXECUTOR_SECRET: lambda: secrets.token_bytes(32),
+}
 
 
 def make_keys(folder: Path, hosts: Sequence[str]) -> None:
@@ -67,8 +75,28 @@ def make_keys(folder: Path, hosts: Sequence[str]) -> None:
         .sign(authority_key, hashes.SHA384())
     )
     _write_pair(folder, SERVER, key, certificate)
-    write_secret(folder / TOKEN, secrets.token_urlsafe(32).encode())
-    write_secret(folder / EXECUTOR_SECRET, secrets.token_bytes(32))
+    for file, make in _SECRETS.items():
+        write_secret(folder / file, make())
+
+
+def secrets_of(folder: Path, authority: bytes) -> Path:
+    """Return the folder with the secrets of a SuperLink that has an identity; make what is not there yet.
+
+    Certificates are those of the identity. So there are two secrets, and a copy of the authority's
+    certificate, which whoever starts runs needs.
+
+    Args:
+        folder: of the SuperLink.
+        authority: the certificate of the mesh's authority, as PEM.
+    """
+    keys = folder / KEYS
+    for each in (folder, keys):
+        each.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_whole(keys / f"{AUTHORITY}.crt", authority)
+    for name, make in _SECRETS.items():
+        if not (keys / name).exists():
+            write_secret(keys / name, make())
+    return keys
 
 
 def make_node_key(path: Path) -> Path:

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,7 +20,7 @@ from typing import Self
 from airmoe.errors import AirmoeError
 from airmoe.federated.flower.app import Settings, write_app
 from airmoe.federated.flower.connection import CONNECTION, register_node, write_connection
-from airmoe.federated.flower.keys import AUTHORITY, TOKEN, make_keys, make_node_key, read_secret
+from airmoe.federated.flower.keys import AUTHORITY, KEYS, TOKEN, make_keys, make_node_key, read_secret
 from airmoe.federated.flower.quiet import environment
 
 _STARTS_WITHIN_S = 60.0
@@ -40,6 +41,8 @@ class Lab:
         client: of the ClientApp.
         participant: ``module:function`` that makes what takes part; None for the networked method.
         settings: what a run may be given, with what holds otherwise.
+        identities: the folder of an identity in the mesh for each node, in place of keys; that of the first
+            is the SuperLink's, too, so its certificate names 127.0.0.1.
 
     Raises:
         LabError: a process does not start.
@@ -53,8 +56,10 @@ class Lab:
         client: str,
         participant: str | None,
         settings: Settings,
+        identities: Sequence[Path] = (),
     ) -> None:
         self.folder, self.clients, self._settings = folder, clients, settings
+        self.identities = tuple(identities)
         self._apps, self._participant = (server, client), participant
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._port = _free_port()
@@ -65,21 +70,28 @@ class Lab:
         return f"127.0.0.1:{self._port}"
 
     @property
+    def keys(self) -> Path:
+        """The folder with the owner's token."""
+        return self.folder / "superlink" / KEYS if self.identities else self.folder / KEYS
+
+    @property
     def authority(self) -> Path:
         """The certificate that nodes and users trust."""
-        return self.folder / "keys" / f"{AUTHORITY}.crt"
+        return self.keys / f"{AUTHORITY}.crt"
 
     def __enter__(self) -> Self:
-        """Make keys, start the SuperLink, register the nodes, start them."""
-        make_keys(self.folder / "keys", [])
-        token = read_secret(self.folder / "keys" / TOKEN)
+        """Make keys where there are no identities, start the SuperLink, register the nodes, start them."""
+        if not self.identities:
+            make_keys(self.keys, [])
         write_app(self.folder / "app", *self._apps, self._settings)
-        write_connection(self.folder / "home", self.address, self.authority, token)
         try:
             self.start_superlink()
+            token = read_secret(self.keys / TOKEN)
+            write_connection(self.folder / "home", self.address, self.authority, token)
             for client in range(self.clients):
-                public = make_node_key(self.folder / f"node-{client}.key")
-                register_node(self.address, self.authority, token, public, client)
+                if not self.identities:
+                    public = make_node_key(self.folder / f"node-{client}.key")
+                    register_node(self.address, self.authority, token, public, client)
                 self.start_node(client)
         except BaseException:
             self.end()
@@ -96,8 +108,9 @@ class Lab:
         """Start the SuperLink, and wait until it listens."""
         self._start(
             "superlink",
-            *("superlink", "--keys", str(self.folder / "keys"), "--folder", str(self.folder / "superlink")),
-            *("--port", str(self._port)),
+            *("superlink", "--folder", str(self.folder / "superlink"), "--port", str(self._port)),
+            *("--host", "127.0.0.1"),
+            *(("--identity", str(self.identities[0])) if self.identities else ("--keys", str(self.keys))),
         )
         deadline = time.monotonic() + _STARTS_WITHIN_S
         while not _listens(self._port):
@@ -107,11 +120,12 @@ class Lab:
 
     def start_node(self, client: int) -> None:
         """Start a node, or start it anew."""
+        key = str(self.folder / f"node-{client}.key")
+        keys = "--client", str(client), "--authority", str(self.authority), "--key", key
         self._start(
             f"node-{client}",
-            *("node", "--client", str(client), "--superlink", self.address),
-            *("--authority", str(self.authority), "--key", str(self.folder / f"node-{client}.key")),
-            *("--folder", str(self.folder / f"node-{client}")),
+            *("node", "--superlink", self.address, "--folder", str(self.folder / f"node-{client}")),
+            *(("--identity", str(self.identities[client])) if self.identities else keys),
             *(("--participant", self._participant) if self._participant else ()),
         )
 

@@ -2,7 +2,8 @@
 
 Flower serves three interfaces at one port. Each is closed here by what Flower itself provides:
 
-    fleet     to nodes         only keys that were registered, by signature
+    fleet     to nodes         only keys that were registered, by signature; with an identity, only members of
+                               the roster, by certificate and signature
     control   to its owner     the token: Flower calls it a login; without it, whoever has the authority's
                                certificate could register keys and start runs
     runtime   to runs          handing out work needs the executor's secret, everything else the work's own
@@ -23,8 +24,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from airmoe.errors import InvalidInputError
-from airmoe.federated.flower.keys import AUTHORITY, EXECUTOR_SECRET, SERVER, TOKEN, read_secret
+from airmoe.federated.flower.keys import EXECUTOR_SECRET, TOKEN, read_secret
+from airmoe.federated.flower.members import MembersOnly, registering
 from airmoe.federated.flower.quiet import be_quiet, environment
+from airmoe.federated.flower.shown import Shown, keep_renewed
 
 _LOG = logging.getLogger(__name__)
 
@@ -33,12 +36,12 @@ LOOKS_EVERY_S, ENDS_WITHIN_S = 0.5, 5
 
 
 def run_superlink(
-    keys: Path, folder: Path, host: str, port: int, ready: Callable[[], object] = lambda: None
+    shown: Shown, folder: Path, host: str, port: int, ready: Callable[[], object] = lambda: None
 ) -> None:
     """Run a SuperLink until the process is told to end.
 
     Args:
-        keys: what `airmoe.federated.flower.keys.make_keys` made.
+        shown: certificates and secrets; see `shown_by_keys` and `shown_by_identity`.
         folder: where it keeps which nodes are registered; nobody else should read it.
         host: the address to listen at.
         port: the port.
@@ -49,7 +52,7 @@ def run_superlink(
         InvalidInputError: Flower is installed in a folder with a space in its name.
     """
     refuse_place_with_space()
-    token, secret = read_secret(keys / TOKEN), read_secret(keys / EXECUTOR_SECRET)
+    token, secret = read_secret(shown.secrets / TOKEN), read_secret(shown.secrets / EXECUTOR_SECRET)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     be_quiet(folder / "home")
 
@@ -59,19 +62,15 @@ def run_superlink(
     from flwr.superlink.main import create_app
 
     logging.getLogger("flwr").propagate = False  # it writes its log itself
-    authority, certificate, key = (
-        str(keys / f"{AUTHORITY}.crt"),
-        str(keys / f"{SERVER}.crt"),
-        str(keys / f"{SERVER}.key"),
-    )
+    authority, certificate, key = str(shown.authority), str(shown.certificate), str(shown.key)
     config = SuperLinkLifespanConfig(
         host=host,
         port=port,
         insecure=False,
         certificates=(
-            Path(authority).read_bytes(),
-            Path(certificate).read_bytes(),
-            Path(key).read_bytes(),
+            shown.authority.read_bytes(),
+            shown.certificate.read_bytes(),
+            shown.key.read_bytes(),
         ),
         ssl_ca_certfile=authority,
         ssl_certfile=certificate,
@@ -93,29 +92,37 @@ def run_superlink(
         artifact_provider=None,
     )
     app = create_app(config, SuperLinkLifespan)
+    if shown.members is not None:
+        app.add_middleware(MembersOnly, members=shown.members, register=registering(app))
+    reached = f"[{shown.reached}]" if ":" in shown.reached else shown.reached
     words = [
         "flower-superexec",
-        *("--runtime-api-address", f"{_reached_at(host)}:{port}"),
+        *("--runtime-api-address", f"{reached}:{port}"),
         *("--root-certificates", authority),
-        *("--superexec-auth-secret-file", str(keys / EXECUTOR_SECRET)),
+        *("--superexec-auth-secret-file", str(shown.secrets / EXECUTOR_SECRET)),
         *("--parent-pid", str(os.getpid())),
     ]
     ends = threading.Event()
     keeper = threading.Thread(target=_keep_running, args=(words, environment(folder / "home"), ends))
-    announcer = threading.Thread(target=_announce, args=(_reached_at(host), port, ready, ends), daemon=True)
+    announcer = threading.Thread(target=_announce, args=(shown.reached, port, ready, ends), daemon=True)
+    server = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        ssl_certfile=certificate,
+        ssl_keyfile=key,
+        access_log=False,
+        log_level="warning",
+        timeout_graceful_shutdown=ENDS_WITHIN_S,
+    )
+    server.load()
+    renewer = threading.Thread(target=keep_renewed, args=(server.ssl, shown, ends), daemon=True)
     keeper.start()
     announcer.start()
+    if shown.members is not None:
+        renewer.start()
     try:
-        uvicorn.run(
-            app,
-            host=host,
-            port=port,
-            ssl_certfile=certificate,
-            ssl_keyfile=key,
-            access_log=False,
-            log_level="warning",
-            timeout_graceful_shutdown=ENDS_WITHIN_S,
-        )
+        uvicorn.Server(server).run()
     finally:
         ends.set()
         keeper.join()
@@ -138,7 +145,7 @@ def _keep_running(words: list[str], environment_: dict[str, str], ends: threadin
 
 def _announce(host: str, port: int, ready: Callable[[], object], ends: threading.Event) -> None:
     while not ends.wait(LOOKS_EVERY_S):
-        with contextlib.suppress(OSError), socket.create_connection((host.strip("[]"), port), timeout=1.0):
+        with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=1.0):
             ready()
             return
 
@@ -156,11 +163,6 @@ def refuse_place_with_space() -> None:
         raise InvalidInputError(
             "folder of Flower", place, "one without a space: Flower keeps no nodes otherwise"
         )
-
-
-def _reached_at(host: str) -> str:
-    """Return the address by which a process of this machine reaches an address that is listened at."""
-    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
 
 
 def _login(token: bytes):  # type: ignore[no-untyped-def]
