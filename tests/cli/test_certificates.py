@@ -51,6 +51,30 @@ def test_an_authority_issues_identities_lists_them_and_shows_the_roster(place: P
         assert lines[1] == "node-0: 10.0.0.1:7447; experts (layer/expert): 1/0; schedules"
 
 
+def test_nodes_are_added_before_there_is_a_model_and_may_serve_it_later(place: Path) -> None:
+    words = "cert", "add", "authority", "nodes", "--node", "0", "--node", "1", "--node", "2", "--node", "3"
+    added = at(place, *words, "--address", "1=10.0.0.1:7447", "--days", "9")
+    assert added.stdout.splitlines() == [
+        "node-0: no address",
+        "node-1: 10.0.0.1:7447",
+        "node-2: no address",
+        "node-3: no address",
+        "roster 1 of mesh lab is in authority/roster.json",
+    ]
+    assert read_identity(place / "nodes" / "02" / IDENTITY).node == 2
+    assert "expected one without 00 in it" in refusal(place, *words)
+    other = "cert", "add", "authority", "b", "--node", "8", "--mesh", "other"
+    assert "mesh is 'other'; expected that of the authority's roster, lab" in refusal(place, *other)
+    served = at(place, "roster", "add", "authority", "run/clients/01")
+    assert served.stdout == "roster 2 of mesh lab is in authority/roster.json; push it\n"
+    shown = at(place, "roster", "show", "authority").stdout.splitlines()
+    assert shown[2] == "node-1: 10.0.0.1:7447; experts (layer/expert): 1/1"
+    assert "manifest.json" in refusal(place, "roster", "add", "authority", "nodes/00")
+    at(place, "roster", "remove", "authority", "3")
+    assert "expected --without 3" in refusal(place, "roster", "add", "authority", "run/clients/01")
+    assert at(place, "roster", "add", "authority", "run/clients/01", "--without", "3").returncode == 0
+
+
 def test_a_certificate_is_renewed_where_it_is(place: Path) -> None:
     at(place, "cert", "issue", "authority", "run", "--days", "2")
     folder = client_folders(place / "run")[1] / IDENTITY

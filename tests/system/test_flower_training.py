@@ -202,12 +202,22 @@ def test_what_all_nodes_wrote_serves_as_a_mesh(
     with ExitStack() as open_:
         for folder, address in zip(folders, addresses, strict=True):
             node = open_.enter_context(
-                running("serve", folder, "--listen", address, "--connect", addresses[0], program=AIRMOE_CORE)
-                if address != addresses[0]
-                else running("serve", folder, "--listen", address, program=AIRMOE_CORE)
+                running(
+                    *("serve", folder, "--listen", address, "--insecure"),
+                    *(("--connect", addresses[0]) if address != addresses[0] else ()),
+                    program=AIRMOE_CORE,
+                )
             )
             node.wait_for_line("serving expert")
-        told = ended("predict", tmp_path / "four.png", "--client", folders[0], *connect, program=AIRMOE_CORE)
+        told = ended(
+            "predict",
+            tmp_path / "four.png",
+            "--client",
+            folders[0],
+            "--insecure",
+            *connect,
+            program=AIRMOE_CORE,
+        )
     assert (told.returncode, told.stderr) == (0, "")
     assert "4" in told.stdout.splitlines()[0] + told.stdout.splitlines()[1]
 

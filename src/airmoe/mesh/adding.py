@@ -44,10 +44,10 @@ def add_nodes(
         days: how long the certificates hold.
 
     Raises:
-        InvalidInputError: no node, a number that none can have, or a node's folder exists.
+        InvalidInputError: no node, a number that none can have, or a node's folder exists; or the authority's
+            roster is of another mesh.
         AddressError: an address is malformed, cannot be linked with, or is another node's.
-        IdentityError: the authority's roster is of another mesh, or a node was removed and its certificate
-            still holds.
+        IdentityError: a node was removed, and its certificate still holds.
 
     Example:
         >>> from airmoe.mesh.authority import make_authority
@@ -71,6 +71,8 @@ def add_nodes(
         refuse_removed(authority, nodes)
         known = authority.roster()
         named = mesh or (MESH if known is None else known.roster.mesh)
+        if known is not None and named != known.roster.mesh:
+            raise InvalidInputError("mesh", mesh, f"that of the authority's roster, {known.roster.mesh}")
         members = [Member(node=node, addresses=[], serves=[]) for node in targets]
         roster = authority.sign(next_roster(known, named, members, addresses, ()))
         with all_or_nothing() as made:
