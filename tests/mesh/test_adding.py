@@ -39,7 +39,7 @@ def test_further_nodes_are_added_to_the_mesh_that_there_is(authority: Authority,
     add_nodes(authority, tmp_path / "nodes", [0], "mine")
     roster = add_nodes(authority, tmp_path / "nodes", [1])
     assert (roster.number, roster.mesh, len(roster.members)) == (2, "mine", 2)
-    with pytest.raises(InvalidInputError, match="mesh is 'other'; expected that of the .* roster, mine"):
+    with pytest.raises(InvalidInputError, match=r"mesh is 'other'; expected that of the .* roster, mine"):
         add_nodes(authority, tmp_path / "nodes", [2], "other")
 
 

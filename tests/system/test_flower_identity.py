@@ -203,6 +203,7 @@ def test_strangers_are_let_in_nowhere_though_there_is_no_authority_of_flowers(la
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1200)  # three nodes train and serve, on two cores
 def test_one_authority_is_enough_from_the_first_training_to_serving(digits: ImageSet, tmp_path: Path) -> None:
     """Nodes get identities, train a round, get the experts of the model into the roster, and serve it."""
     mesh, settings, out = mesh_in(tmp_path / "mesh"), tmp_path / "short.toml", tmp_path / "out"
