@@ -177,13 +177,13 @@ def _serve_one(
     from airmoe.mesh import Node
     from airmoe.monitor.systemd import Systemd
 
-    _set_at_signal(stop)
+    set_at_signal(stop)
     systemd = Systemd()
     with ExitStack() as open_:
         node = open_.enter_context(
             Node(folder, listen, connect, schedule=policy, slot_ms=slot_ms, identity=identity)
         )
-        _set_at_signal(stop, node.leave_soon)
+        set_at_signal(stop, node.leave_soon)
         told = "" if metrics is None else _tell_condition(node, metrics, open_)
         manifest = node.manifest
         holds = ", ".join(manifest.classes[label] for label in manifest.holds)
@@ -259,7 +259,7 @@ def _serve_all(
                 insecure=insecure,
             )
         )
-        _set_at_signal(stop)
+        set_at_signal(stop)
         server = run / "clients" / SERVER
         asker = server if server.exists() else folders[0]
         joint = [] if name is None else ["--policy", name]
@@ -302,7 +302,9 @@ def _answer_completions(
     print(f"completions of model {source.manifest.mesh} at {server.url}", flush=True)
 
 
-def _set_at_signal(stop: threading.Event, also: Callable[[], None] = lambda: None) -> None:
+def set_at_signal(stop: threading.Event, also: Callable[[], None] = lambda: None) -> None:
+    """Have Ctrl-C and SIGTERM set an event, and do something else as well."""
+
     def heard(*_: object) -> None:
         stop.set()
         also()
