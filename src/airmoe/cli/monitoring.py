@@ -17,7 +17,7 @@ from airmoe.cli.identity_options import (
 )
 from airmoe.cli.logs import LogOption, log_as
 from airmoe.cli.reaching import LONGEST_S, ClientFolder
-from airmoe.cli.serving import Connect, set_at_signal
+from airmoe.cli.serving import Connect, refuse_elsewhere, set_at_signal
 from airmoe.errors import require
 from airmoe.scheduling.parsing import POLICY_FORMS
 
@@ -65,6 +65,7 @@ def monitor(
     set_at_signal(stop)
     log_as(log)
     number_within("timeout_s", timeout_s, 0, LONGEST_S)
+    refuse_elsewhere("listen", listen, "who looks")
     decides = make_policy(policy)
     manifest, known = read_manifest(client), identity_for(client, identity, insecure)
     refuse_nowhere(connect, known)

@@ -116,7 +116,9 @@ def serve(
     if exit_with_parent:
         threading.Thread(target=_set_at_end_of_input, args=(stop,), daemon=True).start()
     log_as(log)
-    _refuse_elsewhere(metrics)
+    if metrics is not None:
+        require("monitor", "prometheus_client", by="--metrics")
+        refuse_elsewhere("metrics", metrics, "whoever reads it")
     load_plugins(plugin)
     policy = _joint_policy(schedule)
     tell_unused_plugins(plugin)
@@ -136,17 +138,24 @@ def serve(
         _serve_one(folder, listen, connect, policy, slot_ms, stop, completions, metrics, known)
 
 
-def _refuse_elsewhere(metrics: str | None) -> None:
+def refuse_elsewhere(name: str, listen: str, whoever: str) -> None:
+    """Refuse an address that is not this machine's alone.
+
+    Args:
+        name: of the option.
+        listen: its value.
+        whoever: what is said of those who come.
+
+    Raises:
+        InvalidInputError: it is malformed, or another one.
+    """
     from airmoe.mesh.addresses import parse_address
 
-    if metrics is None:
-        return
-    require("monitor", "prometheus_client", by="--metrics")
     try:
-        parse_address(metrics)
+        parse_address(listen)
     except AddressError:
-        expected = "a loopback HOST:PORT, for example 127.0.0.1:9447: whoever reads it is on this machine"
-        raise InvalidInputError("metrics", metrics, expected) from None
+        expected = f"a loopback HOST:PORT, for example 127.0.0.1:9447: {whoever} is on this machine"
+        raise InvalidInputError(name, listen, expected) from None
 
 
 def _joint_policy(schedule: str | None) -> "Policy | None":

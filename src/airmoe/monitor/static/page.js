@@ -185,7 +185,7 @@ function showCards(look) {
 function showEvents(look) {
   byId("events").replaceChildren(...look.events.map((event) => {
     const row = make("li", { class: event.level });
-    row.append(make("time", {}, new Date(event.at_s * 1e3).toLocaleTimeString()), make("span", {}, event.what));
+    row.append(make("time", {}, new Date(event.at_s * 1e3).toLocaleTimeString(undefined, { hourCycle: "h23" })), make("span", {}, event.what));
     return row;
   }));
 }
