@@ -1,6 +1,8 @@
 """Run folders that a test may damage, and meshes of real processes."""
 
+import logging
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,9 +34,17 @@ def patient_clients() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def log_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No line is held back because of what a test before said."""
-    monkeypatch.setattr(mesh_log, "filters", [OneLineASecond(mesh_log.callHandlers)])
+def log_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No line is held back because of what a test before said, and none comes in the test after it."""
+    is_over = threading.Event()
+
+    def emit(record: logging.LogRecord) -> None:
+        if not is_over.is_set():
+            mesh_log.callHandlers(record)
+
+    monkeypatch.setattr(mesh_log, "filters", [OneLineASecond(emit)])
+    yield
+    is_over.set()
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,8 @@ from airmoe.mesh import MeshClient, Node
 from airmoe.mesh.authority import passing_authority
 from airmoe.mesh.frame import Frame, Kind, encode
 from airmoe.mesh.identity import AUTHORITY
-from airmoe.mesh.keys import asked_key, link_key
+from airmoe.mesh.keys import asked_key, link_key, report_key, reports_key
+from airmoe.mesh.reports import NodeReport
 from tests.mesh.identities import IssuedRun, dated, issued_run, raw_session, write_pair
 from tests.mesh.steering import answer_to, prefer, wait_until
 
@@ -167,13 +168,39 @@ def test_a_member_cannot_serve_the_expert_of_another(run: IssuedRun, insider: ze
         assert (0, 0) not in alive
         images = np.zeros((1, 1, 32, 32), np.uint8)
         answer_to(client, images, gate=prefer(0.9, 0.0, 0.0, 0.1))
-        session = client._mesh._session
+        session = client.mesh._session
         probed = link_key(run.manifest.mesh, 0)
         for key in (asked_key(each, "node-1") for each in (run.key(0), run.key(3), probed)):
             assert not [reply for reply in replies(session, key, b"x") if reply.ok]
     assert not got
     for each in (*declared, *tokens):
         each.undeclare()
+
+
+def test_a_member_cannot_report_for_another(run: IssuedRun, insider: zenoh.Session, address: str) -> None:
+    """Neither as another node, nor as a client at another node, nor under a member's own reporter's name."""
+    mesh = run.manifest.mesh
+    with MeshClient(run.folders[1], identity=run.identity(1), listen=address) as client:
+        reporters = client.mesh.reporters()
+        assert reporters.wait_for({1, 3}, 20.0)
+        (honest,) = (each for each in reporters.known() if each.node == 3)
+        got = list[str]()
+
+        def answer(query: zenoh.Query) -> None:
+            got.append(str(query.key_expr))
+            query.reply(query.key_expr, b"mine")
+
+        keys = [report_key(mesh, 3, "ab"), report_key(mesh, *honest), reports_key(mesh) + "/**"]
+        declared = [insider.declare_queryable(key, answer, complete=True) for key in keys]
+        tokens = [insider.liveliness().declare_token(key) for key in keys]
+        own = insider.liveliness().declare_token(report_key(mesh, 2, "ab"))
+        assert reporters.wait_for({2}, 20.0), "under its own number it may"
+        assert {each for each in reporters.known() if each.node == 3} == {honest}
+        assert isinstance(reporters.hear(20.0)[honest], NodeReport)
+        assert not got
+        for each in (*declared, *tokens, own):
+            each.undeclare()
+        reporters.close()
 
 
 def test_an_address_without_tls_that_gossip_tells_is_not_dialled(

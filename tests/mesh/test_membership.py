@@ -276,7 +276,7 @@ def test_a_node_that_is_left_out_does_not_live_for_others_though_nobody_tells_th
         assert tokens
     serve(run, open_, 1, 2)
     client = client_of(run, open_, 0, 2)
-    membership = client._mesh._membership
+    membership = client.mesh._membership
     assert membership is not None
     membership.take(signed(run.authority, run.identity(0).roster.without(2)))
     assert 2 not in alive(client)
@@ -318,7 +318,7 @@ def test_whose_certificate_ends_is_linked_with_nobody_2_s_later_and_the_log_says
     ends_s = time.monotonic() + 12.0
     serve(run, open_, 1, 3)
     client = client_of(run, open_, 0, 2)
-    session = client._mesh._session
+    session = client.mesh._session
     assert linked_names(session) == ["node-1", "node-3"]
     linked_s = list[float]()
     while time.monotonic() < ends_s + 10.0:

@@ -98,6 +98,14 @@ WRONG = {
     "no time to answer": Wrong(
         ["predict", "zero.png", *ASK, "--deadline", "-1"], ["deadline is -1.0", "a number from 0 to 3600"]
     ),
+    "a page for other machines": Wrong(
+        ["monitor", "run/clients/00", "--connect", NOWHERE, "--listen", "0.0.0.0:8470", "--timeout-s", "0"],
+        ["listen is '0.0.0.0:8470'", "expected a loopback HOST:PORT"],
+    ),
+    "a page whose policy is unknown": Wrong(
+        ["monitor", "run/clients/00", "--connect", NOWHERE, "--policy", "best"], ["'best'", "topk:K"]
+    ),
+    "a page of nothing": Wrong(["monitor", "run/clients/00"], ["connect is ''", "HOST:PORT of a node"]),
     "unknown form of log": Wrong(
         ["predict", "zero.png", *ASK, "--log", "xml"], ["--log is 'xml'", "'short', 'full', 'json'"]
     ),

@@ -23,6 +23,7 @@ from airmoe.cli.interrupts import hear_interrupts, was_interrupted
 from airmoe.cli.links import links
 from airmoe.cli.logs import begin_log
 from airmoe.cli.merging import merge
+from airmoe.cli.monitoring import monitor
 from airmoe.cli.packing import pack
 from airmoe.cli.serving import serve
 from airmoe.cli.status import status
@@ -43,7 +44,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # what stands in brackets is text
     pretty_exceptions_enable=False,
 )
-for command in (demo, train, evaluate, serve, predict, generate, status, links, pack, merge):
+for command in (demo, train, evaluate, serve, predict, generate, status, links, monitor, pack, merge):
     app.command()(command)
 app.add_typer(study, name="study")
 app.add_typer(flower, name="flower")

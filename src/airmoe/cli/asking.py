@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
 import typer
 
 from airmoe.checks import number_within
@@ -22,7 +21,6 @@ from airmoe.cli.logs import LogOption, log_as
 from airmoe.cli.paths import all_expanded, client_folder
 from airmoe.cli.plugin_option import Plugins, load_plugins, tell_unused_plugins
 from airmoe.cli.serving import Connect
-from airmoe.dispatch import why_out_of_reach
 from airmoe.errors import AirmoeError, DataError, NoExpertReachedError, NoNodeReachableError
 from airmoe.scheduling.parsing import POLICY_FORMS
 
@@ -88,6 +86,7 @@ def predict(
     """
     from airmoe.data import read_image
     from airmoe.mesh import MeasuredLinks, MeshClient
+    from airmoe.mesh.answer_record import record_of
     from airmoe.mesh.client import LONGEST_DEADLINE_S
     from airmoe.scheduling import make_policy
 
@@ -125,7 +124,7 @@ def predict(
                 _tell_failure(file, error, as_json=as_json, alone=alone)
                 continue
             answered += 1
-            record = _record(file, asker, answer)
+            record = {"image": str(file), **record_of(asker, answer)}
             if as_json:
                 print(json.dumps(record, allow_nan=False), flush=True)
             elif alone:
@@ -165,48 +164,6 @@ def _find_nodes(asker: "MeshClient") -> None:
     layer.liveliness.wait_until(lambda alive: len(layer.nodes_alive()) == served, DISCOVERY_S)
     if asker.policy.joint and not asker.is_server:  # a server decides itself
         asker.schedulers.liveliness.wait_until(bool, DISCOVERY_S)
-
-
-def _record(image: Path, asker: "MeshClient", answer: "Answer") -> dict[str, Any]:
-    """Return what is said of the one image of an answer, as JSON has it."""
-    manifest, dispatched = asker.manifest, answer.dispatched
-    probability_C = answer.probability_TC[0]
-    best_C = np.argsort(-probability_C)
-    assert manifest.asks is not None
-    sees_snr = manifest.asks.gates[0].sees_snr
-    experts = []
-    for expert in np.flatnonzero(dispatched.arrived_TE[0]):
-        node = int(dispatched.node_TE[0, expert])
-        here, score = node == manifest.node, float(answer.scores_TE[0, expert])
-        told: dict[str, Any] = {"expert": int(expert), "node": node, "here": here, "score": score}
-        if sees_snr and not here:
-            told["link_snr_db"] = float(answer.snr_db_TE[0, expert])
-        if answer.verified_TE is not None and not here:
-            told["verified"] = bool(answer.verified_TE[0, expert])
-        experts.append(told)
-    living, reached = (int(each_E.sum()) for each_E in asker.reach(dispatched.decided_by))
-    why = None
-    if reached < living:
-        why = why_out_of_reach(manifest.nodes, manifest.radio.subcarriers) or "their links have no gain"
-    return {
-        "image": str(image),
-        "label": manifest.classes[best_C[0]],
-        "probability": float(probability_C[best_C[0]]),
-        "probabilities": {manifest.classes[label]: float(probability_C[label]) for label in best_C},
-        "answered_by": experts,
-        "chose_none": bool(answer.chose_none_T[0]),
-        "degraded": bool(answer.degraded_T[0]),
-        "missed": _missed(answer),
-        "reached": float(answer.reached_T[0]),
-        "decided_by": dispatched.decided_by,
-        "scheduler": answer.scheduler,
-        "can_be_asked": reached,
-        "out_of_reach": living - reached,
-        "why_out_of_reach": why,
-        "energy_j": float(dispatched.energy_j_T[0]),
-        "bytes": answer.sent_bytes + answer.received_bytes,
-        "elapsed_s": answer.elapsed_s,
-    }
 
 
 def _who(record: dict[str, Any]) -> str:
@@ -256,12 +213,6 @@ def _explain(record: dict[str, Any], asker: "MeshClient", answer: "Answer") -> N
         f"{record['energy_j'] * 1e6:.1f} µJ over simulated {'analog ' * analog}links, "
         f"{record['bytes']} bytes, {record['elapsed_s'] * 1e3:.1f} ms"
     )
-
-
-def _missed(answer: "Answer") -> list[int]:
-    """Return the experts that were wanted and did not answer about the first image."""
-    dispatched = answer.dispatched
-    return [int(each) for each in np.flatnonzero(dispatched.intended_TE[0] & ~dispatched.arrived_TE[0])]
 
 
 def _tell_failure(image: Path, error: AirmoeError, *, as_json: bool, alone: bool) -> None:

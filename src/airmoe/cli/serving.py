@@ -116,7 +116,9 @@ def serve(
     if exit_with_parent:
         threading.Thread(target=_set_at_end_of_input, args=(stop,), daemon=True).start()
     log_as(log)
-    _refuse_elsewhere(metrics)
+    if metrics is not None:
+        require("monitor", "prometheus_client", by="--metrics")
+        refuse_elsewhere("metrics", metrics, "whoever reads it")
     load_plugins(plugin)
     policy = _joint_policy(schedule)
     tell_unused_plugins(plugin)
@@ -136,17 +138,24 @@ def serve(
         _serve_one(folder, listen, connect, policy, slot_ms, stop, completions, metrics, known)
 
 
-def _refuse_elsewhere(metrics: str | None) -> None:
+def refuse_elsewhere(name: str, listen: str, whoever: str) -> None:
+    """Refuse an address that is not this machine's alone.
+
+    Args:
+        name: of the option.
+        listen: its value.
+        whoever: what is said of those who come.
+
+    Raises:
+        InvalidInputError: it is malformed, or another one.
+    """
     from airmoe.mesh.addresses import parse_address
 
-    if metrics is None:
-        return
-    require("monitor", "prometheus_client", by="--metrics")
     try:
-        parse_address(metrics)
+        parse_address(listen)
     except AddressError:
-        expected = "a loopback HOST:PORT, for example 127.0.0.1:9447: whoever reads it is on this machine"
-        raise InvalidInputError("metrics", metrics, expected) from None
+        expected = f"a loopback HOST:PORT, for example 127.0.0.1:9447: {whoever} is on this machine"
+        raise InvalidInputError(name, listen, expected) from None
 
 
 def _joint_policy(schedule: str | None) -> "Policy | None":
@@ -177,13 +186,13 @@ def _serve_one(
     from airmoe.mesh import Node
     from airmoe.monitor.systemd import Systemd
 
-    _set_at_signal(stop)
+    set_at_signal(stop)
     systemd = Systemd()
     with ExitStack() as open_:
         node = open_.enter_context(
             Node(folder, listen, connect, schedule=policy, slot_ms=slot_ms, identity=identity)
         )
-        _set_at_signal(stop, node.leave_soon)
+        set_at_signal(stop, node.leave_soon)
         told = "" if metrics is None else _tell_condition(node, metrics, open_)
         manifest = node.manifest
         holds = ", ".join(manifest.classes[label] for label in manifest.holds)
@@ -259,7 +268,7 @@ def _serve_all(
                 insecure=insecure,
             )
         )
-        _set_at_signal(stop)
+        set_at_signal(stop)
         server = run / "clients" / SERVER
         asker = server if server.exists() else folders[0]
         joint = [] if name is None else ["--policy", name]
@@ -302,7 +311,9 @@ def _answer_completions(
     print(f"completions of model {source.manifest.mesh} at {server.url}", flush=True)
 
 
-def _set_at_signal(stop: threading.Event, also: Callable[[], None] = lambda: None) -> None:
+def set_at_signal(stop: threading.Event, also: Callable[[], None] = lambda: None) -> None:
+    """Have Ctrl-C and SIGTERM set an event, and do something else as well."""
+
     def heard(*_: object) -> None:
         stop.set()
         also()

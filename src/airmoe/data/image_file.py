@@ -5,10 +5,11 @@ Shape suffixes: C channels, H height, W width.
 
 from __future__ import annotations
 
+import io
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -70,19 +71,39 @@ def read_image(path: AnyPath, channels: int, height: int, width: int) -> NDArray
     return pixels_CHW
 
 
+def image_of_bytes(data: bytes, channels: int, height: int, width: int) -> NDArray[np.uint8]:
+    """Return what `read_image` returns of a file with these bytes; damaged EXIF data are passed over.
+
+    Raises:
+        DataError: as `read_image`, of "the image".
+        InvalidInputError: as `read_image`.
+    """
+    _refuse_size(channels, height, width)
+    with _opened(io.BytesIO(data), "the image") as image:
+        return _seen(image, channels, height, width)[0]
+
+
 def read_with_damage(path: Path, channels: int, height: int, width: int) -> tuple[NDArray[np.uint8], str]:
     """Return what `read_image` returns, and what is wrong with the EXIF data, or "": it logs nothing."""
+    _refuse_size(channels, height, width)
+    with _opened_file(path) as image:
+        return _seen(image, channels, height, width)
+
+
+def _refuse_size(channels: int, height: int, width: int) -> None:
     if channels not in _PILLOW_MODE:
         raise InvalidInputError("channels", channels, "1 (greyscale) or 3 (RGB)")
     if height < 1:
         raise InvalidInputError("height", height, "at least 1")
     if width < 1:
         raise InvalidInputError("width", width, "at least 1")
-    with _opened(path) as image:
-        picture = loaded(image)
-        orientation, damage = orientation_of(image)
-        upright = turned(as_seen(picture, _PILLOW_MODE[channels]), orientation)
-        pixels_HWC = _fitted(upright, height, width).reshape(height, width, channels)
+
+
+def _seen(image: Image.Image, channels: int, height: int, width: int) -> tuple[NDArray[np.uint8], str]:
+    picture = loaded(image)
+    orientation, damage = orientation_of(image)
+    upright = turned(as_seen(picture, _PILLOW_MODE[channels]), orientation)
+    pixels_HWC = _fitted(upright, height, width).reshape(height, width, channels)
     return np.ascontiguousarray(pixels_HWC.transpose(2, 0, 1)), damage
 
 
@@ -92,7 +113,7 @@ def is_greyscale(path: Path) -> bool:
     Raises:
         DataError: as `read_image`.
     """
-    with _opened(path) as image:
+    with _opened_file(path) as image:
         return image.mode in GREY_MODES
 
 
@@ -106,25 +127,29 @@ def _fitted(image: Image.Image, height: int, width: int) -> NDArray[np.uint8]:
     return np.pad(resized, around + [(0, 0)] * (resized.ndim - 2), mode="edge")
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _opened_file(path: Path) -> AbstractContextManager[Image.Image]:
     if path.exists() and not path.is_file():
         raise DataError(f"{path}: not a regular file; expected an image file")
+    return _opened(path, str(path))
+
+
+@contextmanager
+def _opened(source: Path | io.BytesIO, called: str) -> Iterator[Image.Image]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of damaged EXIF data, of which we tell ourselves
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=_FORMATS) as opened:
+            with Image.open(source, formats=_FORMATS) as opened:
                 yield opened
     except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
+        raise DataError(f"{called}: no such file") from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: too large to be decoded safely ({error})") from error
+        raise DataError(f"{called}: too large to be decoded safely ({error})") from error
     except UnidentifiedImageError as error:
         formats = ", ".join(_FORMATS)
         raise DataError(
-            f"{path}: cannot be read as an image (it is none of {formats}, or its beginning is damaged)"
+            f"{called}: cannot be read as an image (it is none of {formats}, or its beginning is damaged)"
         ) from error
     # Pillow's decoders raise SyntaxError, struct.error, EOFError and more on damaged files.
     except Exception as error:
-        raise DataError(f"{path}: cannot be read as an image ({error})") from error
+        raise DataError(f"{called}: cannot be read as an image ({error})") from error

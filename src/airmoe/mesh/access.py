@@ -5,7 +5,7 @@ Only what comes in counts: a hostile peer has no rules of its own. A name is the
 
 from typing import Any
 
-from airmoe.mesh.keys import asked_key, expert_key, link_key, roster_key
+from airmoe.mesh.keys import asked_key, expert_key, link_key, reports_key, roster_key
 from airmoe.mesh.roster import Member, Roster
 
 _SERVES = ["declare_queryable", "declare_subscriber", "liveliness_token", "reply"]
@@ -47,14 +47,15 @@ def _serves(mesh: str, member: Member) -> list[str]:
     ]
     if member.schedules:
         keys.append(f"airmoe/{mesh}/*/*/scheduler/{member.node}/**")
-    return [*keys, roster_key(mesh, member.node) + "/**", link_key(mesh, member.node) + "/**"]
+    own = roster_key(mesh, member.node), link_key(mesh, member.node), f"{reports_key(mesh)}/{member.node}"
+    return [*keys, *(f"{key}/**" for key in own)]
 
 
 def _asks(mesh: str, member: Member) -> list[str]:
-    """Return what a member asks: a node for an expert or as a scheduler of a layer, for its roster, or for
-    nothing but an answer.
+    """Return what a member asks: a node for an expert or as a scheduler of a layer, for its roster, for
+    nothing but an answer, or how it is.
     """
-    what = "*/*/*/*", "roster/*", "link/*"
+    what = "*/*/*/*", "roster/*", "link/*", "report/*/*"
     return [asked_key(f"airmoe/{mesh}/{each}", member.name) for each in what]
 
 

@@ -16,6 +16,8 @@ from airmoe.files import AnyPath, as_path
 MOST_ADDRESS_BYTES = 1 << 20
 """The size of the largest file of addresses that is read."""
 
+LOOPBACK = "127.0.0.1"
+
 EXPECTED = "HOST:PORT, for example 127.0.0.1:7447"
 
 

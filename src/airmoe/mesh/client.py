@@ -39,6 +39,7 @@ from airmoe.mesh.networks import OnnxNetwork, gate_of
 from airmoe.mesh.peers import HEDGE_S
 from airmoe.mesh.probing import PROBE_S
 from airmoe.mesh.requests import Traffic
+from airmoe.mesh.tally import Tally
 from airmoe.runfolder import checked_file
 from airmoe.scheduling import Policy, TopK
 from airmoe.scheduling.parsing import as_policy
@@ -71,7 +72,8 @@ class MeshClient:
     policy's ``fallback`` decides here; the log and ``Dispatched.decided_by`` say so. Where nobody schedules,
     a server decides by the joint policy itself: it is the only source of its mesh.
 
-    ``gate`` is the exported gate, ``layer`` the experts that are asked, ``schedulers`` who may decide.
+    ``gate`` is the exported gate, ``layer`` the experts that are asked, ``schedulers`` who may decide, and
+    ``mesh`` all of the mesh that the client reaches.
 
     Args:
         client_folder: ``clients/<id>`` or ``clients/server`` of a run, or a copy of it.
@@ -89,6 +91,7 @@ class MeshClient:
             expert is asked, too, and charged; `Answer.verified_TE` says which outputs two nodes gave.
         identity: who this client is; see `Node`.
         emulated: links that messages are to go over, rather than as fast as the network carries them.
+        listen: address at which other clients reach this one, HOST:PORT: who watches a mesh needs it.
 
     Raises:
         RunFolderError: a file of the folder is missing or damaged.
@@ -114,6 +117,7 @@ class MeshClient:
         verify: int = 1,
         identity: Identity | None = None,
         emulated: EmulatedLinks | None = None,
+        listen: str | None = None,
     ) -> None:
         client_folder = as_path(client_folder)
         self.manifest = manifest = read_manifest(client_folder)
@@ -134,7 +138,7 @@ class MeshClient:
             tuple(spec.payload),
         )
         self.gate: GateFunction = gate_of(client_folder, manifest, gate)
-        self._mesh = mesh = MeshLayers(
+        self.mesh = mesh = MeshLayers(
             client_folder,
             manifest,
             [gate.layer],
@@ -147,11 +151,13 @@ class MeshClient:
             hedge_s=hedge_s,
             identity=identity,
             emulated=emulated,
+            listen=listen,
         )
         with ExitStack() as open_:  # closes what is open where a later step fails
             open_.callback(mesh.close)
             self.transmission = mesh.transmission
             (self.layer,), (self.schedulers,) = mesh.layers, mesh.schedulers
+            self._tally = mesh.tally = Tally()
             self._verifies = _checked_verify(verify, spec.placement, self.transmission)
             self.policy = as_policy(policy or TopK(1))
             self.prepare(self.policy)
@@ -168,7 +174,7 @@ class MeshClient:
 
     def close(self) -> None:
         """Leave the mesh. Closing twice does no harm."""
-        self._mesh.close()
+        self.mesh.close()
 
     def _warm_up(self, spec: InputSpec) -> None:
         """Load once what the first query would have to wait for."""
@@ -181,7 +187,7 @@ class MeshClient:
         Raises:
             InvalidInputError: a joint policy without ``fallback``.
         """
-        self._mesh.prepare(policy)
+        self.mesh.prepare(policy)
 
     def reach(self, policy: Policy | str | None = None) -> Reach:
         """Return the experts that live, and those of them that this client's links reach.
@@ -192,7 +198,7 @@ class MeshClient:
         Args:
             policy: that would decide; default the client's.
         """
-        links = self._mesh.links()
+        links = self.mesh.links()
         observed, layer = links.observed, self.layer
         slot = layer.slot(1, links)
         node_ER, living_ER = layer.placement.node_ER, askable(MeshCarrier(layer, links, Traffic()), slot)
@@ -210,7 +216,7 @@ class MeshClient:
         Raises:
             NoNodeReachableError: fewer were found in time.
         """
-        return self._mesh.wait_for_nodes(nodes, timeout_s)
+        return self.mesh.wait_for_nodes(nodes, timeout_s)
 
     def measure_links(self, timeout_s: float = PROBE_S) -> list[LinkMeasure]:
         """Probe the links to all nodes that are alive, and return what is known of the links to all nodes.
@@ -221,7 +227,7 @@ class MeshClient:
         Raises:
             MeshError: the client is closed.
         """
-        return self._mesh.measure_links(timeout_s)
+        return self.mesh.measure_links(timeout_s)
 
     def predict(
         self,
@@ -253,41 +259,46 @@ class MeshClient:
             NoExpertReachedError: fewer than ``min_experts`` answered about an image, or can be asked at all.
                 The client's own expert answers as far as time allows; a server has none.
         """
-        self._mesh.refuse_closed()
+        self.mesh.refuse_closed()
         begin_s, traffic = time.monotonic(), Traffic()
         number_within("deadline_s", deadline_s, 0, LONGEST_DEADLINE_S)
         end_s = begin_s + deadline_s
-        min_experts = self._checked_least(min_experts)
-        decides = self._mesh.policy_of(0, as_policy(policy or self.policy), end_s, traffic)
-        pixels_TCHW = checked_pixels(images_TCHW, self._input, self.layer.spec)
-        links_now = self._mesh.links(links)
-        payload_T = extracted(self._extractor, pixels_TCHW, end_s)
-        carrier = MeshCarrier(self.layer, links_now, traffic, verifies=self._verifies)
-        slot = self.layer.slot(len(payload_T), links_now, carrier.payload_bits(payload_T))
-        slot = nearest(payload_T, carrier, slot)
-        snr_db_TE = slot.observed_snr_db_TE
-        assert snr_db_TE is not None  # a mesh has links
-        scores_TE = self._scores(gate or self.gate, payload_T, snr_db_TE)
-        with closing(carrier):
-            dispatched = dispatch(
-                payload_T, scores_TE, decides, carrier, slot, deadline_s=end_s - time.monotonic()
+        with self._tally.failures():
+            min_experts = self._checked_least(min_experts)
+            decides = self.mesh.policy_of(0, as_policy(policy or self.policy), end_s, traffic)
+            pixels_TCHW = checked_pixels(images_TCHW, self._input, self.layer.spec)
+            links_now = self.mesh.links(links)
+            payload_T = extracted(self._extractor, pixels_TCHW, end_s)
+            carrier = MeshCarrier(self.layer, links_now, traffic, verifies=self._verifies)
+            slot = self.layer.slot(len(payload_T), links_now, carrier.payload_bits(payload_T))
+            slot = nearest(payload_T, carrier, slot)
+            snr_db_TE = slot.observed_snr_db_TE
+            assert snr_db_TE is not None  # a mesh has links
+            scores_TE = self._scores(gate or self.gate, payload_T, snr_db_TE)
+            with closing(carrier):
+                dispatched = dispatch(
+                    payload_T, scores_TE, decides, carrier, slot, deadline_s=end_s - time.monotonic()
+                )
+            _refuse_too_few(dispatched.arrived_TE, min_experts)
+            weights_TE = mixing_weights(scores_TE, dispatched.arrived_TE)
+            answer = Answer(
+                mix(weights_TE, dispatched.deliveries),
+                self.layer.spec.output.kind,
+                scores_TE,
+                weights_TE,
+                dispatched,
+                traffic.sent_bytes,
+                traffic.received_bytes,
+                time.monotonic() - begin_s,
+                snr_db_TE,
+                self.transmission,
+                traffic.scheduler if decides.joint and dispatched.decided_by == decides.name else None,
+                None
+                if carrier.verification is None
+                else carrier.verification.verified_TE(dispatched.arrived_TE),
             )
-        _refuse_too_few(dispatched.arrived_TE, min_experts)
-        weights_TE = mixing_weights(scores_TE, dispatched.arrived_TE)
-        return Answer(
-            mix(weights_TE, dispatched.deliveries),
-            self.layer.spec.output.kind,
-            scores_TE,
-            weights_TE,
-            dispatched,
-            traffic.sent_bytes,
-            traffic.received_bytes,
-            time.monotonic() - begin_s,
-            snr_db_TE,
-            self.transmission,
-            traffic.scheduler if decides.joint and dispatched.decided_by == decides.name else None,
-            None if carrier.verification is None else carrier.verification.verified_TE(dispatched.arrived_TE),
-        )
+        self._tally.answered(answer)
+        return answer
 
     def _checked_least(self, min_experts: int) -> int:
         experts = self.layer.spec.experts
@@ -301,7 +312,7 @@ class MeshClient:
     @property
     def is_server(self) -> bool:
         """Whether the client has no expert of its own."""
-        return self._mesh.is_sole_source
+        return self.mesh.is_sole_source
 
     def _scores(
         self, gate: GateFunction, payload_T: NDArray[np.float32], snr_db_TE: NDArray[np.float64]

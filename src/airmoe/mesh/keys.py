@@ -4,6 +4,7 @@
     airmoe/<mesh>/<model hash>/<layer>/scheduler/<node>      a node that schedules the layer
     airmoe/<mesh>/roster/<node>                              the roster that a node goes by
     airmoe/<mesh>/link/<node>                                a node that answers at once: its link is measured
+    airmoe/<mesh>/report/<node>/<session>                    a node, or a client at it, that says how it is
 
 Whoever asks adds ``/from/`` and who it is, so that a node can tell its askers apart.
 
@@ -52,6 +53,16 @@ def roster_key(mesh: str, node: int) -> str:
 def link_key(mesh: str, node: int) -> str:
     """Return the key under which a node answers at once, so that the link to it can be measured."""
     return f"airmoe/{mesh}/link/{node}"
+
+
+def reports_key(mesh: str) -> str:
+    """Return the prefix of all who say how they are."""
+    return f"airmoe/{mesh}/report"
+
+
+def report_key(mesh: str, node: int, session: str) -> str:
+    """Return the key under which a session of a node, or of a client at it, says how it is."""
+    return f"{reports_key(mesh)}/{node}/{session}"
 
 
 def asked_key(key: str, asker: str) -> str:

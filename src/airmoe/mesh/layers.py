@@ -20,12 +20,15 @@ from airmoe.mesh.frame import BYTES_PER_VALUE, WireType
 from airmoe.mesh.identity import Identity
 from airmoe.mesh.layer import MeshLayer
 from airmoe.mesh.link_meter import LinkMeasure
+from airmoe.mesh.log import PEER_NAME_LENGTH
 from airmoe.mesh.measured_links import MeasuredLinks
 from airmoe.mesh.membership import Membership, any_node
 from airmoe.mesh.networks import expert_of
 from airmoe.mesh.peers import HEDGE_S, Peers
 from airmoe.mesh.probing import PROBE_S, Prober
-from airmoe.mesh.queries import asker_name
+from airmoe.mesh.queries import anybody, asker_name
+from airmoe.mesh.reporters import Reporters, report_to
+from airmoe.mesh.reports import MOST_LINKS, ClientReport, LinkReport
 from airmoe.mesh.requests import Traffic
 from airmoe.mesh.roster_exchange import RosterExchange
 from airmoe.mesh.run_links import simulated_links
@@ -33,6 +36,7 @@ from airmoe.mesh.scheduled_policy import ScheduledPolicy, SoleSourcePolicy
 from airmoe.mesh.schedulers import Schedulers
 from airmoe.mesh.searching import why_none_is_found
 from airmoe.mesh.session import close_session, open_session
+from airmoe.mesh.tally import Tally
 from airmoe.mesh.wire import Wire
 from airmoe.randomness import stream
 from airmoe.scheduling import Cost, JointPolicy, Policy
@@ -47,7 +51,7 @@ class MeshLayers:
     """Some layers of a mesh, as one client reaches them.
 
     ``layers`` are their experts and ``schedulers`` who may decide, both in the order of ``numbers``. What is
-    known of a node holds in all of them.
+    known of a node holds in all of them. ``tally`` counts what is asked about images, where somebody counts.
 
     Args:
         client_folder: of the client; the experts in it run in this process.
@@ -62,6 +66,7 @@ class MeshLayers:
         hedge_s: see `Peers`.
         identity: of the client's node; see `open_session`.
         emulated: links that messages are to go over, rather than as fast as they can.
+        listen: address at which other clients reach this one; None where they need not.
 
     Raises:
         RunFolderError: an expert's file is missing or damaged.
@@ -86,6 +91,7 @@ class MeshLayers:
         hedge_s: float = HEDGE_S,
         identity: Identity | None = None,
         emulated: EmulatedLinks | None = None,
+        listen: str | None = None,
     ) -> None:
         self.manifest, self._connect, self._identity = manifest, connect, identity
         membership, admits = None, any_node
@@ -108,6 +114,7 @@ class MeshLayers:
         if isinstance(links, Links):
             links = RecordedLinks([self._checked(links)])
         self._source: LinkSource = links
+        self.tally: Tally | None = None
         own = {
             number: {
                 each.expert: expert_of(client_folder, manifest, each)
@@ -120,11 +127,14 @@ class MeshLayers:
         self.schedulers: list[Schedulers] = []
         with ExitStack() as open_:  # closes what is open where a later step fails
             if session is None:
-                session = open_session(connect=connect, membership=membership)
+                # Who listens is taken for its node. That one is dialled all the same: it is another process.
+                own_node = () if identity is None or listen is None else identity.member.addresses
+                session = open_session(listen, [*connect, *own_node], membership)
                 open_.callback(close_session, session)
                 if membership is not None:
                     open_.callback(RosterExchange(session, membership).close)
             self._session, asker = session, asker_name(session, manifest.node, identity)
+            self._asker, self._admits, self._since_s = asker, admits, time.time()
             wire = Wire(session, asker, manifest.node, emulated)
             open_.callback(wire.close)
             self._prober = Prober(wire, manifest.mesh, self._others_alive)
@@ -151,6 +161,8 @@ class MeshLayers:
             if membership is not None:
                 membership.left_out.append(self._left_out)
             self._meter = wire.meter
+            admits_asker = anybody if membership is None else membership.admits
+            open_.callback(report_to(session, manifest.mesh, manifest.node, self._report, admits_asker))
             if isinstance(links, MeasuredLinks):
                 links.measured_by(wire.meter, self.run_links.radio, manifest.nodes, manifest.node)
                 self._prober.start()
@@ -224,6 +236,12 @@ class MeshLayers:
     def _others_alive(self) -> frozenset[int]:
         return self.nodes_alive() - {self.manifest.node}
 
+    def keep_links_measured(self) -> None:
+        """Probe links of which nothing is known of late, for a minute from now on."""
+        self.refuse_closed()
+        self._prober.used()
+        self._prober.start()
+
     def measure_links(self, timeout_s: float = PROBE_S) -> list[LinkMeasure]:
         """Probe the links to all nodes that are alive, and return what is known of the links to all nodes.
 
@@ -234,6 +252,21 @@ class MeshLayers:
         for node in sorted(self._others_alive()):
             self._prober.probe(node, timeout_s)
         return [self._meter.measure(node) for node in sorted(self.nodes_placed - {self.manifest.node})]
+
+    def _report(self) -> ClientReport:
+        nodes = sorted(self.nodes_placed - {self.manifest.node})[:MOST_LINKS]
+        return ClientReport(
+            node=self.manifest.node,
+            name=self._asker[:PEER_NAME_LENGTH],
+            since_s=self._since_s,
+            asked=None if self.tally is None else self.tally.now(),
+            links=LinkReport.of(map(self._meter.measure, nodes)),
+        )
+
+    def reporters(self) -> Reporters:
+        """Return all nodes and clients of the mesh that report how they are, watched from now on."""
+        self.refuse_closed()
+        return Reporters(self._session, self.manifest.mesh, self._asker, self._admits)
 
     def _checked(self, links: Links) -> Links:
         if links.nodes != (nodes := self.manifest.nodes):

@@ -1,5 +1,6 @@
 """An HTTP server that this machine alone can reach."""
 
+import re
 import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -62,3 +63,12 @@ class LoopbackServer:
         """Take no further connection. Closing twice does no harm."""
         self._server.shutdown()
         self._server.server_close()
+
+
+def is_this_machine(host: str) -> bool:
+    """Return whether the host of a request is this machine; at any port: it may come through a tunnel."""
+    try:
+        parse_address(host if re.search(r":\d+$", host) else f"{host}:80")
+    except AddressError:
+        return False
+    return True

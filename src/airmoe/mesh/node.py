@@ -39,6 +39,8 @@ from airmoe.mesh.presence import Presence
 from airmoe.mesh.probing import answer_probes
 from airmoe.mesh.queries import REQUEST_ID_BYTES, refuse, reply_to, serve, who_asks, withdrawals
 from airmoe.mesh.renewal import CLOSING_S, RenewedPresence
+from airmoe.mesh.reporters import report_to
+from airmoe.mesh.reports import NodeReport
 from airmoe.mesh.request_queue import OVERLOADED, RequestQueue, Waiting
 from airmoe.mesh.run_links import simulated_links
 from airmoe.mesh.scheduler import Scheduler
@@ -162,6 +164,7 @@ class Node:
             presence.declared(Scheduler(session, decision, self._slot_s, admits).close)
         probes = answer_probes(session, self.manifest.mesh, self.manifest.node, admits)
         presence.declared(probes.undeclare)
+        presence.declared(report_to(session, self.manifest.mesh, self.manifest.node, self._report, admits))
         for served in self._served.values():
             answers = serve(session, served.key, partial(self._accept, presence, served), admitted)
             presence.declared(answers.undeclare)
@@ -191,8 +194,13 @@ class Node:
 
     def condition(self) -> Condition:
         """Return how the node is now: what it did, what waits, and whether it is well."""
-        presence, manifest = self._network.presence, self.manifest
-        identity, links = presence.identity, len(presence.linked())
+        return self._condition(len(self._network.presence.linked()))
+
+    def _report(self) -> NodeReport:
+        return NodeReport.of(self._condition(links=0), self.manifest)  # to count links would call Zenoh
+
+    def _condition(self, links: int) -> Condition:
+        manifest, identity = self.manifest, self._network.presence.identity
         with self._changed:
             waiting, waiting_bytes, is_closing = len(self._queue), self._queue.bytes, self._closing
         return Condition(

@@ -63,6 +63,7 @@ class Prober:
         self._wire, self._mesh, self._nodes = wire, mesh, nodes
         self._used_s, self._ends = -math.inf, threading.Event()
         self._probed_s: dict[int, float] = {}
+        self._works = False
 
     def used(self) -> None:
         """Note that a query goes by what is measured."""
@@ -86,7 +87,10 @@ class Prober:
         return reply is not None and reply.ok is not None
 
     def start(self) -> None:
-        """Probe from now on, until `close`, each link of which nothing is known of late."""
+        """Probe from now on, until `close`, each link of which nothing is known of late. Twice is as once."""
+        if self._works:
+            return
+        self._works = True
         thread = threading.Thread(target=self._work, name="airmoe probes", daemon=True)
         thread.start()
         ends_with_process(thread, self._ends.set)

@@ -1,5 +1,6 @@
 """Both ends of a Zenoh query: serving, asking without holding up the caller, refusing with a reason."""
 
+import re
 import struct
 from _thread import start_new_thread
 from collections.abc import Callable
@@ -21,6 +22,12 @@ _OWN_TIME = struct.Struct("<I")
 def asker_name(session: zenoh.Session, node: int, identity: Identity | None = None) -> str:
     """Return what a session of a node calls itself when it asks: with an identity, by its only name."""
     return f"{node}-{session.zid()}" if identity is None else identity.name
+
+
+def node_of_asker(asker: str) -> int | None:
+    """Return the node that an asker says it is at; None where its name tells none."""
+    found = re.fullmatch(r"(?:node-)?(\d{1,7})(?:-[0-9a-f]+)?", asker)
+    return None if found is None else int(found[1])
 
 
 def anybody(name: str) -> bool:

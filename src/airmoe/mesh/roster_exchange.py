@@ -27,8 +27,10 @@ TAKEN, KNOWN = b"taken", b"known"
 SETTLED_S, LOOKING_S = 0.3, 2.0
 """How long after a link others are asked for their roster, and how long their answers may take."""
 
-MOST_QUESTIONS = 8
-"""How many questions about the roster may wait."""
+MOST_QUESTIONS, MOST_BROUGHT = 256, 8
+"""How many questions may wait: of those who ask for the roster, as all do who are linked anew, and of those
+who bring one, which may be large.
+"""
 
 
 class RosterExchange:
@@ -129,10 +131,13 @@ class RosterExchange:
         if not self._membership.admits(asker):
             query.drop()  # it is cut off, which is told
             return
+        waiting, brings = self._questions.qsize(), bool(query.payload)
         try:
+            if brings and waiting >= MOST_BROUGHT:
+                raise queue.Full
             self._questions.put_nowait((query, asker))
         except queue.Full:
-            refuse(query, f"{MOST_QUESTIONS} questions about the roster wait already")
+            refuse(query, f"{waiting} questions about the roster wait already")
 
     def _answer(self) -> None:
         while (question := self._questions.get()) is not None and not self._ends:

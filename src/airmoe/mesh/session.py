@@ -3,13 +3,15 @@
 import socket
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 import zenoh
 
 from airmoe.errors import AddressError
 from airmoe.files import AnyPath
-from airmoe.mesh.addresses import Protocol, endpoint, known, parse_address
+from airmoe.mesh.addresses import LOOPBACK, Protocol, endpoint, known, parse_address
 from airmoe.mesh.door import open_with_door
+from airmoe.mesh.identity import Identity
 from airmoe.mesh.log import mesh_log
 from airmoe.mesh.membership import Membership
 from airmoe.mesh.tending import Tended
@@ -80,6 +82,21 @@ def close_session(session: zenoh.Session) -> None:
         except zenoh.ZError as error:  # a peer that stopped reading may hold it up
             mesh_log.warning("a session could not be closed: %s", error)
             return
+
+
+def reachable(identity: Identity | None) -> str:
+    """Return an address at which nobody listens yet: at the node's own host, if this machine has it.
+
+    Args:
+        identity: of the node; None for loopback.
+    """
+    own = [] if identity is None or not identity.holds_elsewhere else identity.member.addresses
+    hosts = [parse_address(address, anywhere=True)[0] for address in own]
+    for host in (*hosts, LOOPBACK):
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind((host, 0))
+            return f"{host}:{probe.getsockname()[1]}"
+    raise AddressError(f"no port of {LOOPBACK} is free")
 
 
 def _refuse_ipv6(addresses: Sequence[str]) -> None:

@@ -1,7 +1,6 @@
 """Where a node on this machine tells how it is: ``/metrics`` for Prometheus, ``/health`` for supervisors."""
 
 import json
-import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -9,10 +8,8 @@ from http.server import BaseHTTPRequestHandler
 from types import TracebackType
 from typing import Self
 
-from airmoe.errors import AddressError
-from airmoe.mesh.addresses import parse_address
 from airmoe.mesh.condition import Condition
-from airmoe.mesh.loopback import LoopbackServer
+from airmoe.mesh.loopback import LoopbackServer, is_this_machine
 from airmoe.monitor.node_metrics import metrics_text
 
 MOST_WATCHERS = 16
@@ -74,7 +71,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Tell the metrics, or whether the node is well."""
-        if not _is_this_machine(host := self.headers.get("Host", "").lower()):
+        if not is_this_machine(host := self.headers.get("Host", "").lower()):
             self._send(HTTPStatus.MISDIRECTED_REQUEST, TEXT, f"host is {host!r}; expected this machine\n")
         elif self.path == "/metrics":
             self._send(HTTPStatus.OK, TEXT, self.metrics().decode())
@@ -97,12 +94,3 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
-
-
-def _is_this_machine(host: str) -> bool:
-    """Return whether the host of a request is this machine; at any port: it may come through a tunnel."""
-    try:
-        parse_address(host if re.search(r":\d+$", host) else f"{host}:80")
-    except AddressError:
-        return False
-    return True
