@@ -27,10 +27,11 @@ TAKEN, KNOWN = b"taken", b"known"
 SETTLED_S, LOOKING_S = 0.3, 2.0
 """How long after a link others are asked for their roster, and how long their answers may take."""
 
-MOST_QUESTIONS, MOST_BROUGHT = 256, 8
-"""How many questions may wait: of those who ask for the roster, as all do who are linked anew, and of those
-who bring one, which may be large.
-"""
+MOST_QUESTIONS = 256
+"""How many questions about the roster may wait: all who are linked anew ask for it."""
+
+MOST_BROUGHT = 8
+"""How many may wait before one that brings a roster, which may be large, is refused."""
 
 
 class RosterExchange:
