@@ -111,7 +111,11 @@ def digit(digits: ImageSet) -> "FilePayload":
     """A digit as a file that somebody chooses."""
     buffer = io.BytesIO()
     Image.fromarray(np.kron(digits.test_images[0][0], np.ones((8, 8), np.uint8))).save(buffer, "PNG")
-    return {"name": "digit.png", "mimeType": "image/png", "buffer": buffer.getvalue()}
+    return as_file(buffer.getvalue())
+
+
+def as_file(data: bytes) -> "FilePayload":
+    return {"name": "digit.png", "mimeType": "image/png", "buffer": data}
 
 
 def test_the_token_is_not_in_the_address(tab: "Tab") -> None:

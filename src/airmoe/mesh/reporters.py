@@ -74,6 +74,7 @@ class Reporters:
     def __init__(self, session: zenoh.Session, mesh: str, asker: str, admits: Callable[[int], bool]) -> None:
         self._session, self._mesh, self._asker, self._admits = session, mesh, asker, admits
         self._known: dict[Reporter, None] = {}
+        self._watching = True
         self._changed = threading.Condition()
         prefix = reports_key(mesh)
         self._form = re.compile(rf"{re.escape(prefix)}/(\d{{1,7}})/([0-9a-f]{{1,32}})")
@@ -82,8 +83,10 @@ class Reporters:
         )
 
     def close(self) -> None:
-        """Stop watching; the session stays open."""
-        self._subscriber.undeclare()
+        """Stop watching; the session stays open. Closing twice does no harm."""
+        if self._watching:
+            self._subscriber.undeclare()
+        self._watching = False
 
     @property
     def own(self) -> str:
