@@ -1,5 +1,6 @@
 """How much counts grew between two looks, whoever comes, leaves or starts anew meanwhile."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -66,6 +67,22 @@ def test_a_node_that_goes_on_in_another_session_is_counted_once() -> None:
     both = dict([node(1, "a", items=52), node(1, "b", items=52)])
     assert growth.since(LATER_S + 1, both).nodes[1].items == 2
     assert growth.since(LATER_S + 2, dict([node(1, "b", items=55)])).nodes[1].items == 3
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_two_sessions_of_a_node_the_one_that_counted_more_is_newer(order: int) -> None:
+    growth = Growth()
+    growth.since(LATER_S, dict([node(1, items=50)]))
+    both = [node(1, "a", items=52), node(1, "b", items=55)][::order]
+    assert growth.since(LATER_S + 1, dict(both)).nodes[1].items == 5
+
+
+def test_clients_that_left_long_ago_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("airmoe.monitor.growth.MOST_REMEMBERED", 2)
+    growth = Growth()
+    growth.since(LATER_S, dict([client(2, items=10)]))
+    growth.since(LATER_S + 1, dict([client(3), client(4)]))
+    assert not growth.since(LATER_S + 2, dict([client(2, items=14)])).asked
 
 
 def test_a_clock_that_is_wrong_makes_no_peak() -> None:

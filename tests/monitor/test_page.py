@@ -5,8 +5,9 @@ import json
 import re
 import signal
 import threading
+import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -44,9 +45,12 @@ class Served:
         self.asked: list[tuple[bytes, str]] = []
         self.goes_on = threading.Event()
         self.goes_on.set()
-        self.page = Page({"mesh": "lab"}, lambda: (self.number, LOOK), self.ask, address)
+        self.page = Page({"mesh": "lab"}, self.latest, self.ask, address)
         self.token = self.page.url.rpartition("=")[2]
         self.cookie = f"airmoe-{address.rpartition(':')[2]}={self.token}"
+
+    def latest(self) -> tuple[int, Look]:
+        return self.number, replace(LOOK, at_s=LOOK.at_s + self.number)
 
     def ask(self, data: bytes, policy: str) -> dict[str, Any]:
         self.asked.append((data, policy))
@@ -150,11 +154,14 @@ def looks_of(answer: http.client.HTTPResponse) -> dict[str, Any]:
 
 
 def test_each_new_look_comes_once(served: Served) -> None:
+    from airmoe.monitor.page import NEWS_S
+
     answer = served.send("/looks")
     assert answer.headers["Content-Type"].startswith("text/event-stream")
     assert looks_of(answer) == json.loads(json.dumps(asdict(LOOK)))
+    time.sleep(3 * NEWS_S)
     served.number = 1
-    assert looks_of(answer)["at_s"] == LOOK.at_s
+    assert looks_of(answer)["at_s"] == LOOK.at_s + 1
     answer.close()
 
 
@@ -237,7 +244,9 @@ def test_it_leaves_the_signals_of_its_process_alone(served: Served) -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_closing_ends_the_stream_of_whoever_watches(served: Served) -> None:
+def test_closing_ends_the_stream_of_whoever_watches(
+    served: Served, capfd: pytest.CaptureFixture[str]
+) -> None:
     answer = served.send("/looks")
     looks_of(answer)
     served.page.close()
@@ -245,3 +254,4 @@ def test_closing_ends_the_stream_of_whoever_watches(served: Served) -> None:
     with pytest.raises((OSError, http.client.HTTPException)):
         served.send("/about")
     served.page.close()
+    assert capfd.readouterr() == ("", "")

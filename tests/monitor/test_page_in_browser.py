@@ -177,9 +177,7 @@ def test_what_cannot_be_asked_is_said(
     tab.goto(shown.url)
     tab.wait_for_selector("#ask:visible")
     tab.fill("#policy", policy)
-    tab.set_input_files(
-        "#file", [digit if data is None else {"name": "x", "mimeType": "image/png", "buffer": data}]
-    )
+    tab.set_input_files("#file", [digit if data is None else as_file(data)])
     tab.wait_for_selector("#answer .bad")
     assert said in tab.locator("#answer .bad").inner_text()
     tab.close()
