@@ -80,9 +80,10 @@ def test_of_two_sessions_of_a_node_the_one_that_counted_more_is_newer(order: int
 def test_clients_that_left_long_ago_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("airmoe.monitor.growth.MOST_REMEMBERED", 2)
     growth = Growth()
-    growth.since(LATER_S, dict([client(2, items=10)]))
-    growth.since(LATER_S + 1, dict([client(3), client(4)]))
-    assert not growth.since(LATER_S + 2, dict([client(2, items=14)])).asked
+    for number in (2, 3, 2, 4):
+        growth.since(LATER_S, dict([client(number, items=10)]))
+    assert not growth.since(LATER_S + 1, dict([client(3, items=14)])).asked
+    assert growth.since(LATER_S + 1, dict([client(4, items=14)])).asked
 
 
 def test_a_clock_that_is_wrong_makes_no_peak() -> None:
