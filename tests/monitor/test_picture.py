@@ -63,6 +63,11 @@ def test_what_is_wrong_with_a_node_is_said(watching: Watching) -> None:
     assert look.nodes[1].items_s is None
 
 
+def test_a_node_whose_experts_are_gone_has_no_figures_though_it_reports(watching: Watching) -> None:
+    look = watching.look(*NODES[:2], node(2, items=9), alive=ALL - {Placed(1, 2, 2)})
+    assert (look.nodes[2].state, look.nodes[2].classes, look.nodes[2].items_s) == ("gone", None, None)
+
+
 def test_experts_of_several_layers_are_told_by_layer() -> None:
     watching = Watching(layers=2)
     look = watching.look(*NODES, alive=ALL)
@@ -100,6 +105,15 @@ def test_links_show_who_asks_whom_how_often_and_what_was_measured(watching: Watc
         LinkNow(2, 0, 0.0, None, 0.01),
     ]
     assert look.unplaced_s == 2.0
+
+
+@pytest.mark.parametrize("sessions", ["ab", "ba"])
+def test_of_two_clients_at_a_node_the_one_that_knows_the_rate_tells_the_link(
+    watching: Watching, sessions: str
+) -> None:
+    knows, other = sessions
+    clients = client(2, knows, links=[link(1, 4e6)]), client(2, other, links=[link(1, None)])
+    assert watching.look(*NODES, *clients).links == [LinkNow(2, 1, 0.0, 4e6, 0.01)]
 
 
 def test_a_link_that_nothing_is_known_of_is_not_shown(watching: Watching) -> None:
@@ -166,6 +180,13 @@ def test_events_have_an_end(watching: Watching) -> None:
         watching.look(*NODES, *[client(1)] * (count % 2))
         look = watching.look(*NODES)
     assert len(look.events) == MOST_EVENTS
+
+
+def test_many_kinds_of_failures_are_not_remembered_for_ever(watching: Watching) -> None:
+    for number in range(2 * MOST_EVENTS):
+        look = watching.look(*NODES[:2], node(2, refused={f"reason {number}": 1}))
+    assert len(look.events) == MOST_EVENTS
+    assert len(watching.picture._happenings._lately) == MOST_EVENTS
 
 
 def test_a_certificate_that_is_soon_over_is_told_once(watching: Watching) -> None:
