@@ -3,6 +3,7 @@
 import functools
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -71,13 +72,11 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session", autouse=True)
 def networks_traced_once(shared_folder: Path) -> Iterator[None]:
     """Trace networks of one form once a session, wherever they are exported: see ``tests/traces.py``."""
-    try:
-        from tests.traces import remember_traces
-    except ImportError:  # no PyTorch
-        yield
-        return
     with pytest.MonkeyPatch.context() as patch:
-        remember_traces(shared_folder, patch)
+        if "airmoe.runs.onnx_files" in sys.modules:  # some test loads it; for others it would take seconds
+            from tests.traces import remember_traces
+
+            remember_traces(shared_folder, patch)
         yield
 
 

@@ -145,14 +145,10 @@ def test_a_run_folder_has_no_nodes_to_connect_to(run: tuple[Path, MoeTransformer
     assert "connect is '127.0.0.1:7447'; expected none for a run folder" in told.stderr
 
 
-def test_a_prompt_that_is_no_text_is_refused(run: tuple[Path, MoeTransformer]) -> None:
+def test_a_prompt_without_a_character_is_refused(run: tuple[Path, MoeTransformer]) -> None:
     told = ended_in_fork("generate", run[0], "")
     assert told.returncode == 2
     assert "at least one character" in told.stderr
-    command = [sys.executable, "-m", "airmoe.cli", "generate", str(run[0]), b"\xff"]
-    ended_ = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
-    assert ended_.returncode == 2
-    assert "text in UTF-8" in ended_.stderr
 
 
 @pytest.mark.parametrize("everyone", [True, False])
