@@ -13,6 +13,9 @@ RUN := $(VENV)/bin/python
 # On Linux the plain PyTorch wheel brings CUDA libraries; README.md says how to get the CPU build.
 TORCH ?= torch==2.13.0
 
+# Whatever is told elsewhere: else every process of every test compiles all that it imports.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: demo test check dist bench docs clean
 .DELETE_ON_ERROR:
 

@@ -1,7 +1,9 @@
 """What is slow and shared: loaded or trained once per session. Never write into ``run_folder``: copy it."""
 
 import functools
+import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -56,6 +58,35 @@ def operators_read_once() -> None:
         return
     apis = _registration.onnxscript_apis
     apis.get_torchlib_ops = functools.cache(apis.get_torchlib_ops)
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of this run of the tests that all of its workers share."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def networks_traced_once(shared_folder: Path) -> Iterator[None]:
+    """Trace networks of one form once a session, wherever they are exported: see ``tests/traces.py``."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "airmoe.runs.onnx_files" in sys.modules:  # some test loads it; for others it would take seconds
+            from tests.traces import remember_traces
+
+            remember_traces(shared_folder, patch)
+        yield
+
+
+@pytest.fixture
+def traced_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trace every network, for tests of the traces themselves."""
+    from airmoe.runs import onnx_files
+    from tests.traces import TRACED
+
+    monkeypatch.setattr(onnx_files, "_traced", TRACED)
 
 
 @pytest.fixture(autouse=True)

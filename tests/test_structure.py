@@ -4,6 +4,7 @@ Every rule is a function from a folder of sources to its violations, so each is 
 """
 
 import ast
+import functools
 import importlib
 import os
 import re
@@ -68,7 +69,11 @@ Rule = Callable[[Path], list[str]]
 def modules(source: Path) -> Iterator[tuple[Path, ast.Module]]:
     """All modules of a package folder, as path relative to it and syntax tree."""
     for path in sorted(source.rglob("*.py")):
-        yield path.relative_to(source), ast.parse(path.read_text(encoding="utf-8"), str(path))
+        yield path.relative_to(source), parsed(path.read_text(encoding="utf-8"), str(path))
+
+
+parsed = functools.cache(ast.parse)
+"""A syntax tree, which rules look at and do not change."""
 
 
 def part_of(path: Path) -> str:
@@ -86,10 +91,15 @@ def imports(path: Path, tree: ast.Module) -> Iterator[str]:
             origin = package[: len(package) - node.level + 1] if node.level else ()
             stem = ".".join((*origin, *([node.module] if node.module else [])))
             yield from (f"{stem}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
+        elif isinstance(node, ast.Call) and name_of(node.func).endswith(("import_module", "__import__")):
             yield from (
                 a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)
             )
+
+
+def name_of(function: ast.expr) -> str:
+    """The last name of what is called; nothing of what has none."""
+    return getattr(function, "attr", getattr(function, "id", ""))
 
 
 def imported_parts(source: Path, path: Path, tree: ast.Module) -> Iterator[str]:

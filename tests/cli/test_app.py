@@ -6,12 +6,12 @@ import sys
 import pytest
 
 from airmoe.versions import version_of
-from tests.system.commands import AIRMOE, ended
+from tests.system.commands import AIRMOE, ended, ended_in_fork
 
 
 @pytest.mark.parametrize("group", [[], ["study"]])
 def test_a_group_without_a_command_explains_itself(group: list[str]) -> None:
-    bare, asked = ended(*group), ended(*group, "--help")
+    bare, asked = ended_in_fork(*group), ended_in_fork(*group, "--help")
     assert (bare.returncode, asked.returncode) == (2, 0)
     assert bare.stderr == asked.stdout
     assert "\nCommands:\n" in bare.stderr
@@ -20,7 +20,7 @@ def test_a_group_without_a_command_explains_itself(group: list[str]) -> None:
 
 @pytest.mark.parametrize("command", [[], ["train"], ["study", "gating"]])
 def test_help_has_a_short_name(command: list[str]) -> None:
-    short, long = ended(*command, "-h"), ended(*command, "--help")
+    short, long = ended_in_fork(*command, "-h"), ended_in_fork(*command, "--help")
     assert (short.returncode, short.stdout) == (long.returncode, long.stdout) == (0, long.stdout)
     assert long.stdout.startswith(" ".join(["Usage: airmoe", *command]))
 

@@ -16,7 +16,7 @@ from airmoe.language import NodesOfModel
 from airmoe.language.merge import merge_models, router_of
 from airmoe.language.routers import HiddenSums, discriminant
 from airmoe.seeding import torch_seeded
-from tests.system.commands import ended
+from tests.system.commands import ended_in_fork
 
 transformers = pytest.importorskip("transformers")
 
@@ -208,7 +208,9 @@ def test_a_pickle_is_refused_in_one_line(folders: list[Path], tmp_path: Path) ->
     shutil.copytree(folders[0], pickled)
     (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
     text = folders[0].parent / "0.txt"
-    told = ended("merge", folders[0], pickled, "--text", text, "--text", text, "--out", tmp_path / "merged")
+    told = ended_in_fork(
+        "merge", folders[0], pickled, "--text", text, "--text", text, "--out", tmp_path / "merged"
+    )
     assert told.returncode == 2
     assert "expected one with weights as safetensors: no other is read" in told.stderr
     assert told.stderr.count("\n") == 1, told.stderr

@@ -526,6 +526,7 @@ class Branching(nn.Module):
         return torch.cond(inputs.sum() > 0, lambda some: some * 2, lambda some: some - 1, (inputs,))
 
 
+@pytest.mark.usefixtures("traced_anew")
 @pytest.mark.parametrize(
     ("network", "inputs"),
     [
@@ -558,6 +559,7 @@ class OneSize(nn.Module):
         return inputs * len(others) + others
 
 
+@pytest.mark.usefixtures("traced_anew")
 def test_a_network_for_one_number_of_items_is_refused(tmp_path: Path) -> None:
     inputs = {"first": torch.ones(3, 2), "second": torch.ones(3, 2)}
     with pytest.raises(RunFolderError, match=r"one\.onnx: the number of items of first, second came out"):
@@ -576,6 +578,7 @@ class Unfinite(nn.Module):
         return inputs * torch.nan
 
 
+@pytest.mark.usefixtures("traced_anew")
 @pytest.mark.parametrize("module", [Changeable(), Unfinite()])
 def test_an_export_that_says_something_else_is_refused(tmp_path: Path, module: nn.Module) -> None:
     with pytest.raises(RunFolderError, match=r"wrong\.onnx: ONNX and PyTorch outputs differ by"):
@@ -584,7 +587,7 @@ def test_an_export_that_says_something_else_is_refused(tmp_path: Path, module: n
 
 
 @pytest.fixture
-def traced(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
+def traced(monkeypatch: pytest.MonkeyPatch, traced_anew: None) -> list[nn.Module]:
     """The networks that PyTorch's exporter was given."""
     modules: list[nn.Module] = []
     export = torch.onnx.export

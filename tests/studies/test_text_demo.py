@@ -12,7 +12,7 @@ from airmoe.runfolder import client_folders
 from airmoe.studies.text_demo.results import TextDemoResults
 from airmoe.studies.text_demo.run import run_text_demo
 from tests.language.conftest import texts
-from tests.system.commands import ended, processes_about
+from tests.system.commands import ended_in_fork, processes_about
 
 __all__ = ["texts"]
 
@@ -94,7 +94,9 @@ def test_who_is_to_be_killed_needs_another_that_holds_its_expert(
     ("option", "value"), [("--size", "28"), ("--clients", "5"), ("--analog", None), ("--config", "a.toml")]
 )
 def test_options_about_images_are_refused(tmp_path: Path, option: str, value: str | None) -> None:
-    told = ended("demo", "--text", option, *([] if value is None else [value]), "--out", tmp_path / "run")
+    told = ended_in_fork(
+        "demo", "--text", option, *([] if value is None else [value]), "--out", tmp_path / "run"
+    )
     assert told.returncode == 2
     assert "expected nothing beside --text" in told.stderr
     assert not list(tmp_path.iterdir())

@@ -151,9 +151,10 @@ def ended(
 
 
 def ended_in_fork(
-    *arguments: object, cwd: Path, environment: Mapping[str, str] | None = None
+    *arguments: object, cwd: Path | None = None, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run the command to its end in a fork of a process that has loaded PyTorch: seconds less for each."""
+    cwd = cwd or Path.cwd()
     told = {"COLUMNS": "200", **(environment or {})}
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder, "out"), Path(folder, "err")

@@ -26,7 +26,15 @@ from airmoe.runfolder import GATE, client_folders
 from airmoe.scheduling import allocate_subcarriers
 from tests.mesh.exported import make_server_run
 from tests.mesh.ports import free_address
-from tests.system.commands import AIRMOE_CORE, AIRMOE_WITHOUT_TORCH, Command, ended, processes_about, running
+from tests.system.commands import (
+    AIRMOE_CORE,
+    AIRMOE_WITHOUT_TORCH,
+    Command,
+    ended,
+    ended_in_fork,
+    processes_about,
+    running,
+)
 
 SECURED = "mutual TLS"
 
@@ -42,12 +50,15 @@ def zero(tmp_path_factory: pytest.TempPathFactory, digits: ImageSet) -> Path:
 
 @pytest.fixture(scope="module")
 def mesh(run_folder: Path) -> Iterator[list[str]]:
-    """Addresses of nodes 0 and 3, the two that hold 0s, in processes with the core alone."""
-    folders, addresses = client_folders(run_folder), [free_address(), free_address()]
+    """Addresses of all nodes, in processes with the core alone; only 0 and 3, the first two, hold 0s.
+
+    They are all there, since a client waits for those that are not.
+    """
+    folders, addresses = client_folders(run_folder), [free_address() for _ in range(4)]
     with ExitStack() as open_:
-        for folder, address in zip((folders[0], folders[3]), addresses, strict=True):
+        for number, address in zip((0, 3, 1, 2), addresses, strict=True):
             options = ["--listen", address, "--connect", addresses[0]][: 2 if address == addresses[0] else 4]
-            node = open_.enter_context(running("serve", folder, *options, program=AIRMOE_CORE))
+            node = open_.enter_context(running("serve", folders[number], *options, program=AIRMOE_CORE))
             node.wait_for_line("serving expert")
         yield addresses
 
@@ -56,7 +67,7 @@ def mesh(run_folder: Path) -> Iterator[list[str]]:
 def prediction(run_folder: Path, mesh: list[str], zero: Path) -> subprocess.CompletedProcess[str]:
     """What client 1 is told, who never saw a 0."""
     client = client_folders(run_folder)[1]
-    connect = [word for address in mesh for word in ("--connect", address)]
+    connect = [word for address in mesh[:2] for word in ("--connect", address)]
     return ended("predict", zero, "--client", client, *connect, program=AIRMOE_CORE)
 
 
@@ -138,7 +149,7 @@ def test_predict_takes_files_and_folders_and_tells_each_in_json(
     assert first["energy_j"] == again["energy_j"] > 0
     assert first["bytes"] > 400 * 4
     assert (first["decided_by"], first["reached"], first["degraded"]) == ("topk:1", 1.0, False)
-    assert (first["can_be_asked"], first["out_of_reach"], first["why_out_of_reach"]) == (3, 0, None)
+    assert (first["can_be_asked"], first["out_of_reach"], first["why_out_of_reach"]) == (4, 0, None)
     assert 0 < first["elapsed_s"] < 2
 
 
@@ -152,18 +163,18 @@ def test_predict_says_what_few_subcarriers_leave_out_of_reach(
     (client / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     few, nodes = read_manifest(client), len(client_folders(run_folder))
     subcarrier_NN = allocate_subcarriers(simulated_links(few.radio, nodes))
-    others = int(np.sum(subcarrier_NN[few.node, [0, 3]] >= 0))
-    assert others < 2
+    others = int(np.sum(subcarrier_NN[few.node, [0, 2, 3]] >= 0))
+    assert others < 3
     options = ["--client", client, "--connect", mesh[0], "--identity", run_folder / "identities" / "01"]
     told = ended("predict", zero, *options, program=AIRMOE_CORE)
     assert told.returncode == 0
     assert f"{1 + others} of {nodes} experts can be asked" in told.stdout
     (why,) = re.findall(r"^(\d) experts live and are out of reach: (.*)$", told.stdout, re.MULTILINE)
-    assert why[0] == str(2 - others)
+    assert why[0] == str(3 - others)
     assert why[1].startswith("2 subcarriers are too few for the ")
     in_json = ended("predict", zero, *options, "--json", program=AIRMOE_CORE)
     record = json.loads(in_json.stdout)
-    assert (record["can_be_asked"], record["out_of_reach"]) == (1 + others, 2 - others)
+    assert (record["can_be_asked"], record["out_of_reach"]) == (1 + others, 3 - others)
     assert record["why_out_of_reach"] == why[1]
     assert record["decided_by"] == "topk:1"
     assert record["scheduler"] is None
@@ -211,14 +222,14 @@ def test_predict_refuses_where_no_image_gets_an_answer(
         ([tmp_path / "x.png", tmp_path / "y.png"], "none of 2 images got an answer: "),
         ([tmp_path / "x.png"], "x.png: no such file"),
     ]:
-        told = ended("predict", *images, *options)
+        told = ended_in_fork("predict", *images, *options)
         assert (told.returncode, told.stdout) == (2, "")
         assert said in told.stderr.splitlines()[-1]
 
 
 def test_predict_by_the_own_expert_sends_nothing(run_folder: Path, mesh: list[str], zero: Path) -> None:
     client = client_folders(run_folder)[0]
-    told = ended("predict", zero, "--client", client, "--connect", mesh[0], "--policy", "local")
+    told = ended_in_fork("predict", zero, "--client", client, "--connect", mesh[0], "--policy", "local")
     assert "answered by expert 0 (here, " in told.stdout
     assert "0.0 µJ over simulated links, 0 bytes" in told.stdout
 
@@ -227,7 +238,7 @@ def test_predict_asks_as_many_experts_as_the_policy_says(
     run_folder: Path, mesh: list[str], zero: Path
 ) -> None:
     client = client_folders(run_folder)[0]
-    told = ended("predict", zero, "--client", client, "--connect", mesh[0], "--policy", "topk:2")
+    told = ended_in_fork("predict", zero, "--client", client, "--connect", mesh[0], "--policy", "topk:2")
     (answered,) = [line for line in told.stdout.splitlines() if line.startswith("answered by")]
     assert answered.count("score") == 2
 
@@ -274,7 +285,7 @@ def test_predict_says_who_decided_when_no_scheduler_did(
     run_folder: Path, mesh: list[str], zero: Path
 ) -> None:
     client = client_folders(run_folder)[1]
-    told = ended("predict", zero, "--client", client, "--connect", mesh[0], "--policy", "jesa:0.5:2")
+    told = ended_in_fork("predict", zero, "--client", client, "--connect", mesh[0], "--policy", "jesa:0.5:2")
     assert told.returncode == 0
     assert "decided by des:0.5:2 at this client: no scheduler did\n" in told.stdout
     assert "no scheduler is alive; until one decides again, des:0.5:2 decides at this client" in told.stderr
@@ -327,16 +338,16 @@ def test_predict_says_how_much_of_the_score_was_reached_where_wanted_experts_are
     analog_run: tuple[Path, Path], expert_nodes: str, zero: Path
 ) -> None:
     options = ["--client", analog_run[1], "--connect", expert_nodes, "--policy", "all"]
-    told = ended("predict", zero, *options)
+    told = ended_in_fork("predict", zero, *options)
     (answered,) = [line for line in told.stdout.splitlines() if line.startswith("answered by expert")]
     reached = sum(float(score) for score in re.findall(r"score ([01]\.\d\d)", answered))
     said_so = r"^degraded: of the wanted experts' score (\d+)% was reached: not expert [\d, ]+$"
     (said,) = re.findall(said_so, told.stdout, re.M)
     assert abs(int(said) - 100 * reached) <= 2
     (missed,) = re.findall(r"not expert ([\d, ]+)$", told.stdout, re.M)
-    several = ended("predict", zero, zero, *options).stdout.splitlines()[0]
+    several = ended_in_fork("predict", zero, zero, *options).stdout.splitlines()[0]
     assert f"% of the score reached, not expert {missed}, " in several
-    record = json.loads(ended("predict", zero, *options, "--json").stdout)
+    record = json.loads(ended_in_fork("predict", zero, *options, "--json").stdout)
     assert ", ".join(map(str, record["missed"])) == missed
 
 
@@ -368,7 +379,7 @@ def test_a_folder_for_the_other_command_is_refused(
         "serve": [server, "--listen", free_address()],
         "predict": [zero, "--client", clients / "00", "--connect", free_address()],
     }
-    told = ended(command, *arguments[command])
+    told = ended_in_fork(command, *arguments[command])
     assert told.returncode == 2
     assert told.stderr.startswith("airmoe: " + message.format(server=server, expert=clients / "00"))
     assert told.stderr.count("\n") == 1
@@ -391,7 +402,7 @@ def test_a_folder_for_the_other_command_is_refused(
 def test_a_node_says_what_it_cannot_schedule_by(
     run_folder: Path, options: list[object], message: str
 ) -> None:
-    told = ended("serve", client_folders(run_folder)[0], "--listen", free_address(), *options)
+    told = ended_in_fork("serve", client_folders(run_folder)[0], "--listen", free_address(), *options)
     assert told.returncode == 2
     assert told.stderr.startswith(message)
     assert told.stderr.count("\n") == 1
@@ -578,13 +589,13 @@ def test_the_logs_of_a_whole_run_are_one_in_json_with_the_node_of_each_line(
 def test_what_a_whole_run_cannot_be_served_with_is_refused(
     run_folder: Path, options: list[str], message: str
 ) -> None:
-    told = ended("serve", run_folder, "--all", *options)
+    told = ended_in_fork("serve", run_folder, "--all", *options)
     assert (told.returncode, told.stdout) == (2, "")
     assert re.fullmatch(f"airmoe: {message}\n", told.stderr)
 
 
 def test_a_folder_without_clients_is_no_run_to_serve(tmp_path: Path) -> None:
-    told = ended("serve", tmp_path, "--all")
+    told = ended_in_fork("serve", tmp_path, "--all")
     assert (told.returncode, told.stderr) == (
         2,
         f"airmoe: {tmp_path} holds no clients/<id>/ folders; expected the folder of a finished run\n",
@@ -612,13 +623,15 @@ class Nobody:
 """
 
 
-def test_predict_says_that_the_policy_chose_nobody(run_folder: Path, zero: Path, tmp_path: Path) -> None:
+def test_predict_says_that_the_policy_chose_nobody(
+    run_folder: Path, mesh: list[str], zero: Path, tmp_path: Path
+) -> None:
     plugin = tmp_path / "nobody.py"
     plugin.write_text(NOBODY, encoding="utf-8")
-    asks = ["--client", client_folders(run_folder)[0], "--connect", free_address(), "--plugin", plugin]
+    asks = ["--client", client_folders(run_folder)[1], "--connect", mesh[0], "--plugin", plugin]
     told = ended("predict", zero, *asks, "--policy", "nobody", program=AIRMOE_CORE)
     assert re.search(
-        r"^answered by expert 0 \(here, score .*\); nobody chose no expert$", told.stdout, re.MULTILINE
+        r"^answered by expert 1 \(here, score .*\); nobody chose no expert$", told.stdout, re.MULTILINE
     )
     records = [
         json.loads(ended("predict", zero, *asks, "--policy", policy, "--json", program=AIRMOE_CORE).stdout)
@@ -629,14 +642,14 @@ def test_predict_says_that_the_policy_chose_nobody(run_folder: Path, zero: Path,
 
 def test_every_command_explains_itself() -> None:
     for command in ("demo", "train", "serve", "predict"):
-        explained = ended(command, "--help")
+        explained = ended_in_fork(command, "--help")
         assert explained.returncode == 0
         assert "--help" in explained.stdout
-    assert {"demo", "train", "serve", "predict"} <= set(ended("--help").stdout.split())
+    assert {"demo", "train", "serve", "predict"} <= set(ended_in_fork("--help").stdout.split())
 
 
 def test_help_of_evaluate_explains_every_row_that_comes_by_itself() -> None:
-    explained = " ".join(ended("evaluate", "--help").stdout.replace("│", " ").split())
+    explained = " ".join(ended_in_fork("evaluate", "--help").stdout.replace("│", " ").split())
     for words in ("own expert alone", "best score", "all experts", "ensemble: the plain mean of all experts"):
         assert words in explained
 

@@ -19,7 +19,14 @@ import pytest
 
 from airmoe.report.drawing import package_files
 from tests.machine import traces_of_a_machine
-from tests.system.commands import AIRMOE_WITHOUT_TORCH, airmoe_without, all_under, ended, running
+from tests.system.commands import (
+    AIRMOE_WITHOUT_TORCH,
+    airmoe_without,
+    all_under,
+    ended,
+    ended_in_fork,
+    running,
+)
 
 STUDY = ("study", "selection")
 FIGURES = (
@@ -463,6 +470,6 @@ def test_the_commands_explain_themselves() -> None:
         (STUDY, "--dask"),
         (("study", "gating"), "--gpu"),
     ):
-        explained = ended(*command, "--help")
+        explained = ended_in_fork(*command, "--help")
         assert explained.returncode == 0
         assert words in explained.stdout

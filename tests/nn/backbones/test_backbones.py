@@ -304,6 +304,7 @@ def test_an_mlp_expert_sees_what_the_gate_sees(pooling: Pooling, shape: tuple[in
     torch.testing.assert_close(expert(payload_T), torch.softmax(logits, dim=1))
 
 
+@pytest.mark.usefixtures("traced_anew")
 @pytest.mark.parametrize(
     "name", ["lenet5", *(pytest.param(each, marks=pytest.mark.long) for each in ("resnet18", "vit"))]
 )

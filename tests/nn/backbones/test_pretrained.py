@@ -159,6 +159,7 @@ def test_training_leaves_the_extractor_as_it_is(tmp_path: Path) -> None:
         assert torch.equal(tensor, before[name]), name
 
 
+@pytest.mark.usefixtures("traced_anew")
 def test_it_exports_with_a_free_batch_axis(vit_folder: str, tmp_path: Path) -> None:
     network = nn.Sequential(
         build_extractor(f"hf:{vit_folder}", 3), MlpExpert(12, 4, hidden=4, pooling="tokens")
