@@ -93,6 +93,7 @@ def macro_f1_printed(lines: list[str]) -> float:
     return float(match[1])
 
 
+@pytest.mark.long
 def test_own_images_learns_ten_kinds_of_digits() -> None:
     # Chance is 0.1; a single client of three knows two thirds of the classes.
     assert 0.9 < macro_f1_printed(printed("own_images")) <= 1.0
@@ -194,6 +195,7 @@ def test_own_carrier_records_what_the_dispatch_charges() -> None:
     assert whole == f"{busy_ms} ms in all"
 
 
+@pytest.mark.long
 def test_huggingface_nodes_prints_what_the_asked_experts_cost_both_ways() -> None:
     pytest.importorskip("transformers")
     used = variables("huggingface_nodes")
@@ -219,6 +221,7 @@ def test_huggingface_nodes_prints_what_the_asked_experts_cost_both_ways() -> Non
     assert len(done_jesa.done) == 20
 
 
+@pytest.mark.long
 def test_huggingface_mesh_writes_on_without_the_node_that_was_killed() -> None:
     (line,) = printed("huggingface_mesh")
     assert line == "the same text as without nodes: True"

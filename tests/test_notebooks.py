@@ -56,6 +56,7 @@ def test_a_notebook_is_kept_without_outputs_and_says_what_it_does_first(path: Pa
     assert all(not cell["outputs"] and cell["execution_count"] is None for cell in code)
 
 
+@pytest.mark.long
 def test_train_and_ask_ends_with_a_three_that_another_node_recognised(tmp_path: Path) -> None:
     ports = {str(port): free_address().removeprefix("127.0.0.1:") for port in (7461, 7462, 7463)}
     f1, says, energy = printed("train_and_ask", tmp_path, ports)

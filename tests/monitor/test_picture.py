@@ -107,9 +107,9 @@ def test_links_show_who_asks_whom_how_often_and_what_was_measured(watching: Watc
     assert look.unplaced_s == 2.0
 
 
-@pytest.mark.parametrize("sessions", ["ab", "ba"])
+@pytest.mark.parametrize("sessions", [("a", "b"), ("b", "a")])
 def test_of_two_clients_at_a_node_the_one_that_knows_the_rate_tells_the_link(
-    watching: Watching, sessions: str
+    watching: Watching, sessions: tuple[str, str]
 ) -> None:
     knows, other = sessions
     clients = client(2, knows, links=[link(1, 4e6)]), client(2, other, links=[link(1, None)])
