@@ -1,8 +1,8 @@
 """What the page of `airmoe monitor` takes: share of a core, of the process that serves it and of its browser.
 
-    python benchmarks/monitor.py [--nodes 32] [--clients 4] [--seconds 20] [--rounds 3]
+    python benchmarks/monitor.py [--nodes 32] [--clients 2] [--seconds 20] [--rounds 3]
 
-Each node is a process; so is each client, which asks ten times a second about four digits. One Chromium shows
+Each node is a process; so is each client, which asks twice a second about four digits. One Chromium shows
 the page, without a graphics card. The floor is the same process while nobody watches.
 """
 
@@ -47,7 +47,7 @@ with MeshClient(folder, [address], policy="topk:2", identity=local_identity(fold
     random = np.random.default_rng(client.manifest.node)
     while True:
         client.predict(random.integers(0, 255, (4, 1, 32, 32), np.uint8))
-        time.sleep(0.1)
+        time.sleep(0.5)
 """
 
 
@@ -86,7 +86,7 @@ def main() -> None:
     """Measure, and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--nodes", type=int, default=32)
-    parser.add_argument("--clients", type=int, default=4)
+    parser.add_argument("--clients", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()

@@ -19,6 +19,10 @@ MOST_REPORTERS = 512
 """How many are watched at once, the first that come."""
 
 
+LATE = "Timeout"
+"""What Zenoh itself answers when the time is over."""
+
+
 class Reporter(NamedTuple):
     """Who reports: a session of a node, or of a client at it."""
 
@@ -149,9 +153,11 @@ class Reporters:
 
 
 def _of(reporter: Reporter, reply: zenoh.Reply) -> Report | None:
-    """Return the report in a reply; None where there is none, which is logged."""
+    """Return the report in a reply; None where there is none. What is wrong with it is logged."""
     if reply.ok is None:
         why = refusal_of(reply)
+        if why == LATE:
+            return None
     else:
         try:
             report = decoded(reply.ok.payload.to_bytes())
