@@ -166,6 +166,25 @@ def test_a_wrong_report_is_not_heard_but_told(
     assert said in caplog.text
 
 
+def test_who_is_late_is_not_waited_for_and_makes_no_line(
+    mesh: Watched, reporters: Reporters, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = list[zenoh.Query]()
+    with open_session(connect=[mesh.seed]) as session:
+        key = report_key(mesh.client.manifest.mesh, 2, str(session.zid()))
+        declared = session.declare_queryable(asked_key(key, ANYBODY), asked.append)
+        token = session.liveliness().declare_token(key)
+        wait_until(lambda: any(each.session == str(session.zid()) for each in reporters.known()), LONG_S)
+        with caplog.at_level(logging.INFO, "airmoe.mesh"):
+            heard = reporters.hear(1.0)
+        assert asked, "it was asked, and says nothing"
+        assert str(session.zid()) not in {key.session for key in heard}
+        asked.clear()
+        token.undeclare()
+        declared.undeclare()
+    assert "no report" not in caplog.text
+
+
 def test_a_question_with_anything_in_it_is_refused(mesh: Watched, reporters: Reporters) -> None:
     reporter = next(each for each in reporters.known() if each.node == 2)
     key = asked_key(report_key(mesh.client.manifest.mesh, *reporter), "0-ab")
