@@ -14,6 +14,9 @@ answer every request. The liveliness token of whoever serves a key has the same 
 
 from typing import NamedTuple
 
+REPORT = "report"
+"""Stands where the hash of a model may stand, and is none."""
+
 ANYBODY = "*"
 """An asker's name that stands for all: whoever serves declares it."""
 
@@ -57,7 +60,7 @@ def link_key(mesh: str, node: int) -> str:
 
 def reports_key(mesh: str) -> str:
     """Return the prefix of all who say how they are."""
-    return f"airmoe/{mesh}/report"
+    return f"airmoe/{mesh}/{REPORT}"
 
 
 def report_key(mesh: str, node: int, session: str) -> str:

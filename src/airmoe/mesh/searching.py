@@ -9,6 +9,7 @@ from airmoe.manifest import Manifest
 from airmoe.mesh.addresses import Protocol, known
 from airmoe.mesh.handshake import DEAF, why_not_linked
 from airmoe.mesh.identity import Identity
+from airmoe.mesh.keys import REPORT
 
 TRIED_S = 1.0
 """How long nodes may take to say that they are alive."""
@@ -53,4 +54,4 @@ def _members(session: zenoh.Session, below: str) -> set[tuple[str, str]]:
     """Return mesh and model of every node that says it is alive."""
     replies = session.liveliness().get(f"{below}/**", timeout=TRIED_S)
     keys = [str(reply.ok.key_expr).split("/") for reply in replies if reply.ok is not None]
-    return {(key[1], key[2]) for key in keys if len(key) > 2}
+    return {(key[1], key[2]) for key in keys if len(key) > 3 and key[2] != REPORT}
