@@ -115,12 +115,12 @@ def test_an_outsider_sees_nobody_and_is_served_nothing(
 def test_a_name_that_the_roster_lacks_is_told_and_cut_off(
     run: IssuedRun, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pair, authority = unknown_name(run, tmp_path / "pair")
+    pair, authority = write_pair(tmp_path / "pair", *run.authority.issue(78)), run.files(2) / AUTHORITY
     with (
         caplog.at_level(logging.WARNING, "airmoe.mesh"),
         raw_session(run.addresses[3], pair, authority) as session,
     ):
-        wait_until(lambda: "cut off 'node-77' at 127.0.0.1: the roster" in caplog.text, 20.0)
+        wait_until(lambda: "cut off 'node-78' at 127.0.0.1: the roster" in caplog.text, 20.0)
         wait_until(lambda: not list(session.info.links()), 20.0)
 
 

@@ -16,7 +16,7 @@ from airmoe.errors import NoExpertReachedError
 from airmoe.mesh import MeshClient, Node, open_session
 from airmoe.mesh.keys import ANYBODY, asked_key, report_key
 from airmoe.mesh.queries import node_of_asker
-from airmoe.mesh.reporters import Reporters
+from airmoe.mesh.reporters import MOST_REPORTERS, Reporters
 from airmoe.mesh.reports import REPORT_BYTES, ClientReport, NodeReport, encoded
 from tests.mesh.ports import free_address
 from tests.mesh.steering import LONG_S, answer_to, prefer, wait_until
@@ -146,7 +146,7 @@ def test_a_wrong_report_is_not_heard_but_told(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     if data is None:
-        data = encoded(ClientReport(node=7, name="x", since_s=0.0, asked=None, links=[]))
+        data = encoded(ClientReport(node=7, model_hash="0" * 16, name="x", since_s=0.0, asked=None, links=[]))
     with open_session(connect=[mesh.seed]) as session:
         key = report_key(mesh.client.manifest.mesh, 2, str(session.zid()))
 
@@ -194,7 +194,7 @@ def test_a_question_with_anything_in_it_is_refused(mesh: Watched, reporters: Rep
 
 
 @pytest.mark.parametrize(
-    "odd", ["report/2", "report/2/XY", "report/x/ab", "report/2/ab/c", "report/12345678/ab"]
+    "odd", ["report/2", "report/2/XY", "report/x/ab", "report/2/ab/c", "report/12345678/ab", "report/4/ab"]
 )
 def test_tokens_with_odd_names_are_no_reporters(reporters: Reporters, seed: str, odd: str) -> None:
     known = reporters.known()
@@ -204,6 +204,20 @@ def test_tokens_with_odd_names_are_no_reporters(reporters: Reporters, seed: str,
         wait_until(lambda: reporters.known() != known, LONG_S)
         assert len(reporters.known()) == len(known) + 1
         for token in tokens:
+            token.undeclare()
+
+
+def test_one_node_cannot_fill_the_places_of_others(
+    mesh: Watched, reporters: Reporters, caplog: pytest.LogCaptureFixture
+) -> None:
+    with open_session(connect=[mesh.seed]) as session, caplog.at_level(logging.WARNING, "airmoe.mesh"):
+        keys = [f"airmoe/lab/report/2/{number:x}" for number in range(2 * MOST_REPORTERS)]
+        tokens = [session.liveliness().declare_token(key) for key in keys]
+        wait_until(lambda: f"more than {MOST_REPORTERS} sessions report at node 2" in caplog.text, LONG_S)
+        other = session.liveliness().declare_token("airmoe/lab/report/3/ab")
+        wait_until(lambda: (3, "ab") in reporters.known(), LONG_S)
+        assert sum(each.node == 2 for each in reporters.known()) == MOST_REPORTERS
+        for token in (*tokens, other):
             token.undeclare()
 
 

@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import time
 from dataclasses import replace
 
 import pytest
@@ -39,7 +40,7 @@ def of_node(manifest: Manifest) -> NodeReport:
 def of_client() -> ClientReport:
     asked = AskedReport(batches=2, failed=1, items=9, degraded=3, energy_j=1.5e-5, elapsed_s=0.25)
     links = LinkReport.of([LinkMeasure(2, 0.01, 4e6, 5, 1, 900, 800, 0.5), LinkMeasure(3)])
-    return ClientReport(node=1, name="node-1", since_s=1.8e9, asked=asked, links=links)
+    return ClientReport(node=1, model_hash="0" * 16, name="node-1", since_s=1.8e9, asked=asked, links=links)
 
 
 def test_a_node_tells_what_it_counted_and_what_it_holds(manifest: Manifest) -> None:
@@ -48,6 +49,25 @@ def test_a_node_tells_what_it_counted_and_what_it_holds(manifest: Manifest) -> N
     assert (report.waiting, report.roster, report.certificate_ends_s) == (4, 7, ENDS.timestamp())
     assert report.classes == [manifest.classes[held] for held in manifest.holds]
     assert report.ill is None
+    assert abs(report.since_s - time.time()) < 60
+    assert report.busy_s == 0.0
+    busy = replace(Counts().now(), busy_s=2.5)
+    condition = Condition(1, "lab", manifest.model_hash, busy, 0, 0, 0, None, None, False, True)
+    assert NodeReport.of(condition, manifest).busy_s == 2.5
+
+
+def test_a_client_tells_what_its_links_gave() -> None:
+    link, unknown = of_client().links
+    assert (link.node, link.latency_s, link.rate_bps, link.messages, link.unanswered) == (2, 0.01, 4e6, 5, 1)
+    assert (unknown.node, unknown.latency_s, unknown.rate_bps) == (3, None, None)
+
+
+def test_what_does_not_print_is_escaped(manifest: Manifest) -> None:
+    odd = of_node(manifest).model_copy(update={"classes": ["a\u202eb", "\x1b[0m"], "ill": "two\nlines"})
+    report = decoded(encoded(odd))
+    assert isinstance(report, NodeReport)
+    assert report.classes == ["a\\u202eb", "\\x1b[0m"]
+    assert report.ill == "two\\nlines"
 
 
 def test_a_node_that_is_ill_says_why(manifest: Manifest) -> None:
@@ -80,8 +100,9 @@ def test_the_longest_reports_can_be_read(manifest: Manifest) -> None:
     ("change", "said"),
     [
         ({"items": -1}, "items is -1; expected at least 0"),
-        ({"busy_s": float("nan")}, "busy_s is nan; expected a finite number"),
-        ({"busy_s": float("inf")}, "busy_s is inf; expected a finite number"),
+        ({"busy_s": float("nan")}, "busy_s is nan; expected"),
+        ({"busy_s": float("inf")}, "busy_s is inf; expected at most"),
+        ({"busy_s": 1e300}, "busy_s is 1e+300; expected at most"),
         ({"items": 1 << 60}, "items is 1152921504606846976; expected a number below"),
         ({"answered": {"a" * 99: 1}}, "expected a text of at most 48 characters"),
         ({"classes": ["a"] * 99}, "expected a list of at most 16"),

@@ -66,6 +66,7 @@ def client(
     """A report of a client at a node."""
     report = ClientReport(
         node=number,
+        model_hash=MODEL,
         name=f"node-{number}",
         since_s=since_s,
         asked=AskedReport(**asked),

@@ -38,6 +38,18 @@ def test_a_client_that_came_since_counts_from_nothing() -> None:
     assert grown.unanswered == {(key, 1): 3}
 
 
+def test_all_that_a_client_asked_is_what_came_since() -> None:
+    growth, (key, before) = (
+        Growth(),
+        client(2, batches=5, failed=2, items=9, degraded=4, energy_j=3.0, elapsed_s=1.5),
+    )
+    growth.since(LATER_S, {key: before})
+    _, after = client(2, batches=6, failed=3, items=12, degraded=6, energy_j=3.5, elapsed_s=2.0)
+    assert growth.since(LATER_S + 1, {key: after}).asked[key] == AskedReport(
+        batches=1, failed=1, items=3, degraded=2, energy_j=0.5, elapsed_s=0.5
+    )
+
+
 def test_what_was_out_of_sight_for_long_makes_no_peak() -> None:
     growth = Growth()
     growth.since(LATER_S, {})

@@ -4,6 +4,7 @@ import http.client
 import json
 import re
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -165,22 +166,46 @@ def test_each_new_look_comes_once(served: Served) -> None:
     answer.close()
 
 
-def test_one_browser_too_many_is_refused_until_another_leaves(served: Served) -> None:
+def test_one_browser_too_many_is_told_so_until_another_leaves(served: Served) -> None:
     from airmoe.monitor.page import MOST_VIEWERS
 
     watching = [served.send("/looks") for _ in range(MOST_VIEWERS)]
     for each in watching:
         looks_of(each)
-    assert served.told("/looks") == (503, f"{MOST_VIEWERS} browsers watch already\n")
+    assert served.told("/looks") == (200, f"event: full\ndata: {MOST_VIEWERS}\n\n")
     watching.pop().close()
 
     def is_free() -> bool:
         with served.send("/looks") as answer:
-            return answer.status == 200
+            return answer.readline().startswith(b"data: ")
 
     wait_until(is_free, 60)
     for each in watching:
         each.close()
+
+
+def test_too_long_a_policy_is_not_read(served: Served) -> None:
+    status, text = served.told("/ask?policy=" + "x" * 101, "POST", b"image")
+    assert (status, json.loads(text)) == (
+        422,
+        {"error": "the policy has 101 characters; expected at most 100"},
+    )
+    assert not served.asked
+
+
+def test_whoever_leaves_during_an_upload_makes_no_line(
+    served: Served, capfd: pytest.CaptureFixture[str]
+) -> None:
+    host, port = served.address.split(":")
+    head = (
+        f"POST /ask HTTP/1.1\r\nHost: {host}\r\nCookie: {served.cookie}\r\nContent-Length: 1000\r\n\r\nhalf"
+    )
+    with socket.create_connection((host, int(port)), 60) as made:
+        made.sendall(head.encode())
+        time.sleep(0.2)
+    assert served.told("/about")[0] == 200
+    served.page.close()
+    assert capfd.readouterr() == ("", "")
 
 
 def test_an_image_is_asked_about_by_the_policy_that_was_named(served: Served) -> None:

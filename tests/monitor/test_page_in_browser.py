@@ -145,6 +145,8 @@ def test_an_image_is_answered_with_who_and_at_what_price(tab: "Tab", digit: "Fil
     assert "bytes" in told
     assert "Decided by topk:2" in told
     assert tab.locator("#answer li").count() == 3
+    shares = [text.split()[-2] for text in tab.locator("#answer li").all_inner_texts()]
+    assert shares == sorted(shares, key=float, reverse=True), "the most probable class first"
     assert 1 <= tab.locator("#topology .node.answered").count() <= 2
 
 
@@ -188,10 +190,10 @@ def test_queries_of_another_client_are_seen(
 ) -> None:
     with MeshClient(folders[3], [shown.seed], hedge_s=LONG_S) as other:
         other.wait_for_nodes(3, LONG_S)
-        tab.wait_for_selector("text=a client at node 3 came")
         for _ in range(20):
             other.predict(digits.test_images[:5], policy="topk:3", deadline_s=LONG_S)
             tab.wait_for_timeout(200)
+        tab.wait_for_selector("text=a client at node 3 came")
         tab.wait_for_selector("#topology .link:not(.idle)")
         words = tab.locator("#topology .link:not(.idle) title").all_text_contents()
         assert any(word.startswith("node 3 asks node") for word in words)

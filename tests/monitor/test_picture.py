@@ -1,6 +1,7 @@
 """What is seen of a mesh, of reports that the test makes."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -8,7 +9,7 @@ from airmoe.mesh.reporters import Reporter
 from airmoe.mesh.reports import LinkReport, Report
 from airmoe.monitor.happenings import AGAIN_S, MOST_EVENTS, SOON_S
 from airmoe.monitor.look import LinkNow, Look, Totals
-from airmoe.monitor.picture import HISTORY, MOST_LINKS_SHOWN, Picture, Placed
+from airmoe.monitor.picture import HISTORY, Picture, Placed
 from tests.monitor.reports import BEGAN_S, client, mesh_of, node
 
 NOW_S = BEGAN_S + 1000
@@ -25,7 +26,7 @@ class Watching:
 
     def look(self, *told: tuple[Reporter, Report], alive: set[Placed] = ALL) -> Look:
         self.at_s += 2
-        return self.picture.look(self.at_s, dict(told), alive)
+        return self.picture.look(self.at_s, self.at_s - NOW_S, dict(told), alive)
 
     def said(self, look: Look) -> list[str]:
         """What happened since the look before, the first thing first."""
@@ -121,17 +122,69 @@ def test_a_link_that_nothing_is_known_of_is_not_shown(watching: Watching) -> Non
     assert watching.look(*NODES, client(2, links=[nothing])).links == []
 
 
-def test_links_with_fewest_requests_are_left_out_and_that_is_said(watching: Watching) -> None:
-    names = {f"node-{number}": number for number in range(1, MOST_LINKS_SHOWN + 8)}
-    look = watching.look(NODES[0], node(1, answered=names), NODES[2])
-    assert (len(look.links), look.links_left_out) == (MOST_LINKS_SHOWN, 7)
-    assert min(each.source for each in look.links) == 8
+def test_links_with_fewest_requests_are_left_out_and_that_is_said(
+    watching: Watching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airmoe.monitor.picture.MOST_LINKS_SHOWN", 2)
+    look = watching.look(NODES[0], node(1, answered={"node-0": 1, "node-2": 3, "node-3": 2}), NODES[2])
+    assert ([each.source for each in look.links], look.links_left_out) == ([2, 3], 1)
 
 
 def test_who_only_watches_is_no_client(watching: Watching) -> None:
-    own = Reporter(3, OWN)
-    assert watching.look(*NODES, (own, client(3)[1])).clients == []
-    assert watching.look(*NODES, (own, client(3, batches=1)[1])).clients == [3]
+    assert watching.look(*NODES, client(3)).clients == []
+    assert watching.look(*NODES, client(3, batches=1)).clients == [3]
+    assert watching.look(*NODES, client(3, failed=1)).clients == [3]
+
+
+def test_a_source_of_texts_is_a_client_but_for_who_watches(watching: Watching) -> None:
+    report = client(3)[1].model_copy(update={"asked": None})
+    assert watching.look(*NODES, (Reporter(3, "other"), report)).clients == [3]
+    assert watching.look(*NODES, (Reporter(3, OWN), report)).clients == []
+
+
+def test_another_model_is_not_told(watching: Watching) -> None:
+    other = {"model_hash": "f" * 16}
+    look = watching.look(
+        *NODES[:2],
+        node(2, items=8, **other),
+        (Reporter(3, "x"), client(3, batches=1)[1].model_copy(update=other)),
+    )
+    assert look.nodes[2].why == "it does not report"
+    assert look.clients == []
+
+
+def test_a_node_cannot_invent_others(watching: Watching) -> None:
+    look = watching.look(NODES[0], node(1, answered={"node-4": 2, "node-3": 2}), NODES[2])
+    assert [link.source for link in look.links] == [3]
+    assert look.unplaced_s == 1.0
+    look = watching.look(*NODES, client(3, batches=1, links=[link(9, 4e6, unanswered=3), link(2, 4e6)]))
+    assert [(each.source, each.target) for each in look.links] == [(3, 2)]
+    assert not [event for event in look.events if "node 9" in event.what]
+
+
+def test_words_of_a_node_are_no_form_to_fill(watching: Watching) -> None:
+    for count, why in enumerate(("{x}", "{", "{}{}", "{:>9}", "%s"), start=1):
+        look = watching.look(*NODES[:2], node(2, refused={why: count}))
+        assert look.events[0].what == f"node 2 refused {count} request{'s' * (count > 1)}: {why}"
+
+
+def most(session: str) -> tuple[Reporter, Report]:
+    """The largest figures that a client can report."""
+    return client(3, session, batches=1, items=1, energy_j=1e15, elapsed_s=1e15, degraded=(1 << 53) - 1)
+
+
+def test_sums_of_the_largest_reports_can_be_told(watching: Watching) -> None:
+    watching.look(*NODES, *(client(3, f"c{number}") for number in range(40)))
+    look = watching.look(*NODES, *(most(f"c{number}") for number in range(40)))
+    now = look.history[-1]
+    assert (now.energy_j, now.degraded) == (1e15, 1.0)
+    json.dumps(asdict(look), allow_nan=False)
+
+
+def test_what_a_node_says_of_itself_anew_each_time_is_told_seldom(watching: Watching) -> None:
+    for count in range(10):
+        look = watching.look(*NODES[:2], node(2, roster=count, certificate_ends_s=NOW_S + count))
+    assert len([event for event in look.events if "node 2" in event.what]) == 2
 
 
 def test_the_history_has_an_end(watching: Watching) -> None:
@@ -144,7 +197,7 @@ def test_what_happens_is_told_once(watching: Watching) -> None:
     gone = watching.look(*NODES[:2], alive=ALL - {Placed(1, 2, 2)})
     assert watching.said(gone) == ["node 2 is gone: none of its experts is alive"]
     assert watching.said(watching.look(*NODES[:2], alive=ALL - {Placed(1, 2, 2)})) == []
-    back = watching.look(*NODES, client(1, since_s=watching.at_s))
+    back = watching.look(*NODES, client(1, since_s=watching.at_s, batches=1))
     assert watching.said(back) == ["node 2 is well", "a client at node 1 came"]
     assert [event.level for event in back.events[:3]] == ["note", "good", "bad"]
     assert watching.said(watching.look(*NODES)) == ["a client at node 1 left"]
@@ -159,6 +212,7 @@ def test_failures_are_told_with_their_reason(watching: Watching) -> None:
     failed = client(1, batches=1, failed=1, items=8, degraded=3, links=[link(2, None, unanswered=2)])
     look = watching.look(NODES[0], NODES[1], node(2, refused={"overloaded": 4}), failed)
     assert watching.said(look) == [
+        "a client at node 1 came",
         "node 2 refused 4 requests: overloaded",
         "1 batch of the client at node 1 got no answer",
         "3 images of the client at node 1 got a degraded answer",
@@ -177,7 +231,7 @@ def test_what_happens_again_and_again_is_one_line_that_counts(watching: Watching
 
 def test_events_have_an_end(watching: Watching) -> None:
     for count in range(MOST_EVENTS):
-        watching.look(*NODES, *[client(1)] * (count % 2))
+        watching.look(*NODES, *[client(1, batches=1)] * (count % 2))
         look = watching.look(*NODES)
     assert len(look.events) == MOST_EVENTS
 

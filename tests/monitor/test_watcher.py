@@ -50,6 +50,17 @@ def test_while_nobody_watches_it_looks_less_often_and_at_once_when_somebody_come
         wait_until(lambda: watcher._number == 1, LONG_S / 2)
 
 
+def test_what_one_look_meets_does_not_end_the_others(
+    client: MeshClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Watcher(client.mesh) as watcher:
+        with monkeypatch.context() as patch:
+            patch.setattr(watcher._picture, "look", lambda *_: 1 / 0)
+            time.sleep(2 * watching.EVERY_S)
+        number = watcher.latest()[0]
+        wait_until(lambda: watcher.latest()[0] > number, LONG_S)
+
+
 def test_closing_it_ends_its_thread_and_twice_does_no_harm(client: MeshClient) -> None:
     def watchers() -> int:
         return sum(thread.name == "airmoe watcher" for thread in threading.enumerate())

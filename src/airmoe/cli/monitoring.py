@@ -1,6 +1,7 @@
 """``airmoe monitor``: a page that shows a mesh while it works. It needs no PyTorch."""
 
 import threading
+import time
 from contextlib import ExitStack, closing
 from typing import Annotated
 
@@ -81,7 +82,13 @@ def monitor(
             numbers = [layer.layer for layer in manifest.layers]
             mesh = MeshLayers(client, manifest, numbers, connect, identity=known, listen=reached)
             open_.enter_context(closing(mesh))
-        mesh.wait_for_all(timeout_s)
+        end_s = time.monotonic() + timeout_s
+        while not mesh.wait_for_all(0.1) and time.monotonic() < end_s and not stop.is_set():
+            pass
+        if stop.is_set():
+            return
+        if not mesh.nodes_alive():
+            print("no node is found yet", flush=True)
         watcher = open_.enter_context(Watcher(mesh))
         about = {
             "mesh": manifest.mesh,

@@ -257,6 +257,7 @@ class MeshLayers:
         nodes = sorted(self.nodes_placed - {self.manifest.node})[:MOST_LINKS]
         return ClientReport(
             node=self.manifest.node,
+            model_hash=self.manifest.model_hash,
             name=self._asker[:PEER_NAME_LENGTH],
             since_s=self._since_s,
             asked=None if self.tally is None else self.tally.now(),
@@ -266,7 +267,10 @@ class MeshLayers:
     def reporters(self) -> Reporters:
         """Return all nodes and clients of the mesh that report how they are, watched from now on."""
         self.refuse_closed()
-        return Reporters(self._session, self.manifest.mesh, self._asker, self._admits)
+        return Reporters(self._session, self.manifest.mesh, self._asker, self._is_node)
+
+    def _is_node(self, node: int) -> bool:
+        return node < self.manifest.nodes and self._admits(node)
 
     def _checked(self, links: Links) -> Links:
         if links.nodes != (nodes := self.manifest.nodes):

@@ -13,10 +13,10 @@ from airmoe.errors import FrameError
 from airmoe.mesh.keys import report_key, reports_key
 from airmoe.mesh.log import about_node, mesh_log
 from airmoe.mesh.queries import anybody, ask, refusal_of, refuse, reply_to, serve
-from airmoe.mesh.reports import Report, decoded, encoded
+from airmoe.mesh.reports import Report, decoded, encoded, refuse_length
 
-MOST_REPORTERS = 512
-"""How many are watched at once, the first that come."""
+MOST_REPORTERS = 32
+"""How many sessions at a node are watched, the first that come."""
 
 
 LATE = "Timeout"
@@ -77,7 +77,7 @@ class Reporters:
 
     def __init__(self, session: zenoh.Session, mesh: str, asker: str, admits: Callable[[int], bool]) -> None:
         self._session, self._mesh, self._asker, self._admits = session, mesh, asker, admits
-        self._known: dict[Reporter, None] = {}
+        self._known: set[Reporter] = set()
         self._watching = True
         self._changed = threading.Condition()
         prefix = reports_key(mesh)
@@ -114,13 +114,19 @@ class Reporters:
         reporter = Reporter(int(found[1]), found[2])
         with self._changed:
             if sample.kind != zenoh.SampleKind.PUT:
-                self._known.pop(reporter, None)
-            elif len(self._known) < MOST_REPORTERS:
-                self._known[reporter] = None
+                self._known.discard(reporter)
+                return
+            if not self._admits(reporter.node) or reporter in self._known:
+                return
+            is_full = sum(each.node == reporter.node for each in self._known) >= MOST_REPORTERS
+            if not is_full:
+                self._known.add(reporter)
                 self._changed.notify_all()
-            else:
-                what = "more than %d sessions report; the others are not watched"
-                mesh_log.warning(what, MOST_REPORTERS)
+        if is_full:
+            what, whose = "more than %d sessions report at node %d", about_node(reporter.node)
+            mesh_log.warning(
+                what + "; the others are not watched", MOST_REPORTERS, reporter.node, extra=whose
+            )
 
     def hear(self, timeout_s: float) -> Mapping[Reporter, Report]:
         """Ask all at once; return what came in time and is right."""
@@ -160,6 +166,7 @@ def _of(reporter: Reporter, reply: zenoh.Reply) -> Report | None:
             return None
     else:
         try:
+            refuse_length(len(reply.ok.payload))
             report = decoded(reply.ok.payload.to_bytes())
             if report.node == reporter.node:
                 return report

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from airmoe.errors import FrameError
 from airmoe.manifest import Index, Manifest, ShortHash
@@ -28,10 +28,10 @@ NAME_LENGTH = 40
 """How much of a class's name is told."""
 
 Total = Annotated[int, Field(ge=0, lt=1 << 53)]
-Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Amount = Annotated[float, Field(ge=0, le=1e15)]
 Time = Annotated[float, Field(ge=0, le=1e11)]
-PeerName = Annotated[str, Field(max_length=PEER_NAME_LENGTH)]
-Line = Annotated[str, Field(max_length=200)]
+PeerName = Annotated[str, Field(max_length=PEER_NAME_LENGTH), AfterValidator(printable)]
+Line = Annotated[str, Field(max_length=200), AfterValidator(printable)]
 
 
 class NodeReport(Record):
@@ -75,9 +75,7 @@ class NodeReport(Record):
         return cls(
             node=condition.node,
             model_hash=condition.model_hash,
-            classes=[
-                printable(manifest.classes[held])[:NAME_LENGTH] for held in manifest.holds[:MOST_CLASSES]
-            ],
+            classes=[manifest.classes[held][:NAME_LENGTH] for held in manifest.holds[:MOST_CLASSES]],
             classes_held=len(manifest.holds),
             since_s=counted.since_s,
             answered=dict(counted.answered),
@@ -148,6 +146,7 @@ class ClientReport(Record):
 
     Attributes:
         node: where it is.
+        model_hash: of what it asks.
         name: what it calls itself when it asks.
         since_s: when it began to count, Unix time.
         asked: about images; None for a source of texts, which does not count.
@@ -156,6 +155,7 @@ class ClientReport(Record):
 
     kind: Literal["client"] = "client"
     node: Index
+    model_hash: ShortHash
     name: PeerName
     since_s: Time
     asked: AskedReport | None
@@ -176,8 +176,7 @@ def decoded(data: bytes) -> Report:
     Raises:
         FrameError: it is too long, no JSON, or says something that cannot be.
     """
-    if len(data) > REPORT_BYTES:
-        raise FrameError(f"the report has {len(data)} bytes; expected at most {REPORT_BYTES}")
+    refuse_length(len(data))
     try:
         told = json.loads(data)
         kind = told.get("kind") if isinstance(told, dict) else None
@@ -186,3 +185,13 @@ def decoded(data: bytes) -> Report:
     except (ValueError, RecursionError) as error:
         why = refusal(error) if isinstance(error, ValidationError) else error
         raise FrameError(f"the report is wrong: {why}") from None
+
+
+def refuse_length(length: int) -> None:
+    """Refuse a report by its bytes.
+
+    Raises:
+        FrameError: there are too many.
+    """
+    if length > REPORT_BYTES:
+        raise FrameError(f"the report has {length} bytes; expected at most {REPORT_BYTES}")

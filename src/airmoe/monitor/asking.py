@@ -9,6 +9,9 @@ from airmoe.mesh.answer_record import record_of
 from airmoe.mesh.client import MeshClient
 from airmoe.scheduling.parsing import make_policy
 
+SHOWN = 3
+"""How many of the most probable classes are told."""
+
 DEADLINE_S = 5.0
 """Seconds for the answer."""
 
@@ -32,6 +35,9 @@ def ask_by(client: MeshClient) -> Callable[[bytes, str], dict[str, Any]]:
         pixels_CHW = image_of_bytes(data, spec.channels, spec.height, spec.width)
         decides = make_policy(policy) if policy else client.policy
         client.prepare(decides)  # compiled before the time of the query begins
-        return record_of(client, client.predict(pixels_CHW[None], policy=decides, deadline_s=DEADLINE_S))
+        answer = client.predict(pixels_CHW[None], policy=decides, deadline_s=DEADLINE_S)
+        told = record_of(client, answer)
+        # JavaScript would put the names that are numbers first.
+        return told | {"probabilities": list(told["probabilities"].items())[:SHOWN]}
 
     return ask

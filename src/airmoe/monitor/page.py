@@ -7,6 +7,7 @@ import secrets
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import asdict
 from importlib.resources import files
 from types import TracebackType
@@ -16,7 +17,7 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -30,11 +31,14 @@ from airmoe.monitor.look import Look
 IMAGE_BYTES = 16 << 20
 """The most bytes of an image that is dropped on the page."""
 
+POLICY_LENGTH = 100
+"""The longest text of a policy that is read."""
+
 MOST_VIEWERS = 8
 """How many browsers see the mesh at once."""
 
 MOST_CONNECTIONS = 64
-"""How many connections stand at once; one more is refused."""
+"""How many connections are answered at once; whoever comes over one more is told to come again."""
 
 NEWS_S = 0.25
 """How often it is seen whether there is a new look."""
@@ -102,6 +106,8 @@ class Page:
             server_header=False,
             lifespan="off",
             ws="none",
+            http="h11",  # which bounds the head of a request
+            log_level="critical",
             limit_concurrency=MOST_CONNECTIONS,
             timeout_graceful_shutdown=1,
         )
@@ -148,11 +154,12 @@ class Page:
         return JSONResponse({**self._about, "asks": self._ask is not None})
 
     async def _looks(self, request: Request) -> Response:
-        if self._viewers >= MOST_VIEWERS:
-            return PlainTextResponse(f"{MOST_VIEWERS} browsers watch already\n", 503)
         return StreamingResponse(self._stream(), media_type="text/event-stream")
 
     async def _stream(self) -> AsyncIterator[str]:
+        if self._viewers >= MOST_VIEWERS:
+            yield f"event: full\ndata: {MOST_VIEWERS}\n\n"
+            return
         self._viewers += 1
         try:
             seen = -1
@@ -175,20 +182,31 @@ class Page:
     async def _answer(self, request: Request) -> Response:
         if self._ask is None:
             return _refused("this mesh cannot be asked about images", 404)
-        data = bytearray()
-        async for piece in request.stream():
-            data += piece
-            if len(data) > IMAGE_BYTES:
-                return _refused(f"the image has more than {IMAGE_BYTES >> 20} MiB", 413)
+        policy = request.query_params.get("policy", "")
+        if len(policy) > POLICY_LENGTH:
+            return _refused(f"the policy has {len(policy)} characters; expected at most {POLICY_LENGTH}", 422)
+        data = await _body(request)
+        if data is None:
+            return _refused(f"the image has more than {IMAGE_BYTES >> 20} MiB", 413)
         if not self._asking.acquire(blocking=False):
             return _refused("another image is being asked about", 429)
         try:
-            policy = request.query_params.get("policy", "")
-            return JSONResponse(await run_in_threadpool(self._ask, bytes(data), policy))
+            return JSONResponse(await run_in_threadpool(self._ask, data, policy))
         except AirmoeError as error:
             return _refused(str(error), 422)
         finally:
             self._asking.release()
+
+
+async def _body(request: Request) -> bytes | None:
+    """Return what a request brings; None where that is too much. Of one who left, what had come."""
+    data = bytearray()
+    with suppress(ClientDisconnect):
+        async for piece in request.stream():
+            data += piece
+            if len(data) > IMAGE_BYTES:
+                return None
+    return bytes(data)
 
 
 def _refused(why: str, status: int) -> Response:

@@ -44,20 +44,23 @@ class Picture:
                 for node in nodes:
                     self._placed.setdefault(node, []).append(Placed(layer.layer, expert, node))
         self._has_layers = len(manifest.layers) > 1
-        self._growth, self._at_s = Growth(), -1.0
+        self._growth, self._now_s = Growth(), 0.0
+        self._model_hash, self._count = manifest.model_hash, manifest.nodes
         self._happenings = Happenings(manifest.mesh)
         self._history: deque[Totals] = deque(maxlen=HISTORY)
 
-    def look(self, at_s: float, heard: Mapping[Reporter, Report], alive: Set[Placed]) -> Look:
+    def look(self, at_s: float, now_s: float, heard: Mapping[Reporter, Report], alive: Set[Placed]) -> Look:
         """Return what is seen now.
 
         Args:
             at_s: Unix time.
-            heard: what came of all who report.
+            now_s: seconds that only grow.
+            heard: what came of all who report; reports about another model are left out.
             alive: the experts that are alive.
         """
-        passed_s = max(at_s - self._at_s, 1e-3)
-        self._at_s = at_s
+        passed_s = max(now_s - self._now_s, 1e-3)
+        self._now_s = now_s
+        heard = {key: report for key, report in heard.items() if report.model_hash == self._model_hash}
         grown = self._growth.since(at_s, heard)
         reports = {report.node: report for report in newest(heard.values())}
         clients = {key: each for key, each in heard.items() if self._is_client(key, each)}
@@ -65,8 +68,8 @@ class Picture:
             self._node(node, reports.get(node), grown.nodes.get(node), alive, passed_s)
             for node in sorted(self._placed)
         ]
-        requests_s, unplaced_s = _flows(grown, passed_s)
-        links = _links(requests_s, heard)
+        requests_s, unplaced_s = self._flows(grown, passed_s)
+        links = self._links(requests_s, heard)
         self._history.append(_totals(grown, passed_s))
         self._happenings.note(at_s, nodes, clients, grown)
         return Look(
@@ -81,9 +84,12 @@ class Picture:
         )
 
     def _is_client(self, reporter: Reporter, report: Report) -> bool:
+        """Return whether somebody asks: who only watches has asked nothing about images."""
         if not isinstance(report, ClientReport):
             return False
-        return reporter.session != self._own or bool(report.asked and report.asked.batches)
+        if report.asked is None:
+            return reporter.session != self._own
+        return bool(report.asked.batches or report.asked.failed)
 
     def _node(
         self,
@@ -116,6 +122,45 @@ class Picture:
             busy=min(growth.busy_s / passed_s, 1.0),
         )
 
+    def _flows(self, grown: Grown, passed_s: float) -> tuple[dict[tuple[int, int], float], float]:
+        """Return requests a second from the clients at a node to a node, and of clients that are nowhere."""
+        requests_s: dict[tuple[int, int], float] = {}
+        unplaced_s = 0.0
+        for node, growth in grown.nodes.items():
+            for asker, count in growth.answered.items():
+                source = node_of_asker(asker)
+                if source is None or source >= self._count:
+                    unplaced_s += count / passed_s
+                else:
+                    requests_s[source, node] = requests_s.get((source, node), 0.0) + count / passed_s
+        return requests_s, unplaced_s
+
+    def _links(
+        self, requests_s: Mapping[tuple[int, int], float], heard: Mapping[Reporter, Report]
+    ) -> list[LinkNow]:
+        """Return the links that requests went over or somebody measured, those with most requests first."""
+        measured: dict[tuple[int, int], LinkReport] = {}
+        for _, report in sorted(heard.items()):
+            if isinstance(report, ClientReport):
+                for link in report.links:
+                    ends = report.node, link.node
+                    if (
+                        link.node in self._placed
+                        and link.latency_s is not None
+                        and (ends not in measured or link.rate_bps is not None)
+                    ):
+                        measured[ends] = link
+        links = [
+            LinkNow(
+                *ends,
+                requests_s.get(ends, 0.0),
+                measured[ends].rate_bps if ends in measured else None,
+                measured[ends].latency_s if ends in measured else None,
+            )
+            for ends in {**requests_s, **measured}
+        ]
+        return sorted(links, key=lambda link: (-link.requests_s, link.source, link.target))
+
     def _experts(self, placed: list[Placed]) -> str:
         if not self._has_layers:
             return ", ".join(str(each.expert) for each in placed)
@@ -135,41 +180,6 @@ def _state(placed: list[Placed], living: list[Placed], report: NodeReport | None
     return "well", None if report is not None else "it does not report"
 
 
-def _flows(grown: Grown, passed_s: float) -> tuple[dict[tuple[int, int], float], float]:
-    """Return requests a second from the clients at a node to a node, and those whose clients are nowhere."""
-    requests_s: dict[tuple[int, int], float] = {}
-    unplaced_s = 0.0
-    for node, growth in grown.nodes.items():
-        for asker, count in growth.answered.items():
-            source = node_of_asker(asker)
-            if source is None:
-                unplaced_s += count / passed_s
-            else:
-                requests_s[source, node] = requests_s.get((source, node), 0.0) + count / passed_s
-    return requests_s, unplaced_s
-
-
-def _links(requests_s: Mapping[tuple[int, int], float], heard: Mapping[Reporter, Report]) -> list[LinkNow]:
-    """Return all links that requests went over, or that somebody measured; those with most requests first."""
-    measured: dict[tuple[int, int], LinkReport] = {}
-    for _, report in sorted(heard.items()):
-        if isinstance(report, ClientReport):
-            for link in report.links:
-                ends = report.node, link.node
-                if link.latency_s is not None and (ends not in measured or link.rate_bps is not None):
-                    measured[ends] = link
-    links = [
-        LinkNow(
-            *ends,
-            requests_s.get(ends, 0.0),
-            measured[ends].rate_bps if ends in measured else None,
-            measured[ends].latency_s if ends in measured else None,
-        )
-        for ends in {**requests_s, **measured}
-    ]
-    return sorted(links, key=lambda link: (-link.requests_s, link.source, link.target))
-
-
 def _totals(grown: Grown, passed_s: float) -> Totals:
     asked = grown.asked.values()
     items, batches = sum(each.items for each in asked), sum(each.batches for each in asked)
@@ -179,5 +189,5 @@ def _totals(grown: Grown, passed_s: float) -> Totals:
         items / passed_s,
         sum(each.energy_j for each in asked) / items if items else None,
         sum(each.elapsed_s for each in asked) / batches if batches else None,
-        sum(each.degraded for each in asked) / items if items else None,
+        min(sum(each.degraded for each in asked) / items, 1.0) if items else None,
     )

@@ -5,7 +5,6 @@ import time
 from types import TracebackType
 from typing import Self
 
-from airmoe.errors import AirmoeError
 from airmoe.mesh.ending import ends_with_process, needs_no_wait
 from airmoe.mesh.layers import MeshLayers
 from airmoe.mesh.log import mesh_log
@@ -83,8 +82,8 @@ class Watcher:
                 if is_watched:
                     self._mesh.keep_links_measured()
                 look = self._look()
-            except AirmoeError as error:
-                mesh_log.warning("the mesh could not be looked at: %s", error)
+            except Exception as error:  # what one look meets must not end the others
+                mesh_log.warning("the mesh could not be looked at: %s", error, exc_info=True)
                 continue
             with self._changed:
                 self._number, self._latest = self._number + 1, look
@@ -96,4 +95,4 @@ class Watcher:
             for layer in self._mesh.layers
             for replica in layer.liveliness.alive
         }
-        return self._picture.look(time.time(), heard, alive)
+        return self._picture.look(time.time(), time.monotonic(), heard, alive)

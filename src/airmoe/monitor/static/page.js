@@ -23,8 +23,7 @@ function draw(name, attributes = {}, text = null) {
 
 function rounded(value) {
   if (value === null || value === undefined) return "–";
-  if (value === 0) return "0";
-  return value >= 100 ? value.toFixed(0) : value.toPrecision(3).replace(/\.?0+$/, "");
+  return value >= 100 ? value.toFixed(0) : String(Number(value.toPrecision(3)));
 }
 
 const per = (value, unit) => (value === null ? "–" : `${rounded(value)} ${unit}`);
@@ -207,7 +206,7 @@ const answered = new Set();
 
 function tellAnswer(told, picture) {
   const list = make("ol");
-  for (const [label, probability] of Object.entries(told.probabilities).slice(0, 3)) {
+  for (const [label, probability] of told.probabilities) {
     const row = make("li");
     row.append(make("span", {}, label), make("span", {}, `${(100 * probability).toFixed(1)} %`), make("meter", { value: probability, min: 0, max: 1 }));
     list.append(row);
@@ -255,15 +254,32 @@ drop.addEventListener("drop", (event) => {
 
 // The looks.
 
+const OLD_MS = 20000;
 const looks = new EventSource("/looks");
+let cameAt = performance.now();
+let isFull = false;
+
+function tellLost(text) {
+  byId("lost").textContent = text;
+  byId("lost").hidden = false;
+}
+
 looks.addEventListener("message", (event) => {
   byId("lost").hidden = true;
+  isFull = false;
+  cameAt = performance.now();
   show(JSON.parse(event.data));
 });
-looks.addEventListener("error", () => {
-  byId("lost").textContent = "No connection: what is shown is old. If airmoe monitor was started anew, open the address that it printed.";
-  byId("lost").hidden = false;
+looks.addEventListener("full", (event) => {
+  isFull = true;
+  tellLost(`${event.data} browsers watch already: trying again until one leaves.`);
 });
+looks.addEventListener("error", () => {
+  if (!isFull) tellLost("No connection: what is shown is old. If airmoe monitor was started anew, open the address that it printed.");
+});
+setInterval(() => {
+  if (performance.now() - cameAt > OLD_MS && byId("lost").hidden) tellLost("No news of the mesh: what is shown is old. The log of airmoe monitor may say why.");
+}, 5000);
 
 about = await (await fetch("/about")).json();
 byId("mesh").textContent = about.mesh;
