@@ -1,5 +1,5 @@
 # make demo   train, serve, ask, kill two nodes, report (about three minutes; sets everything up first)
-# make test   the tests (ten minutes on two cores; ARGS=--long adds those that take minutes each)
+# make test   the tests (about twenty minutes on two slow cores; ARGS=--long adds those that take minutes each)
 # make check  linters and types
 # make dist   the packages, into dist/, checked as an index would
 # make bench  benchmarks

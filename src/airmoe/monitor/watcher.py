@@ -11,7 +11,7 @@ from airmoe.mesh.log import mesh_log
 from airmoe.monitor.look import Look
 from airmoe.monitor.picture import Picture, Placed
 
-EVERY_S = 1.0
+EVERY_S = 2.0
 """How often the mesh is looked at while somebody watches."""
 
 UNWATCHED_S = 10.0
