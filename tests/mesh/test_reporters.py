@@ -194,7 +194,16 @@ def test_a_question_with_anything_in_it_is_refused(mesh: Watched, reporters: Rep
 
 
 @pytest.mark.parametrize(
-    "odd", ["report/2", "report/2/XY", "report/x/ab", "report/2/ab/c", "report/12345678/ab", "report/4/ab"]
+    "odd",
+    [
+        "report/2",
+        "report/2/XY",
+        "report/x/ab",
+        "report/2/ab/c",
+        "report/12345678/ab",
+        "report/4/ab",
+        "report/\u0663/ab",
+    ],
 )
 def test_tokens_with_odd_names_are_no_reporters(reporters: Reporters, seed: str, odd: str) -> None:
     known = reporters.known()
@@ -231,6 +240,7 @@ def test_one_node_cannot_fill_the_places_of_others(
         ("node-x", None),
         ("", None),
         ("9" * 20, None),
+        ("node-\u0663", None),
     ],
 )
 def test_who_asks_tells_its_node(asker: str, node: int | None) -> None:

@@ -26,7 +26,7 @@ def asker_name(session: zenoh.Session, node: int, identity: Identity | None = No
 
 def node_of_asker(asker: str) -> int | None:
     """Return the node that an asker says it is at; None where its name tells none."""
-    found = re.fullmatch(r"(?:node-)?(\d{1,7})(?:-[0-9a-f]+)?", asker)
+    found = re.fullmatch(r"(?:node-)?([0-9]{1,7})(?:-[0-9a-f]+)?", asker)
     return None if found is None else int(found[1])
 
 

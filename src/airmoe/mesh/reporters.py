@@ -81,7 +81,7 @@ class Reporters:
         self._watching = True
         self._changed = threading.Condition()
         prefix = reports_key(mesh)
-        self._form = re.compile(rf"{re.escape(prefix)}/(\d{{1,7}})/([0-9a-f]{{1,32}})")
+        self._form = re.compile(rf"{re.escape(prefix)}/([0-9]{{1,7}})/([0-9a-f]{{1,32}})")
         self._subscriber = session.liveliness().declare_subscriber(
             f"{prefix}/**", zenoh.handlers.Callback(self._on_liveliness, indirect=False), history=True
         )
