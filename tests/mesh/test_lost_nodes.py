@@ -16,7 +16,8 @@ from airmoe.mesh.peers import HEDGE_S
 from airmoe.mesh.requests import Traffic
 from airmoe.scheduling import All, Slot, TopK
 from tests.mesh.processes import NodeProcess
-from tests.mesh.steering import Others, alive, counts, prefer, trusted, wait_until
+from tests.mesh.steering import LONG_S, Others, alive, counts, prefer, trusted, wait_until
+from tests.threads import started_since_now
 
 HOURS_S = 3600.0
 """Whoever waited for this deadline would not end in a test's time."""
@@ -160,6 +161,7 @@ def test_a_node_that_stops_reading_does_not_hold_up_a_large_request(
         if not delivery.item_P.size:
             ended.set()
 
+    requests = started_since_now("airmoe request")
     asking = threading.Thread(target=carry)
     asking.start()
     try:
@@ -168,7 +170,7 @@ def test_a_node_that_stops_reading_does_not_hold_up_a_large_request(
     finally:
         remote_nodes[2].kill()
         asking.join()
-        wait_until(lambda: not any(t.name.startswith("airmoe request") for t in threading.enumerate()))
+        wait_until(lambda: requests() == 0, LONG_S)
 
 
 def test_with_all_other_nodes_gone_the_own_expert_answers(

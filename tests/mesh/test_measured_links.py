@@ -1,6 +1,5 @@
 """Links are measured by a client's own messages, and choose: real nodes, over links that are emulated."""
 
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -20,6 +19,7 @@ from airmoe.mesh.probing import LARGE_BYTES
 from airmoe.scheduling import Des
 from tests.mesh.ports import free_address
 from tests.mesh.steering import LONG_S, answer_to, counts, prefer, wait_until
+from tests.threads import started_since_now
 
 SLOW_BPS, QUICK_BPS = 4e6, 50e6
 NODES = 4
@@ -132,12 +132,14 @@ def test_a_link_without_rate_loses_what_is_sent_and_the_query_goes_on(
 def test_all_lost_is_told_as_no_answer_and_a_client_that_is_closed_measures_nothing(
     folders: list[Path], address: str
 ) -> None:
+    holding = started_since_now("airmoe air")
     asker = client(folders, address, EmulatedLinks([air()], loss=1.0))
+    assert holding() == 1
     assert [each.rate_bps for each in asker.measure_links(0.1)] == [None] * 3
     asker.close()
     with pytest.raises(MeshError, match="closed"):
         asker.measure_links()
-    assert "airmoe air" not in [each.name for each in threading.enumerate() if each.is_alive()]
+    wait_until(lambda: holding() == 0, LONG_S)
 
 
 def test_a_link_that_nothing_is_sent_over_is_probed_while_the_client_is_used(

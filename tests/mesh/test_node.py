@@ -5,7 +5,6 @@ import logging
 import re
 import shutil
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -27,7 +26,8 @@ from airmoe.mesh.networks import OnnxNetwork
 from airmoe.mesh.request_queue import CREDITS, RequestQueue
 from tests.mesh.ports import free_address
 from tests.mesh.processes import NodeProcess, node_processes
-from tests.mesh.steering import wait_until
+from tests.mesh.steering import LONG_S, wait_until
+from tests.threads import started_since_now
 
 DEADLINE_S = 10.0
 FEATURES = 400
@@ -422,12 +422,12 @@ def test_a_declaration_that_fails_closes_the_session_again(
     folders: list[Path], address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("airmoe.mesh.node.expert_key", lambda *place: "not//a key")
-    before = set(threading.enumerate())
+    working = started_since_now("airmoe")
     with pytest.raises(zenoh.ZError):
         Node(folders[0], address)
     with socket.create_server(("127.0.0.1", int(address.rpartition(":")[2]))):
         pass
-    assert set(threading.enumerate()) <= before, "the worker has ended"
+    wait_until(lambda: working() == 0, LONG_S)
 
 
 @pytest.fixture(scope="module")

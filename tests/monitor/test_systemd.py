@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from airmoe.monitor.systemd import Systemd
+from tests.threads import started_since_now
 
 pytestmark = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="no such sockets here")
 
@@ -71,18 +72,20 @@ def test_where_no_watchdog_waits_for_this_process_none_is_told(
     heard: tuple[str, socket.socket], more: dict[str, str]
 ) -> None:
     name, listening = heard
+    watching = started_since_now("airmoe watchdog")
     service = Systemd({"NOTIFY_SOCKET": name, **more})
     service.serves(nothing)
-    assert "airmoe watchdog" not in {thread.name for thread in threading.enumerate()}
+    assert watching() == 0
     service.ends()
     assert [listening.recv(100) for _ in range(2)] == [b"READY=1", b"STOPPING=1"]
 
 
 def test_without_systemd_nothing_is_said() -> None:
+    watching = started_since_now("airmoe watchdog")
     service = Systemd({"WATCHDOG_USEC": SOON_US})
     service.serves(nothing)
     service.ends()
-    assert "airmoe watchdog" not in {thread.name for thread in threading.enumerate()}
+    assert watching() == 0
 
 
 def test_what_systemd_told_this_process_is_not_handed_on(heard: tuple[str, socket.socket]) -> None:

@@ -1,6 +1,5 @@
 """A mesh is looked at again and again, be it of images or of texts."""
 
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -18,6 +17,7 @@ from airmoe.monitor.watcher import Watcher
 from airmoe.runfolder import client_folders
 from tests.mesh.ports import free_address
 from tests.mesh.steering import LONG_S, wait_until
+from tests.threads import started_since_now
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +62,7 @@ def test_what_one_look_meets_does_not_end_the_others(
 
 
 def test_closing_it_ends_its_thread_and_twice_does_no_harm(client: MeshClient) -> None:
-    def watchers() -> int:
-        return sum(thread.name == "airmoe watcher" for thread in threading.enumerate())
-
+    watchers = started_since_now("airmoe watcher")
     watcher = Watcher(client.mesh)
     assert watchers() == 1
     watcher.close()
