@@ -15,6 +15,7 @@ from tests.mesh.ports import free_address
 from tests.mesh.processes import NodeProcess
 from tests.mesh.sessions import untended
 from tests.mesh.steering import LONG_S, alive, wait_until
+from tests.system.faults.identities import identity_here
 
 needs_doors = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs Linux")
 
@@ -124,7 +125,7 @@ def test_with_the_seed_dead_a_node_that_was_frozen_is_back_within_2_s(
     folders: list[Path], remote_nodes: list[NodeProcess]
 ) -> None:
     seed, frozen, _ = remote_nodes
-    with MeshClient(folders[0], [seed.address]) as client:
+    with MeshClient(folders[0], [seed.address], identity=identity_here(folders[0])) as client:
         client.wait_for_nodes(3, LONG_S)
         seed.kill()
         for _ in range(3):

@@ -20,7 +20,7 @@ def extracted(
     pixels_TCHW: NDArray[np.float32],
     end_s: float,
 ) -> NDArray[np.float32]:
-    """Return the payloads (T, ...) of images. The first piece tells whether the others can be done in time.
+    """Return the payloads (T, ...) of images. Each piece tells whether all can be done in time.
 
     Args:
         extractor: images to payloads.
@@ -28,20 +28,17 @@ def extracted(
         end_s: the deadline, by the monotonic clock.
 
     Raises:
-        DeadlineError: there are more images than `PIECE`, and they would take or took too long.
+        DeadlineError: there are more images than `PIECE`, and they would take too long.
     """
     begin_s, items = time.monotonic(), len(pixels_TCHW)
-    pieces = [extractor(pixels_TCHW[:PIECE])]
-    if items <= PIECE:
-        return pieces[0]
-    needs_s = (time.monotonic() - begin_s) * items / PIECE
-    if needs_s > (left_s := max(end_s - begin_s, 0.0)):
-        raise DeadlineError(
-            f"features of {items} images would take {needs_s:.1f} s here, and {left_s:.1f} s are left; ask "
-            "about fewer at once, or allow more time"
-        )
-    for begin in range(PIECE, items, PIECE):
+    left_s = max(end_s - begin_s, 0.0)
+    pieces = list[NDArray[np.float32]]()
+    for begin in range(0, items, PIECE):
         pieces.append(extractor(pixels_TCHW[begin : begin + PIECE]))
-        if time.monotonic() > end_s:
-            raise DeadlineError(f"features of {begin + PIECE} of {items} images were ready in time")
+        needs_s = (time.monotonic() - begin_s) * items / min(begin + PIECE, items)
+        if items > PIECE and needs_s > left_s:
+            raise DeadlineError(
+                f"features of {items} images would take {needs_s:.1f} s here, and {left_s:.1f} s are left; "
+                "ask about fewer at once, or allow more time"
+            )
     return np.concatenate(pieces)
