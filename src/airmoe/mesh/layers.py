@@ -35,7 +35,7 @@ from airmoe.mesh.run_links import simulated_links
 from airmoe.mesh.scheduled_policy import ScheduledPolicy, SoleSourcePolicy
 from airmoe.mesh.schedulers import Schedulers
 from airmoe.mesh.searching import why_none_is_found
-from airmoe.mesh.session import close_session, open_session
+from airmoe.mesh.session import await_news, close_session, open_session
 from airmoe.mesh.tally import Tally
 from airmoe.mesh.wire import Wire
 from airmoe.randomness import stream
@@ -126,7 +126,7 @@ class MeshLayers:
         self.layers: list[MeshLayer] = []
         self.schedulers: list[Schedulers] = []
         with ExitStack() as open_:  # closes what is open where a later step fails
-            if session is None:
+            if is_own := session is None:
                 # Who listens is taken for its node. That one is dialled all the same: it is another process.
                 own_node = () if identity is None or listen is None else identity.member.addresses
                 session = open_session(listen, [*connect, *own_node], membership)
@@ -166,7 +166,7 @@ class MeshLayers:
             if isinstance(links, MeasuredLinks):
                 links.measured_by(wire.meter, self.run_links.radio, manifest.nodes, manifest.node)
                 self._prober.start()
-            self._warm_up()
+            self._warm_up(is_own)
             self._open = open_.pop_all()
         self._closed = False
 
@@ -180,13 +180,15 @@ class MeshLayers:
         if self._closed:
             raise MeshError("this client is closed; expected an open one")
 
-    def _warm_up(self) -> None:
-        """Do once what the first query would have to wait for: loading, and pricing the run's links."""
+    def _warm_up(self, is_own: bool) -> None:
+        """Do once what the first query would have to wait for: loading, pricing, and hearing who is there."""
         for layer in self.layers:
             for network in layer.own.values():
                 network(np.zeros((1, *layer.spec.payload), np.float32))
             if not layer.is_analog:
                 layer.ideal_price(self.run_links)
+        if is_own:
+            await_news(self._session, f"airmoe/{self.manifest.mesh}/{self.manifest.model_hash}")
 
     def prepare(self, policy: Policy | str) -> None:
         """Have a policy decide once on nothing, lest its code compile while a query waits.

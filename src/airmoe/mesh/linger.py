@@ -8,6 +8,7 @@ Zenoh has no setting for it, so this looks for the link's socket among those of 
 
 import os
 import socket
+import stat
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -36,26 +37,31 @@ def cut(link: zenoh.Link) -> bool:
 
 def _at_socket_of(link: zenoh.Link, act: Callable[[socket.socket], None]) -> bool:
     """Do something to the socket of a link; return whether it was found."""
-    ends, found = (host_and_port(link.src), host_and_port(link.dst)), False
-    if None not in ends:
-        for duplicate in _sockets():
-            with suppress(OSError), duplicate:
-                if (duplicate.getsockname()[:2], duplicate.getpeername()[:2]) == ends:
-                    act(duplicate)
-                    found = True
-    return found
+    ends = host_and_port(link.src), host_and_port(link.dst)
+    if None in ends:
+        return False
+    for duplicate in _sockets():
+        with suppress(OSError), duplicate:
+            if (duplicate.getsockname()[:2], duplicate.getpeername()[:2]) == ends:
+                act(duplicate)
+                return True
+    return False
 
 
 def _sockets() -> Iterator[socket.socket]:
-    """Yield a duplicate of every open socket of the process; an option set on it is set on both."""
-    for descriptor in list(_OPEN.iterdir()) if _OPEN.is_dir() else ():
+    """Yield a duplicate of every open socket of the process; an option set on it is set on both.
+
+    The newest comes first: links are looked for when they are new.
+    """
+    opened = [int(each.name) for each in _OPEN.iterdir()] if _OPEN.is_dir() else []
+    for descriptor in sorted(opened, reverse=True):
         with suppress(OSError):  # closed meanwhile
-            if not str(descriptor.readlink()).startswith("socket:"):
+            if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
                 continue
-            duplicate = os.dup(int(descriptor.name))
+            duplicate = os.dup(descriptor)
             try:
-                opened = socket.socket(fileno=duplicate)
+                duplicated = socket.socket(fileno=duplicate)
             except OSError:
                 os.close(duplicate)
                 raise
-            yield opened
+            yield duplicated

@@ -8,7 +8,6 @@ clients, who listen nowhere.
 
 import queue
 import threading
-import time
 from contextlib import suppress
 
 import zenoh
@@ -44,7 +43,7 @@ class RosterExchange:
 
     def __init__(self, session: zenoh.Session, membership: Membership) -> None:
         self._session, self._membership = session, membership
-        self._ends = False
+        self._ended = threading.Event()
         self._questions: queue.Queue[tuple[zenoh.Query, str] | None] = queue.Queue(MOST_QUESTIONS)
         identity = membership.identity
         own = asked_key(roster_key(identity.roster.mesh, identity.node), ANYBODY)
@@ -60,7 +59,7 @@ class RosterExchange:
 
     def close(self) -> None:
         """Take no roster any more. Closing twice does no harm."""
-        if self._ends:
+        if self._ended.is_set():
             return
         self._stop()
         for thread in self._threads:
@@ -69,7 +68,7 @@ class RosterExchange:
         self._answers.undeclare()
 
     def _stop(self) -> None:
-        self._ends = True
+        self._ended.set()
         self._membership.changed.set()
         with suppress(queue.Full):
             self._questions.put_nowait(None)
@@ -78,17 +77,17 @@ class RosterExchange:
         """Ask whoever is linked for newer rosters, and bring them the one that was taken last."""
         membership = self._membership
         told = membership.signed
-        while not self._ends:
+        while not self._ended.is_set():
             if not membership.changed.wait(membership.tell_age()):
                 continue
             membership.changed.clear()
             if told is membership.signed:
-                time.sleep(SETTLED_S)  # others link, too, and are asked with the same words
+                self._ended.wait(SETTLED_S)  # others link, too, and are asked with the same words
                 data = b""
             else:
                 told = membership.signed
                 data = told.encoded()
-            if not self._ends and not self._say(data):
+            if not self._ended.is_set() and not self._say(data):
                 return
 
     def _say(self, data: bytes) -> bool:
@@ -141,7 +140,7 @@ class RosterExchange:
             refuse(query, f"{waiting} questions about the roster wait already")
 
     def _answer(self) -> None:
-        while (question := self._questions.get()) is not None and not self._ends:
+        while (question := self._questions.get()) is not None and not self._ended.is_set():
             self._answer_one(*question)
 
     def _answer_one(self, query: zenoh.Query, asker: str) -> None:

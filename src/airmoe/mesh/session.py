@@ -17,6 +17,9 @@ from airmoe.mesh.membership import Membership
 from airmoe.mesh.tending import Tended
 from airmoe.mesh.zenoh_config import session_config
 
+OPENING_S = 0.5
+"""How long whoever asks waits for links with the addresses that it was told of, and for news of others."""
+
 CLOSING_S = 5.0
 """How long `close_session` waits for a thread that still sends."""
 
@@ -63,7 +66,15 @@ def open_session(
 
     session, door = (open_at(here), None) if here else open_with_door(open_at)
     Tended(session, here, door, there, told.files, membership)
+    if not here:
+        _wait_for_links(session, len(there))
     return session
+
+
+def await_news(session: zenoh.Session, below: str) -> None:
+    """Wait until everybody who is linked has told who is alive below a key, for `OPENING_S` at most."""
+    for _ in session.liveliness().get(f"{below}/**", timeout=OPENING_S):
+        pass
 
 
 def close_session(session: zenoh.Session) -> None:
@@ -97,6 +108,12 @@ def reachable(identity: Identity | None) -> str:
             probe.bind((host, 0))
             return f"{host}:{probe.getsockname()[1]}"
     raise AddressError(f"no port of {LOOPBACK} is free")
+
+
+def _wait_for_links(session: zenoh.Session, wanted: int) -> None:
+    end_s = time.monotonic() + OPENING_S
+    while len(session.info.links()) < wanted and time.monotonic() < end_s:
+        time.sleep(0.002)
 
 
 def _refuse_ipv6(addresses: Sequence[str]) -> None:

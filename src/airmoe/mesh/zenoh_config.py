@@ -42,6 +42,8 @@ def session_config(
         "connect/retry": {"period_init_ms": 100, "period_max_ms": 500, "period_increase_factor": 1.5},
         "scouting/multicast/enabled": False,
         "scouting/gossip/enabled": True,
+        # Else opening takes half a second wherever an address is dead, or gossip tells of many peers.
+        "open/return_conditions/connect_scouted": False,
         "transport/shared_memory/enabled": False,
         "transport/link/tx/lease": LEASE_MS,
         "transport/link/rx/max_message_size": 2 * MAX_FRAME_BYTES,  # with room for Zenoh's own headers

@@ -39,6 +39,7 @@ class MoeOutput(OneLine):
         load_TE: of a gate that is noisy while training; see `airmoe.nn.gates.GateOutput`.
         weights_TE: of each output in the mixture, 0 where there was none.
         dispatched: what became of the batch; None while training.
+        delivery: the output of each expert by itself, while training; else None.
     """
 
     y_TC: Tensor
@@ -46,6 +47,7 @@ class MoeOutput(OneLine):
     load_TE: Tensor | None
     weights_TE: Tensor
     dispatched: Dispatched[Tensor] | None
+    delivery: Delivery[Tensor] | None = None
 
 
 class MoeLayer(nn.Module):
@@ -65,7 +67,8 @@ class MoeLayer(nn.Module):
         placement: the node, or nodes, of each expert; default expert e on node e.
         source: the node where items rest where a call does not say.
         layer: its number, counted from 1.
-        training_k: experts per item while training.
+        training_k: experts per item while training, those that the gate likes best.
+        explored: further experts per item while training, drawn at random from the others.
 
     Raises:
         InvalidInputError: a number out of range, or a placement that does not fit the experts.
@@ -83,10 +86,14 @@ class MoeLayer(nn.Module):
         source: int = 0,
         layer: int = 1,
         training_k: int = 1,
+        explored: int = 0,
     ) -> None:
         super().__init__()
         if integer_at_least("training_k", training_k, 1) > len(experts):
             raise InvalidInputError("training_k", training_k, f"1 to {len(experts)}, the number of experts")
+        if integer_at_least("explored", explored, 0) > len(experts) - training_k:
+            expected = f"0 to {len(experts) - training_k}, the experts beside training_k = {training_k}"
+            raise InvalidInputError("explored", explored, expected)
         placed = np.arange(len(experts)) if placement is None else placement
         self.placement = placed if isinstance(placed, Placement) else Placement(placed)
         if self.placement.experts != len(experts):
@@ -98,7 +105,7 @@ class MoeLayer(nn.Module):
         self.carrier: Carrier[Tensor, Tensor] = carrier or LocalCarrier()
         self.source = integer_at_least("source", source, 0)
         self.number = integer_at_least("layer", layer, 1)
-        self.training_k = training_k
+        self.training_k, self.explored = training_k, explored
         self._standing: Slot | None = None
 
     def __repr__(self) -> str:
@@ -144,10 +151,12 @@ class MoeLayer(nn.Module):
         scores_TE, load_TE = self._scores(payload_T, slot)
         normalise: Normalise = "chosen"
         dispatched: Dispatched[Tensor] | None = None
+        delivery: Delivery[Tensor] | None = None
         deliveries: list[Delivery[Tensor]]
         if self.training:
-            deliveries, arrived_TE = self._carry_best(payload_T, scores_TE, slot, carrier)
-            normalise = "none" if self.training_k == 1 else "chosen"
+            delivery, arrived_TE = self._carry_asked(payload_T, scores_TE, slot, carrier)
+            deliveries = [delivery]
+            normalise = "none" if self.training_k + self.explored == 1 else "chosen"
         else:
             scores = scores_TE.detach().double().cpu().numpy()
             dispatched = dispatch(
@@ -162,7 +171,7 @@ class MoeLayer(nn.Module):
             combine(weights_TE, d.item_P, d.expert_P, d.output_P.to(weights_TE.dtype)) for d in deliveries
         )
         assert isinstance(y_TC, Tensor)
-        return MoeOutput(y_TC, scores_TE, load_TE, weights_TE, dispatched)
+        return MoeOutput(y_TC, scores_TE, load_TE, weights_TE, dispatched, delivery)
 
     def _slot(
         self, source_T: NDArray[np.int64], links: Links | None, snr: LinkSnr | None, bits: float
@@ -178,11 +187,14 @@ class MoeLayer(nn.Module):
         self._standing = standing = standing.with_bits(bits)
         return standing
 
-    def _carry_best(
+    def _carry_asked(
         self, payload_T: Tensor, scores_TE: Tensor, slot: Slot, carrier: Carrier[Tensor, Tensor]
-    ) -> tuple[list[Delivery[Tensor]], Tensor]:
-        """Have the best experts serve each item; return the outputs, and bool (T, E) of what arrived."""
+    ) -> tuple[Delivery[Tensor], Tensor]:
+        """Have the experts serve that are asked in training; return outputs, and bool (T, E) of arrivals."""
         chosen_TE = topk_mask(scores_TE, self.training_k)
+        if self.explored:
+            drawn_TE = torch.rand_like(scores_TE).masked_fill(chosen_TE, -1.0)
+            chosen_TE = chosen_TE | topk_mask(drawn_TE, self.explored)
         wanted_TE = chosen_TE.cpu().numpy()
         expert_P, item_P = np.nonzero(wanted_TE.T)
         node_P = slot.node_TE[item_P, expert_P]
@@ -191,13 +203,13 @@ class MoeLayer(nn.Module):
                 Transfer(payload_T, item_P, expert_P, node_P, slot, self.experts, math.inf)
             )
             if len(delivery.item_P) == len(item_P):
-                return [delivery], chosen_TE
+                return delivery, chosen_TE
             refuse_unasked(delivery, wanted_TE)
             arrived_TE = np.zeros_like(wanted_TE)
             arrived_TE[delivery.item_P, delivery.expert_P] = True
             for item in np.flatnonzero(~arrived_TE.any(axis=1)):
                 raise NoExpertReachedError(f"item {item}: no expert answered while training")
-        return [delivery], torch.from_numpy(arrived_TE).to(scores_TE.device)
+        return delivery, torch.from_numpy(arrived_TE).to(scores_TE.device)
 
     def _scores(self, payload_T: Tensor, slot: Slot) -> tuple[Tensor, Tensor | None]:
         snr_db_TE, sees_snr = None, getattr(self.gate, "sees_snr", True)
