@@ -15,7 +15,9 @@ from typer.testing import CliRunner, Result
 
 from airmoe.channel_aware import ChannelAwareConfig, train_channel_aware
 from airmoe.channel_aware import run as channel_aware_run
-from airmoe.channel_aware.stages import channel_aware_fingerprint, initial_model
+from airmoe.channel_aware.config import published
+from airmoe.channel_aware.models import initial_model
+from airmoe.channel_aware.stages import channel_aware_fingerprint
 from airmoe.cli import app as cli
 from airmoe.cli.settings import channel_aware_settings, method_of
 from airmoe.data import ImageSet
@@ -49,6 +51,12 @@ batch_size = 32
 def tiny(**channel: Any) -> ChannelAwareConfig:
     config = parse_section(ChannelAwareConfig, TINY, "tiny")
     return config.model_copy(update={"channel": config.channel.model_copy(update=channel)})
+
+
+def without_channel(**channel: Any) -> ChannelAwareConfig:
+    """The tiny run with stage 1 as published, over a perfect channel."""
+    clean = published().clean.model_copy(update={"epochs": 2, "batch_size": 32})
+    return tiny(**channel).model_copy(update={"clean": clean})
 
 
 class Interrupted(Exception):
@@ -246,12 +254,12 @@ def test_a_run_that_diverges_keeps_what_was_good(tmp_path: Path, few_digits: Ima
 @pytest.mark.usefixtures("unexported")
 def test_a_perfect_channel_is_as_good_as_none(tmp_path: Path, few_digits: ImageSet) -> None:
     trained = train_channel_aware(
-        tiny(snr="fixed:20", epochs=0), few_digits, tmp_path / "quiet", device="cpu"
+        without_channel(snr="fixed:20", epochs=0), few_digits, tmp_path / "quiet", device="cpu"
     )
     row = trained.rows[-1]
     assert row["accuracy_perfect"] == pytest.approx(float(row["accuracy"]), abs=0.1)
     drowned = train_channel_aware(
-        tiny(snr="fixed:-60", epochs=0), few_digits, tmp_path / "noisy", device="cpu"
+        without_channel(snr="fixed:-60", epochs=0), few_digits, tmp_path / "noisy", device="cpu"
     )
     assert drowned.rows[-1]["accuracy_perfect"] == row["accuracy_perfect"]
     assert float(drowned.rows[-1]["accuracy"]) < 0.3
@@ -260,7 +268,7 @@ def test_a_perfect_channel_is_as_good_as_none(tmp_path: Path, few_digits: ImageS
 def test_a_gate_that_never_saw_links_is_served_and_judged_blind(
     tmp_path: Path, few_digits: ImageSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = tiny(epochs=0)
+    config = without_channel(epochs=0)
     config = config.model_copy(update={"model": config.model.model_copy(update={"gate": "concat"})})
     shown = list[Tensor]()
     answer = MoeLayer.forward

@@ -1,4 +1,7 @@
-"""The two stages of channel-aware training: what each does, how it is taken up again, and what stops it."""
+"""The two stages of channel-aware training: what each does, how it is taken up again, and what stops it.
+
+The settings are the published ones; what the default ones change is in test_overlap.py.
+"""
 
 import copy
 import math
@@ -11,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from airmoe.channel_aware import stages
-from airmoe.channel_aware.config import ChannelAwareConfig
-from airmoe.channel_aware.stages import TrainingImages, initial_model, pick_device, train_stage, unseen
+from airmoe.channel_aware.config import ChannelAwareConfig, published
+from airmoe.channel_aware.models import initial_model
+from airmoe.channel_aware.stages import TrainingImages, pick_device, train_stage, unseen
 from airmoe.data import ImageSet
 from airmoe.errors import InvalidInputError, RunFolderError, TrainingDivergedError
 from airmoe.links import LinkSnr, SpreadSnr
@@ -41,9 +45,10 @@ def config_of(**changes: dict[str, Any]) -> ChannelAwareConfig:
         "clean": {"epochs": 2, "batch_size": 32},
         "channel": {"epochs": 2, "batch_size": 32},
     }
-    for section, values in changes.items():
-        settings[section] = settings.get(section, {}) | values
-    return ChannelAwareConfig.model_validate(settings)
+    whole: dict[str, Any] = published().model_dump()
+    for section, values in (*settings.items(), *changes.items()):
+        whole[section] = whole[section] | values
+    return ChannelAwareConfig.model_validate(whole)
 
 
 class Training:

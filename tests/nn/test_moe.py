@@ -464,3 +464,30 @@ def test_sources_of_another_number_of_items_are_refused(training: bool) -> None:
     model, inputs = counting_model([[0.6, 0.4]])
     with pytest.raises(InvalidInputError, match=r"shape of source_T is \(3,\); expected \(T,\) = \(1,\)"):
         model.train(training)(inputs, np.zeros(3, np.int64))
+
+
+def test_explored_experts_are_drawn_from_those_that_the_gate_likes_less() -> None:
+    model, inputs = counting_model([[0.6, 0.3, 0.1]], training_k=1, explored=1)
+    torch.manual_seed(0)
+    drawn = set[int]()
+    for _ in range(20):
+        weights = model.train()(inputs).weights_TE[0]
+        assert weights[0] > 0
+        drawn |= {expert for expert in (1, 2) if weights[expert] > 0}
+        assert int((weights > 0).sum()) == 2
+        torch.testing.assert_close(weights.sum(), torch.tensor(1.0))
+    assert drawn == {1, 2}
+
+
+def test_in_evaluation_nothing_is_explored_and_outputs_are_not_kept_one_by_one() -> None:
+    model, inputs = counting_model([[0.6, 0.3, 0.1]], training_k=1, explored=2)
+    assert model.train()(inputs).delivery is not None
+    output = model.eval()(inputs)
+    assert output.weights_TE.tolist() == [[1.0, 0.0, 0.0]]
+    assert output.delivery is None
+
+
+@pytest.mark.parametrize(("explored", "expected"), [(-1, "an integer"), (1.5, "an integer"), (2, "0 to 1")])
+def test_more_explored_experts_than_there_are_others_are_refused(explored: object, expected: str) -> None:
+    with pytest.raises(InvalidInputError, match=f"explored is {explored}; expected {expected}"):
+        counting_model([[0.6, 0.3, 0.1]], training_k=2, explored=explored)

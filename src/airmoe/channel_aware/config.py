@@ -1,5 +1,6 @@
-"""The settings of channel-aware training: stage 1 has no channel, stage 2 trains over simulated links."""
+"""The settings of channel-aware training: what stage 1 begins with, and how stage 2 trains over links."""
 
+from importlib.resources import files
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -9,7 +10,15 @@ from airmoe.links import make_process
 from airmoe.manifest import MeshTransmission, RadioSettings, Seed
 from airmoe.nn.build import GATES, PRETRAINED, known_backbone
 from airmoe.radio import make_transmission
-from airmoe.runs.settings import LearningRate, Positive, Section, Weight, named_in, readable_by
+from airmoe.runs.settings import (
+    LearningRate,
+    Positive,
+    Section,
+    Weight,
+    named_in,
+    parse_section,
+    readable_by,
+)
 
 PRETRAINED_HIDDEN = 256
 """Width of the hidden layer of experts on a pretrained backbone, where nobody says otherwise."""
@@ -55,8 +64,10 @@ class MixtureSettings(Section):
             rest of the backbone. A pretrained one has no rest: with it, None is 256.
         experts: K.
         k: experts per item.
-        compared: further experts that every image is sent to while training. A second answer to the same
-            image shows the gate what its choice was worth.
+        compared: further experts that every image is sent to while training, those that the gate likes next
+            best. A second answer to the same image shows the gate what its choice was worth.
+        explored: further ones still, drawn at random. They overlap with the others: each learns a little from
+            every kind of image.
         gate: "mlp", "concat", "bias", or one that a plugin brings.
     """
 
@@ -66,7 +77,8 @@ class MixtureSettings(Section):
     expert_hidden: Annotated[int, Field(ge=1, le=1 << 16)] | None = Field(None, validate_default=True)
     experts: Annotated[int, Field(ge=1, le=1000)] = 4
     k: Annotated[int, Field(ge=1, le=1000)] = 1
-    compared: Annotated[int, Field(ge=0, le=1000)] = 1
+    compared: Annotated[int, Field(ge=0, le=1000)] = 0
+    explored: Annotated[int, Field(ge=0, le=1000)] = 3
     gate: GateName = "bias"
 
     @field_validator("expert_hidden")
@@ -85,8 +97,13 @@ class MixtureSettings(Section):
 
     @property
     def training_k(self) -> int:
-        """Experts per item while training."""
+        """Experts per item while training, those that the gate likes best."""
         return min(self.k + self.compared, self.experts)
+
+    @property
+    def training_explored(self) -> int:
+        """Further experts per item while training."""
+        return min(self.explored, self.experts - self.training_k)
 
 
 class StageSettings(Section):
@@ -95,6 +112,10 @@ class StageSettings(Section):
     Attributes:
         gate_rate: the gate's learning rate, as a multiple of the others'.
         balance: weight of the terms against collapse; see `airmoe.channel_aware.routing_loss`.
+        objective: what is minimised: "expected", the loss that the gate's choice would have
+            (`airmoe.channel_aware.expected_loss`), or "mixture", that of the mixed answers
+            (`airmoe.channel_aware.routing_loss`).
+        common: of the expected loss, the share of each asked expert that does not depend on the gate.
     """
 
     epochs: Positive = 6
@@ -103,6 +124,22 @@ class StageSettings(Section):
     gate_rate: Weight = 5.0
     weight_decay: Weight = 1e-4
     balance: Weight = 0.3
+    objective: Literal["expected", "mixture"] = "expected"
+    common: Share = 0.5
+
+
+class CleanStageSettings(StageSettings):
+    """Stage 1, before links differ.
+
+    Attributes:
+        one_network: train a single expert, of which every expert of stage 2 begins as a copy. False trains
+            gate and experts together, as published.
+        over_links: send payloads over the links of stage 2 in stage 1, too. False has a perfect channel, as
+            published.
+    """
+
+    one_network: bool = True
+    over_links: bool = True
 
 
 class ChannelStageSettings(StageSettings):
@@ -112,17 +149,17 @@ class ChannelStageSettings(StageSettings):
         extractor_rate: the feature extractor's learning rate, as a share of the others'.
         snr: the law of the SNR that each image meets on the link to each expert, a form of
             `airmoe.links.make_process`.
-        no_good_link: share of the images whose links are all set to the worst one drawn. A gate that sees the
-            links avoids bad ones, so its experts hardly meet any, and fail where every link is bad. A blind
-            gate avoids none: its experts meet bad links in any case, and 0 leaves the law as it is.
+        no_good_link: share of the images whose links are all set to the worst one drawn. Without overlap, a
+            gate that sees the links avoids bad ones, so its experts hardly meet any, and fail where every
+            link is bad. Where experts overlap, or a gate is blind, they meet bad links in any case.
         transmission: a form of `airmoe.radio.make_transmission`.
         gate_sees_snr: False trains a gate that is blind to the noise ("naive + noise").
     """
 
     epochs: Annotated[int, Field(ge=0, le=10**6)] = 6
-    extractor_rate: Share = 0.1
+    extractor_rate: Share = 1.0
     snr: SnrLaw = "uniform:-5:20"
-    no_good_link: Share = 0.25
+    no_good_link: Share = 0.0
     transmission: TransmissionForm = "analog"
     gate_sees_snr: bool = True
 
@@ -145,6 +182,12 @@ class ChannelAwareConfig(Section):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     data: ImageSettings = ImageSettings()
     model: MixtureSettings = MixtureSettings()
-    clean: StageSettings = StageSettings()
+    clean: CleanStageSettings = CleanStageSettings()
     channel: ChannelStageSettings = ChannelStageSettings()
     links: ServedLinks = ServedLinks()
+
+
+def published() -> ChannelAwareConfig:
+    """Return the settings of the two stages as published, ``published.toml`` beside this file."""
+    text = files("airmoe.channel_aware").joinpath("published.toml").read_text(encoding="utf-8")
+    return parse_section(ChannelAwareConfig, text, "published.toml")

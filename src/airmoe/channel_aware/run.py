@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from airmoe.channel_aware.config import ChannelAwareConfig
+from airmoe.channel_aware.models import first_model, first_stage, second_model
 from airmoe.channel_aware.stages import (
     TrainingImages,
     channel_aware_fingerprint,
-    initial_model,
     pick_device,
     train_stage,
     unseen,
@@ -100,11 +100,11 @@ def _trained_in(
         mesh=config.mesh, class_names=images.class_names, holds=holds, radio=radio, server=True
     )
     data = TrainingImages.drawn(config, images, place)
-    model = initial_model(config, images).to(place)
     checkpoint = run_checkpoint(partial, channel_aware_fingerprint(config, images))
-    rows = list[MetricsRow]()
-    for stage in ("clean", "channel"):
-        rows += train_stage(stage, model, config, data, checkpoint=checkpoint, progress=progress)
+    model = first_model(config, images).to(place)
+    rows = train_stage("clean", model, first_stage(config), data, checkpoint=checkpoint, progress=progress)
+    model = second_model(config, images, model).to(place)
+    rows += train_stage("channel", model, config, data, checkpoint=checkpoint, progress=progress)
     model = model.cpu()
     accuracy = held_out_accuracy(model, config, images, progress)
     rows.append({"stage": "held out", "round": 1, **accuracy})

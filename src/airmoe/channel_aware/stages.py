@@ -1,7 +1,8 @@
 """The two training stages of a channel-aware mixture (after arXiv 2504.00819).
 
-1 "clean": extractor, gate and experts learn together, without a channel. 2 "channel": payloads cross
-simulated links whose SNR is drawn anew for every image and expert. The gate learns what a link is worth.
+1 "clean": one network learns, and every expert begins stage 2 as a copy of it; or, as published, extractor,
+gate and experts learn together, without a channel. 2 "channel": payloads cross simulated links whose SNR is
+drawn anew for every image and expert. The gate learns what a link is worth.
 
 Shape suffixes: T items, B items of a batch, E experts, C channels, H height, W width.
 """
@@ -16,11 +17,12 @@ from torch import Tensor
 
 from airmoe.channel_aware.augmentation import augmented
 from airmoe.channel_aware.config import ChannelAwareConfig, ChannelStageSettings, StageSettings
-from airmoe.channel_aware.routing_loss import routing_loss
+from airmoe.channel_aware.expected_loss import expected_loss
+from airmoe.channel_aware.routing_loss import RoutingLoss, routing_loss
 from airmoe.data import ImageSet
 from airmoe.errors import InvalidInputError, TrainingDivergedError
 from airmoe.links import LinkSnr, SnrProcess, TraceSnr, make_process
-from airmoe.nn import LocalCarrier, MixtureOfExperts, RadioCarrier, build_model
+from airmoe.nn import LocalCarrier, MixtureOfExperts, MoeOutput, RadioCarrier
 from airmoe.nn.build import backbone_digest
 from airmoe.nn.channel_gates import GOOD_SNR_DB
 from airmoe.progress import Progress, silent
@@ -63,31 +65,6 @@ class TrainingImages(OneLine):
         return cls(
             torch.from_numpy(images.train_images[chosen_T]).to(device),
             torch.from_numpy(images.train_labels[chosen_T]).to(device),
-        )
-
-
-def initial_model(config: ChannelAwareConfig, images: ImageSet) -> MixtureOfExperts:
-    """Return the mixture of a configuration with its seed's initial weights.
-
-    Raises:
-        InvalidInputError: a network that cannot be built, or an SNR law for another number of experts.
-    """
-    settings = config.model
-    make_process(config.channel.snr).draw(0, settings.experts, stream(config.seed, "no draw"))
-    with torch_seeded(config.seed, "two-stage weights"):
-        return build_model(
-            settings.backbone,
-            classes=len(images.class_names),
-            experts=settings.experts,
-            channels=images.train_images.shape[1],
-            norm=settings.norm,
-            width=settings.width,
-            size=images.train_images.shape[2:],
-            gate=settings.gate,
-            noisy=True,
-            expert_hidden=settings.expert_hidden,
-            training_k=settings.training_k,
-            source=settings.experts,
         )
 
 
@@ -179,10 +156,11 @@ class _Stage:
         self._process: SnrProcess | None = None
         self._extractor_rate = 1.0
         self._carrier: LocalCarrier | RadioCarrier = LocalCarrier()
-        if name == "channel":
+        if name == "channel" or config.clean.over_links:
             self._process = make_process(config.channel.snr)
-            self._extractor_rate = config.channel.extractor_rate
             self._carrier = RadioCarrier(make_transmission(config.channel.transmission))
+        if name == "channel":
+            self._extractor_rate = config.channel.extractor_rate
         shares = {
             model.layer.experts: 1.0,
             model.layer.gate: self.settings.gate_rate,
@@ -205,10 +183,13 @@ class _Stage:
         order_T = torch.from_numpy(random.permutation(len(data.labels_T))).to(device)
         snr = None
         if self._process is not None:
-            channel, shape = self._config.channel, (len(order_T), len(self._model.layer.experts))
             # A stream of their own: images are mirrored alike whatever links, experts and gate there are.
             links = stream(self._config.seed, f"{self._name} links", epoch)
-            snr = _link_snr(self._process, channel, *shape, links)
+            experts = len(self._model.layer.experts)
+            drawn = self._config.model.experts if experts == 1 else experts
+            snr = _link_snr(self._process, self._config.channel, len(order_T), drawn, links)
+            if experts == 1:
+                snr = _any_link(snr, links)
         self._model.train()
         if not self._extractor_rate:
             self._model.extractor.eval()  # its batch statistics stay as they are, too
@@ -236,12 +217,18 @@ class _Stage:
         images_BCHW = augmented(data.images_TCHW[batch_B], config.data.flip, config.data.shift, random)
         with torch.autocast(device.type, torch.bfloat16, enabled=_in_bfloat16(config, device)):
             output = self._model(images_BCHW, snr=snr, carrier=self._carrier)
-        one_expert = self._model.layer.training_k == 1
-        loss = routing_loss(output, data.labels_T[batch_B], self.settings.balance, one_expert=one_expert)
+        loss = self._loss(output, data.labels_T[batch_B])
         self.optimiser.zero_grad()
         loss.total.backward()
         self.optimiser.step()
         return loss.nll.detach() + 0 * loss.total.detach()
+
+    def _loss(self, output: MoeOutput, labels_B: Tensor) -> RoutingLoss:
+        settings, layer = self.settings, self._model.layer
+        if settings.objective == "expected" and layer.training_k + layer.explored > 1:
+            return expected_loss(output, labels_B, settings.balance, settings.common)
+        one_expert = layer.training_k + layer.explored == 1
+        return routing_loss(output, labels_B, settings.balance, one_expert=one_expert)
 
 
 def _link_snr(
@@ -256,6 +243,14 @@ def _link_snr(
         bad_T1 = random.random((samples, 1)) < settings.no_good_link
         snr_db_TE = np.where(bad_T1, snr_db_TE.min(axis=1, keepdims=True), snr_db_TE)
     return LinkSnr(snr_db_TE) if settings.gate_sees_snr else unseen(snr_db_TE)
+
+
+def _any_link(snr: LinkSnr, random: np.random.Generator) -> LinkSnr:
+    """Return one of each image's links, drawn at random: a network stands behind any of them."""
+    link_T1 = random.integers(0, snr.true_db_TE.shape[1], (len(snr.true_db_TE), 1))
+    return LinkSnr(
+        *(np.take_along_axis(db_TE, link_T1, axis=1) for db_TE in (snr.true_db_TE, snr.observed_db_TE))
+    )
 
 
 def unseen(true_db_TE: NDArray[np.float64]) -> LinkSnr:

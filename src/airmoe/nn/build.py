@@ -185,6 +185,7 @@ def build_model(
     noisy: bool = False,
     expert_hidden: int | None = 256,
     training_k: int = 1,
+    explored: int = 0,
     source: int = 0,
 ) -> MixtureOfExperts:
     """Return a mixture of experts: the backbone's feature extractor, a gate and experts.
@@ -202,7 +203,8 @@ def build_model(
         noisy: whether the gate has noise while it trains (`airmoe.nn.NoisyTopK`).
         expert_hidden: width of the one hidden layer of each expert, which sees the pooled payload. With None
             each expert is the rest of the backbone and sees the payload as it is.
-        training_k: experts per item while training.
+        training_k: experts per item while training, those that the gate likes best.
+        explored: further ones, drawn at random.
         source: the node where items rest unless a call says otherwise; expert e is on node e.
 
     Raises:
@@ -232,5 +234,7 @@ def build_model(
         else MlpExpert(extractor.features, classes, expert_hidden, extractor.pooling)
         for _ in range(experts)
     ]
-    layer = MoeLayer(gating, made, pooling=extractor.pooling, training_k=training_k, source=source)
+    layer = MoeLayer(
+        gating, made, pooling=extractor.pooling, training_k=training_k, explored=explored, source=source
+    )
     return MixtureOfExperts(extractor, layer)

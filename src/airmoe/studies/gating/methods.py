@@ -10,7 +10,9 @@ class Method:
 
     Attributes:
         name: its name in settings.
-        stage_2: whether it is trained over links, too.
+        training: "published", as arXiv 2504.00819 has it, or "overlap", which is the default of
+            `airmoe.channel_aware`.
+        stage_2: whether it is trained over links that differ, too.
         sees_links: whether its gate sees the SNR of every link, in stage 2 and when it is asked.
         no_good_link: whether some images of stage 2 have no good link, as the setting of that name says.
         chooses: who chooses experts when they are asked: the gate; the best observed SNR, whatever the gate
@@ -21,6 +23,7 @@ class Method:
     """
 
     name: str
+    training: Literal["published", "overlap"] = "published"
     stage_2: bool = True
     sees_links: bool = False
     no_good_link: bool = False
@@ -47,6 +50,11 @@ METHODS = {
         Method("channel-off", sees_links=True, no_good_link=True, over_links=False),
         Method("one-network", one_network=True),
         Method("one-network-best-link", one_network=True, chooses="best snr"),
+        Method("overlap", "overlap", sees_links=True),
+        Method("overlap-blind", "overlap"),
+        Method("overlap-best-link", "overlap", sees_links=True, chooses="best snr"),
+        Method("overlap-oracle", "overlap", sees_links=True, chooses="oracle"),
+        Method("copied", "overlap", one_network=True, chooses="best snr"),
     )
 }
 """The methods by name. Those with the same training share a model: best-link, oracle and channel-off have the

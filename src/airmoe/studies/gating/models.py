@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from airmoe.channel_aware.config import ChannelAwareConfig, ChannelStageSettings
+from airmoe.channel_aware.config import ChannelAwareConfig
+from airmoe.channel_aware.models import first_model, first_stage, second_model
 from airmoe.channel_aware.stages import (
     TrainingImages,
     channel_aware_fingerprint,
-    initial_model,
     pick_device,
     train_stage,
 )
@@ -59,10 +59,12 @@ def trained_model(config: ChannelAwareConfig, work: Workspace) -> MixtureOfExper
         work: keeps the checkpoints; its option "device" says what trains.
     """
     images, device = images_of(config, work), pick_device(work.options.get("device", "auto"))
-    clean = config.model_copy(update={"channel": ChannelStageSettings(epochs=0)})
-    model = initial_model(config, images).to(device)
+    first = first_stage(config)
+    model = first_model(config, images).to(device)
     data = TrainingImages.drawn(config, images, device)
-    for stage, of_stage in (("clean", clean), ("channel", config)):
+    for stage, of_stage in (("clean", first), ("channel", config)):
+        if stage == "channel":
+            model = second_model(config, images, model).to(device)
         name = channel_aware_fingerprint(of_stage, images)[:16]
         title = f"train {config.model.backbone}, {stage}, {name[:6]}, seed {config.seed}"
 

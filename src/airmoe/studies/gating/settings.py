@@ -8,12 +8,9 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from airmoe.channel_aware.config import (
     ChannelAwareConfig,
-    ChannelStageSettings,
-    ImageSettings,
-    MixtureSettings,
     SnrLaw,
-    StageSettings,
     TransmissionForm,
+    published,
 )
 from airmoe.errors import InvalidInputError, one_of
 from airmoe.links import SnrProcess, make_process
@@ -56,6 +53,8 @@ class GatingSettings(CurveSettings):
         shift: pixels by which training images move at most.
         backbone: "lenet5", "resnet18", "vit", or one that a plugin brings.
         width: None, "own" in a file, is the backbone's own.
+        expert_hidden: width of the hidden layer of experts on pooled features; None, "own" in a file, makes
+            each expert the rest of the backbone.
         experts: K.
         k: experts per image.
         gate: "concat", "bias", or one that a plugin brings.
@@ -93,6 +92,7 @@ class GatingSettings(CurveSettings):
     shift: Shift = 0
     backbone: Backbone = "lenet5"
     width: Width = None
+    expert_hidden: Width = None
     experts: Experts = 4
     k: Experts = 1
     gate: Annotated[str, named_in(GATES, "concat", "bias")] = "bias"
@@ -161,31 +161,37 @@ class GatingSettings(CurveSettings):
     def training(self, seed: int) -> ChannelAwareConfig:
         """Return how the model of this curve is trained; curves with the same training share a model."""
         method = self.described
-        return ChannelAwareConfig(
-            seed=seed,
-            data=ImageSettings(
-                name=self.data, train_images=self.train_images, flip=self.flip, shift=self.shift
-            ),
-            model=MixtureSettings(
-                backbone=self.backbone,
-                width=self.width,
-                experts=1 if method.one_network else self.experts,
-                k=1 if method.one_network else self.k,
-                gate=self.gate,
-            ),
-            clean=StageSettings(
-                epochs=self.clean_epochs, batch_size=self.batch_size, learning_rate=self.learning_rate
-            ),
-            channel=ChannelStageSettings(
-                epochs=self.channel_epochs if method.stage_2 else 0,
-                snr=self.train_snr,
-                transmission=self.train_transmission,
-                no_good_link=self.no_good_link if method.no_good_link else 0.0,
-                gate_sees_snr=method.sees_links,
-                batch_size=self.batch_size,
-                learning_rate=self.learning_rate,
-            ),
-        )
+        of_both = {"batch_size": self.batch_size, "learning_rate": self.learning_rate}
+        values = {
+            "data": {
+                "name": self.data,
+                "train_images": self.train_images,
+                "flip": self.flip,
+                "shift": self.shift,
+            },
+            "model": {
+                "backbone": self.backbone,
+                "width": self.width,
+                "expert_hidden": self.expert_hidden,
+                "experts": 1 if method.one_network else self.experts,
+                "k": 1 if method.one_network else self.k,
+                "gate": self.gate,
+            },
+            "clean": {"epochs": self.clean_epochs, **of_both},
+            "channel": {
+                "epochs": self.channel_epochs if method.stage_2 else 0,
+                "snr": self.train_snr,
+                "transmission": self.train_transmission,
+                "no_good_link": self.no_good_link if method.no_good_link else 0.0,
+                "gate_sees_snr": method.sees_links,
+                **of_both,
+            },
+        }
+        base = published() if method.training == "published" else ChannelAwareConfig()
+        parts = base.model_dump()
+        for section, changes in values.items():
+            parts[section].update(changes)
+        return ChannelAwareConfig.model_validate({**parts, "seed": seed})
 
 
 def _process(law: str, settings: Mapping[str, Any]) -> SnrProcess:

@@ -1,0 +1,137 @@
+"""What the default settings do: stage 1 trains one network, and stage 2 copies of it that overlap."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from airmoe.channel_aware.config import ChannelAwareConfig, published
+from airmoe.channel_aware.models import first_model, first_stage, second_model
+from airmoe.channel_aware.run import train_channel_aware
+from airmoe.channel_aware.stages import TrainingImages, channel_aware_fingerprint, train_stage
+from airmoe.data import ImageSet
+from airmoe.errors import InvalidInputError
+from airmoe.runs.settings import parse_section
+
+CPU = torch.device("cpu")
+
+
+def config_of(more: str = "", *, experts: int = 3, **channel: object) -> ChannelAwareConfig:
+    text = f"""
+    [data]
+    name = "digits"
+    train_images = 96
+    flip = false
+    [model]
+    experts = {experts}
+    {more}
+    [clean]
+    epochs = 2
+    batch_size = 32
+    [channel]
+    epochs = 1
+    batch_size = 32
+    """
+    config = parse_section(ChannelAwareConfig, text, "tiny")
+    return config.model_copy(update={"channel": config.channel.model_copy(update=channel)})
+
+
+def test_stage_1_trains_one_network_and_each_expert_begins_as_its_copy(few_digits: ImageSet) -> None:
+    config = config_of()
+    first = first_model(config, few_digits)
+    assert len(first.layer.experts) == 1
+    train_stage("clean", first, first_stage(config), TrainingImages.drawn(config, few_digits, CPU))
+    second = second_model(config, few_digits, first)
+    trained = first.layer.experts[0].state_dict()
+    assert len(second.layer.experts) == 3
+    for expert in second.layer.experts:
+        for name, weight in expert.state_dict().items():
+            assert torch.equal(weight, trained[name])
+            assert weight.data_ptr() != trained[name].data_ptr()
+    for name, weight in second.extractor.state_dict().items():
+        assert torch.equal(weight, first.extractor.state_dict()[name])
+
+
+def test_in_stage_2_every_expert_learns_from_images_that_the_gate_gives_to_others(
+    few_digits: ImageSet,
+) -> None:
+    config = config_of(common=1.0, gate_rate=0.0)
+    second = second_model(config, few_digits, first_model(config, few_digits))
+    before = [expert.state_dict()["0.weight"].clone() for expert in map(_layers, second.layer.experts)]
+    train_stage("channel", second, config, TrainingImages.drawn(config, few_digits, CPU))
+    for weight, expert in zip(before, map(_layers, second.layer.experts), strict=True):
+        assert not torch.equal(weight, expert.state_dict()["0.weight"])
+
+
+def _layers(expert: torch.nn.Module) -> torch.nn.Sequential:
+    (layers,) = (part for part in expert.modules() if isinstance(part, torch.nn.Sequential))
+    return layers
+
+
+def test_stage_1_goes_over_links_unless_it_is_told_not_to(few_digits: ImageSet) -> None:
+    losses = []
+    for over_links in (True, False):
+        config = config_of(snr="fixed:-40")
+        clean = config.clean.model_copy(update={"over_links": over_links})
+        config = config.model_copy(update={"clean": clean})
+        data = TrainingImages.drawn(config, few_digits, CPU)
+        rows = train_stage("clean", first_model(config, few_digits), first_stage(config), data)
+        losses.append(float(rows[-1]["loss"]))
+    assert losses[0] > losses[1] + 0.05, "nothing is to be learnt at -40 dB"
+
+
+def test_runs_that_share_stage_1_have_the_same_first_stage(few_digits: ImageSet) -> None:
+    def first(config: ChannelAwareConfig) -> str:
+        return channel_aware_fingerprint(first_stage(config), few_digits)
+
+    aware, blind = config_of(), config_of(gate_sees_snr=False, common=0.1, epochs=9)
+    assert first(aware) == first(blind)
+    assert first(aware) != first(config_of(snr="uniform:0:1")), "it is over links"
+    over_none = published()
+    other_law = over_none.channel.model_copy(update={"snr": "uniform:0:1"})
+    assert first(over_none) == first(over_none.model_copy(update={"channel": other_law}))
+
+
+@pytest.mark.parametrize(("snr", "experts"), [("fixed:1,2", 2), ("one-bad:-10:20", 3)])
+def test_a_law_for_a_number_of_links_is_one_for_the_network_of_stage_1(
+    snr: str, experts: int, few_digits: ImageSet
+) -> None:
+    config = config_of(experts=experts, snr=snr)
+    data = TrainingImages.drawn(config, few_digits, CPU)
+    assert train_stage("clean", first_model(config, few_digits), first_stage(config), data)
+
+
+def test_images_go_to_as_many_experts_at_random_as_there_are() -> None:
+    for k, explored, experts, expected in (
+        (1, 3, 4, 3),
+        (2, 3, 4, 2),
+        (1, 3, 16, 3),
+        (1, 0, 4, 0),
+        (1, 3, 1, 0),
+    ):
+        section = f"[model]\nexperts = {experts}\nk = {k}\nexplored = {explored}"
+        assert parse_section(ChannelAwareConfig, section, "my.toml").model.training_explored == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[model]\nexplored = -1", "explored"),
+        ("[model]\nexplored = 1.5", "explored"),
+        ("[channel]\ncommon = 1.1", "common"),
+        ("[channel]\ncommon = -0.1", "common"),
+        ("[channel]\ncommon = nan", "common"),
+        ('[channel]\nobjective = "best"', "objective"),
+        ("[clean]\none_network = 2", "one_network"),
+    ],
+)
+def test_overlap_and_exploration_that_are_out_of_range_are_refused(text: str, said: str) -> None:
+    with pytest.raises(InvalidInputError, match=said):
+        parse_section(ChannelAwareConfig, text, "my.toml")
+
+
+def test_a_run_ends_with_as_many_experts_as_it_was_told_even_without_stage_2(
+    tmp_path: Path, few_digits: ImageSet
+) -> None:
+    trained = train_channel_aware(config_of(epochs=0), few_digits, tmp_path / "run", device="cpu")
+    assert len(trained.model.layer.experts) == 3
