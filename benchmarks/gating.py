@@ -10,6 +10,8 @@ In one process and one thread, in turns, on the same batch of random images:
 (b) our training step, in which an expert sees only the items that it is chosen for, one forward pass for each
     expert and batch, and the same mixture written with dense dispatch: every expert on every item, outputs
     stacked as (T, E, C) and weighed with zeros.
+(c) a training step of experts that overlap, over analog links, beside the published one, which asks two
+    experts about each image: one expert and one at random (goal: at most 1.15 times), and all of 4, 8 and 16.
 
 Prints the ratio of each pair as median and quartiles.
 """
@@ -23,6 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from airmoe.channel_aware.expected_loss import expected_loss
 from airmoe.channel_aware.routing_loss import routing_loss
 from airmoe.dispatch import Carrier
 from airmoe.links import LinkSnr, UniformSnr
@@ -53,7 +56,13 @@ MODELS = {
 }
 
 
-def model_of(backbone: str, width: int | None, experts: int, k: int, seed: int) -> MixtureOfExperts:
+OVERLAPPING = [(4, 1), (4, 3), (8, 1), (8, 7), (16, 1), (16, 15)]
+"""Experts, and how many at random are asked about each image beside the best."""
+
+
+def model_of(
+    backbone: str, width: int | None, experts: int, k: int, seed: int, explored: int = 0
+) -> MixtureOfExperts:
     torch.manual_seed(seed)
     return build_model(
         backbone,
@@ -64,6 +73,7 @@ def model_of(backbone: str, width: int | None, experts: int, k: int, seed: int) 
         noisy=True,
         expert_hidden=None,
         training_k=k,
+        explored=explored,
         source=experts,
     ).train()
 
@@ -94,11 +104,15 @@ def step_of(
     forward: Forward, model: MixtureOfExperts, images: Tensor, labels_T: Tensor, snr: LinkSnr
 ) -> Callable[[], None]:
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    layer = model.layer
+
+    def loss_of(output: MoeOutput) -> Tensor:
+        if layer.explored:
+            return expected_loss(output, labels_T, 0.3, common=0.5).total
+        return routing_loss(output, labels_T, 0.3, one_expert=layer.training_k == 1).total
 
     def step() -> None:
-        loss = routing_loss(
-            forward(model, images, snr), labels_T, 0.3, one_expert=model.layer.training_k == 1
-        ).total
+        loss = loss_of(forward(model, images, snr))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -170,6 +184,19 @@ def main() -> None:
             options.alternations,
         )
         print(f"{name}: dense / sparse ({ours_ms:.1f} ms a step): {spread(ratios)}")
+
+    for experts, explored in OVERLAPPING:
+        snr, analog = LinkSnr.drawn(UniformSnr(), BATCH, experts, random), make_transmission("analog")
+        overlapping, published = (
+            step_of(sparse_over(RadioCarrier(analog)), model, images, labels_T, snr)
+            for model in (
+                model_of("lenet5", None, experts, 1, options.seed, explored),
+                model_of("lenet5", None, experts, 2, options.seed),
+            )
+        )
+        ratios, published_ms = in_turns(overlapping, published, options.alternations)
+        asked = f"LeNet-5, {experts} experts, one and {explored} at random"
+        print(f"{asked}: overlapping / published ({published_ms:.1f} ms a step): {spread(ratios)}")
 
 
 if __name__ == "__main__":
