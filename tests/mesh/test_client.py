@@ -30,7 +30,7 @@ from airmoe.nn.carriers import LocalCarrier
 from airmoe.scheduling import All, Local, TopK, allocate_subcarriers, make_policy
 from tests.mesh.ports import free_address
 from tests.mesh.processes import NodeProcess, node_processes
-from tests.mesh.steering import alive, answer_to, counts, prefer
+from tests.mesh.steering import LONG_S, alive, answer_to, counts, prefer
 
 torch = pytest.importorskip("torch")
 
@@ -195,6 +195,15 @@ def test_a_least_number_of_experts_is_kept_or_the_query_fails(
     assert answer.dispatched.arrived_TE.all()
     with pytest.raises(NoExpertReachedError, match="experts that answered about image 0: 1; expected at"):
         answer_to(client, images, policy=TopK(1), min_experts=2)
+
+
+def test_a_client_that_opens_has_heard_of_every_node_that_it_was_told_of(
+    folders: list[Path], processes: list[NodeProcess], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airmoe.mesh.session.OPENING_S", LONG_S)
+    for _ in range(3):
+        with MeshClient(folders[0], [process.address for process in processes]) as client:
+            assert alive(client) == {0, 1, 2, 3}
 
 
 def test_more_images_than_can_be_prepared_in_time_are_refused_after_the_first_piece(

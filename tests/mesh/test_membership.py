@@ -15,7 +15,7 @@ import pytest
 from pydantic import ValidationError
 
 from airmoe.errors import IdentityError
-from airmoe.mesh import MeshClient, Node, open_session
+from airmoe.mesh import MeshClient, Node, open_session, roster_exchange
 from airmoe.mesh import roster as rosters
 from airmoe.mesh.authority import Authority, passing_authority
 from airmoe.mesh.identity import AUTHORITY, ROSTER, read_identity
@@ -34,7 +34,8 @@ from tests.mesh.identities import (
     raw_session,
     write_pair,
 )
-from tests.mesh.steering import alive, answer_to, prefer, wait_until
+from tests.mesh.steering import LONG_S, alive, answer_to, prefer, wait_until
+from tests.threads import started_since_now
 
 IMAGE = np.zeros((1, 1, 32, 32), np.uint8)
 
@@ -248,6 +249,20 @@ def test_who_is_no_longer_in_the_roster_gets_no_roster_and_brings_none(run: Issu
             assert len([reply for reply in found if reply.ok is not None]) == answers
         exchange.close()
     assert membership.identity.roster.number == 2
+
+
+def test_an_exchange_that_waits_for_others_to_settle_is_closed_all_the_same(
+    run: IssuedRun, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(roster_exchange, "SETTLED_S", LONG_S)
+    working = started_since_now("airmoe roster")
+    membership = Membership(run.identity(1))
+    with open_session(address) as session:
+        exchange = RosterExchange(session, membership)
+        membership.changed.set()
+        wait_until(lambda: not membership.changed.is_set())
+        exchange.close()
+        assert working() == 0
 
 
 def test_an_exchange_that_is_closed_is_kept_by_nobody(run: IssuedRun, address: str) -> None:

@@ -6,7 +6,9 @@ import pytest
 
 from airmoe.errors import AddressError
 from airmoe.mesh import close_session, open_session, parse_address
+from airmoe.mesh import session as opening
 from tests.mesh.ports import free_address
+from tests.mesh.steering import LONG_S
 
 
 def has_ipv6() -> bool:
@@ -109,6 +111,21 @@ def test_a_session_listens_on_ipv6_loopback() -> None:
         port = probe.getsockname()[1]
     with open_session(f"[::1]:{port}"), socket.create_connection(("::1", port), timeout=2):
         pass
+
+
+def test_a_session_that_listens_nowhere_is_linked_when_it_opens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "OPENING_S", LONG_S)
+    address = free_address()
+    with open_session(address), open_session(connect=[address]) as session:
+        assert [link.dst for link in session.info.links()] == [f"tcp/{address}"]
+
+
+def test_an_address_at_which_nobody_listens_holds_it_up_for_no_longer_than_it_may(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(opening, "OPENING_S", 0.0)
+    with open_session(connect=[free_address()]) as session:
+        assert session.info.links() == []
 
 
 def test_a_closed_session_frees_its_port() -> None:
