@@ -30,6 +30,9 @@ LOOKS = {
     "naive": Look(MUTED, "^"),
     "naive-noise": Look(BLUE, "D"),
     "naive-noise-no-good-link": Look(BLUE, "h", "--"),
+    "overlap": Look(WINE, "o"),
+    "overlap-blind": Look(BLUE, "p"),
+    "overlap-best-link": Look(GREEN, "d", "--"),
     # references
     "lower-bound": Look(INK, "", "--"),
     "channel-off": Look(INK, "", "--"),
@@ -37,6 +40,8 @@ LOOKS = {
     "oracle": Look(PURPLE, "v"),
     "one-network": Look(SKY, "P"),
     "one-network-best-link": Look(SKY, "X", "--"),
+    "copied": Look(INK, "X", "--"),
+    "overlap-oracle": Look(PURPLE, "<", "--"),
     "central": Look(WINE, "X"),
     # federated training
     "networked": Look(VERMILION, "o"),
