@@ -25,6 +25,13 @@ def test_help_has_a_short_name(command: list[str]) -> None:
     assert long.stdout.startswith(" ".join(["Usage: airmoe", *command]))
 
 
+@pytest.mark.parametrize("command", [["links"], ["study", "gating"]])
+def test_help_says_defaults_as_they_are_typed(command: list[str]) -> None:
+    explained = ended_in_fork(*command, "--help").stdout
+    assert "[default: " in explained
+    assert "\\[" not in explained
+
+
 def test_it_tells_its_version() -> None:
     told = ended("--version")
     assert (told.returncode, told.stdout) == (0, f"airmoe {version_of('airmoe')}\n")

@@ -162,9 +162,11 @@ def test_what_is_wrong_is_one_line(place: Path) -> None:
 
 def test_who_asks_where_nobody_is_known_is_told_so(place: Path) -> None:
     said = refusal(place, "predict", "x.png", "--client", "run/clients/00")
-    assert said.endswith("expected HOST:PORT of a node, as airmoe serve says it: the roster has no addresses")
+    assert said.endswith(
+        "--connect HOST:PORT of a node, as airmoe serve says it: the roster has no addresses"
+    )
     insecure = refusal(place, "predict", "x.png", "--client", "run/clients/00", "--insecure")
-    assert insecure.endswith("expected HOST:PORT of a node, as airmoe serve says it")
+    assert insecure.endswith("expected --connect HOST:PORT of a node, as airmoe serve says it")
     both = refusal(place, "serve", "run/clients/00", "--insecure", "--identity", "run/identities/00")
     assert "none beside --insecure" in both
     every = refusal(place, "serve", "run", "--all", "--identity", "run/identities/00")

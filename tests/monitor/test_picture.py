@@ -122,6 +122,12 @@ def test_a_link_that_nothing_is_known_of_is_not_shown(watching: Watching) -> Non
     assert watching.look(*NODES, client(2, links=[nothing])).links == []
 
 
+def test_what_was_measured_of_a_link_to_a_node_that_is_gone_is_not_shown(watching: Watching) -> None:
+    asks = client(3, links=[link(2, 4e6), link(1, 4e6)])
+    look = watching.look(*NODES, asks, alive=ALL - {Placed(1, 2, 2)})
+    assert look.links == [LinkNow(3, 1, 0.0, 4e6, 0.01)]
+
+
 def test_links_with_fewest_requests_are_left_out_and_that_is_said(
     watching: Watching, monkeypatch: pytest.MonkeyPatch
 ) -> None:

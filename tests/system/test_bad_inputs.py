@@ -32,7 +32,10 @@ class Wrong:
 WRONG = {
     "unknown command": Wrong(["fly"], ["'fly'"]),
     "unknown option": Wrong(["demo", "--clint", "9"], ["--clint", "--clients"]),
-    "missing option": Wrong(["predict", "zero.png", "--client", "run/clients/00"], ["connect is ''"]),
+    "missing option": Wrong(
+        ["predict", "zero.png", "--client", "run/clients/00"],
+        ["connect is None; expected --connect"],
+    ),
     "no number": Wrong(["demo", "--clients", "ten"], ["--clients", "integer"]),
     "unknown data set": Wrong(
         ["demo", "--data", "mnist"], ["'mnist'", "digits, cifar10, cifar100, fashion-mnist or folder:PATH"]
@@ -105,7 +108,7 @@ WRONG = {
     "a page whose policy is unknown": Wrong(
         ["monitor", "run/clients/00", "--connect", NOWHERE, "--policy", "best"], ["'best'", "topk:K"]
     ),
-    "a page of nothing": Wrong(["monitor", "run/clients/00"], ["connect is ''", "HOST:PORT of a node"]),
+    "a page of nothing": Wrong(["monitor", "run/clients/00"], ["connect is None", "HOST:PORT of a node"]),
     "unknown form of log": Wrong(
         ["predict", "zero.png", *ASK, "--log", "xml"], ["--log is 'xml'", "'short', 'full', 'json'"]
     ),

@@ -55,6 +55,8 @@ def test_an_image_is_asked_about_over_the_links_as_measured(
     done = ended_in_fork("predict", tmp_path / "black.png", *options, "--json", cwd=folders[0])
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["label"] is not None
+    told = ended_in_fork("predict", tmp_path / "black.png", *options, cwd=folders[0])
+    assert "µJ over links as measured, at the power of the run's radio" in told.stdout
     refused = ended_in_fork(
         "predict", tmp_path / "black.png", *options, "--policy", "jesa:0.5:2", cwd=folders[0]
     )

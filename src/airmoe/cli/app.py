@@ -11,6 +11,7 @@ from typing import NoReturn
 # 16 KiB, and where the end of a piece lies just above NumPy, each of its calls maps and unmaps memory.
 import numpy  # noqa: F401
 import typer
+import typer.core
 
 from airmoe.cli import end
 from airmoe.cli.asking import predict
@@ -36,6 +37,9 @@ BUG = "this is a bug, in airmoe or in a part of your own; please report it with 
 
 SHOWN = {"µ": "u", "±": "~"}
 """What stands for a character that a terminal cannot show; a question mark for all others."""
+
+# Typer escapes brackets for Rich, which shows none of its help here.
+typer.core.HAS_RICH = False
 
 app = typer.Typer(
     callback=explain_airmoe,

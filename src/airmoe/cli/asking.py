@@ -209,8 +209,11 @@ def _explain(record: dict[str, Any], asker: "MeshClient", answer: "Answer") -> N
     if record["out_of_reach"]:
         far, why = record["out_of_reach"], record["why_out_of_reach"]
         tell(f"{far} experts live and are out of reach: {why}")
+    links = f"simulated {'analog ' * analog}links"
+    if asker.mesh.goes_by_measured_links:
+        links = "links as measured, at the power of the run's radio"
     tell(
-        f"{record['energy_j'] * 1e6:.1f} µJ over simulated {'analog ' * analog}links, "
+        f"{record['energy_j'] * 1e6:.1f} µJ over {links}, "
         f"{record['bytes']} bytes, {record['elapsed_s'] * 1e3:.1f} ms"
     )
 

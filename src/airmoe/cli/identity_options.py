@@ -70,7 +70,7 @@ def refuse_nowhere(connect: Sequence[str], identity: "Identity | None") -> None:
         InvalidInputError: no address is known.
     """
     if not connect and not (identity is not None and identity.roster.addresses):
-        expected = "HOST:PORT of a node, as airmoe serve says it"
+        expected = "--connect HOST:PORT of a node, as airmoe serve says it"
         if identity is not None:
             expected += ": the roster has no addresses"
-        raise InvalidInputError("connect", "", expected)
+        raise InvalidInputError("connect", None, expected)

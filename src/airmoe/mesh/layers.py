@@ -214,6 +214,11 @@ class MeshLayers:
         return joint
 
     @property
+    def goes_by_measured_links(self) -> bool:
+        """Whether gate and policy see links as they were measured."""
+        return isinstance(self._source, MeasuredLinks)
+
+    @property
     def is_sole_source(self) -> bool:
         """Whether the client has no expert of its own: it is the only one that asks."""
         return not self.manifest.serves

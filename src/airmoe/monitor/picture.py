@@ -69,7 +69,8 @@ class Picture:
             for node in sorted(self._placed)
         ]
         requests_s, unplaced_s = self._flows(grown, passed_s)
-        links = self._links(requests_s, heard)
+        gone = {each.node for each in nodes if each.state == "gone"}
+        links = self._links(requests_s, heard, gone)
         self._history.append(_totals(grown, passed_s))
         self._happenings.note(at_s, nodes, clients, grown)
         return Look(
@@ -136,9 +137,15 @@ class Picture:
         return requests_s, unplaced_s
 
     def _links(
-        self, requests_s: Mapping[tuple[int, int], float], heard: Mapping[Reporter, Report]
+        self,
+        requests_s: Mapping[tuple[int, int], float],
+        heard: Mapping[Reporter, Report],
+        gone: Set[int],
     ) -> list[LinkNow]:
-        """Return the links that requests went over or somebody measured, those with most requests first."""
+        """Return the links that requests went over or somebody measured, those with most requests first.
+
+        What was measured of the link to a node that is gone says nothing of now.
+        """
         measured: dict[tuple[int, int], LinkReport] = {}
         for _, report in sorted(heard.items()):
             if isinstance(report, ClientReport):
@@ -146,6 +153,7 @@ class Picture:
                     ends = report.node, link.node
                     if (
                         link.node in self._placed
+                        and link.node not in gone
                         and link.latency_s is not None
                         and (ends not in measured or link.rate_bps is not None)
                     ):
