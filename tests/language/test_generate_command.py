@@ -109,7 +109,7 @@ def test_nodes_and_experts_that_are_gone_are_told(run: tuple[Path, MoeTransforme
 def test_a_mesh_that_is_not_there_and_one_that_is_not_named(run: tuple[Path, MoeTransformer]) -> None:
     asked = ["generate", client_folders(run[0])[0], "wireless"]
     for options, named in (
-        ((), "expected HOST:PORT of a node"),
+        ((), "expected --connect HOST:PORT of a node"),
         (("--connect", free_address()), "expected 1"),
     ):
         told = ended_in_fork(*asked, *options)

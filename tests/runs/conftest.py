@@ -9,7 +9,10 @@ from airmoe.data import ImageSet
 
 @pytest.fixture(scope="session")
 def server_folder(tmp_path_factory: pytest.TempPathFactory, few_digits: ImageSet) -> Path:
-    """The run folder of a short channel-aware run: a server and two experts. Copy it to write into it."""
+    """The run folder of a short channel-aware run: a server and two experts. Copy it to write into it.
+
+    It is trained in the published form: its gate does not choose by the links alone.
+    """
     from airmoe.channel_aware import ChannelAwareConfig, train_channel_aware
     from airmoe.runs import parse_section
 
@@ -20,13 +23,21 @@ def server_folder(tmp_path_factory: pytest.TempPathFactory, few_digits: ImageSet
     train_images = 96
     [model]
     experts = 2
+    compared = 1
+    explored = 0
     [clean]
     epochs = 2
     batch_size = 32
+    one_network = false
+    over_links = false
+    objective = "mixture"
     [channel]
     epochs = 2
     batch_size = 32
     snr = "uniform:-15:0"
+    objective = "mixture"
+    extractor_rate = 0.1
+    no_good_link = 0.25
     """
     out = tmp_path_factory.mktemp("server") / "run"
     train_channel_aware(parse_section(ChannelAwareConfig, text, "short"), few_digits, out, device="cpu")

@@ -63,7 +63,7 @@ def test_nobody_there_is_status_1_and_a_wrong_input_2(folders: list[Path]) -> No
     assert (nobody.returncode, nobody.stdout.splitlines()[-2]) == (1, "0 of 4 answer")
     for words, said in (
         (("--connect", "127.0.0.1:9", "--timeout-s", "-1"), "timeout_s is -1"),
-        ((), "expected HOST:PORT of a node"),
+        ((), "expected --connect HOST:PORT of a node"),
     ):
         wrong = ended_in_fork("status", folders[0], *words, cwd=folders[0])
         assert wrong.returncode == 2

@@ -1,6 +1,7 @@
 """How clients ask over a real mesh: in turns or together, by a policy, gate and links of their own."""
 
 from collections.abc import Iterator
+from functools import partialmethod
 from itertools import chain
 from pathlib import Path
 
@@ -17,17 +18,20 @@ from airmoe.runfolder import client_folders
 from airmoe.scheduling import Cost, Local, Routing, Slot, TopK
 from airmoe.studies.demo.asking import ask, connected_clients
 from airmoe.studies.demo.questions import Questions
+from tests.mesh.steering import LONG_S
 
 CLIENTS = 4
 
 
 @pytest.fixture(scope="module")
 def clients(run_folder: Path) -> Iterator[list[MeshClient]]:
-    """The four clients of the short run, all nodes alive."""
+    """The four clients of the short run, all nodes alive; no answer is late, however busy the machine."""
     with (
+        pytest.MonkeyPatch.context() as patient,
         NodeFleet(client_folders(run_folder)) as fleet,
         connected_clients(run_folder, fleet.addresses, fleet.identities) as clients,
     ):
+        patient.setattr(MeshClient, "predict", partialmethod(MeshClient.predict, deadline_s=LONG_S))
         yield clients
 
 
