@@ -32,7 +32,7 @@ def test_what_becomes_slower_than_its_first_piece_told_is_refused_when_that_show
 
     with pytest.raises(DeadlineError, match=f"features of {20 * PIECE} images would take"):
         extracted(slower, np.zeros(20 * PIECE, np.float32), time.monotonic() + 1.0)
-    assert len(sizes) < 10, "before its deadline"
+    assert len(sizes) <= 3, "long before its deadline"
 
 
 def test_one_piece_is_never_refused() -> None:

@@ -151,7 +151,7 @@ class ChannelStageSettings(StageSettings):
             `airmoe.links.make_process`.
         no_good_link: share of the images whose links are all set to the worst one drawn. Without overlap, a
             gate that sees the links avoids bad ones, so its experts hardly meet any, and fail where every
-            link is bad. Where experts overlap, or a gate is blind, they meet bad links in any case.
+            link is bad. Where experts overlap they meet some, and where a gate is blind all of the law.
         transmission: a form of `airmoe.radio.make_transmission`.
         gate_sees_snr: False trains a gate that is blind to the noise ("naive + noise").
     """

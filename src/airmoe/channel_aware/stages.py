@@ -225,9 +225,9 @@ class _Stage:
 
     def _loss(self, output: MoeOutput, labels_B: Tensor) -> RoutingLoss:
         settings, layer = self.settings, self._model.layer
-        if settings.objective == "expected" and layer.training_k + layer.explored > 1:
-            return expected_loss(output, labels_B, settings.balance, settings.common)
         one_expert = layer.training_k + layer.explored == 1
+        if settings.objective == "expected" and not one_expert:
+            return expected_loss(output, labels_B, settings.balance, settings.common)
         return routing_loss(output, labels_B, settings.balance, one_expert=one_expert)
 
 

@@ -58,4 +58,5 @@ METHODS = {
     )
 }
 """The methods by name. Those with the same training share a model: best-link, oracle and channel-off have the
-weights of channel-aware, random has those of naive-noise, and both kinds of one network have the same."""
+weights of channel-aware, random has those of naive-noise, and both kinds of one network have the same; so
+have overlap, overlap-best-link and overlap-oracle."""
