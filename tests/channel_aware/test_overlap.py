@@ -80,6 +80,16 @@ def test_stage_1_goes_over_links_unless_it_is_told_not_to(few_digits: ImageSet) 
     assert losses[0] > losses[1] + 0.05, "nothing is to be learnt at -40 dB"
 
 
+def test_the_one_network_of_stage_1_meets_the_law_as_it_is(few_digits: ImageSet) -> None:
+    some, none = (config_of(no_good_link=share) for share in (0.9, 0.0))
+    assert first_stage(some) == first_stage(none)
+    of_both = []
+    for config in (some, none):
+        data = TrainingImages.drawn(config, few_digits, CPU)
+        of_both.append(train_stage("clean", first_model(config, few_digits), config, data))
+    assert of_both[0] == of_both[1], "as in a whole run, which gives stage 1 all settings"
+
+
 def test_runs_that_share_stage_1_have_the_same_first_stage(few_digits: ImageSet) -> None:
     def first(config: ChannelAwareConfig) -> str:
         return channel_aware_fingerprint(first_stage(config), few_digits)

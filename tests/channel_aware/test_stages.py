@@ -501,7 +501,11 @@ def test_channel_aware_gating_beats_the_same_training_blind_where_links_differ(
     first = MixtureOfExperts(Corners(), layer)
     stage = {"batch_size": 64, "learning_rate": 5e-3}
     aware, blind = (
-        config_of(clean=stage | {"epochs": 2}, channel=stage | {"epochs": 8, "gate_sees_snr": sees})
+        config_of(
+            model={"experts": 4},
+            clean=stage | {"epochs": 2},
+            channel=stage | {"epochs": 8, "gate_sees_snr": sees},
+        )
         for sees in (True, False)
     )
     data = corners(2000, 0)

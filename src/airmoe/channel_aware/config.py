@@ -149,9 +149,8 @@ class ChannelStageSettings(StageSettings):
         extractor_rate: the feature extractor's learning rate, as a share of the others'.
         snr: the law of the SNR that each image meets on the link to each expert, a form of
             `airmoe.links.make_process`.
-        no_good_link: share of the images whose links are all set to the worst one drawn. Without overlap, a
-            gate that sees the links avoids bad ones, so its experts hardly meet any, and fail where every
-            link is bad. Where experts overlap they meet some, and where a gate is blind all of the law.
+        no_good_link: share of the images whose links are all set to the worst one drawn. A gate that sees the
+            links avoids bad ones, so its experts hardly meet any else, and fail where every link is bad.
         transmission: a form of `airmoe.radio.make_transmission`.
         gate_sees_snr: False trains a gate that is blind to the noise ("naive + noise").
     """
@@ -159,7 +158,7 @@ class ChannelStageSettings(StageSettings):
     epochs: Annotated[int, Field(ge=0, le=10**6)] = 6
     extractor_rate: Share = 1.0
     snr: SnrLaw = "uniform:-5:20"
-    no_good_link: Share = 0.0
+    no_good_link: Share = 0.25
     transmission: TransmissionForm = "analog"
     gate_sees_snr: bool = True
 

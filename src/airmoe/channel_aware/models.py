@@ -42,7 +42,9 @@ def first_stage(config: ChannelAwareConfig) -> ChannelAwareConfig:
     """Return the run that is nothing but stage 1 of another one; runs that share it have the same."""
     channel, law = config.channel, dict[str, object]()
     if config.clean.over_links:
-        law = {name: getattr(channel, name) for name in ("snr", "transmission", "no_good_link")}
+        law = {name: getattr(channel, name) for name in ("snr", "transmission")}
+        if not config.clean.one_network:
+            law["no_good_link"] = channel.no_good_link
     nothing_more = ChannelStageSettings.model_validate({"epochs": 0, **law})
     return config.model_copy(update={"channel": nothing_more})
 

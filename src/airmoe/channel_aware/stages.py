@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from airmoe.channel_aware.augmentation import augmented
-from airmoe.channel_aware.config import ChannelAwareConfig, ChannelStageSettings, StageSettings
+from airmoe.channel_aware.config import ChannelAwareConfig, StageSettings
 from airmoe.channel_aware.expected_loss import expected_loss
 from airmoe.channel_aware.routing_loss import RoutingLoss, routing_loss
 from airmoe.data import ImageSet
@@ -185,11 +185,13 @@ class _Stage:
         if self._process is not None:
             # A stream of their own: images are mirrored alike whatever links, experts and gate there are.
             links = stream(self._config.seed, f"{self._name} links", epoch)
-            experts = len(self._model.layer.experts)
-            drawn = self._config.model.experts if experts == 1 else experts
-            snr = _link_snr(self._process, self._config.channel, len(order_T), drawn, links)
-            if experts == 1:
-                snr = _any_link(snr, links)
+            settings = self._config.channel
+            snr_db_TE = self._process.draw(len(order_T), self._config.model.experts, links)
+            if len(self._model.layer.experts) == 1:
+                snr_db_TE = _any_link(snr_db_TE, links)
+            elif settings.no_good_link:
+                snr_db_TE = _without_a_good_link(snr_db_TE, settings.no_good_link, links)
+            snr = LinkSnr(snr_db_TE) if settings.gate_sees_snr else unseen(snr_db_TE)
         self._model.train()
         if not self._extractor_rate:
             self._model.extractor.eval()  # its batch statistics stay as they are, too
@@ -231,26 +233,18 @@ class _Stage:
         return routing_loss(output, labels_B, settings.balance, one_expert=one_expert)
 
 
-def _link_snr(
-    process: SnrProcess,
-    settings: ChannelStageSettings,
-    samples: int,
-    experts: int,
-    random: np.random.Generator,
-) -> LinkSnr:
-    snr_db_TE = process.draw(samples, experts, random)
-    if settings.no_good_link:
-        bad_T1 = random.random((samples, 1)) < settings.no_good_link
-        snr_db_TE = np.where(bad_T1, snr_db_TE.min(axis=1, keepdims=True), snr_db_TE)
-    return LinkSnr(snr_db_TE) if settings.gate_sees_snr else unseen(snr_db_TE)
+def _any_link(snr_db_TE: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.float64]:
+    """Return one of each image's links (T, 1), drawn at random: a network stands behind any of them."""
+    link_T1 = random.integers(0, snr_db_TE.shape[1], (len(snr_db_TE), 1))
+    return np.take_along_axis(snr_db_TE, link_T1, axis=1)
 
 
-def _any_link(snr: LinkSnr, random: np.random.Generator) -> LinkSnr:
-    """Return one of each image's links, drawn at random: a network stands behind any of them."""
-    link_T1 = random.integers(0, snr.true_db_TE.shape[1], (len(snr.true_db_TE), 1))
-    return LinkSnr(
-        *(np.take_along_axis(db_TE, link_T1, axis=1) for db_TE in (snr.true_db_TE, snr.observed_db_TE))
-    )
+def _without_a_good_link(
+    snr_db_TE: NDArray[np.float64], share: float, random: np.random.Generator
+) -> NDArray[np.float64]:
+    """Return the links, those of a share of the images all set to their worst one."""
+    bad_T1 = random.random((len(snr_db_TE), 1)) < share
+    return np.where(bad_T1, snr_db_TE.min(axis=1, keepdims=True), snr_db_TE)
 
 
 def unseen(true_db_TE: NDArray[np.float64]) -> LinkSnr:
