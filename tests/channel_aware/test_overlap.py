@@ -52,6 +52,33 @@ def test_stage_1_trains_one_network_and_each_expert_begins_as_its_copy(few_digit
         assert torch.equal(weight, first.extractor.state_dict()[name])
 
 
+def test_experts_begin_as_copies_of_as_many_networks_as_stage_1_trains(few_digits: ImageSet) -> None:
+    config = config_of(experts=5)
+    config = config.model_copy(update={"clean": config.clean.model_copy(update={"networks": 2})})
+    first = first_model(config, few_digits)
+    assert len(first.layer.experts) == 2
+    train_stage("clean", first, first_stage(config), TrainingImages.drawn(config, few_digits, CPU))
+    second = second_model(config, few_digits, first)
+    for number, expert in enumerate(second.layer.experts):
+        trained = first.layer.experts[number % 2].state_dict()
+        assert all(torch.equal(weight, trained[name]) for name, weight in expert.state_dict().items())
+    assert not torch.equal(*(_layers(first.layer.experts[number])[0].weight for number in (0, 1)))
+    features_TF, snr_db_TE = torch.rand(4, 400), torch.tensor([[3.0, 9.0, -5.0, 12.0, 0.0]] * 4)
+    logits_TE = second.layer.gate.eval()(features_TF, snr_db_TE).logits_TE
+    for kind in (0, 1):
+        of_first_TE = first.layer.gate.eval()(features_TF, snr_db_TE[:, kind::2][:, [0, 0]]).logits_TE
+        torch.testing.assert_close(logits_TE[:, kind], of_first_TE[:, kind])
+
+
+def test_with_as_many_networks_as_experts_nothing_is_copied(few_digits: ImageSet) -> None:
+    for networks in (3, 1000):
+        config = config_of()
+        config = config.model_copy(update={"clean": config.clean.model_copy(update={"networks": networks})})
+        first = first_model(config, few_digits)
+        assert len(first.layer.experts) == 3
+        assert second_model(config, few_digits, first) is first
+
+
 def test_in_stage_2_every_expert_learns_from_images_that_the_gate_gives_to_others(
     few_digits: ImageSet,
 ) -> None:
@@ -132,7 +159,7 @@ def test_images_go_to_as_many_experts_at_random_as_there_are() -> None:
         ("[channel]\ncommon = -0.1", "common"),
         ("[channel]\ncommon = nan", "common"),
         ('[channel]\nobjective = "best"', "objective"),
-        ("[clean]\none_network = 2", "one_network"),
+        ("[clean]\nnetworks = 0", "networks"),
     ],
 )
 def test_overlap_and_exploration_that_are_out_of_range_are_refused(text: str, said: str) -> None:

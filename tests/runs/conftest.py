@@ -28,7 +28,7 @@ def server_folder(tmp_path_factory: pytest.TempPathFactory, few_digits: ImageSet
     [clean]
     epochs = 2
     batch_size = 32
-    one_network = false
+    networks = 2
     over_links = false
     objective = "mixture"
     [channel]

@@ -79,7 +79,7 @@ def test_all_images_and_the_backbones_own_width_are_words_in_a_file(tmp_path: Pa
     assert (config.data.train_images, config.model.width) == (None, None)
 
 
-SIZES = {"validation:cifar10": 40_000, "digits": 1347, "cifar10": 50_000, "cifar100": 50_000}
+SIZES = {"digits": 1347, "fashion-mnist": 60_000, "cifar10": 50_000, "cifar100": 50_000}
 """Images to train on."""
 
 
@@ -231,9 +231,29 @@ def test_the_guide_describes_every_method() -> None:
     assert re.findall(r"^\| [^|]+ \| `([a-z-]+)` \| ", table, flags=re.MULTILINE) == list(METHODS_OF_STUDY)
 
 
-def test_an_oracle_of_two_experts_is_refused() -> None:
+@pytest.mark.parametrize("method", ["oracle", "overlap-oracle"])
+def test_an_oracle_of_two_experts_is_refused(method: str) -> None:
     with pytest.raises(InvalidInputError, match="an oracle chooses one expert"):
-        GatingSettings(method="oracle", k=2)
+        GatingSettings(method=method, k=2)
+
+
+def test_only_training_with_overlap_has_networks_to_copy_and_a_common_share() -> None:
+    few = {"networks": 2, "common": 0.1}
+    of_overlap = config_of("overlap", **few)
+    assert (of_overlap.clean.networks, of_overlap.clean.common, of_overlap.channel.common) == (2, 0.1, 0.1)
+    assert config_of("channel-aware", **few) == config_of("channel-aware")
+    for same in ("overlap-best-link", "overlap-oracle"):
+        assert config_of(same) == config_of("overlap")
+    blind = config_of("overlap").channel.model_copy(update={"gate_sees_snr": False})
+    assert config_of("overlap-blind") == config_of("overlap").model_copy(update={"channel": blind})
+
+
+def test_where_training_is_swept_every_point_has_a_model_of_its_own(tmp_path: Path) -> None:
+    tiny = LeNetSettings(**TINY | {"method": "overlap", "swept": "networks", "values": (1, 4, 4)})
+    work = Workspace(tmp_path, silent, {"device": "cpu"})
+    rows = list(accuracy.measure(tiny, 0, work))
+    assert [row["x"] for row in rows] == [1, 4, 4]
+    assert len(list((tmp_path / "models").iterdir())) == 4, "two stages of each, and 4 is trained once"
 
 
 # Asking over links: of a model that is made up.
@@ -308,7 +328,17 @@ def test_asking_again_gives_the_same(method: str) -> None:
 @pytest.mark.parametrize("method", [method for method in METHODS if method != "oracle"])
 def test_as_many_experts_answer_as_are_asked(method: str, k: int) -> None:
     chosen_TE = outcome_of(method, k=k).chosen_TE
-    assert (chosen_TE.sum(axis=1) == (1 if method in SINGLE else k)).all()
+    assert (chosen_TE.sum(axis=1) == (1 if method == "one-network" else k)).all()
+
+
+def test_copies_of_one_network_are_asked_over_the_best_links_and_the_better_one_counts_more() -> None:
+    method = "one-network-best-link"
+    outcome = outcome_of(method, k=3, law="fixed:-5,40,3,-40")
+    np.testing.assert_array_equal(outcome.snr_db_TE, [[40, 3, -5]] * ITEMS)
+    for law in ("fixed:40,-40,-50,-60", "fixed:-50,-40,-60,40"):
+        assert outcome_of(method, k=2, law=law).right_T.mean() > 0.99
+    one, two = (outcome_of(method, k=k, law="fixed:-3,-3,-40,-40").right_T.mean() for k in (1, 2))
+    assert two > one + 0.03, "two receptions know more than one"
 
 
 def test_best_link_takes_the_best_link() -> None:

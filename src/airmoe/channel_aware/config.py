@@ -27,8 +27,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 SnrLaw = Annotated[str, readable_by(make_process)]
 """A form of `airmoe.links.make_process`."""
 
-GateName = Annotated[str, named_in(GATES, "mlp", "concat", "bias")]
-"""A gate of `airmoe.nn.build_model`; a linear one would need standardised features."""
+GateName = Annotated[str, named_in(GATES, "mlp", "concat", "bias", "bias-linear")]
+"""A gate of `airmoe.nn.build_model`; one that is linear alone would need standardised features."""
 
 TransmissionForm = Annotated[str, readable_by(make_transmission)]
 """A form of `airmoe.radio.make_transmission`."""
@@ -68,7 +68,7 @@ class MixtureSettings(Section):
             best. A second answer to the same image shows the gate what its choice was worth.
         explored: further ones still, drawn at random. They overlap with the others: each learns a little from
             every kind of image.
-        gate: "mlp", "concat", "bias", or one that a plugin brings.
+        gate: "mlp", "concat", "bias", "bias-linear", or one that a plugin brings.
     """
 
     backbone: Annotated[str, readable_by(known_backbone)] = "lenet5"
@@ -132,13 +132,15 @@ class CleanStageSettings(StageSettings):
     """Stage 1, before links differ.
 
     Attributes:
-        one_network: train a single expert, of which every expert of stage 2 begins as a copy. False trains
-            gate and experts together, as published.
+        networks: experts of stage 1. Each expert of stage 2 begins as a copy of one of them, and equally many
+            of each: with 1 all are copies of one network. Experts that are copies stand in for one another;
+            those of different networks know different images. With as many as experts, or more, nothing is
+            copied, as published.
         over_links: send payloads over the links of stage 2 in stage 1, too. False has a perfect channel, as
             published.
     """
 
-    one_network: bool = True
+    networks: Annotated[int, Field(ge=1, le=1000)] = 1
     over_links: bool = True
 
 

@@ -9,16 +9,17 @@ from airmoe.seeding import torch_seeded
 
 
 def initial_model(
-    config: ChannelAwareConfig, images: ImageSet, *, one_network: bool = False
+    config: ChannelAwareConfig, images: ImageSet, experts: int | None = None
 ) -> MixtureOfExperts:
-    """Return the mixture of a configuration with its seed's initial weights, or the same with one expert.
+    """Return the mixture of a configuration with its seed's initial weights, or one of fewer experts.
 
     Raises:
         InvalidInputError: a network that cannot be built, or an SNR law for another number of experts.
     """
     settings = config.model
-    if one_network:
-        settings = settings.model_copy(update={"experts": 1, "k": 1})
+    if experts is not None:
+        fewer = min(experts, settings.experts)
+        settings = settings.model_copy(update={"experts": fewer, "k": min(settings.k, fewer)})
     make_process(config.channel.snr).draw(0, config.model.experts, stream(config.seed, "no draw"))
     with torch_seeded(config.seed, "two-stage weights"):
         return build_model(
@@ -38,12 +39,17 @@ def initial_model(
         )
 
 
+def networks_of(config: ChannelAwareConfig) -> int:
+    """Return how many experts stage 1 trains."""
+    return min(config.clean.networks, config.model.experts)
+
+
 def first_stage(config: ChannelAwareConfig) -> ChannelAwareConfig:
     """Return the run that is nothing but stage 1 of another one; runs that share it have the same."""
     channel, law = config.channel, dict[str, object]()
     if config.clean.over_links:
         law = {name: getattr(channel, name) for name in ("snr", "transmission")}
-        if not config.clean.one_network:
+        if networks_of(config) > 1:
             law["no_good_link"] = channel.no_good_link
     nothing_more = ChannelStageSettings.model_validate({"epochs": 0, **law})
     return config.model_copy(update={"channel": nothing_more})
@@ -55,15 +61,23 @@ def first_model(config: ChannelAwareConfig, images: ImageSet) -> MixtureOfExpert
     Raises:
         InvalidInputError: as `initial_model`.
     """
-    return initial_model(config, images, one_network=config.clean.one_network)
+    return initial_model(config, images, networks_of(config))
 
 
 def second_model(config: ChannelAwareConfig, images: ImageSet, first: MixtureOfExperts) -> MixtureOfExperts:
-    """Return the mixture that stage 2 begins with: the model of stage 1, or experts that are copies of it."""
-    if not config.clean.one_network:
+    """Return the mixture that stage 2 begins with: its experts are copies of those of stage 1.
+
+    Expert e is a copy of network e modulo their number. So is its part of the gate, where the gate is one for
+    any experts; else, and after a single network, the gate begins anew.
+    """
+    networks, experts = networks_of(config), config.model.experts
+    if networks == experts:
         return first
     model = initial_model(config, images)
     model.extractor.load_state_dict(first.extractor.state_dict())
-    for expert in model.layer.experts:
-        expert.load_state_dict(first.layer.experts[0].state_dict())
+    for number, expert in enumerate(model.layer.experts):
+        expert.load_state_dict(first.layer.experts[number % networks].state_dict())
+    learnt = getattr(first.layer.gate.gate, "of_experts", None)
+    if networks > 1 and learnt is not None:
+        model.layer.gate.gate = learnt([number % networks for number in range(experts)])
     return model

@@ -187,9 +187,10 @@ class _Stage:
             links = stream(self._config.seed, f"{self._name} links", epoch)
             settings = self._config.channel
             snr_db_TE = self._process.draw(len(order_T), self._config.model.experts, links)
-            if len(self._model.layer.experts) == 1:
-                snr_db_TE = _any_link(snr_db_TE, links)
-            elif settings.no_good_link:
+            experts = len(self._model.layer.experts)
+            if experts < self._config.model.experts:
+                snr_db_TE = _any_links(snr_db_TE, experts, links)
+            if experts > 1 and settings.no_good_link:
                 snr_db_TE = _without_a_good_link(snr_db_TE, settings.no_good_link, links)
             snr = LinkSnr(snr_db_TE) if settings.gate_sees_snr else unseen(snr_db_TE)
         self._model.train()
@@ -233,10 +234,12 @@ class _Stage:
         return routing_loss(output, labels_B, settings.balance, one_expert=one_expert)
 
 
-def _any_link(snr_db_TE: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.float64]:
-    """Return one of each image's links (T, 1), drawn at random: a network stands behind any of them."""
-    link_T1 = random.integers(0, snr_db_TE.shape[1], (len(snr_db_TE), 1))
-    return np.take_along_axis(snr_db_TE, link_T1, axis=1)
+def _any_links(
+    snr_db_TE: NDArray[np.float64], experts: int, random: np.random.Generator
+) -> NDArray[np.float64]:
+    """Return so many of each image's links, drawn at random: a network is to stand behind any of them."""
+    link_TE = random.permuted(np.broadcast_to(np.arange(snr_db_TE.shape[1]), snr_db_TE.shape), axis=1)
+    return np.take_along_axis(snr_db_TE, link_TE[:, :experts], axis=1)
 
 
 def _without_a_good_link(

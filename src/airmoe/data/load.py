@@ -6,6 +6,7 @@ from airmoe.data.digits import load_digits
 from airmoe.data.fashion import FASHION_MNIST, load_fashion_mnist
 from airmoe.data.folder import load_folder
 from airmoe.data.image_set import ImageSet
+from airmoe.data.joined import joined_images
 from airmoe.data.split import validation_images
 from airmoe.errors import InvalidInputError, did_you_mean
 from airmoe.files import AnyPath, as_path
@@ -16,14 +17,22 @@ USUAL_SIZE = 32
 
 LARGEST_SIZE = 1024
 
-_FOLDER, _VALIDATION = "folder:", "validation:"
+_FOLDER, _VALIDATION, _AND = "folder:", "validation:", "+"
 _OFFICIAL = (*CIFAR_SETS, FASHION_MNIST)
-_NAMES = f"digits, {', '.join(_OFFICIAL)} or folder:PATH, each also as validation:NAME"
+_NAMED = ("digits", *_OFFICIAL)
+_NAMES = (
+    f"digits, {', '.join(_OFFICIAL)}, several of these joined by {_AND}, or folder:PATH, "
+    "each also as validation:NAME"
+)
 
 
 def is_official(name: str) -> bool:
     """Whether a set of this name is read from official files, which are looked for or downloaded."""
-    return name.removeprefix(_VALIDATION) in _OFFICIAL
+    return any(part in _OFFICIAL for part in _parts(name.removeprefix(_VALIDATION)))
+
+
+def _parts(name: str) -> list[str]:
+    return [name] if name.startswith(_FOLDER) else name.split(_AND)
 
 
 def load_images(
@@ -43,6 +52,8 @@ def load_images(
     * ``"folder:PATH"``: PATH holds one folder of images per class, or ``train/`` and ``test/`` with one per
       class each. Without those two, 20 % of every class is held out (at least one image). Images are read as
       `read_image` does, with 1 channel if all of them are greyscale and 3 otherwise.
+    * ``"cifar10+fashion-mnist"``: several of the above but folders as one set; see
+      `airmoe.data.joined.joined_images`.
     * ``"validation:NAME"``: NAME is one of the above. A fifth of the training images of every class takes
       the place of the held-out ones, which are not used. Settings are chosen by trial on these, so that the
       held-out images tell something new.
@@ -75,9 +86,12 @@ def load_images(
     if name.startswith(_VALIDATION):
         whole = load_images(name.removeprefix(_VALIDATION), data_dir=data_dir, size=size, progress=progress)
         return validation_images(name, whole)
+    if len(parts := _parts(name)) > 1 and set(parts) <= set(_NAMED):
+        sets = [load_images(part, data_dir=data_dir, size=size, progress=progress) for part in parts]
+        return joined_images(name, sets)
     if not 1 <= integer_at_least("size", size, 1) <= LARGEST_SIZE:
         raise InvalidInputError("size", size, f"at most {LARGEST_SIZE}")
-    if size != USUAL_SIZE and name in ("digits", *_OFFICIAL):
+    if size != USUAL_SIZE and name in _NAMED:
         expected = f"{USUAL_SIZE}, the size of the images of {name}; folder:PATH offers a choice"
         raise InvalidInputError("size", size, expected)
     if name == "digits":
@@ -88,4 +102,4 @@ def load_images(
         return load_fashion_mnist(None if data_dir is None else as_path(data_dir), progress)
     if name.startswith(_FOLDER) and name != _FOLDER:
         return load_folder(name, as_path(name.removeprefix(_FOLDER)), size, progress)
-    raise InvalidInputError("dataset", name, _NAMES + did_you_mean(name, ("digits", *_OFFICIAL)))
+    raise InvalidInputError("dataset", name, _NAMES + did_you_mean(name, _NAMED))

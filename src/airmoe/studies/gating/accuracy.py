@@ -86,9 +86,13 @@ class GpuSettings(GatingSettings):
 def measure(settings: GatingSettings, seed: int, work: Workspace) -> Iterator[Row]:
     """Yield the accuracy of a seed's model at every point of the curve, and who was asked there."""
     with one_thread():  # sums of floats depend on the number of threads, which rows must not
-        asked = Asked(settings.training(seed), settings.test_images, work)
+        asked: Asked | None = None
         for point, value in enumerate(settings.values):
-            answers = ask_over_links(asked, settings.at(value), seed, point)
+            at_value = settings.at(value)
+            training = at_value.training(seed)
+            if asked is None or asked.training != training:
+                asked = Asked(training, settings.test_images, work)
+            answers = ask_over_links(asked, at_value, seed, point)
             yield {"x": value, "seed": seed, **summary(answers)}
 
 

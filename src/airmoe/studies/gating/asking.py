@@ -58,11 +58,13 @@ def ask_over_links(asked: Asked, settings: GatingSettings, seed: int, point: int
     )
     method = settings.described
     if method.one_network:
-        link_T = np.zeros(len(asked.labels_T), np.int64)
+        link_TE = np.zeros((len(asked.labels_T), 1), np.int64)
         if method.chooses == "best snr":
-            link_T = snr.observed_db_TE.argmax(axis=1)
-        snr = LinkSnr(np.take_along_axis(snr.true_db_TE, link_T[:, None], axis=1))
-    if not method.gate_is_told:
+            link_TE = np.argsort(-snr.observed_db_TE, axis=1, kind="stable")[:, : settings.k]
+        snr = LinkSnr(
+            *(np.take_along_axis(db_TE, link_TE, axis=1) for db_TE in (snr.true_db_TE, snr.observed_db_TE))
+        )
+    elif not method.gate_is_told:
         snr = unseen(snr.true_db_TE)
     policy, radio = settings.policy_of(seed), RadioCarrier(make_transmission(settings.transmission))
     carrier: Carrier[Tensor, Tensor] = radio if method.over_links else LocalCarrier()
@@ -75,6 +77,8 @@ def ask_over_links(asked: Asked, settings: GatingSettings, seed: int, point: int
         )
         if method.chooses == "oracle":
             return _ask_all(asked.model, radio, payload_B, labels_B, of_batch)
+        if of_batch.true_db_TE.shape[1] > len(asked.model.layer.experts):
+            return _ask_copies(asked.model, radio, payload_B, labels_B, of_batch)
         answered = ask_layer(asked.model.layer, payload_B, policy=policy, carrier=carrier, snr=of_batch)
         return answered.answer_T == labels_B.cpu().numpy(), answered.arrived_TE
 
@@ -82,6 +86,22 @@ def ask_over_links(asked: Asked, settings: GatingSettings, seed: int, point: int
         parts = [ask(batch_B) for batch_B in torch.arange(len(asked.labels_T)).split(BATCH)]
     right, chosen = zip(*parts, strict=True)
     return Answers(np.concatenate(right), np.concatenate(chosen), snr.true_db_TE)
+
+
+def _ask_copies(
+    model: MixtureOfExperts, radio: RadioCarrier, payload_B: Tensor, labels_B: Tensor, snr: LinkSnr
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Ask a copy of the one expert over every link; its answers count by the linear SNR that was observed."""
+    answer_BC = sum(
+        torch.from_numpy(10 ** (snr.observed_db_TE[:, [link]] / 10)).to(payload_B)
+        * model.layer.experts[0](
+            radio.transmission(payload_B, torch.from_numpy(snr.true_db_TE[:, link]).to(payload_B))
+        )
+        for link in range(snr.true_db_TE.shape[1])
+    )
+    assert isinstance(answer_BC, Tensor)
+    right_B = (answer_BC.argmax(dim=1) == labels_B).cpu().numpy()
+    return right_B, np.ones(snr.true_db_TE.shape, dtype=np.bool_)
 
 
 def _ask_all(

@@ -82,12 +82,13 @@ class Asked:
     """A trained model and the payloads of the held-out images that it is asked about, on its device.
 
     Args:
-        config: configuration of the model.
+        config: configuration of the model; kept as ``training``.
         test_images: how many images; None for all.
         work: see `trained_model`.
     """
 
     def __init__(self, config: ChannelAwareConfig, test_images: int | None, work: Workspace) -> None:
+        self.training = config
         self.model = trained_model(config, work).eval()
         images = images_of(config, work)
         device = next(self.model.parameters()).device

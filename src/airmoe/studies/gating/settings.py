@@ -56,8 +56,11 @@ class GatingSettings(CurveSettings):
         expert_hidden: width of the hidden layer of experts on pooled features; None, "own" in a file, makes
             each expert the rest of the backbone.
         experts: K.
-        k: experts per image.
-        gate: "concat", "bias", or one that a plugin brings.
+        k: experts per image; where one network is copied, links over which it is asked.
+        gate: "concat", "bias", "bias-linear", or one that a plugin brings.
+        networks: experts of stage 1, for the methods that are trained with overlap; see
+            `airmoe.channel_aware.config.CleanStageSettings`.
+        common: share of an expert's loss that does not depend on the gate, for the same methods.
         clean_epochs: epochs of stage 1.
         channel_epochs: epochs of stage 2.
         batch_size: batch size of both stages.
@@ -80,7 +83,9 @@ class GatingSettings(CurveSettings):
     SWEPT_IS_X: ClassVar[bool] = True
 
     seeds: Seeds = 3
-    swept: Literal["mean_snr_db", "spread_db", "bad_db", "delay_slots", "error_db"] = "mean_snr_db"
+    swept: Literal["mean_snr_db", "spread_db", "bad_db", "delay_slots", "error_db", "networks"] = (
+        "mean_snr_db"
+    )
     values: Values = (-5, 0, 5, 10, 15, 20)
     method: Annotated[str, AfterValidator(_known)] = "channel-aware"
     policy: Annotated[str, readable_by(_policy)] = ""
@@ -95,7 +100,9 @@ class GatingSettings(CurveSettings):
     expert_hidden: Width = None
     experts: Experts = 4
     k: Experts = 1
-    gate: Annotated[str, named_in(GATES, "concat", "bias")] = "bias"
+    gate: Annotated[str, named_in(GATES, "concat", "bias", "bias-linear")] = "bias"
+    networks: Experts = 1
+    common: Share = 0.5
     clean_epochs: Epochs = 6
     channel_epochs: Epochs = 6
     batch_size: Annotated[int, Field(ge=1, le=65536)] = 128
@@ -120,7 +127,7 @@ class GatingSettings(CurveSettings):
         experts = info.data.get("experts", k)
         if k > experts:
             raise ValueError(f"at most {experts}, the number of experts")
-        if k > 1 and info.data.get("method") == "oracle":
+        if k > 1 and "method" in info.data and METHODS[info.data["method"]].chooses == "oracle":
             raise ValueError("1: an oracle chooses one expert")
         return k
 
@@ -191,6 +198,9 @@ class GatingSettings(CurveSettings):
         parts = base.model_dump()
         for section, changes in values.items():
             parts[section].update(changes)
+        if method.training == "overlap":
+            parts["clean"].update(networks=self.networks, common=self.common)
+            parts["channel"].update(common=self.common)
         return ChannelAwareConfig.model_validate({**parts, "seed": seed})
 
 
