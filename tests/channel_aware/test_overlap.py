@@ -70,6 +70,26 @@ def test_experts_begin_as_copies_of_as_many_networks_as_stage_1_trains(few_digit
         torch.testing.assert_close(logits_TE[:, kind], of_first_TE[:, kind])
 
 
+@pytest.mark.parametrize("transmission", ["analog", "digital:2:qpsk:conv"])
+@pytest.mark.parametrize(("backbone", "width"), [("lenet5", None), ("resnet18", 2), ("vit", 12)])
+def test_every_backbone_is_trained_with_overlap_over_both_kinds_of_links(
+    backbone: str, width: int | None, transmission: str, few_digits: ImageSet
+) -> None:
+    config = config_of(f'k = 2\nbackbone = "{backbone}"', transmission=transmission)
+    settings = {"model": {"width": width}, "data": {"train_images": 32}}
+    parts = config.model_dump()
+    for section, changes in settings.items():
+        parts[section].update(changes)
+    config = ChannelAwareConfig.model_validate(parts)
+    data, first = TrainingImages.drawn(config, few_digits, CPU), first_model(config, few_digits)
+    train_stage("clean", first, first_stage(config), data)
+    second = second_model(config, few_digits, first)
+    before = [next(expert.parameters()).clone() for expert in second.layer.experts]
+    train_stage("channel", second, config, data)
+    for weight, expert in zip(before, second.layer.experts, strict=True):
+        assert not torch.equal(weight, next(expert.parameters()))
+
+
 def test_with_as_many_networks_as_experts_nothing_is_copied(few_digits: ImageSet) -> None:
     for networks in (3, 1000):
         config = config_of()

@@ -37,6 +37,7 @@ def server_folder(tmp_path_factory: pytest.TempPathFactory, few_digits: ImageSet
     snr = "uniform:-15:0"
     objective = "mixture"
     extractor_rate = 0.1
+    alike = 0.0
     no_good_link = 0.25
     """
     out = tmp_path_factory.mktemp("server") / "run"

@@ -125,7 +125,7 @@ class StageSettings(Section):
     weight_decay: Weight = 1e-4
     balance: Weight = 0.3
     objective: Literal["expected", "mixture"] = "expected"
-    common: Share = 0.5
+    common: Share = 0.8
 
 
 class CleanStageSettings(StageSettings):
@@ -151,8 +151,10 @@ class ChannelStageSettings(StageSettings):
         extractor_rate: the feature extractor's learning rate, as a share of the others'.
         snr: the law of the SNR that each image meets on the link to each expert, a form of
             `airmoe.links.make_process`.
-        no_good_link: share of the images whose links are all set to the worst one drawn. A gate that sees the
-            links avoids bad ones, so its experts hardly meet any else, and fail where every link is bad.
+        alike: share of the images whose links are all set to one of those drawn. A gate that sees the links
+            avoids bad ones, so its experts hardly meet any else, and fail where every link is bad.
+        no_good_link: share of the images whose links are all set to the worst one drawn, instead or besides:
+            worse links than the law's.
         transmission: a form of `airmoe.radio.make_transmission`.
         gate_sees_snr: False trains a gate that is blind to the noise ("naive + noise").
     """
@@ -160,7 +162,8 @@ class ChannelStageSettings(StageSettings):
     epochs: Annotated[int, Field(ge=0, le=10**6)] = 6
     extractor_rate: Share = 1.0
     snr: SnrLaw = "uniform:-5:20"
-    no_good_link: Share = 0.25
+    alike: Share = 0.5
+    no_good_link: Share = 0.0
     transmission: TransmissionForm = "analog"
     gate_sees_snr: bool = True
 

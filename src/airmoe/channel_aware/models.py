@@ -50,7 +50,7 @@ def first_stage(config: ChannelAwareConfig) -> ChannelAwareConfig:
     if config.clean.over_links:
         law = {name: getattr(channel, name) for name in ("snr", "transmission")}
         if networks_of(config) > 1:
-            law["no_good_link"] = channel.no_good_link
+            law |= {"alike": channel.alike, "no_good_link": channel.no_good_link}
     nothing_more = ChannelStageSettings.model_validate({"epochs": 0, **law})
     return config.model_copy(update={"channel": nothing_more})
 

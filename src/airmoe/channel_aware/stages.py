@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from airmoe.channel_aware.augmentation import augmented
-from airmoe.channel_aware.config import ChannelAwareConfig, StageSettings
+from airmoe.channel_aware.config import ChannelAwareConfig, ChannelStageSettings, StageSettings
 from airmoe.channel_aware.expected_loss import expected_loss
 from airmoe.channel_aware.routing_loss import RoutingLoss, routing_loss
 from airmoe.data import ImageSet
@@ -190,8 +190,8 @@ class _Stage:
             experts = len(self._model.layer.experts)
             if experts < self._config.model.experts:
                 snr_db_TE = _any_links(snr_db_TE, experts, links)
-            if experts > 1 and settings.no_good_link:
-                snr_db_TE = _without_a_good_link(snr_db_TE, settings.no_good_link, links)
+            if experts > 1:
+                snr_db_TE = _some_alike(snr_db_TE, settings, links)
             snr = LinkSnr(snr_db_TE) if settings.gate_sees_snr else unseen(snr_db_TE)
         self._model.train()
         if not self._extractor_rate:
@@ -242,12 +242,17 @@ def _any_links(
     return np.take_along_axis(snr_db_TE, link_TE[:, :experts], axis=1)
 
 
-def _without_a_good_link(
-    snr_db_TE: NDArray[np.float64], share: float, random: np.random.Generator
+def _some_alike(
+    snr_db_TE: NDArray[np.float64], settings: ChannelStageSettings, random: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Return the links, those of a share of the images all set to their worst one."""
-    bad_T1 = random.random((len(snr_db_TE), 1)) < share
-    return np.where(bad_T1, snr_db_TE.min(axis=1, keepdims=True), snr_db_TE)
+    """Return the links, those of some images all set to their worst one, those of others to any of them."""
+    if settings.no_good_link:
+        bad_T1 = random.random((len(snr_db_TE), 1)) < settings.no_good_link
+        snr_db_TE = np.where(bad_T1, snr_db_TE.min(axis=1, keepdims=True), snr_db_TE)
+    if settings.alike:
+        alike_T1 = random.random((len(snr_db_TE), 1)) < settings.alike
+        snr_db_TE = np.where(alike_T1, _any_links(snr_db_TE, 1, random), snr_db_TE)
+    return snr_db_TE
 
 
 def unseen(true_db_TE: NDArray[np.float64]) -> LinkSnr:

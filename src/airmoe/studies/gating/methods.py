@@ -50,10 +50,10 @@ METHODS = {
         Method("channel-off", sees_links=True, no_good_link=True, over_links=False),
         Method("one-network", one_network=True),
         Method("one-network-best-link", one_network=True, chooses="best snr"),
-        Method("overlap", "overlap", sees_links=True, no_good_link=True),
-        Method("overlap-blind", "overlap", no_good_link=True),
-        Method("overlap-best-link", "overlap", sees_links=True, no_good_link=True, chooses="best snr"),
-        Method("overlap-oracle", "overlap", sees_links=True, no_good_link=True, chooses="oracle"),
+        Method("overlap", "overlap", sees_links=True),
+        Method("overlap-blind", "overlap"),
+        Method("overlap-best-link", "overlap", sees_links=True, chooses="best snr"),
+        Method("overlap-oracle", "overlap", sees_links=True, chooses="oracle"),
         Method("copied", "overlap", one_network=True, chooses="best snr"),
     )
 }

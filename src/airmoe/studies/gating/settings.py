@@ -102,7 +102,7 @@ class GatingSettings(CurveSettings):
     k: Experts = 1
     gate: Annotated[str, named_in(GATES, "concat", "bias", "bias-linear")] = "bias"
     networks: Experts = 1
-    common: Share = 0.5
+    common: Share = 0.8
     clean_epochs: Epochs = 6
     channel_epochs: Epochs = 6
     batch_size: Annotated[int, Field(ge=1, le=65536)] = 128
