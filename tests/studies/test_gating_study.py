@@ -79,7 +79,13 @@ def test_all_images_and_the_backbones_own_width_are_words_in_a_file(tmp_path: Pa
     assert (config.data.train_images, config.model.width) == (None, None)
 
 
-SIZES = {"digits": 1347, "fashion-mnist": 60_000, "cifar10": 50_000, "cifar100": 50_000}
+SIZES = {
+    "digits": 1347,
+    "validation:cifar10": 40_000,
+    "fashion-mnist": 60_000,
+    "cifar10": 50_000,
+    "cifar100": 50_000,
+}
 """Images to train on."""
 
 

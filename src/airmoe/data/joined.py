@@ -32,8 +32,7 @@ def joined_images(name: str, sets: Sequence[ImageSet]) -> ImageSet:
     def mixed(part: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         pixels = [_in_colour(getattr(images, f"{part}_images"), channels) for images in sets]
         labels = [
-            getattr(images, f"{part}_labels") + first
-            for images, first in zip(sets, first_class, strict=True)
+            getattr(images, f"{part}_labels") + first for images, first in zip(sets, first_class, strict=True)
         ]
         order_T = stream(0, f"joined {part} images").permutation(sum(map(len, labels)))
         return np.concatenate(pixels)[order_T], np.concatenate(labels)[order_T]
