@@ -90,6 +90,15 @@ def test_every_backbone_is_trained_with_overlap_over_both_kinds_of_links(
         assert not torch.equal(weight, next(expert.parameters()))
 
 
+def test_a_gate_that_is_blind_is_blind_in_stage_1_where_that_trains_one(few_digits: ImageSet) -> None:
+    for networks, same in ((1, True), (2, False)):
+        aware, blind = (
+            config.model_copy(update={"clean": config.clean.model_copy(update={"networks": networks})})
+            for config in (config_of(), config_of(gate_sees_snr=False))
+        )
+        assert (first_stage(aware) == first_stage(blind)) is same
+
+
 def test_with_as_many_networks_as_experts_nothing_is_copied(few_digits: ImageSet) -> None:
     for networks in (3, 1000):
         config = config_of()

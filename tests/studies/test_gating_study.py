@@ -85,6 +85,7 @@ SIZES = {
     "fashion-mnist": 60_000,
     "cifar10": 50_000,
     "cifar100": 50_000,
+    "validation:cifar10+fashion-mnist": 88_000,
 }
 """Images to train on."""
 

@@ -48,9 +48,8 @@ def first_stage(config: ChannelAwareConfig) -> ChannelAwareConfig:
     """Return the run that is nothing but stage 1 of another one; runs that share it have the same."""
     channel, law = config.channel, dict[str, object]()
     if config.clean.over_links:
-        law = {name: getattr(channel, name) for name in ("snr", "transmission")}
-        if networks_of(config) > 1:
-            law |= {"alike": channel.alike, "no_good_link": channel.no_good_link}
+        of_choice = ("alike", "no_good_link", "gate_sees_snr") if networks_of(config) > 1 else ()
+        law = {name: getattr(channel, name) for name in ("snr", "transmission", *of_choice)}
     nothing_more = ChannelStageSettings.model_validate({"epochs": 0, **law})
     return config.model_copy(update={"channel": nothing_more})
 

@@ -62,7 +62,7 @@ class GatingSettings(CurveSettings):
             `airmoe.channel_aware.config.CleanStageSettings`.
         common: share of an expert's loss that does not depend on the gate, for the same methods.
         clean_epochs: epochs of stage 1.
-        channel_epochs: epochs of stage 2.
+        channel_epochs: epochs of stage 2; without any, experts stay the copies that they begin as.
         batch_size: batch size of both stages.
         learning_rate: learning rate of both stages.
         train_snr: the SNR process of stage 2.
@@ -104,7 +104,7 @@ class GatingSettings(CurveSettings):
     networks: Experts = 1
     common: Share = 0.8
     clean_epochs: Epochs = 6
-    channel_epochs: Epochs = 6
+    channel_epochs: Annotated[int, Field(ge=0, le=1000)] = 6
     batch_size: Annotated[int, Field(ge=1, le=65536)] = 128
     learning_rate: Annotated[float, Field(gt=0, le=10)] = 1e-3
     train_snr: SnrLaw = "uniform:-5:20"
