@@ -44,7 +44,8 @@ DataDir = Annotated[
 Data = Annotated[
     str | None,
     typer.Option(
-        help="digits, cifar10, cifar100, fashion-mnist, or folder:PATH with a directory per class. "
+        help="digits, cifar10, cifar100, fashion-mnist, several of these joined by +, or folder:PATH with a "
+        "directory per class. "
         "validation:NAME holds out training images instead, to choose settings by. [digits, or the settings']"
     ),
 ]
