@@ -2,13 +2,20 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
-from airmoe.channel_aware.config import ChannelAwareConfig, published
+from airmoe.channel_aware.config import ChannelAwareConfig, ChannelStageSettings, published
 from airmoe.channel_aware.models import first_model, first_stage, second_model
 from airmoe.channel_aware.run import train_channel_aware
-from airmoe.channel_aware.stages import TrainingImages, channel_aware_fingerprint, train_stage
+from airmoe.channel_aware.stages import (
+    TrainingImages,
+    _some_alike,
+    channel_aware_fingerprint,
+    train_stage,
+)
 from airmoe.data import ImageSet
 from airmoe.errors import InvalidInputError
 from airmoe.runs.settings import parse_section
@@ -65,9 +72,48 @@ def test_experts_begin_as_copies_of_as_many_networks_as_stage_1_trains(few_digit
     assert not torch.equal(*(_layers(first.layer.experts[number])[0].weight for number in (0, 1)))
     features_TF, snr_db_TE = torch.rand(4, 400), torch.tensor([[3.0, 9.0, -5.0, 12.0, 0.0]] * 4)
     logits_TE = second.layer.gate.eval()(features_TF, snr_db_TE).logits_TE
-    for kind in (0, 1):
-        of_first_TE = first.layer.gate.eval()(features_TF, snr_db_TE[:, kind::2][:, [0, 0]]).logits_TE
-        torch.testing.assert_close(logits_TE[:, kind], of_first_TE[:, kind])
+    for number in range(5):
+        of_first_TE = first.layer.gate.eval()(features_TF, snr_db_TE[:, [number] * 2]).logits_TE
+        torch.testing.assert_close(logits_TE[:, number], of_first_TE[:, number % 2])
+    assert (logits_TE[:, 0] - logits_TE[:, 2]).abs().max() > 0, "a link of its own"
+
+
+def test_a_gate_that_is_bound_to_its_experts_cannot_be_that_of_their_copies(few_digits: ImageSet) -> None:
+    config = config_of('gate = "concat"', experts=4)
+    for networks in (1, 4):
+        clean = config.clean.model_copy(update={"networks": networks})
+        assert first_model(config.model_copy(update={"clean": clean}), few_digits)
+    clean = config.clean.model_copy(update={"networks": 2})
+    with pytest.raises(InvalidInputError, match=r"clean.networks is 2; expected 1 or 4, since a gate concat"):
+        first_model(config.model_copy(update={"clean": clean}), few_digits)
+
+
+SNR_DB_TE = np.random.default_rng(3).uniform(-5, 20, (4000, 3))
+
+
+def some_alike_TE(alike: float, no_good_link: float) -> NDArray[np.float64]:
+    settings = ChannelStageSettings(alike=alike, no_good_link=no_good_link)
+    return _some_alike(SNR_DB_TE, settings, np.random.default_rng(4))
+
+
+def test_for_a_share_of_the_images_all_links_are_alike_as_any_of_those_drawn() -> None:
+    np.testing.assert_array_equal(some_alike_TE(0, 0), SNR_DB_TE)
+    all_alike_TE = some_alike_TE(1, 0)
+    assert (all_alike_TE == all_alike_TE[:, :1]).all()
+    share_E = (all_alike_TE == SNR_DB_TE).mean(axis=0)
+    np.testing.assert_allclose(share_E, 1 / 3, atol=4 * (2 / 9 / 4000) ** 0.5)
+    half_TE = some_alike_TE(0.5, 0)
+    alike_T = (half_TE == half_TE[:, :1]).all(axis=1)
+    assert alike_T.mean() == pytest.approx(0.5, abs=4 * 0.5 / 4000**0.5)
+    np.testing.assert_array_equal(half_TE[~alike_T], SNR_DB_TE[~alike_T])
+
+
+def test_images_without_a_good_link_stay_so_where_links_are_made_alike() -> None:
+    worst_T = SNR_DB_TE.min(axis=1)
+    np.testing.assert_array_equal(some_alike_TE(1, 1), np.repeat(worst_T[:, None], 3, axis=1))
+    both_TE = some_alike_TE(1, 0.5)
+    assert (both_TE == both_TE[:, :1]).all()
+    assert (both_TE[:, 0] == worst_T).mean() == pytest.approx(0.5 + 0.5 / 3, abs=0.04)
 
 
 @pytest.mark.parametrize("transmission", ["analog", "digital:2:qpsk:conv"])
@@ -84,10 +130,10 @@ def test_every_backbone_is_trained_with_overlap_over_both_kinds_of_links(
     data, first = TrainingImages.drawn(config, few_digits, CPU), first_model(config, few_digits)
     train_stage("clean", first, first_stage(config), data)
     second = second_model(config, few_digits, first)
-    before = [next(expert.parameters()).clone() for expert in second.layer.experts]
     train_stage("channel", second, config, data)
-    for weight, expert in zip(before, second.layer.experts, strict=True):
-        assert not torch.equal(weight, next(expert.parameters()))
+    first_weights = [next(expert.parameters()) for expert in second.layer.experts]
+    assert not torch.equal(first_weights[0], first_weights[1]), "each learns from what it received"
+    assert not torch.equal(first_weights[1], first_weights[2])
 
 
 def test_a_gate_that_is_blind_is_blind_in_stage_1_where_that_trains_one(few_digits: ImageSet) -> None:
@@ -143,7 +189,7 @@ def test_the_one_network_of_stage_1_meets_the_law_as_it_is(few_digits: ImageSet)
     for config in (some, none):
         data = TrainingImages.drawn(config, few_digits, CPU)
         of_both.append(train_stage("clean", first_model(config, few_digits), config, data))
-    assert of_both[0] == of_both[1], "as in a whole run, which gives stage 1 all settings"
+    assert of_both[0] == of_both[1]
 
 
 def test_runs_that_share_stage_1_have_the_same_first_stage(few_digits: ImageSet) -> None:

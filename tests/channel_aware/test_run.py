@@ -285,6 +285,18 @@ def test_a_gate_that_never_saw_links_is_served_and_judged_blind(
     assert manifest["asks"]["gates"] == [{"layer": 1, "file": "gate.onnx", "sees_snr": False}]
 
 
+def test_a_gate_that_saw_links_in_stage_1_is_served_and_judged_so(
+    tmp_path: Path, few_digits: ImageSet
+) -> None:
+    config = tiny(epochs=0)
+    clean = config.clean.model_copy(update={"networks": 2})
+    model = config.model.model_copy(update={"experts": 4, "gate": "bias"})
+    config = config.model_copy(update={"clean": clean, "model": model})
+    train_channel_aware(config, few_digits, tmp_path / "run", device="cpu")
+    manifest = json.loads((tmp_path / "run" / "clients" / "server" / "manifest.json").read_text("utf-8"))
+    assert manifest["asks"]["gates"] == [{"layer": 1, "file": "gate.onnx", "sees_snr": True}]
+
+
 @pytest.mark.usefixtures("unexported")
 def test_an_interrupted_command_says_how_to_go_on_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

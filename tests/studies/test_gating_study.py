@@ -97,6 +97,7 @@ def test_all_curves_of_a_figure_are_comparable(figure: str) -> None:
         same = ("seeds", "swept", "values", "data", "train_images", "test_images", "backbone", "experts")
         for name in same:
             assert len({getattr(curve, name) for curve in curves}) == 1, name
+        assert len({curve.clean_epochs + curve.channel_epochs for curve in curves}) == 1
         assert all((curve.train_images or 0) <= SIZES[curve.data] for curve in curves)
         assert len({curve.label for curve in curves}) == len(curves)
         assert all(curve.label for curve in curves)
@@ -141,6 +142,13 @@ WRONG = {
     'law = "rain:{mean_snr_db:g}"': ["curves.x: law is 'rain:{mean_snr_db:g}'", "rayleigh:MEAN_DB"],
     'law = "spread:0:{mean_snr_db:g}"': ["curves.x: law is ", "spread_db to be a number from 0 to 300"],
     'law = "fixed:1,2"': ["curves.x: law is 'fixed:1,2'", "links to be 2"],
+    "networks = 5": ["curves.x: networks is 5", "at most 4, the number of experts"],
+    "channel_epochs = 0": ["curves.x: channel_epochs is 0", "at least 1: the published form"],
+    'method = "copied"\npolicy = "topk:2"': [
+        "curves.x: policy is 'topk:2'",
+        "nothing: copies of one network",
+    ],
+    'method = "copied"\ntrain_snr = "fixed:1,2,3,4"': ["curves.x: train_snr is ", "links to be 4"],
     "k = 5": ["curves.x: k is 5", "at most 4, the number of experts"],
     "experts = 2\nk = 3": ["curves.x: k is 3", "at most 2, the number of experts"],
     "k = 5\n[curves.x.quick]\nk = 1": ["curves.x: k is 5"],

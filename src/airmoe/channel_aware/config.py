@@ -27,8 +27,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 SnrLaw = Annotated[str, readable_by(make_process)]
 """A form of `airmoe.links.make_process`."""
 
-GateName = Annotated[str, named_in(GATES, "mlp", "concat", "bias", "bias-linear")]
-"""A gate of `airmoe.nn.build_model`; one that is linear alone would need standardised features."""
+GateName = Annotated[str, named_in(GATES, "mlp", "concat", "bias")]
+"""A gate of `airmoe.nn.build_model`; a linear one would need standardised features."""
 
 TransmissionForm = Annotated[str, readable_by(make_transmission)]
 """A form of `airmoe.radio.make_transmission`."""
@@ -68,7 +68,7 @@ class MixtureSettings(Section):
             best. A second answer to the same image shows the gate what its choice was worth.
         explored: further ones still, drawn at random. They overlap with the others: each learns a little from
             every kind of image.
-        gate: "mlp", "concat", "bias", "bias-linear", or one that a plugin brings.
+        gate: "mlp", "concat", "bias", or one that a plugin brings.
     """
 
     backbone: Annotated[str, readable_by(known_backbone)] = "lenet5"
@@ -132,10 +132,10 @@ class CleanStageSettings(StageSettings):
     """Stage 1, before links differ.
 
     Attributes:
-        networks: experts of stage 1. Each expert of stage 2 begins as a copy of one of them, and equally many
-            of each: with 1 all are copies of one network. Experts that are copies stand in for one another;
-            those of different networks know different images. With as many as experts, or more, nothing is
-            copied, as published.
+        networks: experts of stage 1. Expert e of stage 2 begins as a copy of number e modulo ``networks``:
+            with 1 all are copies of one network. Experts that are copies stand in for one another; those of
+            different networks know different images. With as many as experts, or more, nothing is copied, as
+            published. Where there are several, their gate meets links as in stage 2.
         over_links: send payloads over the links of stage 2 in stage 1, too. False has a perfect channel, as
             published.
     """
@@ -151,10 +151,11 @@ class ChannelStageSettings(StageSettings):
         extractor_rate: the feature extractor's learning rate, as a share of the others'.
         snr: the law of the SNR that each image meets on the link to each expert, a form of
             `airmoe.links.make_process`.
-        alike: share of the images whose links are all set to one of those drawn. A gate that sees the links
-            avoids bad ones, so its experts hardly meet any else, and fail where every link is bad.
-        no_good_link: share of the images whose links are all set to the worst one drawn, instead or besides:
-            worse links than the law's.
+        alike: share of the images whose links are all set to one of those drawn. Without such images a gate
+            that sees the links sends its experts hardly anything over bad ones, and they fail where every
+            link is bad.
+        no_good_link: share of the images whose links are all set to the worst one drawn, and stay so whatever
+            ``alike`` says: worse links than the law's.
         transmission: a form of `airmoe.radio.make_transmission`.
         gate_sees_snr: False trains a gate that is blind to the noise ("naive + noise").
     """

@@ -1,7 +1,10 @@
 """The models of both stages: what stage 1 trains, and what stage 2 begins with."""
 
+from typing import Any
+
 from airmoe.channel_aware.config import ChannelAwareConfig, ChannelStageSettings
 from airmoe.data import ImageSet
+from airmoe.errors import InvalidInputError
 from airmoe.links import make_process
 from airmoe.nn import MixtureOfExperts, build_model
 from airmoe.randomness import stream
@@ -58,16 +61,25 @@ def first_model(config: ChannelAwareConfig, images: ImageSet) -> MixtureOfExpert
     """Return the model that stage 1 trains.
 
     Raises:
-        InvalidInputError: as `initial_model`.
+        InvalidInputError: as `initial_model`; or its gate is bound to its experts, and cannot be copied.
     """
-    return initial_model(config, images, networks_of(config))
+    networks, experts = networks_of(config), config.model.experts
+    model = initial_model(config, images, networks)
+    if 1 < networks < experts:
+        gate: Any = model.layer.gate.gate
+        try:
+            gate.of_experts([0])
+        except AttributeError:
+            expected = f"1 or {experts}, since a gate {config.model.gate} is bound to its experts"
+            raise InvalidInputError("clean.networks", networks, expected) from None
+    return model
 
 
 def second_model(config: ChannelAwareConfig, images: ImageSet, first: MixtureOfExperts) -> MixtureOfExperts:
     """Return the mixture that stage 2 begins with: its experts are copies of those of stage 1.
 
-    Expert e is a copy of network e modulo their number. So is its part of the gate, where the gate is one for
-    any experts; else, and after a single network, the gate begins anew.
+    Expert e is a copy of network e modulo their number, and so is its part of the gate. After a single
+    network, which had no gate to learn, the gate begins anew.
     """
     networks, experts = networks_of(config), config.model.experts
     if networks == experts:
@@ -76,7 +88,8 @@ def second_model(config: ChannelAwareConfig, images: ImageSet, first: MixtureOfE
     model.extractor.load_state_dict(first.extractor.state_dict())
     for number, expert in enumerate(model.layer.experts):
         expert.load_state_dict(first.layer.experts[number % networks].state_dict())
-    learnt = getattr(first.layer.gate.gate, "of_experts", None)
-    if networks > 1 and learnt is not None:
-        model.layer.gate.gate = learnt([number % networks for number in range(experts)])
+    if networks > 1:
+        copies = [number % networks for number in range(experts)]
+        gate: Any = first.layer.gate.gate
+        model.layer.gate.gate = gate.of_experts(copies)
     return model

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from airmoe.channel_aware.config import ChannelAwareConfig
-from airmoe.channel_aware.models import first_model, first_stage, second_model
+from airmoe.channel_aware.models import first_model, first_stage, networks_of, second_model
 from airmoe.channel_aware.stages import (
     TrainingImages,
     channel_aware_fingerprint,
@@ -159,5 +159,6 @@ def held_out_accuracy(
 
 
 def _sees_snr(config: ChannelAwareConfig) -> bool:
-    """Return whether the gate was trained to see links, which it is in stage 2 alone."""
-    return config.channel.gate_sees_snr and config.channel.epochs > 0
+    """Return whether the gate was trained to see links: in stage 2, or in stage 1 among several networks."""
+    chose_in_stage_1 = config.clean.over_links and networks_of(config) > 1
+    return config.channel.gate_sees_snr and (config.channel.epochs > 0 or chose_in_stage_1)

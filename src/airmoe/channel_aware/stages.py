@@ -1,8 +1,8 @@
 """The two training stages of a channel-aware mixture (after arXiv 2504.00819).
 
-1 "clean": one network learns, and every expert begins stage 2 as a copy of it; or, as published, extractor,
-gate and experts learn together, without a channel. 2 "channel": payloads cross simulated links whose SNR is
-drawn anew for every image and expert. The gate learns what a link is worth.
+1 "clean": one network learns, or a few with a gate, and every expert begins stage 2 as a copy of one of them;
+or, as published, extractor, gate and experts learn together, without a channel. 2 "channel": payloads cross
+simulated links whose SNR is drawn anew for every image and expert. The gate learns what a link is worth.
 
 Shape suffixes: T items, B items of a batch, E experts, C channels, H height, W width.
 """

@@ -41,7 +41,6 @@ GATES = Parts[Callable[[int, int], nn.Module]](
         "mlp": MlpGate,
         "concat": ConcatGate,
         "bias": lambda features, experts: BiasGate(MlpGate(features, experts)),
-        "bias-linear": lambda features, experts: BiasGate(LinearGate(features, experts)),
     },
 )
 
@@ -199,8 +198,8 @@ def build_model(
         norm: as `build_extractor`.
         width: as `build_extractor`.
         size: as `build_extractor`.
-        gate: "linear" and "mlp" are blind to the channel; "concat", "bias" and "bias-linear" see the SNR
-            of every link; or one that a plugin brings.
+        gate: "linear" and "mlp" are blind to the channel; "concat" and "bias" see the SNR of every link; or
+            one that a plugin brings.
         noisy: whether the gate has noise while it trains (`airmoe.nn.NoisyTopK`).
         expert_hidden: width of the one hidden layer of each expert, which sees the pooled payload. With None
             each expert is the rest of the backbone and sees the payload as it is.

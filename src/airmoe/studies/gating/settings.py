@@ -57,12 +57,13 @@ class GatingSettings(CurveSettings):
             each expert the rest of the backbone.
         experts: K.
         k: experts per image; where one network is copied, links over which it is asked.
-        gate: "concat", "bias", "bias-linear", or one that a plugin brings.
-        networks: experts of stage 1, for the methods that are trained with overlap; see
+        gate: "concat", "bias", or one that a plugin brings.
+        networks: experts of stage 1, for mixtures that are trained with overlap; see
             `airmoe.channel_aware.config.CleanStageSettings`.
         common: share of an expert's loss that does not depend on the gate, for the same methods.
         clean_epochs: epochs of stage 1.
-        channel_epochs: epochs of stage 2; without any, experts stay the copies that they begin as.
+        channel_epochs: epochs of stage 2; 0 with overlap alone, where experts stay the copies that they begin
+            as.
         batch_size: batch size of both stages.
         learning_rate: learning rate of both stages.
         train_snr: the SNR process of stage 2.
@@ -100,7 +101,7 @@ class GatingSettings(CurveSettings):
     expert_hidden: Width = None
     experts: Experts = 4
     k: Experts = 1
-    gate: Annotated[str, named_in(GATES, "concat", "bias", "bias-linear")] = "bias"
+    gate: Annotated[str, named_in(GATES, "concat", "bias")] = "bias"
     networks: Experts = 1
     common: Share = 0.8
     clean_epochs: Epochs = 6
@@ -130,6 +131,38 @@ class GatingSettings(CurveSettings):
         if k > 1 and "method" in info.data and METHODS[info.data["method"]].chooses == "oracle":
             raise ValueError("1: an oracle chooses one expert")
         return k
+
+    @field_validator("policy")
+    @classmethod
+    def _for_a_mixture(cls, policy: str, info: ValidationInfo) -> str:
+        if policy and "method" in info.data and METHODS[info.data["method"]].one_network:
+            raise ValueError("nothing: copies of one network are asked over their k best links")
+        return policy
+
+    @field_validator("networks")
+    @classmethod
+    def _no_more_than_experts(cls, networks: int, info: ValidationInfo) -> int:
+        experts = info.data.get("experts", networks)
+        if networks > experts:
+            raise ValueError(f"at most {experts}, the number of experts")
+        return networks
+
+    @field_validator("channel_epochs")
+    @classmethod
+    def _some_in_the_published_form(cls, epochs: int, info: ValidationInfo) -> int:
+        if not epochs and "method" in info.data and METHODS[info.data["method"]].training == "published":
+            raise ValueError("at least 1: the published form learns what a link is worth in stage 2")
+        return epochs
+
+    @field_validator("train_snr")
+    @classmethod
+    def _can_be_trained_over(cls, law: str, info: ValidationInfo) -> str:
+        alone = "method" in info.data and METHODS[info.data["method"]].one_network
+        try:
+            make_process(law).draw(0, 1 if alone else info.data.get("experts", 1), np.random.default_rng(0))
+        except InvalidInputError as error:
+            raise ValueError(expected_by(error, law)) from None
+        return law
 
     @field_validator("law")
     @classmethod
@@ -198,7 +231,7 @@ class GatingSettings(CurveSettings):
         parts = base.model_dump()
         for section, changes in values.items():
             parts[section].update(changes)
-        if method.training == "overlap":
+        if method.training == "overlap" and not method.one_network:
             parts["clean"].update(networks=self.networks, common=self.common)
             parts["channel"].update(common=self.common)
         return ChannelAwareConfig.model_validate({**parts, "seed": seed})
