@@ -38,7 +38,8 @@ WRONG = {
     ),
     "no number": Wrong(["demo", "--clients", "ten"], ["--clients", "integer"]),
     "unknown data set": Wrong(
-        ["demo", "--data", "mnist"], ["'mnist'", "digits, cifar10, cifar100, fashion-mnist or folder:PATH"]
+        ["demo", "--data", "mnist"],
+        ["'mnist'", "digits, cifar10, cifar100, fashion-mnist, several of these joined by +, or folder:PATH"],
     ),
     "too few clients to kill two": Wrong(["demo", "--clients", "2"], ["clients is 2", "at least 3"]),
     "too many clients": Wrong(["demo", "--clients", "5000"], ["clients is 5000", "at most 1000"]),
