@@ -95,6 +95,7 @@ def test_a_method_keeps_its_colour_in_all_figures() -> None:
                     method = getattr(settings, key, None)
                     if isinstance(method, str) and method:
                         colours.setdefault((key, method), set()).add(line.look.colour)
+                        break  # a policy in place of a method's own changes nothing about its colour
     assert len(colours) >= 19
     assert {method: len(found) for method, found in colours.items() if len(found) > 1} == {}
     for (_, method), (colour,) in colours.items():
