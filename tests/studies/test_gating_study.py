@@ -268,6 +268,7 @@ def test_where_training_is_swept_every_point_has_a_model_of_its_own(tmp_path: Pa
     work = Workspace(tmp_path, silent, {"device": "cpu"})
     rows = list(accuracy.measure(tiny, 0, work))
     assert [row["x"] for row in rows] == [1, 4, 4]
+    assert rows[1] == rows[2], "over the same links"
     assert len(list((tmp_path / "models").iterdir())) == 4, "two stages of each, and 4 is trained once"
 
 

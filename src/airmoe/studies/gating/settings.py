@@ -27,6 +27,11 @@ def _known(name: str) -> str:
     return name
 
 
+def _method(info: ValidationInfo) -> Method | None:
+    """Return the method of the curve that is being read; None where it is refused itself."""
+    return METHODS.get(info.data.get("method", ""))
+
+
 def _policy(text: str) -> Policy | None:
     """Return the policy that takes the place of a method's own; None for an empty text."""
     return make_policy(text) if text else None
@@ -128,14 +133,14 @@ class GatingSettings(CurveSettings):
         experts = info.data.get("experts", k)
         if k > experts:
             raise ValueError(f"at most {experts}, the number of experts")
-        if k > 1 and "method" in info.data and METHODS[info.data["method"]].chooses == "oracle":
+        if k > 1 and (method := _method(info)) and method.chooses == "oracle":
             raise ValueError("1: an oracle chooses one expert")
         return k
 
     @field_validator("policy")
     @classmethod
     def _for_a_mixture(cls, policy: str, info: ValidationInfo) -> str:
-        if policy and "method" in info.data and METHODS[info.data["method"]].one_network:
+        if policy and (method := _method(info)) and method.one_network:
             raise ValueError("nothing: copies of one network are asked over their k best links")
         return policy
 
@@ -150,16 +155,17 @@ class GatingSettings(CurveSettings):
     @field_validator("channel_epochs")
     @classmethod
     def _some_in_the_published_form(cls, epochs: int, info: ValidationInfo) -> int:
-        if not epochs and "method" in info.data and METHODS[info.data["method"]].training == "published":
+        if not epochs and (method := _method(info)) and method.training == "published":
             raise ValueError("at least 1: the published form learns what a link is worth in stage 2")
         return epochs
 
     @field_validator("train_snr")
     @classmethod
     def _can_be_trained_over(cls, law: str, info: ValidationInfo) -> str:
-        alone = "method" in info.data and METHODS[info.data["method"]].one_network
+        method = _method(info)
+        links = 1 if method and method.one_network else info.data.get("experts", 1)
         try:
-            make_process(law).draw(0, 1 if alone else info.data.get("experts", 1), np.random.default_rng(0))
+            make_process(law).draw(0, links, np.random.default_rng(0))
         except InvalidInputError as error:
             raise ValueError(expected_by(error, law)) from None
         return law
