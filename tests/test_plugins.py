@@ -21,6 +21,7 @@ from airmoe.federated import Averaging, Message, make_aggregation
 from airmoe.links import make_process
 from airmoe.networked import NetworkedConfig, train_run
 from airmoe.nn import build_extractor, build_model
+from airmoe.nn.build import build_gate
 from airmoe.plugins import load_plugins, plugin_digests, register, unload_plugins, unused_plugins
 from airmoe.runs import compare, load_run
 from airmoe.scheduling import Cost, Slot, make_policy
@@ -450,6 +451,20 @@ def test_a_gate_that_does_not_say_whether_it_sees_links_is_refused_before_traini
     load_plugins([write(body)])
     with pytest.raises(InvalidInputError, match=r"gate mute is 'Mute'; expected .* `sees_snr`"):
         build_model("lenet5", classes=2, experts=2, channels=1, gate="mute")
+
+
+def test_a_gate_without_a_hidden_layer_offers_no_choice_of_it(write: Callable[..., Path]) -> None:
+    body = (
+        "from airmoe.nn import LinearGate\n"
+        "@register('gate', 'plain')\nclass Plain(LinearGate): pass\n"
+        "@register('gate', 'deep')\nclass Deep(LinearGate):\n"
+        "    def __init__(self, features, experts, hidden=3):\n"
+        "        super().__init__(features, experts)\n        self.width = hidden\n"
+    )
+    load_plugins([write(body)])
+    assert (build_gate("deep", 8, 2).width, build_gate("deep", 8, 2, hidden=7).width) == (3, 7)
+    with pytest.raises(InvalidInputError, match="gate_hidden is 7; expected it left out: plain offers"):
+        build_gate("plain", 8, 2, hidden=7)
 
 
 def test_a_backbone_that_gives_no_vectors_is_refused(write: Callable[..., Path]) -> None:

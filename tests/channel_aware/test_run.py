@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 from typer.testing import CliRunner, Result
 
 from airmoe.channel_aware import ChannelAwareConfig, train_channel_aware
@@ -24,6 +24,7 @@ from airmoe.data import ImageSet
 from airmoe.errors import DataError, InvalidInputError, RunFolderError, TrainingDivergedError
 from airmoe.nn import MoeLayer
 from airmoe.progress import Progress
+from airmoe.runs import load_run
 from airmoe.runs.checkpoint import Checkpoint
 from airmoe.runs.settings import dump_config, parse_section
 from tests.machine import traces_of_a_machine
@@ -143,6 +144,20 @@ def test_the_exported_weights_are_the_trained_ones(run: Path, few_digits: ImageS
         name: tensor.shape for name, tensor in untrained.items()
     }
     assert not torch.equal(gate["link_worth.weight_S"], untrained["link_worth.weight_S"])
+
+
+def test_small_experts_and_a_small_gate_are_read_back_as_they_were_trained(
+    tmp_path: Path, few_digits: ImageSet
+) -> None:
+    config = tiny(epochs=1)
+    small = config.model.model_copy(update={"expert_hidden": 3, "gate_hidden": 5})
+    train_channel_aware(config.model_copy(update={"model": small}), few_digits, tmp_path / "run")
+    layer = load_run(tmp_path / "run").model.layer
+    assert layer.gate.content.last.in_features == 5
+    assert [type(part) for part in layer.experts[0].layers[:2]] == [nn.LayerNorm, nn.Linear]
+    kept = load_file(tmp_path / "run/clients/00/expert-0.safetensors")
+    for name, weight in layer.experts[0].state_dict().items():
+        assert torch.equal(weight, kept[name])
 
 
 def test_no_file_tells_of_this_machine_not_even_by_its_name(run: Path) -> None:

@@ -84,6 +84,27 @@ def test_a_gate_is_had_by_name_with_or_without_noise(name: str, gate: type[nn.Mo
     assert noisy.train()(torch.rand(4, 1, 32, 32)).load_TE.shape == (4, 3)
 
 
+@pytest.mark.parametrize("name", ["mlp", "concat", "bias"])
+@pytest.mark.parametrize(("given", "hidden"), [({}, 128), ({"gate_hidden": 5}, 5)])
+def test_the_hidden_layer_of_a_gate_is_as_wide_as_is_said(
+    name: str, given: dict[str, int], hidden: int
+) -> None:
+    gate = build_model("lenet5", classes=5, experts=3, channels=1, gate=name, **given).layer.gate
+    assert (gate.content if name == "bias" else gate).last.in_features == hidden
+
+
+def test_normed_experts_see_what_differs_between_features_alone() -> None:
+    def answers(normed: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        options = {"classes": 5, "experts": 1, "channels": 1, "expert_hidden": 4, "expert_norm": normed}
+        expert = build_model("lenet5", **options).layer.experts[0]  # type: ignore[arg-type]
+        payload_PF = torch.rand(6, 400)
+        return expert(payload_PF), expert(3 * payload_PF + 2)
+
+    torch.testing.assert_close(*answers(normed=True), rtol=0, atol=1e-5)
+    plain, shifted = answers(normed=False)
+    assert not torch.allclose(plain, shifted, rtol=0, atol=1e-3)
+
+
 def test_a_bias_gate_serves_another_number_of_experts() -> None:
     gate = build_model("resnet18", classes=5, experts=3, channels=1, width=4, gate="bias").layer.gate
     wider = gate.of_experts([2, 0, None, 1, None])
@@ -127,6 +148,8 @@ def test_the_same_seed_gives_the_same_weights() -> None:
             "norm is 'group'; expected it left out: hf:x offers no choice",
         ),
         ({"backbone": "hf:x", "width": 16}, "width is 16; expected it left out: hf:x offers no choice"),
+        ({"gate_hidden": 4}, "gate_hidden is 4; expected it left out: linear offers no choice of it"),
+        ({"gate": "bias", "gate_hidden": 0}, "gate_hidden is 0; expected an integer of at least 1"),
         ({"gate": "softmax"}, "gate is 'softmax'; expected one of linear, mlp, concat, bias"),
         ({"noisy": True, "training_k": 4}, "training_k is 4; expected 1 to 3"),
     ],

@@ -85,6 +85,7 @@ SIZES = {
     "fashion-mnist": 60_000,
     "cifar10": 50_000,
     "cifar100": 50_000,
+    "cifar10+fashion-mnist": 110_000,
     "validation:cifar10+fashion-mnist": 88_000,
 }
 """Images to train on."""
@@ -263,13 +264,20 @@ def test_only_training_with_overlap_has_networks_to_copy_and_a_common_share() ->
     assert config_of("overlap-blind") == config_of("overlap").model_copy(update={"channel": blind})
 
 
-def test_where_training_is_swept_every_point_has_a_model_of_its_own(tmp_path: Path) -> None:
-    tiny = LeNetSettings(**TINY | {"method": "overlap", "swept": "networks", "values": (1, 4, 4)})
+@pytest.mark.parametrize("swept", ["networks", "expert_hidden"])
+def test_where_training_is_swept_every_point_has_a_model_of_its_own(swept: str, tmp_path: Path) -> None:
+    tiny = LeNetSettings(**TINY | {"method": "overlap", "swept": swept, "values": (1, 4, 4)})
     work = Workspace(tmp_path, silent, {"device": "cpu"})
     rows = list(accuracy.measure(tiny, 0, work))
     assert [row["x"] for row in rows] == [1, 4, 4]
     assert rows[1] == rows[2], "over the same links"
     assert len(list((tmp_path / "models").iterdir())) == 4, "two stages of each, and 4 is trained once"
+
+
+def test_the_sizes_of_experts_and_of_the_gate_are_those_of_the_curve() -> None:
+    model = config_of("overlap", expert_hidden=6, gate_hidden=8).model
+    assert (model.expert_hidden, model.gate_hidden) == (6, 8)
+    assert (config_of("overlap").model.expert_hidden, config_of("overlap").model.gate_hidden) == (None, None)
 
 
 # Asking over links: of a model that is made up.

@@ -69,6 +69,7 @@ class MixtureSettings(Section):
         explored: further ones still, drawn at random. They overlap with the others: each learns a little from
             every kind of image.
         gate: "mlp", "concat", "bias", or one that a plugin brings.
+        gate_hidden: width of the gate's hidden layer; None is the gate's own (128).
     """
 
     backbone: Annotated[str, readable_by(known_backbone)] = "lenet5"
@@ -80,6 +81,7 @@ class MixtureSettings(Section):
     compared: Annotated[int, Field(ge=0, le=1000)] = 0
     explored: Annotated[int, Field(ge=0, le=1000)] = 3
     gate: GateName = "bias"
+    gate_hidden: Annotated[int, Field(ge=1, le=1 << 16)] | None = None
 
     @field_validator("expert_hidden")
     @classmethod

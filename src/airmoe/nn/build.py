@@ -34,15 +34,21 @@ BACKBONES = Parts[Callable[..., nn.Module]](
 )
 """Each backbone's feature extractor; its constructor names the options that it takes."""
 
-GATES = Parts[Callable[[int, int], nn.Module]](
+
+def _bias_gate(features: int, experts: int, hidden: int = 128) -> nn.Module:
+    return BiasGate(MlpGate(features, experts, hidden))
+
+
+GATES = Parts[Callable[..., nn.Module]](
     "gate",
     {
         "linear": LinearGate,
         "mlp": MlpGate,
         "concat": ConcatGate,
-        "bias": lambda features, experts: BiasGate(MlpGate(features, experts)),
+        "bias": _bias_gate,
     },
 )
+"""Each gate of (features, experts); one whose constructor names ``hidden`` offers a choice of it."""
 
 
 def options_of(backbone: str) -> tuple[str, ...]:
@@ -152,20 +158,28 @@ def pretrained_digest(extractor: nn.Module) -> str:
     return next((part.digest() for part in extractor.modules() if isinstance(part, PretrainedExtractor)), "")
 
 
-def build_gate(gate: str, features: int, experts: int) -> nn.Module:
+def build_gate(gate: str, features: int, experts: int, hidden: int | None = None) -> nn.Module:
     """Return the gate of this name.
 
     Args:
         gate: one of `GATES`.
         features: F, width of the pooled payload.
         experts: E.
+        hidden: width of its hidden layer; None for the gate's own.
 
     Raises:
-        InvalidInputError: an unknown gate, or one that does not say whether it sees the SNR.
+        InvalidInputError: an unknown gate, one that offers no choice of a hidden layer, or one that does not
+            say whether it sees the SNR.
     """
     if gate not in GATES:
         raise InvalidInputError("gate", gate, GATES.expected(gate, GATES, f"one of {', '.join(GATES)}"))
-    made = GATES[gate](features, experts)
+    make, given = GATES[gate], dict[str, int]()
+    if hidden is not None:
+        integer_at_least("gate_hidden", hidden, 1)
+        if "hidden" not in signature(make).parameters:
+            raise InvalidInputError("gate_hidden", hidden, f"it left out: {gate} offers no choice of it")
+        given["hidden"] = hidden
+    made = make(features, experts, **given)
     if not isinstance(made, nn.Module) or not isinstance(getattr(made, "sees_snr", None), bool):
         expected = "a torch.nn.Module that says by a bool `sees_snr` whether it looks at the links"
         raise InvalidInputError(f"gate {gate}", type(made).__name__, expected)
@@ -183,7 +197,9 @@ def build_model(
     size: ImageSize = USUAL_SIZE,
     gate: str = "linear",
     noisy: bool = False,
+    gate_hidden: int | None = None,
     expert_hidden: int | None = 256,
+    expert_norm: bool = False,
     training_k: int = 1,
     explored: int = 0,
     source: int = 0,
@@ -201,8 +217,10 @@ def build_model(
         gate: "linear" and "mlp" are blind to the channel; "concat" and "bias" see the SNR of every link; or
             one that a plugin brings.
         noisy: whether the gate has noise while it trains (`airmoe.nn.NoisyTopK`).
+        gate_hidden: width of the gate's hidden layer (default 128); None for a gate without one.
         expert_hidden: width of the one hidden layer of each expert, which sees the pooled payload. With None
             each expert is the rest of the backbone and sees the payload as it is.
+        expert_norm: whether that hidden layer sees normalised payloads; see `airmoe.nn.MlpExpert`.
         training_k: experts per item while training, those that the gate likes best.
         explored: further ones, drawn at random.
         source: the node where items rest unless a call says otherwise; expert e is on node e.
@@ -225,13 +243,13 @@ def build_model(
     if expert_hidden is not None:
         integer_at_least("expert_hidden", expert_hidden, 1)
     extractor = build_extractor(backbone, channels, norm, width, size)
-    gating = build_gate(gate, extractor.features, experts)
+    gating = build_gate(gate, extractor.features, experts, gate_hidden)
     if noisy:
         gating = NoisyTopK(gating, extractor.features, experts, training_k)
     made = [
         extractor.tail(classes)
         if expert_hidden is None
-        else MlpExpert(extractor.features, classes, expert_hidden, extractor.pooling)
+        else MlpExpert(extractor.features, classes, expert_hidden, extractor.pooling, normed=expert_norm)
         for _ in range(experts)
     ]
     layer = MoeLayer(

@@ -34,12 +34,25 @@ class MlpExpert(ClassifierExpert):
         classes: C.
         hidden: width of the hidden layer.
         pooling: what a payload is.
+        normed: whether a LayerNorm comes first. Features that are never negative add the same large number to
+            a hidden value for every item, so without it some never fire; a narrow layer cannot spare them.
     """
 
-    def __init__(self, features: int, classes: int, hidden: int = 256, pooling: Pooling = "vector") -> None:
+    def __init__(
+        self,
+        features: int,
+        classes: int,
+        hidden: int = 256,
+        pooling: Pooling = "vector",
+        *,
+        normed: bool = False,
+    ) -> None:
         super().__init__()
         self.pooling = checked_pooling(pooling)
-        self.layers = nn.Sequential(nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, classes))
+        first = [nn.LayerNorm(features)] if normed else []
+        self.layers = nn.Sequential(
+            *first, nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, classes)
+        )
 
     def logits(self, payload_P: Tensor) -> Tensor:
         """Return unnormalised log-probabilities (P, C) of payloads."""

@@ -230,7 +230,9 @@ def _model(
             width=settings.get("width"),
             size=(shown.height, shown.width),
             gate=settings["gate"],
+            gate_hidden=settings.get("gate_hidden"),
             expert_hidden=hidden,
+            expert_norm=not networked,
             source=manifest.node,
         )
     except InvalidInputError as error:

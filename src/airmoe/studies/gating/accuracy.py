@@ -92,8 +92,7 @@ def measure(settings: GatingSettings, seed: int, work: Workspace) -> Iterator[Ro
             training = at_value.training(seed)
             if asked is None or asked.training != training:
                 asked = Asked(training, settings.test_images, work)
-            # Where training differs from point to point, links are the same.
-            answers = ask_over_links(asked, at_value, seed, 0 if settings.swept == "networks" else point)
+            answers = ask_over_links(asked, at_value, seed, 0 if settings.sweeps_training else point)
             yield {"x": value, "seed": seed, **summary(answers)}
 
 

@@ -63,6 +63,7 @@ class GatingSettings(CurveSettings):
         experts: K.
         k: experts per image; where one network is copied, links over which it is asked.
         gate: "concat", "bias", or one that a plugin brings.
+        gate_hidden: width of the gate's hidden layer; None, "own" in a file, is the gate's own.
         networks: experts of stage 1, for mixtures that are trained with overlap; see
             `airmoe.channel_aware.config.CleanStageSettings`.
         common: share of an expert's loss that does not depend on the gate, for the same methods.
@@ -89,9 +90,9 @@ class GatingSettings(CurveSettings):
     SWEPT_IS_X: ClassVar[bool] = True
 
     seeds: Seeds = 3
-    swept: Literal["mean_snr_db", "spread_db", "bad_db", "delay_slots", "error_db", "networks"] = (
-        "mean_snr_db"
-    )
+    swept: Literal[
+        "mean_snr_db", "spread_db", "bad_db", "delay_slots", "error_db", "networks", "expert_hidden"
+    ] = "mean_snr_db"
     values: Values = (-5, 0, 5, 10, 15, 20)
     method: Annotated[str, AfterValidator(_known)] = "channel-aware"
     policy: Annotated[str, readable_by(_policy)] = ""
@@ -107,6 +108,7 @@ class GatingSettings(CurveSettings):
     experts: Experts = 4
     k: Experts = 1
     gate: Annotated[str, named_in(GATES, "concat", "bias")] = "bias"
+    gate_hidden: Width = None
     networks: Experts = 1
     common: Share = 0.8
     clean_epochs: Epochs = 6
@@ -186,6 +188,11 @@ class GatingSettings(CurveSettings):
         return _process(self.law, self.model_dump())
 
     @property
+    def sweeps_training(self) -> bool:
+        """Whether every point of the curve has a model of its own; then all are asked over the same links."""
+        return self.swept in ("networks", "expert_hidden")
+
+    @property
     def described(self) -> Method:
         """The method, as the table of methods describes it."""
         return METHODS[self.method]
@@ -222,6 +229,7 @@ class GatingSettings(CurveSettings):
                 "experts": 1 if method.one_network else self.experts,
                 "k": 1 if method.one_network else self.k,
                 "gate": self.gate,
+                "gate_hidden": self.gate_hidden,
             },
             "clean": {"epochs": self.clean_epochs, **of_both},
             "channel": {
