@@ -84,7 +84,9 @@ def test_a_gate_that_is_bound_to_its_experts_cannot_be_that_of_their_copies(few_
         clean = config.clean.model_copy(update={"networks": networks})
         assert first_model(config.model_copy(update={"clean": clean}), few_digits)
     clean = config.clean.model_copy(update={"networks": 2})
-    with pytest.raises(InvalidInputError, match=r"clean.networks is 2; expected 1 or 4, since a gate concat"):
+    with pytest.raises(
+        InvalidInputError, match=r"clean.networks is 2; expected 1, or 4 or more, since a gate "
+    ):
         first_model(config.model_copy(update={"clean": clean}), few_digits)
 
 

@@ -422,6 +422,8 @@ def test_what_is_none_is_not_written_down_and_read_back_as_none() -> None:
         ("precision = 'float16'", "precision is 'float16'; expected 'auto', 'float32' or 'bfloat16'"),
         ("[data]\nshift = 17", "data.shift is 17; expected at most 16"),
         ("[data]\ntrain_images = 0", "data.train_images is 0; expected at least 1"),
+        ("[model]\nbackbone = 'patches'", "model.backbone is 'patches'; expected a backbone that gradients"),
+        ("[channel]\nepochs = 0", "channel.epochs is 0; expected at least 1 where clean.networks is 1"),
         ("[model]\nwidth = 0", "model.width is 0; expected at least 1"),
         ("[model]\nnorm = ''", "model.norm is ''; expected 'batch', 'group' or 'none'"),
         ("method = 'x'", "method is 'x'; expected 'channel-aware'"),
@@ -434,6 +436,12 @@ def test_a_wrong_setting_is_named_with_its_file(text: str, said: str) -> None:
         parse_section(ChannelAwareConfig, text, "my.toml")
     assert str(refused.value).startswith("my.toml")
     assert said in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["[clean]\nnetworks = 2", "[model]\nexperts = 1"])
+def test_stage_2_may_be_left_out_where_no_gate_has_to_learn_in_it(text: str) -> None:
+    whole = f"[channel]\nepochs = 0\n{text}"
+    assert parse_section(ChannelAwareConfig, whole, "my.toml").channel.epochs == 0
 
 
 def test_a_trace_that_is_not_there_is_told_before_anything_is_trained() -> None:

@@ -274,6 +274,15 @@ def test_where_training_is_swept_every_point_has_a_model_of_its_own(swept: str, 
     assert len(list((tmp_path / "models").iterdir())) == 4, "two stages of each, and 4 is trained once"
 
 
+def test_some_stage_has_to_train_the_gate() -> None:
+    with pytest.raises(
+        InvalidInputError, match="channel_epochs is 0; expected at least 1 where networks is 1"
+    ):
+        GatingSettings(method="overlap", channel_epochs=0)
+    assert GatingSettings(method="overlap", channel_epochs=0, networks=2).channel_epochs == 0
+    assert GatingSettings(method="copied", channel_epochs=0).channel_epochs == 0
+
+
 def test_the_sizes_of_experts_and_of_the_gate_are_those_of_the_curve() -> None:
     model = config_of("overlap", expert_hidden=6, gate_hidden=8).model
     assert (model.expert_hidden, model.gate_hidden) == (6, 8)

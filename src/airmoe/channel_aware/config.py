@@ -1,11 +1,12 @@
 """The settings of channel-aware training: what stage 1 begins with, and how stage 2 trains over links."""
 
 from importlib.resources import files
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from airmoe.data.load import LARGEST_SIZE, USUAL_SIZE
+from airmoe.errors import InvalidInputError
 from airmoe.links import make_process
 from airmoe.manifest import MeshTransmission, RadioSettings, Seed
 from airmoe.nn.build import GATES, PRETRAINED, known_backbone
@@ -82,6 +83,16 @@ class MixtureSettings(Section):
     explored: Annotated[int, Field(ge=0, le=1000)] = 3
     gate: GateName = "bias"
     gate_hidden: Annotated[int, Field(ge=1, le=1 << 16)] | None = None
+
+    @field_validator("backbone")
+    @classmethod
+    def _learns_by_gradients(cls, backbone: str) -> str:
+        if backbone == "patches":
+            raise ValueError(
+                "a backbone that gradients train; filters of patches are fitted to sums, and only"
+                " the networked method has them"
+            )
+        return backbone
 
     @field_validator("expert_hidden")
     @classmethod
@@ -192,6 +203,13 @@ class ChannelAwareConfig(Section):
     clean: CleanStageSettings = CleanStageSettings()
     channel: ChannelStageSettings = ChannelStageSettings()
     links: ServedLinks = ServedLinks()
+
+    @model_validator(mode="after")
+    def _some_stage_trains_the_gate(self) -> Self:
+        if not self.channel.epochs and self.clean.networks == 1 < self.model.experts:
+            expected = "at least 1 where clean.networks is 1: with one network stage 1 has no gate to train"
+            raise InvalidInputError("channel.epochs", 0, expected)
+        return self
 
 
 def published() -> ChannelAwareConfig:

@@ -72,7 +72,7 @@ def first_model(config: ChannelAwareConfig, images: ImageSet) -> MixtureOfExpert
         try:
             gate.of_experts([0])
         except AttributeError:
-            expected = f"1 or {experts}, since a gate {config.model.gate} is bound to its experts"
+            expected = f"1, or {experts} or more, since a gate {config.model.gate} is bound to its experts"
             raise InvalidInputError("clean.networks", networks, expected) from None
     return model
 

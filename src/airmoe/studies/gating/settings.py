@@ -156,9 +156,13 @@ class GatingSettings(CurveSettings):
 
     @field_validator("channel_epochs")
     @classmethod
-    def _some_in_the_published_form(cls, epochs: int, info: ValidationInfo) -> int:
-        if not epochs and (method := _method(info)) and method.training == "published":
+    def _some_stage_trains_the_gate(cls, epochs: int, info: ValidationInfo) -> int:
+        if epochs or not (method := _method(info)):
+            return epochs
+        if method.training == "published":
             raise ValueError("at least 1: the published form learns what a link is worth in stage 2")
+        if not method.one_network and info.data.get("networks", 1) == 1 < info.data.get("experts", 1):
+            raise ValueError("at least 1 where networks is 1: with one network stage 1 has no gate to train")
         return epochs
 
     @field_validator("train_snr")
