@@ -96,13 +96,14 @@ def test_the_hidden_layer_of_a_gate_is_as_wide_as_is_said(
 def test_normed_experts_see_what_differs_between_features_alone() -> None:
     def answers(normed: bool) -> tuple[torch.Tensor, torch.Tensor]:
         options = {"classes": 5, "experts": 1, "channels": 1, "expert_hidden": 4, "expert_norm": normed}
+        torch.manual_seed(0)
         expert = build_model("lenet5", **options).layer.experts[0]  # type: ignore[arg-type]
         payload_PF = torch.rand(6, 400)
         return expert(payload_PF), expert(3 * payload_PF + 2)
 
-    torch.testing.assert_close(*answers(normed=True), rtol=0, atol=1e-5)
+    torch.testing.assert_close(*answers(normed=True), rtol=0, atol=1e-4)
     plain, shifted = answers(normed=False)
-    assert not torch.allclose(plain, shifted, rtol=0, atol=1e-3)
+    assert not torch.allclose(plain, shifted, rtol=0, atol=1e-2)
 
 
 def test_a_bias_gate_serves_another_number_of_experts() -> None:

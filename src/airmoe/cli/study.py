@@ -123,7 +123,7 @@ def gating(
     dask: Dask = None,
     data_dir: Annotated[
         str | None,
-        typer.Option(help="Folder of CIFAR's and Fashion-MNIST's official files. [$AIRMOE_DATA, then the cache]"),
+        typer.Option(help="Folder of files of CIFAR and Fashion-MNIST. [$AIRMOE_DATA, then the cache]"),
     ] = None,
     device: Annotated[
         str | None, typer.Option(help="cpu or cuda. [cuda where PyTorch finds a GPU, else cpu]")
