@@ -381,7 +381,8 @@ def test_options_say_more_than_the_file(tmp_path: Path) -> None:
     [
         ChannelAwareConfig(),
         tiny(),
-        tiny(snr="gauss-markov:5:0.9", transmission="digital:4:qpsk:conv", gate_sees_snr=False, epochs=0),
+        tiny(snr="gauss-markov:5:0.9", transmission="digital:4:qpsk:conv", gate_sees_snr=False),
+        without_channel(epochs=0),
         channel_aware_settings(None, None, None, None),
     ],
 )

@@ -46,7 +46,7 @@ def evaluate(
         Path | None,
         typer.Option(
             callback=expanded,
-            help="Folder of the official binary files of CIFAR. [$AIRMOE_DATA, then the cache]",
+            help="Folder of files of CIFAR and Fashion-MNIST. [$AIRMOE_DATA, then the cache]",
         ),
     ] = None,
     out: Annotated[
