@@ -398,6 +398,22 @@ def test_rates_fall_along_a_cosine_and_gate_and_extractor_have_their_own(
     np.testing.assert_allclose(rates[6:], 4e-3 * np.outer(fall, [1.0, 3.0, 0.5]))
 
 
+def test_a_warmup_lets_the_rate_rise_to_the_cosine(
+    monkeypatch: pytest.MonkeyPatch, few_digits: ImageSet
+) -> None:
+    rates: list[float] = []
+    step = torch.optim.AdamW.step
+
+    def recorded(optimiser: torch.optim.AdamW, *args: Any) -> None:
+        rates.append(optimiser.param_groups[0]["lr"])
+        step(optimiser, *args)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", recorded)
+    trained(config_of(clean={"warmup": 0.5}), few_digits, "clean")
+    fall = np.array([(1 + math.cos(math.pi * done / 6)) / 2 for done in range(6)])
+    np.testing.assert_allclose(rates, 1e-3 * fall * [1 / 3, 2 / 3, 1, 1, 1, 1])
+
+
 def test_no_epochs_in_stage_2_leave_the_weights_of_stage_1(few_digits: ImageSet) -> None:
     config = config_of(channel={"epochs": 0})
     first, both = trained(config, few_digits, "clean"), trained(config, few_digits)

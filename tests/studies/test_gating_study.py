@@ -291,9 +291,9 @@ def test_the_sizes_of_experts_and_of_the_gate_are_those_of_the_curve() -> None:
 
 def test_the_rates_are_those_of_the_curve_in_both_stages() -> None:
     for method in ("overlap", "channel-aware", "copied"):
-        config = config_of(method, learning_rate=0.02, gate_rate=0.5)
+        config = config_of(method, learning_rate=0.02, warmup=0.1, gate_rate=0.5)
         for stage in (config.clean, config.channel):
-            assert (stage.learning_rate, stage.gate_rate) == (0.02, 0.5)
+            assert (stage.learning_rate, stage.warmup, stage.gate_rate) == (0.02, 0.1, 0.5)
 
 
 # Asking over links: of a model that is made up.

@@ -123,6 +123,8 @@ class StageSettings(Section):
     """One stage: AdamW, with a learning rate that falls to 0 along a cosine.
 
     Attributes:
+        warmup: share of the steps over which the rate rises from 0 to that cosine. Without it a high rate can
+            leave a network without a hidden value that fires, which learns no more.
         gate_rate: the gate's learning rate, as a multiple of the others'.
         balance: weight of the terms against collapse; see `airmoe.channel_aware.routing_loss`.
         objective: what is minimised: "expected", the loss that the gate's choice would have
@@ -134,6 +136,7 @@ class StageSettings(Section):
     epochs: Positive = 6
     batch_size: Positive = 128
     learning_rate: LearningRate = 1e-3
+    warmup: Share = 0.0
     gate_rate: Weight = 5.0
     weight_decay: Weight = 1e-4
     balance: Weight = 0.3

@@ -215,8 +215,9 @@ class _Stage:
     def _step(self, step: int, batch_B: Tensor, snr: LinkSnr | None, random: np.random.Generator) -> Tensor:
         """Take one step; return the nll, which is made not finite where the whole loss is not."""
         config, data, device = self._config, self._data, batch_B.device
+        share = self._share_of_rate(step)
         for group, rate in zip(self.optimiser.param_groups, self._rates, strict=True):
-            group["lr"] = rate * (1 + math.cos(math.pi * step / self.steps)) / 2
+            group["lr"] = rate * share
         images_BCHW = augmented(data.images_TCHW[batch_B], config.data.flip, config.data.shift, random)
         with torch.autocast(device.type, torch.bfloat16, enabled=_in_bfloat16(config, device)):
             output = self._model(images_BCHW, snr=snr, carrier=self._carrier)
@@ -225,6 +226,11 @@ class _Stage:
         loss.total.backward()
         self.optimiser.step()
         return loss.nll.detach() + 0 * loss.total.detach()
+
+    def _share_of_rate(self, step: int) -> float:
+        falling = (1 + math.cos(math.pi * step / self.steps)) / 2
+        rising_steps = self.settings.warmup * self.steps
+        return falling * min(1.0, (step + 1) / rising_steps) if rising_steps else falling
 
     def _loss(self, output: MoeOutput, labels_B: Tensor) -> RoutingLoss:
         settings, layer = self.settings, self._model.layer

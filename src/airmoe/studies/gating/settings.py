@@ -72,6 +72,7 @@ class GatingSettings(CurveSettings):
             as.
         batch_size: batch size of both stages.
         learning_rate: learning rate of both stages.
+        warmup: share of the steps of each stage over which that rate rises.
         gate_rate: the gate's learning rate, as a multiple of it.
         train_snr: the SNR process of stage 2.
         no_good_link: share of the images of stage 2 whose links are all as bad as the worst, for the methods
@@ -116,6 +117,7 @@ class GatingSettings(CurveSettings):
     channel_epochs: Annotated[int, Field(ge=0, le=1000)] = 6
     batch_size: Annotated[int, Field(ge=1, le=65536)] = 128
     learning_rate: Annotated[float, Field(gt=0, le=10)] = 1e-3
+    warmup: Share = 0.0
     gate_rate: Annotated[float, Field(ge=0, le=1e3)] = 5.0
     train_snr: SnrLaw = "uniform:-5:20"
     no_good_link: Share = 0.25
@@ -220,7 +222,7 @@ class GatingSettings(CurveSettings):
     def training(self, seed: int) -> ChannelAwareConfig:
         """Return how the model of this curve is trained; curves with the same training share a model."""
         method = self.described
-        of_both = {name: getattr(self, name) for name in ("batch_size", "learning_rate", "gate_rate")}
+        of_both = self.model_dump(include={"batch_size", "learning_rate", "warmup", "gate_rate"})
         values = {
             "data": {
                 "name": self.data,
