@@ -43,9 +43,11 @@ experts = 2
 [clean]
 epochs = 2
 batch_size = 32
+warmup = 0.9
 [channel]
 epochs = 2
 batch_size = 32
+warmup = 0.9
 """
 
 

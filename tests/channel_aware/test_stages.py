@@ -401,17 +401,19 @@ def test_rates_fall_along_a_cosine_and_gate_and_extractor_have_their_own(
 def test_a_warmup_lets_the_rate_rise_to_the_cosine(
     monkeypatch: pytest.MonkeyPatch, few_digits: ImageSet
 ) -> None:
-    rates: list[float] = []
+    rates: list[list[float]] = []
     step = torch.optim.AdamW.step
 
     def recorded(optimiser: torch.optim.AdamW, *args: Any) -> None:
-        rates.append(optimiser.param_groups[0]["lr"])
+        rates.append([group["lr"] for group in optimiser.param_groups])
         step(optimiser, *args)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", recorded)
-    trained(config_of(clean={"warmup": 0.5}), few_digits, "clean")
+    trained(config_of(clean={"warmup": 0.5}, channel={"warmup": 1.0}), few_digits)
     fall = np.array([(1 + math.cos(math.pi * done / 6)) / 2 for done in range(6)])
-    np.testing.assert_allclose(rates, 1e-3 * fall * [1 / 3, 2 / 3, 1, 1, 1, 1])
+    first, second = fall * [1 / 3, 2 / 3, 1, 1, 1, 1], fall * np.arange(1, 7) / 6
+    np.testing.assert_allclose(rates[:6], 1e-3 * np.outer(first, [1.0, 5.0, 1.0]))
+    np.testing.assert_allclose(rates[6:], 1e-3 * np.outer(second, [1.0, 5.0, 1.0]))
 
 
 def test_no_epochs_in_stage_2_leave_the_weights_of_stage_1(few_digits: ImageSet) -> None:

@@ -123,8 +123,8 @@ class StageSettings(Section):
     """One stage: AdamW, with a learning rate that falls to 0 along a cosine.
 
     Attributes:
-        warmup: share of the steps over which the rate rises from 0 to that cosine. Without it a high rate can
-            leave a network without a hidden value that fires, which learns no more.
+        warmup: share of the steps over which a factor of the rate rises from 0 to 1, beside the cosine. At a
+            high rate without it, no hidden value of a small network may be left that fires.
         gate_rate: the gate's learning rate, as a multiple of the others'.
         balance: weight of the terms against collapse; see `airmoe.channel_aware.routing_loss`.
         objective: what is minimised: "expected", the loss that the gate's choice would have
