@@ -413,7 +413,7 @@ def test_a_warmup_lets_the_rate_rise_to_the_cosine(
     fall = np.array([(1 + math.cos(math.pi * done / 6)) / 2 for done in range(6)])
     first, second = fall * [1 / 3, 2 / 3, 1, 1, 1, 1], fall * np.arange(1, 7) / 6
     np.testing.assert_allclose(rates[:6], 1e-3 * np.outer(first, [1.0, 5.0, 1.0]))
-    np.testing.assert_allclose(rates[6:], 1e-3 * np.outer(second, [1.0, 5.0, 1.0]))
+    np.testing.assert_allclose(rates[6:], 1e-3 * np.outer(second, [1.0, 5.0, 0.1]))
 
 
 def test_no_epochs_in_stage_2_leave_the_weights_of_stage_1(few_digits: ImageSet) -> None:
