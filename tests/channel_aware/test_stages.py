@@ -380,9 +380,8 @@ def test_an_extractor_that_stays_still_keeps_its_batch_statistics_too(few_digits
     assert all(torch.equal(before[name], after[name]) for name in of_extractor)
 
 
-def test_rates_fall_along_a_cosine_and_gate_and_extractor_have_their_own(
-    few_digits: ImageSet, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def rates_taken(monkeypatch: pytest.MonkeyPatch) -> list[list[float]]:
+    """The rates of experts, gate and extractor, to be filled step by step."""
     rates: list[list[float]] = []
     step = torch.optim.AdamW.step
 
@@ -391,6 +390,13 @@ def test_rates_fall_along_a_cosine_and_gate_and_extractor_have_their_own(
         step(optimiser, *args)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", recorded)
+    return rates
+
+
+def test_rates_fall_along_a_cosine_and_gate_and_extractor_have_their_own(
+    few_digits: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = rates_taken(monkeypatch)
     config = config_of(channel={"learning_rate": 0.004, "gate_rate": 3.0, "extractor_rate": 0.5})
     trained(config, few_digits)
     fall = np.array([(1 + math.cos(math.pi * done / 6)) / 2 for done in range(6)])
@@ -401,14 +407,7 @@ def test_rates_fall_along_a_cosine_and_gate_and_extractor_have_their_own(
 def test_a_warmup_lets_the_rate_rise_to_the_cosine(
     monkeypatch: pytest.MonkeyPatch, few_digits: ImageSet
 ) -> None:
-    rates: list[list[float]] = []
-    step = torch.optim.AdamW.step
-
-    def recorded(optimiser: torch.optim.AdamW, *args: Any) -> None:
-        rates.append([group["lr"] for group in optimiser.param_groups])
-        step(optimiser, *args)
-
-    monkeypatch.setattr(torch.optim.AdamW, "step", recorded)
+    rates = rates_taken(monkeypatch)
     trained(config_of(clean={"warmup": 0.5}, channel={"warmup": 1.0}), few_digits)
     fall = np.array([(1 + math.cos(math.pi * done / 6)) / 2 for done in range(6)])
     first, second = fall * [1 / 3, 2 / 3, 1, 1, 1, 1], fall * np.arange(1, 7) / 6
