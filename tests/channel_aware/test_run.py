@@ -269,6 +269,20 @@ def test_a_run_that_diverges_keeps_what_was_good(tmp_path: Path, few_digits: Ima
 
 
 @pytest.mark.usefixtures("unexported")
+@pytest.mark.usefixtures("unexported")
+def test_a_mixture_that_learned_nothing_is_told_so(
+    tmp_path: Path, digits: ImageSet, caplog: pytest.LogCaptureFixture
+) -> None:
+    for rate in (1e-3, 0.3):  # at the second no hidden value fires any more
+        text = TINY.replace("warmup = 0.9", f"learning_rate = {rate}")
+        config = parse_section(ChannelAwareConfig, text, "tiny")
+        accuracy = train_channel_aware(config, digits, tmp_path / f"{rate}").rows[-1]["accuracy_perfect"]
+        told = [record.getMessage() for record in caplog.records if "learned nothing" in record.message]
+        assert len(told) == (rate == 0.3)
+    assert f"is right about {100 * float(accuracy):.1f} % of the held-out images" in told[0]
+    assert "always answers '1' about 10.2 %" in told[0]
+
+
 def test_a_perfect_channel_is_as_good_as_none(tmp_path: Path, few_digits: ImageSet) -> None:
     trained = train_channel_aware(
         without_channel(snr="fixed:20", epochs=0), few_digits, tmp_path / "quiet", device="cpu"
@@ -439,6 +453,38 @@ def test_a_wrong_setting_is_named_with_its_file(text: str, said: str) -> None:
         parse_section(ChannelAwareConfig, text, "my.toml")
     assert str(refused.value).startswith("my.toml")
     assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[channel]\ngate_rate = 0", "channel.gate_rate is 0.0; expected above 0 where clean.networks is 1"),
+        (
+            "[channel]\ngate_rate = 0\n[clean]\ngate_rate = 0\nnetworks = 2",
+            "channel.gate_rate is 0.0; expected above 0 where clean.networks is 1 or clean.gate_rate is 0",
+        ),
+        (
+            "[channel]\nepochs = 0\n[clean]\ngate_rate = 0\nnetworks = 2",
+            "clean.gate_rate is 0.0; expected above 0 where channel.epochs is 0",
+        ),
+    ],
+)
+def test_a_rate_that_leaves_the_gate_as_it_began_in_both_stages_is_refused(text: str, said: str) -> None:
+    with pytest.raises(InvalidInputError, match=said):
+        parse_section(ChannelAwareConfig, text, "my.toml")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[channel]\ngate_rate = 0\n[clean]\nnetworks = 2",
+        "[clean]\ngate_rate = 0",
+        "[channel]\ngate_rate = 0\n[model]\nexperts = 1",
+    ],
+)
+def test_a_gate_may_rest_in_one_stage_and_where_it_has_no_choice(text: str) -> None:
+    config = parse_section(ChannelAwareConfig, text, "my.toml")
+    assert 0 in (config.clean.gate_rate, config.channel.gate_rate)
 
 
 @pytest.mark.parametrize("text", ["[clean]\nnetworks = 2", "[model]\nexperts = 1"])

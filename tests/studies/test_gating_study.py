@@ -281,6 +281,8 @@ def test_some_stage_has_to_train_the_gate() -> None:
         GatingSettings(method="overlap", channel_epochs=0)
     assert GatingSettings(method="overlap", channel_epochs=0, networks=2).channel_epochs == 0
     assert GatingSettings(method="copied", channel_epochs=0).channel_epochs == 0
+    with pytest.raises(InvalidInputError, match="gate_rate is 0; expected a number above 0"):
+        GatingSettings(gate_rate=0)
 
 
 def test_the_sizes_of_experts_and_of_the_gate_are_those_of_the_curve() -> None:

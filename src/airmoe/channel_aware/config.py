@@ -209,10 +209,19 @@ class ChannelAwareConfig(Section):
 
     @model_validator(mode="after")
     def _some_stage_trains_the_gate(self) -> Self:
-        if not self.channel.epochs and self.clean.networks == 1 < self.model.experts:
+        clean, channel = self.clean, self.channel
+        in_stage_1 = clean.networks > 1 and clean.gate_rate > 0
+        in_stage_2 = channel.epochs > 0 and channel.gate_rate > 0
+        if in_stage_1 or in_stage_2 or self.model.experts == 1:
+            return self
+        if channel.epochs:
+            expected = "above 0 where clean.networks is 1 or clean.gate_rate is 0: stage 1 trains no gate"
+            raise InvalidInputError("channel.gate_rate", channel.gate_rate, expected)
+        if clean.networks == 1:
             expected = "at least 1 where clean.networks is 1: with one network stage 1 has no gate to train"
             raise InvalidInputError("channel.epochs", 0, expected)
-        return self
+        expected = "above 0 where channel.epochs is 0: no other stage trains the gate"
+        raise InvalidInputError("clean.gate_rate", clean.gate_rate, expected)
 
 
 def published() -> ChannelAwareConfig:

@@ -1,9 +1,11 @@
 """From images to a run folder of a channel-aware mixture: a server asks, and each node serves an expert."""
 
+import logging
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -107,6 +109,7 @@ def _trained_in(
     rows += train_stage("channel", model, config, data, checkpoint=checkpoint, progress=progress)
     model = model.cpu()
     accuracy = held_out_accuracy(model, config, images, progress)
+    _warn_of_guessing(accuracy["accuracy_perfect"], images)
     rows.append({"stage": "held out", "round": 1, **accuracy})
     write_events(partial / EVENTS, rows[-1:])
     for leftover in ("shared", "clients"):
@@ -156,6 +159,21 @@ def held_out_accuracy(
         "accuracy": right_over_links / items,
         "energy_j": float(over_links.energy_j_T.mean()),
     }
+
+
+def _warn_of_guessing(accuracy: float, images: ImageSet) -> None:
+    """Log a warning if a mixture is right no more often than the same answer to every held-out image."""
+    count_C = np.bincount(images.test_labels)
+    commonest = int(count_C.argmax())
+    if accuracy <= (guessing := count_C[commonest] / len(images.test_labels)) < 1:
+        logging.getLogger("airmoe").warning(
+            "training: the mixture is right about %.1f %% of the held-out images over a perfect channel, and "
+            "whoever always answers %r about %.1f %%: it learned nothing that carries over. A lower "
+            "learning_rate, warmup = 0.1 or more epochs in [clean] and [channel] may help",
+            100 * accuracy,
+            images.class_names[commonest],
+            100 * guessing,
+        )
 
 
 def _sees_snr(config: ChannelAwareConfig) -> bool:

@@ -118,7 +118,7 @@ class GatingSettings(CurveSettings):
     batch_size: Annotated[int, Field(ge=1, le=65536)] = 128
     learning_rate: Annotated[float, Field(gt=0, le=10)] = 1e-3
     warmup: Share = 0.0
-    gate_rate: Annotated[float, Field(ge=0, le=1e3)] = 5.0
+    gate_rate: Annotated[float, Field(gt=0, le=1e3)] = 5.0
     train_snr: SnrLaw = "uniform:-5:20"
     no_good_link: Share = 0.25
     train_transmission: TransmissionForm = "analog"
