@@ -191,11 +191,24 @@ def test_noise_costs_accuracy_and_airtime_is_that_of_channel_uses(run: Run, digi
     assert clear.airtime_s == pytest.approx(3 * (400 / 2 + 32) / 1e6)
 
 
+def test_where_a_server_asks_the_best_link_stands_in_for_the_own_expert(
+    server: Run, few_digits: ImageSet
+) -> None:
+    found = compare(server, few_digits, links=["run", "perfect"], seeds=2)
+    policies = {(row.links, row.policy) for row in found.rows}
+    by_score = {"topk:1", "all", "ensemble"}
+    assert policies == {
+        *(("run", policy) for policy in {"best-link:1", *by_score}),
+        *(("perfect", policy) for policy in by_score),
+    }
+    assert not found.impossible
+
+
 def test_the_own_expert_of_a_server_is_left_out_with_the_reason(server: Run, few_digits: ImageSet) -> None:
-    found = compare(server, few_digits, seeds=2)
-    assert "local" not in {row.policy for row in found.rows}
-    ((policy, reason),) = [(each.policy, each.reason) for each in found.impossible]
-    assert (policy, reason) == ("local", "the server that asks holds no expert")
+    found = compare(server, few_digits, ["local"], links=["run", "perfect"], seeds=2)
+    left_out = [(each.links, each.policy) for each in found.impossible]
+    assert left_out == [("run", "local"), ("perfect", "local")]
+    assert all("the node holds no expert of its own" in each.reason for each in found.impossible)
 
 
 def test_a_server_can_be_asked_by_joules_over_ideal_links(server: Run, few_digits: ImageSet) -> None:

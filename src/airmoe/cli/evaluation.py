@@ -25,8 +25,8 @@ def evaluate(
         list[str],
         typer.Option(
             help=f"{POLICY_FORMS}. May be repeated. The own expert alone, the best score, and all experts "
-            "stand in the table in any case; so does the ensemble: the plain mean of all experts' answers, "
-            "whatever the gate says."
+            "stand in the table in any case (where a server asks, the best link instead of the own expert). "
+            "So does the ensemble: the plain mean of all experts' answers, whatever the gate says."
         ),
     ] = [],  # noqa: B006 (Typer copies it)
     links: Annotated[

@@ -25,10 +25,12 @@ from airmoe.scheduling import make_policy
 BASELINES = ("local", "topk:1", "all")
 """Policies that stand in every table: the own expert alone, the best score, all experts by their scores."""
 
+BEST_LINK = "best-link:1"
+"""In place of the own expert where a server asks, which holds none; perfect links have no best one."""
+
 ENSEMBLE = "ensemble"
 """The mean of all experts' answers, whatever the gate says; it stands in every table, too."""
 
-NO_OWN_EXPERT = "the server that asks holds no expert"
 MOST_SEEDS = 1000
 BYTES_PER_VALUE = 4
 
@@ -118,7 +120,7 @@ def compare(
         run: the run.
         images: their held-out part is asked about.
         policies: a form of `airmoe.scheduling.make_policy`, or several; `BASELINES` and `ENSEMBLE` come by
-            themselves.
+            themselves, in a run with a server `BEST_LINK` instead of the first.
         links: as `links_of`; one or several.
         transmission: as `links_of`.
         seeds: how many, from 1 to 1000.
@@ -141,11 +143,11 @@ def compare(
     first = integer_at_least("first_seed", run.seed if first_seed is None else first_seed, 0)
     over = [links_of(run, text, transmission) for text in dict.fromkeys(_texts(links))]
     wanted = [make_policy(text).name for text in _texts(policies)]
-    names = list(dict.fromkeys([*BASELINES, *wanted, ENSEMBLE]))
     _refuse_other_images(run, images)
     payload_T = outputs_in_batches(run.model.extractor, torch.from_numpy(as_pixels(images.test_images)))
     rows, impossible = list[Measured](), list[Impossible]()
-    total, done = len(over) * seeds * len(names), 0
+    names = {each.name: list(dict.fromkeys([*_baselines(run, each), *wanted, ENSEMBLE])) for each in over}
+    total, done = seeds * sum(map(len, names.values())), 0
     for condition in over:
         if condition.kind == "by slot":
             radio = run.manifest.radio
@@ -155,19 +157,25 @@ def compare(
             if not done:  # nothing is told yet: the time left is not forecast from a compilation
                 for name in wanted:
                     network.try_out(run.model.layer, make_policy(name, seed))
-            for name in names:
+            for name in names[condition.name]:
                 try:
                     asked = _ask(network, run.model.layer, name, seed)
                 except AirmoeError as error:
                     if name in wanted and len(over) == 1:
                         raise
-                    reason = NO_OWN_EXPERT if run.has_server and name == "local" else str(error)
-                    impossible.append(Impossible(condition.name, name, reason))
+                    impossible.append(Impossible(condition.name, name, str(error)))
                 else:
                     rows.append(_measured(run, images, condition, network, name, seed, asked, payload_T))
                 done += 1
                 progress("evaluate", done, total, name)
     return Comparison(tuple(rows), tuple(dict.fromkeys(impossible)))
+
+
+def _baselines(run: Run, links: EvaluatedLinks) -> list[str]:
+    _, *by_score = BASELINES
+    if not run.has_server:
+        return [*BASELINES]
+    return by_score if links.kind == "perfect" else [BEST_LINK, *by_score]
 
 
 def _texts(given: str | Sequence[str]) -> Sequence[str]:
