@@ -47,6 +47,8 @@ secure_sums = true
 """Sums are secure over Flower unless settings say otherwise; the loop has to be told."""
 WITH_A_DEATH = FEW_ROUNDS.replace("rounds = 3", "rounds = 10").replace("true", "false")
 """Of two clients that are left, no sum would be secure."""
+RUN_TAKES_S = 480.0
+"""At most; three minutes on two quiet cores, most of them in Flower's own processes."""
 
 
 def lab_in(folder: Path) -> Lab:
@@ -112,7 +114,7 @@ def lab(few_rounds: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     folder = tmp_path_factory.mktemp("flower") / "lab"
     with lab_in(folder) as lab:
         run = begun(lab, few_rounds, folder / "out", minimum=CLIENTS)
-        run.wait()
+        run.wait(RUN_TAKES_S)
         assert (folder / "out").exists(), run.output
         yield lab
     assert left_after(folder) == {}
@@ -159,7 +161,7 @@ def test_a_server_that_was_killed_goes_on_and_ends_at_the_same_weights(
     assert not out.exists()
     lab.start_superlink()
     second = begun(lab, few_rounds, out, minimum=CLIENTS)
-    second.wait()
+    second.wait(RUN_TAKES_S)
     assert "features: 1 of 3" not in second.output
     for name in ("extractor.safetensors", "gate.safetensors"):
         assert sha256_of(out / "shared" / name) == sha256_of(in_the_loop / "shared" / name)
@@ -178,7 +180,7 @@ def with_a_death(lab: Lab) -> Path:
     lab.kill("node-1")
     run.wait_for_line("features: 5 of 10")
     lab.start_node(1)
-    run.wait()
+    run.wait(RUN_TAKES_S)
     assert out.exists(), run.output
     return out
 
@@ -230,7 +232,7 @@ def test_a_stock_supernode_takes_part_as_any_other_node(
     lab.stop("node-2")
     with stock_supernode(lab, 2, folder):
         run = begun(lab, settings, out, minimum=CLIENTS)
-        run.wait()
+        run.wait(RUN_TAKES_S)
     lab.start_node(2)
     assert out.exists(), run.output
     for name in ("extractor.safetensors", "gate.safetensors"):
@@ -247,7 +249,7 @@ def test_a_node_that_comes_late_trains_its_expert_and_takes_part(lab: Lab, few_r
     run = begun(lab, settings, out, minimum=2, timeout_s=60.0)
     run.wait_for_line("experts: 2 of")
     lab.start_node(2)
-    run.wait()
+    run.wait(RUN_TAKES_S)
     missing = {f"{row['stage']} {row['round']}": row.get("missing", "") for row in rows_of(out)}
     assert missing["experts 1"] == "2"
     assert missing["gate 2"] == ""
