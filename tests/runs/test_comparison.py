@@ -213,6 +213,7 @@ def test_the_own_expert_of_a_server_is_left_out_with_the_reason(server: Run, few
 
 def test_a_server_can_be_asked_by_joules_over_ideal_links(server: Run, few_digits: ImageSet) -> None:
     found = compare(server, few_digits, ["cheapest:1", "jesa:0:1"], seeds=1, transmission="ideal")
+    assert not found.impossible
     cheapest, chosen = only(found, "cheapest:1"), only(found, "topk:1")
     assert cheapest.energy_j is not None
     assert chosen.energy_j is not None

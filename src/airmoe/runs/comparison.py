@@ -146,9 +146,9 @@ def compare(
     _refuse_other_images(run, images)
     payload_T = outputs_in_batches(run.model.extractor, torch.from_numpy(as_pixels(images.test_images)))
     rows, impossible = list[Measured](), list[Impossible]()
-    names = {each.name: list(dict.fromkeys([*_baselines(run, each), *wanted, ENSEMBLE])) for each in over}
-    total, done = seeds * sum(map(len, names.values())), 0
-    for condition in over:
+    names_over = [list(dict.fromkeys([*_baselines(run, each), *wanted, ENSEMBLE])) for each in over]
+    total, done = seeds * sum(map(len, names_over)), 0
+    for condition, names in zip(over, names_over, strict=True):
         if condition.kind == "by slot":
             radio = run.manifest.radio
             warn_of_reach(run.manifest.nodes, radio.subcarriers, condition.transmission)
@@ -157,7 +157,7 @@ def compare(
             if not done:  # nothing is told yet: the time left is not forecast from a compilation
                 for name in wanted:
                     network.try_out(run.model.layer, make_policy(name, seed))
-            for name in names[condition.name]:
+            for name in names:
                 try:
                     asked = _ask(network, run.model.layer, name, seed)
                 except AirmoeError as error:
@@ -172,7 +172,7 @@ def compare(
 
 
 def _baselines(run: Run, links: EvaluatedLinks) -> list[str]:
-    _, *by_score = BASELINES
+    _own, *by_score = BASELINES
     if not run.has_server:
         return [*BASELINES]
     return by_score if links.kind == "perfect" else [BEST_LINK, *by_score]
